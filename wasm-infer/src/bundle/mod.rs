@@ -1,0 +1,95 @@
+//! The bundle: one safetensors file with everything that a recommendation needs.
+//!
+//! The format is specified in `docs/bundle.md`.
+
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+use crate::catalog::Catalog;
+use crate::config::T5Config;
+use crate::error::BundleError;
+use crate::tokens::TokenLayout;
+use crate::weights::{Weight, WeightFormat};
+
+/// Value of the metadata field `format`.
+pub const FORMAT: &str = "tigret/1";
+
+pub(crate) const CODES: &str = "catalog.codes";
+pub(crate) const ID_BYTES: &str = "catalog.id_bytes";
+pub(crate) const ID_OFFSETS: &str = "catalog.id_offsets";
+
+/// A model with its catalogue, checked.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Sizes of the model.
+    pub config: T5Config,
+    /// How items and users become tokens.
+    pub tokens: TokenLayout,
+    /// The items.
+    pub catalog: Catalog,
+    /// How the matrices are stored.
+    pub weight_format: WeightFormat,
+    weights: BTreeMap<String, Weight>,
+}
+
+impl Bundle {
+    /// Joins the parts and checks them against each other.
+    ///
+    /// `weights` are `f32` under HF's names; matrices are converted to `format`. Copies of the
+    /// shared embedding (`encoder.embed_tokens.weight` and the like) are dropped.
+    ///
+    /// # Errors
+    /// [`BundleError`] naming the part.
+    pub fn new(
+        config: T5Config,
+        tokens: TokenLayout,
+        catalog: Catalog,
+        mut weights: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+        format: WeightFormat,
+    ) -> Result<Self, BundleError> {
+        config.validate()?;
+        tokens.validate(config.vocab_size)?;
+        let mut converted = BTreeMap::new();
+        for (name, shape) in config.weight_shapes() {
+            let Some((found, values)) = weights.remove(&name) else {
+                return Err(BundleError::tensor(name, "is missing"));
+            };
+            if found != shape || values.len() != shape.iter().product::<usize>() {
+                return Err(BundleError::tensor(
+                    name,
+                    format!("has shape {found:?}, the configuration asks for {shape:?}"),
+                ));
+            }
+            if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                return Err(BundleError::tensor(name, format!("value {at} is not finite")));
+            }
+            let weight = match (format, Self::is_quantised(&name, &shape)) {
+                (WeightFormat::Q8, true) => Weight::quantize_q8([shape[0], shape[1]], &values),
+                _ => Weight { shape, data: crate::weights::WeightData::F32(values) },
+            };
+            converted.insert(name, weight);
+        }
+        Ok(Self { config, tokens, catalog, weight_format: format, weights: converted })
+    }
+
+    /// Whether a weight is stored in the bundle's weight format: matrices are, norms and the
+    /// relative position bias stay `f32`.
+    pub(crate) fn is_quantised(name: &str, shape: &[usize]) -> bool {
+        shape.len() == 2 && !name.contains("relative_attention_bias")
+    }
+
+    /// A weight by HF's name.
+    ///
+    /// # Panics
+    /// Never for the names of [`T5Config::weight_shapes`]: a bundle holds them all.
+    pub fn weight(&self, name: &str) -> &Weight {
+        &self.weights[name]
+    }
+
+    /// All weights under HF's names.
+    pub fn weights(&self) -> &BTreeMap<String, Weight> {
+        &self.weights
+    }
+}

@@ -1,0 +1,155 @@
+//! Reading a bundle: everything is checked before anything is converted.
+
+use std::collections::BTreeMap;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
+use crate::catalog::{Catalog, MAX_ITEMS};
+use crate::config::T5Config;
+use crate::error::BundleError;
+use crate::tokens::TokenLayout;
+use crate::weights::{Weight, WeightData, WeightFormat};
+
+impl Bundle {
+    /// Reads and checks the bytes of a bundle.
+    ///
+    /// # Errors
+    /// [`BundleError`] naming the field or tensor that is wrong.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
+        let not_safetensors = |e: safetensors::SafeTensorError| {
+            BundleError::NotSafetensors(format!(
+                "{e} (the file has {} bytes; was it cut short or changed on the way?)",
+                bytes.len()
+            ))
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
+        let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
+        let metadata = header.metadata().as_ref();
+        let field = |name: &str| {
+            metadata.and_then(|m| m.get(name)).ok_or_else(|| {
+                BundleError::metadata(
+                    name,
+                    "is missing: this is a safetensors file, but not a Tigret bundle \
+                     (write one with `tigret export` or `tigret import`)",
+                )
+            })
+        };
+        let format = field("format")?;
+        if format != FORMAT {
+            return Err(BundleError::metadata(
+                "format",
+                format!("is \"{format}\", this reader knows \"{FORMAT}\""),
+            ));
+        }
+        let config = T5Config::parse(field("config")?)?;
+        let tokens = TokenLayout::parse(field("tokens")?)?;
+        tokens.validate(config.vocab_size)?;
+        let weight_format: WeightFormat = field("quantization")?.parse()?;
+
+        let tensor =
+            |name: &str| file.tensor(name).map_err(|_| BundleError::tensor(name, "is missing"));
+        // Shapes first: nothing is allocated for a file whose sizes do not agree.
+        let shapes = config.weight_shapes();
+        for (name, shape) in &shapes {
+            let quantised = weight_format == WeightFormat::Q8 && Self::is_quantised(name, shape);
+            let dtype = if quantised { Dtype::I8 } else { Dtype::F32 };
+            expect(name, &tensor(name)?, dtype, shape)?;
+            if quantised {
+                let scale = format!("{name}.scale");
+                expect(&scale, &tensor(&scale)?, Dtype::F32, &shape[..1])?;
+            }
+        }
+        let catalog = read_catalog(&tokens, &tensor)?;
+        let mut weights = BTreeMap::new();
+        for (name, shape) in shapes {
+            let view = tensor(&name)?;
+            let data = if view.dtype() == Dtype::I8 {
+                let scale = format!("{name}.scale");
+                let scales = finite(&scale, &tensor(&scale)?)?;
+                if let Some(row) = scales.iter().position(|s| *s <= 0.0) {
+                    return Err(BundleError::tensor(
+                        scale,
+                        format!("the scale of row {row} is not positive"),
+                    ));
+                }
+                let values = view.data().iter().map(|&b| b as i8).collect();
+                WeightData::Q8 { values, scales }
+            } else {
+                WeightData::F32(finite(&name, &view)?)
+            };
+            weights.insert(name, Weight { shape, data });
+        }
+        Ok(Self { config, tokens, catalog, weight_format, weights })
+    }
+}
+
+fn expect(
+    name: &str,
+    view: &TensorView<'_>,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<(), BundleError> {
+    if view.dtype() != dtype {
+        return Err(BundleError::tensor(
+            name,
+            format!("has type {:?}, the bundle's quantization asks for {dtype:?}", view.dtype()),
+        ));
+    }
+    if view.shape() != shape {
+        return Err(BundleError::tensor(
+            name,
+            format!("has shape {:?}, the configuration asks for {shape:?}", view.shape()),
+        ));
+    }
+    Ok(())
+}
+
+fn finite(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, BundleError> {
+    let values: Vec<f32> =
+        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(at) => Err(BundleError::tensor(name, format!("value {at} is {}", values[at]))),
+        None => Ok(values),
+    }
+}
+
+fn read_catalog<'a>(
+    tokens: &TokenLayout,
+    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
+) -> Result<Catalog, BundleError> {
+    let codes = tensor(CODES)?;
+    let levels = tokens.levels.len();
+    let items = match *codes.shape() {
+        [items, width] if width == levels && items > 0 && items <= MAX_ITEMS => items,
+        _ => {
+            return Err(BundleError::tensor(
+                CODES,
+                format!("has shape {:?}, the layout asks for [items, {levels}]", codes.shape()),
+            ));
+        }
+    };
+    expect(CODES, &codes, Dtype::U16, &[items, levels])?;
+    let offsets = tensor(ID_OFFSETS)?;
+    expect(ID_OFFSETS, &offsets, Dtype::U32, &[items + 1])?;
+    let bytes = tensor(ID_BYTES)?;
+    expect(ID_BYTES, &bytes, Dtype::U8, &[bytes.data().len()])?;
+
+    let codes = codes.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
+    let offsets: Vec<usize> = offsets
+        .data()
+        .chunks_exact(4)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
+        .collect();
+    let mut ids = Vec::with_capacity(items);
+    for (rank, pair) in offsets.windows(2).enumerate() {
+        let id = bytes.data().get(pair[0]..pair[1]).ok_or_else(|| {
+            BundleError::tensor(ID_OFFSETS, format!("entry {rank} is out of range"))
+        })?;
+        let id = std::str::from_utf8(id)
+            .map_err(|_| BundleError::tensor(ID_BYTES, format!("id {rank} is not UTF-8")))?;
+        ids.push(id.to_owned());
+    }
+    Catalog::from_sorted(codes, ids, tokens)
+}

@@ -1,0 +1,84 @@
+//! Writing a bundle.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
+use crate::error::BundleError;
+use crate::weights::WeightData;
+
+impl Bundle {
+    /// The bundle as the bytes of a safetensors file.
+    ///
+    /// # Errors
+    /// [`BundleError`] when the parts do not fit into the format (ids of over 4 GiB together).
+    pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, weight) in &self.weights {
+            match &weight.data {
+                WeightData::F32(values) => tensors.push((
+                    name.clone(),
+                    Dtype::F32,
+                    weight.shape.clone(),
+                    bytemuck::cast_slice(values).to_vec(),
+                )),
+                WeightData::Q8 { values, scales } => {
+                    tensors.push((
+                        name.clone(),
+                        Dtype::I8,
+                        weight.shape.clone(),
+                        bytemuck::cast_slice(values).to_vec(),
+                    ));
+                    tensors.push((
+                        format!("{name}.scale"),
+                        Dtype::F32,
+                        vec![scales.len()],
+                        bytemuck::cast_slice(scales).to_vec(),
+                    ));
+                }
+            }
+        }
+        let catalog = &self.catalog;
+        tensors.push((
+            CODES.into(),
+            Dtype::U16,
+            vec![catalog.len(), catalog.levels()],
+            bytemuck::cast_slice(catalog.codes()).to_vec(),
+        ));
+        let mut offsets = vec![0u32];
+        let mut bytes = Vec::new();
+        for id in catalog.ids() {
+            bytes.extend_from_slice(id.as_bytes());
+            let end = u32::try_from(bytes.len())
+                .map_err(|_| BundleError::Catalog("the ids exceed 4 GiB".into()))?;
+            offsets.push(end);
+        }
+        tensors.push((ID_BYTES.into(), Dtype::U8, vec![bytes.len()], bytes));
+        tensors.push((
+            ID_OFFSETS.into(),
+            Dtype::U32,
+            vec![offsets.len()],
+            bytemuck::cast_slice(&offsets).to_vec(),
+        ));
+        let json = |field: &str, text: serde_json::Result<String>| {
+            text.map_err(|e| BundleError::metadata(field, e))
+        };
+        let metadata = HashMap::from([
+            ("format".to_owned(), FORMAT.to_owned()),
+            ("quantization".to_owned(), self.weight_format.name().to_owned()),
+            ("config".to_owned(), json("config", serde_json::to_string(&self.config))?),
+            ("tokens".to_owned(), json("tokens", serde_json::to_string(&self.tokens))?),
+        ]);
+        let views = tensors
+            .iter()
+            .map(|(name, dtype, shape, bytes)| {
+                TensorView::new(*dtype, shape.clone(), bytes)
+                    .map(|view| (name, view))
+                    .map_err(|e| BundleError::tensor(name, e))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        safetensors::serialize(views, Some(metadata))
+            .map_err(|e| BundleError::NotSafetensors(e.to_string()))
+    }
+}

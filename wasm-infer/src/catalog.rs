@@ -1,0 +1,228 @@
+//! The catalogue: item ids and semantic IDs, sorted by code, so that the order is the trie.
+//!
+//! A trie node is a range of *ranks* (positions in the sorted order) that share a prefix. No
+//! pointers are stored: children are found by binary search inside the range.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BundleError;
+use crate::tokens::TokenLayout;
+
+/// Most items of a catalogue: ranks are `u32` and the GPU indexes with them.
+pub const MAX_ITEMS: usize = 1 << 28;
+
+/// One entry of `catalog.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogItem {
+    /// The shop's own id.
+    pub id: String,
+    /// The semantic ID, a code a level.
+    pub codes: Vec<u32>,
+}
+
+/// The file `catalog.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogFile {
+    /// Items in any order.
+    pub items: Vec<CatalogItem>,
+}
+
+/// Items sorted by semantic ID; both look-up directions.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    levels: usize,
+    /// Row-major `[items, levels]`, rows strictly increasing.
+    codes: Vec<u16>,
+    ids: Vec<String>,
+    rank_of_id: HashMap<String, u32>,
+}
+
+impl Catalog {
+    /// Builds a catalogue from items in any order.
+    ///
+    /// # Errors
+    /// [`BundleError::Catalog`] for no items, duplicate ids or codes, a wrong number of codes or
+    /// a code outside its level.
+    pub fn from_items(items: Vec<CatalogItem>, layout: &TokenLayout) -> Result<Self, BundleError> {
+        let levels = layout.levels.len();
+        let mut rows = Vec::with_capacity(items.len());
+        for item in items {
+            if item.codes.len() != levels {
+                return Err(BundleError::Catalog(format!(
+                    "item \"{}\" has {} codes, the layout has {levels} levels",
+                    item.id,
+                    item.codes.len()
+                )));
+            }
+            let mut codes = Vec::with_capacity(levels);
+            for (level, (&code, range)) in item.codes.iter().zip(&layout.levels).enumerate() {
+                match u16::try_from(code) {
+                    Ok(narrow) if code < range.size => codes.push(narrow),
+                    _ => {
+                        return Err(BundleError::Catalog(format!(
+                            "item \"{}\" has code {code} at level {level}, outside 0..{}",
+                            item.id, range.size
+                        )));
+                    }
+                }
+            }
+            rows.push((codes, item.id));
+        }
+        rows.sort_unstable();
+        let (codes, ids): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        Self::from_sorted(codes.concat(), ids, layout)
+    }
+
+    /// Builds a catalogue from rows already sorted by code, as a bundle stores them.
+    ///
+    /// # Errors
+    /// As [`Catalog::from_items`], and for rows out of order.
+    pub fn from_sorted(
+        codes: Vec<u16>,
+        ids: Vec<String>,
+        layout: &TokenLayout,
+    ) -> Result<Self, BundleError> {
+        let levels = layout.levels.len();
+        let bad = |what: String| Err(BundleError::Catalog(what));
+        if ids.is_empty() {
+            return bad("it has no items".into());
+        }
+        if ids.len() > MAX_ITEMS {
+            return bad(format!("{} items, more than {MAX_ITEMS}", ids.len()));
+        }
+        if codes.len() != ids.len() * levels {
+            return bad(format!(
+                "{} codes for {} items of {levels} levels",
+                codes.len(),
+                ids.len()
+            ));
+        }
+        for (rank, row) in codes.chunks_exact(levels).enumerate() {
+            for (level, (&code, range)) in row.iter().zip(&layout.levels).enumerate() {
+                if u32::from(code) >= range.size {
+                    return bad(format!(
+                        "item \"{}\" has code {code} at level {level}, outside 0..{}",
+                        ids[rank], range.size
+                    ));
+                }
+            }
+            if rank > 0 {
+                let previous = &codes[(rank - 1) * levels..rank * levels];
+                if previous == row {
+                    return bad(format!(
+                        "items \"{}\" and \"{}\" share the semantic ID {row:?}",
+                        ids[rank - 1],
+                        ids[rank]
+                    ));
+                }
+                if previous > row {
+                    return bad(format!("item \"{}\" is out of order", ids[rank]));
+                }
+            }
+        }
+        let mut rank_of_id = HashMap::with_capacity(ids.len());
+        for (rank, id) in ids.iter().enumerate() {
+            if rank_of_id.insert(id.clone(), rank as u32).is_some() {
+                return bad(format!("the id \"{id}\" occurs twice"));
+            }
+        }
+        Ok(Self { levels, codes, ids, rank_of_id })
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Always false: a catalogue has at least one item.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Levels of a semantic ID.
+    pub fn levels(&self) -> usize {
+        self.levels
+    }
+
+    /// All codes, row-major `[items, levels]`, in rank order.
+    pub fn codes(&self) -> &[u16] {
+        &self.codes
+    }
+
+    /// All ids, in rank order.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The semantic ID of the item at a rank.
+    pub fn codes_of(&self, rank: u32) -> &[u16] {
+        &self.codes[rank as usize * self.levels..][..self.levels]
+    }
+
+    /// The id of the item at a rank.
+    pub fn id_of(&self, rank: u32) -> &str {
+        &self.ids[rank as usize]
+    }
+
+    /// The rank of an item.
+    pub fn rank_of(&self, id: &str) -> Option<u32> {
+        self.rank_of_id.get(id).copied()
+    }
+
+    /// The item that a whole semantic ID names.
+    pub fn rank_of_codes(&self, codes: &[u16]) -> Option<u32> {
+        let mut node = 0..self.len() as u32;
+        for (level, &code) in codes.iter().enumerate() {
+            node = self.child(level, node, code);
+        }
+        (codes.len() == self.levels && !node.is_empty()).then_some(node.start)
+    }
+
+    fn code_at(&self, level: usize, rank: u32) -> u16 {
+        self.codes[rank as usize * self.levels + level]
+    }
+
+    /// First rank in `node` whose code at `level` is at least `code`.
+    fn lower_bound(&self, level: usize, node: Range<u32>, code: u32) -> u32 {
+        let (mut low, mut high) = (node.start, node.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if u32::from(self.code_at(level, middle)) < code {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The child of a node under `code`; empty if there is none.
+    ///
+    /// `node` is a range of ranks that agree before `level`.
+    pub fn child(&self, level: usize, node: Range<u32>, code: u16) -> Range<u32> {
+        let start = self.lower_bound(level, node.clone(), code.into());
+        let end = self.lower_bound(level, start..node.end, u32::from(code) + 1);
+        start..end
+    }
+
+    /// The children of a node in ascending order of code: `(code, ranks)`.
+    pub fn children(
+        &self,
+        level: usize,
+        node: Range<u32>,
+    ) -> impl Iterator<Item = (u16, Range<u32>)> {
+        let mut at = node.start;
+        std::iter::from_fn(move || {
+            (at < node.end).then(|| {
+                let code = self.code_at(level, at);
+                let end = self.lower_bound(level, at..node.end, u32::from(code) + 1);
+                let child = at..end;
+                at = end;
+                (code, child)
+            })
+        })
+    }
+}

@@ -1,0 +1,232 @@
+//! The model's configuration: the subset of Hugging Face's `T5Config` that fixes the function.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BundleError;
+
+/// Sizes and switches of a `T5ForConditionalGeneration`, under the names of HF's `config.json`.
+///
+/// Unknown keys are ignored when reading, so that a `config.json` written by `transformers`
+/// can be read as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct T5Config {
+    /// Rows of the shared embedding and of the logits.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Width of one attention head; `num_heads * d_kv` need not equal `d_model`.
+    pub d_kv: usize,
+    /// Hidden width of the feed-forward block.
+    pub d_ff: usize,
+    /// Encoder layers.
+    pub num_layers: usize,
+    /// Decoder layers; `num_layers` where a file does not say.
+    #[serde(default)]
+    pub num_decoder_layers: Option<usize>,
+    /// Attention heads.
+    pub num_heads: usize,
+    /// Buckets of the relative position bias.
+    #[serde(default = "default_buckets")]
+    pub relative_attention_num_buckets: usize,
+    /// Distance from which all positions share the last bucket.
+    #[serde(default = "default_max_distance")]
+    pub relative_attention_max_distance: usize,
+    /// Epsilon of the RMS norm.
+    #[serde(default = "default_epsilon")]
+    pub layer_norm_epsilon: f32,
+    /// Dropout of training; unused in inference.
+    #[serde(default = "default_dropout")]
+    pub dropout_rate: f64,
+    /// Feed-forward kind: only `relu` is supported.
+    #[serde(default = "default_feed_forward")]
+    pub feed_forward_proj: String,
+    /// Whether the output head is the shared embedding.
+    #[serde(default = "default_true")]
+    pub tie_word_embeddings: bool,
+    /// Whether the decoder's output is scaled by `d_model^-0.5` before the head;
+    /// where a file does not say, it is exactly when the head is tied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_decoder_outputs: Option<bool>,
+    /// Padding token.
+    #[serde(default)]
+    pub pad_token_id: u32,
+    /// End-of-sequence token.
+    #[serde(default = "default_eos")]
+    pub eos_token_id: u32,
+    /// First token of the decoder.
+    #[serde(default)]
+    pub decoder_start_token_id: u32,
+    /// HF's class marker, kept so that `AutoConfig` recognises the folder.
+    #[serde(default = "default_model_type")]
+    pub model_type: String,
+}
+
+fn default_buckets() -> usize {
+    32
+}
+fn default_max_distance() -> usize {
+    128
+}
+fn default_epsilon() -> f32 {
+    1e-6
+}
+fn default_dropout() -> f64 {
+    0.1
+}
+fn default_feed_forward() -> String {
+    "relu".into()
+}
+fn default_true() -> bool {
+    true
+}
+fn default_eos() -> u32 {
+    1
+}
+fn default_model_type() -> String {
+    "t5".into()
+}
+
+impl T5Config {
+    /// Decoder layers.
+    pub fn decoder_layers(&self) -> usize {
+        self.num_decoder_layers.unwrap_or(self.num_layers)
+    }
+
+    /// Width of all heads together, `num_heads * d_kv`.
+    pub fn inner(&self) -> usize {
+        self.num_heads * self.d_kv
+    }
+
+    /// Factor on the decoder's output before the head.
+    pub fn head_scale(&self) -> f32 {
+        if self.scale_decoder_outputs.unwrap_or(self.tie_word_embeddings) {
+            (self.d_model as f32).powf(-0.5)
+        } else {
+            1.0
+        }
+    }
+
+    /// Reads a `config.json`.
+    ///
+    /// # Errors
+    /// [`BundleError::Metadata`] when the text is not such a file or a value is out of range.
+    pub fn parse(json: &str) -> Result<Self, BundleError> {
+        let config: Self =
+            serde_json::from_str(json).map_err(|e| BundleError::metadata("config", e))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every value against what the engines can run.
+    ///
+    /// # Errors
+    /// [`BundleError::Metadata`] naming the field.
+    pub fn validate(&self) -> Result<(), BundleError> {
+        let bad = |what: String| Err(BundleError::metadata("config", what));
+        for (name, value, limit) in [
+            ("vocab_size", self.vocab_size, 1 << 20),
+            ("d_model", self.d_model, 1 << 13),
+            ("d_kv", self.d_kv, 1 << 10),
+            ("d_ff", self.d_ff, 1 << 15),
+            ("num_layers", self.num_layers, 64),
+            ("num_decoder_layers", self.decoder_layers(), 64),
+            ("num_heads", self.num_heads, 256),
+            ("relative_attention_num_buckets", self.relative_attention_num_buckets, 1 << 12),
+            ("relative_attention_max_distance", self.relative_attention_max_distance, 1 << 16),
+        ] {
+            if value == 0 || value > limit {
+                return bad(format!("{name} is {value}, outside 1..={limit}"));
+            }
+        }
+        // Below four buckets, HF's bucket formula divides by zero or takes log of nothing.
+        if self.relative_attention_num_buckets < 4 {
+            return bad("relative_attention_num_buckets is less than 4".into());
+        }
+        if self.relative_attention_max_distance <= self.relative_attention_num_buckets / 2 {
+            return bad("relative_attention_max_distance is not above half of relative_attention_num_buckets".into());
+        }
+        if self.feed_forward_proj != "relu" {
+            return bad(format!(
+                "feed_forward_proj is \"{}\", only \"relu\" is supported",
+                self.feed_forward_proj
+            ));
+        }
+        if !(self.layer_norm_epsilon.is_finite() && self.layer_norm_epsilon > 0.0) {
+            return bad("layer_norm_epsilon is not a positive number".into());
+        }
+        Ok(())
+    }
+
+    /// Names and shapes of the weights, under HF's names, in the order of the network.
+    ///
+    /// The shared embedding stands once, as `shared.weight`; `lm_head.weight` only if untied.
+    pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let (d, inner, ff) = (self.d_model, self.inner(), self.d_ff);
+        let mut all = vec![("shared.weight".to_owned(), vec![self.vocab_size, d])];
+        for (stack, layers) in [("encoder", self.num_layers), ("decoder", self.decoder_layers())] {
+            for block in 0..layers {
+                let at = format!("{stack}.block.{block}.layer");
+                let mut attention = |layer: usize, kind: &str, biased: bool| {
+                    for part in ["q", "k", "v"] {
+                        all.push((format!("{at}.{layer}.{kind}.{part}.weight"), vec![inner, d]));
+                    }
+                    all.push((format!("{at}.{layer}.{kind}.o.weight"), vec![d, inner]));
+                    if biased {
+                        all.push((
+                            format!("{at}.{layer}.{kind}.relative_attention_bias.weight"),
+                            vec![self.relative_attention_num_buckets, self.num_heads],
+                        ));
+                    }
+                    all.push((format!("{at}.{layer}.layer_norm.weight"), vec![d]));
+                };
+                attention(0, "SelfAttention", block == 0);
+                let feed_forward = if stack == "decoder" {
+                    attention(1, "EncDecAttention", false);
+                    2
+                } else {
+                    1
+                };
+                all.push((format!("{at}.{feed_forward}.DenseReluDense.wi.weight"), vec![ff, d]));
+                all.push((format!("{at}.{feed_forward}.DenseReluDense.wo.weight"), vec![d, ff]));
+                all.push((format!("{at}.{feed_forward}.layer_norm.weight"), vec![d]));
+            }
+            all.push((format!("{stack}.final_layer_norm.weight"), vec![d]));
+        }
+        if !self.tie_word_embeddings {
+            all.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
+        }
+        all
+    }
+}
+
+/// Bucket of a relative position, as T5 computes it (Raffel et al. 2020, section 2.1; HF's
+/// `_relative_position_bucket`).
+///
+/// `relative` is key position minus query position. The encoder is `bidirectional`.
+pub fn relative_position_bucket(
+    relative: i32,
+    bidirectional: bool,
+    num_buckets: usize,
+    max_distance: usize,
+) -> usize {
+    let mut buckets = num_buckets;
+    let mut base = 0;
+    let distance = if bidirectional {
+        buckets /= 2;
+        if relative > 0 {
+            base = buckets;
+        }
+        relative.unsigned_abs() as usize
+    } else {
+        (-relative).max(0) as usize
+    };
+    let max_exact = buckets / 2;
+    if distance < max_exact {
+        return base + distance;
+    }
+    // In f32, as HF computes it, so that the bucket borders agree.
+    let log = (distance as f32 / max_exact as f32).ln()
+        / (max_distance as f32 / max_exact as f32).ln()
+        * (buckets - max_exact) as f32;
+    base + (max_exact + log as usize).min(buckets - 1)
+}

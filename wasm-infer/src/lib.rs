@@ -1,0 +1,25 @@
+//! Runs a Tigret bundle: catalogue, constrained beam search, CPU and WebGPU engines.
+//!
+//! [`Bundle`] reads and checks the file, [`Recommender`] answers requests on an engine of choice.
+
+pub mod bundle;
+pub mod catalog;
+pub mod config;
+pub mod cpu;
+pub mod error;
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "debug reads are for native tests"))]
+pub mod gpu;
+pub mod recommender;
+pub mod search;
+pub mod tokens;
+#[cfg(target_arch = "wasm32")]
+mod wasm;
+pub mod weights;
+
+pub use bundle::Bundle;
+pub use catalog::{Catalog, CatalogFile, CatalogItem};
+pub use config::T5Config;
+pub use error::{BundleError, InferError};
+pub use recommender::{Backend, Pick, Recommendation, Recommender, Request};
+pub use tokens::TokenLayout;
+pub use weights::{Weight, WeightData, WeightFormat};

@@ -1,0 +1,205 @@
+//! The front door: ids in, ids out, on an engine of choice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Bundle;
+use crate::cpu::CpuEngine;
+use crate::error::InferError;
+use crate::gpu::GpuEngine;
+use crate::search::{EngineQuery, Hit, ItemFilter, MAX_BEAMS};
+
+/// Which engine computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Plain Rust, the oracle.
+    Cpu,
+    /// WGSL kernels over WebGPU.
+    Gpu,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "snake_case", deny_unknown_fields)]
+pub struct Request {
+    /// Item ids, oldest first. Unknown ids are skipped and reported.
+    pub history: Vec<String>,
+    /// User id, hashed into a user token.
+    pub user: Option<String>,
+    /// A raw user token index in `0..users.count`, instead of `user`.
+    pub user_token: Option<u32>,
+    /// Results wanted, `1..=beams`.
+    pub top: usize,
+    /// Beams, `1..=512`.
+    pub beams: usize,
+    /// Ids never returned. Unknown ids are ignored.
+    pub exclude: Vec<String>,
+    /// Never return an item of the history.
+    pub exclude_history: bool,
+    /// Only these ids. Unknown ids are ignored; an empty list gives an empty answer.
+    pub allow: Option<Vec<String>>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            history: Vec::new(),
+            user: None,
+            user_token: None,
+            top: 20,
+            beams: 50,
+            exclude: Vec::new(),
+            exclude_history: false,
+            allow: None,
+        }
+    }
+}
+
+/// One recommended item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pick {
+    /// The item.
+    pub id: String,
+    /// Sum of log-probabilities of its semantic ID.
+    pub score: f32,
+    /// Its semantic ID.
+    pub codes: Vec<u16>,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recommendation {
+    /// Best first.
+    pub items: Vec<Pick>,
+    /// Ids of the history that the catalogue does not have, in order.
+    pub unknown: Vec<String>,
+}
+
+enum Engine {
+    Cpu(CpuEngine),
+    Gpu(Box<GpuEngine>),
+}
+
+/// A bundle on an engine.
+pub struct Recommender {
+    bundle: Arc<Bundle>,
+    engine: Engine,
+}
+
+impl Recommender {
+    /// Puts a bundle on an engine.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where the GPU is asked for and there is none that can run the model.
+    pub async fn new(bundle: Arc<Bundle>, backend: Backend) -> Result<Self, InferError> {
+        let engine = match backend {
+            Backend::Cpu => Engine::Cpu(CpuEngine::new(Arc::clone(&bundle))),
+            Backend::Gpu => Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle)).await?)),
+        };
+        Ok(Self { bundle, engine })
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The engine in words: `cpu`, or the GPU adapter's name.
+    pub fn engine_name(&self) -> String {
+        match &self.engine {
+            Engine::Cpu(_) => "cpu".into(),
+            Engine::Gpu(gpu) => gpu.adapter_name().into(),
+        }
+    }
+
+    /// Checks a request and turns it into tokens and ranks; also returns the unknown ids.
+    ///
+    /// # Errors
+    /// [`InferError::Request`] naming the option.
+    pub fn prepare(
+        bundle: &Bundle,
+        request: &Request,
+    ) -> Result<(EngineQuery, Vec<String>), InferError> {
+        let bad = |what: String| Err(InferError::Request(what));
+        if !(1..=MAX_BEAMS).contains(&request.beams) {
+            return bad(format!("beams is {}, outside 1..={MAX_BEAMS}", request.beams));
+        }
+        if !(1..=request.beams).contains(&request.top) {
+            return bad(format!(
+                "top is {}, outside 1..={} (a search returns at most one item a beam)",
+                request.top, request.beams
+            ));
+        }
+        let layout = &bundle.tokens;
+        let user_token = match (&request.user, request.user_token) {
+            (Some(_), Some(_)) => return bad("give user or user_token, not both".into()),
+            (None, None) => None,
+            (Some(user), None) => layout.user_token(user),
+            (None, Some(index)) => match layout.users {
+                Some(users) if index < users.count => Some(users.offset + index),
+                Some(users) => {
+                    return bad(format!("user_token is {index}, outside 0..{}", users.count));
+                }
+                None => return bad("user_token is given, but the model has no user tokens".into()),
+            },
+        };
+        let catalog = &bundle.catalog;
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for id in &request.history {
+            match catalog.rank_of(id) {
+                Some(rank) => known.push(rank),
+                None => unknown.push(id.clone()),
+            }
+        }
+        let input =
+            layout.encoder_input(user_token, known.iter().map(|&rank| catalog.codes_of(rank)));
+        let ranks = |ids: &[String]| -> Vec<u32> {
+            ids.iter().filter_map(|id| catalog.rank_of(id)).collect()
+        };
+        let mut exclude = ranks(&request.exclude);
+        if request.exclude_history {
+            exclude.extend(known);
+        }
+        let filter = ItemFilter::new(exclude, request.allow.as_deref().map(ranks));
+        Ok((EngineQuery { input, beams: request.beams, filter }, unknown))
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// [`InferError::Request`] for an option out of range, [`InferError::DeviceLost`] when the
+    /// GPU fails.
+    pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
+        let (query, unknown) = Self::prepare(&self.bundle, request)?;
+        let mut hits = self.search(&query).await?;
+        hits.truncate(request.top);
+        let catalog = &self.bundle.catalog;
+        let items = hits
+            .iter()
+            .map(|hit| Pick {
+                id: catalog.id_of(hit.rank).to_owned(),
+                score: hit.score,
+                codes: catalog.codes_of(hit.rank).to_vec(),
+            })
+            .collect::<Vec<_>>();
+        debug_assert_eq!(
+            items.iter().map(|i| &i.id).collect::<HashSet<_>>().len(),
+            items.len(),
+            "an item is returned once"
+        );
+        Ok(Recommendation { items, unknown })
+    }
+
+    /// Runs a query on the engine: hits in the contract's order, at most `beams`.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] when the GPU fails.
+    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
+        match &mut self.engine {
+            Engine::Cpu(cpu) => Ok(cpu.search(query)),
+            Engine::Gpu(gpu) => gpu.search(query).await,
+        }
+    }
+}

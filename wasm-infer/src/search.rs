@@ -1,0 +1,152 @@
+//! Trie-constrained beam search: the contract that every engine keeps, and the CPU's steps of it.
+//!
+//! - The score of an item is the sum over levels of `log_softmax(logits)[code]`, the softmax over
+//!   the whole vocabulary. The constraint masks after the softmax; nothing is renormalised.
+//! - At each level the best `beams` of all *live* prefixes survive; a prefix is live if at least
+//!   one allowed item lies under it. Ties go to the smaller semantic ID.
+
+use std::ops::Range;
+
+use crate::catalog::Catalog;
+use crate::tokens::Level;
+
+/// Most beams of a search.
+pub const MAX_BEAMS: usize = 512;
+
+/// Which items a search may return, as sorted distinct ranks.
+///
+/// Both kinds count the same way: the listed ranks inside a trie node are a difference of two
+/// binary searches, so the cost grows with the list and never with the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemFilter {
+    /// All items but these.
+    Exclude(Vec<u32>),
+    /// These items only.
+    Allow(Vec<u32>),
+}
+
+impl ItemFilter {
+    /// Everything but `exclude`, cut to `allow` if given. Ranks in any order, repeats allowed.
+    pub fn new(mut exclude: Vec<u32>, allow: Option<Vec<u32>>) -> Self {
+        exclude.sort_unstable();
+        exclude.dedup();
+        match allow {
+            None => Self::Exclude(exclude),
+            Some(mut allow) => {
+                allow.sort_unstable();
+                allow.dedup();
+                allow.retain(|rank| exclude.binary_search(rank).is_err());
+                Self::Allow(allow)
+            }
+        }
+    }
+
+    /// The listed ranks.
+    pub fn ranks(&self) -> &[u32] {
+        match self {
+            Self::Exclude(ranks) | Self::Allow(ranks) => ranks,
+        }
+    }
+
+    /// Allowed items in a range of ranks.
+    pub fn allowed_in(&self, node: Range<u32>) -> u32 {
+        let ranks = self.ranks();
+        let below = |rank: u32| ranks.partition_point(|&r| r < rank) as u32;
+        let listed = below(node.end) - below(node.start);
+        match self {
+            Self::Exclude(_) => (node.end - node.start) - listed,
+            Self::Allow(_) => listed,
+        }
+    }
+}
+
+/// What an engine is asked: tokens in, ranks out.
+#[derive(Debug, Clone)]
+pub struct EngineQuery {
+    /// The encoder's input, at least one token ([`crate::TokenLayout::encoder_input`]).
+    pub input: Vec<u32>,
+    /// Beams, `1..=MAX_BEAMS`.
+    pub beams: usize,
+    /// Allowed items.
+    pub filter: ItemFilter,
+}
+
+/// One result of a search.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hit {
+    /// Rank of the item in the catalogue.
+    pub rank: u32,
+    /// Sum of log-probabilities.
+    pub score: f32,
+}
+
+/// Puts hits into the contract's order: best score first, ties to the smaller semantic ID.
+pub fn sort_hits(hits: &mut [Hit]) {
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.rank.cmp(&b.rank)));
+}
+
+/// A surviving prefix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beam {
+    /// Sum of log-probabilities so far.
+    pub score: f32,
+    /// The items under the prefix.
+    pub node: Range<u32>,
+    /// Row of the parent in the step before.
+    pub parent: usize,
+    /// The last code.
+    pub code: u16,
+}
+
+impl Beam {
+    /// The empty prefix: every item.
+    pub fn root(catalog: &Catalog) -> Self {
+        Self { score: 0.0, node: 0..catalog.len() as u32, parent: 0, code: 0 }
+    }
+}
+
+/// One level of the search: extends `beams` by the codes of `level` and keeps the best `width`
+/// live prefixes, in ascending order of semantic ID.
+///
+/// `logits` is row-major `[beams, vocabulary]`. Ascending order makes ties and parent pointers
+/// the same on every engine; the best-first order is made once, at the end.
+pub fn extend(
+    catalog: &Catalog,
+    filter: &ItemFilter,
+    layout: Level,
+    level: usize,
+    beams: &[Beam],
+    logits: &[f32],
+    width: usize,
+) -> Vec<Beam> {
+    if beams.is_empty() {
+        return Vec::new();
+    }
+    let vocabulary = logits.len() / beams.len();
+    let mut candidates = Vec::new();
+    for (row, beam) in beams.iter().enumerate() {
+        let logits = &logits[row * vocabulary..][..vocabulary];
+        let normaliser = log_sum_exp(logits);
+        for (code, node) in catalog.children(level, beam.node.clone()) {
+            if filter.allowed_in(node.clone()) > 0 {
+                let logit = logits[layout.offset as usize + usize::from(code)];
+                let score = beam.score + (logit - normaliser);
+                candidates.push(Beam { score, node, parent: row, code });
+            }
+        }
+    }
+    if candidates.len() > width {
+        let by_rank =
+            |a: &Beam, b: &Beam| b.score.total_cmp(&a.score).then(a.node.start.cmp(&b.node.start));
+        candidates.select_nth_unstable_by(width, by_rank);
+        candidates.truncate(width);
+        candidates.sort_unstable_by_key(|beam| beam.node.start);
+    }
+    candidates
+}
+
+/// `ln(sum(exp(x)))`, stable.
+pub fn log_sum_exp(values: &[f32]) -> f32 {
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    largest + values.iter().map(|v| (v - largest).exp()).sum::<f32>().ln()
+}

@@ -1,0 +1,189 @@
+//! The token layout (`tokens.json`): how items and users become tokens.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::BundleError;
+
+/// Most levels that a semantic ID can have.
+pub const MAX_LEVELS: usize = 8;
+/// Fewest levels that a semantic ID can have.
+pub const MIN_LEVELS: usize = 2;
+/// Most codes of one level.
+pub const MAX_LEVEL_SIZE: usize = 65_536;
+/// Most items of a history that a layout may keep.
+pub const MAX_HISTORY: usize = 512;
+
+/// The tokens of one level: code `c` is token `offset + c`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Token of code 0.
+    pub offset: u32,
+    /// Number of codes.
+    pub size: u32,
+}
+
+/// The user tokens: a user is token `offset + hash(id) % count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    /// First user token.
+    pub offset: u32,
+    /// Number of user tokens.
+    pub count: u32,
+}
+
+/// How a history becomes the encoder's input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLayout {
+    /// Padding token.
+    pub pad: u32,
+    /// End-of-sequence token.
+    pub eos: u32,
+    /// First token of the decoder.
+    pub decoder_start: u32,
+    /// Whether the encoder's input ends with `eos`.
+    pub append_eos: bool,
+    /// A longer history keeps its last `max_items` items.
+    pub max_items: usize,
+    /// The levels of a semantic ID, coarse to fine.
+    pub levels: Vec<Level>,
+    /// User tokens, if the model has any.
+    #[serde(default)]
+    pub users: Option<Users>,
+}
+
+impl TokenLayout {
+    /// Reads a `tokens.json` and checks it, without a vocabulary to hold it against.
+    ///
+    /// # Errors
+    /// [`BundleError::Metadata`] or [`BundleError::Tokens`].
+    pub fn parse(json: &str) -> Result<Self, BundleError> {
+        serde_json::from_str(json).map_err(|e| BundleError::metadata("tokens", e))
+    }
+
+    /// The layout of our own models: `pad` 0, `eos` 1, then the levels, then the users.
+    pub fn contiguous(level_sizes: &[u32], users: u32, max_items: usize) -> Self {
+        let mut next = 2;
+        let levels = level_sizes
+            .iter()
+            .map(|&size| {
+                let level = Level { offset: next, size };
+                next += size;
+                level
+            })
+            .collect();
+        let users = (users > 0).then_some(Users { offset: next, count: users });
+        Self { pad: 0, eos: 1, decoder_start: 0, append_eos: true, max_items, levels, users }
+    }
+
+    /// One more than the largest token.
+    pub fn vocab_size(&self) -> usize {
+        let specials = self.pad.max(self.eos).max(self.decoder_start) as u64 + 1;
+        let levels = self.levels.iter().map(|l| u64::from(l.offset) + u64::from(l.size));
+        let users = self.users.iter().map(|u| u64::from(u.offset) + u64::from(u.count));
+        levels.chain(users).fold(specials, u64::max) as usize
+    }
+
+    /// Checks the layout against a vocabulary: every range inside it, none overlapping.
+    ///
+    /// # Errors
+    /// [`BundleError::Tokens`] naming the range.
+    pub fn validate(&self, vocab_size: usize) -> Result<(), BundleError> {
+        let bad = |what: String| Err(BundleError::Tokens(what));
+        if !(MIN_LEVELS..=MAX_LEVELS).contains(&self.levels.len()) {
+            return bad(format!(
+                "{} levels, outside {MIN_LEVELS}..={MAX_LEVELS}",
+                self.levels.len()
+            ));
+        }
+        if !(1..=MAX_HISTORY).contains(&self.max_items) {
+            return bad(format!("max_items is {}, outside 1..={MAX_HISTORY}", self.max_items));
+        }
+        let mut ranges: Vec<(u64, u64, String)> = Vec::new();
+        for (i, level) in self.levels.iter().enumerate() {
+            if level.size == 0 || level.size as usize > MAX_LEVEL_SIZE {
+                return bad(format!(
+                    "level {i} has {} codes, outside 1..={MAX_LEVEL_SIZE}",
+                    level.size
+                ));
+            }
+            ranges.push((level.offset.into(), level.size.into(), format!("level {i}")));
+        }
+        if let Some(users) = self.users {
+            if users.count == 0 {
+                return bad("users.count is 0; leave `users` null instead".into());
+            }
+            ranges.push((users.offset.into(), users.count.into(), "users".into()));
+        }
+        for (token, name) in
+            [(self.pad, "pad"), (self.eos, "eos"), (self.decoder_start, "decoder_start")]
+        {
+            if token as usize >= vocab_size {
+                return bad(format!("{name} is {token}, the vocabulary has {vocab_size} tokens"));
+            }
+        }
+        for (offset, size, name) in &ranges {
+            if offset + size > vocab_size as u64 {
+                return bad(format!(
+                    "{name} ends at token {}, the vocabulary has {vocab_size}",
+                    offset + size
+                ));
+            }
+            // `eos` may lie anywhere outside the ranges; a code that equals it could not be told apart.
+            for (token, special) in [(self.pad, "pad"), (self.eos, "eos")] {
+                if (*offset..offset + size).contains(&u64::from(token)) {
+                    return bad(format!("{name} contains the {special} token {token}"));
+                }
+            }
+        }
+        ranges.sort();
+        for pair in ranges.windows(2) {
+            if pair[0].0 + pair[0].1 > pair[1].0 {
+                return bad(format!("{} and {} overlap", pair[0].2, pair[1].2));
+            }
+        }
+        Ok(())
+    }
+
+    /// The token of a user id, or `None` if the layout has no user tokens.
+    pub fn user_token(&self, user: &str) -> Option<u32> {
+        self.users.map(|u| u.offset + (user_hash(user) % u64::from(u.count)) as u32)
+    }
+
+    /// Most tokens that the encoder's input can have.
+    pub fn max_input(&self) -> usize {
+        let specials = usize::from(self.users.is_some()) + usize::from(self.append_eos);
+        (self.max_items * self.levels.len() + specials).max(1)
+    }
+
+    /// The encoder's input: the user token if given, the codes of the last `max_items` items,
+    /// oldest first, then `eos` if the layout appends it.
+    ///
+    /// `history` holds one code slice (an entry a level) an item. An input that would have no
+    /// token at all is a single `pad`, since attention needs a key.
+    pub fn encoder_input<'a>(
+        &self,
+        user_token: Option<u32>,
+        history: impl DoubleEndedIterator<Item = &'a [u16]> + ExactSizeIterator,
+    ) -> Vec<u32> {
+        let mut tokens = Vec::with_capacity(self.max_input());
+        tokens.extend(user_token);
+        let skip = history.len().saturating_sub(self.max_items);
+        for codes in history.skip(skip) {
+            tokens.extend(self.levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)));
+        }
+        if self.append_eos {
+            tokens.push(self.eos);
+        }
+        if tokens.is_empty() {
+            tokens.push(self.pad);
+        }
+        tokens
+    }
+}
+
+/// The user hash of the contract: 64-bit FNV-1a over the id's UTF-8 bytes.
+pub fn user_hash(user: &str) -> u64 {
+    user.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
