@@ -1,1 +1,12 @@
-//! Training.
+//! Trains a generative recommender (TIGER) and exports it to a bundle.
+//!
+//! Data flows one way: [`data`] -> [`embed`] -> `tokenizer` -> `model` -> `train` -> `evaluate`
+//! -> `export`; each step reads and writes plain artefacts in a [`run_dir::RunDir`].
+
+pub mod cli;
+pub mod data;
+pub mod embed;
+pub mod error;
+pub mod run_dir;
+
+pub use error::{Result, TrainError};

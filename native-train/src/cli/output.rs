@@ -1,0 +1,60 @@
+//! What a verb prints: text for people or JSON for machines on standard output, progress on
+//! standard error.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Where results and progress go.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// `json`: results as one JSON object.
+    pub fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a result: `value` for machines, `text` for people.
+    pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        let line = if self.json {
+            // Our own result types have string keys and no failing serialisers.
+            serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
+        } else {
+            text()
+        };
+        // A closed pipe (`| head`) is not an error of ours.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+
+    /// A note for people on standard error; silent with `--json`.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        if !self.json {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A progress bar over `total` steps of `unit`, shown on a terminal only.
+    pub fn progress(&self, total: u64, unit: &str) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(total);
+        let template =
+            format!("{{msg:>12}} {{bar:32}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} left");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}

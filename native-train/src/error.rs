@@ -1,0 +1,64 @@
+//! The error of this crate: one clear sentence that says what, where, and how to mend it.
+
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Why a step could not be done. Every variant ends the command with exit status 2.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A line of an input file is wrong.
+    #[error("{}:{line}: {reason}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// 1-based line number.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file as a whole is wrong.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An option or a combination of options is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The bundle or a part of it was refused.
+    #[error(transparent)]
+    Bundle(#[from] tigret_infer::BundleError),
+    /// Inference failed.
+    #[error(transparent)]
+    Infer(#[from] tigret_infer::InferError),
+    /// libtorch reported an error.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The user interrupted the command.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl TrainError {
+    /// A [`TrainError::File`].
+    pub fn file(path: impl AsRef<Path>, reason: impl ToString) -> Self {
+        Self::File { path: path.as_ref().to_owned(), reason: reason.to_string() }
+    }
+
+    /// A [`TrainError::Line`].
+    pub fn line(path: impl AsRef<Path>, line: usize, reason: impl ToString) -> Self {
+        Self::Line { path: path.as_ref().to_owned(), line, reason: reason.to_string() }
+    }
+
+    /// A [`TrainError::Usage`].
+    pub fn usage(reason: impl ToString) -> Self {
+        Self::Usage(reason.to_string())
+    }
+}
+
+/// `Result` with a [`TrainError`].
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;

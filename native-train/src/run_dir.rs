@@ -1,0 +1,160 @@
+//! The run directory: where each step finds the artefacts of the step before.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Result, TrainError};
+
+/// Paths of a run's artefacts.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// Opens a run directory, made if it is not there.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when it cannot be made.
+    pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root).map_err(|e| TrainError::file(&root, e))?;
+        Ok(Self { root })
+    }
+
+    /// Opens a run directory that must be there.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when it is not.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root = root.into();
+        if root.is_dir() {
+            return Ok(Self { root });
+        }
+        Err(TrainError::file(&root, "is not a run directory; make one with `tigret prepare`"))
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `dataset.json`: counts and settings of `prepare`.
+    pub fn dataset(&self) -> PathBuf {
+        self.root.join("dataset.json")
+    }
+
+    /// `items.jsonl`: an item a line, `id`, `text` and the fields it was made from.
+    pub fn items(&self) -> PathBuf {
+        self.root.join("items.jsonl")
+    }
+
+    /// `sequences.jsonl`: `{"user": "…", "items": ["…", …]}` a line, oldest first.
+    pub fn sequences(&self) -> PathBuf {
+        self.root.join("sequences.jsonl")
+    }
+
+    /// `oracle.json`: for simulated data, what the best possible recommender reaches.
+    pub fn oracle(&self) -> PathBuf {
+        self.root.join("oracle.json")
+    }
+
+    /// `vectors.safetensors`: tensor `vectors` `[items, dimensions]`, rows as in `items.jsonl`.
+    pub fn vectors(&self) -> PathBuf {
+        self.root.join("vectors.safetensors")
+    }
+
+    /// `tokenizer.safetensors`: the trained quantiser.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.root.join("tokenizer.safetensors")
+    }
+
+    /// `tokenizer.json`: settings and statistics of `tokenize`.
+    pub fn tokenizer_report(&self) -> PathBuf {
+        self.root.join("tokenizer.json")
+    }
+
+    /// `tokens.json`: the token layout.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens.json")
+    }
+
+    /// `catalog.json`: ids and semantic IDs.
+    pub fn catalog(&self) -> PathBuf {
+        self.root.join("catalog.json")
+    }
+
+    /// `model/`: `config.json`, `model.safetensors` (best), `last.safetensors`, `trainer.json`.
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+
+    /// `train.jsonl`: a line a log step.
+    pub fn train_log(&self) -> PathBuf {
+        self.root.join("train.jsonl")
+    }
+
+    /// `evaluation.json`: the figures of `evaluate`.
+    pub fn evaluation(&self) -> PathBuf {
+        self.root.join("evaluation.json")
+    }
+}
+
+/// Writes a file whole: to a temporary name beside it, then renamed, so that a reader never sees
+/// half of it.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".partial");
+    let temporary = PathBuf::from(temporary);
+    let attempt = || -> std::io::Result<()> {
+        let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
+        write(&mut file)?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    attempt().map_err(|e| {
+        // The partial file is of no use; failing to remove it changes nothing.
+        let _ = fs::remove_file(&temporary);
+        TrainError::file(path, e)
+    })
+}
+
+/// Writes a value as pretty JSON, whole.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| TrainError::file(path, e))?;
+    write_atomically(path, |file| writeln!(file, "{text}"))
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
+    let text = read_text(path, hint)?;
+    serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
+}
+
+/// Reads a text file.
+///
+/// # Errors
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn read_text(path: &Path, hint: &str) -> Result<String> {
+    fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
+        _ => TrainError::file(path, e),
+    })
+}
