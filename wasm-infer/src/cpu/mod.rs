@@ -6,7 +6,7 @@ mod model;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
-use crate::search::{Beam, EngineQuery, Hit, extend, sort_hits};
+use crate::search::{Beam, EngineQuery, Hit, extend, level_log_probs, sort_hits};
 
 pub use model::{Decoder, Model};
 
@@ -47,7 +47,8 @@ impl CpuEngine {
             };
             let parents: Vec<usize> = beams.iter().map(|beam| beam.parent).collect();
             let logits = decoder.step(&step, &parents);
-            beams = extend(catalog, &query.filter, *layout, level, &beams, logits, query.beams);
+            let log_probs = level_log_probs(logits, self.bundle.config.vocab_size, *layout);
+            beams = extend(catalog, &query.filter, level, &beams, &log_probs, query.beams);
         }
         // A whole semantic ID is one item: every surviving range has length one.
         let mut hits: Vec<Hit> =
