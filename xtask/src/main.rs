@@ -1,6 +1,8 @@
 //! `cargo xtask`: what a developer of Tigret does, a verb each.
 
+mod build;
 mod error;
+mod page;
 mod process;
 mod report;
 mod setup;
@@ -27,6 +29,8 @@ struct Cli {
 enum Verb {
     /// Put in place all that the build needs; what is there already is left alone.
     Setup(setup::Args),
+    /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
+    Wasm(page::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
     ///
     /// Arguments, output and exit status pass through unchanged; so `cargo xtask tigret --help`
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Setup(args) => setup::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
+        Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }
 }

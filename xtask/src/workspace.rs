@@ -15,6 +15,11 @@ pub(crate) fn root() -> PathBuf {
     package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
+/// The folder of the page and its package.
+pub(crate) fn web() -> PathBuf {
+    root().join("web")
+}
+
 /// The folder for downloads that outlive a checkout.
 pub(crate) fn cache() -> Result<PathBuf> {
     cache_from(|name| env::var_os(name).filter(|value| !value.is_empty())).ok_or_else(|| {
