@@ -1,11 +1,17 @@
 //! `cargo xtask`: what a developer of Tigret does, a verb each.
 
+mod bench;
 mod build;
+mod demo;
 mod error;
+mod machine;
 mod page;
 mod process;
 mod report;
+mod serve;
 mod setup;
+mod summary;
+mod test;
 mod tigret;
 mod workspace;
 
@@ -29,6 +35,12 @@ struct Cli {
 enum Verb {
     /// Put in place all that the build needs; what is there already is left alone.
     Setup(setup::Args),
+    /// Train on the embedded classics, build the page with that model and serve it.
+    Demo(demo::Args),
+    /// Run all checks: format, lints, documentation, tests, and the page in a browser.
+    Test(test::Args),
+    /// Measure training, evaluation and one recommendation on each engine, on this machine.
+    Bench(bench::Args),
     /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
     Wasm(page::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
@@ -58,6 +70,9 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Setup(args) => setup::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
+        Verb::Demo(args) => demo::run(&args, &Report::all()),
+        Verb::Test(args) => test::run(&args, &Report::all()),
+        Verb::Bench(args) => bench::run(&args, &Report::all()),
         Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }

@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<()> {
 /// Bytes of the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    raw: u64,
+    /// After wasm-opt.
+    pub(crate) raw: u64,
     /// Compressed with brotli as a web server would; `None` without Node.
     brotli: Option<u64>,
 }

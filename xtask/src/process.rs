@@ -23,7 +23,7 @@ pub(crate) fn run_on_stderr(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a program to its end and returns what it wrote to standard output, trimmed; what it wrote
-/// to standard error is dropped.
+/// to standard error is dropped unless the command says where it goes.
 ///
 /// # Errors
 /// When it does not start or its status is not 0.
