@@ -1,0 +1,140 @@
+//! Items from JSONL or CSV: id, text for the encoder, fields for display.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Item, MAX_ITEMS};
+use crate::error::{Result, TrainError};
+
+/// Columns of the text where the user names none: the content features of the TIGER paper
+/// (section 4, "RQ-VAE implementation details") as far as public data has them.
+pub const TEXT_COLUMNS: [&str; 4] = ["title", "brand", "categories", "keywords"];
+
+/// Which columns of an items file mean what.
+#[derive(Debug, Clone)]
+pub struct ItemColumns {
+    /// The id.
+    pub id: String,
+    /// The text, in this order; `None`: those of [`TEXT_COLUMNS`] that are there.
+    pub text: Option<Vec<String>>,
+}
+
+/// An item, and the key under which the interactions know it.
+#[derive(Debug)]
+pub(super) struct KeyedItem {
+    pub(super) key: String,
+    pub(super) item: Item,
+}
+
+/// Reads an items file, JSONL or (by its extension) CSV or TSV.
+///
+/// `key` is the column whose value the interactions use. Null and empty fields are left out.
+///
+/// # Errors
+/// [`TrainError::Line`] for a line that cannot be read, without an id, or with an id that stands
+/// on an earlier line; [`TrainError::File`] for a named text column that no item has.
+pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Result<Vec<KeyedItem>> {
+    let mut items: Vec<KeyedItem> = Vec::new();
+    let mut lines_of_ids = HashMap::new();
+    let mut lines_of_keys = HashMap::new();
+    let mut text_seen = vec![false; columns.text.as_ref().map_or(0, Vec::len)];
+    super::records::for_each_record(path, |number, mut fields| {
+        let wrong = |reason: String| TrainError::line(path, number, reason);
+        fields.retain(|_, value| !is_empty(value));
+        let named = |column: &str| {
+            fields.get(column).and_then(scalar).ok_or_else(|| {
+                wrong(format!("no \"{column}\" that is a string or a number; name the id column with --id-column"))
+            })
+        };
+        let (id, key_value) = (named(&columns.id)?, named(key)?);
+        for (seen, what, value) in
+            [(&mut lines_of_ids, columns.id.as_str(), &id), (&mut lines_of_keys, key, &key_value)]
+        {
+            if let Some(first) = seen.insert(value.clone(), number) {
+                return Err(wrong(format!("{what} \"{value}\" stands already on line {first}")));
+            }
+        }
+        let text = match &columns.text {
+            Some(names) => {
+                for (seen, name) in text_seen.iter_mut().zip(names) {
+                    *seen |= fields.contains_key(name);
+                }
+                sentences(names, &fields)
+            }
+            None => sentences(&TEXT_COLUMNS, &fields),
+        };
+        // The artefact's own `id` and `text` take the place of fields of those names.
+        for own in [columns.id.as_str(), "id", "text"] {
+            fields.remove(own);
+        }
+        if items.len() == MAX_ITEMS {
+            return Err(wrong(format!("more than {MAX_ITEMS} items")));
+        }
+        items.push(KeyedItem { key: key_value, item: Item { id, text, fields } });
+        Ok(())
+    })?;
+    if let Some(names) = &columns.text
+        && let Some(at) = text_seen.iter().position(|&seen| !seen)
+    {
+        let name = &names[at];
+        return Err(TrainError::file(
+            path,
+            format!("no item has the text column \"{name}\"; correct --text-columns"),
+        ));
+    }
+    Ok(items)
+}
+
+/// The values of the named fields, a sentence each; fields that are not there are left out.
+pub(super) fn sentences(names: &[impl AsRef<str>], fields: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    for value in names.iter().filter_map(|name| fields.get(name.as_ref())) {
+        let value = flat(value);
+        let value = value.trim();
+        if value.is_empty() {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(value);
+        if !value.ends_with(['.', '!', '?']) {
+            text.push('.');
+        }
+    }
+    text
+}
+
+/// A value as plain text; the parts of a list separated by commas, lists in it by semicolons.
+fn flat(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let separator = if parts.iter().any(Value::is_array) { "; " } else { ", " };
+            parts.iter().map(flat).collect::<Vec<_>>().join(separator)
+        }
+        Value::Object(parts) => parts.values().map(flat).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(parts) => parts.is_empty(),
+        _ => false,
+    }
+}
+
+/// A string or a number as the string that ids are compared by.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

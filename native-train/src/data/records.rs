@@ -1,0 +1,88 @@
+//! Files of records, JSONL, CSV or TSV by their extension, as maps with line numbers.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::lines;
+use crate::error::{Result, TrainError};
+
+/// How a file of records is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordFormat {
+    JsonLines,
+    Delimited(u8),
+}
+
+impl RecordFormat {
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "jsonl" | "ndjson" => Ok(Self::JsonLines),
+            "csv" => Ok(Self::Delimited(b',')),
+            "tsv" => Ok(Self::Delimited(b'\t')),
+            _ => Err(TrainError::file(
+                path,
+                "its extension does not tell the format; it must be .jsonl, .csv or .tsv",
+            )),
+        }
+    }
+}
+
+/// Opens a CSV or TSV file with a header line.
+pub(super) fn open_delimited(path: &Path, delimiter: u8) -> Result<csv::Reader<File>> {
+    csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .buffer_capacity(1 << 16)
+        .from_path(path)
+        .map_err(|e| csv_error(path, &e))
+}
+
+/// A CSV error as ours, with its line.
+pub(super) fn csv_error(path: &Path, error: &csv::Error) -> TrainError {
+    let line = error.position().map(|position| position.line() as usize);
+    match (error.kind(), line) {
+        (csv::ErrorKind::UnequalLengths { expected_len, len, .. }, Some(line)) => TrainError::line(
+            path,
+            line,
+            format!("has {len} columns, the header has {expected_len}"),
+        ),
+        (csv::ErrorKind::Utf8 { .. }, Some(line)) => {
+            TrainError::line(path, line, "is not UTF-8 text")
+        }
+        (csv::ErrorKind::Io(e), _) => TrainError::file(path, e),
+        (_, Some(line)) => TrainError::line(path, line, error),
+        _ => TrainError::file(path, error),
+    }
+}
+
+/// Calls `each` with the line number and the fields of every record.
+pub(super) fn for_each_record(
+    path: &Path,
+    mut each: impl FnMut(usize, Map<String, Value>) -> Result<()>,
+) -> Result<()> {
+    match RecordFormat::of(path)? {
+        RecordFormat::JsonLines => lines::for_each_line(path, "check the path", |number, line| {
+            let fields = serde_json::from_str(line).map_err(|e| {
+                TrainError::line(path, number, format!("is not a JSON object: {e}"))
+            })?;
+            each(number, fields)
+        }),
+        RecordFormat::Delimited(delimiter) => {
+            let mut reader = open_delimited(path, delimiter)?;
+            let header = reader.headers().map_err(|e| csv_error(path, &e))?.clone();
+            let mut record = csv::StringRecord::new();
+            while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
+                let line = record.position().map_or(0, |position| position.line() as usize);
+                let fields = header
+                    .iter()
+                    .zip(&record)
+                    .map(|(name, value)| (name.to_owned(), Value::from(value)))
+                    .collect();
+                each(line, fields)?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What `prepare` made: the counts of the summary table and the settings behind them.
+
+use serde::{Deserialize, Serialize};
+
+use super::Dataset;
+
+/// The content of `dataset.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Where the data came from: `log`, `research` or `classics`.
+    pub source: String,
+    /// Whether the users are simulated.
+    pub simulated: bool,
+    /// The k of the k-core filter; 0: not filtered.
+    pub k_core: usize,
+    /// Seed of simulated users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Sequences.
+    pub users: usize,
+    /// Items.
+    pub items: usize,
+    /// Items of all sequences.
+    pub interactions: usize,
+    /// Mean length of a sequence.
+    pub mean_length: f64,
+    /// Median length of a sequence.
+    pub median_length: f64,
+    /// `interactions / (users * items)`.
+    pub density: f64,
+}
+
+impl Summary {
+    /// Counts a data set.
+    pub fn new(dataset: &Dataset, source: &str, k_core: usize) -> Self {
+        let (users, items) = (dataset.sequences.len(), dataset.items.len());
+        let interactions = dataset.interactions();
+        let mut lengths: Vec<usize> = dataset.sequences.iter().map(|s| s.items.len()).collect();
+        lengths.sort_unstable();
+        let median_length = match users {
+            0 => 0.0,
+            _ => (lengths[(users - 1) / 2] + lengths[users / 2]) as f64 / 2.0,
+        };
+        let ratio = |over: usize, under: f64| if under > 0.0 { over as f64 / under } else { 0.0 };
+        Self {
+            source: source.to_owned(),
+            simulated: false,
+            k_core,
+            seed: None,
+            users,
+            items,
+            interactions,
+            mean_length: ratio(interactions, users as f64),
+            median_length,
+            density: ratio(interactions, users as f64 * items as f64),
+        }
+    }
+
+    /// The same, marked as simulated from a seed.
+    #[must_use]
+    pub fn simulated(mut self, seed: u64) -> Self {
+        self.simulated = true;
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The summary table for people.
+    pub fn table(&self) -> String {
+        let users = if self.simulated { "users (simulated)" } else { "users" };
+        [
+            (users, self.users.to_string()),
+            ("items", self.items.to_string()),
+            ("interactions", self.interactions.to_string()),
+            ("mean length", format!("{:.2}", self.mean_length)),
+            ("median length", self.median_length.to_string()),
+            ("density", format!("{:.4} %", 100.0 * self.density)),
+        ]
+        .map(|(name, value)| format!("{name:<18} {value:>12}"))
+        .join("\n")
+    }
+}
