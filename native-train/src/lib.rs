@@ -7,6 +7,11 @@ pub mod cli;
 pub mod data;
 pub mod embed;
 pub mod error;
+pub mod evaluate;
+pub mod export;
+pub mod model;
 pub mod run_dir;
+pub mod tokenizer;
+pub mod train;
 
 pub use error::{Result, TrainError};

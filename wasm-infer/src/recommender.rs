@@ -78,7 +78,7 @@ pub struct Recommendation {
 }
 
 enum Engine {
-    Cpu(CpuEngine),
+    Cpu(Box<CpuEngine>),
     Gpu(Box<GpuEngine>),
 }
 
@@ -95,7 +95,7 @@ impl Recommender {
     /// [`InferError::NoGpu`] where the GPU is asked for and there is none that can run the model.
     pub async fn new(bundle: Arc<Bundle>, backend: Backend) -> Result<Self, InferError> {
         let engine = match backend {
-            Backend::Cpu => Engine::Cpu(CpuEngine::new(Arc::clone(&bundle))),
+            Backend::Cpu => Engine::Cpu(Box::new(CpuEngine::new(Arc::clone(&bundle)))),
             Backend::Gpu => Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle)).await?)),
         };
         Ok(Self { bundle, engine })

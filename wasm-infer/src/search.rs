@@ -108,29 +108,24 @@ impl Beam {
 /// One level of the search: extends `beams` by the codes of `level` and keeps the best `width`
 /// live prefixes, in ascending order of semantic ID.
 ///
-/// `logits` is row-major `[beams, vocabulary]`. Ascending order makes ties and parent pointers
-/// the same on every engine; the best-first order is made once, at the end.
+/// `log_probs` is row-major `[beams, codes of the level]`, already normalised over the whole
+/// vocabulary. Ascending order makes ties and parent pointers the same on every engine; the
+/// best-first order is made once, at the end.
 pub fn extend(
     catalog: &Catalog,
     filter: &ItemFilter,
-    layout: Level,
     level: usize,
     beams: &[Beam],
-    logits: &[f32],
+    log_probs: &[f32],
     width: usize,
 ) -> Vec<Beam> {
-    if beams.is_empty() {
-        return Vec::new();
-    }
-    let vocabulary = logits.len() / beams.len();
+    let codes = log_probs.len() / beams.len().max(1);
     let mut candidates = Vec::new();
     for (row, beam) in beams.iter().enumerate() {
-        let logits = &logits[row * vocabulary..][..vocabulary];
-        let normaliser = log_sum_exp(logits);
+        let log_probs = &log_probs[row * codes..][..codes];
         for (code, node) in catalog.children(level, beam.node.clone()) {
             if filter.allowed_in(node.clone()) > 0 {
-                let logit = logits[layout.offset as usize + usize::from(code)];
-                let score = beam.score + (logit - normaliser);
+                let score = beam.score + log_probs[usize::from(code)];
                 candidates.push(Beam { score, node, parent: row, code });
             }
         }
@@ -145,8 +140,19 @@ pub fn extend(
     candidates
 }
 
+/// Log-probabilities of one level's codes, `[rows, level.size]`, from logits `[rows, vocabulary]`.
+pub fn level_log_probs(logits: &[f32], vocabulary: usize, level: Level) -> Vec<f32> {
+    let mut log_probs = Vec::with_capacity(logits.len() / vocabulary * level.size as usize);
+    for row in logits.chunks_exact(vocabulary) {
+        let normaliser = log_sum_exp(row);
+        let codes = &row[level.offset as usize..][..level.size as usize];
+        log_probs.extend(codes.iter().map(|logit| logit - normaliser));
+    }
+    log_probs
+}
+
 /// `ln(sum(exp(x)))`, stable.
-pub fn log_sum_exp(values: &[f32]) -> f32 {
+fn log_sum_exp(values: &[f32]) -> f32 {
     let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     largest + values.iter().map(|v| (v - largest).exp()).sum::<f32>().ln()
 }

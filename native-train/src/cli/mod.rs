@@ -1,8 +1,15 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
 mod embed;
+mod evaluate;
+mod export;
+mod import;
+mod inspect;
 mod output;
 mod prepare;
+mod recommend;
+mod tokenize;
+mod train;
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +32,13 @@ pub struct Cli {
 enum Verb {
     Prepare(prepare::Args),
     Embed(embed::Args),
+    Tokenize(tokenize::Args),
+    Train(train::Args),
+    Evaluate(evaluate::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Recommend(recommend::Args),
+    Inspect(inspect::Args),
 }
 
 impl Cli {
@@ -37,6 +51,13 @@ impl Cli {
         match self.verb {
             Verb::Prepare(args) => prepare::run(args, &output),
             Verb::Embed(args) => embed::run(args, &output),
+            Verb::Tokenize(args) => tokenize::run(args, &output),
+            Verb::Train(args) => train::run(args, &output),
+            Verb::Evaluate(args) => evaluate::run(args, &output),
+            Verb::Export(args) => export::run(args, &output),
+            Verb::Import(args) => import::run(args, &output),
+            Verb::Recommend(args) => recommend::run(args, &output),
+            Verb::Inspect(args) => inspect::run(args, &output),
         }
     }
 }

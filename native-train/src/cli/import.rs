@@ -1,0 +1,39 @@
+//! `tigret import`: a Hugging Face checkpoint to a bundle.
+
+use std::path::PathBuf;
+
+use tigret_infer::WeightFormat;
+
+use super::Output;
+use super::export::write_and_report;
+use crate::error::Result;
+use crate::export::bundle_from_files;
+
+/// Joins a T5 checkpoint trained elsewhere with its token layout and catalogue to a bundle.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  tigret import --checkpoint DIR --tokens tokens.json --catalog catalog.json --out m.safetensors
+
+DIR holds config.json and model.safetensors as `transformers` saves them.")]
+pub(super) struct Args {
+    /// The checkpoint folder.
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// The token layout.
+    #[arg(long)]
+    tokens: PathBuf,
+    /// The catalogue: ids and codes.
+    #[arg(long)]
+    catalog: PathBuf,
+    /// Weight format: f32 or q8.
+    #[arg(long, default_value = "q8")]
+    quantize: WeightFormat,
+    /// The file to write.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    let bundle = bundle_from_files(&args.checkpoint, &args.tokens, &args.catalog, args.quantize)?;
+    write_and_report(&bundle, &args.out, output)
+}

@@ -1,0 +1,127 @@
+//! `tigret recommend`: native inference on a bundle.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tigret_infer::{Backend, InferError, Recommendation, Recommender, Request};
+
+use super::Output;
+use crate::error::{Result, TrainError};
+use crate::export::read_bundle;
+
+/// Recommends for every line of a file of histories, in order.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  tigret recommend --model m.safetensors --histories h.jsonl --beams 50 --top 20 --json
+
+Each line of h.jsonl is {\"history\": [\"id\", ...]}, optionally with \"user\": \"...\" or
+\"user_token\": n, and with \"exclude\": [\"id\", ...] or \"allow\": [\"id\", ...].")]
+pub(super) struct Args {
+    /// The bundle.
+    #[arg(long)]
+    model: PathBuf,
+    /// The histories, JSONL.
+    #[arg(long)]
+    histories: PathBuf,
+    /// Beams of the search.
+    #[arg(long, default_value_t = 50)]
+    beams: usize,
+    /// Results a history, at most the number of beams.
+    #[arg(long, default_value_t = 20)]
+    top: usize,
+    /// Never return an item of the history.
+    #[arg(long)]
+    exclude_history: bool,
+    /// Engine: cpu or gpu.
+    #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+    backend: Engine,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Engine {
+    Cpu,
+    Gpu,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    history: Vec<String>,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    user_token: Option<u32>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    allow: Option<Vec<String>>,
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    let bundle = Arc::new(read_bundle(&args.model)?);
+    let path = &args.histories;
+    let file = File::open(path).map_err(|e| TrainError::file(path, e))?;
+    let backend = match args.backend {
+        Engine::Cpu => Backend::Cpu,
+        Engine::Gpu => Backend::Gpu,
+    };
+    let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let (mut skipped, mut histories) = (0, 0);
+    for (index, line) in BufReader::new(file).lines().enumerate() {
+        let number = index + 1;
+        let line = line.map_err(|e| TrainError::line(path, number, e))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let line: Line =
+            serde_json::from_str(&line).map_err(|e| TrainError::line(path, number, e))?;
+        let request = Request {
+            history: line.history,
+            user: line.user,
+            user_token: line.user_token,
+            top: args.top,
+            beams: args.beams,
+            exclude: line.exclude,
+            exclude_history: args.exclude_history,
+            allow: line.allow,
+        };
+        let answer = pollster::block_on(recommender.recommend(&request)).map_err(|e| match e {
+            InferError::Request(reason) => TrainError::line(path, number, reason),
+            other => other.into(),
+        })?;
+        skipped += answer.unknown.len();
+        histories += 1;
+        if print(&mut out, &answer, number, output).is_err() {
+            // The reader has closed the pipe: nobody is left to answer.
+            return Ok(());
+        }
+    }
+    let _ = out.flush();
+    if skipped > 0 {
+        eprintln!(
+            "tigret: skipped {skipped} history items that the catalogue does not have, in {histories} histories"
+        );
+    }
+    Ok(())
+}
+
+fn print(
+    out: &mut impl Write,
+    answer: &Recommendation,
+    line: usize,
+    output: &Output,
+) -> std::io::Result<()> {
+    if output.is_json() {
+        let items = serde_json::to_string(&answer.items)?;
+        return writeln!(out, "{{\"items\":{items}}}");
+    }
+    writeln!(out, "history {line}")?;
+    for (rank, pick) in answer.items.iter().enumerate() {
+        writeln!(out, "{:>4}  {:>9.4}  {}  {:?}", rank + 1, pick.score, pick.id, pick.codes)?;
+    }
+    Ok(())
+}

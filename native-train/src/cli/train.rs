@@ -1,0 +1,156 @@
+//! `tigret train`: semantic IDs to a model.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Output;
+use crate::data::Dataset;
+use crate::error::{Result, TrainError};
+use crate::model::presets::Preset;
+use crate::model::t5::device;
+use crate::run_dir::RunDir;
+use crate::tokenizer::SemanticIds;
+use crate::train::{Settings, Trainer};
+
+/// Trains the encoder-decoder to generate the next item's semantic ID.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tigret train --run runs/beauty --preset small --max-minutes 60
+  tigret train --run runs/beauty --preset small --max-minutes 60 --resume
+  tigret train --run runs/beauty --preset paper --device cuda
+
+The best model by validation NDCG@10 is in RUN/model, the state to resume from beside it.")]
+pub(super) struct Args {
+    /// The run directory, with semantic IDs.
+    #[arg(long)]
+    run: PathBuf,
+    /// Sizes of the model.
+    #[arg(long, value_enum, default_value_t = Preset::Small)]
+    preset: Preset,
+    /// Samples a step.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    batch: u64,
+    /// Passes over the samples at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: u64,
+    /// Stop after this many minutes, with a last validation.
+    #[arg(long)]
+    max_minutes: Option<f64>,
+    /// Peak learning rate.
+    #[arg(long, default_value_t = 1e-3)]
+    learning_rate: f64,
+    /// Steps to the peak; from there the rate falls with the inverse square root.
+    #[arg(long, default_value_t = 1000)]
+    warmup: u64,
+    /// Weight decay of AdamW.
+    #[arg(long, default_value_t = 0.05)]
+    weight_decay: f64,
+    /// Dropout.
+    #[arg(long, default_value_t = 0.1)]
+    dropout: f64,
+    /// Largest norm of the gradient.
+    #[arg(long, default_value_t = 1.0)]
+    clip: f64,
+    /// Probability that a sample's user token is dropped, so that the model works without one.
+    #[arg(long, default_value_t = 0.2)]
+    drop_user: f64,
+    /// Steps between validations; once an epoch if not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    validate_every: Option<u64>,
+    /// Validations without a better NDCG@10 before training stops.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    patience: u32,
+    /// Users of a validation.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    validation_users: u64,
+    /// Beams of a validation.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(10..=512))]
+    validation_beams: u64,
+    /// Go on from the last checkpoint.
+    #[arg(long)]
+    resume: bool,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to compute: auto, cpu or cuda.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    for (name, value, allowed) in [
+        ("--learning-rate", args.learning_rate, 1e-9..=10.0),
+        ("--weight-decay", args.weight_decay, 0.0..=10.0),
+        ("--dropout", args.dropout, 0.0..=0.99),
+        ("--clip", args.clip, 1e-9..=1e9),
+        ("--drop-user", args.drop_user, 0.0..=1.0),
+        ("--max-minutes", args.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
+    ] {
+        if !allowed.contains(&value) {
+            return Err(TrainError::usage(format!(
+                "{name} {value} is outside {}..={}",
+                allowed.start(),
+                allowed.end()
+            )));
+        }
+    }
+    let run = RunDir::open(&args.run)?;
+    let device = device(&args.device)?;
+    let dataset = Dataset::load(&run)?;
+    let ids = SemanticIds::load(&run, &dataset)?;
+    let mut config = args.preset.config(&ids.layout);
+    config.dropout_rate = args.dropout;
+    let batch = args.batch as usize;
+    let samples = crate::train::samples::training_samples(&dataset).len();
+    let settings = Settings {
+        config,
+        batch,
+        epochs: args.epochs,
+        learning_rate: args.learning_rate,
+        warmup: args.warmup,
+        weight_decay: args.weight_decay,
+        clip: args.clip,
+        drop_user: args.drop_user,
+        validate_every: args.validate_every.unwrap_or(samples.div_ceil(batch).max(1) as u64),
+        patience: args.patience,
+        validation_users: args.validation_users as usize,
+        validation_beams: args.validation_beams as usize,
+        seed: args.seed,
+    };
+    let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
+    output.note(format!(
+        "{} weights, {} samples an epoch, on {device:?}",
+        trainer.parameters(),
+        trainer.samples()
+    ));
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
+    let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let progress = output.progress(1, "steps");
+    let outcome =
+        trainer.train(args.resume, budget, &interrupted, &progress).map_err(|e| match e {
+            TrainError::Interrupted => TrainError::usage(format!(
+                "interrupted; go on with `tigret train --run {} --resume` and the same settings",
+                run.root().display()
+            )),
+            other => other,
+        })?;
+    output.result(&outcome, || {
+        format!(
+            "stopped after {} steps, {:.0} s ({:.0} samples/s): {}\n\
+             best validation at step {}: Recall@10 {:.4}, NDCG@10 {:.4}",
+            outcome.steps,
+            outcome.seconds,
+            outcome.samples_per_second,
+            outcome.stopped,
+            outcome.best_step,
+            outcome.best.recall_10,
+            outcome.best.ndcg_10
+        )
+    });
+    Ok(())
+}

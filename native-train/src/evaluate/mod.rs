@@ -1,0 +1,98 @@
+//! Evaluation: full-catalogue ranking of every user's held-out item.
+
+pub mod metrics;
+pub mod popularity;
+pub mod search;
+
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use tigret_infer::search::ItemFilter;
+
+use crate::data::{Dataset, Sequence};
+use crate::model::T5;
+use crate::model::params::Views;
+use crate::tokenizer::SemanticIds;
+pub use metrics::Metrics;
+
+/// Which held-out item of a sequence is to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// The last but one.
+    Validation,
+    /// The last.
+    Test,
+}
+
+impl Split {
+    /// The history that may be seen, and the item to find.
+    pub fn of(self, sequence: &Sequence) -> (&[u32], u32) {
+        match self {
+            Self::Validation => sequence.validation(),
+            Self::Test => sequence.test(),
+        }
+    }
+}
+
+/// How to evaluate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Settings {
+    /// Which item is held out.
+    pub split: Split,
+    /// Beams of the search.
+    pub beams: usize,
+    /// Users searched together.
+    pub batch: usize,
+    /// Whether the user token is given.
+    pub user_token: bool,
+}
+
+/// The rank of each sequence's held-out item under the model, `None` beyond the beams.
+pub fn rank_targets(
+    model: &T5,
+    weights: &Views,
+    ids: &SemanticIds,
+    sequences: &[&Sequence],
+    settings: Settings,
+    progress: &ProgressBar,
+) -> Vec<Option<usize>> {
+    let _guard = tch::no_grad_guard();
+    let layout = &ids.layout;
+    let mut order: Vec<usize> = (0..sequences.len()).collect();
+    // Histories of equal length together: nothing is padded.
+    order.sort_by_key(|&i| settings.split.of(sequences[i]).0.len().min(layout.max_items));
+    let mut ranks = vec![None; sequences.len()];
+    for chunk in order.chunks(settings.batch) {
+        let inputs: Vec<Vec<u32>> = chunk
+            .iter()
+            .map(|&i| {
+                let sequence = sequences[i];
+                let user = settings.user_token.then(|| layout.user_token(&sequence.user)).flatten();
+                let (history, _) = settings.split.of(sequence);
+                layout.encoder_input(user, history.iter().map(|&item| ids.codes(item)))
+            })
+            .collect();
+        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let found = search::beam_search(model, weights, ids, &inputs, &filters, settings.beams);
+        for (&i, hits) in chunk.iter().zip(found) {
+            let (_, target) = settings.split.of(sequences[i]);
+            let target = ids.rank_of_item[target as usize];
+            ranks[i] = hits.iter().position(|hit| hit.rank == target);
+        }
+        progress.inc(chunk.len() as u64);
+    }
+    ranks
+}
+
+/// The metrics of [`rank_targets`] over all sequences of a data set.
+pub fn evaluate(
+    model: &T5,
+    weights: &Views,
+    ids: &SemanticIds,
+    dataset: &Dataset,
+    settings: Settings,
+    progress: &ProgressBar,
+) -> Metrics {
+    let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
+    Metrics::from_ranks(&rank_targets(model, weights, ids, &sequences, settings, progress))
+}

@@ -1,0 +1,75 @@
+//! Trie-constrained beam search for many users at once, in tch: the contract of
+//! [`tigret_infer::search`], with the matrix work batched.
+
+use tch::{Kind, Tensor};
+use tigret_infer::search::{Beam, Hit, ItemFilter, extend, sort_hits};
+
+use crate::model::T5;
+use crate::model::params::{Views, to_vec};
+use crate::model::t5::Cache;
+use crate::tokenizer::SemanticIds;
+use crate::train::samples::pad_left;
+
+/// The best `beams` items for each encoder input, in the contract's order.
+pub fn beam_search(
+    model: &T5,
+    weights: &Views,
+    ids: &SemanticIds,
+    inputs: &[Vec<u32>],
+    filters: &[ItemFilter],
+    beams: usize,
+) -> Vec<Vec<Hit>> {
+    let device = weights.get("shared.weight").device();
+    let layout = &ids.layout;
+    let users = inputs.len();
+    let (tokens, keep) = pad_left(inputs, layout.pad, device);
+    let encoded = model.encode(weights, &tokens, &keep, false);
+    let cross = model.cross_state(weights, &encoded, &keep);
+    let mut cache = Cache::default();
+    let mut searches: Vec<Vec<Beam>> = filters
+        .iter()
+        .map(|filter| {
+            let root = Beam::root(&ids.catalog);
+            let live = filter.allowed_in(root.node.clone()) > 0;
+            live.then_some(root).into_iter().collect()
+        })
+        .collect();
+    for (level, range) in layout.levels.iter().enumerate() {
+        // Every user has as many rows as the widest search; surplus rows are computed, not read.
+        let rows = searches.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let mut step = vec![i64::from(layout.decoder_start); users * rows];
+        let mut parents = vec![0i64; users * rows];
+        for (user, search) in searches.iter().enumerate() {
+            for (row, beam) in search.iter().enumerate() {
+                if level > 0 {
+                    let previous = layout.levels[level - 1];
+                    step[user * rows + row] = i64::from(previous.offset) + i64::from(beam.code);
+                    parents[user * rows + row] = beam.parent as i64;
+                }
+            }
+        }
+        let shaped = |values: &[i64]| {
+            Tensor::from_slice(values).view([users as i64, rows as i64]).to_device(device)
+        };
+        let logits = model.step(weights, &shaped(&step), &shaped(&parents), &cross, &mut cache);
+        let normaliser = logits.logsumexp([-1].as_slice(), true);
+        let codes = range.size as usize;
+        let log_probs = logits.narrow(-1, i64::from(range.offset), codes as i64) - normaliser;
+        let log_probs = to_vec(&log_probs.to_kind(Kind::Float));
+        for (user, search) in searches.iter_mut().enumerate() {
+            let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
+            *search = extend(&ids.catalog, &filters[user], level, search, log_probs, beams);
+        }
+    }
+    searches
+        .into_iter()
+        .map(|search| {
+            let mut hits: Vec<Hit> = search
+                .iter()
+                .map(|beam| Hit { rank: beam.node.start, score: beam.score })
+                .collect();
+            sort_hits(&mut hits);
+            hits
+        })
+        .collect()
+}

@@ -1,0 +1,10 @@
+//! The model: T5 in tch, its parameters, optimisers and files.
+
+pub mod checkpoint;
+pub mod optimizer;
+pub mod params;
+pub mod presets;
+pub mod t5;
+
+pub use params::Params;
+pub use t5::T5;

@@ -1,0 +1,96 @@
+//! Optimisers over one flat parameter buffer, with a state that can be saved and resumed.
+
+use tch::Tensor;
+
+use super::params::Params;
+
+/// AdamW (Loshchilov and Hutter 2019).
+#[derive(Debug)]
+pub struct AdamW {
+    first: Tensor,
+    second: Tensor,
+    decay_mask: Tensor,
+    steps: i32,
+    betas: (f64, f64),
+    epsilon: f64,
+    weight_decay: f64,
+}
+
+impl AdamW {
+    /// Starts with zero moments; `weight_decay` applies to matrices only.
+    pub fn new(params: &Params, weight_decay: f64) -> Self {
+        let zeros = || params.flat().detach().zeros_like();
+        Self {
+            first: zeros(),
+            second: zeros(),
+            decay_mask: params.decay_mask(),
+            steps: 0,
+            betas: (0.9, 0.999),
+            epsilon: 1e-8,
+            weight_decay,
+        }
+    }
+
+    /// One step with the gradient of the flat buffer, scaled down to `max_norm` where it is
+    /// longer. The norm stays on the device: no value is read back.
+    pub fn step(&mut self, params: &Params, learning_rate: f64, max_norm: f64) {
+        tch::no_grad(|| {
+            let mut flat = params.flat().detach();
+            let mut gradient = params.flat().grad();
+            let scale = (max_norm / (gradient.norm() + 1e-6)).clamp_max(1.0);
+            let _ = gradient.g_mul_(&scale);
+            self.steps += 1;
+            let (beta1, beta2) = self.betas;
+            let _ = self.first.lerp_(&gradient, 1.0 - beta1);
+            let _ = self.second.lerp_(&gradient.square(), 1.0 - beta2);
+            let correction1 = 1.0 - beta1.powi(self.steps);
+            let correction2 = 1.0 - beta2.powi(self.steps);
+            let denominator = self.second.sqrt() / correction2.sqrt() + self.epsilon;
+            if self.weight_decay > 0.0 {
+                let _ =
+                    flat.g_mul_(&(&self.decay_mask * (-learning_rate * self.weight_decay) + 1.0));
+            }
+            let _ = flat.g_sub_(&(&self.first / denominator * (learning_rate / correction1)));
+            let _ = gradient.zero_();
+        });
+    }
+
+    /// The moments and the number of steps, for a checkpoint.
+    pub fn state(&self) -> (&Tensor, &Tensor, i32) {
+        (&self.first, &self.second, self.steps)
+    }
+
+    /// Takes up a checkpoint's state.
+    pub fn load_state(&mut self, first: &Tensor, second: &Tensor, steps: i32) {
+        tch::no_grad(|| {
+            self.first.copy_(first);
+            self.second.copy_(second);
+        });
+        self.steps = steps;
+    }
+}
+
+/// Adagrad (Duchi et al. 2011), the paper's optimiser for the RQ-VAE.
+#[derive(Debug)]
+pub struct Adagrad {
+    sum: Tensor,
+}
+
+impl Adagrad {
+    /// Starts with a sum of 0.1, as TensorFlow's Adagrad does: from zero, the first steps would
+    /// be as long as the learning rate itself.
+    pub fn new(params: &Params) -> Self {
+        Self { sum: params.flat().detach().full_like(0.1) }
+    }
+
+    /// One step with the gradient of the flat buffer.
+    pub fn step(&mut self, params: &Params, learning_rate: f64) {
+        tch::no_grad(|| {
+            let mut gradient = params.flat().grad();
+            let _ = self.sum.g_add_(&gradient.square());
+            let mut flat = params.flat().detach();
+            let _ = flat.g_sub_(&(&gradient / (self.sum.sqrt() + 1e-10) * learning_rate));
+            let _ = gradient.zero_();
+        });
+    }
+}

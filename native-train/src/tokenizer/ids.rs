@@ -1,0 +1,133 @@
+//! Semantic IDs of a data set: both look-up directions, and the files that hold them.
+
+use std::collections::HashMap;
+
+use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
+
+use crate::data::Dataset;
+use crate::error::{Result, TrainError};
+use crate::run_dir::{RunDir, read_json, read_text, write_json};
+
+/// The semantic IDs of a data set's items.
+#[derive(Debug, Clone)]
+pub struct SemanticIds {
+    /// How codes become tokens.
+    pub layout: TokenLayout,
+    /// Items sorted by code.
+    pub catalog: Catalog,
+    /// Rank in the catalogue of each item of the data set.
+    pub rank_of_item: Vec<u32>,
+    /// Item of the data set at each rank.
+    pub item_of_rank: Vec<u32>,
+}
+
+impl SemanticIds {
+    /// Joins codes (row-major `[items, levels]`) to the items of a data set.
+    ///
+    /// # Errors
+    /// [`TrainError::Bundle`] for codes that are not unique or out of range.
+    pub fn new(dataset: &Dataset, layout: TokenLayout, codes: &[u16]) -> Result<Self> {
+        let items = dataset
+            .items
+            .iter()
+            .zip(codes.chunks_exact(layout.levels.len()))
+            .map(|(item, codes)| CatalogItem {
+                id: item.id.clone(),
+                codes: codes.iter().map(|&c| u32::from(c)).collect(),
+            })
+            .collect();
+        let catalog = Catalog::from_items(items, &layout)?;
+        Self::join(dataset, layout, catalog)
+            .map_err(|id| TrainError::usage(format!("item \"{id}\" has no semantic ID")))
+    }
+
+    fn join(dataset: &Dataset, layout: TokenLayout, catalog: Catalog) -> Result<Self, String> {
+        let rank_of_item = dataset
+            .items
+            .iter()
+            .map(|item| catalog.rank_of(&item.id).ok_or_else(|| item.id.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut item_of_rank = vec![0; catalog.len()];
+        for (item, &rank) in rank_of_item.iter().enumerate() {
+            item_of_rank[rank as usize] = item as u32;
+        }
+        Ok(Self { layout, catalog, rank_of_item, item_of_rank })
+    }
+
+    /// The codes of an item of the data set.
+    pub fn codes(&self, item: u32) -> &[u16] {
+        self.catalog.codes_of(self.rank_of_item[item as usize])
+    }
+
+    /// Writes `tokens.json` and `catalog.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn save(&self, run: &RunDir, dataset: &Dataset) -> Result<()> {
+        let items = dataset
+            .items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| CatalogItem {
+                id: item.id.clone(),
+                codes: self.codes(index as u32).iter().map(|&c| u32::from(c)).collect(),
+            })
+            .collect();
+        write_json(&run.catalog(), &CatalogFile { items })?;
+        write_json(&run.tokens(), &self.layout)
+    }
+
+    /// Reads what [`SemanticIds::save`] wrote, or what the user put in its place.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
+    pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
+        let hint = "make it with `tigret tokenize`";
+        let path = run.tokens();
+        let layout = TokenLayout::parse(&read_text(&path, hint)?)
+            .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
+            .map_err(|e| TrainError::file(&path, e))?;
+        let path = run.catalog();
+        let file: CatalogFile = read_json(&path, hint)?;
+        let catalog =
+            Catalog::from_items(file.items, &layout).map_err(|e| TrainError::file(&path, e))?;
+        if catalog.len() != dataset.items.len() {
+            return Err(TrainError::file(
+                &path,
+                format!(
+                    "has {} items, the data set has {}; run `tigret tokenize` again",
+                    catalog.len(),
+                    dataset.items.len()
+                ),
+            ));
+        }
+        Self::join(dataset, layout, catalog).map_err(|id| {
+            TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
+        })
+    }
+}
+
+/// Gives items that share all codes a further code 0, 1, 2, … in the order of the data set
+/// (paper, section 3.1, "handling collisions"); a unique item gets 0.
+///
+/// `codes` is row-major `[items, levels]`; the result is `[items, levels + 1]`.
+///
+/// # Errors
+/// [`TrainError::Usage`] when a group is larger than `size`, naming the codes they share.
+pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec<u16>> {
+    let mut seen: HashMap<&[u16], u32> = HashMap::new();
+    let mut resolved = Vec::with_capacity(codes.len() / levels * (levels + 1));
+    for row in codes.chunks_exact(levels) {
+        let next = seen.entry(row).or_insert(0);
+        resolved.extend_from_slice(row);
+        resolved.push(u16::try_from(*next).unwrap_or(u16::MAX));
+        *next += 1;
+    }
+    match seen.iter().max_by_key(|(_, count)| **count) {
+        Some((row, &count)) if count > size => Err(TrainError::usage(format!(
+            "{count} items share the codes {row:?}, but the collision level holds {size}; raise \
+             --collision-size, --codebook-size or --levels"
+        ))),
+        _ => Ok(resolved),
+    }
+}

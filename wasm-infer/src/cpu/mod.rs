@@ -1,0 +1,59 @@
+//! The CPU engine: the fallback where there is no GPU, and the oracle for every kernel.
+
+mod matmul;
+mod model;
+
+use std::sync::Arc;
+
+use crate::bundle::Bundle;
+use crate::search::{Beam, EngineQuery, Hit, extend, level_log_probs, sort_hits};
+
+pub use model::{Decoder, Model};
+
+/// Runs queries in plain Rust on one thread.
+///
+/// Quantised matrices are widened to `f32` once, at load.
+pub struct CpuEngine {
+    bundle: Arc<Bundle>,
+    model: Model,
+}
+
+impl CpuEngine {
+    /// Unpacks a bundle's weights.
+    pub fn new(bundle: Arc<Bundle>) -> Self {
+        let model = Model::new(&bundle);
+        Self { bundle, model }
+    }
+
+    /// The model, for looking at logits.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Runs a query: hits in the contract's order, at most `query.beams`.
+    pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
+        let Bundle { tokens, catalog, .. } = &*self.bundle;
+        let mut beams = vec![Beam::root(catalog)];
+        if query.filter.allowed_in(beams[0].node.clone()) == 0 {
+            return Vec::new();
+        }
+        let mut decoder = self.model.decoder(&query.input);
+        for (level, layout) in tokens.levels.iter().enumerate() {
+            let step: Vec<u32> = if level == 0 {
+                vec![tokens.decoder_start]
+            } else {
+                let previous = tokens.levels[level - 1];
+                beams.iter().map(|beam| previous.offset + u32::from(beam.code)).collect()
+            };
+            let parents: Vec<usize> = beams.iter().map(|beam| beam.parent).collect();
+            let logits = decoder.step(&step, &parents);
+            let log_probs = level_log_probs(logits, self.bundle.config.vocab_size, *layout);
+            beams = extend(catalog, &query.filter, level, &beams, &log_probs, query.beams);
+        }
+        // A whole semantic ID is one item: every surviving range has length one.
+        let mut hits: Vec<Hit> =
+            beams.iter().map(|beam| Hit { rank: beam.node.start, score: beam.score }).collect();
+        sort_hits(&mut hits);
+        hits
+    }
+}
