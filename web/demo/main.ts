@@ -52,7 +52,9 @@ function writeHash(): void {
   window.history.replaceState(null, "", ids ? `#history=${ids}` : pathname + query);
 }
 
-function fail(error: unknown): void {
+/** Shows an error until a call succeeds; what is no call's error stays. */
+function fail(error: unknown, ofCall = false): void {
+  page.alert.dataset.ofCall = String(ofCall);
   const message = error instanceof Error ? error.message : String(error);
   page.alert.textContent = message;
   page.alert.hidden = false;
@@ -134,9 +136,9 @@ async function recommend(): Promise<void> {
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${name}`;
     page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
     page.unknown.hidden = unknown.length === 0;
-    page.alert.hidden = true;
+    if (page.alert.dataset.ofCall === "true") page.alert.hidden = true;
   } catch (error) {
-    if (!signal.aborted) fail(error);
+    if (!signal.aborted) fail(error, true);
   }
 }
 
@@ -149,6 +151,7 @@ async function changeBackend(backend: Backend): Promise<void> {
   if (!recommender) return;
   try {
     await recommender.use(backend);
+    page.alert.hidden = true;
     await recommend();
   } catch (error) {
     selectBackend(recommender.engine);

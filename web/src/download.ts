@@ -12,7 +12,7 @@ export interface Progress {
 export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
 
 /**
- * The bytes of `source`, and whether they are ours to give away.
+ * The bytes of `source`, in memory that nobody else holds.
  *
  * Rejects with code `download`, or with the signal's reason.
  */
@@ -20,18 +20,13 @@ export async function bytesOf(
   source: Source,
   onProgress?: (progress: Progress) => void,
   signal?: AbortSignal,
-): Promise<{ bytes: Uint8Array<ArrayBuffer>; owned: boolean }> {
+): Promise<Uint8Array<ArrayBuffer>> {
   signal?.throwIfAborted();
-  if (source instanceof ArrayBuffer) return { bytes: new Uint8Array(source), owned: false };
-  // A view of shared memory cannot be sent to a worker, so any view is copied when it is sent.
-  if (source instanceof Uint8Array) {
-    return { bytes: source as Uint8Array<ArrayBuffer>, owned: false };
-  }
-  if (source instanceof Blob) {
-    return { bytes: new Uint8Array(await source.arrayBuffer()), owned: true };
-  }
+  if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
+  if (source instanceof Uint8Array) return new Uint8Array(source);
+  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
   const response = source instanceof Response ? source : await request(source, signal);
-  return { bytes: await read(response, onProgress, signal), owned: true };
+  return read(response, onProgress, signal);
 }
 
 async function request(url: string | URL, signal?: AbortSignal): Promise<Response> {

@@ -82,10 +82,17 @@ function ids(name: string, value: unknown): string[] {
   return [...value];
 }
 
+function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    bad(`signal is ${shown(signal)}, not an AbortSignal; pass \`controller.signal\``);
+  }
+}
+
 /** Checks the options of `load`. */
 export function checkLoadOptions(options: LoadOptions): void {
   noUnknown("load", options, ["backend", "onProgress", "signal", "worker"]);
-  const { backend = "auto", onProgress, worker } = options;
+  const { backend = "auto", onProgress, worker, signal } = options;
+  checkSignal(signal);
   if (!["auto", "webgpu", "cpu"].includes(backend)) {
     bad(`backend is ${shown(backend)}, not "auto", "webgpu" or "cpu"`);
   }
@@ -108,7 +115,8 @@ export function toRequest(options: RecommendOptions): EngineRequest {
     "allow",
     "signal",
   ]);
-  const { history, user, userToken, exclude = [], allow } = options;
+  const { history, user, userToken, exclude = [], allow, signal } = options;
+  checkSignal(signal);
   const beams = integer("beams", options.beams ?? 50, 1, MAX_BEAMS);
   // A caller who asks for a narrow search and no number of items gets what the search can give.
   const top = integer(

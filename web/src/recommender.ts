@@ -73,21 +73,23 @@ export class Recommender {
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
     const { backend = "auto", onProgress, signal, worker: start = startWorker } = options;
-    const { bytes, owned } = await bytesOf(source, onProgress, signal);
+    const bytes = await bytesOf(source, onProgress, signal);
     const bundle = new Blob([bytes]);
     const remote = new Remote(start());
-    const abort = () => remote.stop(new TigretError("disposed", "loading was aborted"));
+    let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
+    const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       const engine = backend === "auto" ? "cpu" : backend;
-      const loaded = await remote.call("load", { bytes, engine }, owned ? [bytes.buffer] : []);
+      const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
       const recommender = new Recommender(start, bundle, remote, loaded, engine);
+      stop = () => recommender.dispose();
       if (backend === "auto") await recommender.#choose();
       signal?.throwIfAborted();
       return recommender;
     } catch (error) {
+      stop();
       signal?.throwIfAborted();
-      remote.stop(new TigretError("disposed", "loading failed"));
       throw error;
     } finally {
       signal?.removeEventListener("abort", abort);
@@ -154,10 +156,18 @@ export class Recommender {
     }
   }
 
+  /** Builds an engine anew, in a new worker if the old one is gone. */
   async #use(engine: Engine): Promise<void> {
-    const { engineName } = await this.#remote.call("use", { engine });
+    if (this.#remote.stopped) {
+      const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
+      this.#alive();
+      this.#remote = new Remote(this.#start());
+      this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
+      this.#engineName = this.#loaded.engineName;
+    } else {
+      this.#engineName = (await this.#remote.call("use", { engine })).engineName;
+    }
     this.#engine = engine;
-    this.#engineName = engineName;
   }
 
   async #choose(): Promise<void> {
@@ -201,7 +211,7 @@ export class Recommender {
     const attempts: Engine[] = this.#engine === "cpu" ? ["cpu"] : [this.#engine, "cpu"];
     for (const engine of attempts) {
       try {
-        await this.#rebuild(engine, failure);
+        await this.#use(engine);
         return await this.#remote.call("recommend", { request });
       } catch (error) {
         if (isFailure(error)) failure = error;
@@ -209,20 +219,5 @@ export class Recommender {
       }
     }
     throw failure;
-  }
-
-  /** Builds the engine anew, in a new worker if the old one is gone. */
-  async #rebuild(engine: Engine, failure: TigretError): Promise<void> {
-    if (failure.code !== "crashed") {
-      await this.#use(engine);
-      return;
-    }
-    this.#alive();
-    const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
-    this.#alive();
-    this.#remote = new Remote(this.#start());
-    this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
-    this.#engine = engine;
-    this.#engineName = this.#loaded.engineName;
   }
 }

@@ -48,6 +48,11 @@ export class Remote {
     });
   }
 
+  /** Whether the worker has ended. */
+  get stopped(): boolean {
+    return this.#stopped !== undefined;
+  }
+
   /** Ends the worker; all that is unanswered, and every later call, rejects with `error`. */
   stop(error: TigretError): void {
     if (this.#stopped) return;
