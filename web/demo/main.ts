@@ -168,7 +168,10 @@ function showFacts(info: ModelInfo): void {
       "Layers",
       `${info.encoderLayers} encoder, ${info.decoderLayers} decoder, width ${info.dModel}`,
     ],
-    ["Semantic IDs", `${info.levels.length} levels of ${info.levels.join(", ")} codes`],
+    [
+      "Semantic IDs",
+      `${info.levels.length} levels of ${[...new Set(info.levels)].join(", ")} codes`,
+    ],
     ["Catalogue", count(info.items, "item")],
   ];
   const rows = facts.map(([name, value]) =>
@@ -278,6 +281,8 @@ function listen(): void {
     void changeBackend((event.target as HTMLInputElement).value as Backend);
   });
   window.addEventListener("hashchange", () => {
+    // Other fragments are places on the page.
+    if (!location.hash.startsWith("#history")) return;
     history = readHash();
     historyChanged();
   });

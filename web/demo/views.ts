@@ -8,7 +8,7 @@ import type { Item } from "./items.js";
 function cover(item: Item): HTMLElement {
   const initials = item.title
     .split(/\s+/)
-    .filter((word) => /^[\p{Lu}\p{N}]/u.test(word))
+    .filter((word) => /^[\p{Lu}\p{N}]/u.test(word) && !/^(the|an?)$/i.test(word))
     .slice(0, 2)
     .map((word) => [...word][0])
     .join("");
