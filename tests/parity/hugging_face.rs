@@ -1,0 +1,175 @@
+//! tch and the CPU engine against Hugging Face `transformers`, whose weights, logits, loss and
+//! beam search `golden/make_golden.py` wrote.
+
+use std::fs;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+use tigret_infer::cpu::CpuEngine;
+use tigret_infer::search::{Hit, ItemFilter};
+use tigret_infer::{Bundle, Recommender, Request, WeightFormat};
+use tigret_tests::{repository, same_answer};
+use tigret_train::export::bundle_from_files;
+use tigret_train::model::params::to_vec;
+use tigret_train::model::{Params, T5, checkpoint};
+use tigret_train::train::samples::{Batch, pad_left};
+use tigret_train::train::trainer::loss;
+
+const VERSION: u32 = 1;
+/// Logits of random weights are of the order of ten.
+const LOGITS: f32 = 1e-4;
+const SCORES: f32 = 1e-3;
+
+#[derive(Deserialize)]
+struct Golden {
+    version: u32,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    history: Vec<String>,
+    user_token: Option<u32>,
+    input: Vec<u32>,
+    labels: Vec<u32>,
+    loss: f32,
+    logits: Vec<Vec<f32>>,
+    beams: usize,
+    hits: Vec<GoldenHit>,
+}
+
+#[derive(Deserialize)]
+struct GoldenHit {
+    id: String,
+    score: f32,
+}
+
+struct Fixture {
+    name: &'static str,
+    bundle: Arc<Bundle>,
+    model: T5,
+    params: Params,
+    cases: Vec<Case>,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    ["tied", "odd", "deep"]
+        .into_iter()
+        .map(|name| {
+            let folder = repository().join("tests/golden").join(name);
+            let golden: Golden =
+                serde_json::from_str(&fs::read_to_string(folder.join("golden.json")).unwrap())
+                    .unwrap();
+            assert_eq!(
+                golden.version, VERSION,
+                "the golden files are of another version: run tests/golden/make_golden.py"
+            );
+            let bundle = bundle_from_files(
+                &folder,
+                &folder.join("tokens.json"),
+                &folder.join("catalog.json"),
+                WeightFormat::F32,
+            )
+            .unwrap();
+            let (config, weights) = checkpoint::load(&folder).unwrap();
+            let model = T5::new(config);
+            let mut params = Params::new(model.specs(), 0, Device::Cpu);
+            params.load(&weights).unwrap();
+            Fixture { name, bundle: Arc::new(bundle), model, params, cases: golden.cases }
+        })
+        .collect()
+}
+
+fn decoder_inputs(case: &Case) -> Vec<u32> {
+    let mut tokens = vec![0];
+    tokens.extend(&case.labels[..case.labels.len() - 1]);
+    tokens
+}
+
+fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= tolerance, "{what}: value {at} is {f} instead of {e}");
+    }
+}
+
+#[test]
+fn histories_become_the_same_encoder_input() {
+    for fixture in fixtures() {
+        for case in &fixture.cases {
+            let request = Request {
+                history: case.history.clone(),
+                user_token: case.user_token,
+                ..Request::default()
+            };
+            let (query, unknown) = Recommender::prepare(&fixture.bundle, &request).unwrap();
+            assert_eq!(query.input, case.input, "{}", fixture.name);
+            assert!(unknown.is_empty());
+        }
+    }
+}
+
+#[test]
+fn the_cpu_engine_computes_the_same_logits() {
+    for fixture in fixtures() {
+        let engine = CpuEngine::new(Arc::clone(&fixture.bundle));
+        for case in &fixture.cases {
+            let found = engine.model().forced_logits(&case.input, &decoder_inputs(case));
+            close(&found, &case.logits.concat(), LOGITS, fixture.name);
+        }
+    }
+}
+
+#[test]
+fn tch_computes_the_same_logits_and_loss() {
+    for fixture in fixtures() {
+        let _guard = tch::no_grad_guard();
+        let views = fixture.params.views();
+        // All cases in one batch: padding must not change anything.
+        let inputs: Vec<_> = fixture.cases.iter().map(|case| case.input.clone()).collect();
+        let (tokens, keep) = pad_left(&inputs, 0, Device::Cpu);
+        let encoded = fixture.model.encode(&views, &tokens, &keep, false);
+        let cross = fixture.model.cross_state(&views, &encoded, &keep);
+        let steps: Vec<i64> =
+            fixture.cases.iter().flat_map(decoder_inputs).map(i64::from).collect();
+        let steps = Tensor::from_slice(&steps).view([inputs.len() as i64, -1]);
+        let logits = fixture.model.decode(&views, &steps, &cross, false);
+        for (index, case) in fixture.cases.iter().enumerate() {
+            let found = to_vec(&logits.get(index as i64));
+            close(&found, &case.logits.concat(), LOGITS, fixture.name);
+
+            let labels: Vec<i64> = case.labels.iter().map(|&t| i64::from(t)).collect();
+            let (tokens, keep) = pad_left(std::slice::from_ref(&case.input), 0, Device::Cpu);
+            let batch = Batch { tokens, keep, labels: Tensor::from_slice(&labels).unsqueeze(0) };
+            let found = loss(&fixture.model, &views, &batch, false);
+            let found = found.to_kind(Kind::Double).double_value(&[]) as f32;
+            close(&[found], &[case.loss], LOGITS, fixture.name);
+        }
+    }
+}
+
+#[test]
+fn beam_search_finds_what_transformers_finds() {
+    for fixture in fixtures() {
+        let catalog = &fixture.bundle.catalog;
+        let engine = CpuEngine::new(Arc::clone(&fixture.bundle));
+        for case in &fixture.cases {
+            let expected: Vec<Hit> = case
+                .hits
+                .iter()
+                .map(|hit| Hit { rank: catalog.rank_of(&hit.id).unwrap(), score: hit.score })
+                .collect();
+            let request = Request {
+                history: case.history.clone(),
+                user_token: case.user_token,
+                beams: case.beams,
+                top: case.beams,
+                ..Request::default()
+            };
+            let (query, _) = Recommender::prepare(&fixture.bundle, &request).unwrap();
+            same_answer(&expected, &engine.search(&query), SCORES).unwrap();
+            assert_eq!(query.filter, ItemFilter::Exclude(Vec::new()));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `cargo xtask bench`: the figures that Tigret is judged by, with the machine they belong to.
+
+use std::fmt::Write;
+use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::build;
+use crate::error::{Error, Result};
+use crate::machine::Machine;
+use crate::page;
+use crate::process;
+use crate::report::Report;
+use crate::setup::libtorch::Libtorch;
+use crate::setup::wasm::{Choice, WasmToolchain};
+use crate::setup::{browser, npm, vulkan};
+use crate::tigret;
+use crate::workspace;
+
+/// The script of web/package.json that times one recommendation in the page.
+const BROWSER_SCRIPT: &str = "bench:browser";
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print one JSON object for machines instead of a table for people.
+    #[arg(long)]
+    json: bool,
+    /// The toolchain that builds for wasm32.
+    #[arg(long, value_enum, default_value_t)]
+    wasm_toolchain: Choice,
+}
+
+/// A figure, or why there is none.
+#[derive(Debug, Clone, PartialEq)]
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    measured: Measured,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Measured {
+    /// A value, and what it was measured on or an empty text.
+    Value(f64, String),
+    Skipped(String),
+    Failed(String),
+}
+
+/// Measures one thing after the other, so that none disturbs another.
+///
+/// # Errors
+/// None of a measurement: those are in the table, and the exit status is 1 then.
+pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    let mut figures = training_and_evaluation(report);
+    for (name, backend) in
+        [("one recommendation, CPU engine", "cpu"), ("one recommendation, native GPU", "gpu")]
+    {
+        report.doing("bench", name);
+        let measured = one_natively(backend, report).unwrap_or_else(failed);
+        figures.push(Figure { name, unit: "ms", measured });
+    }
+    let name = "one recommendation, page";
+    report.doing("bench", name);
+    let measured = one_in_page(args.wasm_toolchain, report).unwrap_or_else(failed);
+    figures.push(Figure { name, unit: "ms", measured });
+
+    let machine = Machine::here();
+    if args.json {
+        let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
+        println!("{}", json!({ "machine": machine.json(), "figures": figures }));
+    } else {
+        print!("\n{}\n{}", machine.lines(), table(&figures));
+    }
+    let any_failed = figures.iter().any(|figure| matches!(figure.measured, Measured::Failed(_)));
+    Ok(if any_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn failed(error: Error) -> Measured {
+    Measured::Failed(error.to_string())
+}
+
+/// Samples a second of training and users a second of evaluation, by `tigret bench`.
+fn training_and_evaluation(report: &Report) -> Vec<Figure> {
+    report.doing("bench", "training and evaluation");
+    let measured = || -> Result<Value> {
+        let libtorch = Libtorch::locate(report)?;
+        let program = tigret::build(&libtorch, report)?;
+        json_of(libtorch.apply(Command::new(program).args(["bench", "--json"])))
+    }()
+    .map_err(|error| error.to_string());
+    [
+        ("training", "samples/s", "train_samples_per_s"),
+        ("evaluation", "users/s", "evaluate_users_per_s"),
+    ]
+    .map(|(name, unit, key)| {
+        let measured = measured.as_ref().map_err(Error::message);
+        let measured = measured.and_then(|answer| value_of(answer, key, "device"));
+        Figure { name, unit, measured: measured.unwrap_or_else(failed) }
+    })
+    .into()
+}
+
+/// The median of one recommendation (20 items, beam 50, `paper` sizes) by a native engine.
+fn one_natively(backend: &str, report: &Report) -> Result<Measured> {
+    if backend == "gpu"
+        && let Err(why) = vulkan::locate(report)
+    {
+        return Ok(Measured::Skipped(why.to_string()));
+    }
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--package", "tigret-infer", "--example", "time_one"]);
+    let announcement = "compiling the example time_one (release)";
+    let built = build::quietly(&mut cargo, "time_one", "bench", announcement, report)?;
+    let answer = json_of(Command::new(built.program()).args(["--backend", backend]))?;
+    value_of(&answer, "median_ms", "adapter")
+}
+
+/// The same in the page, in headless Chromium.
+fn one_in_page(choice: Choice, report: &Report) -> Result<Measured> {
+    if !npm::has_script(BROWSER_SCRIPT) {
+        let why = format!("web/package.json has no script {BROWSER_SCRIPT}");
+        return Ok(Measured::Skipped(why));
+    }
+    let chromium = match browser::locate(report) {
+        Ok(chromium) => chromium,
+        Err(why) => return Ok(Measured::Skipped(why.to_string())),
+    };
+    npm::install(report)?;
+    page::build_wasm(&WasmToolchain::locate(choice, report)?, report)?;
+    let mut npm = npm::npm();
+    npm.args(["run", "--silent", BROWSER_SCRIPT]).env("TIGRET_CHROMIUM", chromium);
+    value_of(&json_of(&mut npm)?, "median_ms", "adapter")
+}
+
+/// Runs a program whose last line of output is a JSON object.
+fn json_of(command: &mut Command) -> Result<Value> {
+    // Why it failed is on standard error.
+    let text = process::output(command.stderr(Stdio::inherit()))?;
+    text.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
+        Error::message(format!("`{}` printed no JSON in its last line", process::line(command)))
+    })
+}
+
+fn value_of(answer: &Value, key: &str, note: &str) -> Result<Measured> {
+    let value = answer[key]
+        .as_f64()
+        .ok_or_else(|| Error::message(format!("no number {key} in the answer {answer}")))?;
+    Ok(Measured::Value(value, answer[note].as_str().unwrap_or_default().to_owned()))
+}
+
+impl Figure {
+    fn json(&self) -> Value {
+        let (value, note) = match &self.measured {
+            Measured::Value(value, note) => (json!(value), note.clone()),
+            Measured::Skipped(why) => (Value::Null, format!("skipped: {why}")),
+            Measured::Failed(why) => (Value::Null, format!("failed: {why}")),
+        };
+        json!({ "name": self.name, "unit": self.unit, "value": value, "note": note })
+    }
+}
+
+fn table(figures: &[Figure]) -> String {
+    let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+    let mut table = String::new();
+    for Figure { name, unit, measured } in figures {
+        let line = match measured {
+            Measured::Value(value, note) => {
+                format!("{name:<width$}  {value:>10.1} {unit:<9}  {note}")
+            }
+            Measured::Skipped(why) => format!("{name:<width$}  skipped: {why}"),
+            Measured::Failed(why) => format!("{name:<width$}  failed: {why}"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(table, "{}", line.trim_end());
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_read_by_its_key_or_missed_by_name() {
+        let answer = json!({"median_ms": 12.5, "adapter": "llvmpipe"});
+        let measured = value_of(&answer, "median_ms", "adapter").expect("a figure");
+        assert_eq!(measured, Measured::Value(12.5, "llvmpipe".into()));
+        let error = value_of(&answer, "p99", "adapter").expect_err("no such key");
+        assert!(error.to_string().contains("no number p99"), "{error}");
+    }
+
+    #[test]
+    fn what_was_not_measured_says_why_in_table_and_json() {
+        let figure = |measured| Figure { name: "page", unit: "ms", measured };
+        let skipped = figure(Measured::Skipped("no Chromium".into()));
+        assert_eq!(skipped.json()["value"], Value::Null);
+        assert_eq!(skipped.json()["note"], "skipped: no Chromium");
+        let table = table(&[skipped, figure(Measured::Value(3.25, "llvmpipe".into()))]);
+        assert!(table.starts_with("page  skipped: no Chromium\n"), "{table}");
+        assert!(table.contains(" 3.2 ms") || table.contains(" 3.3 ms"), "{table}");
+        assert!(table.ends_with("llvmpipe\n"), "{table}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_last_line_of_a_program_is_its_answer() {
+        let json = json_of(Command::new("sh").args(["-c", "echo loading; echo '{\"a\": 1}'"]));
+        assert_eq!(json.expect("JSON")["a"], 1);
+        assert!(json_of(Command::new("sh").args(["-c", "echo loading"])).is_err());
+    }
+}

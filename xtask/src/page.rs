@@ -1,0 +1,172 @@
+//! The wasm half of the page: `tigret-infer` as a module with its JavaScript face in `web/pkg`.
+
+use std::fmt;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::build;
+use crate::error::{Error, Result};
+use crate::process;
+use crate::report::Report;
+use crate::setup::bindgen;
+use crate::setup::wasm::{Choice, WasmToolchain};
+use crate::workspace;
+
+const STEP: &str = "wasm module";
+const NAME: &str = "tigret_infer";
+/// Holds the hash of the module that `web/pkg` was made from.
+const STAMP: &str = ".made-from";
+
+/// What wasm-opt may assume: the features that the module is built with.
+const WASM_FEATURES: [&str; 7] = [
+    "--enable-simd",
+    "--enable-bulk-memory",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-reference-types",
+    "--enable-multivalue",
+];
+
+/// Arguments of `cargo xtask wasm`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The toolchain that builds for wasm32.
+    #[arg(long, value_enum, default_value_t)]
+    wasm_toolchain: Choice,
+}
+
+/// Builds the module with all that it needs.
+///
+/// # Errors
+/// The first step that fails.
+pub(crate) fn run(args: &Args, report: &Report) -> Result<()> {
+    let toolchain = WasmToolchain::locate(args.wasm_toolchain, report)?;
+    build_wasm(&toolchain, report).map(|_size| ())
+}
+
+/// Bytes of the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// After wasm-opt.
+    pub(crate) raw: u64,
+    /// Compressed with brotli as a web server would; `None` without Node.
+    brotli: Option<u64>,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} KB", kilobytes(self.raw))?;
+        if let Some(brotli) = self.brotli {
+            write!(f, ", {} KB brotli", kilobytes(brotli))?;
+        }
+        Ok(())
+    }
+}
+
+fn kilobytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1000)
+}
+
+/// Builds the module into `web/pkg` if it changed, and says how big it is.
+///
+/// # Errors
+/// When the build, wasm-bindgen or wasm-opt fails.
+pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<Size> {
+    let mut cargo = toolchain.cargo("build");
+    cargo.args(["--package", "tigret-infer", "--lib", "--profile", "wasm"]);
+    let announcement = "compiling for wasm32";
+    let built = build::quietly(&mut cargo, NAME, STEP, announcement, report)?;
+    let module = built.with_extension("wasm").ok_or_else(|| {
+        Error::message("cargo built tigret-infer for wasm32, but made no .wasm file")
+    })?;
+
+    let pkg = workspace::web().join("pkg");
+    let stamp = hash_of(&module)?;
+    let made = pkg.join(format!("{NAME}_bg.wasm"));
+    if made.is_file() && fs::read_to_string(pkg.join(STAMP)).is_ok_and(|old| old == stamp) {
+        let size = size_of(&made)?;
+        report.done(STEP, format!("already in web/pkg ({size})"));
+        return Ok(size);
+    }
+    report.doing(STEP, "wasm-bindgen and wasm-opt into web/pkg");
+    make_package(&module, &pkg, &stamp, report)?;
+    let size = size_of(&made)?;
+    report.doing(STEP, format!("in web/pkg ({size})"));
+    Ok(size)
+}
+
+/// Makes the folder under another name and puts it in place whole.
+fn make_package(module: &Path, pkg: &Path, stamp: &str, report: &Report) -> Result<()> {
+    let bindgen = bindgen::locate(report)?;
+    let partial = pkg.with_extension("partial");
+    remove(&partial)?;
+    process::run(Command::new(bindgen).arg(module).arg(&partial).arg(NAME))?;
+    optimise(&partial.join(format!("{NAME}_bg.wasm")), report)?;
+    let stamp_file = partial.join(STAMP);
+    fs::write(&stamp_file, stamp).map_err(|e| Error::file(&stamp_file, e))?;
+    remove(pkg)?;
+    fs::rename(&partial, pkg).map_err(|e| Error::file(pkg, e))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file(folder, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs wasm-opt on the module in its place, where there is a wasm-opt.
+fn optimise(module: &Path, report: &Report) -> Result<()> {
+    let Some(wasm_opt) = wasm_opt() else {
+        let how = "add it for a smaller module (on Debian: apt-get install binaryen)";
+        report.doing("wasm-opt", format!("not found, leaving the module as it is; {how}"));
+        return Ok(());
+    };
+    let optimised = module.with_extension("optimised");
+    let mut command = Command::new(wasm_opt);
+    command.arg("-O3").args(WASM_FEATURES).arg(module).arg("-o").arg(&optimised);
+    process::run(&mut command)?;
+    fs::rename(&optimised, module).map_err(|e| Error::file(module, e))
+}
+
+/// The page's own wasm-opt (npm package `binaryen`), else the system's.
+fn wasm_opt() -> Option<PathBuf> {
+    let own = workspace::web().join("node_modules/.bin/wasm-opt");
+    if own.is_file() { Some(own) } else { process::find_on_path(&["wasm-opt"]) }
+}
+
+fn hash_of(module: &Path) -> Result<String> {
+    let bytes = fs::read(module).map_err(|e| Error::file(module, e))?;
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn size_of(module: &Path) -> Result<Size> {
+    let raw = fs::metadata(module).map_err(|e| Error::file(module, e))?.len();
+    let script = "const { readFileSync } = require('fs'); \
+                  console.log(require('zlib').brotliCompressSync(readFileSync(process.argv[1])).length)";
+    let mut node = Command::new("node");
+    node.args(["-e", script]).arg(module);
+    let brotli = process::output(&mut node).ok().and_then(|length| length.parse().ok());
+    Ok(Size { raw, brotli })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_in_kilobytes() {
+        assert_eq!(
+            Size { raw: 1_234_567, brotli: Some(99_001) }.to_string(),
+            "1235 KB, 100 KB brotli"
+        );
+        assert_eq!(Size { raw: 1, brotli: None }.to_string(), "1 KB");
+    }
+}

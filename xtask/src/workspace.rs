@@ -1,0 +1,74 @@
+//! Where things lie: the checkout, the cache, the tools that run us.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+
+/// The root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    // Cargo sets the variable when it runs us, so that a moved checkout is found.
+    let package = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
+}
+
+/// The folder of the page and its package.
+pub(crate) fn web() -> PathBuf {
+    root().join("web")
+}
+
+/// The folder for downloads that outlive a checkout.
+pub(crate) fn cache() -> Result<PathBuf> {
+    cache_from(|name| env::var_os(name).filter(|value| !value.is_empty())).ok_or_else(|| {
+        Error::message(
+            "no folder for downloads: neither TIGRET_CACHE, XDG_CACHE_HOME nor HOME is set",
+        )
+    })
+}
+
+fn cache_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    if let Some(own) = variable("TIGRET_CACHE") {
+        return Some(PathBuf::from(own));
+    }
+    let base = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
+    Some(base.join("tigret"))
+}
+
+/// The cargo that runs us, started in the root of the checkout.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache_with(variables: &[(&str, &str)]) -> Option<PathBuf> {
+        cache_from(|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
+    }
+
+    #[test]
+    fn the_cache_is_ones_own_folder_then_xdg_then_home() {
+        let home = ("HOME", "/home/ada");
+        let xdg = ("XDG_CACHE_HOME", "/var/cache/ada");
+        let own = ("TIGRET_CACHE", "/data/tigret");
+        assert_eq!(cache_with(&[home, xdg, own]), Some("/data/tigret".into()));
+        assert_eq!(cache_with(&[home, xdg]), Some("/var/cache/ada/tigret".into()));
+        assert_eq!(cache_with(&[home]), Some("/home/ada/.cache/tigret".into()));
+        assert_eq!(cache_with(&[]), None);
+    }
+
+    #[test]
+    fn the_root_holds_the_workspace_manifest() {
+        assert!(root().join("xtask").join("Cargo.toml").is_file());
+    }
+}
