@@ -59,6 +59,7 @@ export function launch({ webgpu = true } = {}) {
 const TYPES = new Map([
   [".html", "text/html; charset=utf-8"],
   [".js", "text/javascript"],
+  [".mjs", "text/javascript"],
   [".css", "text/css"],
   [".wasm", "application/wasm"],
   [".json", "application/json"],
