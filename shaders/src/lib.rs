@@ -1,1 +1,68 @@
 //! The WGSL kernels of Tigret.
+//!
+//! Each kernel is one file; parts that several share lie in `shared/` and come in by `#import`.
+//! The build assembles the permutations that `permutations.txt` lists, validates each with naga
+//! and reads workgroup sizes and bindings from it, so that no other code repeats them.
+
+/// One permutation of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shader {
+    /// Its name in `permutations.txt`.
+    pub name: &'static str,
+    /// WGSL, complete.
+    pub source: &'static str,
+    /// Invocations of a workgroup in x, y and z.
+    pub workgroup_size: [u32; 3],
+    /// Bindings of group 0, ascending.
+    pub bindings: &'static [Binding],
+}
+
+/// One binding of a shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Binding {
+    /// Its index in group 0.
+    pub index: u32,
+    /// What it is.
+    pub kind: BindingKind,
+}
+
+/// What a binding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingKind {
+    /// A uniform buffer.
+    Uniform,
+    /// A storage buffer that is read.
+    Read,
+    /// A storage buffer that is written.
+    ReadWrite,
+}
+
+include!(concat!(env!("OUT_DIR"), "/shaders.rs"));
+
+/// The permutation of a name.
+pub fn shader(name: &str) -> Option<&'static Shader> {
+    SHADERS.binary_search_by(|shader| shader.name.cmp(name)).ok().map(|index| &SHADERS[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_stays_within_the_default_limits() {
+        for shader in SHADERS {
+            let storage = shader.bindings.iter().filter(|b| b.kind != BindingKind::Uniform).count();
+            assert!(storage <= 8, "{} binds {storage} storage buffers", shader.name);
+            let invocations: u32 = shader.workgroup_size.iter().product();
+            assert!(invocations <= 256, "{} has {invocations} invocations", shader.name);
+            assert_eq!(shader.bindings[0].kind, BindingKind::Uniform, "{}", shader.name);
+        }
+    }
+
+    #[test]
+    fn names_are_sorted_and_found() {
+        assert!(SHADERS.is_sorted_by(|a, b| a.name < b.name));
+        assert_eq!(shader("select").map(|s| s.name), Some("select"));
+        assert_eq!(shader("no such kernel"), None);
+    }
+}

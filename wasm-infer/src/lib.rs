@@ -7,10 +7,11 @@ pub mod catalog;
 pub mod config;
 pub mod cpu;
 pub mod error;
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "debug reads are for native tests"))]
 pub mod gpu;
 pub mod recommender;
 pub mod search;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tokens;
 #[cfg(target_arch = "wasm32")]
 mod wasm;

@@ -123,8 +123,7 @@ pub fn train(
     for epoch in 0..settings.epochs {
         order.shuffle(&mut rng);
         let mut sums = Tensor::zeros([2], (Kind::Double, device));
-        let counts =
-            Tensor::zeros([shape.levels as i64, shape.codebook], (Kind::Float, device));
+        let counts = Tensor::zeros([shape.levels as i64, shape.codebook], (Kind::Float, device));
         let mut residuals = Vec::new();
         for chunk in order.chunks(settings.batch) {
             let x = data.index_select(0, &index(chunk));

@@ -208,7 +208,8 @@ impl<'a> Trainer<'a> {
             let last_step = state.step == total;
             let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
             let stop = interrupted.load(Ordering::Relaxed);
-            let validate = state.step.is_multiple_of(self.settings.validate_every) || last_step || over;
+            let validate =
+                state.step.is_multiple_of(self.settings.validate_every) || last_step || over;
             if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
                 continue;
             }

@@ -1,35 +1,136 @@
-//! The WebGPU engine (being built).
+//! The WebGPU engine: a whole recommendation in one pass, one submit and one read-back.
+//!
+//! [`plan`] turns the model into a list of dispatches, [`executor`] runs it. `docs/engine.md`
+//! explains the plan kernel by kernel.
+
+mod executor;
+mod pack;
+mod plan;
 
 use std::sync::Arc;
 
+use executor::Executor;
+use plan::{Capacity, MAX_INPUT, Plan, RECORD, Scratch};
+
+pub use executor::Counts;
+
 use crate::bundle::Bundle;
 use crate::error::InferError;
-use crate::search::{EngineQuery, Hit};
+use crate::search::{EngineQuery, Hit, ItemFilter, sort_hits};
 
-/// The engine that runs the WGSL kernels.
+/// Runs queries with the WGSL kernels.
 pub struct GpuEngine {
-    adapter: String,
+    bundle: Arc<Bundle>,
+    plan: Plan,
+    executor: Executor,
+    capacity: Capacity,
 }
 
 impl GpuEngine {
-    /// Uploads a bundle.
+    /// Opens the best adapter and uploads a bundle.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`].
-    pub async fn new(_bundle: Arc<Bundle>) -> Result<Self, InferError> {
-        Err(InferError::NoGpu("not built yet".into()))
+    /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
+    pub async fn new(bundle: Arc<Bundle>) -> Result<Self, InferError> {
+        let longest = bundle.tokens.max_input();
+        if longest > MAX_INPUT {
+            return Err(InferError::NoGpu(format!(
+                "histories become up to {longest} tokens, the kernels take {MAX_INPUT}"
+            )));
+        }
+        let mut plan = Plan::new(&bundle);
+        let mut executor = Executor::new(&plan.constants).await?;
+        for constant in &mut plan.constants {
+            // On the GPU now: nothing reads the host's copy again.
+            constant.words = Vec::new();
+        }
+        let capacity = Capacity { beams: 64, listed: 1024 };
+        executor.set_scratch(&plan.scratch(capacity))?;
+        Ok(Self { bundle, plan, executor, capacity })
     }
 
     /// The adapter's name.
     pub fn adapter_name(&self) -> &str {
-        &self.adapter
+        self.executor.adapter()
     }
 
-    /// Runs a query.
+    /// What the last call launched.
+    pub fn counts(&self) -> Counts {
+        self.executor.counts()
+    }
+
+    /// Runs a query: hits in the contract's order, at most `query.beams`.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] when the device fails, [`InferError::NoGpu`] when so many beams
+    /// exceed its limits.
+    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
+        let listed = query.filter.ranks();
+        self.reserve(Capacity { beams: query.beams, listed: listed.len() })?;
+        let mode = u32::from(matches!(query.filter, ItemFilter::Allow(_)));
+        let mut filter = vec![mode, listed.len() as u32];
+        filter.extend(listed);
+        let (plan, executor) = (&self.plan, &mut self.executor);
+        executor.upload(plan.id(Scratch::Input), &query.input);
+        executor.upload(plan.id(Scratch::Tokens), &[self.bundle.tokens.decoder_start]);
+        executor.upload(plan.id(Scratch::Listed), &filter);
+        executor.upload(plan.beams_before(0), &plan.root());
+        let levels = self.bundle.tokens.levels.len();
+        let dispatches = plan.dispatches(query.input.len(), query.beams);
+        let rows = plan.rows(query.beams)[levels] as usize;
+        let state =
+            executor.run(&dispatches, plan.beams_before(levels), (rows + 1) * RECORD).await?;
+        let mut hits: Vec<Hit> = state
+            .chunks_exact(RECORD)
+            .skip(1)
+            .take(state[0] as usize)
+            .map(|beam| Hit { rank: beam[1], score: f32::from_bits(beam[0]) })
+            .collect();
+        sort_hits(&mut hits);
+        Ok(hits)
+    }
+
+    /// Logits of the last step of the last call, for tests: each live beam's decoder input after
+    /// the start token (codes of all levels but the last) with its `vocab_size` logits.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
-    pub async fn search(&mut self, _query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
-        Ok(Vec::new())
+    pub async fn last_logits(
+        &mut self,
+        beams: usize,
+    ) -> Result<Vec<(Vec<u16>, Vec<f32>)>, InferError> {
+        let levels = self.bundle.tokens.levels.len();
+        let rows = self.plan.rows(beams)[levels - 1] as usize;
+        let before = self.plan.beams_before(levels - 1);
+        let state = self.executor.read(before, (rows + 1) * RECORD).await?;
+        let vocabulary = self.bundle.config.vocab_size;
+        let stride = vocabulary.next_multiple_of(4);
+        let logits = self.executor.read(self.plan.id(Scratch::Logits), rows * stride).await?;
+        let live = state[0] as usize;
+        Ok(state
+            .chunks_exact(RECORD)
+            .skip(1)
+            .take(live)
+            .zip(logits.chunks_exact(stride))
+            .map(|(beam, logits)| {
+                let codes = self.bundle.catalog.codes_of(beam[1])[..levels - 1].to_vec();
+                (codes, logits[..vocabulary].iter().map(|&bits| f32::from_bits(bits)).collect())
+            })
+            .collect())
+    }
+
+    /// Makes room: buffers grow, by doubling, and never shrink.
+    fn reserve(&mut self, needed: Capacity) -> Result<(), InferError> {
+        let grow =
+            |have: usize, need: usize| if need > have { need.next_power_of_two() } else { have };
+        let capacity = Capacity {
+            beams: grow(self.capacity.beams, needed.beams),
+            listed: grow(self.capacity.listed, needed.listed),
+        };
+        if capacity != self.capacity {
+            self.executor.set_scratch(&self.plan.scratch(capacity))?;
+            self.capacity = capacity;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,109 @@
+//! Assembles every permutation of every kernel, validates it with naga, and emits the typed
+//! `SHADERS` constant: source, workgroup size and bindings are read from the shader itself.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::{AddressSpace, StorageAccess};
+
+fn main() {
+    println!("cargo::rerun-if-changed=.");
+    match generate() {
+        Ok(code) => {
+            let out = env::var("OUT_DIR").unwrap_or_default();
+            if let Err(e) = fs::write(Path::new(&out).join("shaders.rs"), code) {
+                fail(&[format!("cannot write the generated code: {e}")]);
+            }
+        }
+        Err(errors) => fail(&errors),
+    }
+}
+
+fn fail(errors: &[String]) -> ! {
+    for error in errors {
+        eprintln!("{error}");
+    }
+    eprintln!("{} error(s) in the shaders", errors.len());
+    std::process::exit(1);
+}
+
+/// The body of the constant, or all errors of all permutations.
+fn generate() -> Result<String, Vec<String>> {
+    let list = fs::read_to_string("permutations.txt").map_err(|e| vec![e.to_string()])?;
+    let mut entries = BTreeMap::new();
+    let mut errors = Vec::new();
+    for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+        match permutation(line) {
+            Ok((name, code)) => {
+                entries.insert(name, code);
+            }
+            Err(e) => errors.push(format!("{line}:\n{e}")),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let body: String = entries.into_values().collect();
+    Ok(format!(
+        "/// Every permutation, sorted by name.\npub const SHADERS: &[Shader] = &[\n{body}];\n"
+    ))
+}
+
+/// One line of `permutations.txt` to its name and its entry in the constant.
+fn permutation(line: &str) -> Result<(String, String), String> {
+    let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
+    let mut words = rest.split_whitespace();
+    let kernel = words.next().ok_or("no kernel")?;
+    let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
+    let read = |path: String| fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"));
+    let mut source = String::new();
+    for line in read(format!("{kernel}.wgsl"))?.lines() {
+        match line.strip_prefix("#import ") {
+            Some(part) => {
+                let file = parts.get(part.trim()).copied().unwrap_or(part.trim());
+                source += &read(format!("shared/{file}.wgsl"))?;
+            }
+            None => {
+                source += line;
+                source.push('\n');
+            }
+        }
+    }
+    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
+    Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(&source))?;
+    let entry = module.entry_points.first().ok_or("no entry point")?;
+    let mut bindings = BTreeMap::new();
+    for (_, variable) in module.global_variables.iter() {
+        let Some(binding) = &variable.binding else { continue };
+        let kind = match variable.space {
+            AddressSpace::Uniform => "Uniform",
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                "ReadWrite"
+            }
+            AddressSpace::Storage { .. } => "Read",
+            other => return Err(format!("unexpected address space {other:?}")),
+        };
+        if bindings.insert(binding.binding, kind).is_some() {
+            return Err(format!("binding {} is used twice", binding.binding));
+        }
+    }
+    let mut code = String::new();
+    let bindings: Vec<String> = bindings
+        .iter()
+        .map(|(index, kind)| format!("Binding {{ index: {index}, kind: BindingKind::{kind} }}"))
+        .collect();
+    write!(
+        code,
+        "    Shader {{\n        name: {:?},\n        source: {source:?},\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
+        name.trim(),
+        entry.workgroup_size,
+        bindings.join(", ")
+    )
+    .map_err(|e| e.to_string())?;
+    Ok((name.trim().to_owned(), code))
+}

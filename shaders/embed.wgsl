@@ -1,0 +1,21 @@
+// Embedding: x[row] = shared[token[row]].
+// One invocation writes four values.
+#import weights
+
+struct Params {
+    rows: u32,
+    width4: u32, // quads of d_model
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> tokens: array<u32>; // [rows]
+@group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>; // [rows, width4]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.rows * p.width4 {
+        return;
+    }
+    let token = tokens[id.x / p.width4];
+    x[id.x] = weight(token * p.width4 + id.x % p.width4) * row_scale(token);
+}

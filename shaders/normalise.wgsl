@@ -1,0 +1,46 @@
+// The softmax's normaliser: out[row] = log(sum(exp(logits[row]))) over the whole vocabulary.
+// One workgroup a row.
+
+struct Params {
+    vocabulary: u32,
+    stride: u32, // values between rows
+}
+
+const LANES: u32 = 64u;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
+@group(0) @binding(2) var<storage, read_write> normalisers: array<f32>; // [rows]
+
+var<workgroup> reduced: array<f32, LANES>;
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let begin = group.x * p.stride;
+    var largest = -3.4e38;
+    for (var i = lane; i < p.vocabulary; i += LANES) {
+        largest = max(largest, logits[begin + i]);
+    }
+    reduced[lane] = largest;
+    workgroupBarrier();
+    for (var i = 0u; i < LANES; i++) {
+        largest = max(largest, reduced[i]);
+    }
+    workgroupBarrier();
+    var sum = 0.0;
+    for (var i = lane; i < p.vocabulary; i += LANES) {
+        sum += exp(logits[begin + i] - largest);
+    }
+    reduced[lane] = sum;
+    workgroupBarrier();
+    if lane == 0u {
+        sum = 0.0;
+        for (var i = 0u; i < LANES; i++) {
+            sum += reduced[i];
+        }
+        normalisers[group.x] = largest + log(sum);
+    }
+}

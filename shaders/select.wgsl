@@ -1,0 +1,147 @@
+// Keeps the best `width` candidates, ties to the smaller index, and writes them as the next beams
+// in ascending order of index, which is ascending order of semantic ID. One workgroup.
+//
+// A radix select over the keys, a byte at a time from the top, finds the smallest key that
+// survives and how many of its equals do.
+#import trie
+#import beam
+
+struct Params {
+    level: u32,
+    words: u32, // words of one item's codes
+    codes: u32, // codes of the level
+    offset: u32, // token of code 0
+    rows: u32, // rows of candidates
+    width: u32, // beams that survive at most
+    next_rows: u32, // rows that the next step computes
+}
+
+const LANES: u32 = 256u;
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
+@group(0) @binding(3) var<storage, read> keys: array<u32>; // [rows, codes]
+@group(0) @binding(4) var<storage, read_write> next: array<u32>; // beam state
+@group(0) @binding(5) var<storage, read_write> tokens: array<u32>; // [next_rows]
+
+var<workgroup> histogram: array<atomic<u32>, 256>;
+var<workgroup> threshold: u32; // the bytes of the smallest surviving key found so far
+var<workgroup> wanted: u32; // survivors still to be found among keys with those bytes
+var<workgroup> everything: u32; // 1: there are no more live candidates than `width`
+var<workgroup> above: array<u32, LANES>; // keys above the threshold, by chunk
+var<workgroup> equal: array<u32, LANES>; // keys equal to it
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    let total = p.rows * p.codes;
+    if lane == 0u {
+        threshold = 0u;
+        wanted = p.width;
+        everything = 0u;
+    }
+    for (var pass_index = 0u; pass_index < 4u; pass_index++) {
+        let shift = 24u - 8u * pass_index;
+        atomicStore(&histogram[lane], 0u);
+        workgroupBarrier();
+        // Shifting by 32 is undefined: the first pass has no bytes to compare.
+        let prefix = threshold;
+        for (var i = lane; i < total; i += LANES) {
+            let key = keys[i];
+            let matches = pass_index == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u));
+            if key != 0u && matches {
+                atomicAdd(&histogram[(key >> shift) & 255u], 1u);
+            }
+        }
+        workgroupBarrier();
+        if lane == 0u && everything == 0u {
+            var left = wanted;
+            var byte = 255u;
+            loop {
+                let count = atomicLoad(&histogram[byte]);
+                if count >= left || byte == 0u {
+                    if count < left {
+                        everything = 1u;
+                    }
+                    break;
+                }
+                left -= count;
+                byte -= 1u;
+            }
+            threshold = prefix | (byte << shift);
+            wanted = left;
+        }
+        workgroupBarrier();
+    }
+    // With everything live surviving, every key above 0 does.
+    var least = threshold;
+    var ties = wanted;
+    if everything == 1u {
+        least = 0u;
+        ties = 0u;
+    }
+
+    let chunk = (total + LANES - 1u) / LANES;
+    let begin = min(lane * chunk, total);
+    let to = min(begin + chunk, total);
+    var mine_above = 0u;
+    var mine_equal = 0u;
+    for (var i = begin; i < to; i++) {
+        let key = keys[i];
+        mine_above += u32(key > least);
+        mine_equal += u32(key == least);
+    }
+    above[lane] = mine_above;
+    equal[lane] = mine_equal;
+    workgroupBarrier();
+    var before_above = 0u;
+    var before_equal = 0u;
+    var all_above = 0u;
+    var all_equal = 0u;
+    for (var i = 0u; i < LANES; i++) {
+        if i == lane {
+            before_above = all_above;
+            before_equal = all_equal;
+        }
+        all_above += above[i];
+        all_equal += equal[i];
+    }
+    let live = all_above + min(all_equal, ties);
+    if lane == 0u {
+        next[0] = live;
+    }
+    // Rows that no beam fills are computed all the same: they must not read stale state.
+    for (var row = live + lane; row < p.next_rows; row += LANES) {
+        for (var i = 0u; i < RECORD; i++) {
+            next[beam_at(row) + i] = 0u;
+        }
+        tokens[row] = p.offset;
+    }
+    for (var i = begin; i < to; i++) {
+        let key = keys[i];
+        let tie = key == least && before_equal < ties;
+        if key > least || tie {
+            write_beam(before_above + min(before_equal, ties), i, key);
+        }
+        before_above += u32(key > least);
+        before_equal += u32(key == least);
+    }
+}
+
+fn write_beam(row: u32, candidate: u32, key: u32) {
+    let parent_row = candidate / p.codes;
+    let code = candidate % p.codes;
+    let parent = beam_at(parent_row);
+    let beam = beam_at(row);
+    let end = beams[parent + 2u];
+    let low = lower_bound(beams[parent + 1u], end, p.level, p.words, code);
+    let high = lower_bound(low, end, p.level, p.words, code + 1u);
+    next[beam] = select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u);
+    next[beam + 1u] = low;
+    next[beam + 2u] = high;
+    next[beam + 3u] = code;
+    for (var s = 0u; s < p.level; s++) {
+        next[beam + PATH + s] = beams[parent + PATH + s];
+    }
+    next[beam + PATH + p.level] = parent_row;
+    tokens[row] = p.offset + code;
+}

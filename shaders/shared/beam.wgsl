@@ -1,0 +1,11 @@
+// Beam state: a header, then one record a beam, in ascending order of semantic ID.
+//   header: [0] number of live beams
+//   record: [0] score (f32 bits), [1] first rank, [2] end rank, [3] last code,
+//           [8 + s] row of its ancestor in step s
+
+const RECORD: u32 = 16u;
+const PATH: u32 = 8u;
+
+fn beam_at(row: u32) -> u32 {
+    return (row + 1u) * RECORD;
+}

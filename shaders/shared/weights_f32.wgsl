@@ -1,0 +1,17 @@
+// Weight matrix as it is. Rows and columns are padded with zeros to multiples of four.
+
+@group(0) @binding(5) var<storage, read> weights: array<vec4<f32>>; // [outputs, inputs4]
+
+// Four neighbouring columns of a row; `index` counts quads.
+fn weight(index: u32) -> vec4<f32> {
+    return weights[index];
+}
+
+// Scales of four neighbouring rows.
+fn row_scales(quad: u32) -> vec4<f32> {
+    return vec4<f32>(1.0);
+}
+
+fn row_scale(row: u32) -> f32 {
+    return 1.0;
+}

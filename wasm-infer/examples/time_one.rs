@@ -1,0 +1,53 @@
+//! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
+//!
+//! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
+//! [--format f32|q8] [--calls 20]`
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tigret_infer::testing::{Shape, random_bundle};
+use tigret_infer::{Backend, Recommender, Request, WeightFormat};
+
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("time_one: {error}");
+        std::process::exit(2);
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str, default: &str| {
+        let at = arguments.iter().position(|a| a == name);
+        at.and_then(|i| arguments.get(i + 1).cloned()).unwrap_or(default.to_owned())
+    };
+    let backend = match option("--backend", "cpu").as_str() {
+        "cpu" => Backend::Cpu,
+        "gpu" => Backend::Gpu,
+        other => return Err(format!("--backend {other}: use cpu or gpu").into()),
+    };
+    let format: WeightFormat = option("--format", "q8").parse()?;
+    let calls: usize = option("--calls", "20").parse()?;
+    let bundle = Arc::new(random_bundle(&Shape::paper(), format, 0));
+    let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    let history = (0..20).map(|i| format!("item-{}", i * 601)).collect();
+    let request = Request { history, ..Request::default() };
+    pollster::block_on(recommender.recommend(&request))?;
+    let mut times = Vec::with_capacity(calls.max(1));
+    for _ in 0..calls.max(1) {
+        let begin = Instant::now();
+        pollster::block_on(recommender.recommend(&request))?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let result = serde_json::json!({
+        "engine": recommender.engine_name(),
+        "format": format.name(),
+        "calls": times.len(),
+        "median_ms": times[times.len() / 2],
+        "least_ms": times[0],
+    });
+    println!("{result}");
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! Runs plans on wgpu: the only module that knows it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_channel::oneshot;
+use tigret_shaders::{BindingKind, SHADERS, Shader};
+use wgpu::{
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
+    BindGroupLayoutEntry, BindingResource, BindingType, Buffer, BufferBinding, BufferBindingType,
+    BufferDescriptor, BufferSize, BufferUsages, ComputePassDescriptor, ComputePipeline,
+    ComputePipelineDescriptor, Device, DeviceDescriptor, Instance, InstanceDescriptor, Limits,
+    MapMode, PipelineLayoutDescriptor, PowerPreference, Queue, RequestAdapterOptions,
+    ShaderModuleDescriptor, ShaderSource, ShaderStages,
+};
+
+use super::plan::{BufferId, Constant, Dispatch, PARAMS};
+use crate::error::InferError;
+
+/// Bytes between the parameters of two dispatches: the largest alignment that WebGPU allows.
+const PARAMS_STRIDE: usize = 256;
+
+/// What the last call launched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Kernel launches.
+    pub dispatches: usize,
+    /// Compute passes.
+    pub passes: usize,
+    /// Submits to the queue.
+    pub submits: usize,
+    /// Buffers read back.
+    pub read_backs: usize,
+}
+
+struct Kernel {
+    shader: &'static Shader,
+    layout: BindGroupLayout,
+    pipeline: ComputePipeline,
+}
+
+/// A device with compiled kernels and the buffers of a plan.
+pub(super) struct Executor {
+    device: Device,
+    queue: Queue,
+    adapter: String,
+    kernels: HashMap<&'static str, Kernel>,
+    buffers: Vec<Buffer>,
+    constants: usize,
+    params: Buffer,
+    read_back: Buffer,
+    /// By kernel and buffers; emptied when scratch buffers are made anew.
+    groups: HashMap<(&'static str, Vec<BufferId>), BindGroup>,
+    /// Why the device can no longer be used.
+    failure: Arc<Mutex<Option<String>>>,
+    counts: Counts,
+}
+
+impl Executor {
+    /// Opens the best adapter, compiles every kernel and uploads the constants.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] without an adapter, or where a constant exceeds its limits.
+    pub(super) async fn new(constants: &[Constant]) -> Result<Self, InferError> {
+        let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
+        let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
+        let options = RequestAdapterOptions {
+            power_preference: PowerPreference::HighPerformance,
+            ..RequestAdapterOptions::default()
+        };
+        let adapter = instance.request_adapter(&options).await.map_err(|e| no_gpu(&e))?;
+        let available = adapter.limits();
+        let limits = Limits {
+            max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+            max_buffer_size: available.max_buffer_size,
+            ..Limits::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&DeviceDescriptor {
+                label: Some("tigret"),
+                required_limits: limits,
+                ..DeviceDescriptor::default()
+            })
+            .await
+            .map_err(|e| no_gpu(&e))?;
+        let failure = Arc::new(Mutex::new(None));
+        let record = |failure: &Arc<Mutex<Option<String>>>, what: String| {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        };
+        let slot = Arc::clone(&failure);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            record(&slot, error.to_string());
+        }));
+        let slot = Arc::clone(&failure);
+        device.set_device_lost_callback(move |reason, message| {
+            record(&slot, format!("{reason:?}: {message}"));
+        });
+        let kernels = SHADERS.iter().map(|shader| (shader.name, kernel(&device, shader))).collect();
+        let name = adapter.get_info().name;
+        let params = buffer(&device, "params", PARAMS_STRIDE as u64, BufferUsages::UNIFORM);
+        let read_back = read_back_buffer(&device, 4);
+        let mut executor = Self {
+            device,
+            queue,
+            adapter: if name.is_empty() { "WebGPU".into() } else { name },
+            kernels,
+            buffers: Vec::new(),
+            constants: constants.len(),
+            params,
+            read_back,
+            groups: HashMap::new(),
+            failure,
+            counts: Counts::default(),
+        };
+        for constant in constants {
+            let bytes = constant.words.len() as u64 * 4;
+            executor.add(&constant.name, bytes)?;
+            executor.upload(BufferId(executor.buffers.len() - 1), &constant.words);
+        }
+        Ok(executor)
+    }
+
+    /// The adapter's name.
+    pub(super) fn adapter(&self) -> &str {
+        &self.adapter
+    }
+
+    /// What the last call launched.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Makes the scratch buffers anew.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where one exceeds the adapter's limits.
+    pub(super) fn set_scratch(&mut self, scratch: &[(String, u64)]) -> Result<(), InferError> {
+        self.groups.clear();
+        self.buffers.truncate(self.constants);
+        scratch.iter().try_for_each(|(name, bytes)| self.add(name, *bytes))
+    }
+
+    fn add(&mut self, name: &str, bytes: u64) -> Result<(), InferError> {
+        let limits = self.device.limits();
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        if bytes > limit {
+            return Err(InferError::NoGpu(format!(
+                "the buffer {name} needs {bytes} bytes, this adapter binds at most {limit}"
+            )));
+        }
+        self.buffers.push(buffer(&self.device, name, bytes, BufferUsages::STORAGE));
+        Ok(())
+    }
+
+    /// Puts words at the start of a buffer, before the next call.
+    pub(super) fn upload(&self, id: BufferId, words: &[u32]) {
+        self.queue.write_buffer(&self.buffers[id.0], 0, bytemuck::cast_slice(words));
+    }
+
+    /// Runs dispatches in one pass and one submit, and reads `words` words of `result` back.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    pub(super) async fn run(
+        &mut self,
+        dispatches: &[Dispatch],
+        result: BufferId,
+        words: usize,
+    ) -> Result<Vec<u32>, InferError> {
+        self.check()?;
+        let bytes = words as u64 * 4;
+        let mut params = vec![0u32; dispatches.len() * PARAMS_STRIDE / 4];
+        for (slot, dispatch) in params.chunks_exact_mut(PARAMS_STRIDE / 4).zip(dispatches) {
+            slot[..PARAMS].copy_from_slice(&dispatch.params);
+        }
+        let params_bytes = params.len() as u64 * 4;
+        if self.params.size() < params_bytes {
+            self.params = buffer(&self.device, "params", params_bytes, BufferUsages::UNIFORM);
+            self.groups.clear();
+        }
+        if self.read_back.size() < bytes {
+            self.read_back = read_back_buffer(&self.device, bytes);
+        }
+        self.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&params));
+        for dispatch in dispatches {
+            self.make_group(dispatch);
+        }
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            let mut current = "";
+            for (index, dispatch) in dispatches.iter().enumerate() {
+                if current != dispatch.shader {
+                    pass.set_pipeline(&self.kernels[dispatch.shader].pipeline);
+                    current = dispatch.shader;
+                }
+                let group = &self.groups[&(dispatch.shader, dispatch.buffers.clone())];
+                pass.set_bind_group(0, group, &[(index * PARAMS_STRIDE) as u32]);
+                pass.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], 1);
+            }
+        }
+        encoder.copy_buffer_to_buffer(&self.buffers[result.0], 0, &self.read_back, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        self.counts = Counts { dispatches: dispatches.len(), passes: 1, submits: 1, read_backs: 1 };
+        self.fetch(bytes).await
+    }
+
+    /// Waits for the read-back buffer and takes its words.
+    async fn fetch(&self, bytes: u64) -> Result<Vec<u32>, InferError> {
+        let (sender, receiver) = oneshot::channel();
+        self.read_back.map_async(MapMode::Read, 0..bytes, move |outcome| {
+            // The receiver is gone only if the call was dropped.
+            let _ = sender.send(outcome);
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| InferError::DeviceLost(e.to_string()))?;
+        let lost = |e: &dyn std::fmt::Display| InferError::DeviceLost(e.to_string());
+        match receiver.await {
+            Ok(outcome) => outcome.map_err(|e| self.check().err().unwrap_or(lost(&e)))?,
+            Err(e) => return Err(lost(&e)),
+        }
+        let words = {
+            let view = self.read_back.get_mapped_range(0..bytes).map_err(|e| lost(&e))?;
+            bytemuck::pod_collect_to_vec(&view)
+        };
+        self.read_back.unmap();
+        self.check()?;
+        Ok(words)
+    }
+
+    /// Copies a buffer to the host, in a submit of its own: for tests that look at logits.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    pub(super) async fn read(
+        &mut self,
+        id: BufferId,
+        words: usize,
+    ) -> Result<Vec<u32>, InferError> {
+        let counts = self.counts;
+        let outcome = self.run(&[], id, words).await;
+        self.counts = counts;
+        outcome
+    }
+
+    fn check(&self) -> Result<(), InferError> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(what) => Err(InferError::DeviceLost(what.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn make_group(&mut self, dispatch: &Dispatch) {
+        let key = (dispatch.shader, dispatch.buffers.clone());
+        if self.groups.contains_key(&key) {
+            return;
+        }
+        let kernel = &self.kernels[dispatch.shader];
+        let mut storage = dispatch.buffers.iter().map(|id| &self.buffers[id.0]);
+        let entries: Vec<BindGroupEntry<'_>> = kernel
+            .shader
+            .bindings
+            .iter()
+            .filter_map(|binding| {
+                let resource = match binding.kind {
+                    BindingKind::Uniform => BindingResource::Buffer(BufferBinding {
+                        buffer: &self.params,
+                        offset: 0,
+                        size: BufferSize::new(PARAMS as u64 * 4),
+                    }),
+                    BindingKind::Read | BindingKind::ReadWrite => {
+                        storage.next()?.as_entire_binding()
+                    }
+                };
+                Some(BindGroupEntry { binding: binding.index, resource })
+            })
+            .collect();
+        let group = self.device.create_bind_group(&BindGroupDescriptor {
+            label: Some(dispatch.shader),
+            layout: &kernel.layout,
+            entries: &entries,
+        });
+        self.groups.insert(key, group);
+    }
+}
+
+fn buffer(device: &Device, name: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+    device.create_buffer(&BufferDescriptor {
+        label: Some(name),
+        size: bytes,
+        usage: usage | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    })
+}
+
+fn read_back_buffer(device: &Device, bytes: u64) -> Buffer {
+    device.create_buffer(&BufferDescriptor {
+        label: Some("read-back"),
+        size: bytes,
+        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+fn kernel(device: &Device, shader: &'static Shader) -> Kernel {
+    let entries: Vec<BindGroupLayoutEntry> = shader
+        .bindings
+        .iter()
+        .map(|binding| {
+            let (ty, dynamic) = match binding.kind {
+                BindingKind::Uniform => (BufferBindingType::Uniform, true),
+                BindingKind::Read => (BufferBindingType::Storage { read_only: true }, false),
+                BindingKind::ReadWrite => (BufferBindingType::Storage { read_only: false }, false),
+            };
+            BindGroupLayoutEntry {
+                binding: binding.index,
+                visibility: ShaderStages::COMPUTE,
+                ty: BindingType::Buffer { ty, has_dynamic_offset: dynamic, min_binding_size: None },
+                count: None,
+            }
+        })
+        .collect();
+    let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor {
+        label: Some(shader.name),
+        entries: &entries,
+    });
+    let pipeline_layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
+        label: Some(shader.name),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
+    let module = device.create_shader_module(ShaderModuleDescriptor {
+        label: Some(shader.name),
+        source: ShaderSource::Wgsl(shader.source.into()),
+    });
+    let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
+        label: Some(shader.name),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("main"),
+        compilation_options: Default::default(),
+        cache: None,
+    });
+    Kernel { shader, layout, pipeline }
+}

@@ -1,0 +1,669 @@
+//! The model as a plan: pure data, a list of dispatches over named buffers. Nothing here knows
+//! wgpu, so that a plan can be counted, printed and tested anywhere.
+
+use tigret_shaders::shader;
+
+use super::pack::{self, Axis, Packed};
+use crate::bundle::Bundle;
+use crate::config::{T5Config, relative_position_bucket};
+use crate::tokens::{Level, TokenLayout};
+use crate::weights::WeightFormat;
+
+/// Words of a beam record and of the header before the records (`shaders/shared/beam.wgsl`).
+pub(super) const RECORD: usize = 16;
+/// Most encoder tokens: `MAX_KEYS` of `shaders/attention.wgsl`.
+pub(super) const MAX_INPUT: usize = 3072;
+/// Words of one dispatch's parameters.
+pub(super) const PARAMS: usize = 16;
+
+/// A buffer of the plan, an index into its constants and then its scratch buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct BufferId(pub(super) usize);
+
+/// A buffer that is uploaded once.
+#[derive(Debug)]
+pub(super) struct Constant {
+    pub(super) name: String,
+    pub(super) words: Vec<u32>,
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Dispatch {
+    /// Name of the shader.
+    pub(super) shader: &'static str,
+    /// Storage buffers in the order of the shader's bindings.
+    pub(super) buffers: Vec<BufferId>,
+    /// The shader's `Params`.
+    pub(super) params: [u32; PARAMS],
+    /// Workgroups.
+    pub(super) groups: [u32; 2],
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Matrix {
+    weights: BufferId,
+    scales: Option<BufferId>,
+    inputs: Axis,
+    /// Quads of all outputs together.
+    outputs4: u32,
+}
+
+#[derive(Debug)]
+struct EncoderLayer {
+    norm: BufferId,
+    qkv: Matrix,
+    o: Matrix,
+    feed_forward: FeedForward,
+}
+
+#[derive(Debug)]
+struct FeedForward {
+    norm: BufferId,
+    wi: Matrix,
+    wo: Matrix,
+}
+
+#[derive(Debug)]
+struct DecoderLayer {
+    norm: BufferId,
+    qkv: Matrix,
+    o: Matrix,
+    cross_norm: BufferId,
+    cross_q: Matrix,
+    cross_o: Matrix,
+    feed_forward: FeedForward,
+    /// Scratch: keys and values of all steps.
+    cache: Scratch,
+}
+
+/// Buffers whose contents a call makes; the discriminant counts from the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scratch {
+    /// Encoder input tokens.
+    Input,
+    /// Decoder input tokens of a step.
+    Tokens,
+    /// The allowed items.
+    Listed,
+    /// Residual stream of the encoder.
+    EncoderStream,
+    /// Residual stream of the decoder.
+    DecoderStream,
+    /// Queries, keys and values of an encoder layer.
+    EncoderQkv,
+    /// Output of an attention before its projection.
+    Context,
+    /// Queries of a cross-attention.
+    CrossQ,
+    /// Keys and values of all cross-attentions.
+    CrossKv,
+    /// Hidden values of a feed-forward block.
+    Hidden,
+    /// Logits of a step.
+    Logits,
+    /// Softmax normalisers of a step.
+    Normalisers,
+    /// Candidates' keys of a step.
+    Keys,
+    /// Beam state before even steps.
+    BeamsEven,
+    /// Beam state before odd steps.
+    BeamsOdd,
+    /// Self-attention cache of a decoder layer.
+    Cache(usize),
+}
+
+const FIXED_SCRATCH: usize = 15;
+
+impl Scratch {
+    fn index(self) -> usize {
+        match self {
+            Self::Input => 0,
+            Self::Tokens => 1,
+            Self::Listed => 2,
+            Self::EncoderStream => 3,
+            Self::DecoderStream => 4,
+            Self::EncoderQkv => 5,
+            Self::Context => 6,
+            Self::CrossQ => 7,
+            Self::CrossKv => 8,
+            Self::Hidden => 9,
+            Self::Logits => 10,
+            Self::Normalisers => 11,
+            Self::Keys => 12,
+            Self::BeamsEven => 13,
+            Self::BeamsOdd => 14,
+            Self::Cache(layer) => FIXED_SCRATCH + layer,
+        }
+    }
+}
+
+/// What a call needs room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// Beams.
+    pub(super) beams: usize,
+    /// Listed ranks of a filter.
+    pub(super) listed: usize,
+}
+
+/// The plan of a model.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) constants: Vec<Constant>,
+    config: T5Config,
+    layout: TokenLayout,
+    items: usize,
+    quantised: bool,
+    embedding: Matrix,
+    head: Matrix,
+    encoder: Vec<EncoderLayer>,
+    encoder_norm: BufferId,
+    encoder_bias: BufferId,
+    decoder: Vec<DecoderLayer>,
+    decoder_norm: BufferId,
+    decoder_bias: BufferId,
+    cross_kv: Matrix,
+    codes: BufferId,
+}
+
+/// Collects constants while the plan is made.
+struct Builder<'a> {
+    bundle: &'a Bundle,
+    constants: Vec<Constant>,
+}
+
+impl Builder<'_> {
+    fn constant(&mut self, name: String, words: Vec<u32>) -> BufferId {
+        self.constants.push(Constant { name, words });
+        BufferId(self.constants.len() - 1)
+    }
+
+    fn vector(&mut self, name: &str) -> BufferId {
+        let words = pack::vector(&self.bundle.weight(name).to_f32());
+        self.constant(name.to_owned(), words)
+    }
+
+    /// Matrices one above the other, under the name of the first.
+    fn matrix(&mut self, names: &[String], outputs: Axis, inputs: Axis) -> Matrix {
+        let weights: Vec<_> = names.iter().map(|name| self.bundle.weight(name)).collect();
+        let Packed { words, scales } = pack::matrix(&weights, outputs, inputs);
+        let name = names[0].clone();
+        let scales = (!scales.is_empty()).then(|| self.constant(format!("{name}.scale"), scales));
+        let weights = self.constant(name, words);
+        Matrix { weights, scales, inputs, outputs4: outputs.quads() * names.len() as u32 }
+    }
+
+    /// A relative position bias, `[heads, distances]`, over `relatives`.
+    fn bias(&mut self, stack: &str, relatives: impl Iterator<Item = i32> + Clone) -> BufferId {
+        let config = &self.bundle.config;
+        let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+        let table = self.bundle.weight(&name).to_f32();
+        let mut words = Vec::new();
+        for head in 0..config.num_heads {
+            for relative in relatives.clone() {
+                let bucket = relative_position_bucket(
+                    relative,
+                    stack == "encoder",
+                    config.relative_attention_num_buckets,
+                    config.relative_attention_max_distance,
+                );
+                words.push(table[bucket * config.num_heads + head].to_bits());
+            }
+        }
+        self.constant(name, words)
+    }
+
+    fn feed_forward(&mut self, at: &str, layer: usize) -> FeedForward {
+        let (d, ff) =
+            (Axis::Plain(self.bundle.config.d_model), Axis::Plain(self.bundle.config.d_ff));
+        let at = format!("{at}.{layer}");
+        FeedForward {
+            norm: self.vector(&format!("{at}.layer_norm.weight")),
+            wi: self.matrix(&[format!("{at}.DenseReluDense.wi.weight")], ff, d),
+            wo: self.matrix(&[format!("{at}.DenseReluDense.wo.weight")], d, ff),
+        }
+    }
+}
+
+impl Plan {
+    /// The plan of a bundle's model; packs all weights.
+    pub(super) fn new(bundle: &Bundle) -> Self {
+        let config = bundle.config.clone();
+        let layout = bundle.tokens.clone();
+        let d = Axis::Plain(config.d_model);
+        let heads = Axis::Heads { heads: config.num_heads, d_kv: config.d_kv };
+        let mut b = Builder { bundle, constants: Vec::new() };
+        let names = |at: &str, parts: &[&str]| -> Vec<String> {
+            parts.iter().map(|part| format!("{at}.{part}.weight")).collect()
+        };
+        let vocabulary = Axis::Plain(config.vocab_size);
+        let embedding = b.matrix(&["shared.weight".into()], vocabulary, d);
+        let head = if config.tie_word_embeddings {
+            embedding
+        } else {
+            b.matrix(&["lm_head.weight".into()], vocabulary, d)
+        };
+        let encoder = (0..config.num_layers)
+            .map(|block| {
+                let at = format!("encoder.block.{block}.layer");
+                let attention = format!("{at}.0.SelfAttention");
+                EncoderLayer {
+                    norm: b.vector(&format!("{at}.0.layer_norm.weight")),
+                    qkv: b.matrix(&names(&attention, &["q", "k", "v"]), heads, d),
+                    o: b.matrix(&names(&attention, &["o"]), d, heads),
+                    feed_forward: b.feed_forward(&at, 1),
+                }
+            })
+            .collect();
+        let decoder = (0..config.decoder_layers())
+            .map(|block| {
+                let at = format!("decoder.block.{block}.layer");
+                let (own, cross) =
+                    (format!("{at}.0.SelfAttention"), format!("{at}.1.EncDecAttention"));
+                DecoderLayer {
+                    norm: b.vector(&format!("{at}.0.layer_norm.weight")),
+                    qkv: b.matrix(&names(&own, &["q", "k", "v"]), heads, d),
+                    o: b.matrix(&names(&own, &["o"]), d, heads),
+                    cross_norm: b.vector(&format!("{at}.1.layer_norm.weight")),
+                    cross_q: b.matrix(&names(&cross, &["q"]), heads, d),
+                    cross_o: b.matrix(&names(&cross, &["o"]), d, heads),
+                    feed_forward: b.feed_forward(&at, 2),
+                    cache: Scratch::Cache(block),
+                }
+            })
+            .collect();
+        let cross: Vec<String> = (0..config.decoder_layers())
+            .flat_map(|block| {
+                names(&format!("decoder.block.{block}.layer.1.EncDecAttention"), &["k", "v"])
+            })
+            .collect();
+        let cross_kv = b.matrix(&cross, heads, d);
+        let reach = layout.max_input() as i32 - 1;
+        let encoder_bias = b.bias("encoder", -reach..=reach);
+        let decoder_bias = b.bias("decoder", (0..layout.levels.len() as i32).map(|back| -back));
+        let encoder_norm = b.vector("encoder.final_layer_norm.weight");
+        let decoder_norm = b.vector("decoder.final_layer_norm.weight");
+        let codes = b.constant("codes".into(), pack_codes(bundle));
+        Self {
+            constants: b.constants,
+            items: bundle.catalog.len(),
+            quantised: bundle.weight_format == WeightFormat::Q8,
+            config,
+            layout,
+            embedding,
+            head,
+            encoder,
+            encoder_norm,
+            encoder_bias,
+            decoder,
+            decoder_norm,
+            decoder_bias,
+            cross_kv,
+            codes,
+        }
+    }
+
+    fn heads(&self) -> Axis {
+        Axis::Heads { heads: self.config.num_heads, d_kv: self.config.d_kv }
+    }
+
+    /// Words of an item's codes.
+    fn code_words(&self) -> u32 {
+        self.layout.levels.len().div_ceil(2) as u32
+    }
+
+    /// Beams that can be alive before each step, and after the last: never more than there are
+    /// prefixes or items.
+    pub(super) fn rows(&self, beams: usize) -> Vec<u32> {
+        let mut prefixes = 1usize;
+        let mut rows = vec![1];
+        for level in &self.layout.levels {
+            prefixes = prefixes.saturating_mul(level.size as usize).min(self.items);
+            rows.push(prefixes.min(beams) as u32);
+        }
+        rows
+    }
+
+    /// Name and bytes of each scratch buffer, in the order of [`Scratch::index`].
+    pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
+        let quads = |quads: u32| u64::from(quads) * 16;
+        let input = self.layout.max_input() as u64;
+        let rows = u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
+        let both = input.max(rows);
+        let (d4, part4) = (Axis::Plain(self.config.d_model).quads(), self.heads().quads());
+        let codes = self.layout.levels.iter().map(|l| u64::from(l.size)).max().unwrap_or(1);
+        let beams = (rows + 1) * RECORD as u64 * 4;
+        let fixed = [
+            (Scratch::Input, input * 4),
+            (Scratch::Tokens, rows * 4),
+            (Scratch::Listed, (capacity.listed as u64 + 2) * 4),
+            (Scratch::EncoderStream, input * quads(d4)),
+            (Scratch::DecoderStream, rows * quads(d4)),
+            (Scratch::EncoderQkv, input * quads(3 * part4)),
+            (Scratch::Context, both * quads(part4)),
+            (Scratch::CrossQ, rows * quads(part4)),
+            (Scratch::CrossKv, input * quads(self.cross_kv.outputs4)),
+            (Scratch::Hidden, both * quads(Axis::Plain(self.config.d_ff).quads())),
+            (Scratch::Logits, rows * quads(self.head.outputs4)),
+            (Scratch::Normalisers, rows * 4),
+            (Scratch::Keys, rows * codes * 4),
+            (Scratch::BeamsEven, beams),
+            (Scratch::BeamsOdd, beams),
+        ];
+        let steps = self.layout.levels.len() as u64;
+        let caches = (0..self.decoder.len())
+            .map(|layer| (Scratch::Cache(layer), steps * rows * quads(3 * part4)));
+        fixed
+            .into_iter()
+            .chain(caches)
+            .map(|(scratch, bytes)| (format!("{scratch:?}"), bytes.max(16)))
+            .collect()
+    }
+
+    /// The id of a scratch buffer.
+    pub(super) fn id(&self, scratch: Scratch) -> BufferId {
+        BufferId(self.constants.len() + scratch.index())
+    }
+
+    /// Beam state before a step; after the last step, the result.
+    pub(super) fn beams_before(&self, step: usize) -> BufferId {
+        self.id(if step.is_multiple_of(2) { Scratch::BeamsEven } else { Scratch::BeamsOdd })
+    }
+
+    /// The state before the first step: one beam, all items.
+    pub(super) fn root(&self) -> [u32; 2 * RECORD] {
+        let mut state = [0; 2 * RECORD];
+        state[0] = 1;
+        state[RECORD + 2] = self.items as u32;
+        state
+    }
+
+    /// Everything that one call launches, in order.
+    pub(super) fn dispatches(&self, input: usize, beams: usize) -> Vec<Dispatch> {
+        let mut out = Vec::new();
+        let rows = self.rows(beams);
+        let step_rows = rows.iter().copied().max().unwrap_or(1);
+        self.encoder(input as u32, &mut out);
+        for (step, level) in self.layout.levels.iter().enumerate() {
+            self.decoder_step(step as u32, rows[step], step_rows, input as u32, &mut out);
+            self.search_step(step, *level, rows[step], rows[step + 1], beams, &mut out);
+        }
+        out
+    }
+
+    fn encoder(&self, input: u32, out: &mut Vec<Dispatch>) {
+        let id = |scratch| self.id(scratch);
+        let part4 = self.heads().quads();
+        let stream = id(Scratch::EncoderStream);
+        out.push(self.embed(id(Scratch::Input), stream, input));
+        for layer in &self.encoder {
+            let qkv = id(Scratch::EncoderQkv);
+            out.push(
+                self.linear(input, stream, &layer.qkv, qkv).norm(layer.norm, &self.config).into(),
+            );
+            out.push(self.attention(AttentionShape {
+                queries: input,
+                keys: input,
+                q: qkv,
+                q_stride4: 3 * part4,
+                kv: qkv,
+                kv_stride4: 3 * part4,
+                k_offset4: part4,
+                bias: Some(self.encoder_bias),
+            }));
+            out.push(self.linear(input, id(Scratch::Context), &layer.o, stream).residual().into());
+            self.feed_forward(input, stream, &layer.feed_forward, out);
+        }
+        let kv = self.linear(input, stream, &self.cross_kv, id(Scratch::CrossKv));
+        out.push(kv.norm(self.encoder_norm, &self.config).into());
+    }
+
+    fn decoder_step(
+        &self,
+        step: u32,
+        rows: u32,
+        step_rows: u32,
+        input: u32,
+        out: &mut Vec<Dispatch>,
+    ) {
+        let id = |scratch| self.id(scratch);
+        let part4 = self.heads().quads();
+        let stream = id(Scratch::DecoderStream);
+        out.push(self.embed(id(Scratch::Tokens), stream, rows));
+        for (index, layer) in self.decoder.iter().enumerate() {
+            let cache = id(layer.cache);
+            out.push(
+                self.linear(rows, stream, &layer.qkv, cache)
+                    .norm(layer.norm, &self.config)
+                    .at(step * step_rows * 3 * part4)
+                    .into(),
+            );
+            let head4 = part4 / self.config.num_heads as u32;
+            out.push(dispatch(
+                "attention_beams",
+                &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
+                &[
+                    rows,
+                    self.config.num_heads as u32,
+                    head4,
+                    step,
+                    step_rows,
+                    self.layout.levels.len() as u32,
+                ],
+                [rows * self.config.num_heads as u32, 1],
+            ));
+            out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
+            out.push(
+                self.linear(rows, stream, &layer.cross_q, id(Scratch::CrossQ))
+                    .norm(layer.cross_norm, &self.config)
+                    .into(),
+            );
+            out.push(self.attention(AttentionShape {
+                queries: rows,
+                keys: input,
+                q: id(Scratch::CrossQ),
+                q_stride4: part4,
+                kv: id(Scratch::CrossKv),
+                kv_stride4: self.cross_kv.outputs4,
+                k_offset4: index as u32 * 2 * part4,
+                bias: None,
+            }));
+            out.push(
+                self.linear(rows, id(Scratch::Context), &layer.cross_o, stream).residual().into(),
+            );
+            self.feed_forward(rows, stream, &layer.feed_forward, out);
+        }
+    }
+
+    fn search_step(
+        &self,
+        step: usize,
+        level: Level,
+        rows: u32,
+        next_rows: u32,
+        beams: usize,
+        out: &mut Vec<Dispatch>,
+    ) {
+        let id = |scratch| self.id(scratch);
+        let (logits, normalisers, keys) =
+            (id(Scratch::Logits), id(Scratch::Normalisers), id(Scratch::Keys));
+        let head = self.linear(rows, id(Scratch::DecoderStream), &self.head, logits);
+        out.push(head.norm(self.decoder_norm, &self.config).scale(self.config.head_scale()).into());
+        let stride = self.head.outputs4 * 4;
+        let vocabulary = self.config.vocab_size as u32;
+        out.push(Dispatch {
+            groups: [rows, 1],
+            ..dispatch("normalise", &[logits, normalisers], &[vocabulary, stride], [1, 1])
+        });
+        let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
+        let words = self.code_words();
+        out.push(dispatch(
+            "candidates",
+            &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
+            &[step as u32, words, level.size, level.offset, stride],
+            [level.size, rows],
+        ));
+        out.push(dispatch(
+            "select",
+            &[self.codes, before, keys, after, id(Scratch::Tokens)],
+            &[step as u32, words, level.size, level.offset, rows, beams as u32, next_rows],
+            [1, 1],
+        ));
+    }
+
+    fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
+        let width4 = self.embedding.inputs.quads();
+        let mut buffers = vec![tokens, stream, self.embedding.weights];
+        buffers.extend(self.embedding.scales);
+        let name = if self.quantised { "embed_q8" } else { "embed_f32" };
+        dispatch(name, &buffers, &[rows, width4], [rows * width4, 1])
+    }
+
+    fn feed_forward(
+        &self,
+        rows: u32,
+        stream: BufferId,
+        block: &FeedForward,
+        out: &mut Vec<Dispatch>,
+    ) {
+        let hidden = self.id(Scratch::Hidden);
+        out.push(
+            self.linear(rows, stream, &block.wi, hidden)
+                .norm(block.norm, &self.config)
+                .relu()
+                .into(),
+        );
+        out.push(self.linear(rows, hidden, &block.wo, stream).residual().into());
+    }
+
+    fn linear(&self, rows: u32, x: BufferId, matrix: &Matrix, y: BufferId) -> Linear {
+        let inputs = match matrix.inputs {
+            Axis::Plain(len) => len as u32,
+            heads @ Axis::Heads { .. } => heads.padded() as u32,
+        };
+        let mut params = [0; PARAMS];
+        params[..3].copy_from_slice(&[rows, matrix.inputs.quads(), matrix.outputs4]);
+        params[4] = inputs;
+        params[9] = 1f32.to_bits();
+        // Without a norm, some buffer has to be bound all the same.
+        let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
+        buffers.extend(matrix.scales);
+        let shader = if self.quantised { "linear_q8" } else { "linear_f32" };
+        Linear(Dispatch {
+            shader,
+            buffers,
+            params,
+            groups: cover(shader, [matrix.outputs4, rows.div_ceil(4)]),
+        })
+    }
+
+    fn attention(&self, shape: AttentionShape) -> Dispatch {
+        let part4 = self.heads().quads();
+        let heads = self.config.num_heads as u32;
+        let bias = shape.bias.unwrap_or(self.encoder_bias);
+        let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context)];
+        let params = [
+            shape.keys,
+            part4 / heads,
+            shape.q_stride4,
+            shape.kv_stride4,
+            shape.k_offset4,
+            shape.k_offset4 + part4,
+            part4,
+            u32::from(shape.bias.is_some()),
+            self.layout.max_input() as u32 - 1,
+        ];
+        Dispatch {
+            groups: [shape.queries, heads],
+            ..dispatch("attention", &buffers, &params, [1, 1])
+        }
+    }
+}
+
+/// Operands of an attention over shared keys; in each row of `kv` the values follow the keys.
+struct AttentionShape {
+    queries: u32,
+    keys: u32,
+    q: BufferId,
+    q_stride4: u32,
+    kv: BufferId,
+    kv_stride4: u32,
+    k_offset4: u32,
+    bias: Option<BufferId>,
+}
+
+/// A linear layer that is being described.
+struct Linear(Dispatch);
+
+impl Linear {
+    fn norm(mut self, norm: BufferId, config: &T5Config) -> Self {
+        self.0.buffers[1] = norm;
+        self.0.params[5] = 1;
+        self.0.params[8] = config.layer_norm_epsilon.to_bits();
+        self
+    }
+
+    fn relu(mut self) -> Self {
+        self.0.params[6] = 1;
+        self
+    }
+
+    fn residual(mut self) -> Self {
+        self.0.params[7] = 1;
+        self
+    }
+
+    fn at(mut self, y_offset4: u32) -> Self {
+        self.0.params[3] = y_offset4;
+        self
+    }
+
+    fn scale(mut self, scale: f32) -> Self {
+        self.0.params[9] = scale.to_bits();
+        self
+    }
+}
+
+impl From<Linear> for Dispatch {
+    fn from(linear: Linear) -> Self {
+        linear.0
+    }
+}
+
+/// A dispatch with at least these invocations in x and y.
+fn dispatch(
+    shader: &'static str,
+    buffers: &[BufferId],
+    params: &[u32],
+    invocations: [u32; 2],
+) -> Dispatch {
+    let mut padded = [0; PARAMS];
+    padded[..params.len()].copy_from_slice(params);
+    Dispatch {
+        shader,
+        buffers: buffers.to_vec(),
+        params: padded,
+        groups: cover(shader, invocations),
+    }
+}
+
+/// Workgroups that cover so many invocations.
+fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
+    let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
+    [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]
+}
+
+/// Codes of all items in rank order, two a word, each item on whole words.
+fn pack_codes(bundle: &Bundle) -> Vec<u32> {
+    let catalog = &bundle.catalog;
+    catalog
+        .codes()
+        .chunks_exact(catalog.levels())
+        .flat_map(|row| {
+            row.chunks(2)
+                .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
+        })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! Random models for tests and benchmarks (feature `testing`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::bundle::Bundle;
+use crate::catalog::{Catalog, CatalogItem};
+use crate::config::T5Config;
+use crate::tokens::TokenLayout;
+use crate::weights::WeightFormat;
+
+/// What a random bundle is made of.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Codes of each level.
+    pub levels: Vec<u32>,
+    /// Items.
+    pub items: usize,
+    /// User tokens.
+    pub users: u32,
+    /// Items of a history.
+    pub max_items: usize,
+    /// Whether the encoder's input ends with `eos`.
+    pub append_eos: bool,
+    /// Encoder layers, decoder layers.
+    pub layers: (usize, usize),
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Heads and their width.
+    pub heads: (usize, usize),
+    /// Width of the feed-forward block.
+    pub d_ff: usize,
+    /// Whether the head is the embedding.
+    pub tied: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            levels: vec![16, 16, 16, 8],
+            items: 300,
+            users: 10,
+            max_items: 8,
+            append_eos: true,
+            layers: (2, 2),
+            d_model: 32,
+            heads: (4, 8),
+            d_ff: 64,
+            tied: true,
+        }
+    }
+}
+
+impl Shape {
+    /// The paper's sizes over a catalogue as large as its Beauty set.
+    pub fn paper() -> Self {
+        Self {
+            levels: vec![256; 4],
+            items: 12_101,
+            users: 2000,
+            max_items: 20,
+            append_eos: true,
+            layers: (4, 4),
+            d_model: 128,
+            heads: (6, 64),
+            d_ff: 1024,
+            tied: true,
+        }
+    }
+}
+
+/// A small generator (splitmix64): tests need no more.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator; the same seed gives the same numbers.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.bits() % limit.max(1) as u64) as usize
+    }
+
+    /// A number in `-1..1`.
+    pub fn signed(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+/// A bundle with random weights and codes; items are called `item-0`, `item-1`, ….
+///
+/// # Panics
+/// When there are more items than semantic IDs.
+pub fn random_bundle(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
+    let mut random = Random::new(seed);
+    let tokens = TokenLayout {
+        append_eos: shape.append_eos,
+        ..TokenLayout::contiguous(&shape.levels, shape.users, shape.max_items)
+    };
+    let config = T5Config {
+        vocab_size: tokens.vocab_size(),
+        d_model: shape.d_model,
+        d_kv: shape.heads.1,
+        d_ff: shape.d_ff,
+        num_layers: shape.layers.0,
+        num_decoder_layers: Some(shape.layers.1),
+        num_heads: shape.heads.0,
+        relative_attention_num_buckets: 16,
+        relative_attention_max_distance: 40,
+        layer_norm_epsilon: 1e-6,
+        dropout_rate: 0.0,
+        feed_forward_proj: "relu".into(),
+        tie_word_embeddings: shape.tied,
+        scale_decoder_outputs: None,
+        pad_token_id: 0,
+        eos_token_id: 1,
+        decoder_start_token_id: 0,
+        model_type: "t5".into(),
+    };
+    let possible = shape.levels.iter().fold(1usize, |n, &s| n.saturating_mul(s as usize));
+    assert!(shape.items <= possible, "{} items, {possible} semantic IDs", shape.items);
+    let mut codes = BTreeSet::new();
+    while codes.len() < shape.items {
+        codes.insert(
+            shape.levels.iter().map(|&s| random.below(s as usize) as u32).collect::<Vec<_>>(),
+        );
+    }
+    let items = codes
+        .into_iter()
+        .enumerate()
+        .map(|(index, codes)| CatalogItem { id: format!("item-{index}"), codes })
+        .collect();
+    let weights: BTreeMap<_, _> = config
+        .weight_shapes()
+        .into_iter()
+        .map(|(name, dimensions)| {
+            let count = dimensions.iter().product();
+            let norm = name.ends_with("layer_norm.weight");
+            // Steep enough that scores differ, flat enough that softmaxes do not saturate.
+            let scale = if name == "shared.weight" && shape.tied { 1.0 } else { 0.25 };
+            let values = (0..count)
+                .map(|_| if norm { 1.0 + 0.3 * random.signed() } else { scale * random.signed() })
+                .collect();
+            (name, (dimensions, values))
+        })
+        .collect();
+    Catalog::from_items(items, &tokens)
+        .and_then(|catalog| Bundle::new(config, tokens, catalog, weights, format))
+        .unwrap_or_else(|e| panic!("a random bundle is valid: {e}"))
+}
