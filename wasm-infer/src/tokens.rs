@@ -183,7 +183,12 @@ impl TokenLayout {
 
 /// The user hash of the contract: 64-bit FNV-1a over the id's UTF-8 bytes.
 pub fn user_hash(user: &str) -> u64 {
-    user.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    fnv1a(user.as_bytes())
+}
+
+/// 64-bit FNV-1a.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }

@@ -1,1 +1,177 @@
-//! wasm face.
+//! The face that JavaScript sees: one class, plain objects in and out, errors with a `code`.
+//!
+//! Codes: `bad-bundle`, `bad-request`, `no-gpu`, `device-lost`. A panic is reported through
+//! `reportError`, since after it the module cannot run any more and no promise would settle.
+
+use std::sync::Arc;
+
+use js_sys::{Error, JsString, Reflect};
+use serde::Serialize;
+use wasm_bindgen::prelude::*;
+
+use crate::bundle::Bundle;
+use crate::error::InferError;
+use crate::recommender::{Backend, Recommender, Request};
+use crate::tokens::fnv1a;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_name = reportError)]
+    fn report_error(error: &Error);
+}
+
+#[wasm_bindgen(start)]
+fn start() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = format!("tigret has a bug and stopped: {panic}");
+        report_error(&Error::new(&message));
+    }));
+}
+
+/// What a page may want to know of a model.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info<'a> {
+    /// Changes when any byte of the bundle does; names the model in caches.
+    fingerprint: &'a str,
+    version: &'static str,
+    items: usize,
+    /// Codes of each level.
+    levels: Vec<u32>,
+    /// User tokens, 0 if the model has none.
+    users: u32,
+    max_items: usize,
+    weight_format: &'static str,
+    vocab_size: usize,
+    d_model: usize,
+    d_kv: usize,
+    d_ff: usize,
+    heads: usize,
+    encoder_layers: usize,
+    decoder_layers: usize,
+    tied: bool,
+    parameters: usize,
+}
+
+/// A bundle on an engine.
+#[wasm_bindgen]
+pub struct Session {
+    bundle: Arc<Bundle>,
+    fingerprint: String,
+    recommender: Recommender,
+}
+
+#[wasm_bindgen]
+impl Session {
+    /// Reads a bundle and puts it on `backend`: `cpu` or `gpu`.
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-bundle`, `bad-request` or `no-gpu`.
+    pub async fn load(bytes: Vec<u8>, backend: String) -> Result<Session, Error> {
+        let backend = parse_backend(&backend)?;
+        let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|e| to_js(&e.into()))?);
+        let fingerprint = format!("{:016x}", fnv1a(&bytes));
+        drop(bytes);
+        let recommender =
+            Recommender::new(Arc::clone(&bundle), backend).await.map_err(|e| to_js(&e))?;
+        Ok(Self { bundle, fingerprint, recommender })
+    }
+
+    /// Puts the bundle on another engine, or on a new one of the same kind after a device was
+    /// lost. On an error the engine stays what it was.
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-request` or `no-gpu`.
+    #[wasm_bindgen(js_name = useBackend)]
+    pub async fn use_backend(&mut self, backend: String) -> Result<(), Error> {
+        let backend = parse_backend(&backend)?;
+        self.recommender =
+            Recommender::new(Arc::clone(&self.bundle), backend).await.map_err(|e| to_js(&e))?;
+        Ok(())
+    }
+
+    /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`.
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-request` or `device-lost`.
+    pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
+        let request: Request = serde_wasm_bindgen::from_value(request)
+            .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))?;
+        let answer = self.recommender.recommend(&request).await.map_err(|e| to_js(&e))?;
+        to_value(&answer)
+    }
+
+    /// The engine in words: `cpu`, or the GPU adapter's name.
+    #[wasm_bindgen(getter)]
+    pub fn engine(&self) -> String {
+        self.recommender.engine_name()
+    }
+
+    /// Sizes of the model and its catalogue.
+    ///
+    /// # Errors
+    /// Never for a bundle that was read.
+    pub fn info(&self) -> Result<JsValue, Error> {
+        let Bundle { config, tokens, catalog, weight_format, .. } = &*self.bundle;
+        let parameters =
+            config.weight_shapes().into_iter().map(|(_, s)| s.iter().product::<usize>());
+        to_value(&Info {
+            fingerprint: &self.fingerprint,
+            version: env!("CARGO_PKG_VERSION"),
+            items: catalog.len(),
+            levels: tokens.levels.iter().map(|level| level.size).collect(),
+            users: tokens.users.map_or(0, |users| users.count),
+            max_items: tokens.max_items,
+            weight_format: weight_format.name(),
+            vocab_size: config.vocab_size,
+            d_model: config.d_model,
+            d_kv: config.d_kv,
+            d_ff: config.d_ff,
+            heads: config.num_heads,
+            encoder_layers: config.num_layers,
+            decoder_layers: config.decoder_layers(),
+            tied: config.tie_word_embeddings,
+            parameters: parameters.sum(),
+        })
+    }
+
+    /// A full history spread over the catalogue, to time engines with.
+    #[wasm_bindgen(js_name = sampleHistory)]
+    pub fn sample_history(&self) -> Vec<JsString> {
+        let catalog = &self.bundle.catalog;
+        let count = self.bundle.tokens.max_items.min(catalog.len());
+        (0..count)
+            .map(|i| (i * catalog.len() / count) as u32)
+            .map(|rank| JsString::from(catalog.id_of(rank)))
+            .collect()
+    }
+}
+
+fn parse_backend(name: &str) -> Result<Backend, Error> {
+    match name {
+        "cpu" => Ok(Backend::Cpu),
+        "gpu" => Ok(Backend::Gpu),
+        _ => Err(coded(&format!("backend is \"{name}\", neither cpu nor gpu"), "bad-request")),
+    }
+}
+
+fn to_value(value: &impl Serialize) -> Result<JsValue, Error> {
+    serde_wasm_bindgen::to_value(value).map_err(|e| coded(&e.to_string(), "bad-request"))
+}
+
+fn to_js(error: &InferError) -> Error {
+    let code = match error {
+        InferError::Request(_) => "bad-request",
+        InferError::Bundle(_) => "bad-bundle",
+        InferError::NoGpu(_) => "no-gpu",
+        InferError::DeviceLost(_) => "device-lost",
+    };
+    coded(&error.to_string(), code)
+}
+
+fn coded(message: &str, code: &str) -> Error {
+    let error = Error::new(message);
+    // Setting a property of a fresh object cannot fail.
+    let _ = Reflect::set(&error, &"code".into(), &code.into());
+    error
+}

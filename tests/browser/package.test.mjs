@@ -1,0 +1,271 @@
+/** The npm package in a browser, without a bundler: parity, refusals, signals, many calls. */
+
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
+
+/** @typedef {{ id: string, score: number, codes: number[] }} Pick */
+/** @typedef {{ request: Record<string, unknown>, expected: Pick[] }} Case */
+/** @typedef {{ bundle: string, tolerance: number, cases: Case[] }} Parity */
+/** @typedef {{ name: string, code?: string, message: string }} Failure */
+
+const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
+const folder = parityFolder ?? "";
+const here = fileURLToPath(new URL(".", import.meta.url));
+const ENGINES = /** @type {const} */ (["cpu", "webgpu"]);
+
+/** @param {string} name @returns {unknown} */
+const read = (name) => JSON.parse(readFileSync(join(folder, name), "utf8"));
+
+/** A request of the Rust crate in the words of the page. @param {Record<string, any>} request */
+function toOptions(request) {
+  const { user_token, exclude_history, allow, exclude, ...options } = request;
+  return {
+    ...options,
+    // The page excludes the history or a list: a case with both becomes one list.
+    exclude: exclude_history
+      ? exclude?.length
+        ? [...exclude, ...request.history]
+        : "history"
+      : exclude,
+    ...(allow && { allow }),
+    ...(user_token !== null && user_token !== undefined && { userToken: user_token }),
+  };
+}
+
+/**
+ * The contract's comparison: scores within the tolerance rank by rank, and the same items in the
+ * same order wherever neighbouring scores differ by more than it.
+ *
+ * @param {Pick[]} found @param {Pick[]} expected @param {number} tolerance @param {string} where
+ */
+function assertSame(found, expected, tolerance, where) {
+  assert.equal(found.length, expected.length, `${where}: number of items`);
+  let start = 0;
+  for (let end = 1; end <= expected.length; end++) {
+    const gap =
+      (expected[end - 1]?.score ?? 0) - (expected[end]?.score ?? Number.NEGATIVE_INFINITY);
+    if (gap <= tolerance) continue;
+    // A run of near ties at the very end may be cut among other items than the native one was.
+    if (end < expected.length || start === end - 1) {
+      const ids = (/** @type {Pick[]} */ picks) =>
+        picks
+          .slice(start, end)
+          .map((pick) => pick.id)
+          .sort();
+      assert.deepEqual(ids(found), ids(expected), `${where}: items ${start} to ${end - 1}`);
+    }
+    start = end;
+  }
+  const byId = new Map(expected.map((pick) => [pick.id, pick]));
+  found.forEach((pick, rank) => {
+    const difference = Math.abs(pick.score - (expected[rank]?.score ?? Number.NaN));
+    assert.ok(difference <= tolerance, `${where}: score ${rank} differs by ${difference}`);
+    const twin = byId.get(pick.id);
+    if (twin) assert.deepEqual(pick.codes, twin.codes, `${where}: codes of ${pick.id}`);
+  });
+}
+
+describe("the package", { skip }, () => {
+  /** @type {Awaited<ReturnType<typeof serve>>} */
+  let server;
+  /** @type {Awaited<ReturnType<typeof launch>>} */
+  let browser;
+  /** @type {import("playwright-core").Page} */
+  let page;
+
+  before(async () => {
+    assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
+    server = await serve({ "/package/": packageFolder, "/fixtures/": folder, "/tests/": here });
+    browser = await launch();
+    page = await browser.newPage();
+    await page.goto(`${server.url}/blank.html`);
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  const parityFiles = skip
+    ? []
+    : readdirSync(folder).filter((name) => name.endsWith(".json") && name !== "bad.json");
+  const parity = parityFiles.map((name) => /** @type {[string, Parity]} */ ([name, read(name)]));
+
+  test("there is something to compare", () => {
+    assert.ok(parity.length > 0, `no NAME.json in ${folder}`);
+  });
+
+  for (const [name, { bundle, tolerance, cases }] of parity) {
+    for (const engine of ENGINES) {
+      test(`${name} on ${engine} is what the native CPU engine answers`, async () => {
+        const answers = await page.evaluate(
+          async ({ bundle, backend, requests }) => {
+            // @ts-expect-error: the address is the test server's.
+            const { Recommender } = await import("/package/dist/index.js");
+            const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend });
+            const reports = [];
+            for (const request of requests) reports.push(await recommender.report(request));
+            recommender.dispose();
+            return reports;
+          },
+          { bundle, backend: engine, requests: cases.map(({ request }) => toOptions(request)) },
+        );
+        cases.forEach(({ expected }, index) => {
+          const where = `case ${index} of ${name}`;
+          assert.equal(answers[index].engine, engine, `${where}: engine`);
+          assertSame(answers[index].picks, expected, tolerance, where);
+        });
+      });
+    }
+  }
+
+  /** @type {{ file: string, expect: string }[]} */
+  const bad =
+    !skip && existsSync(join(folder, "bad.json")) ? /** @type {any} */ (read("bad.json")) : [];
+  for (const { file, expect } of bad) {
+    test(`${file} is refused with a message that says "${expect}"`, async () => {
+      const failure = await page.evaluate(async (file) => {
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender } = await import("/package/dist/index.js");
+        return Recommender.load(`/fixtures/${file}`, { backend: "cpu" }).then(
+          () => null,
+          (/** @type {any} */ error) => ({
+            name: error.name,
+            code: error.code,
+            message: error.message,
+          }),
+        );
+      }, file);
+      assert.ok(failure, "the bundle was taken");
+      assert.equal(failure.name, "TigretError");
+      assert.equal(failure.code, "bad-bundle");
+      assert.ok(failure.message.includes(expect), failure.message);
+    });
+  }
+
+  for (const engine of ENGINES) {
+    test(`calls, signals and disposal on ${engine}`, async () => {
+      const bundle = parity[0]?.[1].bundle ?? "";
+      const seen = await page.evaluate(
+        async ({ bundle, backend }) => {
+          // @ts-expect-error: the address is the test server's.
+          const { Recommender } = await import("/package/dist/index.js");
+          /** @type {{ loaded: number, total: number | null }[]} */
+          const progress = [];
+          const recommender = await Recommender.load(`/fixtures/${bundle}`, {
+            backend,
+            onProgress: (/** @type {any} */ at) => progress.push(at),
+          });
+          const name = (/** @type {any} */ error) =>
+            error.name === "TigretError" ? error.code : error.name;
+          const request = { history: [], top: 1 };
+          const together = await Promise.all([1, 2, 3].map(() => recommender.recommend(request)));
+          const controller = new AbortController();
+          const running = recommender.recommend({ ...request, signal: controller.signal });
+          const waiting = recommender.recommend({ ...request, signal: controller.signal });
+          const other = recommender.recommend(request);
+          controller.abort();
+          const aborted = [await running.catch(name), await waiting.catch(name)];
+          const afterAbort = await other;
+          const refused = await recommender
+            .recommend({ history: [], user: "x", userToken: 0 })
+            .catch(name);
+          const pending = recommender.recommend(request).catch(name);
+          recommender.dispose();
+          return {
+            progress,
+            together,
+            aborted,
+            afterAbort,
+            refused,
+            disposed: [await pending, await recommender.recommend(request).catch(name)],
+          };
+        },
+        { bundle, backend: engine },
+      );
+      const last = seen.progress.at(-1);
+      assert.ok(last && last.loaded === last.total, "the download reports its end");
+      assert.deepEqual(seen.together[1], seen.together[0]);
+      assert.deepEqual(seen.together[2], seen.together[0]);
+      assert.deepEqual(seen.aborted, ["AbortError", "AbortError"]);
+      assert.deepEqual(seen.afterAbort, seen.together[0]);
+      assert.equal(seen.refused, "bad-request");
+      assert.deepEqual(seen.disposed, ["disposed", "disposed"]);
+    });
+  }
+
+  test("a lost GPU is set up again, and the call answered", async () => {
+    const seen = await page.evaluate(async (bundle) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      const worker = new Worker("/tests/losing-worker.mjs", { type: "module" });
+      const recommender = await Recommender.load(`/fixtures/${bundle}`, {
+        backend: "webgpu",
+        worker: () => worker,
+      });
+      const before = await recommender.report({ history: [] });
+      worker.postMessage("lose");
+      const after = await recommender.report({ history: [] });
+      recommender.dispose();
+      return { before, after };
+    }, parity[0]?.[1].bundle ?? "");
+    assert.deepEqual(seen.after.picks, seen.before.picks);
+    assert.equal(seen.after.engine, "webgpu");
+  });
+
+  test("an aborted load rejects with AbortError", async () => {
+    const name = await page.evaluate(async (bundle) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      const controller = new AbortController();
+      const loading = Recommender.load(`/fixtures/${bundle}`, { signal: controller.signal });
+      controller.abort();
+      return loading.catch((/** @type {Error} */ error) => error.name);
+    }, parity[0]?.[1].bundle ?? "");
+    assert.equal(name, "AbortError");
+  });
+
+  test("auto ends on an engine and remembers which", async () => {
+    const seen = await page.evaluate(async (bundle) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      const engines = [];
+      for (let visit = 0; visit < 2; visit++) {
+        const recommender = await Recommender.load(`/fixtures/${bundle}`);
+        await recommender.recommend({ history: [] });
+        engines.push(recommender.engine);
+        recommender.dispose();
+      }
+      return { engines, remembered: Object.values(localStorage) };
+    }, parity[0]?.[1].bundle ?? "");
+    assert.equal(seen.engines[0], seen.engines[1]);
+    assert.deepEqual(seen.remembered, [seen.engines[0]]);
+  });
+
+  test("a browser without WebGPU refuses webgpu and computes with auto", async () => {
+    const plain = await launch({ webgpu: false });
+    try {
+      const other = await plain.newPage();
+      await other.goto(`${server.url}/blank.html`);
+      const seen = await other.evaluate(async (bundle) => {
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender } = await import("/package/dist/index.js");
+        const refused = await Recommender.load(`/fixtures/${bundle}`, { backend: "webgpu" }).catch(
+          (/** @type {any} */ error) => ({ code: error.code, message: error.message }),
+        );
+        const recommender = await Recommender.load(`/fixtures/${bundle}`);
+        const { engine, picks } = await recommender.report({ history: [] });
+        return { refused, engine, picks };
+      }, parity[0]?.[1].bundle ?? "");
+      assert.equal(seen.refused.code, "no-gpu");
+      assert.equal(seen.engine, "cpu");
+      assert.ok(seen.picks.length > 0);
+    } finally {
+      await plain.close();
+    }
+  });
+});

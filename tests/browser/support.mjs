@@ -1,0 +1,108 @@
+/** What the browser tests share: a server on loopback and Chromium with a software WebGPU. */
+
+import { accessSync, constants } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { createRequire } from "node:module";
+import { delimiter, extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const web = fileURLToPath(new URL("../../web/", import.meta.url));
+/** @type {typeof import("playwright-core")} */
+const { chromium } = createRequire(join(web, "package.json"))("playwright-core");
+
+/** Folder with fixture bundles, requests and native answers; see README.md. */
+export const parityFolder = process.env.TIGRET_PARITY_DIR;
+
+/**
+ * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
+ * every machine has. The others keep the browser from reaching for the network.
+ */
+const FLAGS = [
+  "--no-sandbox",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** The Chromium to test with: `TIGRET_CHROMIUM`, else the first on the PATH. */
+function chromiumPath() {
+  const own = process.env.TIGRET_CHROMIUM;
+  if (own) return own;
+  const names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+    for (const name of names) {
+      const path = join(folder, name);
+      try {
+        accessSync(path, constants.X_OK);
+        return path;
+      } catch {
+        // Not here.
+      }
+    }
+  }
+  throw new Error("no Chromium on the PATH: install one, or set TIGRET_CHROMIUM to its executable");
+}
+
+/** Starts the browser; `webgpu: false` gives one without WebGPU. */
+export function launch({ webgpu = true } = {}) {
+  const args = webgpu
+    ? FLAGS
+    : [...FLAGS.slice(0, 1), ...FLAGS.slice(3), "--disable-features=WebGPU"];
+  return chromium.launch({ executablePath: chromiumPath(), args });
+}
+
+const TYPES = new Map([
+  [".html", "text/html; charset=utf-8"],
+  [".js", "text/javascript"],
+  [".mjs", "text/javascript"],
+  [".css", "text/css"],
+  [".wasm", "application/wasm"],
+  [".json", "application/json"],
+]);
+
+/**
+ * Serves folders under path prefixes, and an empty page at `/blank.html`.
+ *
+ * @param {Record<string, string>} folders prefix, with slashes around it, to folder
+ */
+export async function serve(folders) {
+  /** @type {string[]} */
+  const requests = [];
+  const server = createServer(async (request, response) => {
+    const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
+    requests.push(path);
+    if (path === "/blank.html") {
+      response.setHeader("content-type", "text/html").end("<!doctype html><title>blank</title>");
+      return;
+    }
+    const prefix = Object.keys(folders)
+      .filter((candidate) => path.startsWith(candidate))
+      .sort((a, b) => b.length - a.length)[0];
+    const rest = prefix === undefined ? "" : normalize(path.slice(prefix.length) || "index.html");
+    try {
+      if (prefix === undefined || rest.startsWith("..")) throw new Error("outside the folders");
+      const bytes = await readFile(join(folders[prefix] ?? "", rest));
+      response.setHeader("content-type", TYPES.get(extname(rest)) ?? "application/octet-stream");
+      response.setHeader("content-length", bytes.length).end(bytes);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("the server has no port");
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    requests,
+    close: () => new Promise((resolve) => server.close(resolve)),
+  };
+}
+
+export const demoFolder = join(web, "demo-dist");
+/** The folder of the npm package: `dist/` and `pkg/` run in a browser without a bundler. */
+export const packageFolder = web;

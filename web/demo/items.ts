@@ -1,0 +1,85 @@
+/** The items of the page: read from `items.jsonl`, described for people, searched. */
+
+/** An item as a visitor sees it. */
+export interface Item {
+  id: string;
+  title: string;
+  /** Author and year, or brand: what stands under the title. */
+  byline: string;
+  tags: string[];
+  /** 0 to 359; items of one author or brand share a colour. */
+  hue: number;
+  /** Lower-case text that the search looks into. */
+  text: string;
+}
+
+type Fields = Record<string, unknown>;
+
+function text(value: unknown): string {
+  if (typeof value === "number") return String(value);
+  return typeof value === "string" ? value.trim() : "";
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.map(text).filter(Boolean) : [];
+}
+
+/** The most specific names of the category paths, without the root that all share. */
+function categories(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  const paths = value.map((path) => (Array.isArray(path) ? texts(path) : texts([path])));
+  return [...new Set(paths.flatMap((path) => path.slice(-2).reverse()))];
+}
+
+function hueOf(name: string): number {
+  let hash = 0;
+  for (const letter of name) hash = (hash * 31 + letter.charCodeAt(0)) >>> 0;
+  // Steps of the golden angle keep neighbouring hashes apart.
+  return Math.round((hash * 137.508) % 360);
+}
+
+function describe(fields: Fields): Item {
+  const id = text(fields.id);
+  const maker = text(fields.author) || text(fields.brand);
+  const year = text(fields.year);
+  const subjects = texts(fields.subjects);
+  const tags = subjects.length > 0 ? subjects : categories(fields.categories);
+  const title =
+    text(fields.title) ||
+    text(fields.keywords) ||
+    [maker, tags[0]].filter(Boolean).join(" · ") ||
+    `Item ${id}`;
+  const byline = [maker, year].filter(Boolean).join(" · ");
+  return {
+    id,
+    title,
+    byline,
+    tags: tags.slice(0, 3),
+    hue: hueOf(maker || tags[0] || id),
+    text: [title, byline, ...tags, id].join(" ").toLocaleLowerCase(),
+  };
+}
+
+/** Reads the lines of an `items.jsonl`. Throws with the number of a line that cannot be read. */
+export function parseItems(jsonl: string): Item[] {
+  const items: Item[] = [];
+  jsonl.split("\n").forEach((line, index) => {
+    if (line.trim() === "") return;
+    let fields: unknown;
+    try {
+      fields = JSON.parse(line);
+    } catch (cause) {
+      throw new Error(`items.jsonl, line ${index + 1}: ${(cause as Error).message}`);
+    }
+    const item = describe((fields ?? {}) as Fields);
+    if (item.id === "") throw new Error(`items.jsonl, line ${index + 1}: there is no "id"`);
+    items.push(item);
+  });
+  return items;
+}
+
+/** The items that contain every word of `query`, in their order. */
+export function search(items: readonly Item[], query: string): Item[] {
+  const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean);
+  return items.filter((item) => words.every((word) => item.text.includes(word)));
+}

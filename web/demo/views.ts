@@ -1,0 +1,71 @@
+/** What the lists of the page look like. */
+
+import type { Pick } from "tigret";
+import { make } from "./dom.js";
+import type { Item } from "./items.js";
+
+/** A small coloured cover with the title's first letters. */
+function cover(item: Item): HTMLElement {
+  const initials = item.title
+    .split(/\s+/)
+    .filter((word) => /^[\p{Lu}\p{N}]/u.test(word) && !/^(the|an?)$/i.test(word))
+    .slice(0, 2)
+    .map((word) => [...word][0])
+    .join("");
+  const element = make("span", "cover", initials || (item.title[0] ?? "·"));
+  element.style.setProperty("--hue", String(item.hue));
+  element.ariaHidden = "true";
+  return element;
+}
+
+function words(item: Item): HTMLElement {
+  const element = make("span", "words", make("span", "title", item.title));
+  if (item.byline) element.append(make("span", "byline", item.byline));
+  return element;
+}
+
+/** An entry of the catalogue; pressed while it is liked. */
+export function catalogueEntry(item: Item, liked: boolean): HTMLLIElement {
+  const button = make("button", "item", cover(item), words(item));
+  button.type = "button";
+  button.dataset.id = item.id;
+  button.ariaPressed = String(liked);
+  if (item.tags.length > 0) {
+    const tags = make("span", "tags", ...item.tags.map((tag) => make("span", "", tag)));
+    button.querySelector(".words")?.append(tags);
+  }
+  return make("li", "", button);
+}
+
+/** A liked item with a button that takes it back. */
+export function historyEntry(item: Item): HTMLLIElement {
+  const remove = make("button", "remove", "×");
+  remove.type = "button";
+  remove.dataset.id = item.id;
+  remove.ariaLabel = `Remove ${item.title}`;
+  return make("li", "", make("span", "title", item.title), remove);
+}
+
+/**
+ * A recommended item. The bar is the item's probability against that of the best one; the
+ * squares are its semantic ID, a colour a code: items with a common beginning are alike.
+ */
+export function pickEntry(item: Item, pick: Pick, best: number): HTMLLIElement {
+  const button = make("button", "item", cover(item), words(item));
+  button.type = "button";
+  button.dataset.id = item.id;
+  button.title = `Like ${item.title}`;
+  const bar = make("span", "bar");
+  bar.style.setProperty("--part", String(Math.exp(pick.score - best)));
+  const code = make("span", "code");
+  for (const value of pick.codes) {
+    const square = make("i");
+    square.style.setProperty("--hue", String(Math.round((value * 137.508) % 360)));
+    code.append(square);
+  }
+  const score = make("span", "score", bar, code);
+  score.title = `log-probability ${pick.score.toFixed(3)}, semantic ID ${pick.codes.join("·")}`;
+  score.ariaHidden = "true";
+  button.append(score);
+  return make("li", "", button);
+}

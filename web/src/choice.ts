@@ -1,0 +1,70 @@
+/** `backend: "auto"`: which engine is the faster one for a model on a device. */
+
+import type { Answer, Engine, EngineRequest } from "./protocol.js";
+
+/** What a choice needs of the worker. */
+export interface Timed {
+  use(engine: Engine): Promise<unknown>;
+  recommend(request: EngineRequest): Promise<Answer>;
+}
+
+/** The first call compiles pipelines and fills caches. */
+const WARM_UP = 1;
+/** Few and odd: the visitor waits for them once, and the engines rarely lie close together. */
+const RUNS = 3;
+
+/** Median time of one recommendation on the engine in use, in milliseconds. */
+async function medianTime(timed: Timed, request: EngineRequest): Promise<number> {
+  const times: number[] = [];
+  for (let run = 0; run < WARM_UP + RUNS; run++) {
+    const { milliseconds } = await timed.recommend(request);
+    if (run >= WARM_UP) times.push(milliseconds);
+  }
+  times.sort((a, b) => a - b);
+  return times[RUNS >> 1] ?? Number.POSITIVE_INFINITY;
+}
+
+/**
+ * Times both engines and leaves the faster one in use. The CPU must be in use at the start; it
+ * is what remains where WebGPU is missing or fails.
+ */
+export async function fasterEngine(timed: Timed, request: EngineRequest): Promise<Engine> {
+  const cpu = await medianTime(timed, request);
+  try {
+    await timed.use("webgpu");
+    if ((await medianTime(timed, request)) < cpu) return "webgpu";
+  } catch {
+    // No device, or one that fails at once: the CPU it is.
+  }
+  await timed.use("cpu");
+  return "cpu";
+}
+
+/** Under what a choice is remembered: it holds for one model and engine on one device. */
+export function choiceKey(parts: {
+  fingerprint: string;
+  version: string;
+  adapter: string | null;
+}): string {
+  const agent = globalThis.navigator?.userAgent ?? "";
+  return ["tigret:engine", parts.version, parts.fingerprint, parts.adapter ?? "-", agent].join("|");
+}
+
+/** The remembered engine; `undefined` too where storage is denied. */
+export function remembered(key: string): Engine | undefined {
+  try {
+    const value = globalThis.localStorage?.getItem(key);
+    return value === "webgpu" || value === "cpu" ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Remembers an engine where storage allows it. */
+export function remember(key: string, engine: Engine): void {
+  try {
+    globalThis.localStorage?.setItem(key, engine);
+  } catch {
+    // Denied or full: the next visit measures again.
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * What went wrong, for a program:
+ *
+ * - `bad-request`: an option is out of range or of the wrong type;
+ * - `bad-bundle`: the file is not a bundle, or a damaged one; the message names the field;
+ * - `download`: the file could not be fetched;
+ * - `no-gpu`: `backend: "webgpu"` where there is no usable WebGPU;
+ * - `device-lost`: the GPU failed, and so did everything tried instead;
+ * - `crashed`: the worker stopped, and so did the one started in its place;
+ * - `disposed`: the recommender is not there any more.
+ */
+export type TigretErrorCode =
+  | "bad-request"
+  | "bad-bundle"
+  | "download"
+  | "no-gpu"
+  | "device-lost"
+  | "crashed"
+  | "disposed";
+
+/** Every error that this package raises, except for the `reason` of an aborted signal. */
+export class TigretError extends Error {
+  override readonly name = "TigretError";
+  readonly code: TigretErrorCode;
+
+  constructor(code: TigretErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** Whether the GPU or the worker failed, rather than the request. */
+export function isFailure(error: unknown): error is TigretError {
+  return error instanceof TigretError && (error.code === "device-lost" || error.code === "crashed");
+}

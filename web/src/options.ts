@@ -1,0 +1,146 @@
+/** The options of the face, and their checks: types can lie where the caller is JavaScript. */
+
+import type { Progress } from "./download.js";
+import { TigretError } from "./errors.js";
+import type { EngineRequest } from "./protocol.js";
+import type { WorkerLike } from "./remote.js";
+
+/** Most beams of a search. */
+export const MAX_BEAMS = 512;
+
+/** Which engine may compute: `auto` times both once for a model on a device and keeps the faster. */
+export type Backend = "auto" | "webgpu" | "cpu";
+
+export interface LoadOptions {
+  /** Default `auto`. */
+  backend?: Backend;
+  /** Called while the bundle is downloaded. */
+  onProgress?: (progress: Progress) => void;
+  /** Aborts the download and the start. */
+  signal?: AbortSignal;
+  /**
+   * Starts the worker, where the bundler in use does not know
+   * `new Worker(new URL("./worker.js", import.meta.url))`.
+   */
+  worker?: () => WorkerLike;
+}
+
+export interface RecommendOptions {
+  /** Ids of the items that the visitor liked, oldest first. */
+  history: readonly string[];
+  /** The visitor's id, for models that were trained with user tokens. */
+  user?: string | null;
+  /** The index of a user token, instead of `user`. */
+  userToken?: number;
+  /** How many items to return, at most `beams`. Default 20. */
+  top?: number;
+  /** Width of the beam search, 1 to 512. Default 50. */
+  beams?: number;
+  /** Ids that are never returned; `"history"` stands for those of the history. Default none. */
+  exclude?: "history" | readonly string[];
+  /** Only these ids may be returned. An empty list gives an empty answer. Default all. */
+  allow?: readonly string[];
+  /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */
+  signal?: AbortSignal;
+}
+
+function bad(message: string): never {
+  throw new TigretError("bad-request", message);
+}
+
+/** A value as an error message shows it. */
+function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (value === null || typeof value !== "object") return String(value);
+  return Array.isArray(value) ? "an array" : "an object";
+}
+
+function noUnknown(name: string, given: unknown, known: readonly string[]): void {
+  if (typeof given !== "object" || given === null) {
+    bad(`${name}: the options are ${shown(given)}, not an object`);
+  }
+  for (const key of Object.keys(given)) {
+    if (!known.includes(key)) {
+      bad(`${name}: there is no option "${key}"; the options are ${known.join(", ")}`);
+    }
+  }
+}
+
+function integer(name: string, value: unknown, least: number, most: number, why = ""): number {
+  if (!Number.isInteger(value) || (value as number) < least || (value as number) > most) {
+    bad(`${name} is ${shown(value)}, not a whole number from ${least} to ${most}${why}`);
+  }
+  return value as number;
+}
+
+function ids(name: string, value: unknown): string[] {
+  if (!Array.isArray(value)) bad(`${name} is ${shown(value)}, not an array of item ids`);
+  const wrong = value.findIndex((id) => typeof id !== "string");
+  if (wrong >= 0) {
+    bad(`${name}[${wrong}] is ${shown(value[wrong])}, not a string; item ids are strings`);
+  }
+  return [...value];
+}
+
+function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    bad(`signal is ${shown(signal)}, not an AbortSignal; pass \`controller.signal\``);
+  }
+}
+
+/** Checks the options of `load`. */
+export function checkLoadOptions(options: LoadOptions): void {
+  noUnknown("load", options, ["backend", "onProgress", "signal", "worker"]);
+  const { backend = "auto", onProgress, worker, signal } = options;
+  checkSignal(signal);
+  if (!["auto", "webgpu", "cpu"].includes(backend)) {
+    bad(`backend is ${shown(backend)}, not "auto", "webgpu" or "cpu"`);
+  }
+  for (const [name, value] of Object.entries({ onProgress, worker })) {
+    if (value !== undefined && typeof value !== "function") {
+      bad(`${name} is ${shown(value)}, not a function`);
+    }
+  }
+}
+
+/** Checks the options of `recommend` and puts them into the engine's words. */
+export function toRequest(options: RecommendOptions): EngineRequest {
+  noUnknown("recommend", options, [
+    "history",
+    "user",
+    "userToken",
+    "top",
+    "beams",
+    "exclude",
+    "allow",
+    "signal",
+  ]);
+  const { history, user, userToken, exclude = [], allow, signal } = options;
+  checkSignal(signal);
+  const beams = integer("beams", options.beams ?? 50, 1, MAX_BEAMS);
+  // A caller who asks for a narrow search and no number of items gets what the search can give.
+  const top = integer(
+    "top",
+    options.top ?? Math.min(20, beams),
+    1,
+    beams,
+    " (a search returns at most one item a beam: raise `beams`)",
+  );
+  const request: EngineRequest = {
+    history: ids("history", history),
+    top,
+    beams,
+    exclude: exclude === "history" ? [] : ids("exclude", exclude),
+    exclude_history: exclude === "history",
+  };
+  if (user !== undefined && user !== null) {
+    if (typeof user !== "string") bad(`user is ${shown(user)}, not a string`);
+    if (userToken !== undefined) bad("give user or userToken, not both");
+    request.user = user;
+  }
+  if (userToken !== undefined) {
+    request.user_token = integer("userToken", userToken, 0, 2 ** 32 - 1);
+  }
+  if (allow !== undefined) request.allow = ids("allow", allow);
+  return request;
+}

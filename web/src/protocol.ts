@@ -1,0 +1,92 @@
+/** What the page and its worker say to each other. */
+
+import type { TigretErrorCode } from "./errors.js";
+
+/** The engine that computes. */
+export type Engine = "webgpu" | "cpu";
+
+/** One recommended item. */
+export interface Pick {
+  /** The item's id. */
+  id: string;
+  /** Sum of the log-probabilities of its semantic ID; higher is better, never above 0. */
+  score: number;
+  /** Its semantic ID, coarse to fine. */
+  codes: number[];
+}
+
+/** Sizes of a model and its catalogue. */
+export interface ModelInfo {
+  /** Changes when any byte of the bundle does. */
+  fingerprint: string;
+  /** Version of the inference engine. */
+  version: string;
+  /** Items in the catalogue. */
+  items: number;
+  /** Codes of each level of a semantic ID. */
+  levels: number[];
+  /** User tokens; 0 if the model has none. */
+  users: number;
+  /** A longer history keeps its last `maxItems` items. */
+  maxItems: number;
+  /** How the matrices are stored: `f32` or `q8`. */
+  weightFormat: string;
+  parameters: number;
+  vocabSize: number;
+  dModel: number;
+  dKv: number;
+  dFf: number;
+  heads: number;
+  encoderLayers: number;
+  decoderLayers: number;
+  /** Whether the output head is the embedding. */
+  tied: boolean;
+}
+
+/** A request as the engine reads it. */
+export interface EngineRequest {
+  history: string[];
+  user?: string;
+  user_token?: number;
+  top: number;
+  beams: number;
+  exclude: string[];
+  exclude_history: boolean;
+  allow?: string[];
+}
+
+export interface Loaded {
+  info: ModelInfo;
+  engineName: string;
+  /** The WebGPU adapter in words, or `null` where there is none. */
+  adapter: string | null;
+  /** A history to time engines with. */
+  sampleHistory: string[];
+}
+
+export interface Answer {
+  items: Pick[];
+  /** Ids of the history that the catalogue does not have. */
+  unknown: string[];
+  /** Time in the worker, without the way there and back. */
+  milliseconds: number;
+}
+
+/** The worker's methods: arguments and result. */
+export interface Methods {
+  load: { arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine }; result: Loaded };
+  use: { arguments: { engine: Engine }; result: { engineName: string } };
+  recommend: { arguments: { request: EngineRequest }; result: Answer };
+}
+
+export type Method = keyof Methods;
+
+export type Call = {
+  [M in Method]: { id: number; method: M } & Methods[M]["arguments"];
+}[Method];
+
+export type Message =
+  | { kind: "result"; id: number; value: Methods[Method]["result"] }
+  | { kind: "error"; id: number; code: TigretErrorCode; message: string }
+  /** The worker cannot go on; nothing that was asked will be answered. */
+  | { kind: "crash"; message: string };

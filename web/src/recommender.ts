@@ -1,0 +1,223 @@
+import { choiceKey, fasterEngine, remember, remembered, type Timed } from "./choice.js";
+import { bytesOf, type Source } from "./download.js";
+import { isFailure, TigretError } from "./errors.js";
+import {
+  type Backend,
+  checkLoadOptions,
+  type LoadOptions,
+  type RecommendOptions,
+  toRequest,
+} from "./options.js";
+import type { Answer, Engine, EngineRequest, Loaded, ModelInfo, Pick } from "./protocol.js";
+import { Queue } from "./queue.js";
+import { Remote, type WorkerLike } from "./remote.js";
+
+/** Recommended items with what is known of how they came about. */
+export interface Report {
+  /** Best first. */
+  picks: Pick[];
+  /** Ids of the history that the catalogue does not have, which were skipped. */
+  unknown: string[];
+  /** Which engine computed. */
+  engine: Engine;
+  /** The engine in words: `cpu`, or the name of the WebGPU adapter. */
+  engineName: string;
+  /** Time of the computation in the worker. */
+  milliseconds: number;
+}
+
+function startWorker(): WorkerLike {
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+}
+
+/**
+ * A model with its catalogue, ready to recommend in a worker of its own.
+ *
+ * ```ts
+ * const recommender = await Recommender.load("model.safetensors");
+ * const picks = await recommender.recommend({ history: ["some id"], exclude: "history" });
+ * ```
+ */
+export class Recommender {
+  readonly #queue = new Queue();
+  readonly #start: () => WorkerLike;
+  /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
+  readonly #bundle: Blob;
+  #remote: Remote;
+  #loaded: Loaded;
+  #engine: Engine;
+  #engineName: string;
+  #disposed = false;
+
+  private constructor(
+    start: () => WorkerLike,
+    bundle: Blob,
+    remote: Remote,
+    loaded: Loaded,
+    engine: Engine,
+  ) {
+    this.#start = start;
+    this.#bundle = bundle;
+    this.#remote = remote;
+    this.#loaded = loaded;
+    this.#engine = engine;
+    this.#engineName = loaded.engineName;
+  }
+
+  /**
+   * Gets a bundle and puts it on an engine.
+   *
+   * Rejects with a {@link TigretError} (`bad-request`, `download`, `bad-bundle`, `no-gpu`,
+   * `crashed`), or with the signal's reason.
+   */
+  static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
+    checkLoadOptions(options);
+    const { backend = "auto", onProgress, signal, worker: start = startWorker } = options;
+    const bytes = await bytesOf(source, onProgress, signal);
+    const bundle = new Blob([bytes]);
+    const remote = new Remote(start());
+    let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
+    const abort = () => stop();
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      const engine = backend === "auto" ? "cpu" : backend;
+      const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
+      const recommender = new Recommender(start, bundle, remote, loaded, engine);
+      stop = () => recommender.dispose();
+      if (backend === "auto") await recommender.#choose();
+      signal?.throwIfAborted();
+      return recommender;
+    } catch (error) {
+      stop();
+      signal?.throwIfAborted();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Sizes of the model and its catalogue. */
+  get info(): ModelInfo {
+    return this.#loaded.info;
+  }
+
+  /** The engine in use. */
+  get engine(): Engine {
+    return this.#engine;
+  }
+
+  /** The engine in words: `cpu`, or the name of the WebGPU adapter. */
+  get engineName(): string {
+    return this.#engineName;
+  }
+
+  /**
+   * The best items for a history, best first.
+   *
+   * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
+   * up again and the call repeated; if that fails too, the CPU takes over.
+   *
+   * Rejects with a {@link TigretError} (`bad-request`, `device-lost`, `crashed`, `disposed`), or
+   * with the signal's reason.
+   */
+  async recommend(options: RecommendOptions): Promise<Pick[]> {
+    return (await this.report(options)).picks;
+  }
+
+  /** As {@link recommend}, with the time taken, the engine and the unknown ids. */
+  async report(options: RecommendOptions): Promise<Report> {
+    const request = toRequest(options);
+    this.#alive();
+    return this.#queue.run(async () => {
+      const { items, unknown, milliseconds } = await this.#answer(request);
+      const { engine, engineName } = this;
+      return { picks: items, unknown, engine, engineName, milliseconds };
+    }, options.signal);
+  }
+
+  /** Changes the engine; `auto` chooses as {@link load} does. Rejects with code `no-gpu`. */
+  async use(backend: Backend): Promise<void> {
+    checkLoadOptions({ backend });
+    this.#alive();
+    await this.#queue.run(() => (backend === "auto" ? this.#choose() : this.#use(backend)));
+  }
+
+  /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
+  dispose(): void {
+    this.#disposed = true;
+    this.#remote.stop(
+      new TigretError("disposed", "the recommender was disposed of; load another one"),
+    );
+  }
+
+  #alive(): void {
+    if (this.#disposed) {
+      throw new TigretError("disposed", "the recommender was disposed of; load another one");
+    }
+  }
+
+  /** Builds an engine anew, in a new worker if the old one is gone. */
+  async #use(engine: Engine): Promise<void> {
+    if (this.#remote.stopped) {
+      const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
+      this.#alive();
+      this.#remote = new Remote(this.#start());
+      this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
+      this.#engineName = this.#loaded.engineName;
+    } else {
+      this.#engineName = (await this.#remote.call("use", { engine })).engineName;
+    }
+    this.#engine = engine;
+  }
+
+  async #choose(): Promise<void> {
+    const { info, adapter, sampleHistory } = this.#loaded;
+    // Without an adapter there is nothing to choose, and nothing worth remembering.
+    if (adapter === null) {
+      if (this.#engine !== "cpu") await this.#use("cpu");
+      return;
+    }
+    const key = choiceKey({ ...info, adapter });
+    const known = remembered(key);
+    if (known) {
+      try {
+        if (known !== this.#engine) await this.#use(known);
+        return;
+      } catch (error) {
+        if (!(error instanceof TigretError) || error.code !== "no-gpu") throw error;
+      }
+    }
+    if (this.#engine !== "cpu") await this.#use("cpu");
+    const timed: Timed = {
+      use: (engine) => this.#use(engine),
+      recommend: (request) => this.#remote.call("recommend", { request }),
+    };
+    const request = toRequest({ history: sampleHistory });
+    remember(key, await fasterEngine(timed, request));
+  }
+
+  async #answer(request: EngineRequest): Promise<Answer> {
+    try {
+      return await this.#remote.call("recommend", { request });
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+      return this.#answerAgain(request, error);
+    }
+  }
+
+  /** Once more on an engine built anew, then on the CPU. */
+  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
+    let failure = first;
+    const attempts: Engine[] = this.#engine === "cpu" ? ["cpu"] : [this.#engine, "cpu"];
+    for (const engine of attempts) {
+      try {
+        await this.#use(engine);
+        return await this.#remote.call("recommend", { request });
+      } catch (error) {
+        if (isFailure(error)) failure = error;
+        else if (!(error instanceof TigretError) || error.code !== "no-gpu") throw error;
+      }
+    }
+    throw failure;
+  }
+}

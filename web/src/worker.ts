@@ -1,0 +1,86 @@
+/** The worker: holds the wasm module and answers one call at a time. */
+
+import init, { Session } from "../pkg/tigret_infer.js";
+import type { TigretErrorCode } from "./errors.js";
+import type { Answer, Call, Engine, Loaded, Message, ModelInfo } from "./protocol.js";
+
+const CODES: readonly string[] = ["bad-request", "bad-bundle", "no-gpu", "device-lost"];
+
+let session: Session | undefined;
+
+function post(message: Message): void {
+  self.postMessage(message);
+}
+
+function backendOf(engine: Engine): string {
+  return engine === "webgpu" ? "gpu" : "cpu";
+}
+
+function loaded(): Session {
+  if (!session) throw new Error("the worker was asked before it had a model");
+  return session;
+}
+
+/** The adapter in words; part of the key under which the faster engine is remembered. */
+async function adapterInWords(): Promise<string | null> {
+  try {
+    const adapter = await navigator.gpu?.requestAdapter();
+    if (!adapter) return null;
+    const { vendor, architecture, device, description } = adapter.info;
+    return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
+  } catch {
+    return null;
+  }
+}
+
+async function answer(call: Call): Promise<Loaded | { engineName: string } | Answer> {
+  switch (call.method) {
+    case "load": {
+      await init({ module_or_path: new URL("../pkg/tigret_infer_bg.wasm", import.meta.url) });
+      session?.free();
+      session = undefined;
+      session = await Session.load(call.bytes, backendOf(call.engine));
+      return {
+        info: session.info() as ModelInfo,
+        engineName: session.engine,
+        adapter: await adapterInWords(),
+        sampleHistory: session.sampleHistory() as string[],
+      };
+    }
+    case "use": {
+      const current = loaded();
+      await current.useBackend(backendOf(call.engine));
+      return { engineName: current.engine };
+    }
+    case "recommend": {
+      const start = performance.now();
+      const { items, unknown } = (await loaded().recommend(call.request)) as Answer;
+      return { items, unknown, milliseconds: performance.now() - start };
+    }
+  }
+}
+
+self.addEventListener("message", async ({ data: call }: MessageEvent<Call>) => {
+  try {
+    post({ kind: "result", id: call.id, value: await answer(call) });
+  } catch (cause) {
+    const error = cause as Error & { code?: string };
+    if (error.code && CODES.includes(error.code)) {
+      const code = error.code as TigretErrorCode;
+      post({ kind: "error", id: call.id, code, message: error.message });
+    } else {
+      // A trap in the module, or a module that did not load: nothing works from here on.
+      post({ kind: "crash", message: error.message });
+    }
+  }
+});
+
+// A panic in the module arrives here: `reportError` first, with the message, then the trap.
+self.addEventListener("error", (event) => {
+  event.preventDefault();
+  post({ kind: "crash", message: event.message });
+});
+self.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  post({ kind: "crash", message: String(event.reason?.message ?? event.reason) });
+});

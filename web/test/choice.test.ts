@@ -1,0 +1,75 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { Recommender } from "../src/index.js";
+import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
+
+const BUNDLE = new Uint8Array(8);
+
+function storage(): Storage {
+  const entries = new Map<string, string>();
+  return {
+    getItem: (key: string) => entries.get(key) ?? null,
+    setItem: (key: string, value: string) => void entries.set(key, value),
+  } as Storage;
+}
+
+async function load(script: Script) {
+  const { made, worker } = fakeWorkers(script);
+  const recommender = await Recommender.load(BUNDLE, { worker });
+  const timed = made[0]?.calls.filter((call) => call.method === "recommend").length ?? 0;
+  return { recommender, timed };
+}
+
+afterEach(() => vi.unstubAllGlobals());
+
+test.each([
+  ["webgpu", { cpu: 5, webgpu: 2 }],
+  ["cpu", { cpu: 2, webgpu: 5 }],
+] as const)("auto takes %s where it is the faster one", async (engine, time) => {
+  vi.stubGlobal("localStorage", storage());
+  const { recommender } = await load({ time });
+  expect(recommender.engine).toBe(engine);
+  expect(recommender.engineName).toBe(`${engine} of the fake`);
+});
+
+test("the choice is remembered for the same model and adapter only", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  expect((await load({ time })).timed).toBeGreaterThan(0);
+  const again = await load({ time });
+  expect(again.timed).toBe(0);
+  expect(again.recommender.engine).toBe("webgpu");
+  expect((await load({ time, adapter: "another" })).timed).toBeGreaterThan(0);
+});
+
+test("denied storage costs the memory and nothing else", async () => {
+  vi.stubGlobal("localStorage", {
+    getItem: () => {
+      throw new Error("denied");
+    },
+    setItem: () => {
+      throw new Error("denied");
+    },
+  });
+  const { recommender } = await load({ time: { cpu: 5, webgpu: 2 } });
+  expect(recommender.engine).toBe("webgpu");
+});
+
+test("without an adapter nothing is timed", async () => {
+  const { recommender, timed } = await load({ adapter: null });
+  expect(recommender.engine).toBe("cpu");
+  expect(timed).toBe(0);
+});
+
+test.each(["device-lost", "crash"] as const)(
+  "a GPU that ends in %s while it is timed leaves the CPU in use",
+  async (code) => {
+    const { recommender } = await load({
+      time: { cpu: 5, webgpu: 2 },
+      before: (call, worker) => {
+        if (call.method === "recommend" && worker.engine === "webgpu") throw new Failure(code);
+      },
+    });
+    expect(recommender.engine).toBe("cpu");
+    expect(await recommender.recommend({ history: ["a"] })).toMatchObject([{ id: "a" }]);
+  },
+);

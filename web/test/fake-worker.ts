@@ -1,0 +1,123 @@
+/** A worker without a model: answers from a script. */
+
+import type { Answer, Call, Engine, Loaded, Message } from "../src/protocol.js";
+import type { WorkerLike } from "../src/remote.js";
+
+/** How the fakes of one test behave. */
+export interface Script {
+  /** Adapter that the worker reports. */
+  adapter?: string | null;
+  /** Milliseconds of a recommendation on an engine. */
+  time?: Record<Engine, number>;
+  /** Called before each answer; a thrown `Failure` is what the worker answers. */
+  before?: (call: Call, worker: FakeWorker) => void;
+}
+
+/** Thrown by a script: the error that the worker answers with, or a crash. */
+export class Failure extends Error {
+  readonly code: "crash" | (Message & { kind: "error" })["code"];
+
+  constructor(code: Failure["code"], message = `scripted ${code}`) {
+    super(message);
+    this.code = code;
+  }
+}
+
+export class FakeWorker implements WorkerLike {
+  readonly calls: Call[] = [];
+  terminated = false;
+  engine: Engine = "cpu";
+  readonly #script: Script;
+  readonly #listeners = new Map<string, (event: Event) => void>();
+
+  constructor(script: Script) {
+    this.#script = script;
+  }
+
+  addEventListener(type: string, listener: unknown): void {
+    this.#listeners.set(type, listener as (event: Event) => void);
+  }
+
+  terminate(): void {
+    this.terminated = true;
+  }
+
+  postMessage(call: Call): void {
+    this.calls.push(call);
+    setTimeout(() => {
+      if (!this.terminated) this.#listeners.get("message")?.(this.#event(this.#reply(call)));
+    });
+  }
+
+  /** What the browser does when the worker's script cannot be loaded. */
+  failToStart(): void {
+    this.#listeners.get("error")?.(new Event("error"));
+  }
+
+  #event(data: Message): MessageEvent<Message> {
+    return new MessageEvent("message", { data });
+  }
+
+  #reply(call: Call): Message {
+    try {
+      this.#script.before?.(call, this);
+      return { kind: "result", id: call.id, value: this.#answer(call) };
+    } catch (error) {
+      const { code, message } = error as Failure;
+      if (code === "crash") return { kind: "crash", message };
+      return { kind: "error", id: call.id, code, message };
+    }
+  }
+
+  #answer(call: Call): Loaded | { engineName: string } | Answer {
+    switch (call.method) {
+      case "load":
+        this.engine = call.engine;
+        return {
+          info: {
+            fingerprint: "f00d",
+            version: "0.0.0",
+            items: 3,
+            levels: [2, 2],
+            users: 0,
+            maxItems: 2,
+            weightFormat: "f32",
+            parameters: 1,
+            vocabSize: 6,
+            dModel: 1,
+            dKv: 1,
+            dFf: 1,
+            heads: 1,
+            encoderLayers: 1,
+            decoderLayers: 1,
+            tied: true,
+          },
+          engineName: `${call.engine} of the fake`,
+          adapter: this.#script.adapter === undefined ? "fake adapter" : this.#script.adapter,
+          sampleHistory: ["a", "b"],
+        };
+      case "use":
+        this.engine = call.engine;
+        return { engineName: `${call.engine} of the fake` };
+      case "recommend":
+        return {
+          items: [{ id: call.request.history.at(-1) ?? "first", score: -1, codes: [0, 1] }],
+          unknown: call.request.history.filter((id) => id.startsWith("unknown")),
+          milliseconds: this.#script.time?.[this.engine] ?? 1,
+        };
+    }
+  }
+}
+
+/** A factory for `load`'s option `worker`, and the fakes that it made. */
+export function fakeWorkers(script: Script = {}): { made: FakeWorker[]; worker: () => FakeWorker } {
+  const made: FakeWorker[] = [];
+  return {
+    made,
+    worker: () => {
+      const fake = new FakeWorker(script);
+      made.push(fake);
+      return fake;
+    },
+  };
+}

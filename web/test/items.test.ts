@@ -1,0 +1,31 @@
+import { expect, test } from "vitest";
+import { parseItems, search } from "../demo/items.js";
+
+const BOOK = { id: "emma", title: "Emma", author: "Jane Austen", year: 1815, subjects: ["satire"] };
+const WARE = {
+  id: "7",
+  title: null,
+  brand: "Acme",
+  categories: [["Sports", "Outdoor", "Tents"]],
+};
+
+const lines = (...items: unknown[]) => items.map((item) => JSON.stringify(item)).join("\n");
+
+test("books and wares are described by what there is", () => {
+  const [book, ware, bare] = parseItems(lines(BOOK, WARE, { id: 8 }));
+  expect(book).toMatchObject({ title: "Emma", byline: "Jane Austen · 1815", tags: ["satire"] });
+  expect(ware).toMatchObject({ title: "Acme · Tents", byline: "Acme", tags: ["Tents", "Outdoor"] });
+  expect(bare).toMatchObject({ id: "8", title: "Item 8", byline: "", tags: [] });
+});
+
+test("a search finds the items that have every word", () => {
+  const items = parseItems(lines(BOOK, WARE));
+  expect(search(items, "austen SATIRE").map(({ id }) => id)).toEqual(["emma"]);
+  expect(search(items, "austen tents")).toEqual([]);
+  expect(search(items, "  ")).toHaveLength(2);
+});
+
+test("a broken line is named", () => {
+  expect(() => parseItems('{"id":"a"}\n{')).toThrow("line 2");
+  expect(() => parseItems("{}")).toThrow('line 1: there is no "id"');
+});

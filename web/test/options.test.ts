@@ -1,0 +1,56 @@
+import { expect, test } from "vitest";
+import { checkLoadOptions, type RecommendOptions, toRequest } from "../src/options.js";
+
+/** Options as a JavaScript caller may give them. */
+const request = (options: Record<string, unknown>) =>
+  toRequest({ history: [], ...options } as unknown as RecommendOptions);
+
+test("the defaults are the contract's", () => {
+  expect(request({})).toEqual({
+    history: [],
+    top: 20,
+    beams: 50,
+    exclude: [],
+    exclude_history: false,
+  });
+});
+
+test("every option reaches the engine under its name", () => {
+  const options = { history: ["a"], user: "u", top: 3, beams: 4, exclude: ["b"], allow: [] };
+  expect(request(options)).toEqual({ ...options, exclude_history: false });
+  expect(request({ exclude: "history" })).toMatchObject({ exclude: [], exclude_history: true });
+  expect(request({ userToken: 7 })).toMatchObject({ user_token: 7 });
+  expect(request({ user: null })).not.toHaveProperty("user");
+});
+
+test("fewer beams than the default number of results return as many as there are", () => {
+  expect(request({ beams: 5 }).top).toBe(5);
+});
+
+test.each([
+  [{ beams: 0 }, "beams is 0, not a whole number from 1 to 512"],
+  [{ beams: 513 }, "beams is 513"],
+  [{ beams: 1.5 }, "beams is 1.5"],
+  [{ beams: "50" }, 'beams is "50"'],
+  [{ top: 51 }, "top is 51, not a whole number from 1 to 50"],
+  [{ top: Number.NaN }, "top is NaN"],
+  [{ history: "a" }, 'history is "a", not an array'],
+  [{ history: ["a", 7] }, "history[1] is 7, not a string"],
+  [{ exclude: "seen" }, 'exclude is "seen"'],
+  [{ allow: [null] }, "allow[0] is null"],
+  [{ user: 7 }, "user is 7"],
+  [{ user: "u", userToken: 1 }, "user or userToken, not both"],
+  [{ userToken: -1 }, "userToken is -1"],
+  [{ signal: {} }, "signal is an object, not an AbortSignal"],
+  [{ beam: 5 }, 'no option "beam"'],
+])("%j is refused with the option's name", (options, message) => {
+  expect(() => request(options)).toThrow(
+    expect.objectContaining({ code: "bad-request", message: expect.stringContaining(message) }),
+  );
+});
+
+test("options of load are checked too", () => {
+  expect(() => checkLoadOptions({ backend: "gpu" } as never)).toThrow('backend is "gpu"');
+  expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");
+  expect(() => checkLoadOptions(null as never)).toThrow("options are null");
+});

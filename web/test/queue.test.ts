@@ -1,0 +1,55 @@
+import { expect, test } from "vitest";
+import { Queue } from "../src/queue.js";
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, 1));
+
+test("tasks run one after the other, in order, whatever became of the one before", async () => {
+  const queue = new Queue();
+  const log: string[] = [];
+  const task = (name: string) => async () => {
+    log.push(`${name} begins`);
+    await pause();
+    log.push(`${name} ends`);
+    if (name === "a") throw new Error("a failed");
+    return name;
+  };
+  const results = await Promise.allSettled([queue.run(task("a")), queue.run(task("b"))]);
+  expect(log).toEqual(["a begins", "a ends", "b begins", "b ends"]);
+  expect(results.map((result) => result.status)).toEqual(["rejected", "fulfilled"]);
+});
+
+test("a task aborted while it waits rejects at once and never begins", async () => {
+  const queue = new Queue();
+  const controller = new AbortController();
+  let began = false;
+  let firstEnded = false;
+  const first = queue.run(async () => {
+    await pause();
+    firstEnded = true;
+  });
+  const second = queue.run(async () => {
+    began = true;
+  }, controller.signal);
+  controller.abort();
+  await expect(second).rejects.toMatchObject({ name: "AbortError" });
+  expect(firstEnded).toBe(false);
+  await first;
+  await queue.run(async () => {});
+  expect(began).toBe(false);
+});
+
+test("a task aborted while it runs rejects at once, and the next waits until it has ended", async () => {
+  const queue = new Queue();
+  const controller = new AbortController();
+  let ended = false;
+  const running = queue.run(async () => {
+    await pause();
+    await pause();
+    ended = true;
+  }, controller.signal);
+  await Promise.resolve();
+  controller.abort(new Error("changed my mind"));
+  await expect(running).rejects.toThrow("changed my mind");
+  expect(ended).toBe(false);
+  await queue.run(async () => expect(ended).toBe(true));
+});

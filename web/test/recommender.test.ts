@@ -1,0 +1,154 @@
+import { expect, test } from "vitest";
+import { Recommender, TigretError } from "../src/index.js";
+import { Failure, fakeWorkers } from "./fake-worker.js";
+
+const BUNDLE = new Uint8Array(8);
+
+test("a report says what was skipped, which engine computed and how long it took", async () => {
+  const { worker } = fakeWorkers({ time: { cpu: 3, webgpu: 1 } });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  expect(await recommender.report({ history: ["unknown-1", "a"] })).toEqual({
+    picks: [{ id: "a", score: -1, codes: [0, 1] }],
+    unknown: ["unknown-1"],
+    engine: "cpu",
+    engineName: "cpu of the fake",
+    milliseconds: 3,
+  });
+  expect(recommender.info.items).toBe(3);
+});
+
+test("the caller keeps the bytes that it gave", async () => {
+  const { made, worker } = fakeWorkers();
+  await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  expect(BUNDLE.byteLength).toBe(8);
+  expect(made[0]?.calls[0]).toMatchObject({ method: "load", bytes: BUNDLE });
+});
+
+test("a refused bundle rejects with its message and ends the worker", async () => {
+  const { made, worker } = fakeWorkers({
+    before: () => {
+      throw new Failure("bad-bundle", "tensor `shared.weight`: is missing");
+    },
+  });
+  const loading = Recommender.load(BUNDLE, { worker });
+  await expect(loading).rejects.toBeInstanceOf(TigretError);
+  await expect(loading).rejects.toMatchObject({
+    code: "bad-bundle",
+    message: "tensor `shared.weight`: is missing",
+  });
+  expect(made[0]?.terminated).toBe(true);
+});
+
+test("a worker that cannot start is an error that says what to do", async () => {
+  const { worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
+  const loading = Recommender.load(BUNDLE, { worker });
+  await expect(loading).rejects.toMatchObject({
+    code: "crashed",
+    message: expect.stringContaining("content security policy"),
+  });
+});
+
+test("aborting a load rejects with the reason and ends the worker", async () => {
+  const controller = new AbortController();
+  const { made, worker } = fakeWorkers({ before: () => controller.abort() });
+  const loading = Recommender.load(BUNDLE, { worker, signal: controller.signal });
+  await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  expect(made[0]?.terminated).toBe(true);
+});
+
+test("a lost device is rebuilt and the call repeated", async () => {
+  let losses = 1;
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend" && losses-- > 0) throw new Failure("device-lost");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const report = await recommender.report({ history: ["a"] });
+  expect(report).toMatchObject({ engine: "webgpu", picks: [{ id: "a" }] });
+  expect(made).toHaveLength(1);
+  expect(made[0]?.calls.map((call) => call.method)).toEqual([
+    "load",
+    "recommend",
+    "use",
+    "recommend",
+  ]);
+});
+
+test("a device that is lost again hands over to the CPU for good", async () => {
+  const { worker } = fakeWorkers({
+    before: (call, fake) => {
+      if (call.method === "recommend" && fake.engine === "webgpu") throw new Failure("device-lost");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  expect((await recommender.report({ history: ["a"] })).engine).toBe("cpu");
+  expect(recommender.engine).toBe("cpu");
+});
+
+test("a crashed worker is started again with the same bundle", async () => {
+  let crashes = 1;
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend" && crashes-- > 0) throw new Failure("crash");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  expect(await recommender.recommend({ history: ["a"] })).toMatchObject([{ id: "a" }]);
+  expect(made).toHaveLength(2);
+  expect(made[0]?.terminated).toBe(true);
+  expect(made[1]?.calls[0]).toMatchObject({ method: "load", bytes: BUNDLE });
+});
+
+test("what crashes on the CPU too is reported, and the next call tries again", async () => {
+  let broken = true;
+  const { worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend" && broken) throw new Failure("crash", "a panic's message");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({
+    code: "crashed",
+    message: expect.stringContaining("a panic's message"),
+  });
+  broken = false;
+  expect(await recommender.recommend({ history: ["a"] })).toMatchObject([{ id: "a" }]);
+});
+
+test("a bad request is not tried again", async () => {
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend") throw new Failure("bad-request");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({
+    code: "bad-request",
+  });
+  expect(made[0]?.calls).toHaveLength(2);
+});
+
+test("changing to a GPU that is not there rejects and keeps the engine", async () => {
+  const { worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "use" && call.engine === "webgpu") throw new Failure("no-gpu");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  await expect(recommender.use("webgpu")).rejects.toMatchObject({ code: "no-gpu" });
+  expect(recommender.engine).toBe("cpu");
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+});
+
+test("disposing rejects what is unanswered and what comes later", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const calls = [recommender.recommend({ history: [] }), recommender.recommend({ history: [] })];
+  recommender.dispose();
+  for (const call of calls) await expect(call).rejects.toMatchObject({ code: "disposed" });
+  await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({ code: "disposed" });
+  await expect(recommender.use("cpu")).rejects.toMatchObject({ code: "disposed" });
+  expect(made).toHaveLength(1);
+  expect(made[0]?.terminated).toBe(true);
+});

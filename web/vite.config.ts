@@ -1,0 +1,30 @@
+import { rm } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vite";
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** The demo page. The package itself needs no bundler: `npm run build` is the TypeScript compiler. */
+export default defineConfig({
+  root: here("demo"),
+  base: "./",
+  // A file that is missing is 404 and not the page.
+  appType: "mpa",
+  publicDir: false,
+  resolve: { alias: { tigret: here("dist/index.js") } },
+  worker: { format: "es" },
+  build: {
+    target: "es2022",
+    outDir: here("demo-dist"),
+    // The model lies beside the page and stays.
+    emptyOutDir: false,
+    modulePreload: { polyfill: false },
+  },
+  plugins: [
+    {
+      name: "remove-old-assets",
+      apply: "build",
+      buildStart: () => rm(here("demo-dist/assets"), { recursive: true, force: true }),
+    },
+  ],
+});
