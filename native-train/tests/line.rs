@@ -1,0 +1,205 @@
+//! The whole line through the command: from a log of interactions to recommendations, and what the
+//! command says of bad input.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tigret_infer::WeightFormat;
+use tigret_infer::testing::{Shape, bad_bundles, random_bundle};
+
+fn tigret(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tigret"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("tigret starts: {e}"))
+}
+
+/// Runs a verb that must work and returns its standard output.
+fn works(folder: &Path, arguments: &[&str]) -> String {
+    let output = tigret(folder, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn works_json(folder: &Path, arguments: &[&str]) -> Value {
+    let text = works(folder, arguments);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?} prints JSON: {e}: {text}"))
+}
+
+/// Runs a verb that must refuse and returns its one line.
+fn refuses(folder: &Path, arguments: &[&str]) -> String {
+    let output = tigret(folder, arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    errors
+}
+
+/// A shop whose customers walk through the items in order.
+fn write_log(folder: &Path) {
+    let mut log = String::from("user,item,timestamp\n");
+    for user in 0..40 {
+        for step in 0..8 {
+            log += &format!("u{user},i{},{}\n", (user + step) % 30, 1000 + step);
+        }
+    }
+    let items: String = (0..30)
+        .map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"thing {i} of kind {}\"}}\n", i % 5))
+        .collect();
+    fs::write(folder.join("log.csv"), log).unwrap();
+    fs::write(folder.join("items.jsonl"), items).unwrap();
+}
+
+#[test]
+fn from_a_log_to_recommendations() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
+    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
+    works(at, &["embed", "--run", "r"]);
+    let codes = ["--codebook-size", "8", "--epochs", "3", "--users", "10"];
+    let report = works_json(at, &[&["--json", "tokenize", "--run", "r"], &codes[..]].concat());
+    assert_eq!(report["collisions"]["items"], 30);
+
+    // Two epochs at once, and one epoch then another by --resume, are the same training.
+    let train = ["train", "--preset", "tiny", "--batch", "32", "--warmup", "5", "--json"];
+    let copy = |to: &str| {
+        fs::create_dir(at.join(to)).unwrap();
+        for entry in fs::read_dir(at.join("r")).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                fs::copy(entry.path(), at.join(to).join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    copy("whole");
+    works_json(at, &[&train[..], &["--epochs", "3", "--run", "whole"]].concat());
+    works_json(
+        at,
+        &[&train[..], &["--epochs", "3", "--run", "r", "--max-minutes", "0.001"]].concat(),
+    );
+    let outcome =
+        works_json(at, &[&train[..], &["--epochs", "3", "--run", "r", "--resume"]].concat());
+    assert!(outcome["steps"].as_u64().unwrap() > 1);
+    let weights = |run: &str| {
+        tigret_train::model::checkpoint::read_tensors(
+            &at.join(run).join("model/last.safetensors"),
+            "",
+        )
+        .unwrap()
+        .0
+    };
+    assert_eq!(weights("whole"), weights("r"));
+
+    let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume"]].concat();
+    assert!(refuses(at, &other).contains("other settings"));
+
+    let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
+    assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
+    for format in ["f32", "q8"] {
+        let out = format!("{format}.safetensors");
+        works(at, &["export", "--run", "r", "--quantize", format, "--out", &out]);
+        works(at, &["inspect", &out]);
+    }
+    // The bundle in f32 is the model: the same figures on the CPU engine.
+    let bundle =
+        ["evaluate", "--run", "r", "--json", "--beams", "30", "--bundle", "f32.safetensors"];
+    assert_eq!(works_json(at, &bundle)["model"], evaluation["model"]);
+
+    fs::write(
+        at.join("h.jsonl"),
+        "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
+    )
+    .unwrap();
+    let recommend = [
+        "recommend",
+        "--model",
+        "q8.safetensors",
+        "--histories",
+        "h.jsonl",
+        "--top",
+        "5",
+        "--json",
+    ];
+    let output = tigret(at, &recommend);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("skipped 1 history items"), "{errors}");
+    let answers = String::from_utf8_lossy(&output.stdout).into_owned();
+    let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(answers.len(), 2);
+    for answer in &answers {
+        let items = answer["items"].as_array().unwrap();
+        assert_eq!(items.len(), 5);
+        assert!(items[0]["id"].is_string() && items[0]["codes"].as_array().unwrap().len() == 4);
+        assert!(items[0]["score"].as_f64() >= items[4]["score"].as_f64());
+    }
+    let too_many =
+        ["recommend", "--model", "q8.safetensors", "--histories", "h.jsonl", "--top", "60"];
+    assert!(refuses(at, &too_many).contains("h.jsonl:1: top is 60"));
+}
+
+#[test]
+fn a_checkpoint_of_transformers_becomes_a_bundle() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tied");
+    let golden = golden.to_str().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let import = |tokens: &str| {
+        vec![
+            "import".to_owned(),
+            "--checkpoint".into(),
+            golden.into(),
+            "--tokens".into(),
+            tokens.to_owned(),
+            "--catalog".into(),
+            format!("{golden}/catalog.json"),
+            "--quantize".into(),
+            "f32".into(),
+            "--out".into(),
+            "m.safetensors".into(),
+        ]
+    };
+    let arguments = import(&format!("{golden}/tokens.json"));
+    works(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(works(at, &["inspect", "m.safetensors"]).contains("60 items"));
+
+    let layout = fs::read_to_string(format!("{golden}/tokens.json")).unwrap();
+    fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();
+    fs::remove_file(at.join("m.safetensors")).unwrap();
+    let arguments = import("tokens.json");
+    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(line.contains("tokens.json") && line.contains("level 0"), "{line}");
+    assert!(!at.join("m.safetensors").exists());
+}
+
+#[test]
+fn damaged_bundles_are_refused_with_the_field_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    for (name, bytes, expected) in bad_bundles(&bundle) {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        let line = refuses(folder.path(), &["inspect", name]);
+        assert!(line.contains(expected) && line.contains(name), "{name}: {line}");
+    }
+}
+
+#[test]
+fn bad_input_ends_with_one_line_and_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
+    fs::create_dir(at.join("empty")).unwrap();
+    assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
+    let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+    assert!(line.contains("h:2:"), "{line}");
+}
