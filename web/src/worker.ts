@@ -21,10 +21,15 @@ function loaded(): Session {
   return session;
 }
 
+/** The engine in words. wgpu does not say the adapter's name in a browser. */
+async function engineName(engine: Engine): Promise<string> {
+  return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? loaded().engine);
+}
+
 /** The adapter in words; part of the key under which the faster engine is remembered. */
 async function adapterInWords(): Promise<string | null> {
   try {
-    const adapter = await navigator.gpu?.requestAdapter();
+    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) return null;
     const { vendor, architecture, device, description } = adapter.info;
     return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
@@ -42,15 +47,14 @@ async function answer(call: Call): Promise<Loaded | { engineName: string } | Ans
       session = await Session.load(call.bytes, backendOf(call.engine));
       return {
         info: session.info() as ModelInfo,
-        engineName: session.engine,
+        engineName: await engineName(call.engine),
         adapter: await adapterInWords(),
         sampleHistory: session.sampleHistory() as string[],
       };
     }
     case "use": {
-      const current = loaded();
-      await current.useBackend(backendOf(call.engine));
-      return { engineName: current.engine };
+      await loaded().useBackend(backendOf(call.engine));
+      return { engineName: await engineName(call.engine) };
     }
     case "recommend": {
       const start = performance.now();
