@@ -159,3 +159,63 @@ pub fn random_bundle(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
         .and_then(|catalog| Bundle::new(config, tokens, catalog, weights, format))
         .unwrap_or_else(|e| panic!("a random bundle is valid: {e}"))
 }
+
+/// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.
+///
+/// # Panics
+/// When `bundle` cannot be written, or is not a `q8` bundle with user tokens.
+pub fn bad_bundles(bundle: &Bundle) -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let good = bundle.to_bytes().unwrap_or_else(|e| panic!("a valid bundle can be written: {e}"));
+    let header_len = u64::from_le_bytes(std::array::from_fn(|i| good[i])) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&good[8..8 + header_len])
+        .unwrap_or_else(|e| panic!("our header is JSON: {e}"));
+    let start = |name: &str| {
+        let offset = header[name]["data_offsets"][0].as_u64();
+        8 + header_len + offset.unwrap_or_else(|| panic!("{name} is in the bundle")) as usize
+    };
+    let with = |at: usize, bytes: &[u8]| {
+        let mut copy = good.clone();
+        copy[at..at + bytes.len()].copy_from_slice(bytes);
+        copy
+    };
+    // Metadata values are JSON inside JSON: replaced by text of the same length.
+    let swap = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = good.windows(from.len()).position(|w| w == from.as_bytes());
+        with(at.unwrap_or_else(|| panic!("{from} is in the header")), to.as_bytes())
+    };
+    let mut longer = good.clone();
+    longer.extend([0; 16]);
+    vec![
+        ("bad-short", good[..good.len() - 100].to_vec(), "not a valid safetensors file"),
+        ("bad-long", longer, "not a valid safetensors file"),
+        ("bad-header", with(8, &[good[8] ^ 0x40]), "not a valid safetensors file"),
+        ("bad-header-length", with(6, &[0xff]), "not a valid safetensors file"),
+        ("bad-format", swap("tigret/1", "tigret/9"), "`format`"),
+        ("bad-quantization", swap("\"q8\"", "\"q3\""), "`quantization`"),
+        ("bad-config", swap("\\\"num_heads\\\"", "\\\"num_hands\\\""), "`config`"),
+        ("bad-code", with(start("catalog.codes"), &[0xff, 0xff]), "code 65535 at level 0"),
+        (
+            "bad-duplicate",
+            with(
+                start("catalog.codes"),
+                &good[start("catalog.codes") + 2 * bundle.catalog.levels()..]
+                    [..2 * bundle.catalog.levels()],
+            ),
+            "share the semantic ID",
+        ),
+        (
+            "bad-scale",
+            with(start("shared.weight.scale"), &f32::NAN.to_le_bytes()),
+            "shared.weight.scale",
+        ),
+        (
+            "bad-norm",
+            with(start("encoder.final_layer_norm.weight"), &f32::INFINITY.to_le_bytes()),
+            "encoder.final_layer_norm.weight",
+        ),
+        ("bad-id", with(start("catalog.id_bytes"), &[0xff]), "catalog.id_bytes"),
+        ("bad-offset", with(start("catalog.id_offsets") + 4, &[0xff; 4]), "catalog.id_offsets"),
+        ("bad-empty", Vec::new(), "not a valid safetensors file"),
+    ]
+}

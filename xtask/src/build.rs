@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use serde_json::Value;
+
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
 
-/// Runs `cargo build …` and returns the files it made of target `target` (executables first).
+/// Runs `cargo build …` and returns what it made.
 ///
 /// `step` and `announcement` are printed once if there is something to compile.
 ///
@@ -17,7 +19,6 @@ use crate::report::Report;
 /// When the build fails; cargo's messages are printed then.
 pub(crate) fn quietly(
     cargo: &mut Command,
-    target: &str,
     step: &str,
     announcement: &str,
     report: &Report,
@@ -33,7 +34,7 @@ pub(crate) fn quietly(
         let notes = scope.spawn(|| notes_of(stderr, step, announcement, report));
         let mut messages = String::new();
         if let Some(mut stdout) = stdout {
-            // What cannot be read cannot name the files either, which is reported below.
+            // What cannot be read names no file, which is reported when the file is asked for.
             let _ = stdout.read_to_string(&mut messages);
         }
         (messages, notes.join().unwrap_or_default())
@@ -43,33 +44,49 @@ pub(crate) fn quietly(
         eprint!("{}", notes.text);
     }
     process::check(cargo, status)?;
-    let files = files_of(&messages, target);
-    if files.is_empty() {
-        return Err(Error::message(format!(
-            "cargo built `{target}` but did not say where it lies"
-        )));
-    }
-    Ok(Built { files, compiled: notes.compiled })
+    Ok(Built { messages, compiled: notes.compiled })
 }
 
 /// What a build made.
 #[derive(Debug)]
 pub(crate) struct Built {
-    files: Vec<PathBuf>,
+    /// Cargo's, a JSON object a line.
+    messages: String,
     /// Whether there was anything to compile.
     pub(crate) compiled: bool,
 }
 
 impl Built {
-    /// The program.
-    pub(crate) fn program(self) -> PathBuf {
-        // `quietly` returns at least one file, executables first.
-        self.files.into_iter().next().unwrap_or_default()
+    /// The executable of a target.
+    ///
+    /// # Errors
+    /// When the build made none of that name.
+    pub(crate) fn program(&self, target: &str) -> Result<PathBuf> {
+        self.artefacts(target)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .ok_or_else(|| Error::message(format!("cargo made no program {target}")))
     }
 
-    /// The file with an extension.
-    pub(crate) fn with_extension(&self, extension: &str) -> Option<PathBuf> {
-        self.files.iter().find(|file| file.extension().is_some_and(|own| own == extension)).cloned()
+    /// The file of a target with an extension.
+    ///
+    /// # Errors
+    /// When the build made no such file.
+    pub(crate) fn file(&self, target: &str, extension: &str) -> Result<PathBuf> {
+        self.artefacts(target)
+            .find_map(|message| {
+                let files = message["filenames"].as_array()?;
+                let mut files = files.iter().filter_map(|file| file.as_str().map(PathBuf::from));
+                files.find(|file| file.extension().is_some_and(|own| own == extension))
+            })
+            .ok_or_else(|| Error::message(format!("cargo made no .{extension} file of {target}")))
+    }
+
+    fn artefacts(&self, target: &str) -> impl Iterator<Item = Value> {
+        self.messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(
+            move |message| {
+                message["reason"] == "compiler-artifact" && message["target"]["name"] == target
+            },
+        )
     }
 }
 
@@ -96,23 +113,6 @@ fn notes_of(stderr: Option<impl Read>, step: &str, announcement: &str, report: &
     notes
 }
 
-/// The files of target `name` in cargo's JSON messages, executables first.
-fn files_of(messages: &str, name: &str) -> Vec<PathBuf> {
-    let mut executables = Vec::new();
-    let mut others = Vec::new();
-    for line in messages.lines() {
-        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        if message["reason"] != "compiler-artifact" || message["target"]["name"] != name {
-            continue;
-        }
-        executables.extend(message["executable"].as_str().map(PathBuf::from));
-        let files = message["filenames"].as_array().into_iter().flatten();
-        others.extend(files.filter_map(|file| file.as_str()).map(PathBuf::from));
-    }
-    executables.extend(others);
-    executables
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,16 +120,18 @@ mod tests {
     #[test]
     fn the_files_are_read_from_cargos_messages() {
         let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"a"},"filenames":["/t/a.rlib","/t/a.wasm"],"executable":null}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"a"},"filenames":["/t/a.rlib"],"executable":null}"#,
             "\nnot json\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"a"},"filenames":["/t/a.wasm"],"executable":null}"#,
+            "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"b"},"filenames":["/t/b"],"executable":"/t/b"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let built = |name| Built { files: files_of(messages, name), compiled: false };
-        assert_eq!(built("b").program(), PathBuf::from("/t/b"));
-        assert_eq!(built("a").with_extension("wasm"), Some(PathBuf::from("/t/a.wasm")));
-        assert_eq!(built("a").with_extension("so"), None);
-        assert!(files_of(messages, "c").is_empty());
+        let built = Built { messages: messages.into(), compiled: false };
+        assert_eq!(built.program("b").ok(), Some(PathBuf::from("/t/b")));
+        assert_eq!(built.file("a", "wasm").ok(), Some(PathBuf::from("/t/a.wasm")));
+        assert!(built.program("a").is_err());
+        assert!(built.file("a", "so").is_err());
     }
 }

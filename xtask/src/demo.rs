@@ -35,6 +35,15 @@ const STEPS: [Step; 5] = [
     Step { verb: "evaluate", options: &[], makes: "evaluation.json" },
 ];
 
+/// The same in half a minute, for the tests: what it recommends is of no use.
+const SMALL_STEPS: [Step; 5] = [
+    Step { options: &["--classics", "--readers", "300"], ..STEPS[0] },
+    STEPS[1],
+    Step { options: &["--codebook-size", "32", "--epochs", "5"], ..STEPS[2] },
+    Step { options: &["--preset", "tiny", "--max-minutes", "0.2"], ..STEPS[3] },
+    Step { options: &["--beams", "10"], ..STEPS[4] },
+];
+
 /// The last step, of the demo's own run and of any other. The bundle's path is added.
 const EXPORT: Step = Step { verb: "export", options: &["--quantize", "q8"], makes: BUNDLE };
 
@@ -89,7 +98,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             if args.fresh && run.exists() {
                 fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
             }
-            tigret.make(&run)?;
+            tigret.make(&run, &STEPS)?;
             run
         }
     };
@@ -97,7 +106,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     page::build_wasm(&toolchain, report)?;
     report.doing("page", "npm run build:demo in web/");
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build:demo"]))?;
-    let built = workspace::web().join("demo-dist");
+    let built = built_page();
     lay_model(&run, &built.join("model"))?;
     report.doing("page", format!("built in {}", built.display()));
     if args.no_serve {
@@ -109,6 +118,24 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Goes through all steps of the demo in small, and lays the model beside the page.
+///
+/// # Errors
+/// The first step that fails.
+pub(crate) fn make_small(program: &Path, libtorch: &Libtorch, report: &Report) -> Result<()> {
+    let run = workspace::root().join(".tigret").join("small-demo");
+    if run.exists() {
+        fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
+    }
+    Tigret { program, libtorch, report }.make(&run, &SMALL_STEPS)?;
+    lay_model(&run, &built_page().join("model"))
+}
+
+/// Where `npm run build:demo` puts the page.
+fn built_page() -> PathBuf {
+    workspace::web().join("demo-dist")
+}
+
 /// Calls `tigret`.
 struct Tigret<'a> {
     program: &'a Path,
@@ -118,9 +145,9 @@ struct Tigret<'a> {
 
 impl Tigret<'_> {
     /// Makes the demo's run, as far as it is not made already by the same steps.
-    fn make(&self, run: &Path) -> Result<()> {
+    fn make(&self, run: &Path, steps: &[Step]) -> Result<()> {
         let mut made_anew = false;
-        for step in STEPS.iter().chain(&[EXPORT]) {
+        for step in steps.iter().chain(&[EXPORT]) {
             // What rests on something newer is made anew as well.
             if !made_anew && is_made(run, step) {
                 self.report.done(step.verb, "already done");

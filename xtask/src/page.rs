@@ -78,10 +78,7 @@ pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<S
     let mut cargo = toolchain.cargo("build");
     cargo.args(["--package", "tigret-infer", "--lib", "--profile", "wasm"]);
     let announcement = "compiling for wasm32";
-    let built = build::quietly(&mut cargo, NAME, STEP, announcement, report)?;
-    let module = built.with_extension("wasm").ok_or_else(|| {
-        Error::message("cargo built tigret-infer for wasm32, but made no .wasm file")
-    })?;
+    let module = build::quietly(&mut cargo, STEP, announcement, report)?.file(NAME, "wasm")?;
 
     let pkg = workspace::web().join("pkg");
     let stamp = hash_of(&module)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::build;
+use crate::demo;
 use crate::error::{Error, Result};
 use crate::page;
 use crate::process;
@@ -105,18 +106,27 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let has_packages =
         summary.step("npm ci", || npm::install(report).map(|()| Outcome::Passed(String::new())));
     for (step, script) in [("npm run check", "check"), ("npm test", "test")] {
-        summary.step(step, || after("npm ci", has_packages, || npm_run(&[script], &[])));
+        summary.step(step, || after("npm ci", has_packages, || npm_run(script, &[])));
     }
+    let ready = has_packages && has_wasm;
+    let mut is_built = ready;
     for (step, script) in [("npm run build", "build"), ("npm run build:demo", "build:demo")] {
-        summary.step(step, || {
+        is_built &= summary.step(step, || {
             if args.quick {
                 return Ok(quick());
             }
-            after("npm ci and the wasm module", has_packages && has_wasm, || {
-                npm_run(&[script], &[])
-            })
+            after("npm ci and the wasm module", ready, || npm_run(script, &[]))
         });
     }
+    let mut parity = None;
+    let has_models = summary.step("models for the browser", || {
+        if args.quick {
+            return Ok(quick());
+        }
+        let libtorch = libtorch.as_ref().map_err(Error::message)?;
+        parity = Some(make_models(libtorch, report)?);
+        Ok(Outcome::Passed("tigret from prepare to export".into()))
+    });
     summary.step("npm run test:browser", || {
         if args.quick {
             return Ok(quick());
@@ -125,13 +135,11 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             Ok(chromium) => chromium,
             Err(why) => return Ok(Outcome::Skipped(why.to_string())),
         };
-        after("npm ci and the wasm module", has_packages && has_wasm, || {
-            let libtorch = libtorch.as_ref().map_err(Error::message)?;
-            let parity = write_parity(libtorch, report)?;
-            npm_run(
-                &["test:browser"],
-                &[("TIGRET_CHROMIUM", &chromium), ("TIGRET_PARITY_DIR", &parity)],
-            )
+        after("the built page and its models", is_built && has_models, || {
+            let parity = parity.as_deref().unwrap_or(Path::new(""));
+            let variables =
+                [("TIGRET_CHROMIUM", chromium.as_path()), ("TIGRET_PARITY_DIR", parity)];
+            npm_run("test:browser", &variables)
         })
     });
 
@@ -148,26 +156,31 @@ fn after(needed: &str, ready: bool, action: impl FnOnce() -> Result<Outcome>) ->
     if ready { action() } else { Ok(Outcome::Skipped(format!("needs {needed}"))) }
 }
 
-fn npm_run(script: &[&str], variables: &[(&str, &Path)]) -> Result<Outcome> {
+fn npm_run(script: &str, variables: &[(&str, &Path)]) -> Result<Outcome> {
     let mut npm = npm::npm();
-    npm.args(["run", "--silent"]).args(script).envs(variables.iter().copied());
+    npm.args(["run", "--silent", script]).envs(variables.iter().copied());
     passed(&mut npm)
 }
 
-/// Writes what the native engines compute on small models, for the page to be held against.
-fn write_parity(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
+/// Makes what the page is tested with: the demo in small, and in the folder returned what the
+/// native engines compute on small models.
+fn make_models(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     // The whole workspace, so that the features and thus the builds of `cargo test` are used.
-    cargo.args(["build", "--workspace", "--example", "write_parity"]);
-    let announcement = "compiling the example write_parity";
-    let cargo = libtorch.apply(&mut cargo);
-    let program = build::quietly(cargo, "write_parity", "parity", announcement, report)?.program();
+    cargo.args(["build", "--workspace", "--bin", "tigret", "--example", "write_parity"]);
+    let announcement = "compiling tigret and the example write_parity";
+    let built = build::quietly(libtorch.apply(&mut cargo), "models", announcement, report)?;
+
+    demo::make_small(&built.program("tigret")?, libtorch, report)?;
+
     let folder = workspace::root().join(".tigret").join("parity");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
     }
     fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
-    process::run(libtorch.apply(Command::new(program).arg(&folder)))?;
+    let mut write_parity = Command::new(built.program("write_parity")?);
+    report.doing("models", format!("write_parity {}", folder.display()));
+    process::run_on_stderr(libtorch.apply(write_parity.arg(&folder)))?;
     Ok(folder)
 }
 

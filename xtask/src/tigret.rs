@@ -38,8 +38,7 @@ pub(crate) fn build(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--release", "--package", "tigret-train", "--bin", "tigret"]);
     let announcement = "compiling (release); the first time takes some minutes";
-    build::quietly(libtorch.apply(&mut cargo), "tigret", "tigret", announcement, report)
-        .map(build::Built::program)
+    build::quietly(libtorch.apply(&mut cargo), "tigret", announcement, report)?.program("tigret")
 }
 
 #[cfg(test)]

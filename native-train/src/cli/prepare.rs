@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::Output;
 use crate::data::classics::books;
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
-use crate::data::oracle::optimum;
+use crate::data::log::{self, LogColumns, UnknownItems};
+use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
-use crate::data::{Summary, research};
+use crate::data::{MIN_SEQUENCE, Summary, remove_if_there, research};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_json};
 
@@ -34,6 +37,22 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
 
+    /// A log of interactions, CSV, TSV or JSONL by the extension.
+    #[arg(long, value_name = "FILE", requires = "items", group = "source")]
+    interactions: Option<PathBuf>,
+    /// Column of the log's users.
+    #[arg(long, value_name = "NAME", default_value = "user", requires = "interactions")]
+    user_column: String,
+    /// Column of the log's items.
+    #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions")]
+    item_column: String,
+    /// Column of the log's times, numbers or RFC 3339 dates with times.
+    #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
+    time_column: String,
+    /// Leave out lines of the log whose item the items file does not have.
+    #[arg(long, requires = "interactions")]
+    skip_unknown_items: bool,
+
     /// Research format: a user and their items a line, oldest first.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     sequences: Option<PathBuf>,
@@ -57,7 +76,7 @@ pub(super) struct Args {
     k_core: Option<usize>,
 
     /// Number of simulated readers.
-    #[arg(long, value_name = "N", default_value_t = 5000, requires = "classics",
+    #[arg(long, value_name = "N", default_value_t = 6000, requires = "classics",
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     readers: u32,
     /// Seed of the simulated readers.
@@ -65,18 +84,62 @@ pub(super) struct Args {
     seed: u64,
 }
 
-pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    if args.classics {
-        return run_classics(&args, output);
+/// What `prepare` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    summary: Summary,
+    /// Lines of the log left out because their item is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped_lines: Option<usize>,
+    /// What the best possible recommender reaches, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    optimum: Option<Optimum>,
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = self.summary.table();
+        if let Some(skipped) = self.skipped_lines {
+            text += &format!("\n{:<18} {skipped:>12}", "lines skipped");
+        }
+        if let Some(optimum) = self.optimum {
+            let reach = format!("{:.1} %", 100.0 * optimum.recall_at_10);
+            text += &format!("\n{:<18} {reach:>12}", "optimum Recall@10");
+        }
+        text
     }
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    let report = if args.classics { classics(&args, output)? } else { files(args)? };
+    output.result(&report, || report.text());
+    Ok(())
+}
+
+fn files(args: Args) -> Result<Report> {
     let columns = ItemColumns { id: args.id_column, text: args.text_columns };
-    let (dataset, source, default_core) = match (&args.sequences, &args.items) {
-        (Some(sequences), Some(items)) => {
-            (research::read(sequences, items, &columns)?, "research", 0)
+    let mut skipped_lines = None;
+    let (dataset, source, default_core) = match (args.interactions, args.sequences, args.items) {
+        (Some(interactions), _, Some(items)) => {
+            let log_columns = LogColumns {
+                user: args.user_column,
+                item: args.item_column,
+                time: args.time_column,
+            };
+            let unknown =
+                if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
+            let log = log::read(&interactions, &log_columns, &items, &columns, unknown)?;
+            skipped_lines = args.skip_unknown_items.then_some(log.skipped);
+            (log.dataset, "log", 5)
+        }
+        (_, Some(sequences), Some(items)) => {
+            (research::read(&sequences, &items, &columns)?, "research", 0)
         }
         _ => {
             return Err(TrainError::usage(
-                "say where the data is: --interactions and --items, --sequences and --items, or --classics",
+                "say where the data is: --interactions with --items, --sequences with --items, \
+                 or --classics",
             ));
         }
     };
@@ -84,16 +147,18 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let dataset = k_core(dataset, k);
     if dataset.sequences.is_empty() {
         return Err(TrainError::usage(format!(
-            "no user is left after the {k}-core filter and the least length of 3; lower --k-core"
+            "no user is left: the {k}-core is empty or no user has {MIN_SEQUENCE} items; \
+             lower --k-core or give more data"
         )));
     }
     let summary = Summary::new(&dataset, source, k);
-    dataset.save(&RunDir::create(&args.run)?, &summary)?;
-    output.result(&summary, || summary.table());
-    Ok(())
+    let run = RunDir::create(args.run)?;
+    remove_if_there(&run.oracle())?;
+    dataset.save(&run, &summary)?;
+    Ok(Report { summary, skipped_lines, optimum: None })
 }
 
-fn run_classics(args: &Args, output: &Output) -> Result<()> {
+fn classics(args: &Args, output: &Output) -> Result<Report> {
     let (world, dataset) =
         simulate(&books(), Behaviour::default(), args.readers as usize, args.seed);
     let progress = output.progress(dataset.sequences.len() as u64, "readers");
@@ -104,9 +169,5 @@ fn run_classics(args: &Args, output: &Output) -> Result<()> {
     let run = RunDir::create(&args.run)?;
     write_json(&run.oracle(), &optimum)?;
     dataset.save(&run, &summary)?;
-    output.result(&summary, || {
-        let reach = 100.0 * optimum.recall_at_10;
-        format!("{}\nbest possible Recall@10 {reach:.1} % (oracle.json)", summary.table())
-    });
-    Ok(())
+    Ok(Report { summary, skipped_lines: None, optimum: Some(optimum) })
 }

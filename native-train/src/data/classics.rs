@@ -67,3 +67,91 @@ pub fn books() -> Vec<Book> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::*;
+
+    const SUBJECTS: [&str; 27] = [
+        "adventure",
+        "animals",
+        "children's",
+        "coming of age",
+        "crime",
+        "detective",
+        "domestic life",
+        "drama",
+        "fantasy",
+        "frontier",
+        "ghost stories",
+        "gothic",
+        "historical",
+        "humour",
+        "philosophy",
+        "poetry",
+        "politics",
+        "psychological",
+        "romance",
+        "satire",
+        "science fiction",
+        "sea",
+        "social criticism",
+        "spies",
+        "tragedy",
+        "travel",
+        "war",
+    ];
+
+    #[test]
+    fn the_catalogue_keeps_its_rules() {
+        let books = books();
+        assert!(books.len() >= 400);
+        let mut ids = HashSet::new();
+        for book in &books {
+            let id = &book.id;
+            assert!(ids.insert(id), "{id} stands twice");
+            assert!(
+                id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'),
+                "{id}"
+            );
+            assert!((1500..=1929).contains(&book.year), "{id} is of {}", book.year);
+            assert!((2..=4).contains(&book.subjects.len()), "{id} has {:?}", book.subjects);
+            for subject in &book.subjects {
+                assert!(SUBJECTS.contains(&subject.as_str()), "{id} has {subject}");
+            }
+            assert!(!book.title.is_empty() && !book.author.is_empty());
+        }
+    }
+
+    #[test]
+    fn series_count_from_one_without_a_gap_and_have_one_author() {
+        let mut series: HashMap<String, Vec<Book>> = HashMap::new();
+        for book in books() {
+            if let Some((name, _)) = &book.series {
+                series.entry(name.clone()).or_default().push(book);
+            }
+        }
+        for (name, books) in series {
+            assert!(books.len() > 1, "{name} has one book");
+            for (at, book) in books.iter().enumerate() {
+                assert_eq!(book.series, Some((name.clone(), at as u16 + 1)));
+                assert_eq!(book.author, books[0].author, "{name}");
+            }
+            assert!(books.is_sorted_by_key(|book| book.year), "{name} is not in its order");
+        }
+    }
+
+    #[test]
+    fn the_text_has_what_tells_books_apart() {
+        let books = books();
+        let item = books.iter().find(|book| book.id == "doyle-valley-of-fear").unwrap().item();
+        assert_eq!(
+            item.text,
+            "The Valley of Fear. Arthur Conan Doyle. Sherlock Holmes. detective, crime."
+        );
+        assert_eq!(item.fields["year"], 1915);
+        assert_eq!(item.fields["series_number"], 7);
+    }
+}

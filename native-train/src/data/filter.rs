@@ -53,3 +53,75 @@ pub fn k_core(mut dataset: Dataset, k: usize) -> Dataset {
     }
     Dataset { items: kept, sequences: dataset.sequences }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Item, Sequence};
+
+    fn dataset(items: usize, sequences: &[&[u32]]) -> Dataset {
+        let item =
+            |at| Item { id: format!("i{at}"), text: String::new(), fields: Default::default() };
+        let sequence = |(at, items): (usize, &&[u32])| Sequence {
+            user: format!("u{at}"),
+            items: items.to_vec(),
+        };
+        Dataset {
+            items: (0..items).map(item).collect(),
+            sequences: sequences.iter().enumerate().map(sequence).collect(),
+        }
+    }
+
+    /// Users with the ids of their items.
+    fn content(dataset: &Dataset) -> Vec<(&str, Vec<&str>)> {
+        let ids = |s: &Sequence| {
+            s.items.iter().map(|&at| dataset.items[at as usize].id.as_str()).collect()
+        };
+        dataset.sequences.iter().map(|s| (s.user.as_str(), ids(s))).collect()
+    }
+
+    #[test]
+    fn removal_runs_to_the_fixed_point() {
+        // u3 is short; without it i4 has two; without i4, u2 has two and falls, and so on.
+        let data =
+            dataset(6, &[&[0, 1, 2], &[0, 1, 2], &[0, 1, 4, 5], &[4, 5], &[2, 1, 0], &[4, 3, 3]]);
+        let core = k_core(data, 3);
+        assert_eq!(
+            content(&core),
+            [
+                ("u0", vec!["i0", "i1", "i2"]),
+                ("u1", vec!["i0", "i1", "i2"]),
+                ("u4", vec!["i2", "i1", "i0"]),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_count_of_a_core_reaches_k() {
+        // Pseudo-random sequences, sparse enough that several rounds are needed.
+        let mut state = 1u32;
+        let mut next = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        let sequences: Vec<Vec<u32>> =
+            (0..400).map(|_| (0..1 + next(12)).map(|_| next(20) * next(15)).collect()).collect();
+        let views: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let core = k_core(dataset(300, &views), 5);
+        assert!(!core.sequences.is_empty() && core.items.len() < 200);
+        let mut counts = vec![0; core.items.len()];
+        for sequence in &core.sequences {
+            assert!(sequence.items.len() >= 5);
+            sequence.items.iter().for_each(|&item| counts[item as usize] += 1);
+        }
+        assert!(counts.iter().all(|&count| count >= 5));
+        assert_eq!(k_core(core.clone(), 5), core, "a core is its own core");
+    }
+
+    #[test]
+    fn without_a_core_short_users_and_unused_items_go() {
+        let core = k_core(dataset(5, &[&[4, 2, 4], &[0, 1]]), 0);
+        assert_eq!(content(&core), [("u0", vec!["i4", "i2", "i4"])]);
+        assert_eq!(core.items.len(), 2);
+    }
+}

@@ -1,5 +1,6 @@
 //! Items from JSONL or CSV: id, text for the encoder, fields for display.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -44,7 +45,7 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
         let wrong = |reason: String| TrainError::line(path, number, reason);
         fields.retain(|_, value| !is_empty(value));
         let named = |column: &str| {
-            fields.get(column).and_then(scalar).ok_or_else(|| {
+            fields.get(column).and_then(scalar).map(Cow::into_owned).ok_or_else(|| {
                 wrong(format!("no \"{column}\" that is a string or a number; name the id column with --id-column"))
             })
         };
@@ -131,10 +132,10 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// A string or a number as the string that ids are compared by.
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.into()),
+        Value::Number(number) => Some(number.to_string().into()),
         _ => None,
     }
 }

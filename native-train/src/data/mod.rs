@@ -1,13 +1,14 @@
 //! From raw files to a data set: items with text, and users' sequences of items in time order.
 //!
-//! Sources: a generic log, the [research format](research), and the embedded
-//! [classics](classics) with [simulated readers](readers). All end in a [`Dataset`], which every
+//! Sources: a [generic log](log), the [research format](research), and the embedded
+//! [classics] with [simulated readers](readers). All end in a [`Dataset`], which every
 //! later step loads from the run directory.
 
 pub mod classics;
 pub mod filter;
 pub mod items;
 mod lines;
+pub mod log;
 pub mod oracle;
 pub mod readers;
 mod records;
@@ -15,6 +16,7 @@ pub mod research;
 pub mod summary;
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -164,6 +166,7 @@ impl Dataset {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, summary: &Summary) -> Result<()> {
+        remove_if_there(&run.dataset())?;
         write_atomically(&run.items(), |file| {
             for item in &self.items {
                 let Item { id, text, fields } = item;
@@ -191,4 +194,98 @@ impl Dataset {
     }
 }
 
+/// Removes a file of an earlier run that would be wrong beside the new ones.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
+        _ => Ok(()),
+    }
+}
+
 const PREPARE_HINT: &str = "make it with `tigret prepare`";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        (folder, run)
+    }
+
+    fn dataset() -> Dataset {
+        let item = |id: &str| Item {
+            id: id.into(),
+            text: format!("Text of \"{id}\"."),
+            fields: Map::from_iter([("title".to_owned(), json!(["x", 1, null]))]),
+        };
+        Dataset {
+            items: vec![item("a"), item("ü/β"), item("c")],
+            sequences: vec![
+                Sequence { user: "u 1".into(), items: vec![2, 0, 1, 1] },
+                Sequence { user: "u2".into(), items: vec![0, 1, 2] },
+            ],
+        }
+    }
+
+    #[test]
+    fn leave_one_out_is_by_position() {
+        let sequence = Sequence { user: "u".into(), items: vec![5, 6, 7, 8] };
+        assert_eq!(sequence.train(), [5, 6]);
+        assert_eq!(sequence.validation(), (&[5, 6][..], 7));
+        assert_eq!(sequence.test(), (&[5, 6, 7][..], 8));
+    }
+
+    #[test]
+    fn a_saved_data_set_loads_the_same() {
+        let (_folder, run) = run();
+        let dataset = dataset();
+        let summary = Summary::new(&dataset, "log", 5);
+        dataset.save(&run, &summary).unwrap();
+        assert_eq!(Dataset::load(&run).unwrap(), dataset);
+        let read: Summary = crate::run_dir::read_json(&run.dataset(), "").unwrap();
+        assert_eq!(read, summary);
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let summary = Summary::new(&dataset(), "log", 5);
+        assert_eq!((summary.users, summary.items, summary.interactions), (2, 3, 7));
+        assert_eq!((summary.mean_length, summary.median_length), (3.5, 3.5));
+        assert!((summary.density - 7.0 / 6.0).abs() < 1e-12);
+        assert!(!summary.simulated && summary.clone().simulated(4).simulated);
+    }
+
+    #[test]
+    fn a_wrong_artefact_is_refused_by_line() {
+        let items = "{\"id\": \"a\", \"text\": \"\"}\n{\"id\": \"b\", \"text\": \"\"}\n";
+        let sequences = "{\"user\": \"u\", \"items\": [\"a\", \"b\", \"a\"]}\n";
+        for (items, sequences, expected) in [
+            ("{\"id\": \"a\"}\n", sequences, "items.jsonl:1: has no string \"text\""),
+            ("\n{\"id\": 1, \"text\": \"\"}\n", sequences, "items.jsonl:2: has no string \"id\""),
+            (&items.replace("\"b\"", "\"a\""), sequences, "items.jsonl:2: item \"a\" stands"),
+            (items, "{\"user\": \"u\"}\n", "sequences.jsonl:1: missing field `items`"),
+            (items, &sequences.replace("\"b\"", "\"x\""), "sequences.jsonl:1: item \"x\" is not"),
+            (items, &sequences.replace("\"b\", ", ""), "sequences.jsonl:1: has 2 items"),
+        ] {
+            let (_folder, run) = run();
+            std::fs::write(run.items(), items).unwrap();
+            std::fs::write(run.sequences(), sequences).unwrap();
+            let error = Dataset::load(&run).unwrap_err().to_string();
+            assert!(error.contains(expected), "\"{error}\" does not say \"{expected}\"");
+        }
+    }
+
+    #[test]
+    fn a_missing_artefact_says_how_to_make_it() {
+        let (_folder, run) = run();
+        let error = Dataset::load(&run).unwrap_err().to_string();
+        assert!(error.contains("items.jsonl: not found; make it with `tigret prepare`"), "{error}");
+    }
+}

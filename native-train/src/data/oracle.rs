@@ -162,3 +162,163 @@ pub fn optimum(world: &World, sequences: &[Sequence], each: impl Fn()) -> Optimu
         .collect();
     Optimum::of_ranks(&ranks)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::prelude::*;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::data::classics::{Book, books};
+    use crate::data::readers::{Behaviour, Taste, simulate};
+
+    fn book(author: &str, at: u16, subjects: &[&str], series: Option<u16>) -> Book {
+        Book {
+            id: format!("{author}-{at}"),
+            title: format!("{author} {at}"),
+            author: author.into(),
+            year: 1900,
+            subjects: subjects.iter().map(|&subject| subject.to_owned()).collect(),
+            series: series.map(|number| (format!("{author}'s series"), number)),
+        }
+    }
+
+    fn tiny_world() -> World {
+        let books = [
+            book("a", 0, &["sea"], Some(1)),
+            book("a", 1, &["sea", "war"], Some(2)),
+            book("a", 2, &["war"], Some(3)),
+            book("b", 0, &["sea"], None),
+            book("b", 1, &["war"], Some(1)),
+            book("b", 2, &["war"], Some(2)),
+            book("c", 0, &["sea"], None),
+        ];
+        World::new(&books, Behaviour::default(), &mut ChaCha8Rng::seed_from_u64(3))
+    }
+
+    /// P(book | taste, history) straight from the words of the model.
+    fn emission(world: &World, history: &[usize], taste: Taste, book: usize) -> f64 {
+        let open = |b: usize| {
+            let before = (0..world.len()).find(|&other| world.next_of[other] == Some(b));
+            !history.contains(&b) && before.is_none_or(|other| history.contains(&other))
+        };
+        let next = history.last().and_then(|&last| world.next_of[last]).filter(|&b| open(b));
+        let all: Vec<usize> = (0..world.len()).filter(|&b| open(b)).collect();
+        let by: Vec<usize> =
+            all.iter().copied().filter(|&b| world.author_of[b] == taste.author).collect();
+        let on: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|&b| world.subjects_of[b].contains(&taste.subject))
+            .collect();
+        let parts = world.behaviour.mixture;
+        let (mut probability, mut weights) = (0.0, 0.0);
+        for (weight, among) in [
+            (parts.series, next.into_iter().collect()),
+            (parts.author, by),
+            (parts.subject, on),
+            (parts.any, all),
+        ] {
+            if among.is_empty() {
+                continue;
+            }
+            weights += weight;
+            if among.contains(&book) {
+                let sum: f64 = among.iter().map(|&b| world.popularity[b]).sum();
+                probability += weight * world.popularity[book] / sum;
+            }
+        }
+        probability / weights
+    }
+
+    fn transition(world: &World, from: usize, to: usize) -> f64 {
+        let drift = world.behaviour.drift;
+        let same_subject = world.tastes[from].subject == world.tastes[to].subject;
+        let stay = f64::from(u8::from(from == to)) * (1.0 - drift.author - drift.taste);
+        let author = if same_subject { drift.author * world.prior_in_subject[to] } else { 0.0 };
+        stay + author + drift.taste * world.prior[to]
+    }
+
+    /// P(history, taste now, next book) summed over every path of tastes.
+    fn brute_force(world: &World, history: &[usize], next: usize) -> f64 {
+        fn walk(world: &World, books: &[usize], read: usize, taste: usize, p: f64) -> f64 {
+            let p = p * emission(world, &books[..read], world.tastes[taste], books[read]);
+            if read + 1 == books.len() {
+                return p;
+            }
+            let onward = |to| walk(world, books, read + 1, to, p * transition(world, taste, to));
+            (0..world.tastes.len()).map(onward).sum()
+        }
+        let books: Vec<usize> = history.iter().copied().chain([next]).collect();
+        (0..world.tastes.len()).map(|taste| walk(world, &books, 0, taste, world.prior[taste])).sum()
+    }
+
+    #[test]
+    fn the_filter_equals_the_sum_over_all_paths() {
+        let world = tiny_world();
+        assert!(world.tastes.len() >= 4, "the test needs several tastes");
+        for history in [&[][..], &[3], &[0, 1], &[0, 3, 1], &[6, 4, 5, 0], &[3, 4, 5, 6, 0, 1]] {
+            let mut filter = Filter::new(&world);
+            history.iter().for_each(|&book| filter.read(book));
+            let next = filter.predict();
+            let joint: Vec<f64> = (0..world.len())
+                .map(|book| {
+                    let read = history.contains(&book);
+                    if read { 0.0 } else { brute_force(&world, history, book) }
+                })
+                .collect();
+            let evidence: f64 = joint.iter().sum();
+            for (book, (&p, &joint)) in next.iter().zip(&joint).enumerate() {
+                let expected = joint / evidence;
+                assert!(
+                    (p - expected).abs() < 1e-12,
+                    "after {history:?}, book {book}: {p} is not {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_optimum_hits_as_often_as_it_expects_to() {
+        // A filter that did not match the generator would be too sure or not sure enough.
+        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
+        let mut expected = 0.0;
+        for sequence in &dataset.sequences {
+            let mut filter = Filter::new(&world);
+            sequence.test().0.iter().for_each(|&book| filter.read(book as usize));
+            let mut next = filter.predict();
+            assert!((next.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            next.sort_by(|a, b| b.total_cmp(a));
+            expected += next[..10].iter().sum::<f64>() / dataset.sequences.len() as f64;
+        }
+        let found = optimum(&world, &dataset.sequences, || ()).recall_at_10;
+        // Four standard deviations of a share of 1500 readers.
+        assert!((found - expected).abs() < 0.05, "expected {expected}, found {found}");
+        assert!(
+            (0.5..0.7).contains(&found),
+            "taste is meant to be strong but not certain: {found}"
+        );
+    }
+
+    #[test]
+    fn popularity_is_far_from_the_optimum() {
+        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
+        let mut counts = vec![0; world.len()];
+        for &book in dataset.sequences.iter().flat_map(Sequence::train) {
+            counts[book as usize] += 1;
+        }
+        let mut order: Vec<u32> = (0..world.len() as u32).collect();
+        order.sort_by_key(|&book| std::cmp::Reverse(counts[book as usize]));
+        let hits = dataset.sequences.iter().filter(|s| order[..10].contains(&s.test().1)).count();
+        let recall = hits as f64 / dataset.sequences.len() as f64;
+        assert!(recall < 0.12, "popularity reaches {recall}");
+    }
+
+    #[test]
+    fn figures_follow_from_ranks() {
+        let figures = Optimum::of_ranks(&[1, 3, 7, 11]);
+        assert_eq!((figures.recall_at_5, figures.recall_at_10), (0.5, 0.75));
+        assert!((figures.ndcg_at_5 - (1.0 + 0.5) / 4.0).abs() < 1e-12);
+        assert!((figures.ndcg_at_10 - (1.0 + 0.5 + 1.0 / 3.0) / 4.0).abs() < 1e-12);
+    }
+}

@@ -383,3 +383,81 @@ fn draw(
     // Rounding can leave a crumb beyond the last weight.
     among.end - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::classics::books;
+
+    #[test]
+    fn a_seed_fixes_the_readers() {
+        let readers = |seed| simulate(&books(), Behaviour::default(), 40, seed).1.sequences;
+        assert_eq!(readers(1), readers(1));
+        assert_ne!(readers(1), readers(2));
+    }
+
+    #[test]
+    fn the_readers_of_seed_0_are_the_same_everywhere() {
+        // Published figures rest on these readers: a change of the generator must be meant.
+        let books = books();
+        let (_, dataset) = simulate(&books, Behaviour::default(), 3, 0);
+        let ids: Vec<&str> = dataset.sequences[0].items[..6]
+            .iter()
+            .map(|&item| books[item as usize].id.as_str())
+            .collect();
+        assert_eq!(
+            ids,
+            [
+                "scott-bride-of-lammermoor",
+                "eliot-daniel-deronda",
+                "eliot-romola",
+                "eliot-middlemarch",
+                "eliot-silas-marner",
+                "chekhov-seagull",
+            ]
+        );
+    }
+
+    #[test]
+    fn readers_read_no_book_twice_and_series_in_order() {
+        let books = books();
+        let (world, dataset) = simulate(&books, Behaviour::default(), 300, 5);
+        for Sequence { user, items } in &dataset.sequences {
+            assert!(LENGTHS.contains(&items.len()), "{user} reads {} books", items.len());
+            for (at, &item) in items.iter().enumerate() {
+                let before = &items[..at];
+                assert!(!before.contains(&item), "{user} reads {item} twice");
+                if let Some(first) = world.next_of.iter().position(|&n| n == Some(item as usize)) {
+                    assert!(before.contains(&(first as u32)), "{user} skips {first}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tastes_are_a_distribution() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let world = World::new(&books(), Behaviour::default(), &mut rng);
+        assert!((world.prior.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        for on in world.tastes_on.iter().filter(|on| !on.is_empty()) {
+            let sum: f64 = world.prior_in_subject[on.clone()].iter().sum();
+            assert!((sum - 1.0).abs() < 1e-9);
+        }
+        assert!(world.tastes.len() < 1000, "small enough to filter in no time");
+    }
+
+    #[test]
+    fn parts_without_an_open_book_give_up_their_weight() {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let world = World::new(&books(), Behaviour::default(), &mut rng);
+        let mut shelf = Shelf::new(&world);
+        let taste = world.tastes[0];
+        for &book in &world.books_by[taste.author] {
+            shelf.read(book);
+        }
+        shelf.next = None;
+        let parts = shelf.mixture(taste);
+        assert_eq!((parts.series, parts.author), (0.0, 0.0));
+        assert!((parts.subject + parts.any - 1.0).abs() < 1e-12);
+    }
+}

@@ -51,10 +51,28 @@ pub(super) fn csv_error(path: &Path, error: &csv::Error) -> TrainError {
         (csv::ErrorKind::Utf8 { .. }, Some(line)) => {
             TrainError::line(path, line, "is not UTF-8 text")
         }
+        (csv::ErrorKind::Io(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
+            TrainError::file(path, "not found; check the path")
+        }
         (csv::ErrorKind::Io(e), _) => TrainError::file(path, e),
         (_, Some(line)) => TrainError::line(path, line, error),
         _ => TrainError::file(path, error),
     }
+}
+
+/// The column names; an empty file or a name that stands twice is refused.
+pub(super) fn header(path: &Path, reader: &mut csv::Reader<File>) -> Result<Vec<String>> {
+    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
+    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+    if names.is_empty() {
+        return Err(TrainError::file(path, "is empty; the first line must name the columns"));
+    }
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            return Err(TrainError::line(path, 1, format!("column \"{name}\" stands twice")));
+        }
+    }
+    Ok(names)
 }
 
 /// Calls `each` with the line number and the fields of every record.
@@ -71,14 +89,14 @@ pub(super) fn for_each_record(
         }),
         RecordFormat::Delimited(delimiter) => {
             let mut reader = open_delimited(path, delimiter)?;
-            let header = reader.headers().map_err(|e| csv_error(path, &e))?.clone();
+            let header = header(path, &mut reader)?;
             let mut record = csv::StringRecord::new();
             while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
                 let line = record.position().map_or(0, |position| position.line() as usize);
                 let fields = header
                     .iter()
                     .zip(&record)
-                    .map(|(name, value)| (name.to_owned(), Value::from(value)))
+                    .map(|(name, value)| (name.clone(), Value::from(value)))
                     .collect();
                 each(line, fields)?;
             }

@@ -1,5 +1,7 @@
 //! From text to vectors: the content embedding that semantic IDs are made of.
 
+mod npy;
+pub mod precomputed;
 mod sparse;
 pub mod svd;
 pub mod tfidf;
@@ -31,18 +33,19 @@ impl Vectors {
         &self.data[item * self.dimensions..(item + 1) * self.dimensions]
     }
 
-    /// Scales every row to length 1; returns how many rows are zero and stay so.
-    pub fn normalise(&mut self) -> usize {
-        let mut zeros = 0;
+    /// Scales every row to length 1; a zero row stays.
+    pub fn normalise(&mut self) {
         for row in self.data.chunks_exact_mut(self.dimensions) {
             let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
             if norm > 0.0 {
                 row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-            } else {
-                zeros += 1;
             }
         }
-        zeros
+    }
+
+    /// How many rows are zero.
+    pub fn zero_rows(&self) -> usize {
+        self.data.chunks_exact(self.dimensions).filter(|row| row.iter().all(|&x| x == 0.0)).count()
     }
 
     /// Reads the artefact of a run and checks that it belongs to these items.
@@ -78,11 +81,8 @@ impl Vectors {
                 dataset.items.len()
             )));
         }
-        let data: Vec<f32> = tensor
-            .data()
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect();
+        let data: Vec<f32> =
+            tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
             let id = &dataset.items[at / dimensions].id;
             return Err(wrong(format!("the vector of item \"{id}\" is not finite")));
@@ -115,4 +115,56 @@ impl Vectors {
 pub fn ids_hash(dataset: &Dataset) -> String {
     let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
     format!("{:016x}", user_hash(&ids.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Item;
+
+    fn dataset(ids: &[&str]) -> Dataset {
+        let item =
+            |id: &&str| Item { id: (*id).into(), text: String::new(), fields: Default::default() };
+        Dataset { items: ids.iter().map(item).collect(), sequences: vec![] }
+    }
+
+    #[test]
+    fn saved_vectors_load_the_same_for_the_same_items_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let vectors = Vectors { dimensions: 3, data: vec![1.0, -2.5, 0.0, 4.0, 5.0, 1e-30] };
+        vectors.save(&run, &dataset(&["a", "b"]), "tf-idf+svd").unwrap();
+        assert_eq!(Vectors::load(&run, &dataset(&["a", "b"])).unwrap(), vectors);
+        for other in [&["b", "a"][..], &["a"], &["a", "b", "c"], &["a\nb"]] {
+            let loaded = Vectors::load(&run, &dataset(other));
+            if other == ["a\nb"] {
+                // Joined by line feeds these ids look the same; the number of rows differs.
+                assert!(loaded.unwrap_err().to_string().contains("[2, 3]"));
+            } else {
+                let error = loaded.unwrap_err().to_string();
+                assert!(error.contains("made for other items"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_that_are_missing_or_not_finite_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let dataset = dataset(&["a", "b"]);
+        let error = Vectors::load(&run, &dataset).unwrap_err().to_string();
+        assert!(error.contains("not found; make it with `tigret embed`"), "{error}");
+        let vectors = Vectors { dimensions: 1, data: vec![1.0, f32::NAN] };
+        vectors.save(&run, &dataset, "precomputed").unwrap();
+        let error = Vectors::load(&run, &dataset).unwrap_err().to_string();
+        assert!(error.contains("vector of item \"b\" is not finite"), "{error}");
+    }
+
+    #[test]
+    fn rows_are_scaled_to_length_one_and_zero_rows_stay() {
+        let mut vectors = Vectors { dimensions: 2, data: vec![3.0, 4.0, 0.0, 0.0] };
+        vectors.normalise();
+        assert_eq!(vectors.data, [0.6, 0.8, 0.0, 0.0]);
+        assert_eq!(vectors.zero_rows(), 1);
+    }
 }

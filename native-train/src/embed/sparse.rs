@@ -86,3 +86,32 @@ impl SparseMatrix {
         product
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_equal_plain_loops() {
+        // Rows with no entry, one, and several, out of order.
+        let rows = [vec![], vec![(2, 1.5)], vec![(3, -1.0), (0, 2.0)], vec![(1, 0.5)], vec![]];
+        let matrix = SparseMatrix::from_rows(4, rows.iter().cloned());
+        let transposed = matrix.transpose();
+        assert_eq!((transposed.rows(), transposed.columns()), (4, 5));
+        for width in [1, 3] {
+            let dense: Vec<f32> = (0..5 * width).map(|at| at as f32 - 4.0).collect();
+            let mut across = vec![0.0; 4 * width];
+            let mut down = vec![0.0; 5 * width];
+            for (row, entries) in rows.iter().enumerate() {
+                for &(column, value) in entries {
+                    for at in 0..width {
+                        down[row * width + at] += value * dense[column as usize * width + at];
+                        across[column as usize * width + at] += value * dense[row * width + at];
+                    }
+                }
+            }
+            assert_eq!(matrix.times(&dense[..4 * width], width), down);
+            assert_eq!(transposed.times(&dense, width), across);
+        }
+    }
+}

@@ -78,3 +78,85 @@ fn orthogonal(data: &[f32], rows: usize, columns: usize) -> Result<Tensor> {
 fn entries(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(Vec::try_from(tensor.f_contiguous()?.f_view([-1])?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sparse matrix of pseudo-random entries, and the same dense, `[rows, columns]`.
+    fn matrix(rows: usize, columns: usize, rank: usize) -> (SparseMatrix, Tensor) {
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let mut factor = |m: usize, n: usize| -> Vec<f32> {
+            (0..m * n).map(|_| rng.random_range(-1.0f32..1.0)).collect()
+        };
+        let left = dense(&factor(rows, rank), rows, rank).unwrap();
+        let right = dense(&factor(rank, columns), rank, columns).unwrap();
+        // Falling weights give the singular values a spread, as text has.
+        let weights: Vec<f32> = (0..rank).map(|at| 0.9f32.powi(at as i32)).collect();
+        let product = (left * Tensor::from_slice(&weights)).matmul(&right);
+        let values = entries(&product).unwrap();
+        let row = |at: usize| {
+            let of_row = values[at * columns..(at + 1) * columns].iter();
+            of_row.enumerate().map(|(column, &value)| (column as u32, value)).collect()
+        };
+        (SparseMatrix::from_rows(columns, (0..rows).map(row)), product)
+    }
+
+    /// Inner products of all pairs of rows: what a rotation of the result leaves as it is.
+    fn gram(vectors: &Vectors, rows: usize) -> Tensor {
+        let rows = dense(&vectors.data, rows, vectors.dimensions).unwrap();
+        rows.matmul(&rows.tr())
+    }
+
+    #[test]
+    fn the_approximation_is_as_good_as_the_exact_one() {
+        let (sparse, exact) = matrix(60, 45, 45);
+        let found = truncated(&sparse, 8, 0, || ()).unwrap();
+        assert_eq!((found.dimensions, found.data.len()), (8, 480));
+        let (u, s, _) = exact.svd(true, true);
+        let best = u.narrow(1, 0, 8) * s.narrow(0, 0, 8);
+        let expected = best.matmul(&best.tr());
+        let error = (gram(&found, 60) - &expected).norm().double_value(&[]);
+        assert!(error < 1e-3 * expected.norm().double_value(&[]), "off by {error}");
+        // Columns come with falling length, the singular values.
+        let lengths = dense(&found.data, 60, 8).unwrap().norm_scalaropt_dim(2.0, [0], false);
+        let off = (lengths - s.narrow(0, 0, 8)).abs().max().double_value(&[]);
+        assert!(off < 1e-3, "singular values are off by {off}");
+    }
+
+    #[test]
+    fn a_smaller_rank_gives_fewer_dimensions() {
+        let (sparse, exact) = matrix(40, 30, 5);
+        let found = truncated(&sparse, 20, 0, || ()).unwrap();
+        assert_eq!(found.dimensions, 5);
+        let error = (gram(&found, 40) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
+        assert!(error < 1e-3, "off by {error}");
+    }
+
+    #[test]
+    fn odd_shapes_work() {
+        for (rows, columns) in [(1, 1), (1, 7), (7, 1), (3, 50), (50, 3)] {
+            let (sparse, exact) = matrix(rows, columns, rows.min(columns));
+            let found = truncated(&sparse, 256, 0, || ()).unwrap();
+            assert!(found.dimensions <= rows.min(columns), "{rows} x {columns}");
+            let error =
+                (gram(&found, rows) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
+            assert!(error < 1e-3, "{rows} x {columns} is off by {error}");
+        }
+    }
+
+    #[test]
+    fn a_seed_fixes_the_result() {
+        let (sparse, _) = matrix(30, 20, 20);
+        let once = truncated(&sparse, 4, 1, || ()).unwrap();
+        assert_eq!(once, truncated(&sparse, 4, 1, || ()).unwrap());
+    }
+
+    #[test]
+    fn progress_reports_every_round() {
+        let (sparse, _) = matrix(30, 20, 20);
+        let count = std::cell::Cell::new(0);
+        truncated(&sparse, 4, 1, || count.set(count.get() + 1)).unwrap();
+        assert_eq!(count.get(), rounds());
+    }
+}

@@ -77,3 +77,49 @@ fn terms(text: &str, max_words: usize) -> Vec<String> {
         .collect();
     (1..=max_words).flat_map(|count| words.windows(count).map(|window| window.join(" "))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row-major `[texts, terms]`.
+    fn weights(texts: &[&str], settings: Settings) -> (usize, Vec<f32>) {
+        let matrix = weigh(texts.iter().copied(), settings);
+        let columns = matrix.columns();
+        let mut identity = vec![0.0; columns * columns];
+        (0..columns).for_each(|at| identity[at * columns + at] = 1.0);
+        (columns, matrix.times(&identity, columns))
+    }
+
+    #[test]
+    fn weights_follow_the_formula() {
+        let settings = Settings { min_texts: 1, max_words: 1 };
+        let (columns, found) = weights(&["Red, red WINE", "red car", "a car"], settings);
+        assert_eq!(columns, 4, "red, wine, car, a");
+        let idf = |df: f32| 1.0 + (4.0f32 / (1.0 + df)).ln();
+        let (red, wine) = ((1.0 + 2.0f32.ln()) * idf(2.0), idf(1.0));
+        let norm = red.hypot(wine);
+        let expected = [red / norm, wine / norm, 0.0, 0.0];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        }
+        for row in found.chunks(columns) {
+            assert!((row.iter().map(|w| w * w).sum::<f32>() - 1.0).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn rare_and_universal_terms_are_left_out() {
+        let settings = Settings { min_texts: 2, max_words: 1 };
+        let (columns, found) = weights(&["all big", "all big", "all", "once all"], settings);
+        assert_eq!(columns, 1, "only \"big\" is neither rare nor everywhere");
+        assert_eq!(found, [1.0, 1.0, 0.0, 0.0], "texts without a term have empty rows");
+    }
+
+    #[test]
+    fn terms_are_words_of_any_script_and_neighbours() {
+        assert_eq!(terms("L'Été—ΣΑΣ 0.5-oz", 1), ["l", "été", "σας", "0", "5", "oz"]);
+        assert_eq!(terms("a b c", 2), ["a", "b", "c", "a b", "b c"]);
+        assert!(terms(" .,! ", 2).is_empty());
+    }
+}

@@ -26,7 +26,7 @@ impl Metrics {
         let recall = |k| ranks.iter().flatten().filter(|&&r| r < k).count() as f64 / users;
         let ndcg = |k| {
             let gain = |&r: &usize| 1.0 / (r as f64 + 2.0).log2();
-            ranks.iter().flatten().filter(|&&r| r < k).map(gain).sum::<f64>() / users
+            ranks.iter().flatten().filter(|&&r| r < k).map(gain).fold(0.0, |a, b| a + b) / users
         };
         Self { recall_5: recall(5), ndcg_5: ndcg(5), recall_10: recall(10), ndcg_10: ndcg(10) }
     }

@@ -17,9 +17,9 @@ pub(crate) fn locate(report: &Report) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--package", "xtask-bindgen"]);
     let announcement = "compiling it as a library; the first time takes a minute";
-    let built = build::quietly(&mut cargo, "xtask-bindgen", STEP, announcement, report)?;
+    let built = build::quietly(&mut cargo, STEP, announcement, report)?;
     if !built.compiled {
         report.done(STEP, "already built");
     }
-    Ok(built.program())
+    built.program("xtask-bindgen")
 }

@@ -1,0 +1,373 @@
+//! `tigret prepare` and `tigret embed` as a user meets them: formats, tables, exit statuses.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tigret_train::data::Dataset;
+use tigret_train::embed::Vectors;
+use tigret_train::run_dir::RunDir;
+
+struct Workplace(tempfile::TempDir);
+
+impl Workplace {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Runs `tigret` with arguments separated by blanks, in this folder.
+    fn tigret(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tigret"))
+            .current_dir(self.0.path())
+            .args(arguments.split_ascii_whitespace())
+            .output()
+            .unwrap()
+    }
+
+    fn succeed(&self, arguments: &str) -> String {
+        let output = self.tigret(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "tigret {arguments}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The one line on standard error of a command that must end with status 2 and leave no run.
+    fn refuse(&self, arguments: &str) -> String {
+        let output = self.tigret(arguments);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "tigret {arguments}: {errors}");
+        assert!(output.stdout.is_empty());
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+        errors
+    }
+
+    fn load(&self, run: &str) -> Dataset {
+        Dataset::load(&RunDir::open(self.path(run)).unwrap()).unwrap()
+    }
+}
+
+/// User and item ids of every sequence.
+fn sequences(dataset: &Dataset) -> Vec<String> {
+    let id = |&at: &u32| dataset.items[at as usize].id.as_str();
+    dataset
+        .sequences
+        .iter()
+        .map(|s| format!("{}: {}", s.user, s.items.iter().map(id).collect::<Vec<_>>().join(" ")))
+        .collect()
+}
+
+const ITEMS_JSONL: &str = r#"{"id": 1, "asin": "A1", "title": "Red lamp", "brand": null, "categories": [["Home", "Lamps"], ["Gifts"]], "keywords": "red"}
+{"id": 2, "asin": "A2", "title": "Blue lamp!", "brand": "Lux", "categories": [], "keywords": ""}
+{"id": 3, "asin": "A3", "title": null, "brand": "Lux", "categories": [["Home"]], "keywords": "chair"}
+{"id": 4, "asin": "A4", "title": "Never bought", "brand": null, "categories": null, "keywords": null}
+"#;
+
+#[test]
+fn the_research_format_keeps_order_and_text() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("sequences.txt", "7 1 2 3\n\n8 3 2\n9 2 1 3 1\n");
+    let table = place.succeed("prepare --run r --sequences sequences.txt --items items.jsonl");
+    assert!(table.contains("users                         2"), "{table}");
+    let dataset = place.load("r");
+    assert_eq!(sequences(&dataset), ["7: 1 2 3", "9: 2 1 3 1"], "a user with two items goes");
+    let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        ["Red lamp. Home, Lamps; Gifts. red.", "Blue lamp! Lux.", "Lux. Home. chair."]
+    );
+    assert!(!dataset.items[0].fields.contains_key("brand"), "null fields are left out");
+    assert_eq!(dataset.items[0].fields["asin"], "A1");
+
+    place.succeed(
+        "prepare --run r --sequences sequences.txt --items items.jsonl --id-column asin \
+         --text-columns keywords,title",
+    );
+    let dataset = place.load("r");
+    assert_eq!(sequences(&dataset), ["7: A1 A2 A3", "9: A2 A1 A3 A1"]);
+    assert_eq!(dataset.items[0].text, "red. Red lamp.");
+}
+
+#[test]
+fn a_log_reads_the_same_from_csv_tsv_and_jsonl() {
+    let place = Workplace::new();
+    // u2's b and c have the same time and keep the order of the lines.
+    let lines = [
+        ("u1", "c", "30"),
+        ("u2", "a", "9"),
+        ("u1", "b", "20.5"),
+        ("u2", "b", "10"),
+        ("u2", "c", "10"),
+        ("u1", "a", "-5"),
+    ];
+    let delimited = |separator: &str| {
+        let row =
+            |(user, item, time): &(&str, &str, &str)| [*time, "x", *user, *item].join(separator);
+        let header = ["when", "other", "who", "what"].join(separator);
+        let rows: Vec<String> = std::iter::once(header).chain(lines.iter().map(row)).collect();
+        rows.join("\n")
+    };
+    place.write("log.csv", &delimited(","));
+    place.write("log.tsv", &delimited("\t"));
+    let json = |(user, item, time): &(&str, &str, &str)| {
+        format!("{{\"who\": \"{user}\", \"what\": \"{item}\", \"when\": {time}}}\n")
+    };
+    place.write("log.jsonl", &lines.iter().map(json).collect::<String>());
+    place.write("items.csv", "sku,name,note\nc,Sea,\na,\"Apple, red\",n\nb,Bee,\nd,Unused,\n");
+    for log in ["log.csv", "log.tsv", "log.jsonl"] {
+        place.succeed(&format!(
+            "prepare --run r --interactions {log} --user-column who --item-column what \
+             --time-column when --items items.csv --id-column sku --text-columns name,note --k-core 0"
+        ));
+        let dataset = place.load("r");
+        assert_eq!(sequences(&dataset), ["u1: a b c", "u2: a b c"], "{log}");
+        let items: Vec<_> =
+            dataset.items.iter().map(|i| (i.id.as_str(), i.text.as_str())).collect();
+        assert_eq!(items, [("c", "Sea."), ("a", "Apple, red. n."), ("b", "Bee.")], "{log}");
+    }
+}
+
+#[test]
+fn dates_order_a_log_and_the_core_is_five_by_default() {
+    let place = Workplace::new();
+    let mut log = String::from("user,item,timestamp\n");
+    for user in 0..5 {
+        for item in 0..5 {
+            // Later items are written first.
+            log += &format!("u{user},i{},2020-01-0{}T00:00:00+0{user}:00\n", 4 - item, 5 - item);
+        }
+    }
+    log += "u0,rare,2021-01-01T00:00:00Z\n";
+    place.write("log.csv", &log);
+    let item = |id: &str| format!("{{\"id\": \"{id}\", \"title\": \"{id}\"}}\n");
+    let items: String = ["i0", "i1", "i2", "i3", "i4", "rare"].map(item).concat();
+    place.write("items.jsonl", &items);
+    let json = place.succeed("prepare --json --run r --interactions log.csv --items items.jsonl");
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["users"], &report["items"]), (&5.into(), &5.into()));
+    assert_eq!((&report["interactions"], &report["k_core"]), (&25.into(), &5.into()));
+    assert_eq!(sequences(&place.load("r"))[0], "u0: i0 i1 i2 i3 i4");
+    let summary = fs::read_to_string(place.path("r/dataset.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&summary).unwrap(), report);
+}
+
+#[test]
+fn wrong_input_names_file_and_line_and_writes_nothing() {
+    let items = ("items.jsonl", ITEMS_JSONL);
+    let log = "user,item,timestamp\nu,1,5\n";
+    for (files, arguments, expected) in [
+        (vec![items, ("s.txt", "1 1 2\n2 1 99\n")], "--sequences s.txt", "s.txt:2: item \"99\""),
+        (vec![items, ("s.txt", "1 1 2\n1 1 2\n")], "--sequences s.txt", "s.txt:2: user \"1\""),
+        (vec![items, ("s.txt", "1\n")], "--sequences s.txt", "s.txt:1: user \"1\" has no items"),
+        (vec![items], "--sequences none.txt", "none.txt: not found"),
+        (
+            vec![("items.jsonl", "{\"id\": 1}\n{\"id\": 1}\n"), ("s.txt", "1 1 1 1")],
+            "--sequences s.txt",
+            "items.jsonl:2: id \"1\" stands already on line 1",
+        ),
+        (
+            vec![("items.jsonl", "{\"id\": 1}\n[2]\n"), ("s.txt", "1 1 1 1")],
+            "--sequences s.txt",
+            "items.jsonl:2: is not a JSON object",
+        ),
+        (
+            vec![("items.jsonl", "{\"asin\": 1}\n"), ("s.txt", "1 1 1 1")],
+            "--sequences s.txt",
+            "items.jsonl:1: no \"id\"",
+        ),
+        (
+            vec![items, ("s.txt", "1 1 1 1")],
+            "--sequences s.txt --text-columns title,colour",
+            "items.jsonl: no item has the text column \"colour\"",
+        ),
+        (vec![items, ("s.txt", "1 1 2\n")], "--sequences s.txt", "no user is left"),
+        (
+            vec![items, ("l.csv", log)],
+            "--interactions l.csv --user-column who",
+            "l.csv:1: no column \"who\" among user, item, timestamp; name the column with --user-column",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1\n")],
+            "--interactions l.csv",
+            "l.csv:3: has 2 columns, the header has 3",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\nu,1,5\n,1,6\n")],
+            "--interactions l.csv",
+            "l.csv:3: \"user\" is empty",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,soon\n")],
+            "--interactions l.csv",
+            "l.csv:3: time \"soon\" is neither",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,2020-01-01T00:00:00Z\n")],
+            "--interactions l.csv",
+            "l.csv:3: time \"2020-01-01T00:00:00Z\" is an RFC 3339 date",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,9,6\n")],
+            "--interactions l.csv",
+            "l.csv:3: item \"9\" is not in items.jsonl; add it there or pass --skip-unknown-items",
+        ),
+        (
+            vec![items, ("l.csv", "user,user,item,timestamp\n")],
+            "--interactions l.csv",
+            "l.csv:1: column \"user\" stands twice",
+        ),
+        (vec![items, ("l.csv", "")], "--interactions l.csv", "l.csv: is empty"),
+        (vec![items, ("l.txt", log)], "--interactions l.txt", "l.txt: its extension"),
+        (
+            vec![items, ("l.jsonl", "{\"user\": 1, \"item\": 1}\n")],
+            "--interactions l.jsonl",
+            "l.jsonl:1: no \"timestamp\"",
+        ),
+        (
+            vec![items, ("l.jsonl", "{\"user\": 1,\n")],
+            "--interactions l.jsonl",
+            "l.jsonl:1: is not a JSON object",
+        ),
+    ] {
+        let place = Workplace::new();
+        files.iter().for_each(|(name, text)| place.write(name, text));
+        let error = place.refuse(&format!("prepare --run r --items items.jsonl {arguments}"));
+        assert!(error.contains(expected), "\"{error}\" does not say \"{expected}\"");
+        assert!(!place.path("r").exists(), "nothing may be written: {expected}");
+    }
+}
+
+#[test]
+fn bytes_that_are_not_text_are_refused_by_line() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    fs::write(place.path("s.txt"), b"1 1 2 3\n2 1 \xff 3\n").unwrap();
+    fs::write(place.path("l.csv"), b"user,item,timestamp\nu,1,5\n\xff,1,6\n").unwrap();
+    let error = place.refuse("prepare --run r --items items.jsonl --sequences s.txt");
+    assert!(error.contains("s.txt:2: is not UTF-8 text"), "{error}");
+    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    assert!(error.contains("l.csv:3: is not UTF-8 text"), "{error}");
+}
+
+#[test]
+fn unknown_items_can_be_skipped_and_are_counted() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("l.csv", "user,item,timestamp\nu,1,5\nu,9,6\nu,2,7\nu,8,8\nu,3,9\n");
+    let json = place.succeed(
+        "prepare --json --run r --items items.jsonl --interactions l.csv --skip-unknown-items --k-core 0",
+    );
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["skipped_lines"], 2);
+    assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+}
+
+#[test]
+fn sources_do_not_mix() {
+    let place = Workplace::new();
+    for arguments in [
+        "prepare --run r",
+        "prepare --run r --items i.jsonl",
+        "prepare --run r --sequences s.txt",
+        "prepare --run r --classics --items i.jsonl",
+        "prepare --run r --classics --k-core 5",
+        "prepare --run r --classics --sequences s.txt --items i.jsonl",
+        "prepare --run r --sequences s.txt --items i.jsonl --readers 5",
+    ] {
+        assert_eq!(place.tigret(arguments).status.code(), Some(2), "{arguments}");
+        assert!(!place.path("r").exists());
+    }
+}
+
+#[test]
+fn the_classics_are_marked_as_simulated_and_have_their_optimum() {
+    let place = Workplace::new();
+    let table = place.succeed("prepare --run r --classics --readers 200 --seed 3");
+    assert!(table.contains("users (simulated)"), "{table}");
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&fs::read_to_string(place.path(name)).unwrap()).unwrap()
+    };
+    let summary = read("r/dataset.json");
+    assert_eq!((&summary["simulated"], &summary["seed"]), (&true.into(), &3.into()));
+    let oracle = read("r/oracle.json");
+    let figure = |name: &str| oracle[name].as_f64().unwrap();
+    assert!(figure("recall@5") <= figure("recall@10") && figure("recall@10") < 1.0);
+    assert!(figure("ndcg@5") <= figure("ndcg@10") && figure("ndcg@10") <= figure("recall@10"));
+
+    // Another source in the same run: the optimum of the readers would be a lie there.
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("s.txt", "7 1 2 3\n");
+    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
+    assert!(!place.path("r/oracle.json").exists());
+    assert_eq!(read("r/dataset.json")["simulated"], false);
+}
+
+fn vectors(run: &Path) -> Vectors {
+    let run = RunDir::open(run).unwrap();
+    Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
+}
+
+#[test]
+fn text_vectors_put_like_books_together() {
+    let place = Workplace::new();
+    place.succeed("prepare --run r --classics --readers 50");
+    let json = place.succeed("embed --json --run r --dimensions 64");
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["dimensions"], &report["zero_vectors"]), (&64.into(), &0.into()));
+    let (dataset, found) = (place.load("r"), vectors(&place.path("r")));
+    let likeness = |a: &str, b: &str| -> f32 {
+        let row = |id| found.row(dataset.items.iter().position(|item| item.id == id).unwrap());
+        row(a).iter().zip(row(b)).map(|(x, y)| x * y).sum()
+    };
+    let same = likeness("baum-ozma-of-oz", "baum-tik-tok-of-oz");
+    let other = likeness("baum-ozma-of-oz", "zola-germinal");
+    assert!(same > 0.8 && other < 0.3, "{same} and {other}");
+    assert!((likeness("austen-emma", "austen-emma") - 1.0).abs() < 1e-5, "rows have length 1");
+}
+
+#[test]
+fn vectors_of_another_encoder_are_taken_as_they_are() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("s.txt", "7 1 2 3\n");
+    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
+    let mut npy = b"\x93NUMPY\x01\x00\x46\x00".to_vec();
+    npy.extend(
+        format!("{:<69}\n", "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 1), }").bytes(),
+    );
+    npy.extend([3.0f64, 1.0, 2.0].iter().flat_map(|x| x.to_le_bytes()));
+    fs::write(place.path("v.npy"), npy).unwrap();
+    place.write("ids.txt", "3\n1\n2\n");
+    place.succeed("embed --run r --vectors v.npy --ids ids.txt");
+    assert_eq!(vectors(&place.path("r")).data, [1.0, 2.0, 3.0]);
+    place.succeed("embed --run r --vectors v.npy --ids ids.txt --normalize");
+    assert_eq!(vectors(&place.path("r")).data, [1.0; 3]);
+
+    place.write("ids.txt", "3\n1\nx\n");
+    let error = place.refuse("embed --run r --vectors v.npy --ids ids.txt");
+    assert!(error.contains("ids.txt: has no vector for 1 of 3 items, the first \"2\""), "{error}");
+    assert_eq!(vectors(&place.path("r")).data, [1.0; 3], "the old vectors are still there");
+}
+
+#[test]
+fn texts_without_a_common_term_are_refused() {
+    let place = Workplace::new();
+    place.write("items.jsonl", "{\"id\": 1, \"title\": \"a\"}\n{\"id\": 2}\n{\"id\": 3}\n");
+    place.write("s.txt", "7 1 2 3\n");
+    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
+    let error = place.refuse("embed --run r");
+    assert!(error.contains("items.jsonl: no term stands in enough texts"), "{error}");
+    let error = place.refuse("embed --run nowhere");
+    assert!(error.contains("is not a run directory; make one with `tigret prepare`"), "{error}");
+}

@@ -1,0 +1,88 @@
+//! Writes what the browser is held against: bundles, requests with the native CPU engine's
+//! answers, and damaged bundles. `tests/browser/README.md` describes the files.
+//!
+//! `write_parity FOLDER`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use tigret_infer::testing::{Random, Shape, bad_bundles, random_bundle};
+use tigret_infer::{Backend, Bundle, Recommender, Request, WeightFormat};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let folder: PathBuf = std::env::args_os().nth(1).ok_or("usage: write_parity FOLDER")?.into();
+    fs::create_dir_all(&folder)?;
+    let base = Shape::default();
+    let odd = Shape {
+        levels: vec![7, 7, 7],
+        items: 90,
+        users: 0,
+        append_eos: false,
+        layers: (1, 1),
+        d_model: 15,
+        heads: (3, 5),
+        d_ff: 21,
+        tied: false,
+        ..base.clone()
+    };
+    let deep = Shape { levels: vec![5, 6, 7, 8, 3], layers: (1, 3), items: 400, ..base.clone() };
+    let cases = [
+        ("four-levels-f32", base.clone(), WeightFormat::F32),
+        ("four-levels-q8", base.clone(), WeightFormat::Q8),
+        ("three-levels-of-seven", odd, WeightFormat::F32),
+        ("five-levels", deep, WeightFormat::Q8),
+        ("one-item", Shape { items: 1, ..base.clone() }, WeightFormat::Q8),
+    ];
+    for (index, (name, shape, format)) in cases.into_iter().enumerate() {
+        let bundle = random_bundle(&shape, format, 40 + index as u64);
+        write_case(&folder, name, Arc::new(bundle))?;
+    }
+    let bundle = random_bundle(&base, WeightFormat::Q8, 1);
+    let mut bad = Vec::new();
+    for (name, bytes, expect) in bad_bundles(&bundle) {
+        let file = format!("{name}.safetensors");
+        fs::write(folder.join(&file), bytes)?;
+        bad.push(json!({"file": file, "expect": expect}));
+    }
+    fs::write(folder.join("bad.json"), serde_json::to_vec(&bad)?)?;
+    Ok(())
+}
+
+/// One bundle with requests and the answers of the CPU engine.
+fn write_case(folder: &Path, name: &str, bundle: Arc<Bundle>) -> Result<(), Failure> {
+    let file = format!("{name}.safetensors");
+    fs::write(folder.join(&file), bundle.to_bytes()?)?;
+    let mut random = Random::new(9);
+    let items = bundle.catalog.len();
+    let longest = bundle.tokens.max_items + 3;
+    let mut recommender = pollster::block_on(Recommender::new(Arc::clone(&bundle), Backend::Cpu))?;
+    let mut some = |count: usize| -> Vec<String> {
+        (0..count).map(|_| bundle.catalog.ids()[random.below(items)].clone()).collect()
+    };
+    let mut requests = vec![
+        Request { beams: 10, top: 10, ..Request::default() },
+        Request { history: some(1), beams: 50, top: 20, ..Request::default() },
+        Request { history: some(longest), beams: 20, top: 20, ..Request::default() },
+        Request { history: some(3), beams: 512, top: 40, ..Request::default() },
+        Request { history: some(4), exclude_history: true, ..Request::default() },
+        Request { history: some(2), exclude: some(items / 2), ..Request::default() },
+        Request { history: some(2), allow: Some(some(12)), ..Request::default() },
+        Request { history: some(2), allow: Some(Vec::new()), ..Request::default() },
+    ];
+    if bundle.tokens.users.is_some() {
+        let user = Some("a reader".to_owned());
+        requests.push(Request { history: some(5), user, ..Request::default() });
+    }
+    let mut cases = Vec::new();
+    for request in requests {
+        let answer = pollster::block_on(recommender.recommend(&request))?;
+        cases.push(json!({"request": request, "expected": answer.items}));
+    }
+    let parity = json!({"bundle": file, "tolerance": 1e-3, "cases": cases});
+    fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&parity)?)?;
+    Ok(())
+}
