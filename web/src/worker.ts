@@ -38,10 +38,21 @@ async function adapterInWords(): Promise<string | null> {
   }
 }
 
+/** Refuses `webgpu` in plainer words than wgpu's where the browser has no adapter. */
+async function requireAdapter(engine: Engine): Promise<void> {
+  if (engine === "cpu" || (await adapterInWords()) !== null) return;
+  const why = navigator.gpu
+    ? "this browser has WebGPU, but no adapter for it (is hardware acceleration turned off?)"
+    : "this browser has no WebGPU, or the page is not served over HTTPS";
+  const message = `no usable GPU: ${why}; use backend "auto" or "cpu"`;
+  throw Object.assign(new Error(message), { code: "no-gpu" });
+}
+
 async function answer(call: Call): Promise<Loaded | { engineName: string } | Answer> {
   switch (call.method) {
     case "load": {
       await init({ module_or_path: new URL("../pkg/tigret_infer_bg.wasm", import.meta.url) });
+      await requireAdapter(call.engine);
       session?.free();
       session = undefined;
       session = await Session.load(call.bytes, backendOf(call.engine));
@@ -53,6 +64,7 @@ async function answer(call: Call): Promise<Loaded | { engineName: string } | Ans
       };
     }
     case "use": {
+      await requireAdapter(call.engine);
       await loaded().useBackend(backendOf(call.engine));
       return { engineName: await engineName(call.engine) };
     }
