@@ -38,6 +38,11 @@ impl RunDir {
         Err(TrainError::file(&root, "is not a run directory; make one with `tigret prepare`"))
     }
 
+    /// Names a run directory that need not be there.
+    pub fn named(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root

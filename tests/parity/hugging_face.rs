@@ -1,6 +1,8 @@
 //! tch and the CPU engine against Hugging Face `transformers`, whose weights, logits, loss and
 //! beam search `golden/make_golden.py` wrote.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be read fails the test")]
+
 use std::fs;
 use std::sync::Arc;
 

@@ -42,7 +42,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     times.sort_by(f64::total_cmp);
     let result = serde_json::json!({
-        "engine": recommender.engine_name(),
+        "adapter": recommender.engine_name(),
         "format": format.name(),
         "calls": times.len(),
         "median_ms": times[times.len() / 2],

@@ -1,13 +1,17 @@
 //! `tigret evaluate`: the protocol's figures for a trained model.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Output;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Metrics, Settings, Split, evaluate, popularity::popularity};
+use crate::evaluate::popularity::popularity;
+use crate::evaluate::{Metrics, Settings, Split, evaluate, rank_targets_of_bundle};
+use crate::export::read_bundle;
 use crate::model::t5::device;
 use crate::model::{Params, T5, checkpoint};
 use crate::run_dir::{RunDir, read_json, write_json};
@@ -19,11 +23,17 @@ use crate::tokenizer::SemanticIds;
 #[command(after_help = "Examples:
   tigret evaluate --run runs/beauty
   tigret evaluate --run runs/beauty --split validation --beams 20
-  tigret evaluate --run runs/beauty --no-user --json")]
+  tigret evaluate --run runs/beauty --no-user --json
+  tigret evaluate --run runs/beauty --bundle beauty.safetensors
+
+The figures of the model also go into RUN/evaluation.json.")]
 pub(super) struct Args {
     /// The run directory, with a trained model.
     #[arg(long)]
     run: PathBuf,
+    /// Evaluate this exported bundle on the CPU engine instead of the model in the run.
+    #[arg(long)]
+    bundle: Option<PathBuf>,
     /// Which held-out item is to be found.
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
@@ -55,20 +65,7 @@ struct Report {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    let device = device(&args.device)?;
     let dataset = Dataset::load(&run)?;
-    let ids = SemanticIds::load(&run, &dataset)?;
-    let (config, weights) = checkpoint::load(&run.model())?;
-    if config.vocab_size < ids.layout.vocab_size() {
-        return Err(TrainError::file(
-            run.model(),
-            "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
-        ));
-    }
-    let model = T5::new(config);
-    let mut params = Params::new(model.specs(), 0, device);
-    params.load(&weights).map_err(|e| TrainError::file(run.model(), e))?;
-    let views = tch::no_grad(|| params.views());
     let settings = Settings {
         split: args.split,
         beams: args.beams as usize,
@@ -82,7 +79,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     let progress = output.progress(dataset.sequences.len() as u64, "users");
     let begin = std::time::Instant::now();
-    let metrics = evaluate(&model, &views, &ids, &dataset, settings, &progress);
+    let metrics = match &args.bundle {
+        Some(bundle) => {
+            let bundle = Arc::new(read_bundle(bundle)?);
+            Metrics::from_ranks(&rank_targets_of_bundle(&bundle, &dataset, settings, &progress))
+        }
+        None => evaluate_run(&run, &dataset, &args.device, settings, &progress)?,
+    };
     progress.finish();
     let seconds = begin.elapsed().as_secs_f64();
     let users = dataset.sequences.len();
@@ -95,7 +98,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         seconds,
         users_per_second: users as f64 / seconds,
     };
-    write_json(&run.evaluation(), &report)?;
+    if args.bundle.is_none() {
+        write_json(&run.evaluation(), &report)?;
+    }
     output.result(&report, || {
         let mut text = String::from("               Recall@5   NDCG@5  Recall@10  NDCG@10\n");
         let mut row = |name: &str, m: &Metrics| {
@@ -112,4 +117,28 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         text + &format!("{users} users, {:.0} users/s", report.users_per_second)
     });
     Ok(())
+}
+
+/// The figures of the run's own model, in tch.
+fn evaluate_run(
+    run: &RunDir,
+    dataset: &Dataset,
+    device_name: &str,
+    settings: Settings,
+    progress: &ProgressBar,
+) -> Result<Metrics> {
+    let device = device(device_name)?;
+    let ids = SemanticIds::load(run, dataset)?;
+    let (config, weights) = checkpoint::load(&run.model())?;
+    if config.vocab_size < ids.layout.vocab_size() {
+        return Err(TrainError::file(
+            run.model(),
+            "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
+        ));
+    }
+    let model = T5::new(config);
+    let mut params = Params::new(model.specs(), 0, device);
+    params.load(&weights).map_err(|e| TrainError::file(run.model(), e))?;
+    let views = tch::no_grad(|| params.views());
+    Ok(evaluate(&model, &views, &ids, dataset, settings, progress))
 }

@@ -1,5 +1,6 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
+mod bench;
 mod embed;
 mod evaluate;
 mod export;
@@ -39,6 +40,7 @@ enum Verb {
     Import(import::Args),
     Recommend(recommend::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -58,6 +60,7 @@ impl Cli {
             Verb::Import(args) => import::run(args, &output),
             Verb::Recommend(args) => recommend::run(args, &output),
             Verb::Inspect(args) => inspect::run(args, &output),
+            Verb::Bench(args) => bench::run(args, &output),
         }
     }
 }

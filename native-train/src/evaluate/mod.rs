@@ -4,9 +4,14 @@ pub mod metrics;
 pub mod popularity;
 pub mod search;
 
+use std::sync::Arc;
+use std::thread;
+
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use tigret_infer::search::ItemFilter;
+use tigret_infer::Bundle;
+use tigret_infer::cpu::CpuEngine;
+use tigret_infer::search::{EngineQuery, ItemFilter};
 
 use crate::data::{Dataset, Sequence};
 use crate::model::T5;
@@ -95,4 +100,40 @@ pub fn evaluate(
 ) -> Metrics {
     let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
     Metrics::from_ranks(&rank_targets(model, weights, ids, &sequences, settings, progress))
+}
+
+/// [`rank_targets`] with an exported bundle on the CPU engine instead of the model in training:
+/// what the page will find, quantisation and all. Items are matched by id.
+pub fn rank_targets_of_bundle(
+    bundle: &Arc<Bundle>,
+    dataset: &Dataset,
+    settings: Settings,
+    progress: &ProgressBar,
+) -> Vec<Option<usize>> {
+    let engine = CpuEngine::new(Arc::clone(bundle));
+    let rank_of = |item: u32| bundle.catalog.rank_of(&dataset.items[item as usize].id);
+    let rank_target = |sequence: &Sequence| {
+        let (history, target) = settings.split.of(sequence);
+        let user = settings.user_token.then(|| bundle.tokens.user_token(&sequence.user)).flatten();
+        let known: Vec<u32> = history.iter().filter_map(|&item| rank_of(item)).collect();
+        let codes = known.iter().map(|&rank| bundle.catalog.codes_of(rank));
+        let query = EngineQuery {
+            input: bundle.tokens.encoder_input(user, codes),
+            beams: settings.beams,
+            filter: ItemFilter::Exclude(Vec::new()),
+        };
+        progress.inc(1);
+        let hits = engine.search(&query);
+        rank_of(target).and_then(|target| hits.iter().position(|hit| hit.rank == target))
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = dataset.sequences.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let workers: Vec<_> = dataset
+            .sequences
+            .chunks(share)
+            .map(|chunk| scope.spawn(|| chunk.iter().map(rank_target).collect::<Vec<_>>()))
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    })
 }

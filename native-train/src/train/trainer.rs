@@ -189,13 +189,7 @@ impl<'a> Trainer<'a> {
         while state.step < total {
             let epoch = state.step / steps_per_epoch;
             if epoch_of_batches != Some(epoch) {
-                batches = epoch_batches(
-                    &self.samples,
-                    self.ids.layout.max_items,
-                    self.settings.batch,
-                    self.settings.seed,
-                    epoch,
-                );
+                batches = self.batches(epoch);
                 epoch_of_batches = Some(epoch);
             }
             let chosen = &batches[(state.step % steps_per_epoch) as usize];
@@ -287,8 +281,24 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// One optimiser step; returns the loss, still on the device.
-    fn step(&mut self, chosen: &[u32], step: u64) -> Tensor {
+    /// The batches of an epoch, as indices of samples.
+    pub fn batches(&self, epoch: u64) -> Vec<Vec<u32>> {
+        let Settings { batch, seed, .. } = self.settings;
+        epoch_batches(&self.samples, self.ids.layout.max_items, batch, seed, epoch)
+    }
+
+    /// The network.
+    pub fn model(&self) -> &T5 {
+        &self.model
+    }
+
+    /// The weights as they are now, without gradients.
+    pub fn views(&self) -> Views {
+        tch::no_grad(|| self.params.views())
+    }
+
+    /// One optimiser step on a batch of samples; returns the loss, still on the device.
+    pub fn step(&mut self, chosen: &[u32], step: u64) -> Tensor {
         // All randomness of a step follows from the seed and the step, so that a resumed run
         // draws what an uninterrupted one would have drawn.
         let seed = self.settings.seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
