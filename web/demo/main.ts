@@ -40,10 +40,18 @@ let history = readHash();
 let recommender: Recommender | undefined;
 let current = new AbortController();
 
+/** The ids in `#history=id1,id2`. A comma inside an id is escaped, so it is split first. */
 function readHash(): string[] {
-  return (new URLSearchParams(location.hash.slice(1)).get("history") ?? "")
-    .split(",")
-    .filter(Boolean);
+  const ids = /^#history=(.*)$/.exec(location.hash)?.[1] ?? "";
+  return ids.split(",").filter(Boolean).map(unescapeId);
+}
+
+function unescapeId(id: string): string {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
 }
 
 function writeHash(): void {
@@ -246,7 +254,7 @@ async function loadModel(): Promise<void> {
     if (!(error instanceof TigretError && error.code === "no-gpu")) throw error;
     recommender = await Recommender.load(url, { backend: "cpu", onProgress });
     selectBackend("cpu");
-    fail(new Error(`${error.message}. Computing on the CPU instead.`));
+    fail(new Error(`${error.message}. The CPU computes for now.`));
   }
   page.progress.hidden = true;
   showFacts(recommender.info);

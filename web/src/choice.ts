@@ -13,11 +13,25 @@ const WARM_UP = 1;
 /** Few and odd: the visitor waits for them once, and the engines rarely lie close together. */
 const RUNS = 3;
 
-/** Median time of one recommendation on the engine in use, in milliseconds. */
-async function medianTime(timed: Timed, request: EngineRequest): Promise<number> {
+/** A first call this many times slower than the CPU's median is not for compiling alone. */
+const HOPELESS_FIRST = 20;
+/** A later call this many times slower settles it too. */
+const HOPELESS = 2;
+
+/**
+ * Median time of one recommendation on the engine in use, in milliseconds. Stops early, with
+ * infinity, where it will not come near `rival`.
+ */
+async function medianTime(
+  timed: Timed,
+  request: EngineRequest,
+  rival = Number.POSITIVE_INFINITY,
+): Promise<number> {
   const times: number[] = [];
   for (let run = 0; run < WARM_UP + RUNS; run++) {
     const { milliseconds } = await timed.recommend(request);
+    const limit = run < WARM_UP ? HOPELESS_FIRST : HOPELESS;
+    if (milliseconds > limit * rival) return Number.POSITIVE_INFINITY;
     if (run >= WARM_UP) times.push(milliseconds);
   }
   times.sort((a, b) => a - b);
@@ -32,7 +46,7 @@ export async function fasterEngine(timed: Timed, request: EngineRequest): Promis
   const cpu = await medianTime(timed, request);
   try {
     await timed.use("webgpu");
-    if ((await medianTime(timed, request)) < cpu) return "webgpu";
+    if ((await medianTime(timed, request, cpu)) < cpu) return "webgpu";
   } catch {
     // No device, or one that fails at once: the CPU it is.
   }

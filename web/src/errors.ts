@@ -29,7 +29,7 @@ export class TigretError extends Error {
   }
 }
 
-/** Whether the GPU or the worker failed, rather than the request. */
+/** Whether the engine failed, rather than the request: another engine may succeed. */
 export function isFailure(error: unknown): error is TigretError {
-  return error instanceof TigretError && (error.code === "device-lost" || error.code === "crashed");
+  return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);
 }

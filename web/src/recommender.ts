@@ -208,14 +208,16 @@ export class Recommender {
   /** Once more on an engine built anew, then on the CPU. */
   async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
     let failure = first;
-    const attempts: Engine[] = this.#engine === "cpu" ? ["cpu"] : [this.#engine, "cpu"];
+    // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
+    const again = this.#engine === "webgpu" && first.code !== "no-gpu";
+    const attempts: Engine[] = again ? ["webgpu", "cpu"] : ["cpu"];
     for (const engine of attempts) {
       try {
         await this.#use(engine);
         return await this.#remote.call("recommend", { request });
       } catch (error) {
-        if (isFailure(error)) failure = error;
-        else if (!(error instanceof TigretError) || error.code !== "no-gpu") throw error;
+        if (!isFailure(error)) throw error;
+        failure = error;
       }
     }
     throw failure;

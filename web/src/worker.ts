@@ -21,10 +21,15 @@ function loaded(): Session {
   return session;
 }
 
+/** The engine in words. wgpu does not say the adapter's name in a browser. */
+async function engineName(engine: Engine): Promise<string> {
+  return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? loaded().engine);
+}
+
 /** The adapter in words; part of the key under which the faster engine is remembered. */
 async function adapterInWords(): Promise<string | null> {
   try {
-    const adapter = await navigator.gpu?.requestAdapter();
+    const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
     if (!adapter) return null;
     const { vendor, architecture, device, description } = adapter.info;
     return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
@@ -33,24 +38,35 @@ async function adapterInWords(): Promise<string | null> {
   }
 }
 
+/** Refuses `webgpu` in plainer words than wgpu's where the browser has no adapter. */
+async function requireAdapter(engine: Engine): Promise<void> {
+  if (engine === "cpu" || (await adapterInWords()) !== null) return;
+  const why = navigator.gpu
+    ? "this browser has WebGPU, but no adapter for it (is hardware acceleration turned off?)"
+    : "this browser has no WebGPU, or the page is not served over HTTPS";
+  const message = `no usable GPU: ${why}; use backend "auto" or "cpu"`;
+  throw Object.assign(new Error(message), { code: "no-gpu" });
+}
+
 async function answer(call: Call): Promise<Loaded | { engineName: string } | Answer> {
   switch (call.method) {
     case "load": {
       await init({ module_or_path: new URL("../pkg/tigret_infer_bg.wasm", import.meta.url) });
+      await requireAdapter(call.engine);
       session?.free();
       session = undefined;
       session = await Session.load(call.bytes, backendOf(call.engine));
       return {
         info: session.info() as ModelInfo,
-        engineName: session.engine,
+        engineName: await engineName(call.engine),
         adapter: await adapterInWords(),
         sampleHistory: session.sampleHistory() as string[],
       };
     }
     case "use": {
-      const current = loaded();
-      await current.useBackend(backendOf(call.engine));
-      return { engineName: current.engine };
+      await requireAdapter(call.engine);
+      await loaded().useBackend(backendOf(call.engine));
+      return { engineName: await engineName(call.engine) };
     }
     case "recommend": {
       const start = performance.now();

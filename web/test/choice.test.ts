@@ -54,6 +54,13 @@ test("denied storage costs the memory and nothing else", async () => {
   expect(recommender.engine).toBe("webgpu");
 });
 
+test("a GPU that is far slower is not timed to the end", async () => {
+  const { recommender, timed } = await load({ time: { cpu: 50, webgpu: 3000 } });
+  expect(recommender.engine).toBe("cpu");
+  const whole = (await load({ time: { cpu: 50, webgpu: 60 } })).timed;
+  expect(timed).toBeLessThan(whole);
+});
+
 test("without an adapter nothing is timed", async () => {
   const { recommender, timed } = await load({ adapter: null });
   expect(recommender.engine).toBe("cpu");

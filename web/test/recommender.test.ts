@@ -86,6 +86,17 @@ test("a device that is lost again hands over to the CPU for good", async () => {
   expect(recommender.engine).toBe("cpu");
 });
 
+test("a search that exceeds the GPU's limits is answered by the CPU", async () => {
+  const { made, worker } = fakeWorkers({
+    before: (call, fake) => {
+      if (call.method === "recommend" && fake.engine === "webgpu") throw new Failure("no-gpu");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  expect((await recommender.report({ history: [] })).engine).toBe("cpu");
+  expect(made[0]?.calls.filter((call) => call.method === "use")).toHaveLength(1);
+});
+
 test("a crashed worker is started again with the same bundle", async () => {
   let crashes = 1;
   const { made, worker } = fakeWorkers({

@@ -3,15 +3,15 @@
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::build;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
-use crate::setup::bindgen;
 use crate::setup::wasm::{Choice, WasmToolchain};
+use crate::setup::{bindgen, npm};
 use crate::workspace;
 
 const STEP: &str = "wasm module";
@@ -117,24 +117,17 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Runs wasm-opt on the module in its place, where there is a wasm-opt.
+/// Runs wasm-opt on the module in its place: that of the npm package `binaryen`, and no other.
+/// Version 108, which Debian has, exports the wrong one of a module's tables where there are
+/// reference types; the module then traps as soon as it is loaded.
 fn optimise(module: &Path, report: &Report) -> Result<()> {
-    let Some(wasm_opt) = wasm_opt() else {
-        let how = "add it for a smaller module (on Debian: apt-get install binaryen)";
-        report.doing("wasm-opt", format!("not found, leaving the module as it is; {how}"));
-        return Ok(());
-    };
+    npm::install(report)?;
+    let wasm_opt = workspace::web().join("node_modules/.bin/wasm-opt");
     let optimised = module.with_extension("optimised");
     let mut command = Command::new(wasm_opt);
     command.arg("-O3").args(WASM_FEATURES).arg(module).arg("-o").arg(&optimised);
     process::run(&mut command)?;
     fs::rename(&optimised, module).map_err(|e| Error::file(module, e))
-}
-
-/// The page's own wasm-opt (npm package `binaryen`), else the system's.
-fn wasm_opt() -> Option<PathBuf> {
-    let own = workspace::web().join("node_modules/.bin/wasm-opt");
-    if own.is_file() { Some(own) } else { process::find_on_path(&["wasm-opt"]) }
 }
 
 fn hash_of(module: &Path) -> Result<String> {

@@ -2,12 +2,12 @@
 
 use crate::weights::Weight;
 
-/// Output columns of one panel: two AVX2 registers, four of SSE2, two of wasm's SIMD128.
-const PANEL: usize = if cfg!(target_arch = "wasm32") { 8 } else { 16 };
-/// Input rows that share one pass over a panel. For wasm, LLVM makes scalar code of most of a tile
-/// of four rows or of 16 columns; 3 by 8 is the largest that becomes vectors whole, and 3.5 times
-/// as fast.
-const ROWS: usize = if cfg!(target_arch = "wasm32") { 3 } else { 4 };
+/// Output columns of one panel.
+const PANEL: usize = 8;
+/// Input rows that share one pass over a panel. Three by eight is the largest tile that LLVM turns
+/// into vectors whole: of four rows, or of 16 columns, it leaves most scalar, on AVX2 and on wasm's
+/// SIMD128 alike, and takes 3.5 times as long.
+const ROWS: usize = 3;
 
 /// A weight matrix `[n, k]`, stored in panels of [`PANEL`] output columns: `[n / PANEL, k, PANEL]`,
 /// the last one padded with zeros.
@@ -60,8 +60,7 @@ impl Linear {
             let blocks = x.chunks(ROWS * self.inputs).zip(out.chunks_mut(ROWS * self.outputs));
             for (x, out) in blocks {
                 match x.len() / self.inputs {
-                    4 => self.tile::<4>(panel, x, out, column, width),
-                    3 => self.tile::<3>(panel, x, out, column, width),
+                    ROWS => self.tile::<ROWS>(panel, x, out, column, width),
                     2 => self.tile::<2>(panel, x, out, column, width),
                     _ => self.tile::<1>(panel, x, out, column, width),
                 }
