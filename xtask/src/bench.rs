@@ -106,11 +106,12 @@ fn one_natively(backend: &str, report: &Report) -> Result<Measured> {
         return Ok(Measured::Skipped(why.to_string()));
     }
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--example", "time_one"]);
+    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
+    cargo.args(["--example", "time_one"]);
     let announcement = "compiling the example time_one (release)";
     let built = build::quietly(&mut cargo, "bench", announcement, report)?;
     let answer = json_of(Command::new(built.program("time_one")?).args(["--backend", backend]))?;
-    value_of(&answer, "median_ms", "adapter")
+    value_of(&answer, "median_ms", "engine")
 }
 
 /// The same in the page, in headless Chromium: on the GPU, and on the CPU engine.

@@ -16,7 +16,7 @@ use crate::workspace;
 
 const STEP: &str = "wasm module";
 const NAME: &str = "tigret_infer";
-/// Holds the hash of the module that `web/pkg` was made from.
+/// Holds the hash of what `web/pkg` was made from.
 const STAMP: &str = ".made-from";
 
 /// What wasm-opt may assume: the features that the module is built with.
@@ -81,7 +81,8 @@ pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<S
     let module = build::quietly(&mut cargo, STEP, announcement, report)?.file(NAME, "wasm")?;
 
     let pkg = workspace::web().join("pkg");
-    let stamp = hash_of(&module)?;
+    // The lock file stands for wasm-opt's version.
+    let stamp = hash_of(&[&module, &workspace::web().join("package-lock.json")])?;
     let made = pkg.join(format!("{NAME}_bg.wasm"));
     if made.is_file() && fs::read_to_string(pkg.join(STAMP)).is_ok_and(|old| old == stamp) {
         let size = size_of(&made)?;
@@ -130,10 +131,12 @@ fn optimise(module: &Path, report: &Report) -> Result<()> {
     fs::rename(&optimised, module).map_err(|e| Error::file(module, e))
 }
 
-fn hash_of(module: &Path) -> Result<String> {
-    let bytes = fs::read(module).map_err(|e| Error::file(module, e))?;
+fn hash_of(files: &[&Path]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
+    WASM_FEATURES.hash(&mut hasher);
+    for file in files {
+        fs::read(file).map_err(|e| Error::file(file, e))?.hash(&mut hasher);
+    }
     Ok(format!("{:016x}", hasher.finish()))
 }
 

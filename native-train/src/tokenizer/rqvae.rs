@@ -89,7 +89,7 @@ fn mlp(w: &Views, part: &str, layers: usize, x: &Tensor) -> Tensor {
 /// Encodes, quantises and decodes a batch (`[batch, input]`).
 ///
 /// Residual quantisation: r_0 = z; c_d = argmin_k ||r_d - e_k||; r_{d+1} = r_d - e_{c_d}. The loss
-/// terms are ||sg[r_d] - e||^2 + beta ||r_d - sg[e]||^2; the decoder sees the sum of the chosen
+/// terms are `||sg[r_d] - e||^2 + beta ||r_d - sg[e]||^2`; the decoder sees the sum of the chosen
 /// codewords, with the gradient passed straight through to the encoder.
 pub fn pass(shape: &Shape, w: &Views, x: &Tensor, beta: f64) -> Pass {
     let layers = shape.hidden.len() + 1;

@@ -1,6 +1,6 @@
 //! The WebGPU engine: a whole recommendation in one pass, one submit and one read-back.
 //!
-//! [`plan`] turns the model into a list of dispatches, [`executor`] runs it. `docs/engine.md`
+//! `plan` turns the model into a list of dispatches, `executor` runs it. `docs/engine.md`
 //! explains the plan kernel by kernel.
 
 mod executor;
