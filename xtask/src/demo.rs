@@ -29,7 +29,16 @@ const STEPS: [Step; 5] = [
     Step { verb: "tokenize", options: &["--codebook-size", "32"], makes: "catalog.json" },
     Step {
         verb: "train",
-        options: &["--preset", "tiny", "--max-minutes", "4.5"],
+        options: &[
+            "--preset",
+            "tiny",
+            "--learning-rate",
+            "0.002",
+            "--warmup",
+            "300",
+            "--max-minutes",
+            "4.5",
+        ],
         makes: "model/model.safetensors",
     },
     Step { verb: "evaluate", options: &[], makes: "evaluation.json" },
