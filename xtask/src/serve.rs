@@ -49,7 +49,8 @@ fn answer(request: Request, folder: &Path) -> io::Result<()> {
     };
     match File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata))) {
         Ok((file, metadata)) if metadata.is_file() => {
-            let mut response = Response::from_file(file);
+            // Chunks would hide the length, which the page shows its progress by.
+            let mut response = Response::from_file(file).with_chunked_threshold(usize::MAX);
             for (name, value) in [
                 ("Content-Type", media_type(&path)),
                 // The page is rebuilt under the same names.
@@ -132,6 +133,7 @@ mod tests {
     fn files_are_served_on_loopback_and_a_taken_port_is_passed_over() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("a.wasm"), b"\0asm").expect("written");
+        std::fs::write(folder.path().join("large.json"), vec![b' '; 100_000]).expect("written");
         let (server, address) = listen(45_173).expect("listening");
         assert!(address.ip().is_loopback());
         let (_second, next) = listen(address.port()).expect("listening");
@@ -142,6 +144,7 @@ mod tests {
         assert!(found.starts_with("HTTP/1.1 200"), "{found}");
         assert!(found.contains("Content-Type: application/wasm"), "{found}");
         assert!(found.ends_with("\0asm"), "{found}");
+        assert!(get(address, "/large.json").contains("Content-Length: 100000"));
         assert!(get(address, "/b.wasm").starts_with("HTTP/1.1 404"));
         assert!(get(address, "/../a.wasm").starts_with("HTTP/1.1 400"));
     }
