@@ -27,15 +27,22 @@ const STEPS: [Step; 5] = [
     Step { verb: "prepare", options: &["--classics"], makes: "dataset.json" },
     Step { verb: "embed", options: &[], makes: "vectors.safetensors" },
     Step { verb: "tokenize", options: &["--codebook-size", "32"], makes: "catalog.json" },
+    // A few passes over much data cannot overfit, so dropout would only slow it down.
     Step {
         verb: "train",
         options: &[
             "--preset",
             "tiny",
+            "--dropout",
+            "0",
+            "--batch",
+            "128",
             "--learning-rate",
             "0.002",
             "--warmup",
             "300",
+            "--validation-users",
+            "1000",
             "--max-minutes",
             "4.5",
         ],
