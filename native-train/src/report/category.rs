@@ -1,0 +1,151 @@
+//! Which category an item belongs to, from whatever field its source has.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::data::Item;
+
+/// Fields that hold categories, the first that enough items have is taken.
+const FIELDS: [&str; 7] =
+    ["categories", "category", "genres", "genre", "subjects", "subject", "main_category"];
+
+/// The commonest value of a depth may cover at most this share of the items; `Beauty` as the root
+/// of every path says nothing.
+const MOST_IN_ONE: f64 = 0.9;
+
+/// At least this share of the items must have a category at all.
+const FEWEST_COVERED: f64 = 0.5;
+
+/// A category for the items that have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Categories {
+    /// The field they come from.
+    pub field: &'static str,
+    /// Which step of the field's path, from 0; 0 also for a plain value or the first of a list.
+    pub depth: usize,
+    /// Names, the commonest first, equally common ones by name.
+    pub names: Vec<String>,
+    /// Items of each name.
+    pub counts: Vec<usize>,
+    /// Index into `names` of each item.
+    pub of_item: Vec<Option<u32>>,
+}
+
+/// The categories of the first field and the shallowest depth that tell items apart; `None` where
+/// there is no such field.
+pub fn categories(items: &[Item]) -> Option<Categories> {
+    FIELDS.iter().find_map(|field| of_field(items, field))
+}
+
+fn of_field(items: &[Item], field: &'static str) -> Option<Categories> {
+    let paths: Vec<Vec<&str>> =
+        items.iter().map(|item| item.fields.get(field).map(path).unwrap_or_default()).collect();
+    let deepest = paths.iter().map(Vec::len).max()?;
+    (0..deepest).find_map(|depth| at_depth(field, &paths, depth))
+}
+
+fn at_depth(field: &'static str, paths: &[Vec<&str>], depth: usize) -> Option<Categories> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for name in paths.iter().filter_map(|path| path.get(depth)) {
+        *counts.entry(name).or_default() += 1;
+    }
+    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
+    let covered: usize = counts.iter().map(|(_, count)| count).sum();
+    // Names that are nearly as many as the items (a series, an author) are no categories.
+    let tells_apart = counts.len() > 1 && counts.len() * 2 <= covered;
+    let even = counts.first()?.1 as f64 <= MOST_IN_ONE * covered as f64;
+    if !tells_apart || !even || (covered as f64) < FEWEST_COVERED * paths.len() as f64 {
+        return None;
+    }
+    let index: HashMap<&str, u32> = counts.iter().map(|(name, _)| *name).zip(0..).collect();
+    Some(Categories {
+        field,
+        depth,
+        of_item: paths.iter().map(|path| path.get(depth).map(|name| index[name])).collect(),
+        names: counts.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        counts: counts.into_iter().map(|(_, count)| count).collect(),
+    })
+}
+
+/// A field's value as a path from coarse to fine: of a list of paths the first, of a string its
+/// parts (`Children|Comedy`, `Beauty > Makeup`).
+fn path(value: &Value) -> Vec<&str> {
+    let parts: Vec<&str> = match value {
+        Value::String(text) if text.contains('|') => text.split('|').collect(),
+        Value::String(text) => text.split(" > ").collect(),
+        Value::Array(parts) => match parts.first() {
+            Some(first @ Value::Array(_)) => return path(first),
+            _ => parts.iter().map_while(Value::as_str).collect(),
+        },
+        _ => vec![],
+    };
+    parts.into_iter().map(str::trim).take_while(|part| !part.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn items(field: &str, values: &[Value]) -> Vec<Item> {
+        let item = |value: &Value| Item {
+            id: String::new(),
+            text: String::new(),
+            fields: Map::from_iter([(field.to_owned(), value.clone())]),
+        };
+        values.iter().map(item).collect()
+    }
+
+    #[test]
+    fn the_root_that_all_items_share_is_skipped() {
+        let values = [
+            json!([["Beauty", "Hair", "Combs"]]),
+            json!([["Beauty", "Skin"], ["Sports", "Sun"]]),
+            json!([["Beauty", "Hair"]]),
+            json!([["Beauty"]]),
+        ];
+        let found = categories(&items("categories", &values.repeat(2))).unwrap();
+        assert_eq!((found.field, found.depth), ("categories", 1));
+        assert_eq!(found.names, ["Hair", "Skin"]);
+        assert_eq!(found.counts, [4, 2]);
+        assert_eq!(found.of_item[..4], [Some(0), Some(1), Some(0), None]);
+    }
+
+    #[test]
+    fn a_root_that_nearly_all_share_is_skipped_too() {
+        let mut values = vec![json!(["All", "x"]), json!(["All", "y"])];
+        values = values.repeat(20);
+        values.push(json!(["Rest", "z"]));
+        let found = categories(&items("category", &values)).unwrap();
+        assert_eq!((found.depth, found.names.len()), (1, 3));
+    }
+
+    #[test]
+    fn tags_and_separated_strings_give_their_first_value() {
+        for (field, values) in [
+            ("subjects", [json!(["sea", "war"]), json!(["war"])]),
+            ("genres", [json!("sea|war"), json!("war")]),
+            ("category", [json!("sea > deep"), json!("war")]),
+        ] {
+            let found = categories(&items(field, &values.repeat(2))).unwrap();
+            assert_eq!((found.field, found.depth), (field, 0));
+            assert_eq!(found.names, ["sea", "war"]);
+        }
+    }
+
+    #[test]
+    fn fields_that_tell_nothing_are_no_categories() {
+        let unique: Vec<Value> = (0..9).map(|n| json!(n.to_string())).collect();
+        assert_eq!(categories(&items("category", &unique)), None);
+        assert_eq!(categories(&items("category", &vec![json!("one"); 5])), None);
+        assert_eq!(categories(&items("category", &vec![json!(7); 5])), None);
+        assert_eq!(categories(&items("brand", &[json!("a"), json!("b")].repeat(3))), None);
+        let mut rare = vec![Value::Null; 20];
+        rare.extend([json!("a"), json!("b")].repeat(2));
+        assert_eq!(categories(&items("category", &rare)), None);
+        assert_eq!(categories(&[]), None);
+    }
+}
