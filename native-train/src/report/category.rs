@@ -17,6 +17,9 @@ const MOST_IN_ONE: f64 = 0.9;
 /// At least this share of the items must have a category at all.
 const FEWEST_COVERED: f64 = 0.5;
 
+/// Steps of a path that are looked at, from the first that tells items apart.
+const MOST_STEPS: usize = 3;
+
 /// A category for the items that have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Categories {
@@ -32,25 +35,39 @@ pub struct Categories {
     pub of_item: Vec<Option<u32>>,
 }
 
-/// The categories of the first field and the shallowest depth that tell items apart; `None` where
-/// there is no such field.
-pub fn categories(items: &[Item]) -> Option<Categories> {
-    FIELDS.iter().find_map(|field| of_field(items, field))
+/// The categories of the first field that tells items apart, from coarse to fine: where the field
+/// holds paths, up to three of their steps, from the shallowest that is not the same for nearly
+/// all. Nothing where there is no such field.
+pub fn categories(items: &[Item]) -> Vec<Categories> {
+    FIELDS.iter().map(|field| of_field(items, field)).find(|f| !f.is_empty()).unwrap_or_default()
 }
 
-fn of_field(items: &[Item], field: &'static str) -> Option<Categories> {
+fn of_field(items: &[Item], field: &'static str) -> Vec<Categories> {
     let paths: Vec<Vec<&str>> =
         items.iter().map(|item| item.fields.get(field).map(path).unwrap_or_default()).collect();
-    let deepest = paths.iter().map(Vec::len).max()?;
-    (0..deepest).find_map(|depth| at_depth(field, &paths, depth))
+    let deepest = paths.iter().map(Vec::len).max().unwrap_or(0);
+    let Some(first) = (0..deepest).find(|&depth| at_depth(field, &paths, depth, depth).is_some())
+    else {
+        return vec![];
+    };
+    // A list whose very first value differs is one of tags: its second is no finer than its first.
+    let end = if first == 0 { 1 } else { deepest.min(first + MOST_STEPS) };
+    (first..end).map_while(|depth| at_depth(field, &paths, first, depth)).collect()
 }
 
-fn at_depth(field: &'static str, paths: &[Vec<&str>], depth: usize) -> Option<Categories> {
-    let mut counts: HashMap<&str, usize> = HashMap::new();
-    for name in paths.iter().filter_map(|path| path.get(depth)) {
+/// Categories of the steps `first..=depth` together: `Cleansers` of the face are not those of the
+/// body.
+fn at_depth(
+    field: &'static str,
+    paths: &[Vec<&str>],
+    first: usize,
+    depth: usize,
+) -> Option<Categories> {
+    let mut counts: HashMap<&[&str], usize> = HashMap::new();
+    for name in paths.iter().filter_map(|path| path.get(first..=depth)) {
         *counts.entry(name).or_default() += 1;
     }
-    let mut counts: Vec<(&str, usize)> = counts.into_iter().collect();
+    let mut counts: Vec<(&[&str], usize)> = counts.into_iter().collect();
     counts.sort_by_key(|&(name, count)| (std::cmp::Reverse(count), name));
     let covered: usize = counts.iter().map(|(_, count)| count).sum();
     // Names that are nearly as many as the items (a series, an author) are no categories.
@@ -59,12 +76,12 @@ fn at_depth(field: &'static str, paths: &[Vec<&str>], depth: usize) -> Option<Ca
     if !tells_apart || !even || (covered as f64) < FEWEST_COVERED * paths.len() as f64 {
         return None;
     }
-    let index: HashMap<&str, u32> = counts.iter().map(|(name, _)| *name).zip(0..).collect();
+    let index: HashMap<&[&str], u32> = counts.iter().map(|(name, _)| *name).zip(0..).collect();
     Some(Categories {
         field,
         depth,
-        of_item: paths.iter().map(|path| path.get(depth).map(|name| index[name])).collect(),
-        names: counts.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        of_item: paths.iter().map(|path| path.get(first..=depth).map(|name| index[name])).collect(),
+        names: counts.iter().map(|(name, _)| name.join(" > ")).collect(),
         counts: counts.into_iter().map(|(_, count)| count).collect(),
     })
 }
@@ -107,7 +124,9 @@ mod tests {
             json!([["Beauty", "Hair"]]),
             json!([["Beauty"]]),
         ];
-        let found = categories(&items("categories", &values.repeat(2))).unwrap();
+        let found = categories(&items("categories", &values.repeat(2)));
+        // The third step covers too few items.
+        let [found] = &found[..] else { panic!("{found:?}") };
         assert_eq!((found.field, found.depth), ("categories", 1));
         assert_eq!(found.names, ["Hair", "Skin"]);
         assert_eq!(found.counts, [4, 2]);
@@ -119,8 +138,27 @@ mod tests {
         let mut values = vec![json!(["All", "x"]), json!(["All", "y"])];
         values = values.repeat(20);
         values.push(json!(["Rest", "z"]));
-        let found = categories(&items("category", &values)).unwrap();
-        assert_eq!((found.depth, found.names.len()), (1, 3));
+        let found = categories(&items("category", &values));
+        assert_eq!((found[0].depth, found[0].names.len()), (1, 3));
+    }
+
+    #[test]
+    fn finer_steps_follow_with_their_whole_path() {
+        let values = [
+            json!(["All", "Face", "Cleansers", "x"]),
+            json!(["All", "Body", "Cleansers", "y"]),
+            json!(["All", "Body", "Oils"]),
+        ];
+        let found = categories(&items("category", &values.repeat(3)));
+        let names: Vec<_> = found.iter().map(|f| (f.depth, f.names.join(", "))).collect();
+        assert_eq!(
+            names,
+            [
+                (1, "Body, Face".to_owned()),
+                (2, "Body > Cleansers, Body > Oils, Face > Cleansers".to_owned()),
+                (3, "Body > Cleansers > y, Face > Cleansers > x".to_owned()),
+            ]
+        );
     }
 
     #[test]
@@ -130,7 +168,8 @@ mod tests {
             ("genres", [json!("sea|war"), json!("war")]),
             ("category", [json!("sea > deep"), json!("war")]),
         ] {
-            let found = categories(&items(field, &values.repeat(2))).unwrap();
+            let found = categories(&items(field, &values.repeat(2)));
+            let [found] = &found[..] else { panic!("{found:?}") };
             assert_eq!((found.field, found.depth), (field, 0));
             assert_eq!(found.names, ["sea", "war"]);
         }
@@ -139,13 +178,13 @@ mod tests {
     #[test]
     fn fields_that_tell_nothing_are_no_categories() {
         let unique: Vec<Value> = (0..9).map(|n| json!(n.to_string())).collect();
-        assert_eq!(categories(&items("category", &unique)), None);
-        assert_eq!(categories(&items("category", &vec![json!("one"); 5])), None);
-        assert_eq!(categories(&items("category", &vec![json!(7); 5])), None);
-        assert_eq!(categories(&items("brand", &[json!("a"), json!("b")].repeat(3))), None);
+        assert_eq!(categories(&items("category", &unique)), []);
+        assert_eq!(categories(&items("category", &vec![json!("one"); 5])), []);
+        assert_eq!(categories(&items("category", &vec![json!(7); 5])), []);
+        assert_eq!(categories(&items("brand", &[json!("a"), json!("b")].repeat(3))), []);
         let mut rare = vec![Value::Null; 20];
         rare.extend([json!("a"), json!("b")].repeat(2));
-        assert_eq!(categories(&items("category", &rare)), None);
-        assert_eq!(categories(&[]), None);
+        assert_eq!(categories(&items("category", &rare)), []);
+        assert_eq!(categories(&[]), []);
     }
 }

@@ -13,14 +13,16 @@ pub(super) fn thousands(number: usize) -> String {
     text
 }
 
-/// `86.0 %`; small shares keep two digits that say something (`0.041 %`).
+/// `86.0 %`; small shares keep two digits that say something (`0.041 %`), and only the whole is
+/// `100 %`.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
-    let decimals = if percent == 0.0 || percent.abs() >= 0.95 {
-        1
-    } else {
+    let decimals = match percent {
+        0.0 | 100.0 => 0,
+        99.95..100.0 => return format!("{:.2} %", percent.min(99.99)),
+        _ if percent.abs() >= 0.95 => 1,
         // 0.95 % and less: the first two digits that are not zero.
-        (1 - percent.abs().log10().floor() as i32).clamp(2, 6) as usize
+        _ => (1 - percent.abs().log10().floor() as i32).clamp(2, 6) as usize,
     };
     format!("{percent:.decimals$} %")
 }
@@ -71,8 +73,8 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [0.0, 0.86, 1.0, 0.012, 0.0041, 0.000_412].map(percent),
-            ["0.0 %", "86.0 %", "100.0 %", "1.2 %", "0.41 %", "0.041 %"]
+            [0.0, 0.86, 1.0, 0.9999, 0.012, 0.0041, 0.000_412].map(percent),
+            ["0 %", "86.0 %", "100 %", "99.99 %", "1.2 %", "0.41 %", "0.041 %"]
         );
         assert_eq!(
             [0.0, 218.33, 1.5, 0.373_84, 0.002, 20_000.0, 1e-7, -0.05].map(short),

@@ -14,6 +14,8 @@ const SHUFFLES: usize = 20;
 /// Many small groups "explain" any labels, even random ones: a group of one item knows its item's
 /// label. [`Information::mutual_by_chance`] measures this bias by shuffling the labels, and
 /// [`Information::adjusted`] removes it (Vinh, Epps and Bailey, JMLR 2010).
+/// [`Information::share_beyond_chance`] is the same over the labels' entropy alone, so that codes
+/// are not blamed for what they say beside the label.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Information {
     /// Entropy of the groups.
@@ -33,11 +35,15 @@ pub struct Shares {
     pub share: f64,
     /// The same with shuffled categories.
     pub share_by_chance: f64,
-    /// 2 I / (H(codes) + H(category)).
+    /// (I - I by chance) / (H(category) - I by chance): of what chance leaves open, the share
+    /// that the codes tell. 0 for codes that know nothing.
+    pub share_beyond_chance: f64,
+    /// Normalised mutual information, 2 I / (H(codes) + H(category)). It falls with every code
+    /// that says more than the category.
     pub nmi: f64,
     /// The same with shuffled categories.
     pub nmi_by_chance: f64,
-    /// (I - I by chance) / (mean of both entropies - I by chance): 0 for codes that know nothing.
+    /// Adjusted mutual information, (I - I by chance) / (mean of both entropies - I by chance).
     pub ami: f64,
 }
 
@@ -75,11 +81,17 @@ impl Information {
         ratio(self.mutual - self.mutual_by_chance, self.mean_entropy() - self.mutual_by_chance)
     }
 
+    /// Share of the labels' entropy beyond what shuffled labels reach that the groups explain.
+    pub fn share_beyond_chance(&self) -> f64 {
+        ratio(self.mutual - self.mutual_by_chance, self.labels_entropy - self.mutual_by_chance)
+    }
+
     /// All of it for the report.
     pub fn shares(&self) -> Shares {
         Shares {
             share: self.share(),
             share_by_chance: ratio(self.mutual_by_chance, self.labels_entropy),
+            share_beyond_chance: self.share_beyond_chance(),
             nmi: self.normalised(),
             nmi_by_chance: ratio(self.mutual_by_chance, self.mean_entropy()),
             ami: self.adjusted(),
@@ -178,6 +190,7 @@ mod tests {
         close(same.share(), 1.0);
         close(same.normalised(), 1.0);
         close(same.adjusted(), 1.0);
+        close(same.share_beyond_chance(), 1.0);
         let independent = Information::new(&[0, 1, 0, 1], &labels, 0);
         close(independent.mutual, 0.0);
         close(independent.normalised(), 0.0);
@@ -213,6 +226,21 @@ mod tests {
         close(information.share(), 1.0);
         close(information.shares().share_by_chance, 1.0);
         close(information.adjusted(), 0.0);
+        close(information.share_beyond_chance(), 0.0);
+    }
+
+    #[test]
+    fn finer_groups_than_labels_keep_their_share_beyond_chance() {
+        // 200 groups of five items, all of one label; the labels of a group are drawn evenly.
+        let groups: Vec<u32> = (0..1000).map(|item| item / 5).collect();
+        let labels: Vec<u32> = (0..1000).map(|item| item / 5 % 4).collect();
+        let shares = Information::new(&groups, &labels, 0).shares();
+        close(shares.share, 1.0);
+        close(shares.share_beyond_chance, 1.0);
+        assert!(shares.share_by_chance > 0.2 && shares.ami < 0.5, "{shares:?}");
+        let shuffled: Vec<u32> = (0..1000).map(|item| item * 7919 % 1000 % 4).collect();
+        let shares = Information::new(&groups, &shuffled, 0).shares();
+        assert!(shares.share_beyond_chance.abs() < 0.1, "{shares:?}");
     }
 
     #[test]

@@ -82,14 +82,18 @@ pub struct Report {
     pub levels: Vec<LevelUse>,
     /// Items that share all codes.
     pub collisions: Collisions,
+    /// Of the items that are not unique, those that also have the same text as another item of
+    /// the same codes: no tokenizer of texts tells them apart.
+    pub same_text: usize,
     /// Codes of the collision level: no group may be larger.
     pub collision_size: usize,
     /// How many groups there are of each size, small ones first; size 1 are the unique items.
     pub group_sizes: Vec<GroupSize>,
     /// The largest groups of two or more.
     pub largest_groups: Vec<Group>,
-    /// What the codes say about the category; `None` where the items have none.
-    pub category: Option<CategoryInformation>,
+    /// What the codes say about the category, from coarse to fine categories; empty where the
+    /// items have none.
+    pub categories: Vec<CategoryInformation>,
     /// Neighbours by code against neighbours by cosine; `None` without vectors.
     pub neighbours: Option<Neighbours>,
     /// What made the vectors, as their file says.
@@ -150,6 +154,7 @@ struct Material {
     levels: usize,
     /// Items of each codeword, by level.
     counts: Vec<Vec<u32>>,
+    /// The coarsest, which colours tell apart.
     categories: Option<Categories>,
 }
 
@@ -172,7 +177,7 @@ impl Report {
         let counts = level_counts(&codes, &sizes);
         let categories = category::categories(&dataset.items);
         let mut omitted = Vec::new();
-        if categories.is_none() {
+        if categories.is_empty() {
             omitted.push(
                 "category information: the items have no field of categories that tells them apart"
                     .to_owned(),
@@ -201,6 +206,7 @@ impl Report {
             collision_size: ids.layout.levels[levels].size as usize,
             group_sizes: group_sizes(collisions.unique_items, &grouped),
             collisions,
+            same_text: same_text(&dataset.items, &grouped),
             largest_groups: grouped
                 .into_iter()
                 .take(NAMED_GROUPS)
@@ -210,15 +216,22 @@ impl Report {
                     items,
                 })
                 .collect(),
-            category: categories
-                .as_ref()
-                .map(|found| category_information(&codes, levels, found, settings.seed)),
+            categories: categories
+                .iter()
+                .map(|found| category_information(&codes, levels, found, settings.seed))
+                .collect(),
             neighbours,
             encoder: dimensions.and_then(|_| encoder(&run.vectors())),
             dimensions,
             training: Training::load(run)?,
             omitted,
-            material: Material { items: dataset.items, codes, levels, counts, categories },
+            material: Material {
+                items: dataset.items,
+                codes,
+                levels,
+                counts,
+                categories: categories.into_iter().next(),
+            },
         })
     }
 
@@ -240,6 +253,18 @@ fn group_sizes(unique: usize, grouped: &[Vec<u32>]) -> Vec<GroupSize> {
         sizes.push(GroupSize { size: same[0].len(), groups: same.len() });
     }
     sizes
+}
+
+/// Items of the groups whose text another item of their group has too.
+fn same_text(items: &[Item], grouped: &[Vec<u32>]) -> usize {
+    let in_group = |group: &Vec<u32>| {
+        let mut texts: Vec<&str> =
+            group.iter().map(|&at| items[at as usize].text.as_str()).collect();
+        texts.sort_unstable();
+        let same = texts.chunk_by(|a, b| a == b).filter(|same| same.len() > 1);
+        same.map(<[&str]>::len).sum::<usize>()
+    };
+    grouped.iter().map(in_group).sum()
 }
 
 fn category_information(

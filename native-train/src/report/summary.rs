@@ -12,6 +12,9 @@ const LEAST_USED: f64 = 0.8;
 /// 90 %.
 const LEAST_UNIQUE: f64 = 0.9;
 
+/// Below this share of the category, beyond chance, the first code is as good as random.
+const LEAST_TOLD: f64 = 0.05;
+
 /// A line of the summary: what it is about, and the sentence.
 pub(super) type Fact = (String, String);
 
@@ -78,13 +81,13 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
             report.collision_size
         ));
     }
-    if let Some(shares) = report.category.as_ref().and_then(|category| category.prefixes.first())
-        && shares.ami < 0.05
+    if let Some(shares) = report.categories.first().and_then(|category| category.prefixes.first())
+        && shares.share_beyond_chance < LEAST_TOLD
     {
         remarks.push(format!(
-            "the first code says hardly more about the category than chance (adjusted mutual \
-             information {:.2})",
-            shares.ami
+            "the first code tells hardly more of the category ({}) than chance does ({})",
+            percent(shares.share),
+            percent(shares.share_by_chance)
         ));
     }
     remarks
@@ -131,7 +134,7 @@ fn tokenizer(report: &Report) -> Vec<Fact> {
     };
     parts.push(sizes);
     parts.extend(training.reconstruction.map(|e| format!("reconstruction error {}", short(e))));
-    parts.extend(training.seconds.map(|s| format!("{} s", short(s))));
+    parts.extend(training.seconds.map(|s| format!("made in {} s", short(s))));
     vec![("tokenizer".to_owned(), parts.join(", "))]
 }
 
@@ -163,37 +166,23 @@ fn of_ids(report: &Report) -> Vec<Fact> {
             thousands(c.largest_group)
         ),
     ));
-    if let Some(category) = &report.category {
-        let list = |of: fn(&super::Shares) -> f64| {
-            let shares: Vec<String> = category.prefixes.iter().map(|s| percent(of(s))).collect();
-            shares.join(", ")
-        };
-        let lengths: Vec<String> =
-            (1..=category.prefixes.len()).map(|length| length.to_string()).collect();
-        facts.push((
-            "category".to_owned(),
-            format!(
-                "the first {} codes tell {} of \"{}\" ({} values); by chance {}",
-                lengths.join(", "),
-                list(|s| s.share),
-                category.field,
-                category.categories,
-                list(|s| s.share_by_chance)
-            ),
-        ));
-        let scores = |of: fn(&super::Shares) -> f64| {
-            let scores: Vec<String> =
-                category.prefixes.iter().map(|s| format!("{:.3}", of(s))).collect();
-            scores.join(", ")
-        };
-        facts.push((
-            "category".to_owned(),
-            format!(
-                "mutual information normalised {}; adjusted for chance {}",
-                scores(|s| s.nmi),
-                scores(|s| s.ami)
-            ),
-        ));
+    // The page and the figures for machines have the finer categories too.
+    if let Some(category) = report.categories.first() {
+        let values = format!("{} values of \"{}\"", thousands(category.categories), category.field);
+        for (length, shares) in (1..).zip(&category.prefixes) {
+            facts.push((
+                "category".to_owned(),
+                format!(
+                    "{} tell{} {} of {values} (by chance {}); NMI {:.3}, AMI {:.3}",
+                    leading(length),
+                    if length == 1 { "s" } else { "" },
+                    percent(shares.share),
+                    percent(shares.share_by_chance),
+                    shares.nmi,
+                    shares.ami
+                ),
+            ));
+        }
     }
     if let Some(neighbours) = &report.neighbours {
         for (codes, shared) in neighbours.by_shared.iter().enumerate().skip(1) {

@@ -107,7 +107,7 @@ impl Chart {
         let widened = |(low, high): (f64, f64)| (low, if high > low { high } else { low + 1.0 });
         let (low, high) = widened(y);
         // The axis ends at a tick at or above the largest value.
-        let step = tick_step(high - low, 4);
+        let step = tick_step(high - low, 5);
         Self { x: widened(x), y: ((low / step).floor() * step, (high / step).ceil() * step), svg }
     }
 
@@ -124,7 +124,7 @@ impl Chart {
     }
 
     fn axes(&mut self, x_name: &str, y_name: &str) {
-        for tick in ticks(self.y, 4) {
+        for tick in ticks(self.y, 5) {
             let y = self.y(tick);
             self.path("grid", &format!("M{LEFT} {y:.1}H{:.1}", WIDTH - RIGHT));
             let (x, y) = (LEFT - 6.0, y + 4.0);
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_largest_value_lies_within_the_plot() {
         let chart = Chart::new((0.0, 10.0), (0.0, 217.0), "");
-        assert_eq!(chart.y.1, 300.0);
+        assert_eq!(chart.y.1, 250.0);
         assert!(chart.y(217.0) > TOP && chart.y(0.0) == HEIGHT - BOTTOM);
         assert_eq!((chart.x(0.0), chart.x(10.0)), (LEFT, WIDTH - RIGHT));
     }

@@ -25,7 +25,7 @@ const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
 
 /// The page's policy allows this script and no other: SHA-256 of `script.js` in base64.
-const SCRIPT_HASH: &str = "sha256-zOrrIeCgIj/kN2abodB3/w03N/0qNG76m+A7h9huAdI=";
+const SCRIPT_HASH: &str = "sha256-PIhxCU+Kio+wmQrLpcPp29BHX7H4A1x9fyyySsTpRTw=";
 
 /// Categories with a colour of their own; where there are more, the last colour is not given and
 /// the rest are "other".
@@ -86,7 +86,7 @@ fn tiles(report: &Report) -> String {
         "of the items alone with their codes",
     ));
     tiles.push((thousands(c.largest_group), "items in the largest group of equal codes"));
-    if let Some(shares) = report.category.as_ref().and_then(|category| category.prefixes.first()) {
+    if let Some(shares) = report.categories.first().and_then(|found| found.prefixes.first()) {
         tiles.push((percent(shares.share), "of the category told by the first code"));
     }
     if let Some(shared) = report.neighbours.as_ref().and_then(|found| found.by_shared.get(1)) {
@@ -149,14 +149,23 @@ fn collisions(report: &Report) -> String {
     if report.largest_groups.is_empty() {
         return html + "<p>No two items share all their codes.</p>";
     }
+    if report.same_text > 0 {
+        let _ = write!(
+            html,
+            "<p>Of the {} that are not alone, {} also have the very text of another in their group: \
+             no tokenizer of texts can tell those apart.</p>",
+            count(c.items - c.unique_items, "item"),
+            thousands(report.same_text)
+        );
+    }
     html += "<h3>The largest groups</h3>";
-    for group in &report.largest_groups {
-        html += &collision_group(group, &report.material);
+    for (at, group) in report.largest_groups.iter().enumerate() {
+        html += &collision_group(group, &report.material, at == 0);
     }
     html
 }
 
-fn collision_group(group: &Group, material: &Material) -> String {
+fn collision_group(group: &Group, material: &Material, open: bool) -> String {
     let categories = material.categories.as_ref();
     let mut named: Vec<&str> = group
         .items
@@ -168,7 +177,8 @@ fn collision_group(group: &Group, material: &Material) -> String {
     let commonest = named.chunk_by(|a, b| a == b).max_by_key(|run| run.len());
     let category = commonest.map(|run| format!(", mostly {}", run[0])).unwrap_or_default();
     let mut html = format!(
-        "<details><summary>{} under <span class=\"codes\">{}</span>{}</summary><ol>",
+        "<details{}><summary>{} under <span class=\"codes\">{}</span>{}</summary><ol>",
+        opened(open),
         count(group.items.len(), "item"),
         codes_text(&group.codes),
         escape(&category)
@@ -276,52 +286,56 @@ fn first_level(material: &Material) -> Vec<u16> {
 }
 
 fn information(report: &Report) -> String {
-    let Some(category) = &report.category else {
+    if report.categories.is_empty() {
         return missing(report, "category information");
-    };
-    let CategoryInformation { field, depth, categories, items, prefixes, levels } = category;
-    let leading = (1..).zip(prefixes).map(|(length, shares)| (summary::leading(length), shares));
-    // The first code alone is the first prefix.
-    let alone =
-        (1..).zip(levels).skip(1).map(|(level, shares)| (format!("code {level} alone"), shares));
-    let rows: Vec<_> = leading.chain(alone).collect();
-    let charted: Vec<Bar> = rows
-        .iter()
-        .map(|(label, shares)| Bar {
-            label: label.clone(),
-            share: shares.share,
-            mark: Some(shares.share_by_chance),
-            figure: percent(shares.share),
-        })
-        .collect();
-    let step = match depth {
-        0 => String::new(),
-        depth => format!(", step {} of its path", depth + 1),
-    };
-    let mut html = format!(
-        "<p>{} values of the field “{}”{step}, known of {}.</p>{}<div class=\"wide\">\
-         <table class=\"figures\"><thead><tr><th scope=\"col\">codes</th>\
-         <th scope=\"col\">explained</th><th scope=\"col\">by chance</th>\
-         <th scope=\"col\">normalised MI</th><th scope=\"col\">by chance</th>\
-         <th scope=\"col\">adjusted MI</th></tr></thead>",
-        thousands(*categories),
-        escape(field),
-        count(*items, "item"),
-        bars(&charted)
-    );
-    for (label, shares) in rows {
-        let _ = write!(
-            html,
-            "<tr><th scope=\"row\">{label}</th><td>{}</td><td>{}</td><td>{:.3}</td><td>{:.3}</td>\
-             <td><b>{:.3}</b></td></tr>",
-            percent(shares.share),
-            percent(shares.share_by_chance),
-            shares.nmi,
-            shares.nmi_by_chance,
-            shares.ami
-        );
     }
-    html + "</table></div>"
+    let (mut charts, mut rows) = (String::new(), String::new());
+    for category in &report.categories {
+        let CategoryInformation { field, depth, categories, items, prefixes, levels } = category;
+        let step = match depth {
+            0 => String::new(),
+            depth => format!(", step {} of its path", depth + 1),
+        };
+        let name = format!("{} values of “{field}”{step}", thousands(*categories));
+        let leading = (1..).zip(prefixes).map(|(length, s)| (summary::leading(length), s));
+        // The first code alone is the first prefix.
+        let alone = (1..).zip(levels).skip(1).map(|(level, s)| (format!("code {level} alone"), s));
+        let _ = write!(
+            rows,
+            "<tr><th scope=\"rowgroup\" colspan=\"7\">{}, known of {}</th></tr>",
+            escape(&name),
+            count(*items, "item")
+        );
+        let mut bars_of = Vec::new();
+        for (label, shares) in leading.chain(alone) {
+            let _ = write!(
+                rows,
+                "<tr><td class=\"text\">{label}</td><td>{}</td><td>{}</td><td><b>{}</b></td>\
+                 <td>{:.3}</td><td>{:.3}</td><td>{:.3}</td></tr>",
+                percent(shares.share),
+                percent(shares.share_by_chance),
+                percent(shares.share_beyond_chance),
+                shares.nmi,
+                shares.nmi_by_chance,
+                shares.ami
+            );
+            bars_of.push(Bar {
+                label,
+                share: shares.share,
+                mark: Some(shares.share_by_chance),
+                figure: percent(shares.share),
+            });
+        }
+        let _ = write!(charts, "<div><h3>{}</h3>{}</div>", escape(&name), bars(&bars_of));
+    }
+    format!(
+        "<div class=\"charts\">{charts}</div><div class=\"wide\"><table class=\"figures\"><thead>\
+         <tr><th scope=\"col\">codes</th><th scope=\"col\">explained</th>\
+         <th scope=\"col\">by chance</th><th scope=\"col\">beyond chance</th>\
+         <th scope=\"col\">NMI</th>\
+         <th scope=\"col\">NMI by chance</th><th scope=\"col\">AMI</th></tr></thead>{rows}\
+         </table></div>"
+    )
 }
 
 fn neighbours(report: &Report) -> String {
@@ -357,7 +371,7 @@ fn neighbours(report: &Report) -> String {
         })
         .collect();
     let mut html = format!(
-        "<div class=\"charts\"><div><h3>Mean cosine of items that share exactly so many leading codes</h3>{}</div>\
+        "<div class=\"charts\"><div><h3>Mean cosine, by the number of leading codes that two items share</h3>{}</div>\
          <div><h3>Share of the {nearest} nearest by cosine that share</h3>{}</div></div>\
          <p>Over {}, each against all others.</p>",
         bars(&cosines),
@@ -370,7 +384,7 @@ fn neighbours(report: &Report) -> String {
     if !examples.is_empty() {
         html += "<h3>Some items and their neighbours</h3>";
     }
-    for example in examples {
+    for (at, example) in examples.iter().enumerate() {
         let material = &report.material;
         let list = |name: &str, neighbours: &[Neighbour]| {
             let lines = neighbours.iter().map(|other| {
@@ -382,16 +396,17 @@ fn neighbours(report: &Report) -> String {
                     shared_codes(codes, other.shared)
                 )
             });
-            format!("<div><h4>{name}</h4><ol>{}</ol></div>", lines.collect::<String>())
+            format!("<div><h3>{name}</h3><ol>{}</ol></div>", lines.collect::<String>())
         };
         let _ = write!(
             html,
-            "<details><summary>{} <span class=\"codes\">{}</span></summary>\
+            "<details{}><summary>{} <span class=\"codes\">{}</span></summary>\
              <div class=\"pair\">{}{}</div></details>",
+            opened(at == 0),
             item_title(example.item, material),
             codes_text(codes_of(example.item, material)),
-            list("nearest by cosine", &example.by_cosine),
-            list("most leading codes shared", &example.by_codes)
+            list("Nearest by cosine", &example.by_cosine),
+            list("Nearest by code", &example.by_codes)
         );
     }
     html
@@ -406,7 +421,7 @@ fn training(training: &Training) -> String {
     if let Some(revived) = training.revived {
         let _ = write!(
             html,
-            "<p>Codewords that no item chose and that were moved onto items: {} in all.</p>",
+            "<p>Codewords that no item chose and that were moved to where items are: {} in all.</p>",
             thousands(revived as usize)
         );
     }
@@ -452,6 +467,11 @@ fn training(training: &Training) -> String {
 fn missing(report: &Report, part: &str) -> String {
     let reason = report.omitted.iter().find_map(|line| line.strip_prefix(part)?.strip_prefix(": "));
     format!("<p><b>Not measured:</b> {}.</p>", escape(reason.unwrap_or("there is no data for it")))
+}
+
+/// The first of several is open, so that a reader sees what they hold.
+fn opened(open: bool) -> &'static str {
+    if open { " open" } else { "" }
 }
 
 fn codes_of(item: u32, material: &Material) -> &[u16] {

@@ -3,6 +3,7 @@
 const tree = document.querySelector(".tree svg");
 const said = document.querySelector(".tree output");
 if (tree && said) {
+  said.textContent = "Point at an arc, or tap it.";
   const say = (event) => {
     const title = event.target.querySelector("title");
     if (title) said.textContent = title.textContent;

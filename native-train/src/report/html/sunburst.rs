@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::markup::escape;
 use super::{class_of, codes_text};
-use crate::report::format::{clip, count, percent};
+use crate::report::format::{clip, count, percent, thousands};
 use crate::report::tree::{Cell, tree};
 use crate::report::{Material, title};
 
@@ -17,6 +17,9 @@ const HOLE: f64 = 70.0;
 
 /// Width along the rim below which arcs are merged.
 const SMALLEST: f64 = 1.8;
+
+/// Width along the inner edge below which an arc is drawn without an outline.
+const NARROW: f64 = 4.0;
 
 /// Characters of a title in a hint.
 const LONGEST: usize = 60;
@@ -40,18 +43,18 @@ pub(super) fn sunburst(material: &Material) -> String {
         // Of a mixed prefix the paper shows through.
         let purity = cell.of_category as f64 / cell.items as f64;
         let opacity = if cell.category.is_some() { 0.3 + 0.7 * purity } else { 1.0 };
+        // An edge would hide what is narrower than a few of it.
+        let narrow = cell.items as f64 / items as f64 * TAU * inner < NARROW;
         let _ = write!(
             svg,
-            "<path class=\"{}\" fill-opacity=\"{opacity:.2}\" d=\"{path}\"><title>{}</title></path>",
+            "<path class=\"{}{}\" fill-opacity=\"{opacity:.2}\" d=\"{path}\"><title>{}</title></path>",
             class_of(cell.category, material.categories.as_ref()),
+            if narrow { " narrow" } else { "" },
             escape(&hint(cell, material))
         );
     }
-    let _ = write!(
-        svg,
-        "<text y=\"-2\">{}</text><text y=\"18\">items</text></svg>",
-        crate::report::format::thousands(items)
-    );
+    let _ =
+        write!(svg, "<text y=\"-4\">{}</text><text y=\"22\">items</text></svg>", thousands(items));
     svg
 }
 
@@ -60,11 +63,11 @@ fn hint(cell: &Cell, material: &Material) -> String {
     let prefix = codes_text(&cell.prefix);
     let mut hint = match cell.prefixes {
         1 => format!("{prefix}: {}", count(cell.items, "item")),
-        several => {
-            let others = count(several - 1, "small prefix");
-            let others = others.replace("prefixs", "prefixes");
-            format!("{prefix} and {others} beside it: {}", count(cell.items, "item"))
-        }
+        several => format!(
+            "{prefix} and {} beside it that are too small to draw: {}",
+            thousands(several - 1),
+            count(cell.items, "item")
+        ),
     };
     if let (Some(category), Some(categories)) = (cell.category, &material.categories) {
         let name = &categories.names[category as usize];
