@@ -107,13 +107,13 @@ mod tests {
 
     use super::*;
 
-    fn items(field: &str, values: &[Value]) -> Vec<Item> {
+    fn items(field: &str, values: &[Value], times: usize) -> Vec<Item> {
         let item = |value: &Value| Item {
             id: String::new(),
             text: String::new(),
             fields: Map::from_iter([(field.to_owned(), value.clone())]),
         };
-        values.iter().map(item).collect()
+        values.iter().cycle().take(times * values.len()).map(item).collect()
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
             json!([["Beauty", "Hair"]]),
             json!([["Beauty"]]),
         ];
-        let found = categories(&items("categories", &values.repeat(2)));
+        let found = categories(&items("categories", &values, 2));
         // The third step covers too few items.
         let [found] = &found[..] else { panic!("{found:?}") };
         assert_eq!((found.field, found.depth), ("categories", 1));
@@ -135,10 +135,9 @@ mod tests {
 
     #[test]
     fn a_root_that_nearly_all_share_is_skipped_too() {
-        let mut values = vec![json!(["All", "x"]), json!(["All", "y"])];
-        values = values.repeat(20);
-        values.push(json!(["Rest", "z"]));
-        let found = categories(&items("category", &values));
+        let mut items_of_two = items("category", &[json!(["All", "x"]), json!(["All", "y"])], 20);
+        items_of_two.extend(items("category", &[json!(["Rest", "z"])], 1));
+        let found = categories(&items_of_two);
         assert_eq!((found[0].depth, found[0].names.len()), (1, 3));
     }
 
@@ -149,7 +148,7 @@ mod tests {
             json!(["All", "Body", "Cleansers", "y"]),
             json!(["All", "Body", "Oils"]),
         ];
-        let found = categories(&items("category", &values.repeat(3)));
+        let found = categories(&items("category", &values, 3));
         let names: Vec<_> = found.iter().map(|f| (f.depth, f.names.join(", "))).collect();
         assert_eq!(
             names,
@@ -168,7 +167,7 @@ mod tests {
             ("genres", [json!("sea|war"), json!("war")]),
             ("category", [json!("sea > deep"), json!("war")]),
         ] {
-            let found = categories(&items(field, &values.repeat(2)));
+            let found = categories(&items(field, &values, 2));
             let [found] = &found[..] else { panic!("{found:?}") };
             assert_eq!((found.field, found.depth), (field, 0));
             assert_eq!(found.names, ["sea", "war"]);
@@ -178,13 +177,13 @@ mod tests {
     #[test]
     fn fields_that_tell_nothing_are_no_categories() {
         let unique: Vec<Value> = (0..9).map(|n| json!(n.to_string())).collect();
-        assert_eq!(categories(&items("category", &unique)), []);
-        assert_eq!(categories(&items("category", &vec![json!("one"); 5])), []);
-        assert_eq!(categories(&items("category", &vec![json!(7); 5])), []);
-        assert_eq!(categories(&items("brand", &[json!("a"), json!("b")].repeat(3))), []);
-        let mut rare = vec![Value::Null; 20];
-        rare.extend([json!("a"), json!("b")].repeat(2));
-        assert_eq!(categories(&items("category", &rare)), []);
+        assert_eq!(categories(&items("category", &unique, 1)), []);
+        assert_eq!(categories(&items("category", &[json!("one")], 5)), []);
+        assert_eq!(categories(&items("category", &[json!(7)], 5)), []);
+        assert_eq!(categories(&items("brand", &[json!("a"), json!("b")], 3)), []);
+        let mut rare = items("category", &[Value::Null], 20);
+        rare.extend(items("category", &[json!("a"), json!("b")], 2));
+        assert_eq!(categories(&rare), []);
         assert_eq!(categories(&[]), []);
     }
 }

@@ -175,8 +175,7 @@ mod tests {
         let curves: Vec<_> =
             training.curves.iter().map(|c| (c.name.as_str(), c.points.clone())).collect();
         assert_eq!(curves[0], ("loss", vec![(0.0, 2.0), (2.0, 1.0), (4.0, 0.5)]));
-        assert_eq!(curves[1].0, "perplexity of level 1");
-        assert_eq!(curves[2].0, "revived");
+        assert_eq!((curves[1].0, curves[2].0), ("revived", "perplexity of level 1"));
         assert_eq!(curves.len(), 3);
     }
 

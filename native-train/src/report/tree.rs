@@ -146,9 +146,14 @@ mod tests {
         }
     }
 
-    fn summary(cells: &[Cell]) -> Vec<(usize, usize, usize, &[u16], usize, Option<u32>)> {
-        let of = |c: &'_ Cell| (c.depth, c.start, c.items, c.prefixes, c.category);
-        cells.iter().map(|c| (of(c).0, of(c).1, of(c).2, &c.prefix[..], of(c).3, of(c).4)).collect()
+    /// Depth, first item, items, prefix, prefixes and category.
+    type Row<'a> = (usize, usize, usize, &'a [u16], usize, Option<u32>);
+
+    fn rows(cells: &[Cell]) -> Vec<Row<'_>> {
+        cells
+            .iter()
+            .map(|c| (c.depth, c.start, c.items, &c.prefix[..], c.prefixes, c.category))
+            .collect()
     }
 
     #[test]
@@ -157,7 +162,7 @@ mod tests {
         let found = categories(&[Some(0), Some(1), Some(1), Some(0), Some(0), Some(1)]);
         let cells = tree(&codes, 2, Some(&found), 0.0);
         assert_eq!(
-            summary(&cells),
+            rows(&cells),
             [
                 (0, 0, 3, &[5][..], 1, Some(0)),
                 (1, 0, 2, &[5, 0], 1, Some(0)),
@@ -178,7 +183,7 @@ mod tests {
         let labels: Vec<Option<u32>> = (0..19).map(|item| Some(u32::from(item >= 14))).collect();
         let cells = tree(&codes, 1, Some(&categories(&labels)), 3.0);
         assert_eq!(
-            summary(&cells),
+            rows(&cells),
             [
                 (0, 0, 10, &[0][..], 1, Some(0)),
                 (0, 10, 4, &[1], 4, Some(0)),
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn without_categories_siblings_stand_by_size() {
         let cells = tree(&[4, 7, 7], 1, None, 0.0);
-        assert_eq!(summary(&cells), [(0, 0, 2, &[7][..], 1, None), (0, 2, 1, &[4], 1, None)]);
+        assert_eq!(rows(&cells), [(0, 0, 2, &[7][..], 1, None), (0, 2, 1, &[4], 1, None)]);
         assert_eq!(cells[0].examples, [1, 2]);
     }
 }

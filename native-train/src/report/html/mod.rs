@@ -363,17 +363,14 @@ fn neighbours(report: &Report) -> String {
             label: summary::leading(codes),
             share: shared.of_nearest,
             mark: Some(shared.by_chance),
-            figure: format!(
-                "{} ({} by chance)",
-                percent(shared.of_nearest),
-                percent(shared.by_chance)
-            ),
+            figure: format!("{} ({})", percent(shared.of_nearest), percent(shared.by_chance)),
         })
         .collect();
     let mut html = format!(
         "<div class=\"charts\"><div><h3>Mean cosine, by the number of leading codes that two items share</h3>{}</div>\
          <div><h3>Share of the {nearest} nearest by cosine that share</h3>{}</div></div>\
-         <p>Over {}, each against all others.</p>",
+         <p>Over {}, each against all others. The marks, and the figures in brackets, are what items \
+         drawn by lot would share.</p>",
         bars(&cosines),
         bars(&found),
         match *sampled == report.material.items.len() {
@@ -392,7 +389,8 @@ fn neighbours(report: &Report) -> String {
                 format!(
                     "<li>{}<br><span class=\"soft\">cosine {:.2}, <span class=\"codes\">{}</span></span></li>",
                     item_title(other.item, material),
-                    other.cosine,
+                    // Adding zero makes a rounded -0 a 0.
+                    (other.cosine * 100.0).round() / 100.0 + 0.0,
                     shared_codes(codes, other.shared)
                 )
             });
