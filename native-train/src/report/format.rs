@@ -18,7 +18,9 @@ pub(super) fn thousands(number: usize) -> String {
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let decimals = match percent {
-        0.0 | 100.0 => 0,
+        0.0 => 0,
+        // The whole, up to rounding.
+        99.999_999..100.000_001 => 0,
         99.95..100.0 => return format!("{:.2} %", percent.min(99.99)),
         _ if percent.abs() >= 0.95 => 1,
         // 0.95 % and less: the first two digits that are not zero.
@@ -73,7 +75,7 @@ mod tests {
     fn numbers_are_readable() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [0.0, 0.86, 1.0, 0.9999, 0.012, 0.0041, 0.000_412].map(percent),
+            [0.0, 0.86, 1.0 - 1e-12, 0.9999, 0.012, 0.0041, 0.000_412].map(percent),
             ["0 %", "86.0 %", "100 %", "99.99 %", "1.2 %", "0.41 %", "0.041 %"]
         );
         assert_eq!(

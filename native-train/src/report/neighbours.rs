@@ -96,6 +96,7 @@ pub fn neighbours(
     let rows = codes.len() / levels;
     let dimensions = vectors.dimensions as i64;
     let all = Tensor::f_from_slice(&vectors.data)?.f_view([rows as i64, dimensions])?;
+    drop(vectors);
     let mut tally = Tally::new(levels, NEAREST.min(present.len() - 1));
     for block in sampled.chunks((BLOCK_CELLS / rows).max(1)) {
         let picked: Vec<i64> = block.iter().map(|&item| i64::from(item)).collect();
