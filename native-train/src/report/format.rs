@@ -53,6 +53,11 @@ pub(super) fn short(number: f64) -> String {
     }
 }
 
+/// Three decimals, and no sign on a zero.
+pub(super) fn score(number: f64) -> String {
+    format!("{:.3}", (number * 1000.0).round() / 1000.0 + 0.0)
+}
+
 /// `1 item`, `2 items`.
 pub(super) fn count(number: usize, one: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
@@ -82,6 +87,7 @@ mod tests {
             [0.0, 218.33, 1.5, 0.373_84, 0.002, 20_000.0, 1e-7, -0.05].map(short),
             ["0", "218", "1.5", "0.374", "0.002", "20,000", "1.0e-7", "-0.05"]
         );
+        assert_eq!([-0.0001, 0.25, -0.5].map(score), ["0.000", "0.250", "-0.500"]);
         assert_eq!([0, 1, 2].map(|n| count(n, "item")), ["0 items", "1 item", "2 items"]);
     }
 

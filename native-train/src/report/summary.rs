@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Report;
-use super::format::{count, percent, short, thousands};
+use super::format::{count, percent, score, short, thousands};
 
 /// Below this share of used codewords a level has collapsed (paper, appendix: at least 80 %).
 const LEAST_USED: f64 = 0.8;
@@ -173,13 +173,13 @@ fn of_ids(report: &Report) -> Vec<Fact> {
             facts.push((
                 "category".to_owned(),
                 format!(
-                    "{} tell{} {} of {values} (by chance {}); NMI {:.3}, AMI {:.3}",
+                    "{} tell{} {} of {values} (by chance {}); NMI {}, AMI {}",
                     leading(length),
                     if length == 1 { "s" } else { "" },
                     percent(shares.share),
                     percent(shares.share_by_chance),
-                    shares.nmi,
-                    shares.ami
+                    score(shares.nmi),
+                    score(shares.ami)
                 ),
             ));
         }

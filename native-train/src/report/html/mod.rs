@@ -12,7 +12,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::category::Categories;
-use super::format::{clip, count, percent, short, thousands};
+use super::format::{clip, count, percent, score, short, thousands};
 use super::neighbours::{Neighbour, Neighbours};
 use super::training::Training;
 use super::tree::tree;
@@ -311,13 +311,13 @@ fn information(report: &Report) -> String {
             let _ = write!(
                 rows,
                 "<tr><td class=\"text\">{label}</td><td>{}</td><td>{}</td><td><b>{}</b></td>\
-                 <td>{:.3}</td><td>{:.3}</td><td>{:.3}</td></tr>",
+                 <td>{}</td><td>{}</td><td>{}</td></tr>",
                 percent(shares.share),
                 percent(shares.share_by_chance),
                 percent(shares.share_beyond_chance),
-                shares.nmi,
-                shares.nmi_by_chance,
-                shares.ami
+                score(shares.nmi),
+                score(shares.nmi_by_chance),
+                score(shares.ami)
             );
             bars_of.push(Bar {
                 label,
@@ -352,7 +352,7 @@ fn neighbours(report: &Report) -> String {
             },
             share: shared.mean_cosine.unwrap_or(0.0),
             mark: None,
-            figure: shared.mean_cosine.map_or("no pairs".into(), |cosine| format!("{cosine:.3}")),
+            figure: shared.mean_cosine.map_or("no pairs".into(), |cosine| score(cosine)),
         })
         .collect();
     let found: Vec<Bar> = by_shared
