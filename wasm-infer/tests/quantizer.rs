@@ -21,6 +21,7 @@ fn config(structure: Structure, input: usize, sizes: &[u32], widths: &[usize]) -
         method: "test".into(),
         structure,
         input: if hash { 0 } else { input },
+        learned: 0,
         sizes: sizes.to_vec(),
         widths: if hash { vec![] } else { widths.to_vec() },
         seed: 7,
@@ -207,6 +208,7 @@ fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
         ("0 levels", refused(&|c, _| c.sizes.clear())),
         ("a level of 0 codes", refused(&|c, _| c.sizes[0] = 0)),
         ("a width of 0", refused(&|c, _| c.input = 0)),
+        ("6 of 6 inputs are learned", refused(&|c, _| c.learned = 6)),
         ("power of two", refused(&|c, _| c.structure = Structure::Hyperplanes)),
         ("multiple of 4 levels", {
             refused(&|c, _| (c.structure, c.sizes) = (Structure::Product, vec![2; 4]))
@@ -260,4 +262,18 @@ fn a_new_item_takes_the_next_free_code_and_a_full_group_is_refused_by_name() {
         let error = assign(&quantizer, &layout, &catalog, id, vector).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains(id), "{error}");
     }
+}
+
+#[test]
+fn what_only_interactions_tell_is_the_mean_for_a_new_item() {
+    let mut config = config(Structure::Residual, 6, &[4, 4], &[5]);
+    config.learned = 2;
+    let quantizer = random_quantizer(config, 9).unwrap();
+    let layout = TokenLayout::contiguous(&[4, 4, 8], 0, 5);
+    let item = CatalogItem { id: "old".into(), codes: vec![0, 0, 7] };
+    let catalog = Catalog::from_items(vec![item], &layout).unwrap();
+    let own = [0.5, -0.5, 0.25, 1.0];
+    let assigned = assign(&quantizer, &layout, &catalog, "new", &own).unwrap();
+    let whole = [&own[..], &quantizer.tensors().mean[4..]].concat();
+    assert_eq!(assigned[..2], quantizer.encode(&["new"], &whole));
 }

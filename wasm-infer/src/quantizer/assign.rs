@@ -44,19 +44,25 @@ pub fn assign(
     }
     let config = quantizer.config();
     if config.structure != Structure::Hash {
-        if vector.len() != config.input {
+        if vector.len() != config.embedding() {
             return bad(format!(
                 "its vector has {} numbers, the tokenizer was trained on {}",
                 vector.len(),
-                config.input
+                config.embedding()
             ));
         }
         if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
             return bad(format!("number {at} of its vector is {}", vector[at]));
         }
     }
-    let vector = if config.structure == Structure::Hash { &[] } else { vector };
-    let mut codes = quantizer.encode(&[id], vector);
+    let mut codes = match config.structure {
+        Structure::Hash => quantizer.encode(&[id], &[]),
+        _ => {
+            // Nothing is known of its interactions: the mean, which normalising turns into zeros.
+            let unknown = &quantizer.tensors().mean[vector.len()..];
+            quantizer.encode(&[id], &[vector, unknown].concat())
+        }
+    };
     let size = layout.levels.last().map_or(0, |level| level.size);
     match next_free_code(catalog, &codes, size) {
         Some(code) => {

@@ -51,6 +51,9 @@ pub struct QuantizerConfig {
     pub structure: Structure,
     /// Length of a content vector; 0 for [`Structure::Hash`].
     pub input: usize,
+    /// How many of `input`, the last ones, are learned from interactions: a new item has none.
+    #[serde(default)]
+    pub learned: usize,
     /// Codes of each level, without the collision level.
     pub sizes: Vec<u32>,
     /// Output widths of the encoder's linear layers, ReLU between them; none for an encoder that
@@ -63,6 +66,11 @@ pub struct QuantizerConfig {
 }
 
 impl QuantizerConfig {
+    /// Length of the vector that a new item brings.
+    pub fn embedding(&self) -> usize {
+        self.input - self.learned
+    }
+
     /// Length of the latent vector.
     pub fn latent(&self) -> usize {
         self.widths.last().copied().unwrap_or(self.input)
@@ -81,7 +89,7 @@ impl QuantizerConfig {
             return bad(format!("a level of {size} codes, outside 1..={MAX_LEVEL_SIZE}"));
         }
         if self.structure == Structure::Hash {
-            return match self.input == 0 && self.widths.is_empty() {
+            return match self.input == 0 && self.learned == 0 && self.widths.is_empty() {
                 true => Ok(()),
                 false => bad("codes drawn from ids have no input and no layers".into()),
             };
@@ -93,6 +101,9 @@ impl QuantizerConfig {
             [self.input].iter().chain(&self.widths).find(|w| !(1..=MAX_WIDTH).contains(*w))
         {
             return bad(format!("a width of {width}, outside 1..={MAX_WIDTH}"));
+        }
+        if self.learned >= self.input {
+            return bad(format!("{} of {} inputs are learned", self.learned, self.input));
         }
         match self.structure {
             Structure::Product if !self.latent().is_multiple_of(self.sizes.len()) => bad(format!(
