@@ -73,7 +73,7 @@ impl RunDir {
         self.root.join("vectors.safetensors")
     }
 
-    /// `tokenizer.safetensors`: the trained quantiser.
+    /// `tokenizer.safetensors`: the quantiser, as `tigret_infer::Quantizer` reads it.
     pub fn tokenizer(&self) -> PathBuf {
         self.root.join("tokenizer.safetensors")
     }
@@ -81,6 +81,11 @@ impl RunDir {
     /// `tokenizer.json`: settings and statistics of `tokenize`.
     pub fn tokenizer_report(&self) -> PathBuf {
         self.root.join("tokenizer.json")
+    }
+
+    /// `tokenizer.jsonl`: the log of its training, a line an epoch or fewer.
+    pub fn tokenizer_log(&self) -> PathBuf {
+        self.root.join("tokenizer.jsonl")
     }
 
     /// `tokens.json`: the token layout.

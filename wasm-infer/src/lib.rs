@@ -8,6 +8,7 @@ pub mod config;
 pub mod cpu;
 pub mod error;
 pub mod gpu;
+pub mod quantizer;
 pub mod recommender;
 pub mod search;
 #[cfg(feature = "testing")]
@@ -21,6 +22,7 @@ pub use bundle::Bundle;
 pub use catalog::{Catalog, CatalogFile, CatalogItem};
 pub use config::T5Config;
 pub use error::{BundleError, InferError};
+pub use quantizer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 pub use recommender::{Backend, Pick, Recommendation, Recommender, Request};
 pub use tokens::TokenLayout;
 pub use weights::{Weight, WeightData, WeightFormat};

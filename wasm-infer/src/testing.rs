@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::bundle::Bundle;
 use crate::catalog::{Catalog, CatalogItem};
 use crate::config::T5Config;
+use crate::error::BundleError;
+use crate::quantizer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::tokens::TokenLayout;
 use crate::weights::WeightFormat;
 
@@ -158,6 +160,48 @@ pub fn random_bundle(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
     Catalog::from_items(items, &tokens)
         .and_then(|catalog| Bundle::new(config, tokens, catalog, weights, format))
         .unwrap_or_else(|e| panic!("a random bundle is valid: {e}"))
+}
+
+/// A quantiser of random numbers; in a tree the root has all its children and other nodes some.
+///
+/// # Errors
+/// [`BundleError`] for sizes that do not fit together.
+pub fn random_quantizer(config: QuantizerConfig, seed: u64) -> Result<Quantizer, BundleError> {
+    config.validate()?;
+    let mut random = Random::new(seed);
+    let mut values = |count: usize| -> Vec<f32> {
+        std::iter::repeat_with(|| random.signed()).take(count).collect()
+    };
+    let mut tensors = QuantizerTensors::default();
+    if config.structure != Structure::Hash {
+        tensors.mean = values(config.input);
+        tensors.scale = values(config.input).iter().map(|x| 1.5 + x).collect();
+        let mut before = config.input;
+        for &width in &config.widths {
+            tensors.layers.push((values(width * before), values(width)));
+            before = width;
+        }
+        let mut parents = 1;
+        for (level, &size) in config.sizes.iter().enumerate() {
+            let (rows, width) = match config.structure {
+                Structure::Tree => {
+                    let mut starts = vec![0u32];
+                    for node in 0..parents as u32 {
+                        let children = if level == 0 { size } else { 1 + (node * 7 + 3) % size };
+                        starts.push(starts[node as usize] + children);
+                    }
+                    parents = starts[parents] as usize;
+                    tensors.first_child.push(starts);
+                    (parents, before)
+                }
+                Structure::Product => (size as usize, before / config.sizes.len()),
+                Structure::Hyperplanes => (size.trailing_zeros() as usize, before),
+                Structure::Residual | Structure::Hash => (size as usize, before),
+            };
+            tensors.codebooks.push(values(rows * width));
+        }
+    }
+    Quantizer::new(config, tensors)
 }
 
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.

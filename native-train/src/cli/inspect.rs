@@ -66,11 +66,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 
 fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
     let Bundle { config, tokens, catalog, .. } = bundle;
-    let largest = tokens.levels.iter().map(|l| l.size as usize).max().unwrap_or(0);
-    let mut levels = level_use(catalog.codes(), catalog.levels(), largest);
-    for (level, layout) in levels.iter_mut().zip(&tokens.levels) {
-        level.codewords = layout.size as usize;
-    }
+    let sizes: Vec<u32> = tokens.levels.iter().map(|level| level.size).collect();
     let report = BundleReport {
         format: tigret_infer::bundle::FORMAT,
         quantization: bundle.weight_format.name(),
@@ -78,7 +74,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
         weights: bundle.weights().values().map(|w| w.rows() * w.columns()).sum(),
         config,
         tokens,
-        levels,
+        levels: level_use(catalog.codes(), &sizes),
     };
     output.result(&report, || {
         let mut text = format!(

@@ -4,128 +4,280 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use tigret_infer::TokenLayout;
+use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
 use crate::data::Dataset;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::t5::device;
-use crate::run_dir::{RunDir, write_json};
-use crate::tokenizer::rqvae::Shape;
-use crate::tokenizer::stats::{Collisions, LevelUse};
-use crate::tokenizer::train::{OptimizerKind, Settings, train};
-use crate::tokenizer::{SemanticIds, resolve_collisions};
+use crate::run_dir::{RunDir, write_atomically, write_json};
+use crate::tokenizer::autoencoder::Gradient;
+use crate::tokenizer::collaborative::{Als, item_vectors, join};
+use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
+use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use};
+use crate::tokenizer::train::{LogLine, matmul_rate};
+use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
-/// Trains an RQ-VAE on the content vectors and gives every item its semantic ID.
+/// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret tokenize --run runs/beauty
+  tigret tokenize --run runs/beauty --method rq-kmeans
+  tigret tokenize --run runs/beauty --method opq --levels 4 --codebook-size 256
+  tigret tokenize --run runs/beauty --codebook-size 64,128,256 --sinkhorn
   tigret tokenize --run runs/beauty --optimizer adagrad --learning-rate 0.4 --epochs 20000
-  tigret tokenize --run runs/small-shop --codebook-size 32")]
+  tigret tokenize --run runs/beauty --collaborative 0.5
+
+Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
+statistics) and, where something is trained, tokenizer.jsonl (the log) into the run directory.")]
 pub(super) struct Args {
     /// The run directory, with vectors.
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Levels, without the collision level.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=7))]
-    levels: u64,
-    /// Codewords of each level.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(2..=65_536))]
-    codebook_size: u64,
-    /// Codes of the collision level; the codebook size if not given.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    /// How items get their codes.
+    #[arg(long, value_enum, default_value_t = Method::RqVae)]
+    method: Method,
+    /// Levels, without the collision level [default: 3, or as many as --codebook-size names].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=7))]
+    levels: Option<u64>,
+    /// Codewords of each level: one number for all, or one a level.
+    #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "256",
+          value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    codebook_size: Vec<u32>,
+    /// Codes of the collision level; the largest codebook size if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     collision_size: Option<u32>,
-    /// Width of the latent vectors.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    /// What is done to the vectors first.
+    #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
+    normalise: Normalise,
+    /// Share the last level's codewords out evenly (Sinkhorn), then separate items that still
+    /// share all codes: fewer collisions, less likeness within a codeword.
+    #[arg(long)]
+    sinkhorn: bool,
+    /// Join vectors learned from the training interactions alone (ALS), of this weight relative
+    /// to the content; 0 for none.
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    collaborative: f64,
+
+    /// Width of a codeword.
+    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Autoencoder",
+          value_parser = clap::value_parser!(u64).range(1..=4096))]
     latent: u64,
     /// Hidden widths of the encoder; the decoder mirrors them.
-    #[arg(long, value_delimiter = ',', default_values_t = [512, 256, 128], value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_values_t = [512, 256, 128],
+          help_heading = "Autoencoder", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     hidden: Vec<u64>,
-    /// Passes over the items.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
-    epochs: u64,
+    /// Passes over the items [default: until the reconstruction no longer gets better].
+    #[arg(long, value_name = "N", help_heading = "Autoencoder",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    epochs: Option<u64>,
+    /// Most passes over the items while the reconstruction still gets better.
+    #[arg(long, value_name = "N", default_value_t = 2000, help_heading = "Autoencoder",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    max_epochs: u64,
     /// Items a step.
-    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Autoencoder",
+          value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
     /// Optimiser.
-    #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw)]
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw, help_heading = "Autoencoder")]
     optimizer: OptimizerKind,
     /// Learning rate; 0.001 for adamw, 0.4 for adagrad (paper) if not given.
-    #[arg(long)]
+    #[arg(long, value_name = "RATE", help_heading = "Autoencoder")]
     learning_rate: Option<f64>,
     /// Weight of the commitment term.
-    #[arg(long, default_value_t = 0.25)]
+    #[arg(long, value_name = "BETA", default_value_t = 0.25, help_heading = "Autoencoder")]
     beta: f64,
+    /// How the gradient passes the quantisation.
+    #[arg(long, value_enum, default_value_t = Gradient::StraightThrough,
+          help_heading = "Autoencoder")]
+    gradient: Gradient,
+    /// Leave codewords that no item chose in an epoch where they are.
+    #[arg(long, help_heading = "Autoencoder")]
+    no_revival: bool,
+
     /// User tokens of the layout (paper: 2000); 0 for none.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 2000,
+          value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     users: u32,
     /// Items of a history that the model sees (paper: 20).
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=512))]
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=512))]
     max_items: u64,
     /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     /// Where to compute: auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
 }
 
+/// What is written to `tokenizer.json` and printed.
 #[derive(Debug, Serialize)]
 struct Report {
     settings: Settings,
+    /// Weight of the vectors learned from interactions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collaborative: Option<f64>,
     levels: Vec<LevelUse>,
     collisions: Collisions,
-    reconstruction: f64,
+    /// Items that another codeword of the last level than the nearest separates from others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    separated: Option<usize>,
+    /// Share of the vectors' variance that the codes lose.
+    reconstruction: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<TrainingReport>,
     seconds: f64,
 }
 
+#[derive(Debug, Serialize)]
+struct TrainingReport {
+    epochs: usize,
+    converged: bool,
+    seconds: f64,
+    /// Rate of the matrix products of training, and of one large product on the same device.
+    gflop_per_second: f64,
+    matmul_gflop_per_second: f64,
+}
+
+impl Args {
+    fn sizes(&self) -> Result<Vec<u32>> {
+        let sizes = &self.codebook_size;
+        let levels = match (self.levels, sizes.len()) {
+            (Some(levels), 1) => levels as usize,
+            (None, 1) => 3,
+            (levels, named) if levels.is_none_or(|levels| levels as usize == named) => named,
+            (levels, named) => {
+                return Err(TrainError::usage(format!(
+                    "--codebook-size names {named} levels, --levels {}; leave one out",
+                    levels.unwrap_or_default()
+                )));
+            }
+        };
+        if levels >= MAX_LEVELS {
+            return Err(TrainError::usage(format!(
+                "--codebook-size: {levels} levels, at most {} beside the collision level",
+                MAX_LEVELS - 1
+            )));
+        }
+        Ok(if sizes.len() == 1 { vec![sizes[0]; levels] } else { sizes.clone() })
+    }
+
+    fn autoencoder(&self) -> Result<Autoencoder> {
+        let learning_rate = self.learning_rate.unwrap_or(match self.optimizer {
+            OptimizerKind::Adamw => 1e-3,
+            OptimizerKind::Adagrad => 0.4,
+        });
+        for (name, value) in [("--learning-rate", learning_rate), ("--beta", self.beta)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(TrainError::usage(format!("{name} {value} is not a positive number")));
+            }
+        }
+        Ok(Autoencoder {
+            hidden: self.hidden.iter().map(|&width| width as i64).collect(),
+            codeword: self.latent as i64,
+            optimizer: self.optimizer,
+            learning_rate,
+            batch: self.batch as usize,
+            epochs: match self.epochs {
+                Some(epochs) => Epochs::Exactly(epochs as usize),
+                None => Epochs::UntilConverged(self.max_epochs as usize),
+            },
+            beta: self.beta,
+            gradient: self.gradient,
+            revive: !self.no_revival,
+        })
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    let sizes = args.sizes()?;
+    let autoencoder = args.method.has_autoencoder().then(|| args.autoencoder()).transpose()?;
+    if !(args.collaborative >= 0.0 && args.collaborative.is_finite()) {
+        let weight = args.collaborative;
+        return Err(TrainError::usage(format!("--collaborative {weight} is not a weight")));
+    }
     let run = RunDir::open(&args.run)?;
     let device = device(&args.device)?;
     let dataset = Dataset::load(&run)?;
-    let vectors = Vectors::load(&run, &dataset)?;
-    let learning_rate = args.learning_rate.unwrap_or(match args.optimizer {
-        OptimizerKind::Adamw => 1e-3,
-        OptimizerKind::Adagrad => 0.4,
-    });
-    if !(learning_rate > 0.0 && learning_rate.is_finite()) {
-        return Err(TrainError::usage(format!("--learning-rate {learning_rate} is not positive")));
-    }
-    let settings = Settings {
-        shape: Shape {
-            input: vectors.dimensions as i64,
-            hidden: args.hidden.iter().map(|&width| width as i64).collect(),
-            latent: args.latent as i64,
-            levels: args.levels as usize,
-            codebook: args.codebook_size as i64,
-        },
-        optimizer: args.optimizer,
-        learning_rate,
-        batch: args.batch as usize,
-        epochs: args.epochs as usize,
-        beta: args.beta,
-        seed: args.seed,
+    let mut vectors = match args.method {
+        // Its codes come from the ids alone, so it runs without `tigret embed`.
+        Method::Random => Vectors { dimensions: 1, data: vec![0.0; dataset.items.len()] },
+        _ => Vectors::load(&run, &dataset)?,
     };
     let begin = std::time::Instant::now();
-    let progress = output.progress(args.epochs, "epochs");
-    let trained = train(&run, &vectors, &settings, device, &progress)?;
-    let codebook = args.codebook_size as u32;
-    let collision_size = args.collision_size.unwrap_or(codebook);
-    let codes = resolve_collisions(&trained.codes, settings.shape.levels, collision_size)?;
-    let mut sizes = vec![codebook; settings.shape.levels];
-    sizes.push(collision_size);
-    let layout = TokenLayout::contiguous(&sizes, args.users, args.max_items as usize);
-    SemanticIds::new(&dataset, layout, &codes)?.save(&run, &dataset)?;
+    let mut learned = 0;
+    if args.collaborative > 0.0 && args.method != Method::Random {
+        let als = Als { seed: args.seed, ..Als::default() };
+        let progress = output.progress(als.rounds as u64, "rounds");
+        progress.set_message("ALS");
+        let factors = item_vectors(&dataset, als, device, &progress);
+        learned = factors.dimensions;
+        vectors = join(&vectors, &factors, args.collaborative);
+    }
+    let settings = Settings {
+        method: args.method,
+        sizes,
+        normalise: args.normalise,
+        balance_last: args.sinkhorn,
+        autoencoder,
+        learned,
+        seed: args.seed,
+    };
+    let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
+    let epochs = settings.autoencoder.as_ref().map_or(0, |a| a.epochs.most());
+    let progress = output.progress(epochs as u64, "epochs");
+    let fitted = fit(&settings, &ids, &vectors, device, &progress)?;
+    let levels = settings.sizes.len();
+    let largest = settings.sizes.iter().copied().max().unwrap_or(1);
+    let collision_size = args.collision_size.unwrap_or(largest);
+    let codes = resolve_collisions(&fitted.codes, levels, collision_size)?;
+    let layout = TokenLayout::contiguous(
+        &[&settings.sizes[..], &[collision_size]].concat(),
+        args.users,
+        args.max_items as usize,
+    );
     let report = Report {
+        collaborative: (learned > 0).then_some(args.collaborative),
+        levels: level_use(&fitted.codes, &settings.sizes),
+        collisions: collisions(&fitted.codes, levels),
+        separated: settings.balance_last.then_some(fitted.moved),
+        reconstruction: fitted.reconstruction,
+        training: fitted.training.as_ref().map(|training| TrainingReport {
+            epochs: training.epochs,
+            converged: training.converged,
+            seconds: training.seconds,
+            gflop_per_second: training.flop_per_epoch * training.epochs as f64
+                / training.seconds
+                / 1e9,
+            matmul_gflop_per_second: matmul_rate(device) / 1e9,
+        }),
         settings,
-        levels: trained.levels,
-        collisions: trained.collisions,
-        reconstruction: trained.reconstruction,
         seconds: begin.elapsed().as_secs_f64(),
     };
+    write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
+    let bytes = fitted.quantizer.to_bytes(Default::default())?;
+    write_atomically(&run.tokenizer(), |file| file.write_all(&bytes))?;
     write_json(&run.tokenizer_report(), &report)?;
+    SemanticIds::new(&dataset, layout, &codes)?.save(&run, &dataset)?;
     output.result(&report, || describe(&report));
     Ok(())
+}
+
+/// Writes `tokenizer.jsonl`, or removes that of an earlier tokenizer.
+fn write_log(run: &RunDir, log: Vec<LogLine>) -> Result<()> {
+    if log.is_empty() {
+        return crate::data::remove_if_there(&run.tokenizer_log());
+    }
+    write_atomically(&run.tokenizer_log(), |file| {
+        for line in &log {
+            serde_json::to_writer(&mut *file, line)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
 }
 
 fn describe(report: &Report) -> String {
@@ -137,15 +289,29 @@ fn describe(report: &Report) -> String {
         );
     }
     let c = &report.collisions;
-    text + &format!(
-        "{} of {} items ({:.1} %) are unique after {} levels; the largest group has {}\n\
-         reconstruction error {:.4}; {:.0} s",
+    text += &format!(
+        "{} of {} items ({:.1} %) are unique after {} levels; the largest group has {}\n",
         c.unique_items,
         c.items,
         100.0 * c.unique_items as f64 / c.items as f64,
         report.levels.len(),
         c.largest_group,
-        report.reconstruction,
-        report.seconds
-    )
+    );
+    if let Some(separated) = report.separated {
+        text += &format!("{separated} items took another last code, so as not to share all\n");
+    }
+    if let Some(lost) = report.reconstruction {
+        text += &format!("the codes lose {:.1} % of the vectors' variance\n", 100.0 * lost);
+    }
+    if let Some(training) = &report.training {
+        let why = if training.converged { "converged" } else { "the number asked for" };
+        text += &format!(
+            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",
+            training.epochs,
+            training.seconds,
+            training.gflop_per_second,
+            training.matmul_gflop_per_second
+        );
+    }
+    text + &format!("{:.1} s in all", report.seconds)
 }

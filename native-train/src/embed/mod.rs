@@ -43,6 +43,16 @@ impl Vectors {
         }
     }
 
+    /// The first dimension in which all rows are equal, if there are several rows.
+    pub fn constant_dimension(&self) -> Option<usize> {
+        let mut constant: Vec<usize> = (0..self.dimensions).collect();
+        let (first, rows) = self.data.split_at_checked(self.dimensions)?;
+        for row in rows.chunks_exact(self.dimensions) {
+            constant.retain(|&at| row[at] == first[at]);
+        }
+        constant.first().copied().filter(|_| !rows.is_empty())
+    }
+
     /// How many rows are zero.
     pub fn zero_rows(&self) -> usize {
         self.data.chunks_exact(self.dimensions).filter(|row| row.iter().all(|&x| x == 0.0)).count()

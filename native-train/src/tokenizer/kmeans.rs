@@ -1,4 +1,4 @@
-//! Lloyd's k-means with k-means++ seeding, for the first codewords of a codebook.
+//! k-means: Lloyd's algorithm with k-means++ seeding.
 
 use rand::Rng;
 use rand::distr::Distribution;
@@ -7,44 +7,88 @@ use tch::{Kind, Tensor};
 
 use crate::model::params::to_vec;
 
+/// Most rounds; most data sets settle in fewer.
+const ROUNDS: usize = 50;
+/// Rounds between looks at the error, so that a device is not waited for in each.
+const LOOK_EVERY: usize = 5;
+/// Relative fall of the error between two looks below which k-means has settled.
+const SETTLED: f64 = 1e-3;
+
 /// Squared distances `[points, centres]` up to a constant a point: the nearest centre is right.
 pub fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
     let norms = centres.square().sum_dim_intlist([1].as_slice(), false, Kind::Float);
-    norms - points.matmul(&centres.transpose(0, 1)) * 2.0
+    norms.addmm(points, &(centres.transpose(0, 1) * -2.0))
 }
 
-/// `k` centres (`[k, d]`) of `points` (`[n, d]`, `n >= k`).
-pub fn kmeans(points: &Tensor, k: i64, iterations: usize, rng: &mut impl Rng) -> Tensor {
-    let mut centres = seed(points, k, rng);
-    let n = points.size()[0];
-    for _ in 0..iterations {
+/// What k-means found.
+#[derive(Debug)]
+pub struct Clusters {
+    /// `[k, d]`.
+    pub centres: Tensor,
+    /// Index of each point's nearest centre, `[n]`.
+    pub nearest: Tensor,
+}
+
+/// Clusters `points` (`[n, d]`, `n >= k`) around `k` centres.
+///
+/// A centre without points moves to the point that lies farthest from its own centre, so that no
+/// cluster is empty while points differ.
+pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
+    tch::no_grad(|| {
+        let mut centres = seed(points, k, rng);
+        let mut before = f64::INFINITY;
+        let ones = Tensor::ones([points.size()[0]], (Kind::Float, points.device()));
+        for round in 0..ROUNDS {
+            let (distance, nearest) = relative_distances(points, &centres).min_dim(1, false);
+            if round % LOOK_EVERY == LOOK_EVERY - 1 {
+                // Up to the points' own lengths, which no round changes.
+                let lengths = points.square().sum(Kind::Float);
+                let error = (distance.sum(Kind::Float) + lengths).double_value(&[]);
+                if before - error < SETTLED * before {
+                    break;
+                }
+                before = error;
+            }
+            let mut sums = centres.zeros_like();
+            let _ = sums.index_add_(0, &nearest, points);
+            let mut counts = Tensor::zeros([k], (Kind::Float, points.device()));
+            let _ = counts.index_add_(0, &nearest, &ones);
+            centres = sums / counts.clamp_min(1.0).unsqueeze(1);
+            fill_empty(points, &mut centres, &counts, &distance);
+        }
         let nearest = relative_distances(points, &centres).argmin(1, false);
-        let mut sums = centres.zeros_like();
-        let _ = sums.index_add_(0, &nearest, points);
-        let counts = nearest.bincount(None::<Tensor>, k).to_kind(Kind::Float);
-        let means = sums / counts.clamp_min(1.0).unsqueeze(1);
-        // An empty cluster takes over a random point.
-        let random: Vec<i64> = (0..k).map(|_| rng.random_range(0..n)).collect();
-        let random = Tensor::from_slice(&random).to_device(points.device());
-        let strays = points.index_select(0, &random);
-        centres = means.where_self(&counts.gt(0.0).unsqueeze(1), &strays);
-    }
-    centres
+        Clusters { centres, nearest }
+    })
+}
+
+/// Moves the centres without points onto the points that are farthest from theirs.
+fn fill_empty(points: &Tensor, centres: &mut Tensor, counts: &Tensor, distance: &Tensor) {
+    let lengths = points.square().sum_dim_intlist([1].as_slice(), false, Kind::Float);
+    let k = counts.size()[0].min(points.size()[0]);
+    let (_, farthest) = (distance + lengths).topk(k, 0, true, true);
+    // The i-th empty centre takes the i-th farthest point, without asking how many are empty.
+    let empty = counts.eq(0.0);
+    let place = (empty.to_kind(Kind::Int64).cumsum(0, Kind::Int64) - 1).clamp(0, k - 1);
+    let moved = points.index_select(0, &farthest.index_select(0, &place));
+    *centres = moved.where_self(&empty.unsqueeze(1), centres);
 }
 
 /// k-means++ (Arthur and Vassilvitskii 2007): each further centre is drawn with probability
 /// proportional to the squared distance from those chosen.
 fn seed(points: &Tensor, k: i64, rng: &mut impl Rng) -> Tensor {
     let n = points.size()[0];
+    let lengths = points.square().sum_dim_intlist([1].as_slice(), false, Kind::Float);
     let mut chosen = vec![rng.random_range(0..n)];
     let mut nearest = vec![f32::INFINITY; n as usize];
     while chosen.len() < k as usize {
-        let last = points.get(chosen[chosen.len() - 1]);
-        let distances =
-            (points - last).square().sum_dim_intlist([1].as_slice(), false, Kind::Float);
+        let last = chosen[chosen.len() - 1];
+        let point = points.get(last);
+        let distances = &lengths - points.mv(&point) * 2.0 + lengths.get(last);
         for (best, distance) in nearest.iter_mut().zip(to_vec(&distances)) {
-            *best = best.min(distance);
+            *best = best.min(distance.max(0.0));
         }
+        // Rounding leaves a chosen point a little weight; it must not be drawn again.
+        nearest[last as usize] = 0.0;
         // All weights are zero when every point coincides with a centre: any point will do.
         let next = match WeightedIndex::new(&nearest) {
             Ok(weights) => weights.sample(rng) as i64,
@@ -70,9 +114,23 @@ mod tests {
             })
             .collect();
         let points = Tensor::from_slice(&points).view([60, 2]);
-        let centres = kmeans(&points, 3, 10, &mut ChaCha8Rng::seed_from_u64(1));
-        let mut found: Vec<f32> = to_vec(&centres.select(1, 1));
+        let clusters = kmeans(&points, 3, &mut ChaCha8Rng::seed_from_u64(1));
+        let mut found: Vec<f32> = to_vec(&clusters.centres.select(1, 1));
         found.sort_by(f32::total_cmp);
         assert_eq!(found.iter().map(|v| v.round()).collect::<Vec<_>>(), [-20.0, -10.0, 0.0]);
+        let nearest = to_vec(&clusters.nearest);
+        assert!((0..57).all(|i| nearest[i] == nearest[i + 3]), "{nearest:?}");
+    }
+
+    #[test]
+    fn no_cluster_is_empty_while_points_differ() {
+        // 40 copies of one point and 9 others: ten centres, one each.
+        let points: Vec<f32> = (0..49).map(|i| if i < 40 { 0.0 } else { i as f32 }).collect();
+        let points = Tensor::from_slice(&points).view([49, 1]);
+        let clusters = kmeans(&points, 10, &mut ChaCha8Rng::seed_from_u64(3));
+        let mut centres = to_vec(&clusters.centres);
+        centres.sort_by(f32::total_cmp);
+        let expected: Vec<f32> = std::iter::once(0.0).chain((40..49).map(|i| i as f32)).collect();
+        assert_eq!(centres, expected);
     }
 }

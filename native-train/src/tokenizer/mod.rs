@@ -1,9 +1,40 @@
-//! Semantic IDs: from content vectors to codes.
+//! From content vectors to semantic IDs (paper, section 3.1).
+//!
+//! Every method ([`settings::Method`]) is [fitted](fit) to a `tigret_infer::Quantizer`, so that
+//! codes are computed by one function for a whole catalogue, for a new item, and in the
+//! browser.
 
-pub mod ids;
+pub mod autoencoder;
+pub mod balance;
+pub mod collaborative;
+pub mod fit;
+pub mod hierarchical_kmeans;
+mod ids;
 pub mod kmeans;
-pub mod rqvae;
+pub mod opq;
+pub mod residual_kmeans;
+pub mod settings;
 pub mod stats;
 pub mod train;
 
+use rand::Rng;
+use tch::Tensor;
+
+pub use fit::{Fitted, fit};
 pub use ids::{SemanticIds, resolve_collisions};
+pub use settings::{Method, Settings};
+
+/// Points a codeword that k-means is fitted to; more change the codebook by less than another
+/// seed does.
+const MOST_POINTS_PER_CODEWORD: i64 = 256;
+
+/// The rows that k-means is fitted to: all, or a random part of a large data set.
+fn sample(data: &Tensor, largest_codebook: i64, rng: &mut impl Rng) -> Tensor {
+    let (items, wanted) = (data.size()[0], largest_codebook * MOST_POINTS_PER_CODEWORD);
+    if items <= wanted {
+        return data.shallow_clone();
+    }
+    let rows = rand::seq::index::sample(rng, items as usize, wanted as usize);
+    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+    data.index_select(0, &Tensor::from_slice(&rows).to_device(data.device()))
+}

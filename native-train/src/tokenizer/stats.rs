@@ -45,12 +45,14 @@ impl LevelUse {
     }
 }
 
-/// Use of each level, from codes `[items, levels]`.
-pub fn level_use(codes: &[u16], levels: usize, codewords: usize) -> Vec<LevelUse> {
-    (0..levels)
-        .map(|level| {
-            let mut counts = vec![0.0; codewords];
-            for row in codes.chunks_exact(levels) {
+/// Use of each level of the given sizes, from codes `[items, levels]`.
+pub fn level_use(codes: &[u16], sizes: &[u32]) -> Vec<LevelUse> {
+    sizes
+        .iter()
+        .enumerate()
+        .map(|(level, &size)| {
+            let mut counts = vec![0.0; size as usize];
+            for row in codes.chunks_exact(sizes.len()) {
                 counts[usize::from(row[level])] += 1.0;
             }
             LevelUse::from_counts(&counts)
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn counts_use_and_collisions() {
         let codes = [0, 1, 0, 1, 2, 1, 3, 1];
-        let levels = level_use(&codes, 2, 4);
+        let levels = level_use(&codes, &[4, 4]);
         assert_eq!((levels[0].used, levels[1].used), (3, 1));
         assert!((levels[1].perplexity - 1.0).abs() < 1e-12);
         let groups = collisions(&codes, 2);

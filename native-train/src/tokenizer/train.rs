@@ -1,76 +1,50 @@
-//! Training an RQ-VAE and reading off the codes.
-
-use std::collections::HashMap;
+//! Training the autoencoder of RQ-VAE and VQ-VAE.
 
 use indicatif::ProgressBar;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::rqvae::{Shape, initialise_codebooks, pass};
-use super::stats::{Collisions, LevelUse, collisions, level_use};
-use crate::embed::Vectors;
+use super::autoencoder::{Quantise, Shape, codebook, initialise_codebooks, pass};
+use super::settings::{Autoencoder, Epochs, OptimizerKind};
+use super::stats::LevelUse;
 use crate::error::{Result, TrainError};
-use crate::model::checkpoint::write_tensors;
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
-use crate::run_dir::{RunDir, write_atomically};
-
-/// Which optimiser trains the RQ-VAE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum OptimizerKind {
-    /// AdamW.
-    Adamw,
-    /// Adagrad, as in the paper.
-    Adagrad,
-}
-
-/// Settings of the RQ-VAE's training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Settings {
-    /// Sizes.
-    pub shape: Shape,
-    /// Optimiser.
-    pub optimizer: OptimizerKind,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Items a step.
-    pub batch: usize,
-    /// Passes over the items.
-    pub epochs: usize,
-    /// Weight of the commitment term.
-    pub beta: f64,
-    /// Seed of everything random.
-    pub seed: u64,
-}
 
 /// One line of the log `tokenizer.jsonl`.
 #[derive(Debug, Serialize)]
-struct LogLine {
-    epoch: usize,
-    loss: f64,
-    reconstruction: f64,
-    quantisation: f64,
-    levels: Vec<LevelUse>,
-    revived: usize,
+pub struct LogLine {
+    /// Passes over the items so far.
+    pub epoch: usize,
+    /// Sum of the two terms below.
+    pub loss: f64,
+    /// Mean of `||x - x_hat||^2` over the epoch, of the normalised vectors.
+    pub reconstruction: f64,
+    /// Mean of the codebook and commitment terms.
+    pub quantisation: f64,
+    /// Use of each level's codewords in the epoch.
+    pub levels: Vec<LevelUse>,
+    /// Codewords that were moved since the last line because no item chose them.
+    pub revived: usize,
+    /// What a reader of the log should know.
     #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<&'static str>,
+    pub note: Option<String>,
 }
 
-/// What training leaves: the codes before collisions are resolved, and how good they are.
+/// What training leaves.
 #[derive(Debug)]
 pub struct Trained {
-    /// Row-major `[items, levels]`.
-    pub codes: Vec<u16>,
-    /// Use of each level.
-    pub levels: Vec<LevelUse>,
-    /// Collisions.
-    pub collisions: Collisions,
-    /// Mean squared reconstruction error an item.
-    pub reconstruction: f64,
+    /// Weights and codebooks.
+    pub params: Params,
+    /// A line an epoch, or fewer.
+    pub log: Vec<LogLine>,
+    /// Epochs that were run.
+    pub epochs: usize,
+    /// Whether training ended because the reconstruction no longer got better.
+    pub converged: bool,
 }
 
 enum Optimizer {
@@ -82,160 +56,204 @@ const RISE: &str = "the quantisation loss rises at first: k-means fits the codew
                     untrained encoder whose latent vectors are short, and the encoder then \
                     spreads them out; watch the reconstruction";
 
-/// Trains on all vectors and writes `tokenizer.safetensors` and `tokenizer.jsonl`.
+/// Lines of the log at most.
+const LOG_LINES: usize = 1000;
+/// Epochs over which the reconstruction is averaged to see whether it still falls.
+const WINDOW: usize = 25;
+/// Relative fall from one window to the next below which training has converged.
+const CONVERGED: f64 = 0.01;
+/// Points a codeword that k-means starts from; the paper takes the first batch, which makes the
+/// start more of a lottery.
+const POINTS_PER_CODEWORD: usize = 64;
+
+/// Trains on normalised vectors `[items, input]`, which lie on the device that computes.
+///
+/// In the last tenth of the epochs the learning rate falls to zero and no codeword is moved, so
+/// that all settle. Each epoch's shuffling follows from the seed and the epoch.
 ///
 /// # Errors
-/// [`TrainError::Usage`] for fewer items than codewords or a loss that is not a number.
+/// [`TrainError::Usage`] for a loss that is not a number.
 pub fn train(
-    run: &RunDir,
-    vectors: &Vectors,
-    settings: &Settings,
-    device: Device,
+    shape: &Shape,
+    settings: &Autoencoder,
+    balance_last: bool,
+    seed: u64,
+    data: &Tensor,
     progress: &ProgressBar,
 ) -> Result<Trained> {
-    let shape = &settings.shape;
-    let items = vectors.data.len() / vectors.dimensions;
-    if (items as i64) < shape.codebook {
-        return Err(TrainError::usage(format!(
-            "{items} items cannot fill {} codewords; use --codebook-size {items} or less",
-            shape.codebook
-        )));
-    }
-    let data = Tensor::from_slice(&vectors.data)
-        .view([items as i64, vectors.dimensions as i64])
-        .to_device(device);
-    let params = Params::new(shape.specs(), settings.seed, device);
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    let device = data.device();
+    let items = data.size()[0] as usize;
+    let params = Params::new(shape.specs(), seed, device);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<i64> = (0..items as i64).collect();
     order.shuffle(&mut rng);
-    // The paper takes the first batch; a few more points a codeword make k-means less of a lottery.
-    let first = settings.batch.max(16 * shape.codebook as usize).min(items);
-    let index = |order: &[i64]| Tensor::from_slice(order).to_device(device);
-    initialise_codebooks(shape, &params, &data.index_select(0, &index(&order[..first])), &mut rng);
+    let largest = shape.sizes.iter().copied().max().unwrap_or(1) as usize;
+    let first = settings.batch.max(POINTS_PER_CODEWORD * largest).min(items);
+    let start = Tensor::from_slice(&order[..first]).to_device(device);
+    initialise_codebooks(shape, &params, &data.index_select(0, &start), &mut rng);
 
+    let how = Quantise { beta: settings.beta, gradient: settings.gradient, balance_last };
     let mut optimizer = match settings.optimizer {
         OptimizerKind::Adamw => Optimizer::AdamW(AdamW::new(&params, 0.0)),
         OptimizerKind::Adagrad => Optimizer::Adagrad(Adagrad::new(&params)),
     };
-    let mut log = Vec::new();
-    progress.set_message("RQ-VAE");
-    let mut explained = false;
-    for epoch in 0..settings.epochs {
+    let most = settings.epochs.most();
+    let log_every = most.div_ceil(LOG_LINES);
+    let mut log: Vec<LogLine> = Vec::new();
+    let mut history: Vec<f64> = Vec::new();
+    let mut end = match settings.epochs {
+        Epochs::Exactly(epochs) => Some(epochs),
+        Epochs::UntilConverged(_) => None,
+    };
+    let (mut converged, mut explained, mut revived) = (false, false, 0);
+    progress.set_message(if shape.residual { "RQ-VAE" } else { "VQ-VAE" });
+    let mut epoch = 0;
+    while epoch < end.unwrap_or(most) {
+        let tail = settle(end.unwrap_or(most), epoch);
+        let rate = settings.learning_rate * tail;
+        rng.set_stream(epoch as u64 + 1);
+        rng.set_word_pos(0);
         order.shuffle(&mut rng);
+        let shuffled = Tensor::from_slice(&order).to_device(device);
         let mut sums = Tensor::zeros([2], (Kind::Double, device));
-        let counts = Tensor::zeros([shape.levels as i64, shape.codebook], (Kind::Float, device));
-        let mut residuals = Vec::new();
-        for chunk in order.chunks(settings.batch) {
-            let x = data.index_select(0, &index(chunk));
-            let step = pass(shape, &params.views(), &x, settings.beta);
+        let mut used: Vec<Tensor> =
+            shape.sizes.iter().map(|&size| Tensor::zeros([size], (Kind::Float, device))).collect();
+        let mut targets = Vec::new();
+        for index in shuffled.split(settings.batch as i64, 0) {
+            let step = pass(shape, &params.views(), &data.index_select(0, &index), how);
             (&step.reconstruction + &step.quantisation).backward();
             match &mut optimizer {
-                Optimizer::AdamW(adamw) => adamw.step(&params, settings.learning_rate, 1e9),
-                Optimizer::Adagrad(adagrad) => adagrad.step(&params, settings.learning_rate),
+                Optimizer::AdamW(adamw) => adamw.step(&params, rate, f64::INFINITY),
+                Optimizer::Adagrad(adagrad) => adagrad.step(&params, rate),
             }
-            let weight = chunk.len() as f64 / items as f64;
-            sums += Tensor::stack(&[step.reconstruction, step.quantisation], 0).detach() * weight;
-            let ones = Tensor::ones([chunk.len() as i64], (Kind::Float, device));
-            for level in 0..shape.levels {
-                let chosen = step.codes.select(1, level as i64);
-                let _ = counts.get(level as i64).index_add_(0, &chosen, &ones);
+            let count = index.size()[0];
+            let terms = Tensor::stack(&[step.reconstruction, step.quantisation], 0).detach();
+            sums += terms * (count as f64 / items as f64);
+            let ones = Tensor::ones([count], (Kind::Float, device));
+            for (level, used) in used.iter_mut().enumerate() {
+                let _ = used.index_add_(0, &step.codes.select(1, level as i64), &ones);
             }
-            residuals = step.residuals;
+            targets = step.targets;
         }
-        // The last tenth of training is left alone, so that revived codewords can settle.
-        let revived = if epoch * 10 < settings.epochs * 9 {
-            revive(shape, &params, &counts, &residuals, &mut rng)
-        } else {
-            0
-        };
+        if settings.revive && tail == 1.0 {
+            revived += revive(&params, &used, &targets, &mut rng);
+        }
         let (reconstruction, quantisation) = (sums.double_value(&[0]), sums.double_value(&[1]));
         if !(reconstruction + quantisation).is_finite() {
             return Err(TrainError::usage(format!(
-                "the RQ-VAE's loss is not a number in epoch {epoch}; lower --learning-rate"
+                "the loss of the tokenizer is not a number in epoch {epoch}; lower --learning-rate"
             )));
         }
-        let rises = log.last().is_some_and(|line: &LogLine| quantisation > line.quantisation);
-        let note = (rises && !explained).then_some(RISE);
-        explained |= rises;
-        log.push(LogLine {
-            epoch,
-            loss: reconstruction + quantisation,
-            reconstruction,
-            quantisation,
-            levels: to_vec(&counts)
-                .chunks_exact(shape.codebook as usize)
-                .map(LevelUse::from_counts)
-                .collect(),
-            revived,
-            note,
-        });
-        progress.set_message(format!("RQ-VAE {:.4}", reconstruction + quantisation));
+        history.push(reconstruction);
+        epoch += 1;
+        let mut note = None;
+        if end.is_none() && no_longer_falls(&history) {
+            converged = true;
+            end = Some((epoch + epoch.div_ceil(9)).min(most));
+            note = Some(format!(
+                "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
+                 the learning rate now falls to zero",
+                100.0 * CONVERGED
+            ));
+            progress.set_length(end.unwrap_or(most) as u64);
+        }
+        if !explained && log.last().is_some_and(|line| quantisation > line.quantisation) {
+            explained = true;
+            note = note.or_else(|| Some(RISE.to_owned()));
+        }
+        if epoch == 1 || epoch.is_multiple_of(log_every) || note.is_some() {
+            log.push(LogLine {
+                epoch,
+                loss: reconstruction + quantisation,
+                reconstruction,
+                quantisation,
+                levels: used.iter().map(|counts| LevelUse::from_counts(&to_vec(counts))).collect(),
+                revived: std::mem::take(&mut revived),
+                note,
+            });
+        }
         progress.inc(1);
     }
-    progress.finish();
-    write_atomically(&run.root().join("tokenizer.jsonl"), |file| {
-        for line in &log {
-            serde_json::to_writer(&mut *file, line)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
-    })?;
-    let json = serde_json::to_string(settings).map_err(|e| TrainError::file(run.tokenizer(), e))?;
-    let metadata =
-        HashMap::from([("kind".to_owned(), "rq-vae".to_owned()), ("settings".to_owned(), json)]);
-    write_tensors(&run.tokenizer(), &params.to_host(), metadata)?;
-
-    let (codes, reconstruction) = tch::no_grad(|| encode_all(shape, &params, &data));
-    Ok(Trained {
-        levels: level_use(&codes, shape.levels, shape.codebook as usize),
-        collisions: collisions(&codes, shape.levels),
-        codes,
-        reconstruction,
-    })
+    progress.finish_and_clear();
+    Ok(Trained { params, log, epochs: epoch, converged })
 }
 
-/// Codes of all vectors, and the mean reconstruction error.
-fn encode_all(shape: &Shape, params: &Params, data: &Tensor) -> (Vec<u16>, f64) {
-    let views = params.views();
-    let (mut codes, mut error) = (Vec::new(), 0.0);
-    let items = data.size()[0];
-    for chunk in data.split(8192, 0) {
-        let result = pass(shape, &views, &chunk, 0.0);
-        codes.extend(to_vec(&result.codes).into_iter().map(|code| code as u16));
-        error += result.reconstruction.double_value(&[]) * chunk.size()[0] as f64;
+/// What the learning rate is multiplied with: 1, and in the last tenth a line down to 0.
+fn settle(epochs: usize, epoch: usize) -> f64 {
+    let tail = epochs.div_ceil(10);
+    ((epochs - epoch) as f64 / (tail + 1) as f64).min(1.0)
+}
+
+/// Whether the mean of the last window is hardly below that of the one before.
+fn no_longer_falls(history: &[f64]) -> bool {
+    if history.len() < 2 * WINDOW || !history.len().is_multiple_of(WINDOW) {
+        return false;
     }
-    (codes, error / items as f64)
+    let (before, last) = history[history.len() - 2 * WINDOW..].split_at(WINDOW);
+    last.iter().sum::<f64>() > (1.0 - CONVERGED) * before.iter().sum::<f64>()
 }
 
-/// Moves codewords that no item of the epoch chose onto residuals of the last batch, so that no
-/// codebook collapses. Returns how many.
-fn revive(
-    shape: &Shape,
-    params: &Params,
-    counts: &Tensor,
-    residuals: &[Tensor],
-    rng: &mut impl Rng,
-) -> usize {
-    let counts = to_vec(counts);
+/// Moves codewords that no item of the epoch chose onto what their level quantised in the last
+/// batch, so that no codebook collapses. Returns how many.
+fn revive(params: &Params, used: &[Tensor], targets: &[Tensor], rng: &mut impl Rng) -> usize {
     let views = tch::no_grad(|| params.views());
     let mut revived = 0;
-    for (level, counts) in counts.chunks_exact(shape.codebook as usize).enumerate() {
-        let dead: Vec<i64> =
-            (0..shape.codebook).filter(|&code| counts[code as usize] == 0.0).collect();
-        let candidates = residuals[level].size()[0];
-        if dead.is_empty() || candidates == 0 {
+    for (level, (used, targets)) in used.iter().zip(targets).enumerate() {
+        let dead: Vec<i64> = to_vec(used)
+            .iter()
+            .zip(0..)
+            .filter(|(count, _)| **count == 0.0)
+            .map(|(_, code)| code)
+            .collect();
+        let candidates = targets.size()[0];
+        if dead.is_empty() {
             continue;
         }
         let chosen: Vec<i64> = dead.iter().map(|_| rng.random_range(0..candidates)).collect();
+        let on_device = |index: &[i64]| Tensor::from_slice(index).to_device(targets.device());
         tch::no_grad(|| {
-            let device = residuals[level].device();
-            let points =
-                residuals[level].index_select(0, &Tensor::from_slice(&chosen).to_device(device));
-            let dead = Tensor::from_slice(&dead).to_device(device);
-            let mut codebook = views.get(&format!("codebook.{level}")).shallow_clone();
-            let _ = codebook.index_copy_(0, &dead, &points);
+            let points = targets.index_select(0, &on_device(&chosen));
+            let mut codebook = views.get(&codebook(level)).shallow_clone();
+            let _ = codebook.index_copy_(0, &on_device(&dead), &points);
         });
         revived += dead.len();
     }
     revived
+}
+
+/// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.
+pub fn matmul_rate(device: Device) -> f64 {
+    let side = 1024;
+    let a = Tensor::randn([side, side], (Kind::Float, device));
+    let mut rates: Vec<f64> = (0..15)
+        .map(|_| {
+            let begin = std::time::Instant::now();
+            // Reading a value back waits for the product.
+            let _ = a.matmul(&a).double_value(&[0, 0]);
+            2.0 * (side as f64).powi(3) / begin.elapsed().as_secs_f64()
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_falls_in_the_last_tenth_only() {
+        let rates: Vec<f64> = (0..20).map(|epoch| settle(20, epoch)).collect();
+        assert!(rates[..18].iter().all(|&rate| rate == 1.0));
+        assert!(rates[18] > rates[19] && rates[19] > 0.0 && rates[18] < 1.0);
+        assert_eq!(settle(1, 0), 0.5);
+    }
+
+    #[test]
+    fn training_has_converged_when_a_window_is_like_the_one_before() {
+        let falling: Vec<f64> = (0..100).map(|epoch| 0.99f64.powi(epoch)).collect();
+        assert!((1..=100).all(|end| !no_longer_falls(&falling[..end])));
+        let flat = [&falling[..50], &[0.6; 50]].concat();
+        assert!(!no_longer_falls(&flat[..75]) && no_longer_falls(&flat));
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 
 use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
 use crate::error::BundleError;
+use crate::quantizer::file::{FileTensor, serialize};
 use crate::weights::WeightData;
 
 impl Bundle {
@@ -14,7 +15,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] when the parts do not fit into the format (ids of over 4 GiB together).
     pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors: Vec<FileTensor> = Vec::new();
         for (name, weight) in &self.weights {
             match &weight.data {
                 WeightData::F32(values) => tensors.push((
@@ -70,15 +71,6 @@ impl Bundle {
             ("config".to_owned(), json("config", serde_json::to_string(&self.config))?),
             ("tokens".to_owned(), json("tokens", serde_json::to_string(&self.tokens))?),
         ]);
-        let views = tensors
-            .iter()
-            .map(|(name, dtype, shape, bytes)| {
-                TensorView::new(*dtype, shape.clone(), bytes)
-                    .map(|view| (name, view))
-                    .map_err(|e| BundleError::tensor(name, e))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        safetensors::serialize(views, Some(metadata))
-            .map_err(|e| BundleError::NotSafetensors(e.to_string()))
+        serialize(&tensors, metadata)
     }
 }

@@ -11,8 +11,8 @@ const ROWS: usize = 3;
 
 /// A weight matrix `[n, k]`, stored in panels of [`PANEL`] output columns: `[n / PANEL, k, PANEL]`,
 /// the last one padded with zeros.
-#[derive(Debug)]
-pub(super) struct Linear {
+#[derive(Debug, Clone)]
+pub(crate) struct Linear {
     outputs: usize,
     inputs: usize,
     panels: Vec<f32>,
@@ -22,16 +22,17 @@ impl Linear {
     /// Packs matrices of equal width one above the other.
     pub(super) fn stack(weights: &[&Weight]) -> Self {
         let inputs = weights.first().map_or(0, |w| w.columns());
-        let outputs = weights.iter().map(|w| w.rows()).sum::<usize>();
+        let rows: Vec<f32> = weights.iter().flat_map(|weight| weight.to_f32()).collect();
+        Self::from_rows(rows.len() / inputs.max(1), inputs, &rows)
+    }
+
+    /// Packs a matrix `[outputs, inputs]`.
+    pub(crate) fn from_rows(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
         let mut panels = vec![0.0; outputs.div_ceil(PANEL) * inputs * PANEL];
-        let mut row = 0;
-        for weight in weights {
-            for values in weight.to_f32().chunks_exact(inputs.max(1)) {
-                let panel = &mut panels[row / PANEL * inputs * PANEL..];
-                for (k, &value) in values.iter().enumerate() {
-                    panel[k * PANEL + row % PANEL] = value;
-                }
-                row += 1;
+        for (row, values) in rows.chunks_exact(inputs.max(1)).enumerate() {
+            let panel = &mut panels[row / PANEL * inputs * PANEL..];
+            for (k, &value) in values.iter().enumerate() {
+                panel[k * PANEL + row % PANEL] = value;
             }
         }
         Self { outputs, inputs, panels }
@@ -39,7 +40,7 @@ impl Linear {
 
     /// `out[rows, outputs] = x[rows, inputs] * weight^T`, each column summed in ascending order
     /// of `inputs`, whatever the instruction set: the result is the same on every machine.
-    pub(super) fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
+    pub(crate) fn apply(&self, x: &[f32], out: &mut Vec<f32>) {
         let rows = x.len() / self.inputs;
         out.clear();
         out.resize(rows * self.outputs, 0.0);
@@ -96,7 +97,7 @@ impl Linear {
 }
 
 /// Dot product in eight lanes, so that it vectorises; the same result on every machine.
-pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_whole, b_whole) = (a.chunks_exact(8), b.chunks_exact(8));
     let rest: f32 = a_whole.remainder().iter().zip(b_whole.remainder()).map(|(x, y)| x * y).sum();

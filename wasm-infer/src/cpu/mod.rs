@@ -1,6 +1,6 @@
 //! The CPU engine: the fallback where there is no GPU, and the oracle for every kernel.
 
-mod matmul;
+pub(crate) mod matmul;
 mod model;
 
 use std::sync::Arc;

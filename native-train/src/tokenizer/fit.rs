@@ -1,0 +1,466 @@
+//! One door to every tokenizer: vectors in, a quantiser and the codes of all items out.
+
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+use tigret_infer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
+
+use super::autoencoder::{Shape, codebook, decode};
+use super::settings::{Method, Normalise, Settings};
+use super::train::{LogLine, train};
+use super::{balance, hierarchical_kmeans, opq, residual_kmeans};
+use crate::embed::Vectors;
+use crate::error::{Result, TrainError};
+use crate::model::params::{Params, to_vec};
+
+/// A fitted tokenizer.
+#[derive(Debug)]
+pub struct Fitted {
+    /// What gives a vector its codes.
+    pub quantizer: Quantizer,
+    /// Codes of all items, row-major `[items, levels]`, before collisions are resolved.
+    pub codes: Vec<u16>,
+    /// Items whose last code is not the nearest codeword's, since the last level was balanced.
+    pub moved: usize,
+    /// Share of the normalised vectors' variance that the codes lose; none where codes stand for
+    /// no vector.
+    pub reconstruction: Option<f64>,
+    /// Of the methods with an autoencoder: the log, the epochs, whether they sufficed.
+    pub training: Option<Training>,
+}
+
+/// How an autoencoder was trained.
+#[derive(Debug)]
+pub struct Training {
+    /// Lines for `tokenizer.jsonl`.
+    pub log: Vec<LogLine>,
+    /// Epochs that were run.
+    pub epochs: usize,
+    /// Whether training ended because the reconstruction no longer got better.
+    pub converged: bool,
+    /// Seconds of the training steps alone.
+    pub seconds: f64,
+    /// Floating-point operations of an epoch's matrix products, forward and backward.
+    pub flop_per_epoch: f64,
+}
+
+/// The numbers of a quantiser while it is put together, and the decoder if there is one.
+struct Parts {
+    structure: Structure,
+    widths: Vec<usize>,
+    tensors: QuantizerTensors,
+    decoder: Option<(Shape, Params)>,
+    training: Option<Training>,
+}
+
+/// Fits a tokenizer to the vectors of the items `ids`.
+///
+/// # Errors
+/// [`TrainError::Usage`] for settings that do not fit the vectors, or a loss that is not a number.
+pub fn fit(
+    settings: &Settings,
+    ids: &[&str],
+    vectors: &Vectors,
+    device: Device,
+    progress: &ProgressBar,
+) -> Result<Fitted> {
+    check(settings, ids.len(), vectors)?;
+    let items = ids.len();
+    let sizes: Vec<i64> = settings.sizes.iter().map(|&size| size.into()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
+    tch::manual_seed(settings.seed as i64);
+    let raw = Tensor::from_slice(&vectors.data)
+        .view([items as i64, vectors.dimensions as i64])
+        .to_device(device);
+    let (mean, scale) = normalisation(settings.normalise, &raw);
+    let data = (raw - &mean) * &scale;
+    let mut parts = match settings.method {
+        Method::RqVae | Method::VqVae => autoencoder(settings, sizes, &data, progress)?,
+        Method::RqKmeans => plain(Structure::Residual, {
+            residual_kmeans::codebooks(&data, &sizes, &mut rng).iter().map(to_vec).collect()
+        }),
+        Method::HierarchicalKmeans => {
+            let tree = hierarchical_kmeans::tree(&data, &sizes, &mut rng);
+            let mut parts = plain(Structure::Tree, tree.centres.iter().map(to_vec).collect());
+            parts.tensors.first_child = tree.first_child;
+            parts
+        }
+        Method::Lsh => {
+            let normals = |size: &i64| {
+                let bits = i64::from(size.trailing_zeros());
+                to_vec(&Tensor::randn([bits, data.size()[1]], (Kind::Float, Device::Cpu)))
+            };
+            plain(Structure::Hyperplanes, sizes.iter().map(normals).collect())
+        }
+        Method::Random => plain(Structure::Hash, Vec::new()),
+        Method::Opq => {
+            let product = opq::fit(&data, &sizes, &mut rng);
+            let width = product.rotation.size()[0] as usize;
+            let mut parts =
+                plain(Structure::Product, product.codebooks.iter().map(to_vec).collect());
+            parts.widths = vec![width];
+            parts.tensors.layers = vec![(to_vec(&product.rotation), vec![0.0; width])];
+            parts
+        }
+    };
+    let hash = parts.structure == Structure::Hash;
+    if !hash {
+        parts.tensors.mean = to_vec(&mean);
+        parts.tensors.scale = to_vec(&scale);
+    }
+    let config = QuantizerConfig {
+        method: settings.method.name().to_owned(),
+        structure: parts.structure,
+        input: if hash { 0 } else { vectors.dimensions },
+        learned: if hash { 0 } else { settings.learned },
+        sizes: settings.sizes.clone(),
+        widths: parts.widths,
+        seed: settings.seed,
+    };
+    let quantizer = Quantizer::new(config, parts.tensors)?;
+    let mut codes = encode(&quantizer, ids, &vectors.data);
+    let moved = match settings.balance_last {
+        true => separate(&quantizer, &data, parts.decoder.as_ref(), &mut codes),
+        false => 0,
+    };
+    let reconstruction = lost_variance(&quantizer, &codes, &data, parts.decoder.as_ref());
+    Ok(Fitted { quantizer, codes, moved, reconstruction, training: parts.training })
+}
+
+fn plain(structure: Structure, codebooks: Vec<Vec<f32>>) -> Parts {
+    let tensors = QuantizerTensors { codebooks, ..QuantizerTensors::default() };
+    Parts { structure, widths: Vec::new(), tensors, decoder: None, training: None }
+}
+
+/// Refuses settings that do not fit together or to the vectors.
+fn check(settings: &Settings, items: usize, vectors: &Vectors) -> Result<()> {
+    let dimensions = vectors.dimensions;
+    let name = settings.method.name();
+    let usage = |reason: String| Err(TrainError::usage(reason));
+    let fitted = !matches!(settings.method, Method::Lsh | Method::Random);
+    let largest = settings.sizes.iter().copied().max().unwrap_or(0) as usize;
+    if fitted && items < largest {
+        return usage(format!(
+            "{items} items cannot fill {largest} codewords; use --codebook-size {items} or less"
+        ));
+    }
+    if settings.method == Method::Lsh && settings.sizes.iter().any(|size| !size.is_power_of_two()) {
+        return usage(
+            "--method lsh: a code is a bit a hyperplane, so --codebook-size must be a power of two"
+                .into(),
+        );
+    }
+    if settings.method == Method::Opq && dimensions < settings.sizes.len() {
+        return usage(format!(
+            "--method opq cuts a vector into {} parts, but it has {dimensions} numbers",
+            settings.sizes.len()
+        ));
+    }
+    if let (false, Some(at)) = (settings.method == Method::Random, vectors.constant_dimension()) {
+        return usage(format!(
+            "number {at} of the vectors (counted from 0) is {} for every item and tells none apart; \
+             leave that column out of the vectors given to `tigret embed`",
+            vectors.data[at]
+        ));
+    }
+    let residual = matches!(settings.method, Method::RqVae | Method::RqKmeans);
+    if settings.balance_last && !residual {
+        return usage(format!(
+            "--sinkhorn balances the last residual level; --method {name} has none"
+        ));
+    }
+    Ok(())
+}
+
+/// What is subtracted from a vector and multiplied with the rest, `[input]` each.
+fn normalisation(normalise: Normalise, raw: &Tensor) -> (Tensor, Tensor) {
+    let mean = raw.mean_dim([0].as_slice(), false, Kind::Float);
+    let ones = mean.ones_like();
+    match normalise {
+        Normalise::None => (mean.zeros_like(), ones),
+        Normalise::Center => (mean, ones),
+        Normalise::Scale | Normalise::Standardize => {
+            let variance = (raw - &mean).square().mean_dim([0].as_slice(), false, Kind::Float);
+            let variance = match normalise {
+                Normalise::Scale => ones * variance.mean(Kind::Float),
+                _ => variance,
+            };
+            // A constant dimension is refused before; the bound keeps a vanishing one finite.
+            (mean, variance.clamp_min(1e-12).rsqrt())
+        }
+    }
+}
+
+fn autoencoder(
+    settings: &Settings,
+    sizes: Vec<i64>,
+    data: &Tensor,
+    progress: &ProgressBar,
+) -> Result<Parts> {
+    let Some(training) = &settings.autoencoder else {
+        return Err(TrainError::usage("an autoencoder needs its settings"));
+    };
+    let shape = Shape {
+        input: data.size()[1],
+        hidden: training.hidden.clone(),
+        codeword: training.codeword,
+        sizes,
+        residual: settings.method == Method::RqVae,
+    };
+    let begin = std::time::Instant::now();
+    let trained = train(&shape, training, settings.balance_last, settings.seed, data, progress)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let host = trained.params.to_host();
+    let values = |name: String| host[&name].1.clone();
+    let layers = 0..=shape.hidden.len();
+    let tensors = QuantizerTensors {
+        layers: layers
+            .map(|i| (values(format!("encoder.{i}.weight")), values(format!("encoder.{i}.bias"))))
+            .collect(),
+        codebooks: (0..shape.sizes.len()).map(|level| values(codebook(level))).collect(),
+        ..QuantizerTensors::default()
+    };
+    // Encoder and decoder; a multiply and an add each; forward, and two products backward.
+    let pairs = [vec![shape.input], shape.widths()].concat();
+    let products: i64 = pairs.windows(2).map(|pair| pair[0] * pair[1]).sum();
+    let flop_per_epoch = (products * 2 * 2 * 3 * data.size()[0]) as f64;
+    let training = Training {
+        log: trained.log,
+        epochs: trained.epochs,
+        converged: trained.converged,
+        seconds,
+        flop_per_epoch,
+    };
+    Ok(Parts {
+        structure: if shape.residual { Structure::Residual } else { Structure::Product },
+        widths: shape.widths().iter().map(|&width| width as usize).collect(),
+        tensors,
+        decoder: Some((shape, trained.params)),
+        training: Some(training),
+    })
+}
+
+/// Codes of all items, on all cores: each is computed alone, so threads do not change them.
+pub fn encode(quantizer: &Quantizer, ids: &[&str], vectors: &[f32]) -> Vec<u16> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let share = ids.len().div_ceil(threads).max(1);
+    let input = quantizer.config().input;
+    let part = |at: usize, ids: &[&str]| {
+        let start = at * share * input;
+        quantizer.encode(ids, &vectors[start..start + ids.len() * input])
+    };
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = ids
+            .chunks(share)
+            .enumerate()
+            .map(|(at, ids)| scope.spawn(move || part(at, ids)))
+            .collect();
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// Separates items that share all codes; see [`balance::separate`].
+fn separate(
+    quantizer: &Quantizer,
+    data: &Tensor,
+    decoder: Option<&(Shape, Params)>,
+    codes: &mut [u16],
+) -> usize {
+    let levels = quantizer.levels();
+    let latent = tch::no_grad(|| match decoder {
+        Some((shape, params)) => super::autoencoder::encode(shape, &params.views(), data),
+        None => data.shallow_clone(),
+    });
+    let residual = match levels {
+        1 => latent,
+        _ => latent - rows_of(quantizer, codes, levels - 1).to_device(data.device()),
+    };
+    let last = Tensor::from_slice(&quantizer.tensors().codebooks[levels - 1])
+        .view([-1, quantizer.config().latent() as i64])
+        .to_device(data.device());
+    balance::separate(codes, levels, &residual, &last)
+}
+
+/// Latent vectors `[items, latent]` of the first `levels` codes.
+fn rows_of(quantizer: &Quantizer, codes: &[u16], levels: usize) -> Tensor {
+    let all = quantizer.levels();
+    let rows: Vec<f32> = codes
+        .chunks_exact(all)
+        .flat_map(|row| quantizer.latent_of_codes(&row[..levels]).unwrap_or_default())
+        .collect();
+    Tensor::from_slice(&rows).view([(codes.len() / all) as i64, -1])
+}
+
+/// `sum ||x - x_hat||^2 / sum ||x - mean||^2` over all items.
+fn lost_variance(
+    quantizer: &Quantizer,
+    codes: &[u16],
+    data: &Tensor,
+    decoder: Option<&(Shape, Params)>,
+) -> Option<f64> {
+    quantizer.latent_of_codes(&codes[..quantizer.levels()])?;
+    let latent = rows_of(quantizer, codes, quantizer.levels()).to_device(data.device());
+    let restored = tch::no_grad(|| match (decoder, quantizer.config().structure) {
+        (Some((shape, params)), _) => decode(shape, &params.views(), &latent),
+        (None, Structure::Product) => {
+            // The rotation has orthonormal rows, so its transpose undoes it.
+            let (rotation, _) = &quantizer.tensors().layers[0];
+            let rotation = Tensor::from_slice(rotation).view([latent.size()[1], -1]);
+            latent.matmul(&rotation.to_device(data.device()))
+        }
+        (None, _) => latent,
+    });
+    let total = |x: Tensor| x.square().sum(Kind::Double).double_value(&[]);
+    let variance = total(data - data.mean_dim([0].as_slice(), true, Kind::Float));
+    (variance > 0.0).then(|| total(data - restored) / variance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::autoencoder::Gradient;
+    use crate::tokenizer::settings::{Autoencoder, Epochs, OptimizerKind};
+    use rand::Rng;
+
+    const METHODS: [Method; 7] = [
+        Method::RqVae,
+        Method::VqVae,
+        Method::RqKmeans,
+        Method::HierarchicalKmeans,
+        Method::Lsh,
+        Method::Random,
+        Method::Opq,
+    ];
+
+    fn settings(method: Method) -> Settings {
+        let autoencoder = Autoencoder {
+            hidden: vec![16, 8],
+            codeword: 4,
+            optimizer: OptimizerKind::Adamw,
+            learning_rate: 1e-2,
+            batch: 64,
+            epochs: Epochs::Exactly(60),
+            beta: 0.25,
+            gradient: Gradient::StraightThrough,
+            revive: true,
+        };
+        Settings {
+            method,
+            sizes: vec![8, 4, 16],
+            normalise: Normalise::None,
+            balance_last: false,
+            autoencoder: method.has_autoencoder().then_some(autoencoder),
+            learned: 0,
+            seed: 3,
+        }
+    }
+
+    fn items(count: usize) -> (Vec<String>, Vectors) {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let data = (0..count * 10).map(|i| {
+            // Six clusters with some noise.
+            let cluster = (i / 10 % 6) as f32;
+            (cluster * (1.0 + (i % 10) as f32)).sin() + rng.random::<f32>() * 0.5
+        });
+        let vectors = Vectors { dimensions: 10, data: data.collect() };
+        ((0..count).map(|i| format!("item-{i}")).collect(), vectors)
+    }
+
+    fn fit_to(settings: &Settings, ids: &[String], vectors: &Vectors) -> Result<Fitted> {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        fit(settings, &ids, vectors, Device::Cpu, &ProgressBar::hidden())
+    }
+
+    #[test]
+    fn every_method_gives_codes_in_range_and_the_same_for_the_same_seed() {
+        let (ids, vectors) = items(300);
+        for method in METHODS {
+            let settings = settings(method);
+            let fitted = fit_to(&settings, &ids, &vectors).unwrap();
+            assert_eq!(fitted.codes.len(), 300 * 3, "{method:?}");
+            for row in fitted.codes.chunks_exact(3) {
+                let fits = row.iter().zip(&settings.sizes).all(|(&c, &size)| u32::from(c) < size);
+                assert!(fits, "{method:?}: {row:?}");
+            }
+            let again = fit_to(&settings, &ids, &vectors).unwrap();
+            assert_eq!(again.codes, fitted.codes, "{method:?}");
+            assert_eq!(again.quantizer, fitted.quantizer, "{method:?}");
+            let other = fit_to(&Settings { seed: 4, ..settings }, &ids, &vectors).unwrap();
+            assert_ne!(other.codes, fitted.codes, "{method:?} ignores its seed");
+        }
+    }
+
+    #[test]
+    fn codes_that_stand_for_vectors_restore_most_of_them() {
+        let (ids, vectors) = items(300);
+        for method in METHODS {
+            let lost = fit_to(&settings(method), &ids, &vectors).unwrap().reconstruction;
+            match method {
+                Method::Lsh | Method::Random => assert!(lost.is_none()),
+                // 20 epochs are few for an autoencoder; it must have begun to learn.
+                Method::RqVae | Method::VqVae => {
+                    assert!(lost.unwrap() < 0.9, "{method:?} {lost:?}")
+                }
+                _ => assert!(lost.unwrap() < 0.25, "{method:?} loses {lost:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn normalising_takes_out_mean_and_scale() {
+        let (ids, vectors) = items(200);
+        let moved = Vectors {
+            dimensions: 10,
+            data: vectors.data.iter().map(|x| x * 64.0 + 512.0).collect(),
+        };
+        for normalise in [Normalise::Scale, Normalise::Standardize] {
+            let settings = Settings { normalise, ..settings(Method::RqKmeans) };
+            let one = fit_to(&settings, &ids, &vectors).unwrap().codes;
+            let other = fit_to(&settings, &ids, &moved).unwrap().codes;
+            let same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
+            assert!(same * 100 >= one.len() * 95, "{normalise:?}: {same} of {}", one.len());
+        }
+    }
+
+    #[test]
+    fn a_balanced_last_level_tells_items_apart() {
+        let (ids, vectors) = items(200);
+        for method in [Method::RqVae, Method::RqKmeans] {
+            let plain = settings(method);
+            let balanced = Settings { balance_last: true, ..plain.clone() };
+            let distinct = |settings: &Settings| {
+                let fitted = fit_to(settings, &ids, &vectors).unwrap();
+                crate::tokenizer::stats::collisions(&fitted.codes, 3).distinct
+            };
+            assert!(distinct(&balanced) > distinct(&plain), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused_with_what_to_do() {
+        let (ids, vectors) = items(12);
+        let constant = Vectors {
+            dimensions: 10,
+            data: (0..120).map(|i| if i % 10 == 7 { 0.5 } else { i as f32 }).collect(),
+        };
+        let lsh = |sizes: &[u32]| Settings { sizes: sizes.to_vec(), ..settings(Method::Lsh) };
+        for (settings, vectors, message) in [
+            (settings(Method::RqVae), &vectors, "12 items cannot fill 16 codewords"),
+            (lsh(&[4, 6]), &vectors, "power of two"),
+            (Settings { balance_last: true, ..lsh(&[4]) }, &vectors, "--method lsh has none"),
+            (lsh(&[4]), &constant, "number 7 of the vectors"),
+            (
+                Settings { sizes: vec![2; 11], ..settings(Method::Opq) },
+                &vectors,
+                "cuts a vector into 11 parts",
+            ),
+        ] {
+            let error = fit_to(&settings, &ids, vectors).unwrap_err().to_string();
+            assert!(error.contains(message), "\"{error}\" does not say \"{message}\"");
+        }
+    }
+}
