@@ -78,8 +78,8 @@ fn write_run(root: &Path, title: &str) {
 
 /// The file a tokenizer of any kind may leave.
 fn write_log(root: &Path) {
-    let report = json!({"kind": "rq-vae", "settings": {"epochs": 3, "shape": {"latent": 4}},
-        "reconstruction": 0.125, "seconds": 2.0});
+    let report = json!({"settings": {"method": "rq-vae", "autoencoder": {"batch": 4}},
+        "reconstruction": 0.125, "training": {"epochs": 3, "converged": true}, "seconds": 2.0});
     fs::write(root.join("tokenizer.json"), report.to_string()).unwrap();
     let line = |epoch: u32| {
         json!({"epoch": epoch, "loss": 1.0 / f64::from(epoch + 1), "revived": 1,
@@ -131,7 +131,8 @@ fn the_summary_is_for_people() {
     write_log(&root);
     let text = works(folder.path(), &["r"]);
     for expected in [
-        "tokenizer   rq-vae, 2 levels of 4 codewords, reconstruction error 0.125",
+        "tokenizer   rq-vae, 2 levels of 4 codewords, converged after 3 epochs, \
+         reconstruction error 0.125",
         "level 1     2 of 4 codewords used, perplexity 2.0",
         "unique      4 of 8 items (50.0 %) after 2 levels; the largest group has 2",
         "the first code tells 100 % of 2 values of \"categories\"",

@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::run_dir::{RunDir, read_json};
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::stats::{
-    Collisions, LevelUse, collision_groups, collisions, groups, level_counts,
+    Collisions, LevelUse, collision_groups, collisions, groups, level_counts, level_use,
 };
 use category::Categories;
 use information::{Information, Shares};
@@ -172,8 +172,7 @@ impl Report {
             .flat_map(|item| &ids.codes(item)[..levels])
             .copied()
             .collect();
-        let sizes: Vec<usize> =
-            ids.layout.levels[..levels].iter().map(|level| level.size as usize).collect();
+        let sizes: Vec<u32> = ids.layout.levels[..levels].iter().map(|level| level.size).collect();
         let counts = level_counts(&codes, &sizes);
         let categories = category::categories(&dataset.items);
         let mut omitted = Vec::new();
@@ -202,7 +201,7 @@ impl Report {
         let grouped = collision_groups(&codes, levels);
         let collisions = collisions(&codes, levels);
         Ok(Self {
-            levels: counts.iter().map(|counts| level_use(counts)).collect(),
+            levels: level_use(&codes, &sizes),
             collision_size: ids.layout.levels[levels].size as usize,
             group_sizes: group_sizes(collisions.unique_items, &grouped),
             collisions,
@@ -240,10 +239,6 @@ impl Report {
     pub fn html(&self, name: &str, artefacts: &Map<String, Value>) -> String {
         html::page(self, name, artefacts)
     }
-}
-
-fn level_use(counts: &[u32]) -> LevelUse {
-    LevelUse::from_counts(&counts.iter().map(|&count| count as f32).collect::<Vec<_>>())
 }
 
 /// Groups of each size; `grouped` are those of two or more, the largest first.

@@ -122,9 +122,7 @@ fn vectors(report: &Report) -> Option<Fact> {
 fn tokenizer(report: &Report) -> Vec<Fact> {
     let training = &report.training;
     let mut parts = Vec::new();
-    if let Some((_, kind)) = training.settings.iter().find(|(name, _)| name == "tokenizer") {
-        parts.push(kind.clone());
-    }
+    parts.extend(training.method.clone());
     let sizes: Vec<String> = report.levels.iter().map(|l| thousands(l.codewords)).collect();
     let sizes = match report.levels.split_first() {
         Some((first, rest)) if rest.iter().all(|level| level.codewords == first.codewords) => {
@@ -133,7 +131,13 @@ fn tokenizer(report: &Report) -> Vec<Fact> {
         _ => format!("levels of {} codewords", sizes.join(", ")),
     };
     parts.push(sizes);
-    parts.extend(training.reconstruction.map(|e| format!("reconstruction error {}", short(e))));
+    parts.extend(training.epochs.map(|(epochs, converged)| match converged {
+        true => format!("converged after {}", count(epochs as usize, "epoch")),
+        false => count(epochs as usize, "epoch"),
+    }));
+    parts.extend(
+        training.reconstruction.map(|lost| format!("reconstruction error {}", short(lost))),
+    );
     parts.extend(training.seconds.map(|s| format!("made in {} s", short(s))));
     vec![("tokenizer".to_owned(), parts.join(", "))]
 }

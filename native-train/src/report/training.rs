@@ -21,10 +21,15 @@ const MOST_POINTS: usize = 400;
 /// The tokenizer's own account.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Training {
-    /// `kind` and the plain values of `settings`, by name; nested ones as `shape.latent`.
+    /// How items got their codes: `rq-vae`, `opq`, ….
+    pub method: Option<String>,
+    /// Settings by name, nested ones as `autoencoder.batch`, and what is said of the training as
+    /// `training.epochs`.
     pub settings: Vec<(String, String)>,
-    /// Reconstruction error over all items.
+    /// Share of the vectors' variance that the codes lose.
     pub reconstruction: Option<f64>,
+    /// Epochs of training, and whether it ended because the error no longer fell.
+    pub epochs: Option<(u64, bool)>,
     /// Seconds it took.
     pub seconds: Option<f64>,
     /// What the horizontal axis of the curves counts: `epoch`, `iteration`, `step` or `line`.
@@ -58,7 +63,7 @@ impl Training {
         if path.exists() {
             training.read_report(&read_json(&path, "")?);
         }
-        let path = run.root().join("tokenizer.jsonl");
+        let path = run.tokenizer_log();
         if path.exists() {
             let text = read_text(&path, "")?;
             let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
@@ -71,17 +76,16 @@ impl Training {
     }
 
     fn read_report(&mut self, report: &Value) {
-        for kind in ["tokenizer", "kind", "method"] {
-            if let Some(Value::String(name)) = report.get(kind) {
-                self.settings.push(("tokenizer".into(), name.clone()));
-            }
+        self.method = report["settings"]["method"].as_str().map(str::to_owned);
+        flatten("", &report["settings"], &mut self.settings);
+        for part in ["collaborative", "separated", "training"] {
+            flatten(part, &report[part], &mut self.settings);
         }
-        if let Some(settings) = report.get("settings") {
-            flatten("", settings, &mut self.settings);
-        }
-        let number = |names: &[&str]| names.iter().find_map(|name| report.get(name)?.as_f64());
-        self.reconstruction = number(&["reconstruction", "reconstruction_error"]);
-        self.seconds = number(&["seconds"]);
+        self.reconstruction = report["reconstruction"].as_f64();
+        let training = &report["training"];
+        let converged = training["converged"].as_bool().unwrap_or(false);
+        self.epochs = training["epochs"].as_u64().map(|epochs| (epochs, converged));
+        self.seconds = report["seconds"].as_f64();
     }
 
     fn read_log(&mut self, lines: &[Value]) {
@@ -182,12 +186,22 @@ mod tests {
     #[test]
     fn settings_of_any_shape_are_listed() {
         let mut training = Training::default();
-        training.read_report(&json!({"kind": "opq", "reconstruction": 0.25,
-            "settings": {"seed": 1, "shape": {"latent": 32, "hidden": [8, 4]}, "none": null}}));
+        training.read_report(&json!({"reconstruction": 0.25, "collaborative": null,
+            "settings": {"method": "opq", "seed": 1, "sizes": [8, 4], "autoencoder": {"batch": 32}},
+            "training": {"epochs": 7, "converged": true}}));
         let settings: Vec<String> =
             training.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(settings, ["tokenizer=opq", "seed=1", "shape.hidden=8, 4", "shape.latent=32"]);
+        assert_eq!(
+            settings.join(" "),
+            "autoencoder.batch=32 method=opq seed=1 sizes=8, 4 training.converged=true \
+             training.epochs=7"
+        );
+        assert_eq!((training.method.as_deref(), training.epochs), (Some("opq"), Some((7, true))));
         assert_eq!((training.reconstruction, training.seconds), (Some(0.25), None));
+        // A file of another make says less.
+        let mut training = Training::default();
+        training.read_report(&json!([]));
+        assert_eq!(training, Training::default());
     }
 
     #[test]

@@ -76,8 +76,8 @@ pub fn collisions(codes: &[u16], levels: usize) -> Collisions {
 
 /// Items of each codeword of each level, from codes `[items, levels]`; `sizes` are the codewords
 /// of each level.
-pub fn level_counts(codes: &[u16], sizes: &[usize]) -> Vec<Vec<u32>> {
-    let mut counts: Vec<Vec<u32>> = sizes.iter().map(|&size| vec![0; size]).collect();
+pub fn level_counts(codes: &[u16], sizes: &[u32]) -> Vec<Vec<u32>> {
+    let mut counts: Vec<Vec<u32>> = sizes.iter().map(|&size| vec![0; size as usize]).collect();
     for row in codes.chunks_exact(sizes.len()) {
         for (counts, &code) in counts.iter_mut().zip(row) {
             counts[usize::from(code)] += 1;

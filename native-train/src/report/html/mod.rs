@@ -352,7 +352,7 @@ fn neighbours(report: &Report) -> String {
             },
             share: shared.mean_cosine.unwrap_or(0.0),
             mark: None,
-            figure: shared.mean_cosine.map_or("no pairs".into(), |cosine| score(cosine)),
+            figure: shared.mean_cosine.map_or("no pairs".into(), score),
         })
         .collect();
     let found: Vec<Bar> = by_shared
@@ -413,8 +413,11 @@ fn neighbours(report: &Report) -> String {
 fn training(training: &Training) -> String {
     let mut html = String::new();
     if let Some(error) = training.reconstruction {
-        let _ =
-            write!(html, "<p>Reconstruction error over all items: <b>{}</b>.</p>", short(error));
+        let _ = write!(
+            html,
+            "<p>Reconstruction error: <b>{}</b>, the share of the vectors' variance that the codes lose.</p>",
+            short(error)
+        );
     }
     if let Some(revived) = training.revived {
         let _ = write!(
