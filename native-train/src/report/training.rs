@@ -25,6 +25,7 @@ pub struct Training {
     pub method: Option<String>,
     /// Settings by name, nested ones as `autoencoder.batch`, and what is said of the training as
     /// `training.epochs`.
+    #[serde(skip)]
     pub settings: Vec<(String, String)>,
     /// Share of the vectors' variance that the codes lose.
     pub reconstruction: Option<f64>,

@@ -5,7 +5,7 @@ const said = document.querySelector(".tree output");
 if (tree && said) {
   said.textContent = "Point at an arc, or tap it.";
   const say = (event) => {
-    const title = event.target.querySelector("title");
+    const title = event.target.closest("path")?.querySelector("title");
     if (title) said.textContent = title.textContent;
   };
   tree.addEventListener("pointerover", say);

@@ -39,6 +39,7 @@ pub(super) fn sunburst(material: &Material) -> String {
     let ring = (RADIUS - HOLE) / material.levels as f64;
     for cell in &cells {
         let inner = HOLE + ring * cell.depth as f64;
+        let hint: Vec<String> = hint(cell, material).iter().map(|line| escape(line)).collect();
         let path = arc(cell, items, inner, inner + ring);
         // Of a mixed prefix the paper shows through.
         let purity = cell.of_category as f64 / cell.items as f64;
@@ -50,7 +51,7 @@ pub(super) fn sunburst(material: &Material) -> String {
             "<path class=\"{}{}\" fill-opacity=\"{opacity:.2}\" d=\"{path}\"><title>{}</title></path>",
             class_of(cell.category, material.categories.as_ref()),
             if narrow { " narrow" } else { "" },
-            escape(&hint(cell, material))
+            hint.join("\n")
         );
     }
     let _ =
@@ -58,25 +59,24 @@ pub(super) fn sunburst(material: &Material) -> String {
     svg
 }
 
-/// What an arc is, in a few lines.
-fn hint(cell: &Cell, material: &Material) -> String {
+/// What an arc is, line by line.
+fn hint(cell: &Cell, material: &Material) -> Vec<String> {
     let prefix = codes_text(&cell.prefix);
-    let mut hint = match cell.prefixes {
-        1 => format!("{prefix}: {}", count(cell.items, "item")),
-        several => format!(
-            "{prefix} and {} beside it that are too small to draw: {}",
-            thousands(several - 1),
-            count(cell.items, "item")
-        ),
-    };
+    let items = count(cell.items, "item");
+    let mut lines = vec![match cell.prefixes {
+        1 => format!("{prefix}: {items}"),
+        several => {
+            let others = thousands(several - 1);
+            format!("{prefix} and {others} beside it that are too small to draw: {items}")
+        }
+    }];
     if let (Some(category), Some(categories)) = (cell.category, &material.categories) {
-        let name = &categories.names[category as usize];
-        let _ = write!(hint, "\n{} {name}", percent(cell.of_category as f64 / cell.items as f64));
+        let share = percent(cell.of_category as f64 / cell.items as f64);
+        lines.push(format!("{share} {}", categories.names[category as usize]));
     }
-    for &item in &cell.examples {
-        let _ = write!(hint, "\n“{}”", clip(title(&material.items[item as usize]), LONGEST));
-    }
-    hint
+    let titles = cell.examples.iter().map(|&item| title(&material.items[item as usize]));
+    lines.extend(titles.map(|title| format!("“{}”", clip(title, LONGEST))));
+    lines
 }
 
 /// The outline of an arc, clockwise from the top.
