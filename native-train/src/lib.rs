@@ -10,6 +10,7 @@ pub mod error;
 pub mod evaluate;
 pub mod export;
 pub mod model;
+pub mod report;
 pub mod run_dir;
 pub mod tokenizer;
 pub mod train;

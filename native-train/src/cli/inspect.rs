@@ -9,17 +9,26 @@ use tigret_infer::{Bundle, T5Config, TokenLayout};
 use super::Output;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
-use crate::run_dir::{RunDir, read_json};
+use crate::report::{self, Report};
+use crate::run_dir::{RunDir, write_atomically};
 use crate::tokenizer::stats::{LevelUse, level_use};
 
-/// Shows what a bundle holds, or which steps of a run are done and their figures.
+/// Shows what a bundle holds, or the figures of a run and of its semantic IDs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret inspect model.safetensors
+  tigret inspect runs/beauty
+  tigret inspect runs/beauty --html report.html
   tigret inspect runs/beauty --json")]
 pub(super) struct Args {
     /// A bundle, or a run directory.
     path: PathBuf,
+    /// Also write a report on the run's semantic IDs: one HTML file that loads nothing.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Items whose neighbours by code are held against those by cosine; 0 for none.
+    #[arg(long, value_name = "ITEMS", default_value_t = 2000)]
+    sample: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,9 +42,23 @@ struct BundleReport<'a> {
     levels: Vec<LevelUse>,
 }
 
+#[derive(Debug, Serialize)]
+struct RunReport<'a> {
+    #[serde(flatten)]
+    artefacts: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    semantic_ids: Option<&'a Report>,
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     if args.path.is_dir() {
-        inspect_run(&RunDir::open(&args.path)?, output)
+        inspect_run(&RunDir::open(&args.path)?, &args, output)
+    } else if let Some(html) = &args.html {
+        Err(TrainError::usage(format!(
+            "--html {} needs a run directory, which has the items' titles and vectors; {} is none",
+            html.display(),
+            args.path.display()
+        )))
     } else {
         inspect_bundle(&read_bundle(&args.path)?, &args.path, output)
     }
@@ -86,31 +109,36 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
     Ok(())
 }
 
-fn inspect_run(run: &RunDir, output: &Output) -> Result<()> {
-    let mut found = Map::new();
-    for (step, path) in [
-        ("dataset", run.dataset()),
-        ("tokenizer", run.tokenizer_report()),
-        ("model", run.model().join("config.json")),
-        ("evaluation", run.evaluation()),
-        ("oracle", run.oracle()),
-    ] {
-        if path.exists() {
-            let value: Value = read_json(&path, "")?;
-            found.insert(step.into(), value);
-        }
-    }
-    if found.is_empty() {
+fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
+    let artefacts = report::artefacts(run)?;
+    // Before `tokenize` there is less to say, and that is no error unless the page was asked for.
+    let settings = report::Settings { sample: args.sample, ..Default::default() };
+    let report = match args.html.is_some() || run.catalog().exists() {
+        true => Some(Report::new(run, settings)?),
+        false => None,
+    };
+    if artefacts.is_empty() && report.is_none() {
         return Err(TrainError::file(
             run.root(),
             "holds no artefact of a run; make one with `tigret prepare`",
         ));
     }
-    output.result(&found, || {
-        let lines = found.iter().map(|(step, value)| {
-            format!("{step}:\n{}", serde_json::to_string_pretty(value).unwrap_or_default())
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    });
+    let shown = run.root().display().to_string();
+    if let (Some(path), Some(report)) = (&args.html, &report) {
+        let page = report.html(&name(run.root()), &artefacts);
+        write_atomically(path, |file| file.write_all(page.as_bytes()))?;
+    }
+    let value = RunReport { artefacts: &artefacts, semantic_ids: report.as_ref() };
+    output.result(&value, || report::summary(&shown, &artefacts, report.as_ref()));
+    if let Some(path) = &args.html {
+        output.note(format!("report written to {}", path.display()));
+    }
     Ok(())
+}
+
+/// The last part of a run's path; a colleague does not need the rest.
+fn name(root: &Path) -> String {
+    let whole = root.canonicalize();
+    let last = whole.as_deref().unwrap_or(root).file_name();
+    last.map_or_else(|| root.display().to_string(), |name| name.to_string_lossy().into_owned())
 }

@@ -138,7 +138,12 @@ impl Dataset {
         Ok(Self { items, sequences })
     }
 
-    fn load_items(run: &RunDir) -> Result<Vec<Item>> {
+    /// Reads the items of a run, without the sequences.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when `items.jsonl` is missing, [`TrainError::Line`] when a line is
+    /// wrong: not JSON, without an id or a text, an id twice.
+    pub fn load_items(run: &RunDir) -> Result<Vec<Item>> {
         let path = run.items();
         let mut items = Vec::new();
         let mut seen = HashMap::new();

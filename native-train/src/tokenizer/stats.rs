@@ -1,6 +1,7 @@
 //! What can be said of a set of semantic IDs before a model is trained on them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,47 @@ pub fn collisions(codes: &[u16], levels: usize) -> Collisions {
     }
 }
 
+/// Items of each codeword of each level, from codes `[items, levels]`; `sizes` are the codewords
+/// of each level.
+pub fn level_counts(codes: &[u16], sizes: &[u32]) -> Vec<Vec<u32>> {
+    let mut counts: Vec<Vec<u32>> = sizes.iter().map(|&size| vec![0; size as usize]).collect();
+    for row in codes.chunks_exact(sizes.len()) {
+        for (counts, &code) in counts.iter_mut().zip(row) {
+            counts[usize::from(code)] += 1;
+        }
+    }
+    counts
+}
+
+/// A number for each item, from codes `[items, levels]`, equal for two items if and only if their
+/// codes at the levels `at` are; numbers are dense and in order of first appearance.
+pub fn groups(codes: &[u16], levels: usize, at: Range<usize>) -> Vec<u32> {
+    let mut numbers: HashMap<&[u16], u32> = HashMap::new();
+    codes
+        .chunks_exact(levels)
+        .map(|row| {
+            let next = numbers.len() as u32;
+            *numbers.entry(&row[at.clone()]).or_insert(next)
+        })
+        .collect()
+}
+
+/// Groups of two or more items that share all codes, from codes `[items, levels]`: indices of
+/// items, the largest group first, equal ones by their first item.
+pub fn collision_groups(codes: &[u16], levels: usize) -> Vec<Vec<u32>> {
+    let mut members: Vec<Vec<u32>> = Vec::new();
+    for (item, group) in (0..).zip(groups(codes, levels, 0..levels)) {
+        match members.get_mut(group as usize) {
+            Some(members) => members.push(item),
+            None => members.push(vec![item]),
+        }
+    }
+    members.retain(|members| members.len() > 1);
+    // Stable, and the groups stand in order of first appearance.
+    members.sort_by_key(|members| std::cmp::Reverse(members.len()));
+    members
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +127,25 @@ mod tests {
         assert!((levels[1].perplexity - 1.0).abs() < 1e-12);
         let groups = collisions(&codes, 2);
         assert_eq!((groups.unique_items, groups.distinct, groups.largest_group), (2, 3, 2));
+    }
+    #[test]
+    fn items_of_each_codeword_are_counted_by_level() {
+        let codes = [0, 1, 0, 1, 2, 1, 3, 1];
+        assert_eq!(level_counts(&codes, &[4, 2]), [vec![2, 0, 1, 1], vec![0, 4]]);
+    }
+
+    #[test]
+    fn groups_are_numbered_by_any_range_of_levels() {
+        let codes = [7, 1, 5, 7, 2, 5, 9, 1, 5, 7, 1, 4];
+        assert_eq!(groups(&codes, 3, 0..1), [0, 0, 1, 0]);
+        assert_eq!(groups(&codes, 3, 0..2), [0, 1, 2, 0]);
+        assert_eq!(groups(&codes, 3, 1..2), [0, 1, 0, 0]);
+        assert_eq!(groups(&codes, 3, 0..0), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn collision_groups_leave_unique_items_out_and_start_with_the_largest() {
+        let codes = [0, 1, 5, 5, 3, 3, 0, 1, 3, 3, 3, 3];
+        assert_eq!(collision_groups(&codes, 2), [vec![2, 4, 5], vec![0, 3]]);
     }
 }

@@ -1,0 +1,264 @@
+//! `tigret inspect` on a run: the figures, the summary, and the page that is sent around.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tigret_infer::WeightFormat;
+use tigret_infer::testing::{Shape, random_bundle};
+use tigret_train::data::Dataset;
+use tigret_train::embed::Vectors;
+use tigret_train::run_dir::RunDir;
+
+/// A title that tries everything at once.
+const ATTACK: &str =
+    "</title><script>alert(1)</script><img src=x onerror='alert(2)'>\" {{facts}} & \u{202e}cba";
+
+fn inspect(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tigret"))
+        .current_dir(folder)
+        .arg("inspect")
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("tigret starts: {e}"))
+}
+
+fn works(folder: &Path, arguments: &[&str]) -> String {
+    let output = inspect(folder, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refuses(folder: &Path, arguments: &[&str]) -> String {
+    let output = inspect(folder, arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    errors
+}
+
+/// Eight items in two categories. The first code is the category, the second halves it; two
+/// pairs share both codes, one of them also the text. Vectors point along an axis for each
+/// category, the last one's nowhere.
+fn write_run(root: &Path, title: &str) {
+    let run = RunDir::create(root).unwrap();
+    let mut items = String::new();
+    let mut catalog = Vec::new();
+    let codes =
+        [[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 2, 0], [3, 0, 0], [3, 0, 1], [3, 1, 0], [3, 2, 0]];
+    for (item, codes) in codes.iter().enumerate() {
+        let category = if item < 4 { "Tea" } else { "Salt & <b>pepper</b>" };
+        let title = if item == 0 { title.to_owned() } else { format!("thing {item}") };
+        let text = if item < 2 { "the same".to_owned() } else { title.clone() };
+        let line = json!({"id": format!("i{item}"), "text": text, "title": title,
+            "categories": [["Shop", category, format!("kind {}", item % 2)]]});
+        items += &format!("{line}\n");
+        catalog.push(json!({"id": format!("i{item}"), "codes": codes}));
+    }
+    let level = |offset: u32, size: u32| json!({"offset": offset, "size": size});
+    let tokens = json!({"pad": 0, "eos": 1, "decoder_start": 0, "append_eos": true, "max_items": 4,
+        "levels": [level(2, 4), level(6, 4), level(10, 2)], "users": null});
+    fs::write(run.items(), items).unwrap();
+    fs::write(run.catalog(), json!({ "items": catalog }).to_string()).unwrap();
+    fs::write(run.tokens(), tokens.to_string()).unwrap();
+    let dataset = Dataset { items: Dataset::load_items(&run).unwrap(), sequences: vec![] };
+    let axes = (0..8).flat_map(|item| match item {
+        0..4 => [1.0, 0.0],
+        4..7 => [0.0, 2.0],
+        _ => [0.0, 0.0],
+    });
+    let vectors = Vectors { dimensions: 2, data: axes.collect() };
+    vectors.save(&run, &dataset, "by hand").unwrap();
+}
+
+/// The file a tokenizer of any kind may leave.
+fn write_log(root: &Path) {
+    let report = json!({"settings": {"method": "rq-vae", "autoencoder": {"batch": 4}},
+        "reconstruction": 0.125, "training": {"epochs": 3, "converged": true}, "seconds": 2.0});
+    fs::write(root.join("tokenizer.json"), report.to_string()).unwrap();
+    let line = |epoch: u32| {
+        json!({"epoch": epoch, "loss": 1.0 / f64::from(epoch + 1), "revived": 1,
+        "note": "codewords were <i>dead</i>"})
+    };
+    let lines: Vec<String> = (0..3).map(|epoch| line(epoch).to_string()).collect();
+    fs::write(root.join("tokenizer.jsonl"), lines.join("\n")).unwrap();
+}
+
+#[test]
+fn the_figures_of_a_run_made_by_hand() {
+    let folder = tempfile::tempdir().unwrap();
+    write_run(&folder.path().join("r"), "thing 0");
+    let found: Value = serde_json::from_str(&works(folder.path(), &["r", "--json"])).unwrap();
+    let ids = &found["semantic_ids"];
+    assert_eq!(ids["levels"][0], json!({"used": 2, "codewords": 4, "perplexity": 2.0}));
+    assert_eq!(ids["levels"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        ids["collisions"],
+        json!({"items": 8, "unique_items": 4, "distinct": 6, "largest_group": 2})
+    );
+    assert_eq!(ids["same_text"], 2);
+    assert_eq!(ids["group_sizes"], json!([{"size": 1, "groups": 4}, {"size": 2, "groups": 2}]));
+    assert_eq!(ids["largest_groups"][0], json!({"codes": [0, 0], "ids": ["i0", "i1"]}));
+    // The first code is the category; the second says nothing of it.
+    let category = &ids["categories"][0];
+    assert_eq!((&category["field"], &category["depth"]), (&json!("categories"), &json!(1)));
+    let close = |value: &Value, expected: f64| {
+        assert!((value.as_f64().unwrap() - expected).abs() < 1e-6, "{value} is not {expected}");
+    };
+    close(&category["prefixes"][0]["nmi"], 1.0);
+    close(&category["prefixes"][0]["ami"], 1.0);
+    close(&category["levels"][1]["nmi"], 0.0);
+    // Seven items have a vector; within a category they are parallel, across at right angles.
+    let neighbours = &ids["neighbours"];
+    assert_eq!(neighbours["sampled"], 7);
+    close(&neighbours["by_shared"][0]["mean_cosine"], 0.0);
+    close(&neighbours["by_shared"][1]["mean_cosine"], 1.0);
+    assert_eq!(neighbours["by_shared"][2]["pairs"], 4);
+    close(&neighbours["by_shared"][1]["by_chance"], 18.0 / 42.0);
+    assert_eq!((&ids["encoder"], &ids["dimensions"]), (&json!("by hand"), &json!(2)));
+}
+
+#[test]
+fn the_summary_is_for_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    write_log(&root);
+    let text = works(folder.path(), &["r"]);
+    for expected in [
+        "tokenizer   rq-vae, 2 levels of 4 codewords, converged after 3 epochs, \
+         reconstruction error 0.125",
+        "level 1     2 of 4 codewords used, perplexity 2.0",
+        "unique      4 of 8 items (50.0 %) after 2 levels; the largest group has 2",
+        "the first code tells 100 % of 2 values of \"categories\"",
+        "look at     level 1 uses only 50.0 % of its codewords",
+    ] {
+        assert!(text.contains(expected), "no \"{expected}\" in:\n{text}");
+    }
+    assert!(!text.contains(['{', '}']), "{text}");
+}
+
+#[test]
+fn the_page_is_whole_and_loads_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    write_log(&root);
+    works(folder.path(), &["r", "--html", "page.html"]);
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert_balanced(&page);
+    for reference in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch("] {
+        assert!(!page.contains(reference), "the page has {reference}");
+    }
+    for part in ["rq-vae", "Level 2", "ends at 0.333", "thing 3", "by hand", "Not measured"] {
+        assert_eq!(page.contains(part), part != "Not measured", "{part}");
+    }
+    assert!(page.contains("codewords were &lt;i&gt;dead&lt;/i&gt;"));
+    assert!(!folder.path().join("page.html.partial").exists());
+    works(folder.path(), &["r", "--html", "again.html"]);
+    assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
+}
+
+#[test]
+fn a_title_cannot_become_markup() {
+    let folder = tempfile::tempdir().unwrap();
+    // The attack stands in a collision group, the tree, a table, and among the neighbours; also
+    // the run's own name is not ours.
+    write_run(&folder.path().join("r<i>&"), ATTACK);
+    works(folder.path(), &["r<i>&", "--html", "page.html"]);
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert_balanced(&page);
+    assert_eq!(page.matches("<script").count(), 1);
+    assert_eq!(page.matches("<title>Semantic IDs of r&lt;i&gt;&amp;</title>").count(), 1);
+    for raw in ["<img", "<b>pepper", "<i>&", "onerror='", "\u{202e}"] {
+        assert!(!page.contains(raw), "the page has {raw}");
+    }
+    assert!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count() >= 3);
+    assert!(page.contains("{{facts}}") && page.contains("Salt &amp; &lt;b&gt;pepper&lt;/b&gt;"));
+
+    // And if it could, the page's policy would not run it: only the one script has that hash.
+    let (_, script) = page.split_once("<script>").unwrap();
+    let (script, _) = script.split_once("</script>").unwrap();
+    let policy = format!("script-src 'sha256-{}'", base64(&Sha256::digest(script)));
+    assert!(page.contains(&policy), "the policy should have {policy}");
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    fs::remove_file(root.join("vectors.safetensors")).unwrap();
+    let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
+    fs::write(root.join("items.jsonl"), items.replace("categories", "colour")).unwrap();
+    let text = works(folder.path(), &["r", "--html", "page.html"]);
+    assert!(text.contains("not there"), "{text}");
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert_balanced(&page);
+    assert_eq!(page.matches("Not measured:").count(), 2);
+    assert!(page.contains("make it with `tigret embed`"));
+    assert!(page.contains("no log of losses"));
+}
+
+#[test]
+fn bad_input_ends_with_one_line_and_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let root = at.join("r");
+    write_run(&root, "thing 0");
+    let line = refuses(at, &["r", "--html", "nowhere/page.html"]);
+    assert!(line.contains("nowhere/page.html"), "{line}");
+    fs::write(root.join("tokenizer.jsonl"), "{\"epoch\": 0}\nnot json\n").unwrap();
+    assert!(refuses(at, &["r"]).contains("tokenizer.jsonl:2:"));
+    fs::remove_file(root.join("tokenizer.jsonl")).unwrap();
+    fs::remove_file(root.join("catalog.json")).unwrap();
+    let line = refuses(at, &["r", "--html", "page.html"]);
+    assert!(line.contains("catalog.json") && line.contains("tigret tokenize"), "{line}");
+    assert!(!at.join("page.html").exists());
+    fs::create_dir(at.join("empty")).unwrap();
+    assert!(refuses(at, &["empty"]).contains("tigret prepare"));
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    assert!(refuses(at, &["m", "--html", "page.html"]).contains("needs a run directory"));
+}
+
+/// Every element that is opened is closed, in order.
+fn assert_balanced(page: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    let mut rest = page;
+    while let Some((_, after)) = rest.split_once('<') {
+        let (tag, after) = after.split_once('>').unwrap();
+        rest = after;
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        match tag {
+            _ if tag.starts_with('!') || tag.ends_with('/') => {}
+            _ if ["meta", "br"].contains(&name) => {}
+            _ if tag.starts_with('/') => assert_eq!(open.pop(), Some(name), "</{name}>"),
+            _ => open.push(name),
+        }
+        // What stands in these is no markup.
+        if ["style", "script"].contains(&tag) {
+            rest = &rest[rest.find(&format!("</{tag}")).unwrap()..];
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |three: &[u8]| {
+        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*three.get(at).unwrap_or(&0)));
+        let digit = |at: usize| match at <= three.len() {
+            true => char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]),
+            false => '=',
+        };
+        (0..4).map(digit).collect::<String>()
+    };
+    bytes.chunks(3).map(group).collect()
+}
