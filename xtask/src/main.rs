@@ -13,6 +13,7 @@ mod setup;
 mod summary;
 mod test;
 mod tigret;
+mod tokenizers;
 mod workspace;
 
 use std::ffi::OsString;
@@ -41,6 +42,8 @@ enum Verb {
     Test(test::Args),
     /// Measure training, evaluation and one recommendation on each engine, on this machine.
     Bench(bench::Args),
+    /// Tokenize runs by every method and print their figures side by side.
+    CompareTokenizers(tokenizers::Args),
     /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
     Wasm(page::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
@@ -73,6 +76,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo(args) => demo::run(&args, &Report::all()),
         Verb::Test(args) => test::run(&args, &Report::all()),
         Verb::Bench(args) => bench::run(&args, &Report::all()),
+        Verb::CompareTokenizers(args) => tokenizers::run(&args, &Report::all()),
         Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }
