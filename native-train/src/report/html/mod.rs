@@ -217,15 +217,12 @@ fn size_ranges(sizes: &[GroupSize]) -> Vec<(String, usize, usize)> {
 }
 
 fn tree_section(material: &Material) -> String {
-    let mut html = format!(
-        "<div class=\"tree\">{}<output aria-live=\"off\"></output>",
-        sunburst::sunburst(material)
-    );
-    if let Some(categories) = &material.categories {
-        html += &legend(categories);
-    }
-    html += "</div>";
-    html + &first_codes(material)
+    let legend = material.categories.as_ref().map(legend).unwrap_or_default();
+    format!(
+        "<div class=\"tree\">{}{legend}<output aria-live=\"off\"></output></div>{}",
+        sunburst::sunburst(material),
+        first_codes(material)
+    )
 }
 
 fn legend(categories: &Categories) -> String {
