@@ -1,6 +1,6 @@
 //! From content vectors to semantic IDs (paper, section 3.1).
 //!
-//! Every method ([`settings::Method`]) is [fitted](fit) to a `tigret_infer::Quantizer`, so that
+//! Every method ([`settings::Method`]) is [fitted](mod@fit) to a `tigret_infer::Quantizer`, so that
 //! codes are computed by one function for a whole catalogue, for a new item, and in the
 //! browser.
 
