@@ -1,6 +1,6 @@
 //! `tigret tokenize`: content vectors to semantic IDs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tigret_infer::TokenLayout;
@@ -12,6 +12,7 @@ use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::t5::device;
 use crate::run_dir::{RunDir, write_atomically, write_json};
+use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
@@ -28,6 +29,7 @@ use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
   tigret tokenize --run runs/beauty --codebook-size 64,128,256 --sinkhorn
   tigret tokenize --run runs/beauty --optimizer adagrad --learning-rate 0.4 --epochs 20000
   tigret tokenize --run runs/beauty --collaborative 0.5
+  tigret tokenize --run runs/beauty --assign new.jsonl --vectors new.npy
 
 Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
 statistics) and, where something is trained, tokenizer.jsonl (the log) into the run directory.")]
@@ -35,6 +37,18 @@ pub(super) struct Args {
     /// The run directory, with vectors.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+    /// Give the new items of this JSONL file ("id", any fields for display, and "embedding"
+    /// where --vectors is not given) IDs by the run's tokenizer as it is, and add them to
+    /// catalog.json and items.jsonl. No ID that exists changes.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "levels", "codebook_size",
+          "collision_size", "normalise", "sinkhorn", "collaborative", "latent", "hidden", "epochs",
+          "max_epochs", "batch", "optimizer", "learning_rate", "beta", "gradient", "no_revival",
+          "users", "max_items", "seed", "device"])]
+    assign: Option<PathBuf>,
+    /// Vectors of the new items, .npy or .safetensors, a row a line of --assign in the same order.
+    #[arg(long, value_name = "FILE", requires = "assign")]
+    vectors: Option<PathBuf>,
+
     /// How items get their codes.
     #[arg(long, value_enum, default_value_t = Method::RqVae)]
     method: Method,
@@ -192,7 +206,39 @@ impl Args {
     }
 }
 
+/// What `--assign` prints.
+#[derive(Debug, Serialize)]
+struct AssignReport {
+    #[serde(flatten)]
+    assigned: Assigned,
+    seconds: f64,
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    match &args.assign {
+        Some(items) => assign_new(items, &args, output),
+        None => tokenize(args, output),
+    }
+}
+
+fn assign_new(items: &Path, args: &Args, output: &Output) -> Result<()> {
+    let run = RunDir::open(&args.run)?;
+    let begin = std::time::Instant::now();
+    let progress = output.progress(0, "items");
+    let assigned = assign(&run, items, args.vectors.as_deref(), &progress)?;
+    let report = AssignReport { assigned, seconds: begin.elapsed().as_secs_f64() };
+    output.result(&report, || {
+        let Assigned { new, known, collided, items } = assigned;
+        format!(
+            "{new} new items have semantic IDs, {collided} of them share their codes with others; \
+             {known} had one already; the catalogue has {items} items; {:.1} s",
+            report.seconds
+        )
+    });
+    Ok(())
+}
+
+fn tokenize(args: Args, output: &Output) -> Result<()> {
     let sizes = args.sizes()?;
     let autoencoder = args.method.has_autoencoder().then(|| args.autoencoder()).transpose()?;
     if !(args.collaborative >= 0.0 && args.collaborative.is_finite()) {

@@ -13,7 +13,7 @@ use crate::error::{Result, TrainError};
 /// # Errors
 /// [`TrainError::File`] when the file cannot be opened (with `hint` where it is missing),
 /// [`TrainError::Line`] for bytes that are not UTF-8, and whatever `each` returns.
-pub(super) fn for_each_line(
+pub(crate) fn for_each_line(
     path: &Path,
     hint: &str,
     mut each: impl FnMut(usize, &str) -> Result<()>,

@@ -7,7 +7,7 @@
 pub mod classics;
 pub mod filter;
 pub mod items;
-mod lines;
+pub(crate) mod lines;
 pub mod log;
 pub mod oracle;
 pub mod readers;

@@ -2,6 +2,7 @@
 
 mod npy;
 pub mod precomputed;
+pub mod rows;
 mod sparse;
 pub mod svd;
 pub mod tfidf;

@@ -2,66 +2,82 @@
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use half::f16;
+use std::io::Read;
 
 use super::Vectors;
+use super::rows::Element;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
+/// Longest header that is read: that of a matrix has some hundred bytes.
+const MOST_HEADER: usize = 1 << 20;
+
+/// What the header of a file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) rows: usize,
+    pub(super) dimensions: usize,
+    pub(super) element: Element,
+}
+
+/// Reads a file's header; what follows are the rows.
+///
+/// # Errors
+/// A sentence without the file's name that says what is wrong.
+pub(super) fn read_header(file: &mut impl Read) -> Result<Header, String> {
+    let mut take = |count: usize| {
+        let mut bytes = vec![0; count];
+        file.read_exact(&mut bytes).map(|()| bytes)
+    };
+    let cut = |_| "is cut off in its header".to_owned();
+    if take(MAGIC.len()).ok().as_deref() != Some(MAGIC) {
+        return Err("is not an .npy file (wrong first bytes)".into());
+    }
+    let major = take(2).map_err(cut)?[0];
+    let length = match major {
+        1 => take(2).map_err(cut)?,
+        2 | 3 => take(4).map_err(cut)?,
+        other => return Err(format!("is .npy version {other}; versions 1 to 3 can be read")),
+    };
+    let length = length.iter().rev().fold(0usize, |sum, &byte| sum << 8 | usize::from(byte));
+    if length > MOST_HEADER {
+        return Err(format!("says that its header has {length} bytes, which no array needs"));
+    }
+    let header = String::from_utf8(take(length).map_err(cut)?)
+        .map_err(|_| "has a header that is not text".to_owned())?;
+    if value_of(&header, "fortran_order") != Some("False") {
+        return Err("is in Fortran order; save it with numpy.ascontiguousarray".into());
+    }
+    let (rows, dimensions) = shape(&header)?;
+    let kind = value_of(&header, "descr").unwrap_or_default().trim_matches(['\'', '"']);
+    let element = match kind {
+        "<f2" => Element::F16,
+        ">f2" => Element::F16Big,
+        "<f4" => Element::F32,
+        ">f4" => Element::F32Big,
+        "<f8" => Element::F64,
+        ">f8" => Element::F64Big,
+        other => {
+            return Err(format!("holds \"{other}\"; save it as float32, float64 or float16"));
+        }
+    };
+    Ok(Header { rows, dimensions, element })
+}
 
 /// Reads a matrix `[rows, dimensions]` of f16, f32 or f64, little or big endian.
 ///
 /// # Errors
 /// A sentence without the file's name that says what is wrong.
 pub(super) fn parse(bytes: &[u8]) -> Result<(usize, Vectors), String> {
-    let rest = bytes.strip_prefix(MAGIC).ok_or("is not an .npy file (wrong first bytes)")?;
-    let cut = "is cut off in its header";
-    let (&[major, _minor], rest) = rest.split_first_chunk().ok_or(cut)?;
-    let (header_length, rest) = match major {
-        1 => {
-            let (length, rest) = rest.split_first_chunk().ok_or(cut)?;
-            (usize::from(u16::from_le_bytes(*length)), rest)
-        }
-        2 | 3 => {
-            let (length, rest) = rest.split_first_chunk().ok_or(cut)?;
-            (u32::from_le_bytes(*length) as usize, rest)
-        }
-        other => return Err(format!("is .npy version {other}; versions 1 to 3 can be read")),
-    };
-    let (header, data) = rest.split_at_checked(header_length).ok_or(cut)?;
-    let header = std::str::from_utf8(header).map_err(|_| "has a header that is not text")?;
-    if value_of(header, "fortran_order") != Some("False") {
-        return Err("is in Fortran order; save it with numpy.ascontiguousarray".into());
+    let mut rest = bytes;
+    let Header { rows, dimensions, element } = read_header(&mut rest)?;
+    let wanted = rows.checked_mul(dimensions).and_then(|n| n.checked_mul(element.bytes()));
+    if wanted != Some(rest.len()) {
+        let bytes = rest.len();
+        return Err(format!(
+            "has {bytes} bytes of data; its shape ({rows}, {dimensions}) does not fit"
+        ));
     }
-    let (rows, dimensions) = shape(header)?;
-    let kind = value_of(header, "descr").unwrap_or_default().trim_matches(['\'', '"']);
-    let count = rows.checked_mul(dimensions);
-    let values = match kind {
-        "<f2" => floats(data, count, |b| f16::from_le_bytes(b).to_f32()),
-        ">f2" => floats(data, count, |b| f16::from_be_bytes(b).to_f32()),
-        "<f4" => floats(data, count, f32::from_le_bytes),
-        ">f4" => floats(data, count, f32::from_be_bytes),
-        "<f8" => floats(data, count, |b| f64::from_le_bytes(b) as f32),
-        ">f8" => floats(data, count, |b| f64::from_be_bytes(b) as f32),
-        other => return Err(format!("holds \"{other}\"; save it as float32, float64 or float16")),
-    };
-    let data = values.ok_or_else(|| {
-        let bytes = data.len();
-        format!(
-            "has {bytes} bytes of data; its shape ({rows}, {dimensions}) of {kind} does not fit"
-        )
-    })?;
-    Ok((rows, Vectors { dimensions, data }))
-}
-
-/// `count` values of `N` bytes each; `None` where the data are more or fewer.
-fn floats<const N: usize>(
-    data: &[u8],
-    count: Option<usize>,
-    read: impl Fn([u8; N]) -> f32,
-) -> Option<Vec<f32>> {
-    let (values, rest) = data.as_chunks();
-    (rest.is_empty() && count == Some(values.len()))
-        .then(|| values.iter().map(|value| read(*value)).collect())
+    Ok((rows, Vectors { dimensions, data: element.floats(rest) }))
 }
 
 /// The text of a value in the header, a Python dictionary with three fixed keys.
@@ -95,6 +111,8 @@ fn shape(header: &str) -> Result<(usize, usize), String> {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     /// A file as numpy writes it: the header padded to a multiple of 64.

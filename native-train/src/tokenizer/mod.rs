@@ -1,9 +1,10 @@
 //! From content vectors to semantic IDs (paper, section 3.1).
 //!
 //! Every method ([`settings::Method`]) is [fitted](mod@fit) to a `tigret_infer::Quantizer`, so that
-//! codes are computed by one function for a whole catalogue, for a new item, and in the
+//! codes are computed by one function for a whole catalogue, for a [new item](mod@assign), and in the
 //! browser.
 
+pub mod assign;
 pub mod autoencoder;
 pub mod balance;
 pub mod collaborative;

@@ -1,0 +1,221 @@
+//! New items under a frozen tokenizer, through the command.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn tigret(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tigret")).args(arguments).output().unwrap()
+}
+
+fn ok(arguments: &[&str]) -> Value {
+    let output = tigret(&[arguments, &["--json"]].concat());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = tigret(arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A run of 90 items with vectors of six numbers; the last 30 of them in a file of new items.
+struct World {
+    folder: tempfile::TempDir,
+    run: String,
+}
+
+fn vector(item: usize) -> Vec<f32> {
+    (0..6).map(|d| ((item * (d + 3)) as f32 * 0.7).sin() + (item % 5) as f32).collect()
+}
+
+fn write_vectors(path: &Path, items: std::ops::Range<usize>) {
+    let data: Vec<u8> = items.clone().flat_map(vector).flat_map(f32::to_le_bytes).collect();
+    let shape = vec![items.len(), 6];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &data).unwrap();
+    let metadata = std::collections::HashMap::new();
+    fs::write(path, safetensors::serialize([("v", view)], Some(metadata)).unwrap()).unwrap();
+}
+
+fn write_items(path: &Path, items: std::ops::Range<usize>, inline: bool) {
+    let lines: String = items
+        .map(|i| {
+            let mut line = json!({"id": format!("item-{i}"), "title": format!("Title {i}")});
+            if inline {
+                line["embedding"] = json!(vector(i));
+            }
+            format!("{line}\n")
+        })
+        .collect();
+    fs::write(path, lines).unwrap();
+}
+
+impl World {
+    fn new(tokenize: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        write_items(&at("items.jsonl"), 0..60, false);
+        let users: String = (0..40)
+            .map(|u| {
+                format!(
+                    "u{u} {}\n",
+                    [u, u + 1, u + 2, u + 20].map(|i| format!("item-{i}")).join(" ")
+                )
+            })
+            .collect();
+        fs::write(at("sequences.txt"), users).unwrap();
+        write_vectors(&at("vectors.safetensors"), 0..60);
+        write_items(&at("new.jsonl"), 60..90, true);
+        let run = at("run").to_str().unwrap().to_owned();
+        let world = Self { folder, run };
+        let (sequences, items) = (world.at("sequences.txt"), world.at("items.jsonl"));
+        ok(&["prepare", "--run", &world.run, "--sequences", &sequences, "--items", &items]);
+        ok(&["embed", "--run", &world.run, "--vectors", &world.at("vectors.safetensors")]);
+        ok(&[&["tokenize", "--run", &world.run, "--codebook-size", "4"], tokenize].concat());
+        world
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn catalog(&self) -> BTreeMap<String, Vec<u64>> {
+        let text = fs::read_to_string(Path::new(&self.run).join("catalog.json")).unwrap();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        let codes = |item: &Value| {
+            item["codes"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap()).collect()
+        };
+        let items = file["items"].as_array().unwrap();
+        items.iter().map(|item| (item["id"].as_str().unwrap().to_owned(), codes(item))).collect()
+    }
+
+    fn assign(&self, file: &str) -> Value {
+        ok(&["tokenize", "--run", &self.run, "--assign", &self.at(file)])
+    }
+}
+
+#[test]
+fn new_items_get_ids_and_old_ones_keep_theirs() {
+    let methods: [&[&str]; 7] = [
+        &["--method", "rq-vae", "--epochs", "5", "--hidden", "8", "--latent", "4"],
+        &["--method", "vq-vae", "--epochs", "5", "--hidden", "8", "--latent", "4"],
+        &["--method", "rq-kmeans"],
+        &["--method", "hierarchical-kmeans"],
+        &["--method", "lsh"],
+        &["--method", "random"],
+        &["--method", "opq"],
+    ];
+    for method in methods {
+        let world = World::new(&[method, &["--collision-size", "64"]].concat());
+        let before = world.catalog();
+        let report = world.assign("new.jsonl");
+        assert_eq!((&report["new"], &report["known"]), (&json!(30), &json!(0)), "{method:?}");
+        let after = world.catalog();
+        assert_eq!(after.len(), 90);
+        assert!(before.iter().all(|(id, codes)| after[id] == *codes), "{method:?}");
+        let mut codes: Vec<_> = after.values().collect();
+        codes.sort();
+        codes.dedup();
+        assert_eq!(codes.len(), 90, "{method:?}: every ID is another");
+        // The same items again change nothing.
+        let report = world.assign("new.jsonl");
+        assert_eq!((&report["new"], &report["known"]), (&json!(0), &json!(30)));
+        assert_eq!(world.catalog(), after);
+        let items = fs::read_to_string(Path::new(&world.run).join("items.jsonl")).unwrap();
+        assert_eq!(items.lines().count(), 90);
+        assert!(!items.contains("embedding") && items.contains("Title 89"));
+    }
+}
+
+#[test]
+fn an_item_that_was_tokenized_gets_the_same_codes_again_under_another_id() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    let lines: String = (0..60)
+        .map(|i| format!("{}\n", json!({"id": format!("copy-{i}"), "embedding": vector(i)})))
+        .collect();
+    fs::write(world.at("copies.jsonl"), lines).unwrap();
+    let report = world.assign("copies.jsonl");
+    assert_eq!(report["collided"], json!(60));
+    let catalog = world.catalog();
+    for i in 0..60 {
+        let (old, copy) = (&catalog[&format!("item-{i}")], &catalog[&format!("copy-{i}")]);
+        assert_eq!(old[..3], copy[..3]);
+    }
+}
+
+#[test]
+fn vectors_of_a_file_and_of_the_lines_give_the_same_ids() {
+    let opq = ["--method", "opq", "--collision-size", "64"];
+    let (inline, file) = (World::new(&opq), World::new(&opq));
+    inline.assign("new.jsonl");
+    write_vectors(&file.folder.path().join("new.safetensors"), 60..90);
+    write_items(&file.folder.path().join("bare.jsonl"), 60..90, false);
+    let vectors = file.at("new.safetensors");
+    ok(&[
+        "tokenize",
+        "--run",
+        &file.run,
+        "--assign",
+        &file.at("bare.jsonl"),
+        "--vectors",
+        &vectors,
+    ]);
+    assert_eq!(inline.catalog(), file.catalog());
+}
+
+#[test]
+fn collaborative_tokenizers_take_new_items_by_their_content_alone() {
+    let world =
+        World::new(&["--method", "rq-kmeans", "--collision-size", "64", "--collaborative", "0.5"]);
+    assert_eq!(world.assign("new.jsonl")["new"], json!(30));
+}
+
+#[test]
+fn the_catalogue_with_new_items_trains_exports_and_answers() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    world.assign("new.jsonl");
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    ok(&["evaluate", "--run", &world.run]);
+    let bundle = world.at("m.safetensors");
+    let report = ok(&["export", "--run", &world.run, "--out", &bundle]);
+    assert_eq!(report["items"], json!(90));
+}
+
+#[test]
+fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "4"]);
+    let before = world.catalog();
+    let line =
+        |id: &str, embedding: Value| format!("{}\n", json!({"id": id, "embedding": embedding}));
+    let crowd: String = (0..9).map(|i| line(&format!("twin-{i}"), json!(vector(0)))).collect();
+    for (name, text, reason) in [
+        ("full.jsonl", crowd, "all 4 semantic IDs under the codes"),
+        ("short.jsonl", line("a", json!([1, 2])), "has 2 numbers, the tokenizer was trained on 6"),
+        ("text.jsonl", line("a", json!(vec!["x"; 6])), "something else than finite numbers"),
+        ("none.jsonl", "{\"id\": \"a\"}\n".into(), "has no \"embedding\" of 6 numbers"),
+        ("id.jsonl", "{\"embedding\": []}\n".into(), "id.jsonl:1: has no \"id\""),
+        ("twice.jsonl", line("a", json!(vector(0))).repeat(2), "twice.jsonl:2: item \"a\" stands"),
+        ("json.jsonl", "{".into(), "json.jsonl:1"),
+    ] {
+        fs::write(world.at(name), text).unwrap();
+        let error = refused(&["tokenize", "--run", &world.run, "--assign", &world.at(name)]);
+        assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
+        assert_eq!(world.catalog(), before, "{name}");
+    }
+    write_vectors(&world.folder.path().join("few.safetensors"), 60..70);
+    let (new, few) = (world.at("new.jsonl"), world.at("few.safetensors"));
+    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new, "--vectors", &few]);
+    assert!(error.contains("has no vector: the vector file has 10 rows"), "{error}");
+    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new, "--seed", "3"]);
+    assert!(error.contains("cannot be used with"), "{error}");
+    fs::remove_file(Path::new(&world.run).join("tokenizer.safetensors")).unwrap();
+    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    assert!(error.contains("tokenizer.safetensors: not found"), "{error}");
+}
