@@ -184,8 +184,44 @@ fn the_catalogue_with_new_items_trains_exports_and_answers() {
     ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
     ok(&["evaluate", "--run", &world.run]);
     let bundle = world.at("m.safetensors");
-    let report = ok(&["export", "--run", &world.run, "--out", &bundle]);
-    assert_eq!(report["items"], json!(90));
+    let report = ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
+    assert_eq!((&report["items"], &report["tokenizer"]), (&json!(90), &json!("rq-kmeans")));
+}
+
+#[test]
+fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let bundle = world.at("m.safetensors");
+    ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
+    let lines = |embedding: bool| -> String {
+        (60..90)
+            .map(|i| {
+                let mut line = json!({"id": format!("item-{i}")});
+                if embedding {
+                    line["embedding"] = json!(vector(i));
+                }
+                format!("{line}\n")
+            })
+            .collect()
+    };
+    fs::write(world.at("add.jsonl"), lines(true)).unwrap();
+    let allow: Vec<String> = (60..90).map(|i| format!("item-{i}")).collect();
+    let history = json!({"history": ["item-3", "item-70"], "allow": allow});
+    fs::write(world.at("h.jsonl"), format!("{history}\n")).unwrap();
+    let (histories, add) = (world.at("h.jsonl"), world.at("add.jsonl"));
+    let recommend = ["recommend", "--model", &bundle, "--histories", &histories, "--top", "30"];
+    let answer = ok(&[&recommend[..], &["--add-items", &add]].concat());
+    world.assign("new.jsonl");
+    let catalog = world.catalog();
+    let picks = answer["items"].as_array().unwrap();
+    assert_eq!(picks.len(), 30);
+    for pick in picks {
+        assert_eq!(pick["codes"], json!(catalog[pick["id"].as_str().unwrap()]));
+    }
+    ok(&["export", "--run", &world.run, "--out", &bundle]);
+    let error = refused(&[&recommend[..], &["--add-items", &add]].concat());
+    assert!(error.contains("holds no tokenizer"), "{error}");
 }
 
 #[test]

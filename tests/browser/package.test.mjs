@@ -9,7 +9,8 @@ import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 /** @typedef {{ id: string, score: number, codes: number[] }} Pick */
 /** @typedef {{ request: Record<string, unknown>, expected: Pick[] }} Case */
-/** @typedef {{ bundle: string, tolerance: number, cases: Case[] }} Parity */
+/** @typedef {{ id: string, embedding: number[] }} NewItem */
+/** @typedef {{ bundle: string, tolerance: number, add?: NewItem[], added?: { id: string, codes: number[] }[], cases: Case[] }} Parity */
 /** @typedef {{ name: string, code?: string, message: string }} Failure */
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
@@ -99,21 +100,28 @@ describe("the package", { skip }, () => {
     assert.ok(parity.length > 0, `no NAME.json in ${folder}`);
   });
 
-  for (const [name, { bundle, tolerance, cases }] of parity) {
+  for (const [name, { bundle, tolerance, cases, add, added }] of parity) {
     for (const engine of ENGINES) {
       test(`${name} on ${engine} is what the native CPU engine answers`, async () => {
-        const answers = await page.evaluate(
-          async ({ bundle, backend, requests }) => {
+        const { answers, codes } = await page.evaluate(
+          async ({ bundle, backend, requests, add }) => {
             // @ts-expect-error: the address is the test server's.
             const { Recommender } = await import("/package/dist/index.js");
             const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend });
-            const reports = [];
-            for (const request of requests) reports.push(await recommender.report(request));
+            const codes = add && (await recommender.addItems(add));
+            const answers = [];
+            for (const request of requests) answers.push(await recommender.report(request));
             recommender.dispose();
-            return reports;
+            return { answers, codes };
           },
-          { bundle, backend: engine, requests: cases.map(({ request }) => toOptions(request)) },
+          {
+            bundle,
+            backend: engine,
+            requests: cases.map(({ request }) => toOptions(request)),
+            add,
+          },
         );
+        assert.deepEqual(codes, added, `${name}: semantic IDs of the added items`);
         cases.forEach(({ expected }, index) => {
           const where = `case ${index} of ${name}`;
           assert.equal(answers[index].engine, engine, `${where}: engine`);

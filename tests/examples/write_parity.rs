@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use tigret_infer::testing::{Random, Shape, bad_bundles, random_bundle};
-use tigret_infer::{Backend, Bundle, Recommender, Request, WeightFormat};
+use tigret_infer::testing::{
+    Random, Shape, bad_bundles, random_bundle, random_bundle_with_quantizer,
+};
+use tigret_infer::{Added, Backend, Bundle, NewItem, Recommender, Request, WeightFormat};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -39,9 +41,10 @@ fn main() -> Result<(), Failure> {
     ];
     for (index, (name, shape, format)) in cases.into_iter().enumerate() {
         let bundle = random_bundle(&shape, format, 40 + index as u64);
-        write_case(&folder, name, Arc::new(bundle))?;
+        write_case(&folder, name, Arc::new(bundle), &[])?;
     }
-    let bundle = random_bundle(&base, WeightFormat::Q8, 1);
+    let bundle = random_bundle_with_quantizer(&base, WeightFormat::Q8, 1);
+    write_case(&folder, "new-items", Arc::new(bundle.clone()), &new_items())?;
     let mut bad = Vec::new();
     for (name, bytes, expect) in bad_bundles(&bundle) {
         let file = format!("{name}.safetensors");
@@ -52,16 +55,35 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One bundle with requests and the answers of the CPU engine.
-fn write_case(folder: &Path, name: &str, bundle: Arc<Bundle>) -> Result<(), Failure> {
+/// Items to add, some of them alike, so that they share codes.
+fn new_items() -> Vec<NewItem> {
+    let mut random = Random::new(3);
+    let mut embedding = || (0..6).map(|_| 2.0 * random.signed()).collect::<Vec<f32>>();
+    let items = (0..60).map(|i| NewItem { id: format!("new-{i}"), embedding: embedding() });
+    let mut items: Vec<NewItem> = items.collect();
+    for i in 1..4 {
+        items[i * 10].embedding = items[0].embedding.clone();
+    }
+    items
+}
+
+/// One bundle with requests and the answers of the CPU engine, after `add` was added to it.
+fn write_case(
+    folder: &Path,
+    name: &str,
+    bundle: Arc<Bundle>,
+    add: &[NewItem],
+) -> Result<(), Failure> {
     let file = format!("{name}.safetensors");
     fs::write(folder.join(&file), bundle.to_bytes()?)?;
     let mut random = Random::new(9);
-    let items = bundle.catalog.len();
     let longest = bundle.tokens.max_items + 3;
     let mut recommender = pollster::block_on(Recommender::new(Arc::clone(&bundle), Backend::Cpu))?;
+    let added: Vec<Added> = if add.is_empty() { Vec::new() } else { recommender.add_items(add)? };
+    let catalog = recommender.catalog().clone();
+    let items = catalog.len();
     let mut some = |count: usize| -> Vec<String> {
-        (0..count).map(|_| bundle.catalog.ids()[random.below(items)].clone()).collect()
+        (0..count).map(|_| catalog.ids()[random.below(items)].clone()).collect()
     };
     let mut requests = vec![
         Request { beams: 10, top: 10, ..Request::default() },
@@ -82,7 +104,17 @@ fn write_case(folder: &Path, name: &str, bundle: Arc<Bundle>) -> Result<(), Fail
         let answer = pollster::block_on(recommender.recommend(&request))?;
         cases.push(json!({"request": request, "expected": answer.items}));
     }
-    let parity = json!({"bundle": file, "tolerance": 1e-3, "cases": cases});
+    let mut parity = json!({"bundle": file, "tolerance": 1e-3, "cases": cases});
+    if !add.is_empty() {
+        let inputs = add.iter().map(|item| json!({"id": item.id, "embedding": item.embedding}));
+        parity["add"] = inputs.collect();
+        parity["added"] = serde_json::to_value(added)?;
+        let only = json!({"allow": add.iter().map(|item| &item.id).collect::<Vec<_>>()});
+        let request: Request = serde_json::from_value(only)?;
+        let answer = pollster::block_on(recommender.recommend(&request))?;
+        let cases = parity["cases"].as_array_mut().ok_or("cases are an array")?;
+        cases.push(json!({"request": request, "expected": answer.items}));
+    }
     fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&parity)?)?;
     Ok(())
 }

@@ -105,7 +105,9 @@ fn histories_become_the_same_encoder_input() {
                 user_token: case.user_token,
                 ..Request::default()
             };
-            let (query, unknown) = Recommender::prepare(&fixture.bundle, &request).unwrap();
+            let (query, unknown) =
+                Recommender::prepare(&fixture.bundle.tokens, &fixture.bundle.catalog, &request)
+                    .unwrap();
             assert_eq!(query.input, case.input, "{}", fixture.name);
             assert!(unknown.is_empty());
         }
@@ -169,7 +171,9 @@ fn beam_search_finds_what_transformers_finds() {
                 top: case.beams,
                 ..Request::default()
             };
-            let (query, _) = Recommender::prepare(&fixture.bundle, &request).unwrap();
+            let (query, _) =
+                Recommender::prepare(&fixture.bundle.tokens, &fixture.bundle.catalog, &request)
+                    .unwrap();
             same_answer(&expected, &engine.search(&query), SCORES).unwrap();
             assert_eq!(query.filter, ItemFilter::Exclude(Vec::new()));
         }

@@ -132,6 +132,52 @@ impl Catalog {
         Ok(Self { levels, codes, ids, rank_of_id })
     }
 
+    /// The catalogue with more items, whose codes are inside their levels.
+    ///
+    /// # Errors
+    /// [`BundleError::Catalog`] for more than [`MAX_ITEMS`], or an id or semantic ID that is taken.
+    pub fn with_added(&self, mut added: Vec<(Vec<u16>, String)>) -> Result<Self, BundleError> {
+        let bad = |what: String| Err(BundleError::Catalog(what));
+        added.sort_unstable();
+        let total = self.len() + added.len();
+        if total > MAX_ITEMS {
+            return bad(format!("{total} items, more than {MAX_ITEMS}"));
+        }
+        let mut merged = Self {
+            levels: self.levels,
+            codes: Vec::with_capacity(total * self.levels),
+            ids: Vec::with_capacity(total),
+            rank_of_id: HashMap::with_capacity(total),
+        };
+        let mut old = self.codes.chunks_exact(self.levels).zip(&self.ids).peekable();
+        let mut new = added.iter().map(|(codes, id)| (&codes[..], id)).peekable();
+        loop {
+            let next = match (old.peek(), new.peek()) {
+                (Some((a, _)), Some((b, _))) if a < b => old.next(),
+                (Some((a, x)), Some((b, y))) if a == b => {
+                    return bad(format!("items \"{x}\" and \"{y}\" share the semantic ID {a:?}"));
+                }
+                (Some(_), None) => old.next(),
+                _ => new.next(),
+            };
+            let Some((codes, id)) = next else { break };
+            if merged
+                .ids
+                .len()
+                .checked_sub(1)
+                .is_some_and(|last| merged.codes_of(last as u32) == codes)
+            {
+                return bad(format!("the semantic ID {codes:?} occurs twice"));
+            }
+            merged.codes.extend_from_slice(codes);
+            if merged.rank_of_id.insert(id.clone(), merged.ids.len() as u32).is_some() {
+                return bad(format!("the id \"{id}\" occurs twice"));
+            }
+            merged.ids.push(id.clone());
+        }
+        Ok(merged)
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         self.ids.len()

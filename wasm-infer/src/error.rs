@@ -55,6 +55,12 @@ pub enum InferError {
     /// The bundle was refused.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// New items are to be added, but the bundle cannot give them semantic IDs.
+    #[error(
+        "the bundle holds no tokenizer, so it cannot give new items semantic IDs; write it with \
+         `tigret export --with-tokenizer`"
+    )]
+    NoTokenizer,
     /// No usable GPU, or one that lacks a limit the model needs.
     #[error("no usable GPU: {0}")]
     NoGpu(String),

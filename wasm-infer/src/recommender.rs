@@ -6,10 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
+use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
 use crate::error::InferError;
 use crate::gpu::GpuEngine;
+use crate::quantizer::{NewItem, assign};
 use crate::search::{EngineQuery, Hit, ItemFilter, MAX_BEAMS};
+use crate::tokens::TokenLayout;
 
 /// Which engine computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +88,18 @@ enum Engine {
 /// A bundle on an engine.
 pub struct Recommender {
     bundle: Arc<Bundle>,
+    /// The bundle's, or that with the items added since.
+    catalog: Arc<Catalog>,
     engine: Engine,
+}
+
+/// A new item's semantic ID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The item.
+    pub id: String,
+    /// Its semantic ID.
+    pub codes: Vec<u16>,
 }
 
 impl Recommender {
@@ -98,7 +112,51 @@ impl Recommender {
             Backend::Cpu => Engine::Cpu(Box::new(CpuEngine::new(Arc::clone(&bundle)))),
             Backend::Gpu => Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle)).await?)),
         };
-        Ok(Self { bundle, engine })
+        let catalog = Arc::clone(&bundle.catalog);
+        Ok(Self { bundle, catalog, engine })
+    }
+
+    /// The same model and the same items on another engine, or on a new one of the same kind.
+    ///
+    /// # Errors
+    /// As [`Recommender::new`].
+    pub async fn on(&self, backend: Backend) -> Result<Self, InferError> {
+        let mut other = Self::new(Arc::clone(&self.bundle), backend).await?;
+        if !Arc::ptr_eq(&self.catalog, &other.catalog) {
+            other.set_catalog(Arc::clone(&self.catalog))?;
+        }
+        Ok(other)
+    }
+
+    /// The items, those added included.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Gives new items semantic IDs by the bundle's tokenizer and adds them to the catalogue, all
+    /// or none: from the next call on they can be recommended, excluded, allowed and part of a
+    /// history. IDs that exist do not change.
+    ///
+    /// # Errors
+    /// [`InferError::NoTokenizer`] for a bundle without one, [`InferError::Request`] naming the
+    /// item that is wrong or finds no free ID, [`InferError::NoGpu`] where the catalogue exceeds
+    /// the adapter's limits.
+    pub fn add_items(&mut self, items: &[NewItem]) -> Result<Vec<Added>, InferError> {
+        let quantizer = self.bundle.quantizer().ok_or(InferError::NoTokenizer)?;
+        let codes = assign(quantizer, &self.bundle.tokens, &self.catalog, items)?;
+        let rows = codes.iter().cloned().zip(items.iter().map(|item| item.id.clone())).collect();
+        self.set_catalog(Arc::new(self.catalog.with_added(rows)?))?;
+        let added = items.iter().zip(codes);
+        Ok(added.map(|(item, codes)| Added { id: item.id.clone(), codes }).collect())
+    }
+
+    fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
+        match &mut self.engine {
+            Engine::Cpu(cpu) => cpu.set_catalog(Arc::clone(&catalog)),
+            Engine::Gpu(gpu) => gpu.set_catalog(Arc::clone(&catalog))?,
+        }
+        self.catalog = catalog;
+        Ok(())
     }
 
     /// The bundle.
@@ -119,7 +177,8 @@ impl Recommender {
     /// # Errors
     /// [`InferError::Request`] naming the option.
     pub fn prepare(
-        bundle: &Bundle,
+        layout: &TokenLayout,
+        catalog: &Catalog,
         request: &Request,
     ) -> Result<(EngineQuery, Vec<String>), InferError> {
         let bad = |what: String| Err(InferError::Request(what));
@@ -132,7 +191,6 @@ impl Recommender {
                 request.top, request.beams
             ));
         }
-        let layout = &bundle.tokens;
         let user_token = match (&request.user, request.user_token) {
             (Some(_), Some(_)) => return bad("give user or user_token, not both".into()),
             (None, None) => None,
@@ -145,7 +203,6 @@ impl Recommender {
                 None => return bad("user_token is given, but the model has no user tokens".into()),
             },
         };
-        let catalog = &bundle.catalog;
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for id in &request.history {
             match catalog.rank_of(id) {
@@ -172,10 +229,10 @@ impl Recommender {
     /// [`InferError::Request`] for an option out of range, [`InferError::DeviceLost`] when the
     /// GPU fails.
     pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
-        let (query, unknown) = Self::prepare(&self.bundle, request)?;
+        let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
         let mut hits = self.search(&query).await?;
         hits.truncate(request.top);
-        let catalog = &self.bundle.catalog;
+        let catalog = &self.catalog;
         let items = hits
             .iter()
             .map(|hit| Pick {

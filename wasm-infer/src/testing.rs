@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::bundle::Bundle;
 use crate::catalog::{Catalog, CatalogItem};
 use crate::config::T5Config;
+use crate::cpu::Model;
 use crate::error::BundleError;
 use crate::quantizer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
+use crate::search::{EngineQuery, Hit, sort_hits};
 use crate::tokens::TokenLayout;
 use crate::weights::WeightFormat;
 
@@ -204,10 +206,59 @@ pub fn random_quantizer(config: QuantizerConfig, seed: u64) -> Result<Quantizer,
     Quantizer::new(config, tensors)
 }
 
+/// A random bundle that carries a random quantiser for embeddings of six numbers.
+///
+/// # Panics
+/// As [`random_bundle`].
+pub fn random_bundle_with_quantizer(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
+    let config = QuantizerConfig {
+        method: "rq-vae".into(),
+        structure: Structure::Residual,
+        input: 6,
+        learned: 0,
+        sizes: shape.levels[..shape.levels.len() - 1].to_vec(),
+        widths: vec![9, 5],
+        seed: 0,
+    };
+    random_quantizer(config, seed)
+        .and_then(|quantizer| random_bundle(shape, format, seed).with_quantizer(quantizer))
+        .unwrap_or_else(|e| panic!("a random quantiser is valid: {e}"))
+}
+
+/// Scores every allowed item of a catalogue by itself, without any search: the oracle of oracles.
+pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Vec<Hit> {
+    let model = Model::new(bundle);
+    let levels = &bundle.tokens.levels;
+    let mut hits = Vec::new();
+    for rank in 0..catalog.len() as u32 {
+        if query.filter.allowed_in(rank..rank + 1) == 0 {
+            continue;
+        }
+        let codes = catalog.codes_of(rank);
+        let path: Vec<u32> =
+            levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)).collect();
+        let mut decoder = vec![bundle.tokens.decoder_start];
+        decoder.extend(&path[..path.len() - 1]);
+        let logits = model.forced_logits(&query.input, &decoder);
+        let score = logits
+            .chunks_exact(bundle.config.vocab_size)
+            .zip(&path)
+            .map(|(row, &token)| {
+                let sum: f64 = row.iter().map(|&v| f64::from(v).exp()).sum();
+                f64::from(row[token as usize]) - sum.ln()
+            })
+            .sum::<f64>();
+        hits.push(Hit { rank, score: score as f32 });
+    }
+    sort_hits(&mut hits);
+    hits
+}
+
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.
 ///
 /// # Panics
-/// When `bundle` cannot be written, or is not a `q8` bundle with user tokens.
+/// When `bundle` cannot be written, or is not a `q8` bundle with user tokens, a first level of 16
+/// codes and a quantiser.
 pub fn bad_bundles(bundle: &Bundle) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = bundle.to_bytes().unwrap_or_else(|e| panic!("a valid bundle can be written: {e}"));
     let header_len = u64::from_le_bytes(std::array::from_fn(|i| good[i])) as usize;
@@ -253,6 +304,12 @@ pub fn bad_bundles(bundle: &Bundle) -> Vec<(&'static str, Vec<u8>, &'static str)
             with(start("shared.weight.scale"), &f32::NAN.to_le_bytes()),
             "shared.weight.scale",
         ),
+        (
+            "bad-quantizer",
+            with(start("quantizer.codebook.1"), &f32::NAN.to_le_bytes()),
+            "quantizer.codebook.1",
+        ),
+        ("bad-quantizer-levels", swap("\\\"sizes\\\":[16,", "\\\"sizes\\\":[15,"), "quantizer"),
         (
             "bad-norm",
             with(start("encoder.final_layer_norm.weight"), &f32::INFINITY.to_le_bytes()),

@@ -1,6 +1,6 @@
 //! The face that JavaScript sees: one class, plain objects in and out, errors with a `code`.
 //!
-//! Codes: `bad-bundle`, `bad-request`, `no-gpu`, `device-lost`. A panic is reported through
+//! Codes: `bad-bundle`, `bad-request`, `no-tokenizer`, `no-gpu`, `device-lost`. A panic is reported through
 //! `reportError`, since after it the module cannot run any more and no promise would settle.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::bundle::Bundle;
 use crate::error::InferError;
+use crate::quantizer::NewItem;
 use crate::recommender::{Backend, Recommender, Request};
 use crate::tokens::fnv1a;
 
@@ -41,6 +42,9 @@ struct Info<'a> {
     /// User tokens, 0 if the model has none.
     users: u32,
     max_items: usize,
+    /// Numbers of a new item's embedding; 0 where its codes are drawn from its id; null where the
+    /// bundle holds no tokenizer and no item can be added.
+    embedding: Option<usize>,
     weight_format: &'static str,
     vocab_size: usize,
     d_model: usize,
@@ -85,8 +89,7 @@ impl Session {
     #[wasm_bindgen(js_name = useBackend)]
     pub async fn use_backend(&mut self, backend: String) -> Result<(), Error> {
         let backend = parse_backend(&backend)?;
-        self.recommender =
-            Recommender::new(Arc::clone(&self.bundle), backend).await.map_err(|e| to_js(&e))?;
+        self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())
     }
 
@@ -101,6 +104,18 @@ impl Session {
         to_value(&answer)
     }
 
+    /// Adds new items (`[{ id, embedding }]`) and returns their semantic IDs (`[{ id, codes }]`).
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-request`, `no-tokenizer` or `no-gpu`; nothing is added then.
+    #[wasm_bindgen(js_name = addItems)]
+    pub fn add_items(&mut self, items: JsValue) -> Result<JsValue, Error> {
+        let items: Vec<NewItem> = serde_wasm_bindgen::from_value(items)
+            .map_err(|e| coded(&format!("the items cannot be read: {e}"), "bad-request"))?;
+        let added = self.recommender.add_items(&items).map_err(|e| to_js(&e))?;
+        to_value(&added)
+    }
+
     /// The engine in words: `cpu`, or the GPU adapter's name.
     #[wasm_bindgen(getter)]
     pub fn engine(&self) -> String {
@@ -112,16 +127,17 @@ impl Session {
     /// # Errors
     /// Never for a bundle that was read.
     pub fn info(&self) -> Result<JsValue, Error> {
-        let Bundle { config, tokens, catalog, weight_format, .. } = &*self.bundle;
+        let Bundle { config, tokens, weight_format, .. } = &*self.bundle;
         let parameters =
             config.weight_shapes().into_iter().map(|(_, s)| s.iter().product::<usize>());
         to_value(&Info {
             fingerprint: &self.fingerprint,
             version: env!("CARGO_PKG_VERSION"),
-            items: catalog.len(),
+            items: self.recommender.catalog().len(),
             levels: tokens.levels.iter().map(|level| level.size).collect(),
             users: tokens.users.map_or(0, |users| users.count),
             max_items: tokens.max_items,
+            embedding: self.bundle.quantizer().map(|quantizer| quantizer.config().embedding()),
             weight_format: weight_format.name(),
             vocab_size: config.vocab_size,
             d_model: config.d_model,
@@ -163,6 +179,7 @@ fn to_js(error: &InferError) -> Error {
     let code = match error {
         InferError::Request(_) => "bad-request",
         InferError::Bundle(_) => "bad-bundle",
+        InferError::NoTokenizer => "no-tokenizer",
         InferError::NoGpu(_) => "no-gpu",
         InferError::DeviceLost(_) => "device-lost",
     };

@@ -1,6 +1,6 @@
 //! The bundle: what is written is read back, and what is damaged is refused by name.
 
-use tigret_infer::testing::{Shape, bad_bundles, random_bundle};
+use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
 use tigret_infer::{Bundle, WeightFormat};
 
 #[test]
@@ -14,12 +14,16 @@ fn a_written_bundle_reads_back_equal() {
         assert_eq!(read.catalog.ids(), bundle.catalog.ids());
         assert_eq!(read.catalog.codes(), bundle.catalog.codes());
         assert_eq!(read.weight_format, format);
+        assert!(read.quantizer().is_none());
+        let with = random_bundle_with_quantizer(&Shape::default(), format, 1);
+        let read = Bundle::from_bytes(&with.to_bytes().unwrap()).unwrap();
+        assert!(read.quantizer().is_some() && read.quantizer() == with.quantizer());
     }
 }
 
 #[test]
 fn a_damaged_bundle_is_refused_with_the_field_named() {
-    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     for (name, bytes, expected) in bad_bundles(&bundle) {
         match Bundle::from_bytes(&bytes) {
             Ok(_) => panic!("{name} is accepted"),

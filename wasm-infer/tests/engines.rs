@@ -6,8 +6,8 @@ use std::sync::Arc;
 use pollster::block_on;
 use tigret_infer::cpu::CpuEngine;
 use tigret_infer::gpu::{Counts, GpuEngine};
-use tigret_infer::search::{EngineQuery, Hit, ItemFilter, sort_hits};
-use tigret_infer::testing::{Random, Shape, random_bundle};
+use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
+use tigret_infer::testing::{Random, Shape, exhaustive, random_bundle};
 use tigret_infer::{Bundle, InferError, WeightFormat};
 
 const TOLERANCE: f32 = 1e-3;
@@ -158,30 +158,7 @@ fn a_beam_as_wide_as_the_catalogue_scores_every_item() {
         let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 5));
         let cpu = CpuEngine::new(Arc::clone(&bundle));
         let query = EngineQuery { beams: 512, ..queries(&bundle, 5).swap_remove(5) };
-        let vocabulary = bundle.config.vocab_size;
-        let mut expected = Vec::new();
-        for rank in 0..bundle.catalog.len() as u32 {
-            if query.filter.allowed_in(rank..rank + 1) == 0 {
-                continue;
-            }
-            let levels = &bundle.tokens.levels;
-            let codes = bundle.catalog.codes_of(rank);
-            let path: Vec<u32> =
-                levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)).collect();
-            let mut decoder = vec![bundle.tokens.decoder_start];
-            decoder.extend(&path[..path.len() - 1]);
-            let logits = cpu.model().forced_logits(&query.input, &decoder);
-            let score = logits
-                .chunks_exact(vocabulary)
-                .zip(&path)
-                .map(|(row, &token)| {
-                    let sum: f64 = row.iter().map(|&v| f64::from(v).exp()).sum();
-                    f64::from(row[token as usize]) - sum.ln()
-                })
-                .sum::<f64>();
-            expected.push(Hit { rank, score: score as f32 });
-        }
-        sort_hits(&mut expected);
+        let expected = exhaustive(&bundle, &bundle.catalog, &query);
         assert_same(&expected, &cpu.search(&query), name);
     }
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use tigret_infer::quantizer::{assign, next_free_code};
+use tigret_infer::quantizer::assign;
 use tigret_infer::testing::{Random, random_quantizer};
-use tigret_infer::{Catalog, CatalogItem, Quantizer, QuantizerConfig, Structure, TokenLayout};
+use tigret_infer::{
+    Catalog, CatalogItem, NewItem, Quantizer, QuantizerConfig, Structure, TokenLayout,
+};
 
 const STRUCTURES: [Structure; 5] = [
     Structure::Residual,
@@ -26,6 +28,10 @@ fn config(structure: Structure, input: usize, sizes: &[u32], widths: &[usize]) -
         widths: if hash { vec![] } else { widths.to_vec() },
         seed: 7,
     }
+}
+
+fn new(id: &str, embedding: &[f32]) -> NewItem {
+    NewItem { id: id.into(), embedding: embedding.to_vec() }
 }
 
 fn ids(items: usize) -> Vec<String> {
@@ -243,10 +249,9 @@ fn a_new_item_takes_the_next_free_code_and_a_full_group_is_refused_by_name() {
         (&[0, 2], Some(1)),
         (&[0, 1, 2], None),
     ] {
-        assert_eq!(next_free_code(&catalog(taken), &codes, 3), free, "{taken:?}");
-        let assigned = assign(&quantizer, &layout, &catalog(taken), "new", &vector);
+        let assigned = assign(&quantizer, &layout, &catalog(taken), &[new("new", &vector)]);
         match free {
-            Some(code) => assert_eq!(assigned.unwrap(), [codes[0], codes[1], code]),
+            Some(code) => assert_eq!(assigned.unwrap(), [[codes[0], codes[1], code]]),
             None => {
                 let error = assigned.unwrap_err().to_string();
                 assert!(error.contains("\"new\"") && error.contains("are taken"), "{error}");
@@ -257,9 +262,10 @@ fn a_new_item_takes_the_next_free_code_and_a_full_group_is_refused_by_name() {
     for (id, vector, message) in [
         ("old-0", &vector[..], "already in the catalogue"),
         ("new", &vector[..3], "has 3 numbers"),
-        ("new", &[0.0, f32::NAN, 0.0, 0.0], "number 1 of its vector is NaN"),
+        ("new", &[0.0, f32::NAN, 0.0, 0.0], "number 1 of its embedding is NaN"),
     ] {
-        let error = assign(&quantizer, &layout, &catalog, id, vector).unwrap_err().to_string();
+        let error =
+            assign(&quantizer, &layout, &catalog, &[new(id, vector)]).unwrap_err().to_string();
         assert!(error.contains(message) && error.contains(id), "{error}");
     }
 }
@@ -273,7 +279,7 @@ fn what_only_interactions_tell_is_the_mean_for_a_new_item() {
     let item = CatalogItem { id: "old".into(), codes: vec![0, 0, 7] };
     let catalog = Catalog::from_items(vec![item], &layout).unwrap();
     let own = [0.5, -0.5, 0.25, 1.0];
-    let assigned = assign(&quantizer, &layout, &catalog, "new", &own).unwrap();
+    let assigned = assign(&quantizer, &layout, &catalog, &[new("new", &own)]).unwrap();
     let whole = [&own[..], &quantizer.tensors().mean[4..]].concat();
-    assert_eq!(assigned[..2], quantizer.encode(&["new"], &whole));
+    assert_eq!(assigned[0][..2], quantizer.encode(&["new"], &whole));
 }

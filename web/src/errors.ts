@@ -3,6 +3,7 @@
  *
  * - `bad-request`: an option is out of range or of the wrong type;
  * - `bad-bundle`: the file is not a bundle, or a damaged one; the message names the field;
+ * - `no-tokenizer`: items are to be added to a model whose bundle cannot give them semantic IDs;
  * - `download`: the file could not be fetched;
  * - `no-gpu`: `backend: "webgpu"` where there is no usable WebGPU;
  * - `device-lost`: the GPU failed, and so did everything tried instead;
@@ -12,6 +13,7 @@
 export type TigretErrorCode =
   | "bad-request"
   | "bad-bundle"
+  | "no-tokenizer"
   | "download"
   | "no-gpu"
   | "device-lost"

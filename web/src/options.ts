@@ -2,7 +2,7 @@
 
 import type { Progress } from "./download.js";
 import { TigretError } from "./errors.js";
-import type { EngineRequest } from "./protocol.js";
+import type { AddRequest, EngineRequest, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
 /** Most beams of a search. */
@@ -101,6 +101,33 @@ export function checkLoadOptions(options: LoadOptions): void {
       bad(`${name} is ${shown(value)}, not a function`);
     }
   }
+}
+
+/** Checks the items of `addItems` and puts their embeddings one after the other. */
+export function toAddRequest(items: readonly NewItem[], width: number): AddRequest {
+  if (!Array.isArray(items)) bad(`the items are ${shown(items)}, not an array`);
+  const embeddings = new Float32Array(items.length * width);
+  const ids = items.map((item: NewItem, at) => {
+    noUnknown(`items[${at}]`, item, ["id", "embedding"]);
+    const { id, embedding = [] } = item;
+    if (typeof id !== "string") {
+      bad(`items[${at}].id is ${shown(id)}, not a string; item ids are strings`);
+    }
+    if (typeof embedding !== "object" || embedding === null || embedding.length !== width) {
+      const found = (embedding as ArrayLike<number> | null)?.length;
+      const what = typeof found === "number" ? `has ${found} numbers` : `is ${shown(embedding)}`;
+      bad(`the embedding of item "${id}" ${what}; this model needs ${width} numbers`);
+    }
+    for (let i = 0; i < width; i++) {
+      const value = embedding[i];
+      if (typeof value !== "number" || !Number.isFinite(Math.fround(value))) {
+        bad(`number ${i} of the embedding of item "${id}" is ${shown(value)}`);
+      }
+      embeddings[at * width + i] = value;
+    }
+    return id;
+  });
+  return { ids, embeddings, width };
 }
 
 /** Checks the options of `recommend` and puts them into the engine's words. */

@@ -15,6 +15,24 @@ export interface Pick {
   codes: number[];
 }
 
+/** An item to add. */
+export interface NewItem {
+  /** The item's id; none that the catalogue has. */
+  id: string;
+  /**
+   * Its content vector, by the encoder that made those of the catalogue: `info.embedding` numbers.
+   * Not needed where that is 0.
+   */
+  embedding?: ArrayLike<number>;
+}
+
+/** A new item's semantic ID. */
+export interface Added {
+  id: string;
+  /** Its semantic ID, coarse to fine. */
+  codes: number[];
+}
+
 /** Sizes of a model and its catalogue. */
 export interface ModelInfo {
   /** Changes when any byte of the bundle does. */
@@ -29,6 +47,11 @@ export interface ModelInfo {
   users: number;
   /** A longer history keeps its last `maxItems` items. */
   maxItems: number;
+  /**
+   * Numbers of a new item's embedding; 0 where its codes are drawn from its id; `null` where the
+   * bundle holds no tokenizer, so that no item can be added.
+   */
+  embedding: number | null;
   /** How the matrices are stored: `f32` or `q8`. */
   weightFormat: string;
   parameters: number;
@@ -55,6 +78,14 @@ export interface EngineRequest {
   allow?: string[];
 }
 
+/** New items as the worker gets them: all embeddings one after the other. */
+export interface AddRequest {
+  ids: string[];
+  /** Row-major `[ids.length, width]`. */
+  embeddings: Float32Array;
+  width: number;
+}
+
 export interface Loaded {
   info: ModelInfo;
   engineName: string;
@@ -76,6 +107,7 @@ export interface Answer {
 export interface Methods {
   load: { arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine }; result: Loaded };
   use: { arguments: { engine: Engine }; result: { engineName: string } };
+  add: { arguments: AddRequest; result: { added: Added[]; items: number } };
   recommend: { arguments: { request: EngineRequest }; result: Answer };
 }
 

@@ -6,9 +6,20 @@ import {
   checkLoadOptions,
   type LoadOptions,
   type RecommendOptions,
+  toAddRequest,
   toRequest,
 } from "./options.js";
-import type { Answer, Engine, EngineRequest, Loaded, ModelInfo, Pick } from "./protocol.js";
+import type {
+  Added,
+  AddRequest,
+  Answer,
+  Engine,
+  EngineRequest,
+  Loaded,
+  ModelInfo,
+  NewItem,
+  Pick,
+} from "./protocol.js";
 import { Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 
@@ -47,6 +58,8 @@ export class Recommender {
   #loaded: Loaded;
   #engine: Engine;
   #engineName: string;
+  /** What was added since the model was loaded, for a worker that has to be started again. */
+  readonly #additions: AddRequest[] = [];
   #disposed = false;
 
   private constructor(
@@ -135,6 +148,33 @@ export class Recommender {
     }, options.signal);
   }
 
+  /**
+   * Gives new items semantic IDs by the model's own tokenizer, on this device, and adds them to the
+   * catalogue: all or none. The next call can recommend them, and they can stand in a history. The
+   * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
+   * or worker is replaced; nothing is stored.
+   *
+   * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`).
+   */
+  async addItems(items: readonly NewItem[]): Promise<Added[]> {
+    this.#alive();
+    const width = this.info.embedding;
+    if (width === null) {
+      throw new TigretError(
+        "no-tokenizer",
+        "this model's bundle holds no tokenizer, so it cannot give new items semantic IDs; export it with `tigret export --with-tokenizer`",
+      );
+    }
+    const request = toAddRequest(items, width);
+    return this.#queue.run(async () => {
+      if (this.#remote.stopped) await this.#use(this.#engine);
+      const { added, items: total } = await this.#remote.call("add", request);
+      this.#additions.push(request);
+      this.#loaded = { ...this.#loaded, info: { ...this.info, items: total } };
+      return added;
+    });
+  }
+
   /** Changes the engine; `auto` chooses as {@link load} does. Rejects with code `no-gpu`. */
   async use(backend: Backend): Promise<void> {
     checkLoadOptions({ backend });
@@ -164,6 +204,10 @@ export class Recommender {
       this.#remote = new Remote(this.#start());
       this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
       this.#engineName = this.#loaded.engineName;
+      for (const request of this.#additions) {
+        const { items } = await this.#remote.call("add", request);
+        this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+      }
     } else {
       this.#engineName = (await this.#remote.call("use", { engine })).engineName;
     }

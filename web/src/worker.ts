@@ -2,9 +2,24 @@
 
 import init, { Session } from "../pkg/tigret_infer.js";
 import type { TigretErrorCode } from "./errors.js";
-import type { Answer, Call, Engine, Loaded, Message, ModelInfo } from "./protocol.js";
+import type {
+  Added,
+  Answer,
+  Call,
+  Engine,
+  Message,
+  Method,
+  Methods,
+  ModelInfo,
+} from "./protocol.js";
 
-const CODES: readonly string[] = ["bad-request", "bad-bundle", "no-gpu", "device-lost"];
+const CODES: readonly string[] = [
+  "bad-request",
+  "bad-bundle",
+  "no-tokenizer",
+  "no-gpu",
+  "device-lost",
+];
 
 let session: Session | undefined;
 
@@ -48,7 +63,7 @@ async function requireAdapter(engine: Engine): Promise<void> {
   throw Object.assign(new Error(message), { code: "no-gpu" });
 }
 
-async function answer(call: Call): Promise<Loaded | { engineName: string } | Answer> {
+async function answer(call: Call): Promise<Methods[Method]["result"]> {
   switch (call.method) {
     case "load": {
       await init({ module_or_path: new URL("../pkg/tigret_infer_bg.wasm", import.meta.url) });
@@ -67,6 +82,15 @@ async function answer(call: Call): Promise<Loaded | { engineName: string } | Ans
       await requireAdapter(call.engine);
       await loaded().useBackend(backendOf(call.engine));
       return { engineName: await engineName(call.engine) };
+    }
+    case "add": {
+      const { ids, embeddings, width } = call;
+      const items = ids.map((id, at) => ({
+        id,
+        embedding: embeddings.subarray(at * width, (at + 1) * width),
+      }));
+      const added = loaded().addItems(items) as Added[];
+      return { added, items: (loaded().info() as ModelInfo).items };
     }
     case "recommend": {
       const start = performance.now();

@@ -1,10 +1,12 @@
 /** A worker without a model: answers from a script. */
 
-import type { Answer, Call, Engine, Loaded, Message } from "../src/protocol.js";
+import type { Call, Engine, Message, Method, Methods } from "../src/protocol.js";
 import type { WorkerLike } from "../src/remote.js";
 
 /** How the fakes of one test behave. */
 export interface Script {
+  /** Numbers of an embedding that the model reports. */
+  embedding?: number | null;
   /** Adapter that the worker reports. */
   adapter?: string | null;
   /** Milliseconds of a recommendation on an engine. */
@@ -27,6 +29,7 @@ export class FakeWorker implements WorkerLike {
   readonly calls: Call[] = [];
   terminated = false;
   engine: Engine = "cpu";
+  added = 0;
   readonly #script: Script;
   readonly #listeners = new Map<string, (event: Event) => void>();
 
@@ -69,7 +72,7 @@ export class FakeWorker implements WorkerLike {
     }
   }
 
-  #answer(call: Call): Loaded | { engineName: string } | Answer {
+  #answer(call: Call): Methods[Method]["result"] {
     switch (call.method) {
       case "load":
         this.engine = call.engine;
@@ -81,6 +84,7 @@ export class FakeWorker implements WorkerLike {
             levels: [2, 2],
             users: 0,
             maxItems: 2,
+            embedding: this.#script.embedding === undefined ? 2 : this.#script.embedding,
             weightFormat: "f32",
             parameters: 1,
             vocabSize: 6,
@@ -99,6 +103,11 @@ export class FakeWorker implements WorkerLike {
       case "use":
         this.engine = call.engine;
         return { engineName: `${call.engine} of the fake` };
+      case "add": {
+        this.added += call.ids.length;
+        const added = call.ids.map((id) => ({ id, codes: [1, 1] }));
+        return { added, items: 3 + this.added };
+      }
       case "recommend":
         return {
           items: [{ id: call.request.history.at(-1) ?? "first", score: -1, codes: [0, 1] }],

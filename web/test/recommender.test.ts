@@ -163,3 +163,65 @@ test("disposing rejects what is unanswered and what comes later", async () => {
   expect(made).toHaveLength(1);
   expect(made[0]?.terminated).toBe(true);
 });
+
+test("added items have semantic IDs and count", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const added = await recommender.addItems([
+    { id: "x", embedding: [1, 2] },
+    { id: "y", embedding: new Float64Array([3, 4]) },
+  ]);
+  expect(added).toEqual([
+    { id: "x", codes: [1, 1] },
+    { id: "y", codes: [1, 1] },
+  ]);
+  expect(recommender.info.items).toBe(5);
+  expect(made[0]?.calls.at(-1)).toMatchObject({
+    method: "add",
+    ids: ["x", "y"],
+    embeddings: new Float32Array([1, 2, 3, 4]),
+    width: 2,
+  });
+});
+
+test("added items outlive a crashed worker", async () => {
+  let crashes = 1;
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend" && crashes-- > 0) throw new Failure("crash");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  await recommender.addItems([{ id: "x", embedding: [1, 2] }]);
+  await recommender.recommend({ history: ["x"] });
+  expect(made).toHaveLength(2);
+  expect(made[1]?.calls.map((call) => call.method)).toEqual(["load", "add", "recommend"]);
+  expect(recommender.info.items).toBe(4);
+});
+
+test("what cannot be added is refused by name before the worker is asked", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  for (const [items, message] of [
+    [{ id: "x" }, "the items are an object, not an array"],
+    [[{ id: 7, embedding: [1, 2] }], "items[0].id is 7, not a string"],
+    [[{ id: "x", embedding: [1] }], 'the embedding of item "x" has 1 numbers; this model needs 2'],
+    [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" has 2 numbers'],
+    [[{ id: "x", embedding: [1, Number.NaN] }], 'number 1 of the embedding of item "x" is NaN'],
+    [[{ id: "x", embedding: [1, 1e300] }], 'number 1 of the embedding of item "x" is 1e+300'],
+    [[{ id: "x", embeding: [1, 2] }], 'there is no option "embeding"'],
+  ] as const) {
+    const adding = recommender.addItems(items as never);
+    await expect(adding).rejects.toMatchObject({ code: "bad-request" });
+    await expect(adding).rejects.toThrow(message);
+  }
+  expect(made[0]?.calls).toHaveLength(1);
+});
+
+test("a model without a tokenizer takes no items, and says how to get one that does", async () => {
+  const { worker } = fakeWorkers({ embedding: null });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const adding = recommender.addItems([]);
+  await expect(adding).rejects.toMatchObject({ code: "no-tokenizer" });
+  await expect(adding).rejects.toThrow("--with-tokenizer");
+});

@@ -6,14 +6,16 @@ use serde::Serialize;
 use tigret_infer::{Bundle, WeightFormat};
 
 use super::Output;
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 use crate::export::{bundle_from_files, write_bundle};
 use crate::run_dir::RunDir;
+use crate::tokenizer::assign::load_quantizer;
 
 /// Writes the model, the token layout and the catalogue of a run as one file for the browser.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret export --run runs/beauty --out beauty.safetensors
+  tigret export --run runs/beauty --with-tokenizer --out beauty.safetensors
   tigret export --run runs/beauty --quantize f32 --out beauty-f32.safetensors")]
 pub(super) struct Args {
     /// The run directory, with a trained model.
@@ -22,6 +24,10 @@ pub(super) struct Args {
     /// Weight format: f32 or q8.
     #[arg(long, default_value = "q8")]
     quantize: WeightFormat,
+    /// Also write the run's tokenizer into the bundle, so that a page can give new items their
+    /// semantic IDs (`recommender.addItems`).
+    #[arg(long)]
+    with_tokenizer: bool,
     /// The file to write.
     #[arg(long)]
     out: PathBuf,
@@ -35,11 +41,19 @@ struct Report<'a> {
     quantization: &'static str,
     items: usize,
     weights: usize,
+    /// The method of the tokenizer that the bundle carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<&'a str>,
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    let bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), args.quantize)?;
+    let mut bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), args.quantize)?;
+    if args.with_tokenizer {
+        let quantizer = load_quantizer(&run)?;
+        bundle =
+            bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
+    }
     write_and_report(&bundle, &args.out, output)
 }
 
@@ -51,15 +65,17 @@ pub(super) fn write_and_report(bundle: &Bundle, path: &Path, output: &Output) ->
         quantization: bundle.weight_format.name(),
         items: bundle.catalog.len(),
         weights: bundle.weights().values().map(|w| w.rows() * w.columns()).sum(),
+        tokenizer: bundle.quantizer().map(|quantizer| quantizer.config().method.as_str()),
     };
     output.result(&report, || {
         format!(
-            "{}: {:.2} MB, {} weights in {}, {} items",
+            "{}: {:.2} MB, {} weights in {}, {} items{}",
             path.display(),
             report.bytes as f64 / 1e6,
             report.weights,
             report.quantization,
-            report.items
+            report.items,
+            report.tokenizer.map_or(String::new(), |method| format!(", tokenizer {method}"))
         )
     });
     Ok(())

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tigret_infer::{Backend, InferError, Recommendation, Recommender, Request};
+use tigret_infer::{Backend, InferError, NewItem, Recommendation, Recommender, Request};
 
 use super::Output;
+use crate::data::lines::for_each_line;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
 
@@ -26,6 +27,10 @@ pub(super) struct Args {
     /// The histories, JSONL.
     #[arg(long)]
     histories: PathBuf,
+    /// New items to add to the catalogue first, JSONL with `id` and `embedding`; the bundle must
+    /// carry its tokenizer (`tigret export --with-tokenizer`).
+    #[arg(long, value_name = "FILE")]
+    add_items: Option<PathBuf>,
     /// Beams of the search.
     #[arg(long, default_value_t = 50)]
     beams: usize,
@@ -69,6 +74,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         Engine::Gpu => Backend::Gpu,
     };
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    if let Some(path) = &args.add_items {
+        recommender.add_items(&new_items(path)?).map_err(|e| TrainError::file(path, e))?;
+    }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut skipped, mut histories) = (0, 0);
     for (index, line) in BufReader::new(file).lines().enumerate() {
@@ -107,6 +115,15 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn new_items(path: &Path) -> Result<Vec<NewItem>> {
+    let mut items = Vec::new();
+    for_each_line(path, "name the new items' file", |line, text| {
+        items.push(serde_json::from_str(text).map_err(|e| TrainError::line(path, line, e))?);
+        Ok(())
+    })?;
+    Ok(items)
 }
 
 fn print(

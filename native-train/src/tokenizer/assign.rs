@@ -2,13 +2,14 @@
 //!
 //! Items and vectors are streamed: beside the catalogue, only a block of them is in memory.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tigret_infer::quantizer::TakenCodes;
 use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure, TokenLayout};
 
 use super::fit::encode;
@@ -224,25 +225,20 @@ fn check_row(path: &Path, line: usize, file: &VectorFile, row: usize, id: &str) 
 
 /// The catalogue while it grows.
 struct State {
-    /// Codes of the collision level that are taken, by the codes before.
-    taken: HashMap<Box<[u16]>, BTreeSet<u16>>,
+    taken: TakenCodes,
     ids: HashSet<String>,
-    /// Codes of the collision level.
-    size: u32,
     assigned: Assigned,
 }
 
 impl State {
     fn new(catalog: &CatalogFile, size: u32) -> Self {
-        let mut taken: HashMap<Box<[u16]>, BTreeSet<u16>> = HashMap::new();
+        let mut taken = TakenCodes::new(size);
         for item in &catalog.items {
             let codes: Vec<u16> = item.codes.iter().map(|&code| code as u16).collect();
-            if let Some((last, prefix)) = codes.split_last() {
-                taken.entry(prefix.into()).or_default().insert(*last);
-            }
+            taken.insert(&codes);
         }
         let ids = catalog.items.iter().map(|item| item.id.clone()).collect();
-        Self { taken, ids, size, assigned: Assigned::default() }
+        Self { taken, ids, assigned: Assigned::default() }
     }
 
     fn has(&self, id: &str) -> bool {
@@ -277,18 +273,10 @@ impl State {
                 self.assigned.known += 1;
                 continue;
             };
-            let free = self.free(prefix).ok_or_else(|| {
-                TrainError::line(
-                    path,
-                    line,
-                    format!(
-                        "item \"{id}\": all {} semantic IDs under the codes {prefix:?} are taken; \
-                         tokenize the whole catalogue again with a larger --collision-size",
-                        self.size
-                    ),
-                )
+            let free = self.taken.take(prefix).ok_or_else(|| {
+                let reason = format!("item \"{id}\": {}", self.taken.full(prefix));
+                TrainError::line(path, line, reason)
             })?;
-            self.taken.entry(prefix.into()).or_default().insert(free);
             self.ids.insert(id.clone());
             self.assigned.new += 1;
             self.assigned.collided += usize::from(free > 0);
@@ -296,15 +284,6 @@ impl State {
             catalog.items.push(CatalogItem { id: id.clone(), codes });
         }
         Ok(())
-    }
-
-    /// The smallest code that no item has under a prefix.
-    fn free(&self, prefix: &[u16]) -> Option<u16> {
-        let taken = self.taken.get(prefix);
-        let gap = taken.map_or(0, |taken| {
-            taken.iter().zip(0u32..).take_while(|(code, at)| u32::from(**code) == *at).count()
-        });
-        ((gap as u32) < self.size).then_some(gap as u16)
     }
 }
 

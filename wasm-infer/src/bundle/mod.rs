@@ -6,10 +6,12 @@ mod read;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::config::T5Config;
 use crate::error::BundleError;
+use crate::quantizer::Quantizer;
 use crate::tokens::TokenLayout;
 use crate::weights::{Weight, WeightFormat};
 
@@ -28,10 +30,11 @@ pub struct Bundle {
     /// How items and users become tokens.
     pub tokens: TokenLayout,
     /// The items.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// How the matrices are stored.
     pub weight_format: WeightFormat,
     weights: BTreeMap<String, Weight>,
+    quantizer: Option<Quantizer>,
 }
 
 impl Bundle {
@@ -71,7 +74,28 @@ impl Bundle {
             };
             converted.insert(name, weight);
         }
-        Ok(Self { config, tokens, catalog, weight_format: format, weights: converted })
+        Ok(Self {
+            config,
+            tokens,
+            catalog: Arc::new(catalog),
+            weight_format: format,
+            weights: converted,
+            quantizer: None,
+        })
+    }
+
+    /// The bundle with what gives new items their semantic IDs.
+    ///
+    /// # Errors
+    /// [`BundleError::Metadata`] when its levels are not those of the token layout but the last.
+    pub fn with_quantizer(self, quantizer: Quantizer) -> Result<Self, BundleError> {
+        check_quantizer(&quantizer, &self.tokens)?;
+        Ok(Self { quantizer: Some(quantizer), ..self })
+    }
+
+    /// What gives new items their semantic IDs, if the bundle carries it.
+    pub fn quantizer(&self) -> Option<&Quantizer> {
+        self.quantizer.as_ref()
     }
 
     /// Whether a weight is stored in the bundle's weight format: matrices are, norms and the
@@ -92,4 +116,20 @@ impl Bundle {
     pub fn weights(&self) -> &BTreeMap<String, Weight> {
         &self.weights
     }
+}
+
+fn check_quantizer(quantizer: &Quantizer, tokens: &TokenLayout) -> Result<(), BundleError> {
+    let sizes = &quantizer.config().sizes;
+    let levels: Vec<u32> = tokens.levels.iter().map(|level| level.size).collect();
+    if sizes[..] != levels[..levels.len().saturating_sub(1)] {
+        return Err(BundleError::metadata(
+            "quantizer",
+            format!(
+                "gives levels of {sizes:?} codes, but those of `tokens` before the collision level \
+                 have {:?}",
+                &levels[..levels.len().saturating_sub(1)]
+            ),
+        ));
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! Reading a bundle: everything is checked before anything is converted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
+use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS, check_quantizer};
 use crate::catalog::{Catalog, MAX_ITEMS};
 use crate::config::T5Config;
 use crate::error::BundleError;
+use crate::quantizer::{self, Quantizer};
 use crate::tokens::TokenLayout;
 use crate::weights::{Weight, WeightData, WeightFormat};
 
@@ -62,6 +64,11 @@ impl Bundle {
             }
         }
         let catalog = read_catalog(&tokens, &tensor)?;
+        let quantizer = metadata.and_then(|m| m.get(quantizer::file::FIELD));
+        let quantizer = quantizer.map(|json| Quantizer::read(json, &tensor)).transpose()?;
+        if let Some(quantizer) = &quantizer {
+            check_quantizer(quantizer, &tokens)?;
+        }
         let mut weights = BTreeMap::new();
         for (name, shape) in shapes {
             let view = tensor(&name)?;
@@ -81,7 +88,8 @@ impl Bundle {
             };
             weights.insert(name, Weight { shape, data });
         }
-        Ok(Self { config, tokens, catalog, weight_format, weights })
+        let catalog = Arc::new(catalog);
+        Ok(Self { config, tokens, catalog, weight_format, weights, quantizer })
     }
 }
 

@@ -6,7 +6,7 @@ use safetensors::tensor::Dtype;
 
 use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
 use crate::error::BundleError;
-use crate::quantizer::file::{FileTensor, serialize};
+use crate::quantizer::file::{FIELD, FileTensor, serialize};
 use crate::weights::WeightData;
 
 impl Bundle {
@@ -65,12 +65,17 @@ impl Bundle {
         let json = |field: &str, text: serde_json::Result<String>| {
             text.map_err(|e| BundleError::metadata(field, e))
         };
-        let metadata = HashMap::from([
+        let mut metadata = HashMap::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("quantization".to_owned(), self.weight_format.name().to_owned()),
             ("config".to_owned(), json("config", serde_json::to_string(&self.config))?),
             ("tokens".to_owned(), json("tokens", serde_json::to_string(&self.tokens))?),
         ]);
+        if let Some(quantizer) = &self.quantizer {
+            let (field, parts) = quantizer.file_parts()?;
+            metadata.insert(FIELD.to_owned(), field);
+            tensors.extend(parts);
+        }
         serialize(&tensors, metadata)
     }
 }

@@ -6,6 +6,7 @@ mod model;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
+use crate::catalog::Catalog;
 use crate::search::{Beam, EngineQuery, Hit, extend, level_log_probs, sort_hits};
 
 pub use model::{Decoder, Model};
@@ -15,6 +16,7 @@ pub use model::{Decoder, Model};
 /// Quantised matrices are widened to `f32` once, at load.
 pub struct CpuEngine {
     bundle: Arc<Bundle>,
+    catalog: Arc<Catalog>,
     model: Model,
 }
 
@@ -22,7 +24,13 @@ impl CpuEngine {
     /// Unpacks a bundle's weights.
     pub fn new(bundle: Arc<Bundle>) -> Self {
         let model = Model::new(&bundle);
-        Self { bundle, model }
+        let catalog = Arc::clone(&bundle.catalog);
+        Self { bundle, catalog, model }
+    }
+
+    /// Searches another catalogue from now on: that of the bundle with more items.
+    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+        self.catalog = catalog;
     }
 
     /// The model, for looking at logits.
@@ -32,7 +40,7 @@ impl CpuEngine {
 
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
-        let Bundle { tokens, catalog, .. } = &*self.bundle;
+        let (tokens, catalog) = (&self.bundle.tokens, &*self.catalog);
         let mut beams = vec![Beam::root(catalog)];
         if query.filter.allowed_in(beams[0].node.clone()) == 0 {
             return Vec::new();

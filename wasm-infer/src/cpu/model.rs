@@ -82,7 +82,7 @@ pub struct Model {
 }
 
 impl Model {
-    pub(super) fn new(bundle: &Bundle) -> Self {
+    pub(crate) fn new(bundle: &Bundle) -> Self {
         let config = bundle.config.clone();
         let vector = |name: String| bundle.weight(&name).to_f32();
         let linear = |name: String| Linear::stack(&[bundle.weight(&name)]);

@@ -140,16 +140,42 @@ impl Executor {
         scratch.iter().try_for_each(|(name, bytes)| self.add(name, *bytes))
     }
 
-    fn add(&mut self, name: &str, bytes: u64) -> Result<(), InferError> {
+    /// Puts other words in the place of a constant, in a new buffer if they need one.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where they exceed the adapter's limits; the old ones stay then.
+    pub(super) fn replace(&mut self, id: BufferId, words: &[u32]) -> Result<(), InferError> {
+        let bytes = words.len() as u64 * 4;
+        if self.buffers[id.0].size() < bytes {
+            // Room for as many again, so that adding items one by one does not copy all each time.
+            let bytes = (bytes * 2).min(self.limit()).max(bytes);
+            self.buffers[id.0] = self.storage("codes", bytes)?;
+            self.groups.clear();
+        }
+        self.upload(id, words);
+        Ok(())
+    }
+
+    /// Most bytes of a storage buffer.
+    fn limit(&self) -> u64 {
         let limits = self.device.limits();
-        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+    }
+
+    fn add(&mut self, name: &str, bytes: u64) -> Result<(), InferError> {
+        let buffer = self.storage(name, bytes)?;
+        self.buffers.push(buffer);
+        Ok(())
+    }
+
+    fn storage(&self, name: &str, bytes: u64) -> Result<Buffer, InferError> {
+        let limit = self.limit();
         if bytes > limit {
             return Err(InferError::NoGpu(format!(
                 "the buffer {name} needs {bytes} bytes, this adapter binds at most {limit}"
             )));
         }
-        self.buffers.push(buffer(&self.device, name, bytes, BufferUsages::STORAGE));
-        Ok(())
+        Ok(buffer(&self.device, name, bytes, BufferUsages::STORAGE))
     }
 
     /// Puts words at the start of a buffer, before the next call.

@@ -15,12 +15,14 @@ use plan::{Capacity, MAX_INPUT, Plan, RECORD, Scratch};
 pub use executor::Counts;
 
 use crate::bundle::Bundle;
+use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::search::{EngineQuery, Hit, ItemFilter, sort_hits};
 
 /// Runs queries with the WGSL kernels.
 pub struct GpuEngine {
     bundle: Arc<Bundle>,
+    catalog: Arc<Catalog>,
     plan: Plan,
     executor: Executor,
     capacity: Capacity,
@@ -46,7 +48,21 @@ impl GpuEngine {
         }
         let capacity = Capacity { beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
-        Ok(Self { bundle, plan, executor, capacity })
+        let catalog = Arc::clone(&bundle.catalog);
+        Ok(Self { bundle, catalog, plan, executor, capacity })
+    }
+
+    /// Searches another catalogue from now on: that of the bundle with more items. Weights and
+    /// pipelines stay.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where it exceeds the adapter's limits; the old one stays then.
+    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
+        self.executor.replace(self.plan.codes(), &plan::pack_codes(&catalog))?;
+        self.plan.set_items(catalog.len());
+        self.catalog = catalog;
+        // With more items, more beams can be alive.
+        self.executor.set_scratch(&self.plan.scratch(self.capacity))
     }
 
     /// The adapter's name.
@@ -113,7 +129,7 @@ impl GpuEngine {
             .take(live)
             .zip(logits.chunks_exact(stride))
             .map(|(beam, logits)| {
-                let codes = self.bundle.catalog.codes_of(beam[1])[..levels - 1].to_vec();
+                let codes = self.catalog.codes_of(beam[1])[..levels - 1].to_vec();
                 (codes, logits[..vocabulary].iter().map(|&bits| f32::from_bits(bits)).collect())
             })
             .collect())

@@ -5,6 +5,7 @@ use tigret_shaders::shader;
 
 use super::pack::{self, Axis, Packed};
 use crate::bundle::Bundle;
+use crate::catalog::Catalog;
 use crate::config::{T5Config, relative_position_bucket};
 use crate::tokens::{Level, TokenLayout};
 use crate::weights::WeightFormat;
@@ -285,7 +286,7 @@ impl Plan {
         let decoder_bias = b.bias("decoder", (0..layout.levels.len() as i32).map(|back| -back));
         let encoder_norm = b.vector("encoder.final_layer_norm.weight");
         let decoder_norm = b.vector("decoder.final_layer_norm.weight");
-        let codes = b.constant("codes".into(), pack_codes(bundle));
+        let codes = b.constant("codes".into(), pack_codes(&bundle.catalog));
         Self {
             constants: b.constants,
             items: bundle.catalog.len(),
@@ -303,6 +304,16 @@ impl Plan {
             cross_kv,
             codes,
         }
+    }
+
+    /// The buffer with the codes of all items.
+    pub(super) fn codes(&self) -> BufferId {
+        self.codes
+    }
+
+    /// Takes up another number of items.
+    pub(super) fn set_items(&mut self, items: usize) {
+        self.items = items;
     }
 
     fn heads(&self) -> Axis {
@@ -656,8 +667,7 @@ fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
 }
 
 /// Codes of all items in rank order, two a word, each item on whole words.
-fn pack_codes(bundle: &Bundle) -> Vec<u32> {
-    let catalog = &bundle.catalog;
+pub(super) fn pack_codes(catalog: &Catalog) -> Vec<u32> {
     catalog
         .codes()
         .chunks_exact(catalog.levels())

@@ -1,77 +1,133 @@
 //! New items under a frozen quantiser: what has an ID keeps it, a collision takes the next free
 //! code of the last level.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde::Deserialize;
+
 use super::{Quantizer, Structure};
 use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::tokens::TokenLayout;
 
-/// The smallest code of the last level that no item of the catalogue has under `prefix` (a code a
-/// level but the last), or nothing if all `size` are taken.
-pub fn next_free_code(catalog: &Catalog, prefix: &[u16], size: u32) -> Option<u16> {
-    let mut node = 0..catalog.len() as u32;
-    for (level, &code) in prefix.iter().enumerate() {
-        node = catalog.child(level, node, code);
-    }
-    let mut free = 0;
-    // Ascending, so the first code that is not its own place is behind a gap.
-    for (code, _) in catalog.children(prefix.len(), node) {
-        if u32::from(code) != free {
-            break;
-        }
-        free += 1;
-    }
-    (free < size).then_some(free as u16)
+/// An item that is to get a semantic ID.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewItem {
+    /// The shop's own id.
+    pub id: String,
+    /// Its content vector, by the encoder that made those of the catalogue; empty for codes that
+    /// are drawn from ids.
+    #[serde(default)]
+    pub embedding: Vec<f32>,
 }
 
-/// The semantic ID of a new item: its codes, and the next free code of the collision level.
-///
-/// `vector` is the item's content vector, empty for a quantiser that reads ids only.
+/// The codes of the collision level that are taken, by the codes before it.
+#[derive(Debug)]
+pub struct TakenCodes {
+    size: u32,
+    taken: HashMap<Box<[u16]>, BTreeSet<u16>>,
+}
+
+impl TakenCodes {
+    /// None yet, of a collision level of `size` codes.
+    pub fn new(size: u32) -> Self {
+        Self { size, taken: HashMap::new() }
+    }
+
+    /// Notes a semantic ID that is taken.
+    pub fn insert(&mut self, codes: &[u16]) {
+        if let Some((last, prefix)) = codes.split_last() {
+            self.taken.entry(prefix.into()).or_default().insert(*last);
+        }
+    }
+
+    /// Notes the semantic IDs of a catalogue under a prefix, unless some are noted already.
+    fn insert_from(&mut self, catalog: &Catalog, prefix: &[u16]) {
+        self.taken.entry(prefix.into()).or_insert_with(|| {
+            let mut node = 0..catalog.len() as u32;
+            for (level, &code) in prefix.iter().enumerate() {
+                node = catalog.child(level, node, code);
+            }
+            catalog.children(prefix.len(), node).map(|(code, _)| code).collect()
+        });
+    }
+
+    /// Takes the smallest free code under a prefix, or nothing if there is none.
+    pub fn take(&mut self, prefix: &[u16]) -> Option<u16> {
+        let taken = self.taken.entry(prefix.into()).or_default();
+        // Ascending, so the first code that is not its own place is behind a gap.
+        let gap = taken.iter().zip(0u32..).take_while(|(code, at)| u32::from(**code) == *at);
+        let free = gap.count() as u32;
+        (free < self.size).then(|| {
+            taken.insert(free as u16);
+            free as u16
+        })
+    }
+
+    /// What to say where [`TakenCodes::take`] has nothing.
+    pub fn full(&self, prefix: &[u16]) -> String {
+        format!(
+            "all {} semantic IDs under the codes {prefix:?} are taken; tokenize the whole catalogue \
+             again with a larger --collision-size",
+            self.size
+        )
+    }
+}
+
+/// The semantic IDs of new items, in order: the codes of each, and the next free code of the
+/// collision level.
 ///
 /// # Errors
-/// [`InferError::Request`] for an id that is in the catalogue, a vector of another length or with
-/// a number that is not finite, or a group with no free code, naming the item.
+/// [`InferError::Request`] for an id that is in the catalogue or given twice, a vector of another
+/// length or with a number that is not finite, or a group with no free code, naming the item.
 pub fn assign(
     quantizer: &Quantizer,
     layout: &TokenLayout,
     catalog: &Catalog,
-    id: &str,
-    vector: &[f32],
-) -> Result<Vec<u16>, InferError> {
-    let bad = |what: String| Err(InferError::Request(format!("item \"{id}\": {what}")));
-    if catalog.rank_of(id).is_some() {
-        return bad("is already in the catalogue; its semantic ID does not change".into());
-    }
+    items: &[NewItem],
+) -> Result<Vec<Vec<u16>>, InferError> {
     let config = quantizer.config();
-    if config.structure != Structure::Hash {
-        if vector.len() != config.embedding() {
+    let reads_vectors = config.structure != Structure::Hash;
+    let mut seen = HashSet::with_capacity(items.len());
+    let mut vectors = Vec::with_capacity(items.len() * config.input);
+    for NewItem { id, embedding } in items {
+        let bad = |what: String| Err(InferError::Request(format!("item \"{id}\": {what}")));
+        if catalog.rank_of(id).is_some() {
+            return bad("is already in the catalogue; its semantic ID does not change".into());
+        }
+        if !seen.insert(id) {
+            return bad("is given twice".into());
+        }
+        if !reads_vectors {
+            continue;
+        }
+        if embedding.len() != config.embedding() {
             return bad(format!(
-                "its vector has {} numbers, the tokenizer was trained on {}",
-                vector.len(),
+                "its embedding has {} numbers, the tokenizer was trained on {}",
+                embedding.len(),
                 config.embedding()
             ));
         }
-        if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
-            return bad(format!("number {at} of its vector is {}", vector[at]));
+        if let Some(at) = embedding.iter().position(|x| !x.is_finite()) {
+            return bad(format!("number {at} of its embedding is {}", embedding[at]));
         }
+        vectors.extend_from_slice(embedding);
+        // Nothing is known of its interactions: the mean, which normalising turns into zeros.
+        vectors.extend_from_slice(&quantizer.tensors().mean[config.embedding()..]);
     }
-    let mut codes = match config.structure {
-        Structure::Hash => quantizer.encode(&[id], &[]),
-        _ => {
-            // Nothing is known of its interactions: the mean, which normalising turns into zeros.
-            let unknown = &quantizer.tensors().mean[vector.len()..];
-            quantizer.encode(&[id], &[vector, unknown].concat())
-        }
-    };
-    let size = layout.levels.last().map_or(0, |level| level.size);
-    match next_free_code(catalog, &codes, size) {
-        Some(code) => {
-            codes.push(code);
-            Ok(codes)
-        }
-        None => bad(format!(
-            "all {size} semantic IDs under the codes {codes:?} are taken; tokenize the whole \
-             catalogue again with a larger --collision-size"
-        )),
-    }
+    let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    let codes = quantizer.encode(&ids, &vectors);
+    let mut taken = TakenCodes::new(layout.levels.last().map_or(0, |level| level.size));
+    codes
+        .chunks_exact(quantizer.levels())
+        .zip(&ids)
+        .map(|(prefix, id)| {
+            taken.insert_from(catalog, prefix);
+            match taken.take(prefix) {
+                Some(code) => Ok([prefix, &[code]].concat()),
+                None => Err(InferError::Request(format!("item \"{id}\": {}", taken.full(prefix)))),
+            }
+        })
+        .collect()
 }

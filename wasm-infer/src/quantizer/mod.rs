@@ -9,7 +9,7 @@ pub(crate) mod file;
 
 use serde::{Deserialize, Serialize};
 
-pub use assign::{assign, next_free_code};
+pub use assign::{NewItem, TakenCodes, assign};
 
 use crate::cpu::matmul::{Linear, dot};
 use crate::error::BundleError;
