@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Output;
 use crate::data::classics::books;
+use crate::data::events::{LeftOut, Moment, Rules};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
-use crate::data::{MIN_SEQUENCE, Summary, remove_if_there, research};
+use crate::data::template::{self, Template};
+use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, remove_if_there, research};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_json};
 
@@ -27,6 +30,13 @@ Examples:
   The research format (a user and their items a line, oldest first):
     tigret prepare --run runs/beauty --sequences sequences.txt --items items.jsonl
 
+  Amazon's reviews as downloaded (2014, 2018 or 2023), those of at least four stars:
+    tigret prepare --run runs/beauty --amazon reviews_Beauty_5.json.gz \
+      --items meta_Beauty.json.gz --min-rating 4
+
+  A MovieLens release, unpacked:
+    tigret prepare --run runs/ml --movielens ml-1m
+
   The embedded classics with simulated readers:
     tigret prepare --run runs/classics --classics
 
@@ -37,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
 
-    /// A log of interactions, CSV, TSV or JSONL by the extension.
+    /// A log of interactions, CSV, TSV or JSONL by the extension, plain or .gz.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     interactions: Option<PathBuf>,
     /// Column of the log's users.
@@ -49,10 +59,36 @@ pub(super) struct Args {
     /// Column of the log's times, numbers or RFC 3339 dates with times.
     #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
     time_column: String,
+    /// Column of the log's ratings, for --min-rating.
+    #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
+    rating_column: Option<String>,
+    /// Leave out interactions that are rated below this.
+    #[arg(long, value_name = "RATING", conflicts_with_all = ["sequences", "classics"])]
+    min_rating: Option<f64>,
+    /// Leave out interactions before this time (a number in the unit of the data, or an RFC 3339
+    /// date and time where the data have such).
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
+    from: Option<Moment>,
+    /// Leave out interactions at this time and later.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
+    until: Option<Moment>,
+    /// Count the same user, item and time several times if it stands there several times; a log
+    /// of your own is always taken as it is unless --deduplicate is given.
+    #[arg(long, conflicts_with_all = ["sequences", "classics", "interactions"])]
+    keep_duplicates: bool,
+    /// Count the same user, item and time once; always so with --amazon and --movielens.
+    #[arg(long, requires = "interactions")]
+    deduplicate: bool,
     /// Leave out lines of the log whose item the items file does not have.
     #[arg(long, requires = "interactions")]
     skip_unknown_items: bool,
 
+    /// Amazon's reviews as downloaded, plain or .gz; --items is the metadata file.
+    #[arg(long, value_name = "FILE", requires = "items", group = "source")]
+    amazon: Option<PathBuf>,
+    /// Folder of a MovieLens release: ratings.dat and movies.dat, or ratings.csv and movies.csv.
+    #[arg(long, value_name = "DIR", group = "source", conflicts_with = "items")]
+    movielens: Option<PathBuf>,
     /// Research format: a user and their items a line, oldest first.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     sequences: Option<PathBuf>,
@@ -70,8 +106,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     text_columns: Option<Vec<String>>,
 
+    /// Template of an item's text, such as "[{title}. ][Price: {price}. ]": what stands in
+    /// brackets is left out where a field in it is missing [default: title, price, brand and
+    /// category with --amazon, as in the paper; title, year and genres with --movielens].
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["text_columns", "classics"])]
+    text_template: Option<Template>,
+
     /// Leave out users and items with fewer interactions, to the fixed point; 0: none
-    /// [default: 5 with --interactions, else 0].
+    /// [default: 5; 0 with --sequences].
     #[arg(long, value_name = "K", conflicts_with = "classics")]
     k_core: Option<usize>,
 
@@ -89,6 +131,15 @@ pub(super) struct Args {
 struct Report {
     #[serde(flatten)]
     summary: Summary,
+    /// Which release the files are of, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<&'static str>,
+    /// Interactions left out by rating, time, or because they stand there twice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
+    /// Items that the metadata do not have, so that they have no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undescribed: Option<usize>,
     /// Lines of the log left out because their item is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_lines: Option<usize>,
@@ -100,6 +151,20 @@ struct Report {
 impl Report {
     fn text(&self) -> String {
         let mut text = self.summary.table();
+        let mut row = |name: &str, count: usize| {
+            if count > 0 {
+                text += &format!("\n{name:<18} {count:>12}");
+            }
+        };
+        if let Some(LeftOut { below_rating, outside_time, duplicates }) = self.left_out {
+            row("below --min-rating", below_rating);
+            row("outside the times", outside_time);
+            row("duplicates", duplicates);
+        }
+        row("items without text", self.undescribed.unwrap_or(0));
+        if let Some(layout) = self.layout {
+            text += &format!("\n{:<18} {layout:>12}", "layout");
+        }
         if let Some(skipped) = self.skipped_lines {
             text += &format!("\n{:<18} {skipped:>12}", "lines skipped");
         }
@@ -112,50 +177,130 @@ impl Report {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    let report = if args.classics { classics(&args, output)? } else { files(args)? };
+    let report = if args.classics { classics(&args, output)? } else { files(args, output)? };
     output.result(&report, || report.text());
     Ok(())
 }
 
-fn files(args: Args) -> Result<Report> {
-    let columns = ItemColumns { id: args.id_column, text: args.text_columns };
-    let mut skipped_lines = None;
-    let (dataset, source, default_core) = match (args.interactions, args.sequences, args.items) {
-        (Some(interactions), _, Some(items)) => {
-            let log_columns = LogColumns {
-                user: args.user_column,
-                item: args.item_column,
-                time: args.time_column,
-            };
-            let unknown =
-                if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
-            let log = log::read(&interactions, &log_columns, &items, &columns, unknown)?;
-            skipped_lines = args.skip_unknown_items.then_some(log.skipped);
-            (log.dataset, "log", 5)
+/// A data set before the k-core, and what is told of it.
+struct Read {
+    dataset: Dataset,
+    source: &'static str,
+    default_core: usize,
+    skipped_lines: Option<usize>,
+    layout: Option<&'static str>,
+    left_out: Option<LeftOut>,
+    undescribed: Option<usize>,
+}
+
+impl Read {
+    fn new(dataset: Dataset, source: &'static str, default_core: usize) -> Self {
+        Self {
+            dataset,
+            source,
+            default_core,
+            skipped_lines: None,
+            layout: None,
+            left_out: None,
+            undescribed: None,
         }
-        (_, Some(sequences), Some(items)) => {
-            (research::read(&sequences, &items, &columns)?, "research", 0)
-        }
-        _ => {
-            return Err(TrainError::usage(
-                "say where the data is: --interactions with --items, --sequences with --items, \
-                 or --classics",
-            ));
-        }
-    };
-    let k = args.k_core.unwrap_or(default_core);
-    let dataset = k_core(dataset, k);
+    }
+}
+
+fn files(args: Args, output: &Output) -> Result<Report> {
+    let progress = output.progress_bytes();
+    progress.set_message("reading");
+    let read = read(&args, &progress)?;
+    let k = args.k_core.unwrap_or(read.default_core);
+    let mut dataset = k_core(read.dataset, k);
     if dataset.sequences.is_empty() {
         return Err(TrainError::usage(format!(
             "no user is left: the {k}-core is empty or no user has {MIN_SEQUENCE} items; \
              lower --k-core or give more data"
         )));
     }
-    let summary = Summary::new(&dataset, source, k);
-    let run = RunDir::create(args.run)?;
+    let mut undescribed = read.undescribed;
+    if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
+        // After the filter: of the metadata of all products, few are kept.
+        let template = template(&args, template::PAPER)?;
+        progress.set_message("metadata");
+        undescribed = Some(amazon::describe(&mut dataset, metadata, &template, &progress)?);
+    }
+    progress.finish_and_clear();
+    let summary = Summary::new(&dataset, read.source, k);
+    let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;
-    Ok(Report { summary, skipped_lines, optimum: None })
+    let Read { skipped_lines, layout, .. } = read;
+    let left_out = read.left_out.filter(|left_out| *left_out != LeftOut::default());
+    Ok(Report { summary, layout, left_out, undescribed, skipped_lines, optimum: None })
+}
+
+/// The template of `--text-template`, or the source's own.
+fn template(args: &Args, default: &str) -> Result<Template> {
+    match &args.text_template {
+        Some(template) => Ok(template.clone()),
+        None => default.parse().map_err(TrainError::usage),
+    }
+}
+
+fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
+    let columns = ItemColumns {
+        id: args.id_column.clone(),
+        text: args.text_columns.clone(),
+        template: args.text_template.clone(),
+    };
+    let rules = Rules {
+        min_rating: args.min_rating,
+        from: args.from,
+        until: args.until,
+        deduplicate: args.deduplicate || (args.interactions.is_none() && !args.keep_duplicates),
+    };
+    if let (Some(interactions), Some(items)) = (&args.interactions, &args.items) {
+        if args.min_rating.is_some() && args.rating_column.is_none() {
+            return Err(TrainError::usage(
+                "--min-rating needs the log's column of ratings; name it with --rating-column",
+            ));
+        }
+        let log_columns = LogColumns {
+            user: args.user_column.clone(),
+            item: args.item_column.clone(),
+            time: args.time_column.clone(),
+            rating: args.rating_column.clone(),
+        };
+        let unknown =
+            if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
+        let log = log::read(interactions, &log_columns, items, &columns, unknown, rules, progress)?;
+        return Ok(Read {
+            skipped_lines: args.skip_unknown_items.then_some(log.skipped),
+            left_out: Some(log.left_out),
+            ..Read::new(log.dataset, "log", 5)
+        });
+    }
+    if let Some(reviews) = &args.amazon {
+        let found = amazon::read(reviews, rules, progress)?;
+        return Ok(Read {
+            layout: Some(found.layout),
+            left_out: Some(found.left_out),
+            ..Read::new(found.dataset, "amazon", 5)
+        });
+    }
+    if let Some(folder) = &args.movielens {
+        let template = template(args, movielens::TEMPLATE)?;
+        let found = movielens::read(folder, rules, &template, progress)?;
+        return Ok(Read {
+            left_out: Some(found.left_out),
+            undescribed: Some(found.undescribed),
+            ..Read::new(found.dataset, "movielens", 5)
+        });
+    }
+    if let (Some(sequences), Some(items)) = (&args.sequences, &args.items) {
+        return Ok(Read::new(research::read(sequences, items, &columns)?, "research", 0));
+    }
+    Err(TrainError::usage(
+        "say where the data is: --interactions, --amazon or --sequences with --items, --movielens, \
+         or --classics",
+    ))
 }
 
 fn classics(args: &Args, output: &Output) -> Result<Report> {
@@ -169,5 +314,12 @@ fn classics(args: &Args, output: &Output) -> Result<Report> {
     let run = RunDir::create(&args.run)?;
     write_json(&run.oracle(), &optimum)?;
     dataset.save(&run, &summary)?;
-    Ok(Report { summary, skipped_lines: None, optimum: Some(optimum) })
+    Ok(Report {
+        summary,
+        layout: None,
+        left_out: None,
+        undescribed: None,
+        skipped_lines: None,
+        optimum: Some(optimum),
+    })
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::template::Template;
 use super::{Item, MAX_ITEMS};
 use crate::error::{Result, TrainError};
 
@@ -20,6 +21,8 @@ pub struct ItemColumns {
     pub id: String,
     /// The text, in this order; `None`: those of [`TEXT_COLUMNS`] that are there.
     pub text: Option<Vec<String>>,
+    /// A template for the text, instead.
+    pub template: Option<Template>,
 }
 
 /// An item, and the key under which the interactions know it.
@@ -64,7 +67,10 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
                 }
                 sentences(names, &fields)
             }
-            None => sentences(&TEXT_COLUMNS, &fields),
+            None => match &columns.template {
+                Some(template) => template.fill(&fields),
+                None => sentences(&TEXT_COLUMNS, &fields),
+            },
         };
         // The artefact's own `id` and `text` take the place of fields of those names.
         for own in [columns.id.as_str(), "id", "text"] {
@@ -109,7 +115,7 @@ pub(super) fn sentences(names: &[impl AsRef<str>], fields: &Map<String, Value>) 
 }
 
 /// A value as plain text; the parts of a list separated by commas, lists in it by semicolons.
-fn flat(value: &Value) -> String {
+pub(super) fn flat(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -122,7 +128,7 @@ fn flat(value: &Value) -> String {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.trim().is_empty(),

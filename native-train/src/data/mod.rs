@@ -1,19 +1,26 @@
 //! From raw files to a data set: items with text, and users' sequences of items in time order.
 //!
-//! Sources: a [generic log](log), the [research format](research), and the embedded
-//! [classics] with [simulated readers](readers). All end in a [`Dataset`], which every
+//! Sources: a [generic log](log), [Amazon's reviews](amazon) and [MovieLens](movielens) as
+//! downloaded, the [research format](research), and the embedded [classics] with
+//! [simulated readers](readers). All end in a [`Dataset`], which every
 //! later step loads from the run directory.
 
+pub mod amazon;
 pub mod classics;
+pub mod events;
 pub mod filter;
 pub mod items;
 pub(crate) mod lines;
 pub mod log;
+pub mod movielens;
 pub mod oracle;
+mod python_literal;
 pub mod readers;
 mod records;
 pub mod research;
+mod source;
 pub mod summary;
+pub mod template;
 
 use std::collections::HashMap;
 use std::path::Path;

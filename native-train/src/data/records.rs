@@ -1,11 +1,12 @@
 //! Files of records, JSONL, CSV or TSV by their extension, as maps with line numbers.
 
-use std::fs::File;
 use std::path::Path;
 
+use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::lines;
+use super::source::{self, Text};
 use crate::error::{Result, TrainError};
 
 /// How a file of records is written.
@@ -17,26 +18,26 @@ pub(super) enum RecordFormat {
 
 impl RecordFormat {
     pub(super) fn of(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        match extension.to_ascii_lowercase().as_str() {
+        match source::extension(path).as_str() {
             "jsonl" | "ndjson" => Ok(Self::JsonLines),
             "csv" => Ok(Self::Delimited(b',')),
             "tsv" => Ok(Self::Delimited(b'\t')),
             _ => Err(TrainError::file(
                 path,
-                "its extension does not tell the format; it must be .jsonl, .csv or .tsv",
+                "its extension does not tell the format; it must be .jsonl, .csv or .tsv, or one of them and .gz",
             )),
         }
     }
 }
 
 /// Opens a CSV or TSV file with a header line.
-pub(super) fn open_delimited(path: &Path, delimiter: u8) -> Result<csv::Reader<File>> {
-    csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .buffer_capacity(1 << 16)
-        .from_path(path)
-        .map_err(|e| csv_error(path, &e))
+pub(super) fn open_delimited(
+    path: &Path,
+    delimiter: u8,
+    progress: &ProgressBar,
+) -> Result<csv::Reader<Text>> {
+    let text = source::open(path, "check the path", progress)?;
+    Ok(csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text))
 }
 
 /// A CSV error as ours, with its line.
@@ -54,14 +55,14 @@ pub(super) fn csv_error(path: &Path, error: &csv::Error) -> TrainError {
         (csv::ErrorKind::Io(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
             TrainError::file(path, "not found; check the path")
         }
-        (csv::ErrorKind::Io(e), _) => TrainError::file(path, e),
+        (csv::ErrorKind::Io(e), _) => TrainError::file(path, format!("cannot be read: {e}")),
         (_, Some(line)) => TrainError::line(path, line, error),
         _ => TrainError::file(path, error),
     }
 }
 
 /// The column names; an empty file or a name that stands twice is refused.
-pub(super) fn header(path: &Path, reader: &mut csv::Reader<File>) -> Result<Vec<String>> {
+pub(super) fn header(path: &Path, reader: &mut csv::Reader<Text>) -> Result<Vec<String>> {
     let header = reader.headers().map_err(|e| csv_error(path, &e))?;
     let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
     if names.is_empty() {
@@ -88,7 +89,7 @@ pub(super) fn for_each_record(
             each(number, fields)
         }),
         RecordFormat::Delimited(delimiter) => {
-            let mut reader = open_delimited(path, delimiter)?;
+            let mut reader = open_delimited(path, delimiter, &ProgressBar::hidden())?;
             let header = header(path, &mut reader)?;
             let mut record = csv::StringRecord::new();
             while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {

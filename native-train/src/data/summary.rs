@@ -7,7 +7,7 @@ use super::Dataset;
 /// The content of `dataset.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Where the data came from: `log`, `research` or `classics`.
+    /// Where the data came from: `log`, `amazon`, `movielens`, `research` or `classics`.
     pub source: String,
     /// Whether the users are simulated.
     pub simulated: bool,

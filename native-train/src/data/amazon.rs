@@ -1,0 +1,143 @@
+//! Amazon's review data as downloaded: the releases of 2014, 2018 and 2023.
+//!
+//! Reviews are JSON lines. Metadata are Python literals (2014) or JSON lines. The layout is told
+//! by the fields of the first review.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::events::{Events, Ids, LeftOut, Moment, Rules};
+use super::items::is_empty;
+use super::lines::for_each_line_with;
+use super::python_literal::parse_dictionary;
+use super::template::Template;
+use super::{Dataset, Item};
+use crate::error::{Result, TrainError};
+
+/// A review of any release; what is not needed is passed over.
+#[derive(Deserialize)]
+struct Review {
+    #[serde(rename = "reviewerID", alias = "user_id")]
+    user: String,
+    #[serde(rename = "parent_asin")]
+    parent: Option<String>,
+    asin: Option<String>,
+    #[serde(rename = "overall", alias = "rating")]
+    rating: Option<f64>,
+    #[serde(rename = "unixReviewTime", alias = "timestamp")]
+    time: i64,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Amazon {
+    /// Items in the order of their first review, users likewise, a user's items in time order.
+    pub dataset: Dataset,
+    /// Reviews that do not count.
+    pub left_out: LeftOut,
+    /// `amazon-2014/2018` or `amazon-2023`.
+    pub layout: &'static str,
+}
+
+/// Reads reviews.
+///
+/// Items have no text yet: [`describe`] gives it, to those that are left after filtering.
+///
+/// # Errors
+/// [`TrainError::File`] or [`TrainError::Line`] naming what cannot be read.
+pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amazon> {
+    let mut events = Events::new(rules);
+    let mut ids = Ids::default();
+    let mut layout = None;
+    for_each_line_with(reviews, "check the path", progress, |number, line| {
+        let wrong = |reason: String| TrainError::line(reviews, number, reason);
+        let review: Review = serde_json::from_str(line).map_err(|e| {
+            wrong(format!("is no review of Amazon's releases of 2014, 2018 or 2023: {e}"))
+        })?;
+        layout.get_or_insert(match review.parent {
+            Some(_) => "amazon-2023",
+            None => "amazon-2014/2018",
+        });
+        // Variants of a product share a parent, and metadata know only that.
+        let item = review.parent.or(review.asin).filter(|id| !id.is_empty());
+        let item = item.ok_or_else(|| wrong("has neither \"asin\" nor \"parent_asin\"".into()))?;
+        let moment = Moment::whole(review.time);
+        if events.counts(review.rating, moment) {
+            let item = ids.number(&item);
+            let taken = item.is_some_and(|item| events.push(&review.user, item, moment));
+            if !taken {
+                return Err(wrong("more users or items than 32 bits can number".into()));
+            }
+        }
+        Ok(())
+    })?;
+    let layout =
+        layout.ok_or_else(|| TrainError::file(reviews, "has no reviews; check the path"))?;
+    let items = ids
+        .into_list()
+        .into_iter()
+        .map(|id| Item { id, text: String::new(), fields: Map::new() })
+        .collect();
+    let (sequences, left_out) = events.into_sequences();
+    Ok(Amazon { dataset: Dataset { items, sequences }, left_out, layout })
+}
+
+/// Gives the items of a data set fields and text out of a metadata file. Returns how many the
+/// file does not have; they keep an empty text.
+///
+/// # Errors
+/// [`TrainError::Line`] for a line that is neither JSON nor a Python literal.
+pub fn describe(
+    dataset: &mut Dataset,
+    metadata: &Path,
+    template: &Template,
+    progress: &ProgressBar,
+) -> Result<usize> {
+    let index: HashMap<String, usize> =
+        dataset.items.iter().enumerate().map(|(at, item)| (item.id.clone(), at)).collect();
+    let mut found = vec![false; dataset.items.len()];
+    for_each_line_with(metadata, "check the path", progress, |number, line| {
+        let fields = serde_json::from_str(line)
+            .or_else(|json| {
+                parse_dictionary(line).map_err(|literal| {
+                    format!(
+                        "is neither JSON ({json}) nor a dictionary as Python prints it: {literal}"
+                    )
+                })
+            })
+            .map_err(|reason| TrainError::line(metadata, number, reason))?;
+        let id = ["parent_asin", "asin"].iter().find_map(|name| Map::get(&fields, *name)?.as_str());
+        let Some(&at) = id.and_then(|id| index.get(id)) else { return Ok(()) };
+        found[at] = true;
+        let fields = shown(fields);
+        dataset.items[at].text = template.fill(&fields);
+        dataset.items[at].fields = fields;
+        Ok(())
+    })?;
+    Ok(found.iter().filter(|found| !**found).count())
+}
+
+/// The fields worth keeping, under the names of 2014: pictures, rankings and what was also bought
+/// would make the artefact many times larger.
+fn shown(fields: Map<String, Value>) -> Map<String, Value> {
+    let names = [
+        ("title", "title"),
+        ("price", "price"),
+        ("brand", "brand"),
+        ("store", "brand"),
+        ("categories", "categories"),
+        ("category", "categories"),
+    ];
+    let mut kept = Map::new();
+    for (name, as_name) in names {
+        let value = fields.get(name).filter(|value| !is_empty(value));
+        if let (Some(value), false) = (value, kept.contains_key(as_name)) {
+            kept.insert(as_name.to_owned(), value.clone());
+        }
+    }
+    kept
+}

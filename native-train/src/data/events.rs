@@ -1,0 +1,247 @@
+//! Interactions while they are collected: a few numbers each, however long the ids are.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Sequence;
+
+/// A point in time that compares numbers exactly, whatever their unit: the whole part and
+/// billionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    whole: i64,
+    billionths: u32,
+}
+
+/// How times are written; one way a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TimeStyle {
+    Number,
+    Rfc3339,
+}
+
+impl TimeStyle {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Number => "a number",
+            Self::Rfc3339 => "an RFC 3339 date and time",
+        }
+    }
+}
+
+impl Moment {
+    /// A whole number of the source's unit.
+    pub(super) fn whole(whole: i64) -> Self {
+        Self { whole, billionths: 0 }
+    }
+
+    pub(super) fn parse(text: &str) -> Option<(Self, TimeStyle)> {
+        let text = text.trim();
+        if let Ok(whole) = text.parse() {
+            return Some((Self::whole(whole), TimeStyle::Number));
+        }
+        if let Ok(number) = text.parse::<f64>() {
+            // Beyond 2^63 the whole part does not fit; NaN fails the comparison, too.
+            let fits = number.abs() < 9.2e18;
+            let billionths = ((number - number.floor()) * 1e9) as u32;
+            let moment = Self { whole: number.floor() as i64, billionths };
+            return fits.then_some((moment, TimeStyle::Number));
+        }
+        let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let moment = Self { whole: date.unix_timestamp(), billionths: date.nanosecond() };
+        Some((moment, TimeStyle::Rfc3339))
+    }
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = Self::parse(text).map(|(moment, _)| moment);
+        parsed.ok_or_else(|| "is neither a number nor an RFC 3339 date and time".to_owned())
+    }
+}
+
+/// Which interactions count.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rules {
+    /// Least rating; an interaction without one counts.
+    pub min_rating: Option<f64>,
+    /// Earliest time, itself included.
+    pub from: Option<Moment>,
+    /// Latest time, itself not included.
+    pub until: Option<Moment>,
+    /// Whether the same user, item and time count once.
+    pub deduplicate: bool,
+}
+
+/// Interactions that do not count, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct LeftOut {
+    /// Rated below the least rating.
+    pub below_rating: usize,
+    /// Outside the range of times.
+    pub outside_time: usize,
+    /// The same user, item and time again.
+    pub duplicates: usize,
+}
+
+/// One interaction.
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    user: u32,
+    item: u32,
+    moment: Moment,
+}
+
+/// Ids as numbers, in the order of their first appearance.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    numbers: HashMap<Box<str>, u32>,
+}
+
+impl Ids {
+    /// The number of an id; nothing where 32 bits do not suffice.
+    pub(super) fn number(&mut self, id: &str) -> Option<u32> {
+        if let Some(&number) = self.numbers.get(id) {
+            return Some(number);
+        }
+        let number = u32::try_from(self.numbers.len()).ok()?;
+        self.numbers.insert(id.into(), number);
+        Some(number)
+    }
+
+    /// All ids by number.
+    pub(super) fn into_list(self) -> Vec<String> {
+        let mut list = vec![String::new(); self.numbers.len()];
+        for (id, number) in self.numbers {
+            list[number as usize] = id.into();
+        }
+        list
+    }
+}
+
+/// Interactions of many users.
+#[derive(Debug)]
+pub(super) struct Events {
+    rules: Rules,
+    users: Ids,
+    events: Vec<Event>,
+    left_out: LeftOut,
+}
+
+impl Events {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self { rules, users: Ids::default(), events: Vec::new(), left_out: LeftOut::default() }
+    }
+
+    /// Whether an interaction of this rating and time counts; one that does not is counted.
+    pub(super) fn counts(&mut self, rating: Option<f64>, moment: Moment) -> bool {
+        let Rules { min_rating, from, until, .. } = self.rules;
+        if rating.zip(min_rating).is_some_and(|(rating, least)| rating < least) {
+            self.left_out.below_rating += 1;
+            return false;
+        }
+        let outside =
+            from.is_some_and(|from| moment < from) || until.is_some_and(|until| moment >= until);
+        self.left_out.outside_time += usize::from(outside);
+        !outside
+    }
+
+    /// Takes an interaction that counts; false where there are too many users to number.
+    pub(super) fn push(&mut self, user: &str, item: u32, moment: Moment) -> bool {
+        let Some(user) = self.users.number(user) else { return false };
+        self.events.push(Event { user, item, moment });
+        true
+    }
+
+    /// Users in the order of their first interaction, each with items in time order; equal times
+    /// keep the order of the source.
+    pub(super) fn into_sequences(self) -> (Vec<Sequence>, LeftOut) {
+        let Self { rules, users, mut events, mut left_out } = self;
+        // Stable, so that equal times keep the order of the source.
+        events.sort_by_key(|event| (event.user, event.moment));
+        let mut users = users.into_list();
+        let sequences = events
+            .chunk_by(|a, b| a.user == b.user)
+            .map(|of_user| {
+                let mut items = Vec::with_capacity(of_user.len());
+                for same_time in of_user.chunk_by(|a, b| a.moment == b.moment) {
+                    let start = items.len();
+                    for event in same_time {
+                        // Few interactions share a time, so looking through them is cheap.
+                        if rules.deduplicate && items[start..].contains(&event.item) {
+                            left_out.duplicates += 1;
+                        } else {
+                            items.push(event.item);
+                        }
+                    }
+                }
+                Sequence { user: std::mem::take(&mut users[of_user[0].user as usize]), items }
+            })
+            .collect();
+        (sequences, left_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(text: &str) -> Moment {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn numbers_compare_exactly() {
+        assert!(moment("9007199254740993") > moment("9007199254740992"), "beyond f64's integers");
+        assert!(moment("-1.5") < moment("-1.25"));
+        assert!(moment("1.5") > moment("1"));
+        assert!(moment("2e9") > moment("1999999999"));
+    }
+
+    #[test]
+    fn dates_compare_across_offsets() {
+        assert_eq!(moment("2020-01-01T01:00:00+01:00"), moment("2020-01-01T00:00:00Z"));
+        assert!(moment("2020-01-01T00:00:00.5Z") > moment("2020-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_is_not_a_time_is_refused() {
+        for text in ["", "NaN", "inf", "1e300", "yesterday", "2020-01-01", "0x10"] {
+            assert!(Moment::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rules_leave_out_and_count() {
+        let mut events = Events::new(Rules {
+            min_rating: Some(3.0),
+            from: Some(moment("10")),
+            until: Some(moment("20")),
+            deduplicate: true,
+        });
+        for (user, item, time, rating) in [
+            ("b", 0, "12", Some(5.0)),
+            ("a", 1, "19", None),
+            ("b", 1, "11", Some(3.0)),
+            ("b", 2, "12", Some(4.0)),
+            ("b", 0, "12", Some(5.0)),
+            ("b", 3, "20", Some(5.0)),
+            ("a", 2, "9", Some(5.0)),
+            ("a", 2, "15", Some(2.9)),
+        ] {
+            let moment = moment(time);
+            if events.counts(rating, moment) {
+                assert!(events.push(user, item, moment));
+            }
+        }
+        let (sequences, left_out) = events.into_sequences();
+        let found: Vec<_> = sequences.iter().map(|s| (s.user.as_str(), &s.items[..])).collect();
+        assert_eq!(found, [("b", &[1, 0, 2][..]), ("a", &[1])]);
+        assert_eq!(left_out, LeftOut { below_rating: 1, outside_time: 2, duplicates: 1 });
+    }
+}

@@ -1,0 +1,132 @@
+//! MovieLens as downloaded: `ratings.dat` and `movies.dat` (1M, 10M), or `ratings.csv` and
+//! `movies.csv` (later releases).
+
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use serde_json::{Map, Value};
+
+use super::events::{Events, Ids, LeftOut, Moment, Rules};
+use super::source;
+use super::template::Template;
+use super::{Dataset, Item};
+use crate::error::{Result, TrainError};
+
+/// What was read.
+#[derive(Debug)]
+pub struct MovieLens {
+    /// Movies in the order of their first rating, users likewise, a user's movies in time order.
+    pub dataset: Dataset,
+    /// Ratings that do not count.
+    pub left_out: LeftOut,
+    /// Movies that were rated but that the movies file does not have.
+    pub undescribed: usize,
+}
+
+/// Text of a movie.
+pub const TEMPLATE: &str = "[{title}][ ({year})]. [Genres: {genres}.]";
+
+/// Reads a release's folder.
+///
+/// # Errors
+/// [`TrainError::File`] or [`TrainError::Line`] naming what cannot be read.
+pub fn read(
+    folder: &Path,
+    rules: Rules,
+    template: &Template,
+    progress: &ProgressBar,
+) -> Result<MovieLens> {
+    let (ratings, movies, csv) =
+        match ["dat", "csv"].map(|e| folder.join("ratings").with_extension(e)) {
+            [dat, _] if dat.exists() => (dat, folder.join("movies.dat"), false),
+            [_, csv] if csv.exists() => (csv, folder.join("movies.csv"), true),
+            _ => {
+                return Err(TrainError::file(
+                    folder,
+                    "has neither ratings.dat nor ratings.csv; unpack a MovieLens release there",
+                ));
+            }
+        };
+    let mut events = Events::new(rules);
+    let mut ids = Ids::default();
+    for_each_row(&ratings, csv, progress, |number, row| {
+        let wrong = |reason: &str| TrainError::line(&ratings, number, reason);
+        let [user, movie, rating, time] = row else {
+            return Err(wrong("does not have four columns: user, movie, rating, time"));
+        };
+        let rating: f64 = rating.parse().map_err(|_| wrong("has a rating that is no number"))?;
+        let time = time.trim().parse().map_err(|_| wrong("has a time that is no whole number"))?;
+        let moment = Moment::whole(time);
+        if events.counts(Some(rating), moment) {
+            let movie = ids.number(movie);
+            if !movie.is_some_and(|movie| events.push(user, movie, moment)) {
+                return Err(wrong("more users or movies than 32 bits can number"));
+            }
+        }
+        Ok(())
+    })?;
+    let (sequences, left_out) = events.into_sequences();
+    let mut items: Vec<Item> = ids
+        .into_list()
+        .into_iter()
+        .map(|id| Item { id, text: String::new(), fields: Map::new() })
+        .collect();
+    let mut places: std::collections::HashMap<String, usize> =
+        items.iter().enumerate().map(|(at, item)| (item.id.clone(), at)).collect();
+    for_each_row(&movies, csv, progress, |number, row| {
+        let [id, title, genres] = row else {
+            let reason = "does not have three columns: movie, title, genres";
+            return Err(TrainError::line(&movies, number, reason));
+        };
+        if let Some(at) = places.remove(*id) {
+            items[at].fields = fields(title, genres);
+            items[at].text = template.fill(&items[at].fields);
+        }
+        Ok(())
+    })?;
+    let undescribed = places.len();
+    Ok(MovieLens { dataset: Dataset { items, sequences }, left_out, undescribed })
+}
+
+/// Title, year and genres; the year stands in brackets at the end of the title.
+fn fields(title: &str, genres: &str) -> Map<String, Value> {
+    let title = title.trim();
+    let year = title.strip_suffix(')').and_then(|rest| rest.rsplit_once('('));
+    let year = year.and_then(|(name, year)| Some((name.trim(), year.parse::<u16>().ok()?)));
+    let mut fields = Map::new();
+    fields.insert("title".into(), year.map_or(title, |(name, _)| name).into());
+    if let Some((_, year)) = year {
+        fields.insert("year".into(), year.into());
+    }
+    let genres: Vec<Value> = genres
+        .split('|')
+        .filter(|g| !g.starts_with('(') && !g.is_empty())
+        .map(Value::from)
+        .collect();
+    fields.insert("genres".into(), genres.into());
+    fields
+}
+
+/// Calls `each` with the line number and the columns of every row.
+fn for_each_row(
+    path: &Path,
+    csv: bool,
+    progress: &ProgressBar,
+    mut each: impl FnMut(usize, &[&str]) -> Result<()>,
+) -> Result<()> {
+    let text = source::open(path, "a MovieLens release has it beside the other file", progress)?;
+    if csv {
+        let mut reader = csv::ReaderBuilder::new().from_reader(text);
+        let mut record = csv::StringRecord::new();
+        while reader.read_record(&mut record).map_err(|e| super::records::csv_error(path, &e))? {
+            let line = record.position().map_or(0, |position| position.line() as usize);
+            each(line, &record.iter().collect::<Vec<_>>())?;
+        }
+        return Ok(());
+    }
+    source::for_each_line_of_bytes(path, text, |number, bytes| {
+        // The old releases are in Latin-1, whose bytes are code points.
+        let line: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        each(number, &line.split("::").collect::<Vec<_>>())
+    })
+}

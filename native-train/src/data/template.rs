@@ -1,0 +1,144 @@
+//! A template that makes an item's text from its fields.
+
+use serde_json::{Map, Value};
+
+use super::items::flat;
+
+/// The content features of the TIGER paper (section 4): title, price, brand, category.
+pub const PAPER: &str = "[{title}. ][Price: {price}. ][Brand: {brand}. ][Category: {categories}.]";
+
+/// A part of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Field(String),
+}
+
+/// Text with `{field}` in it; what stands between `[` and `]` is left out where a field in it is
+/// missing or empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Clauses, and whether each is optional.
+    clauses: Vec<(bool, Vec<Part>)>,
+}
+
+impl std::str::FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut clauses: Vec<(bool, Vec<Part>)> = vec![(false, Vec::new())];
+        let mut literal = String::new();
+        let mut rest = text.chars();
+        fn flush(literal: &mut String, clauses: &mut [(bool, Vec<Part>)]) {
+            if let (false, Some((_, parts))) = (literal.is_empty(), clauses.last_mut()) {
+                parts.push(Part::Text(std::mem::take(literal)));
+            }
+        }
+        while let Some(c) = rest.next() {
+            let optional = clauses.last().is_some_and(|(optional, _)| *optional);
+            match c {
+                '[' if optional => {
+                    return Err("\"[\" inside \"[\"; close the first by \"]\"".into());
+                }
+                ']' if !optional => return Err("\"]\" without \"[\" before it".into()),
+                '[' | ']' => {
+                    flush(&mut literal, &mut clauses);
+                    clauses.push((c == '[', Vec::new()));
+                }
+                '{' => {
+                    flush(&mut literal, &mut clauses);
+                    let name: String = rest.by_ref().take_while(|&c| c != '}').collect();
+                    if name.is_empty() || name.contains(['{', '[', ']']) {
+                        return Err("\"{\" must be followed by a field's name and \"}\"".into());
+                    }
+                    if let Some((_, parts)) = clauses.last_mut() {
+                        parts.push(Part::Field(name));
+                    }
+                }
+                other => literal.push(other),
+            }
+        }
+        if clauses.last().is_some_and(|(optional, _)| *optional) {
+            return Err("\"[\" without \"]\" after it".into());
+        }
+        flush(&mut literal, &mut clauses);
+        let template = Self { clauses };
+        if template.fields().next().is_none() {
+            return Err("names no field; write one as {title}".into());
+        }
+        Ok(template)
+    }
+}
+
+impl Template {
+    /// The fields that it names.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.clauses.iter().flat_map(|(_, parts)| parts).filter_map(|part| match part {
+            Part::Field(name) => Some(name.as_str()),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// The text of an item; empty where it has none of the fields.
+    pub fn fill(&self, fields: &Map<String, Value>) -> String {
+        let value = |name: &str| fields.get(name).map(flat).unwrap_or_default().trim().to_owned();
+        let mut text = String::new();
+        let mut any = false;
+        for (optional, parts) in &self.clauses {
+            let mut clause = String::new();
+            let mut missing = false;
+            for part in parts {
+                match part {
+                    Part::Text(literal) => clause += literal,
+                    Part::Field(name) => {
+                        let value = value(name);
+                        missing |= value.is_empty();
+                        any |= !value.is_empty();
+                        clause += &value;
+                    }
+                }
+            }
+            if !(*optional && missing) {
+                text += &clause;
+            }
+        }
+        if any { text.trim().to_owned() } else { String::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fill(template: &str, fields: Value) -> String {
+        let Value::Object(fields) = fields else { panic!("an object") };
+        template.parse::<Template>().unwrap().fill(&fields)
+    }
+
+    #[test]
+    fn clauses_of_missing_fields_are_left_out() {
+        let all = json!({"title": "Kettle", "price": 12.5, "brand": "Nan",
+                         "categories": [["Home", "Kitchen"]]});
+        assert_eq!(fill(PAPER, all), "Kettle. Price: 12.5. Brand: Nan. Category: Home, Kitchen.");
+        assert_eq!(fill(PAPER, json!({"title": "Kettle", "brand": " "})), "Kettle.");
+        assert_eq!(fill("{title} by {author}", json!({"title": "Emma"})), "Emma by");
+        assert_eq!(fill("A book: {title}", json!({"other": 1})), "");
+    }
+
+    #[test]
+    fn wrong_templates_are_refused_with_a_reason() {
+        for (template, reason) in [
+            ("title", "names no field"),
+            ("[{a}", "without \"]\""),
+            ("{a}]", "without \"[\""),
+            ("[[{a}]]", "inside"),
+            ("{}", "followed by a field's name"),
+            ("{a[b}", "followed by a field's name"),
+        ] {
+            let error = template.parse::<Template>().unwrap_err();
+            assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Data as downloaded, through the command: small files of each format, written here.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match name.ends_with(".gz") {
+            true => fs::write(path, gzip(bytes.as_ref())).unwrap(),
+            false => fs::write(path, bytes).unwrap(),
+        }
+    }
+
+    /// Runs `tigret prepare --run run …` in the folder.
+    fn prepare(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_tigret"))
+            .current_dir(self.0.path())
+            .args(["prepare", "--run", "run"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    fn report(&self, arguments: &[&str]) -> Value {
+        let output = self.prepare(&[arguments, &["--json"]].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.prepare(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!self.path("run").exists(), "nothing is written");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("run").join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn sequences(&self) -> Vec<String> {
+        let joined = |line: Value| {
+            let items: Vec<&str> =
+                line["items"].as_array().unwrap().iter().map(|i| i.as_str().unwrap()).collect();
+            format!("{}: {}", line["user"].as_str().unwrap(), items.join(" "))
+        };
+        self.lines("sequences.jsonl").into_iter().map(joined).collect()
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// User, item, stars and time of some reviews, not in order of time; one stands there twice.
+const REVIEWS: [(&str, &str, f64, i64); 9] = [
+    ("ann", "kettle", 5.0, 30),
+    ("bob", "lamp", 4.0, 10),
+    ("ann", "lamp", 2.0, 20),
+    ("ann", "stool", 5.0, 10),
+    ("bob", "kettle", 5.0, 20),
+    ("bob", "kettle", 5.0, 20),
+    ("bob", "stool", 3.0, 30),
+    ("ann", "mug", 4.0, 40),
+    ("bob", "mug", 1.0, 40),
+];
+
+fn reviews(line: impl Fn(&str, &str, f64, i64) -> Value) -> String {
+    REVIEWS.iter().map(|(u, i, r, t)| format!("{}\n", line(u, i, *r, *t))).collect()
+}
+
+const AMAZON: [&str; 6] =
+    ["--amazon", "reviews.json.gz", "--items", "meta.json.gz", "--k-core", "2"];
+const ORDER: [&str; 2] = ["ann: stool lamp kettle mug", "bob: lamp kettle stool mug"];
+
+#[test]
+fn amazon_of_2014_has_python_literals() {
+    let world = World::new();
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        json!({"reviewerID": u, "asin": i, "overall": r,
+        "unixReviewTime": t, "helpful": [0, 1], "reviewText": "…"})
+    };
+    world.write("reviews.json.gz", reviews(line));
+    world.write(
+        "meta.json.gz",
+        "{'asin': 'kettle', 'title': \"Nan's kettle\", 'price': 12.5, 'brand': u'Caf\\xe9', \
+          'categories': [['Home', 'Kitchen']], 'imUrl': 'x', 'related': {'also_bought': ['mug']}}\n\
+         {'asin': 'elsewhere', 'title': 'Not reviewed'}\n\
+         {'asin': 'lamp', 'description': None, 'categories': [['Home']]}\n\
+         {'asin': 'stool', 'title': 'Stool', 'salesRank': {'Home': 3}}\n",
+    );
+    let report = world.report(&AMAZON);
+    assert_eq!(world.sequences(), ORDER);
+    assert_eq!(report["layout"], "amazon-2014/2018");
+    assert_eq!((&report["left_out"]["duplicates"], &report["undescribed"]), (&json!(1), &json!(1)));
+    let items = world.lines("items.jsonl");
+    let text = |id: &str| {
+        items.iter().find(|item| item["id"] == id).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(text("kettle"), "Nan's kettle. Price: 12.5. Brand: Café. Category: Home, Kitchen.");
+    assert_eq!(text("lamp"), "Category: Home.");
+    assert_eq!(text("mug"), "");
+    assert_eq!(items.len(), 4);
+    assert!(items.iter().all(|item| item.get("related").is_none()));
+}
+
+#[test]
+fn amazon_of_2018_and_2023_are_json() {
+    for (layout, review, meta) in [
+        (
+            "amazon-2014/2018",
+            &(|u: &str, i: &str, r: f64, t: i64| json!({"reviewerID": u, "asin": i, "overall": r, "unixReviewTime": t, "vote": "3"}))
+                as &dyn Fn(&str, &str, f64, i64) -> Value,
+            json!({"asin": "kettle", "title": "Kettle", "brand": "Nan", "category": ["Home"]}),
+        ),
+        (
+            "amazon-2023",
+            &|u, i, r, t| json!({"user_id": u, "asin": "variant", "parent_asin": i, "rating": r, "timestamp": t}),
+            json!({"parent_asin": "kettle", "title": "Kettle", "store": "Nan",
+                   "categories": ["Home"], "price": null}),
+        ),
+    ] {
+        let world = World::new();
+        world.write("reviews.json.gz", reviews(review));
+        world.write("meta.json.gz", format!("{meta}\n"));
+        let report = world.report(&AMAZON);
+        assert_eq!(report["layout"], layout);
+        assert_eq!(world.sequences(), ORDER);
+        let items = world.lines("items.jsonl");
+        let kettle = items.iter().find(|item| item["id"] == "kettle").unwrap();
+        assert_eq!(kettle["text"], "Kettle. Brand: Nan. Category: Home.");
+    }
+}
+
+#[test]
+fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
+    let world = World::new();
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        json!({"reviewerID": u, "asin": i, "overall": r,
+        "unixReviewTime": t})
+    };
+    world.write("reviews.json.gz", reviews(line));
+    world.write("meta.json.gz", "");
+    let report = world.report(&[&AMAZON[..4], &["--k-core", "0", "--min-rating", "3"]].concat());
+    assert_eq!(report["left_out"]["below_rating"], 2);
+    assert_eq!(world.sequences(), ["ann: stool kettle mug", "bob: lamp kettle stool"]);
+    let times = ["--k-core", "0", "--from", "20", "--until", "40", "--keep-duplicates"];
+    let report = world.report(&[&AMAZON[..4], &times].concat());
+    assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
+    assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
+}
+
+#[test]
+fn movielens_reads_both_kinds_of_release() {
+    let numbered = |name: &str| ["kettle", "lamp", "stool", "mug"].iter().position(|i| *i == name);
+    let rows = |separator: &str| -> String {
+        REVIEWS
+            .iter()
+            .map(|(u, i, r, t)| {
+                let row = [
+                    u.to_string(),
+                    format!("{}", numbered(i).unwrap()),
+                    r.to_string(),
+                    t.to_string(),
+                ];
+                row.join(separator) + "\n"
+            })
+            .collect()
+    };
+    let expected = ["ann: 2 1 0 3", "bob: 1 0 2 3"];
+    let world = World::new();
+    world.write("ml/ratings.dat", rows("::"));
+    // Latin-1, as the old releases are.
+    let movies = "0::Caf\u{e9}, The (1999)::Drama|Comedy\n1::Lamp (2001)::Drama\n3::Untitled::(no genres listed)\n";
+    world.write("ml/movies.dat", movies.chars().map(|c| c as u8).collect::<Vec<u8>>());
+    let report = world.report(&["--movielens", "ml", "--k-core", "2"]);
+    assert_eq!(world.sequences(), expected);
+    assert_eq!((&report["source"], &report["undescribed"]), (&json!("movielens"), &json!(1)));
+    let items = world.lines("items.jsonl");
+    let text = |id: &str| items.iter().find(|i| i["id"] == id).unwrap()["text"].clone();
+    assert_eq!(text("0"), "Café, The (1999). Genres: Drama, Comedy.");
+    assert_eq!(text("3"), "Untitled.");
+
+    let world = World::new();
+    world.write("ml/ratings.csv", format!("userId,movieId,rating,timestamp\n{}", rows(",")));
+    world.write("ml/movies.csv", "movieId,title,genres\n0,\"Café, The (1999)\",Drama|Comedy\n");
+    world.report(&["--movielens", "ml", "--k-core", "2", "--text-template", "{title} [of {year}]"]);
+    assert_eq!(world.sequences(), expected);
+    let items = world.lines("items.jsonl");
+    assert_eq!(items.iter().find(|i| i["id"] == "0").unwrap()["text"], "Café, The of 1999");
+}
+
+#[test]
+fn compressed_logs_read_like_plain_ones() {
+    let log: String = std::iter::once("user,item,timestamp,stars\n".to_owned())
+        .chain(REVIEWS.iter().map(|(u, i, r, t)| format!("{u},{i},{t},{r}\n")))
+        .collect();
+    let items = "id,title\nkettle,Kettle\nlamp,Lamp\nstool,Stool\nmug,Mug\n";
+    for suffix in ["", ".gz"] {
+        let world = World::new();
+        let (log_name, items_name) = (format!("log.csv{suffix}"), format!("items.csv{suffix}"));
+        world.write(&log_name, &log);
+        world.write(&items_name, items);
+        let files = ["--interactions", &log_name, "--items", &items_name, "--k-core", "2"];
+        world.report(&files);
+        assert_eq!(world.sequences()[1], "bob: lamp kettle kettle stool mug");
+        let report = world.report(
+            &[&files[..], &["--deduplicate", "--rating-column", "stars", "--min-rating", "2"]]
+                .concat(),
+        );
+        assert_eq!(
+            report["left_out"],
+            json!({"below_rating": 1, "outside_time": 0, "duplicates": 1})
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_file_and_line() {
+    let world = World::new();
+    let good = json!({"reviewerID": "a", "asin": "b", "overall": 1.0, "unixReviewTime": 1});
+    world.write("meta.json.gz", "");
+    let mut cut = gzip(format!("{good}\n").repeat(5000).as_bytes());
+    cut.truncate(cut.len() / 2);
+    fs::write(world.path("cut.json.gz"), cut).unwrap();
+    world.write("empty.json.gz", "\n");
+    world.write("other.jsonl", format!("{good}\n{{\"user\": \"a\"}}\n"));
+    world.write("latin.jsonl", b"{\"reviewerID\": \"\xe9\"}\n");
+    world.write("no-item.jsonl", "{\"reviewerID\": \"a\", \"unixReviewTime\": 1}\n");
+    fs::write(world.path("plain.json.gz"), "not gzip").unwrap();
+    for (file, message) in [
+        ("cut.json.gz", "cannot be read"),
+        ("plain.json.gz", "plain.json.gz:1: cannot be read"),
+        ("empty.json.gz", "empty.json.gz: has no reviews"),
+        ("other.jsonl", "other.jsonl:2: is no review"),
+        ("latin.jsonl", "latin.jsonl:1: is not UTF-8"),
+        ("no-item.jsonl", "no-item.jsonl:1: has neither \"asin\" nor \"parent_asin\""),
+        ("missing.json", "missing.json: not found"),
+    ] {
+        let error = world.refused(&["--amazon", file, "--items", "meta.json.gz"]);
+        assert!(error.contains(message), "\"{error}\" does not say \"{message}\"");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    let reviews = format!("{good}\n").repeat(3);
+    world.write("reviews.json", reviews);
+    world.write("meta.json", "{'asin': 'b'}\n{'asin': \n");
+    let keep =
+        ["--amazon", "reviews.json", "--items", "meta.json", "--keep-duplicates", "--k-core", "0"];
+    let error = world.refused(&keep);
+    assert!(error.contains("meta.json:2: is neither JSON"), "{error}");
+    let error = world.refused(&["--movielens", "."]);
+    assert!(error.contains("neither ratings.dat nor ratings.csv"), "{error}");
+    world.write("ml/ratings.dat", "1::2::five::3\n");
+    let error = world.refused(&["--movielens", "ml"]);
+    assert!(error.contains("ratings.dat:1: has a rating that is no number"), "{error}");
+    world.write("ml/ratings.dat", "1::2::5\n");
+    let error = world.refused(&["--movielens", "ml"]);
+    assert!(error.contains("ratings.dat:1: does not have four columns"), "{error}");
+    let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
+    assert!(error.contains("\"[\" without \"]\""), "{error}");
+}
