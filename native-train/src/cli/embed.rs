@@ -182,13 +182,14 @@ fn sentence_vectors(
     let progress = output.progress(texts.len() as u64, "texts");
     progress.set_message(encoder.device_name());
     let control = Control { interrupted: &interrupted, state: Some(&state) };
-    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count))
-        .map_err(|error| match error {
+    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count)).map_err(
+        |error| match error {
             TrainError::Interrupted => {
                 TrainError::usage("interrupted; the same command goes on where it stopped")
             }
             other => other,
-        })?;
+        },
+    )?;
     progress.finish_and_clear();
     Ok((vectors, format!("sentence:{}", encoder.fingerprint())))
 }

@@ -241,8 +241,8 @@ fn poolings(module: &Path, prompt: &str) -> Result<Vec<Pooling>> {
     let mut found = Vec::new();
     for name in names {
         let pooling = Pooling::FIELDS.iter().find(|(field, new, _)| name == *field || name == *new);
-        let (.., pooling) = pooling
-            .ok_or_else(|| wrong(format!("asks for \"{name}\"; {} are known", known())))?;
+        let (.., pooling) =
+            pooling.ok_or_else(|| wrong(format!("asks for \"{name}\"; {} are known", known())))?;
         found.push(*pooling);
     }
     if config.get("pooling_mode").is_none() {

@@ -74,8 +74,7 @@ pub fn encode_all(
     let numbers: Vec<usize> = (0..batches.len()).filter(|&at| work.done[at] == 0).collect();
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let threads =
-        if cuda { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
+    let threads = if cuda { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
     let mut outcome = Ok(());
     thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel(2 * threads);
@@ -138,11 +137,7 @@ pub fn encode_all(
     Ok(work.vectors)
 }
 
-fn encode_batch(
-    encoder: &SentenceEncoder,
-    batch: &Batch,
-    tokens: &[Vec<u32>],
-) -> Result<Vec<f32>> {
+fn encode_batch(encoder: &SentenceEncoder, batch: &Batch, tokens: &[Vec<u32>]) -> Result<Vec<f32>> {
     if batch.length == 0 {
         return Ok(vec![0.0; batch.texts.len() * encoder.dimensions()]);
     }
@@ -169,9 +164,8 @@ fn batches(tokens: &[Vec<u32>], batch_tokens: usize) -> Vec<Batch> {
     for texts in order.chunk_by(|a, b| length(a) == length(b)) {
         let length = length(&texts[0]);
         let texts_each = (batch_tokens / length.max(1)).max(1);
-        batches.extend(
-            texts.chunks(texts_each).map(|texts| Batch { texts: texts.to_vec(), length }),
-        );
+        batches
+            .extend(texts.chunks(texts_each).map(|texts| Batch { texts: texts.to_vec(), length }));
     }
     batches
 }
@@ -210,7 +204,13 @@ impl Work {
     }
 
     /// `None` where there is no unfinished work of this job; a broken file is none either.
-    fn load(path: &Path, key: &str, texts: usize, dimensions: usize, batches: usize) -> Option<Self> {
+    fn load(
+        path: &Path,
+        key: &str,
+        texts: usize,
+        dimensions: usize,
+        batches: usize,
+    ) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
         if header.metadata().as_ref()?.get("key").map(String::as_str) != Some(key) {

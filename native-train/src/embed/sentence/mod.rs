@@ -119,10 +119,9 @@ impl SentenceEncoder {
                 if self.lower_case { text.to_lowercase() } else { text }
             };
             let inputs: Vec<String> = part.iter().map(prepare).collect();
-            let encodings = self
-                .tokenizer
-                .encode_batch_fast(inputs, true)
-                .map_err(|e| TrainError::usage(format!("tokenizer.json cannot read a text: {e}")))?;
+            let encodings = self.tokenizer.encode_batch_fast(inputs, true).map_err(|e| {
+                TrainError::usage(format!("tokenizer.json cannot read a text: {e}"))
+            })?;
             ids.extend(encodings.into_iter().map(|encoding| encoding.get_ids().to_vec()));
         }
         Ok(ids)

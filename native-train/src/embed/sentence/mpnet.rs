@@ -140,8 +140,7 @@ impl Layer {
             let shape = (texts, tokens, self.heads, width / self.heads);
             projection.forward(hidden)?.reshape(shape)?.transpose(1, 2)?.contiguous()
         };
-        let (query, key, value) =
-            (split(&self.query)?, split(&self.key)?, split(&self.value)?);
+        let (query, key, value) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
         let scale = ((width / self.heads) as f64).sqrt().recip();
         let scores = (query.matmul(&key.t()?)? * scale)?.broadcast_add(bias)?;
         let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&value)?;
