@@ -1,12 +1,17 @@
 //! `tigret embed`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Output;
 use crate::data::Dataset;
 use crate::embed::precomputed::{self, ExtraIds, Source};
+use crate::embed::sentence::job::{self, Control};
+use crate::embed::sentence::{Place, SentenceEncoder, hub};
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
@@ -18,19 +23,32 @@ Examples:
   TF-IDF and truncated SVD, which need no download:
     tigret embed --run runs/shop
 
-  Vectors of a sentence encoder, row i for line i of ids.txt:
+  A sentence-transformers folder (BERT and MiniLM, MPNet, Sentence-T5), or a name on the hub:
+    tigret embed --run runs/shop --encoder models/all-MiniLM-L6-v2
+    tigret embed --run runs/shop --encoder hub:sentence-transformers/sentence-t5-base
+
+  Vectors that another program made, row i for line i of ids.txt:
     tigret embed --run runs/shop --vectors sentence-t5.npy --ids ids.txt
 
   A safetensors file with several tensors; the ids are the JSON list \"ids\" in its metadata:
     tigret embed --run runs/shop --vectors encoded.safetensors --tensor text
 
 Writes vectors.safetensors into the run directory: tensor vectors [items, dimensions], f32, rows in
-the order of items.jsonl. The rows of TF-IDF have length 1; vectors of yours stay as they are unless
---normalize is given.")]
+the order of items.jsonl. The rows of TF-IDF have length 1, those of --encoder if its folder says
+so; vectors of yours stay as they are unless --normalize is given. --encoder can be interrupted: the
+same command goes on where it stopped.")]
 pub(super) struct Args {
     /// Run directory of `tigret prepare`.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
+
+    /// Folder of a sentence-transformers model, or hub:NAME to download one from Hugging Face.
+    #[arg(long, value_name = "DIR",
+          conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
+    encoder: Option<String>,
+    /// Where the encoder computes; cuda needs a build with `--features cuda`.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", requires = "encoder")]
+    device: DeviceName,
 
     /// Vectors, .npy (float16, float32 or float64, C order) or .safetensors.
     #[arg(long, value_name = "FILE",
@@ -66,10 +84,27 @@ pub(super) struct Args {
     seed: u64,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl From<DeviceName> for Place {
+    fn from(name: DeviceName) -> Self {
+        match name {
+            DeviceName::Auto => Self::Auto,
+            DeviceName::Cpu => Self::Cpu,
+            DeviceName::Cuda => Self::Cuda,
+        }
+    }
+}
+
 /// What `embed` prints.
 #[derive(Debug, Serialize)]
 struct Report {
-    encoder: &'static str,
+    encoder: String,
     items: usize,
     dimensions: usize,
     /// Terms of TF-IDF.
@@ -85,7 +120,7 @@ impl Report {
         let terms = self.terms.map_or(String::new(), |terms| format!(", {terms} terms"));
         let zero = match self.zero_vectors {
             0 => String::new(),
-            count => format!("; {count} items without a known term have a zero vector"),
+            count => format!("; {count} items have a zero vector"),
         };
         format!("{encoder}: {items} items{terms}, {dimensions} dimensions{zero}")
     }
@@ -94,19 +129,23 @@ impl Report {
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let dataset = Dataset::load(&run)?;
-    let (mut vectors, encoder, terms) = match &args.vectors {
-        Some(file) => (precomputed_vectors(&args, file, &dataset)?, "precomputed", None),
-        None => {
-            let (vectors, terms) = tfidf_vectors(&args, &run, &dataset, output)?;
-            (vectors, "tf-idf+svd", Some(terms))
+    let (vectors, encoder, terms) = if let Some(name) = &args.encoder {
+        let (vectors, encoder) = sentence_vectors(&args, name, &run, &dataset, output)?;
+        (vectors, encoder, None)
+    } else if let Some(file) = &args.vectors {
+        let mut vectors = precomputed_vectors(&args, file, &dataset)?;
+        if args.normalize {
+            vectors.normalise();
         }
-    };
-    if args.vectors.is_none() || args.normalize {
+        (vectors, "precomputed".to_owned(), None)
+    } else {
+        let (mut vectors, terms) = tfidf_vectors(&args, &run, &dataset, output)?;
         vectors.normalise();
-    }
-    vectors.save(&run, &dataset, encoder)?;
+        (vectors, "tf-idf+svd".to_owned(), Some(terms))
+    };
+    vectors.save(&run, &dataset, &encoder)?;
     let report = Report {
-        encoder,
+        encoder: args.encoder.unwrap_or(encoder),
         items: dataset.items.len(),
         dimensions: vectors.dimensions,
         terms,
@@ -120,6 +159,59 @@ fn precomputed_vectors(args: &Args, file: &Path, dataset: &Dataset) -> Result<Ve
     let extra = if args.drop_extra { ExtraIds::Drop } else { ExtraIds::Refuse };
     let (tensor, ids) = (args.tensor.as_deref(), args.ids.as_deref());
     precomputed::read(Source { vectors: file, tensor, ids }, dataset, extra)
+}
+
+/// The vectors, and what the artefact says made them.
+fn sentence_vectors(
+    args: &Args,
+    name: &str,
+    run: &RunDir,
+    dataset: &Dataset,
+    output: &Output,
+) -> Result<(Vectors, String)> {
+    let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
+    if texts.iter().all(|text| text.trim().is_empty()) {
+        return Err(TrainError::file(
+            run.items(),
+            "the text of every item is empty; name columns with `tigret prepare --text-columns`",
+        ));
+    }
+    let encoder = load_encoder(name, args.device.into(), output)?;
+    let state = job::state_file(run);
+    let interrupted = interrupt_flag()?;
+    let progress = output.progress(texts.len() as u64, "texts");
+    progress.set_message(encoder.device_name());
+    let control = Control { interrupted: &interrupted, state: Some(&state) };
+    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count)).map_err(
+        |error| match error {
+            TrainError::Interrupted => {
+                TrainError::usage("interrupted; the same command goes on where it stopped")
+            }
+            other => other,
+        },
+    )?;
+    progress.finish_and_clear();
+    Ok((vectors, format!("sentence:{}", encoder.fingerprint())))
+}
+
+/// The encoder of a folder, or of a name on the hub.
+fn load_encoder(name: &str, place: Place, output: &Output) -> Result<SentenceEncoder> {
+    let folder = match name.strip_prefix("hub:") {
+        Some(name) => hub::folder(name, |file| output.note(format!("downloading {file}")))?,
+        None => PathBuf::from(name),
+    };
+    let encoder = SentenceEncoder::load(&folder, place)?;
+    encoder.notes().iter().for_each(|note| output.note(note));
+    Ok(encoder)
+}
+
+/// Set by the first interrupt; what is in work then ends in order.
+fn interrupt_flag() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
+        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
+    Ok(interrupted)
 }
 
 /// The vectors and the number of terms.

@@ -3,6 +3,7 @@
 mod npy;
 pub mod precomputed;
 pub mod rows;
+pub mod sentence;
 mod sparse;
 pub mod svd;
 pub mod tfidf;

@@ -1,0 +1,149 @@
+//! Models by name: downloaded from Hugging Face into the cache folder that its own tools use.
+//!
+//! The cache is `models--OWNER--NAME/`, with `refs/main` naming the revision and
+//! `snapshots/REVISION/` holding its files. A model that is there already needs no network.
+
+use std::env;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Result, TrainError};
+use crate::run_dir::write_atomically;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// Whose models are meant by a name without an owner, as in sentence-transformers.
+const DEFAULT_OWNER: &str = "sentence-transformers";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the hub says of a model.
+#[derive(Debug, Deserialize)]
+struct Listing {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+/// The folder of a model, downloaded if it is not in the cache; `before_file` is told the name of
+/// each file that is fetched.
+///
+/// `HF_HUB_CACHE`, `HF_HOME` and `HF_ENDPOINT` are read as Hugging Face's own tools read them.
+///
+/// # Errors
+/// [`TrainError::Usage`] for a name that cannot be one, without network, and for a model that is
+/// not there; [`TrainError::File`] where the cache cannot be written.
+pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
+    let name = match name.contains('/') {
+        true => name.to_owned(),
+        false => format!("{DEFAULT_OWNER}/{name}"),
+    };
+    let valid = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    if name.split('/').count() != 2 || !name.split('/').all(valid) {
+        return Err(TrainError::usage(format!(
+            "hub:{name} is no name of a model; it is OWNER/NAME, such as \
+             hub:sentence-transformers/all-MiniLM-L6-v2"
+        )));
+    }
+    let model = cache()?.join(format!("models--{}", name.replace('/', "--")));
+    let reference = model.join("refs").join("main");
+    if let Ok(revision) = fs::read_to_string(&reference) {
+        let snapshot = model.join("snapshots").join(revision.trim());
+        if is_complete(&snapshot) {
+            return Ok(snapshot);
+        }
+    }
+    let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
+    let endpoint = endpoint.trim_end_matches('/');
+    let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT_TIMEOUT)).build();
+    let agent = ureq::Agent::new_with_config(config);
+    let failed = |error: ureq::Error| match error {
+        ureq::Error::StatusCode(401 | 403 | 404) => TrainError::usage(format!(
+            "hub:{name} is not a public model on {endpoint}; check the name, or give the folder of \
+             a downloaded model"
+        )),
+        other => TrainError::usage(format!(
+            "hub:{name} cannot be downloaded from {endpoint} ({other}); give the folder of a \
+             downloaded model instead"
+        )),
+    };
+    let listing: Listing = agent
+        .get(format!("{endpoint}/api/models/{name}"))
+        .call()
+        .and_then(|mut response| response.body_mut().read_to_string())
+        .map_err(failed)
+        .and_then(|text| {
+            serde_json::from_str(&text)
+                .map_err(|e| TrainError::usage(format!("{endpoint} lists hub:{name} wrongly: {e}")))
+        })?;
+    if !valid(&listing.sha) {
+        return Err(TrainError::usage(format!("{endpoint} names no revision of hub:{name}")));
+    }
+    let snapshot = model.join("snapshots").join(&listing.sha);
+    for Sibling { rfilename: file } in &listing.siblings {
+        let path = snapshot.join(file);
+        if !is_wanted(file) || path.exists() {
+            continue;
+        }
+        before_file(file);
+        let url = format!("{endpoint}/{name}/resolve/{}/{file}", listing.sha);
+        let response = agent.get(url).call().map_err(failed)?;
+        make_parent(&path)?;
+        let mut body = response.into_body().into_reader();
+        write_atomically(&path, |out| std::io::copy(&mut body, out).map(drop))?;
+    }
+    make_parent(&reference)?;
+    write_atomically(&reference, |out| out.write_all(listing.sha.as_bytes()))?;
+    Ok(snapshot)
+}
+
+/// Files of the encoder: JSON and safetensors, not copies for other runtimes.
+fn is_wanted(file: &str) -> bool {
+    let path = Path::new(file);
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+    let for_others = ["onnx/", "openvino/", ".", "adapter", "data_config"];
+    inside
+        && !for_others.iter().any(|start| file.starts_with(start))
+        && path.extension().is_some_and(|kind| kind == "json" || kind == "safetensors")
+}
+
+fn is_complete(snapshot: &Path) -> bool {
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    ["config.json", "tokenizer.json"].iter().all(|file| snapshot.join(file).exists())
+        && weights.iter().any(|file| snapshot.join(file).exists())
+}
+
+fn make_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) => fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e)),
+        None => Ok(()),
+    }
+}
+
+/// The cache folder of Hugging Face's tools.
+fn cache() -> Result<PathBuf> {
+    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(folder) = variable("HF_HUB_CACHE") {
+        return Ok(folder.into());
+    }
+    if let Some(home) = variable("HF_HOME") {
+        return Ok(Path::new(&home).join("hub"));
+    }
+    let caches = variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    caches.map(|folder| folder.join("huggingface").join("hub")).ok_or_else(|| {
+        TrainError::usage("there is no home folder for downloads; set HF_HOME to a folder")
+    })
+}

@@ -1,0 +1,250 @@
+//! Encoding many texts: sorted by length, on all threads, and resumable.
+
+use std::collections::HashMap;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+use super::SentenceEncoder;
+use crate::embed::Vectors;
+use crate::error::{Result, TrainError};
+use crate::run_dir::write_atomically;
+
+/// Tokens of a batch: enough to fill a core's matrix units, few enough for its caches.
+const CPU_BATCH_TOKENS: usize = 2048;
+
+/// Tokens of a batch on a GPU.
+const CUDA_BATCH_TOKENS: usize = 32_768;
+
+/// A killed run loses at most this much work.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// What stops and what continues a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Control<'a> {
+    /// Set from outside to stop after the batches in work.
+    pub interrupted: &'a AtomicBool,
+    /// Where unfinished work is kept; `None` keeps none.
+    pub state: Option<&'a Path>,
+}
+
+/// Texts of one length.
+struct Batch {
+    texts: Vec<u32>,
+    length: usize,
+}
+
+/// The vectors of all texts, in their order; `after_texts` is told how many more are done.
+///
+/// Unfinished work of the same encoder and texts is taken up from `control.state`; batches do not
+/// depend on where it stopped, so the vectors are those of an uninterrupted run, bit for bit. The
+/// file goes when the job is done. A text without any token has a zero vector.
+///
+/// # Errors
+/// [`TrainError::Interrupted`] after the state is saved; [`TrainError::File`] when it cannot be;
+/// whatever the encoder reports; [`TrainError::Usage`] for a vector that is not finite.
+pub fn encode_all(
+    encoder: &SentenceEncoder,
+    texts: &[&str],
+    control: Control<'_>,
+    mut after_texts: impl FnMut(u64),
+) -> Result<Vectors> {
+    let tokens = encoder.tokenize(texts)?;
+    let cuda = encoder.device.is_cuda();
+    let batches = batches(&tokens, if cuda { CUDA_BATCH_TOKENS } else { CPU_BATCH_TOKENS });
+    let dimensions = encoder.dimensions();
+    let key = key(encoder, texts);
+    let mut work = control
+        .state
+        .and_then(|path| Work::load(path, &key, texts.len(), dimensions, batches.len()))
+        .unwrap_or_else(|| Work::new(texts.len(), dimensions, batches.len()));
+    let mut open = Vec::new();
+    for (at, batch) in batches.iter().enumerate() {
+        match work.done[at] {
+            0 => open.push(batch),
+            _ => after_texts(batch.texts.len() as u64),
+        }
+    }
+    let numbers: Vec<usize> = (0..batches.len()).filter(|&at| work.done[at] == 0).collect();
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let threads = if cuda { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
+    let mut outcome = Ok(());
+    thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel(2 * threads);
+        for _ in 0..threads {
+            let (send, open, tokens, next, stop) = (send.clone(), &open, &tokens, &next, &stop);
+            scope.spawn(move || {
+                // A batch a thread: its own products must not spread over the threads again.
+                on_one_thread(|| {
+                    while !stop.load(Ordering::Relaxed)
+                        && !control.interrupted.load(Ordering::Relaxed)
+                    {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(batch) = open.get(at) else { break };
+                        let vectors = encode_batch(encoder, batch, tokens);
+                        if send.send((at, vectors)).is_err() {
+                            break;
+                        }
+                    }
+                });
+            });
+        }
+        drop(send);
+        let mut saved = Instant::now();
+        for (at, vectors) in receive {
+            let kept = vectors.and_then(|vectors| {
+                work.keep(numbers[at], &open[at].texts, &vectors);
+                after_texts(open[at].texts.len() as u64);
+                if let Some(path) = control.state
+                    && saved.elapsed() > SAVE_EVERY
+                {
+                    work.save(path, &key)?;
+                    saved = Instant::now();
+                }
+                Ok(())
+            });
+            if let Err(error) = kept {
+                outcome = Err(error);
+                stop.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+    });
+    outcome?;
+    if work.done.contains(&0) {
+        if let Some(path) = control.state {
+            work.save(path, &key)?;
+        }
+        return Err(TrainError::Interrupted);
+    }
+    if let Some(at) = work.vectors.data.iter().position(|x| !x.is_finite()) {
+        let text = at / dimensions + 1;
+        return Err(TrainError::usage(format!(
+            "the encoder's vector of text {text} is not finite; its weights are broken"
+        )));
+    }
+    if let Some(path) = control.state {
+        // Left behind, it would only be in the way: its key fits this very job.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(work.vectors)
+}
+
+fn encode_batch(encoder: &SentenceEncoder, batch: &Batch, tokens: &[Vec<u32>]) -> Result<Vec<f32>> {
+    if batch.length == 0 {
+        return Ok(vec![0.0; batch.texts.len() * encoder.dimensions()]);
+    }
+    let tokens: Vec<u32> =
+        batch.texts.iter().flat_map(|&text| tokens[text as usize].iter().copied()).collect();
+    encoder.encode(&tokens, batch.length)
+}
+
+/// Runs work whose matrix products stay on this thread.
+fn on_one_thread(work: impl FnOnce() + Send) {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(work),
+        // Without a pool of its own it shares the common one: slower, and the same.
+        Err(_) => work(),
+    }
+}
+
+/// Texts by length, the longest first, so that no thread is left with a long batch at the end.
+fn batches(tokens: &[Vec<u32>], batch_tokens: usize) -> Vec<Batch> {
+    let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
+    let length = |text: &u32| tokens[*text as usize].len();
+    order.sort_by_key(|text| (std::cmp::Reverse(length(text)), *text));
+    let mut batches = Vec::new();
+    for texts in order.chunk_by(|a, b| length(a) == length(b)) {
+        let length = length(&texts[0]);
+        let texts_each = (batch_tokens / length.max(1)).max(1);
+        batches
+            .extend(texts.chunks(texts_each).map(|texts| Batch { texts: texts.to_vec(), length }));
+    }
+    batches
+}
+
+/// Tells jobs apart: the encoder, the kind of device, the texts and their order.
+fn key(encoder: &SentenceEncoder, texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(encoder.fingerprint());
+    hash.update(encoder.device_name());
+    for text in texts {
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Vectors so far and which batches they are from.
+struct Work {
+    vectors: Vectors,
+    done: Vec<u8>,
+}
+
+impl Work {
+    fn new(texts: usize, dimensions: usize, batches: usize) -> Self {
+        let vectors = Vectors { dimensions, data: vec![0.0; texts * dimensions] };
+        Self { vectors, done: vec![0; batches] }
+    }
+
+    fn keep(&mut self, batch: usize, texts: &[u32], vectors: &[f32]) {
+        let dimensions = self.vectors.dimensions;
+        for (&text, vector) in texts.iter().zip(vectors.chunks_exact(dimensions)) {
+            let start = text as usize * dimensions;
+            self.vectors.data[start..start + dimensions].copy_from_slice(vector);
+        }
+        self.done[batch] = 1;
+    }
+
+    /// `None` where there is no unfinished work of this job; a broken file is none either.
+    fn load(
+        path: &Path,
+        key: &str,
+        texts: usize,
+        dimensions: usize,
+        batches: usize,
+    ) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+        if header.metadata().as_ref()?.get("key").map(String::as_str) != Some(key) {
+            return None;
+        }
+        let tensors = SafeTensors::deserialize(&bytes).ok()?;
+        let vectors = tensors.tensor("vectors").ok()?;
+        let done = tensors.tensor("done").ok()?;
+        if vectors.dtype() != Dtype::F32
+            || vectors.shape() != [texts, dimensions]
+            || done.dtype() != Dtype::U8
+            || done.shape() != [batches]
+        {
+            return None;
+        }
+        let data = vectors.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        Some(Self { vectors: Vectors { dimensions, data }, done: done.data().to_vec() })
+    }
+
+    fn save(&self, path: &Path, key: &str) -> Result<()> {
+        let wrong = |e: safetensors::SafeTensorError| TrainError::file(path, e);
+        let bytes: Vec<u8> = self.vectors.data.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let dimensions = self.vectors.dimensions;
+        let shape = vec![self.vectors.data.len() / dimensions, dimensions];
+        let vectors = TensorView::new(Dtype::F32, shape, &bytes).map_err(wrong)?;
+        let done = TensorView::new(Dtype::U8, vec![self.done.len()], &self.done).map_err(wrong)?;
+        let metadata = HashMap::from([("key".to_owned(), key.to_owned())]);
+        let file = safetensors::serialize([("vectors", vectors), ("done", done)], Some(metadata))
+            .map_err(wrong)?;
+        write_atomically(path, |out| out.write_all(&file))
+    }
+}
+
+/// The state file of a run directory.
+pub fn state_file(run: &crate::run_dir::RunDir) -> PathBuf {
+    run.root().join("encoding.partial.safetensors")
+}

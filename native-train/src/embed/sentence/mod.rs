@@ -1,0 +1,193 @@
+//! Text encoders in sentence-transformers folders: BERT and MiniLM, MPNet, Sentence-T5.
+//!
+//! A folder holds `config.json`, `tokenizer.json`, weights in safetensors, and files that say how
+//! token vectors become one vector (<https://sbert.net>). A batch holds texts of one length in
+//! tokens only, so there is no padding, and a text's vector does not depend on its neighbours.
+
+mod backbone;
+mod folder;
+mod head;
+pub mod hub;
+pub mod job;
+mod mpnet;
+mod weights;
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
+use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::error::{Result, TrainError};
+use backbone::Backbone;
+use folder::Recipe;
+use head::Head;
+use weights::first_line;
+
+/// Texts tokenized in one call.
+const TOKENIZE_AT_ONCE: usize = 1024;
+
+/// Where the encoder computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// CUDA where this build has it and a device is there, else the CPU.
+    Auto,
+    /// The CPU's threads.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+}
+
+/// A loaded encoder.
+pub struct SentenceEncoder {
+    tokenizer: Tokenizer,
+    backbone: Backbone,
+    head: Head,
+    device: Device,
+    lower_case: bool,
+    prompt: String,
+    fingerprint: String,
+    notes: Vec<String>,
+}
+
+impl std::fmt::Debug for SentenceEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SentenceEncoder")
+            .field("dimensions", &self.dimensions())
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SentenceEncoder {
+    /// Loads a folder.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] naming the file that is missing, wrong, contradicts another, or asks
+    /// for an architecture or module that is not known; [`TrainError::Usage`] without the device.
+    pub fn load(folder: &Path, place: Place) -> Result<Self> {
+        let mut recipe = Recipe::read(folder)?;
+        let device = device(place)?;
+        let mut hash = Sha256::new();
+        let backbone = Backbone::load(&recipe, &device, &mut hash)?;
+        let head = Head::load(&recipe, backbone.width, &device, &mut hash)?;
+        let limit = recipe.limit(backbone.positions)?;
+        let tokenizer = tokenizer(&recipe, limit, backbone.vocabulary, &mut hash)?;
+        hash.update(format!("{limit} {} {}", recipe.lower_case, recipe.prompt));
+        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self {
+            tokenizer,
+            backbone,
+            head,
+            device,
+            lower_case: recipe.lower_case,
+            prompt: recipe.prompt,
+            fingerprint,
+            notes: recipe.notes,
+        })
+    }
+
+    /// Length of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.head.dimensions
+    }
+
+    /// SHA-256, in hexadecimal, of all that the vectors depend on besides the texts.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// What the folder leaves open and was decided here, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Name of the device, for messages.
+    pub fn device_name(&self) -> &'static str {
+        if self.device.is_cuda() { "cuda" } else { "cpu" }
+    }
+
+    /// Token ids of every text, cut to the longest input.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] where the tokenizer cannot read a text.
+    fn tokenize(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        let mut ids = Vec::with_capacity(texts.len());
+        for part in texts.chunks(TOKENIZE_AT_ONCE) {
+            let prepare = |text: &&str| {
+                let text = format!("{}{text}", self.prompt);
+                if self.lower_case { text.to_lowercase() } else { text }
+            };
+            let inputs: Vec<String> = part.iter().map(prepare).collect();
+            let encodings = self.tokenizer.encode_batch_fast(inputs, true).map_err(|e| {
+                TrainError::usage(format!("tokenizer.json cannot read a text: {e}"))
+            })?;
+            ids.extend(encodings.into_iter().map(|encoding| encoding.get_ids().to_vec()));
+        }
+        Ok(ids)
+    }
+
+    /// Vectors, row-major `[texts, dimensions]`, of texts of `length` tokens each.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] with candle's message, such as too little memory on the device.
+    fn encode(&self, tokens: &[u32], length: usize) -> Result<Vec<f32>> {
+        let attempt = || -> candle_core::Result<Vec<f32>> {
+            let tokens = Tensor::from_slice(tokens, (tokens.len() / length, length), &self.device)?;
+            self.head.forward(&self.backbone.forward(&tokens)?)?.flatten_all()?.to_vec1()
+        };
+        attempt().map_err(|e| TrainError::usage(format!("the encoder failed: {}", first_line(&e))))
+    }
+}
+
+fn device(place: Place) -> Result<Device> {
+    if place == Place::Cpu {
+        return Ok(Device::Cpu);
+    }
+    if !cfg!(feature = "cuda") {
+        return match place {
+            Place::Cuda => Err(TrainError::usage(
+                "this tigret was built without CUDA for encoders; build it with `--features cuda` \
+                 (which needs CUDA's nvcc) or give --device cpu",
+            )),
+            _ => Ok(Device::Cpu),
+        };
+    }
+    match (Device::new_cuda(0), place) {
+        (Ok(device), _) => Ok(device),
+        (Err(_), Place::Auto) => Ok(Device::Cpu),
+        (Err(error), _) => {
+            let reason = first_line(&error);
+            Err(TrainError::usage(format!("no CUDA device ({reason}); give --device cpu")))
+        }
+    }
+}
+
+/// The folder's tokenizer, cutting at `limit` tokens and padding nothing.
+fn tokenizer(
+    recipe: &Recipe,
+    limit: usize,
+    vocabulary: usize,
+    hash: &mut Sha256,
+) -> Result<Tokenizer> {
+    let path = recipe.transformer.join("tokenizer.json");
+    let text = crate::run_dir::read_text(
+        &path,
+        "the folder is not complete; `save_pretrained` of a fast tokenizer writes it",
+    )?;
+    hash.update(&text);
+    let wrong = |reason: String| TrainError::file(&path, reason);
+    let mut tokenizer: Tokenizer =
+        text.parse().map_err(|e: tokenizers::Error| wrong(e.to_string()))?;
+    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
+    if largest >= vocabulary {
+        return Err(wrong(format!(
+            "has token {largest}, but config.json says that there are {vocabulary} (vocab_size)"
+        )));
+    }
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(Some(TruncationParams { max_length: limit, ..Default::default() }))
+        .map_err(|e| wrong(e.to_string()))?;
+    Ok(tokenizer)
+}

@@ -1,0 +1,104 @@
+//! Weights of a folder, read through safetensors without mapping files into memory.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Result, TrainError};
+use crate::run_dir;
+
+const WHOLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+/// Tensors of a folder under their own names.
+pub(super) struct Weights {
+    path: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Weights {
+    /// Reads `model.safetensors`, or the parts that `model.safetensors.index.json` names, and
+    /// feeds their bytes to `hash`.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when a file is missing or not a safetensors file.
+    pub(super) fn read(folder: &Path, device: &Device, hash: &mut Sha256) -> Result<Self> {
+        let whole = folder.join(WHOLE);
+        let index = folder.join(INDEX);
+        let (path, files) = if whole.exists() {
+            (whole, BTreeSet::from([WHOLE.to_owned()]))
+        } else if index.exists() {
+            let files: Index = run_dir::read_json(&index, "")?;
+            (index, files.weight_map.into_values().collect())
+        } else {
+            let hint = match folder.join("pytorch_model.bin").exists() {
+                true => "; save pytorch_model.bin as safetensors with `save_pretrained` in Python",
+                false => "; the folder is not complete",
+            };
+            return Err(TrainError::file(whole, format!("not found{hint}")));
+        };
+        let mut tensors = HashMap::new();
+        for file in files {
+            let file = folder.join(file);
+            let bytes = std::fs::read(&file).map_err(|e| TrainError::file(&file, e))?;
+            hash.update(&bytes);
+            let part = candle_core::safetensors::load_buffer(&bytes, device)
+                .map_err(|e| TrainError::file(&file, first_line(&e)))?;
+            tensors.extend(part);
+        }
+        Ok(Self { path, tensors })
+    }
+
+    /// Takes off a prefix that all names of a task model share with none of the bare one.
+    pub(super) fn without_prefix(mut self, prefix: &str) -> Self {
+        if self.tensors.keys().any(|name| name.starts_with(prefix)) {
+            self.tensors = self
+                .tensors
+                .into_iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor)))
+                .collect();
+        }
+        self
+    }
+
+    /// Whether a tensor is there whose name begins so.
+    pub(super) fn has(&self, prefix: &str) -> bool {
+        self.tensors.keys().any(|name| name.starts_with(prefix))
+    }
+
+    /// Builds a part of the model, as f32.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] where a tensor is missing or of another shape than the configuration
+    /// says.
+    pub(super) fn build<T>(
+        self,
+        device: &Device,
+        build: impl FnOnce(VarBuilder<'_>) -> candle_core::Result<T>,
+    ) -> Result<T> {
+        let builder = VarBuilder::from_tensors(self.tensors, DType::F32, device);
+        build(builder).map_err(|e| {
+            let reason = first_line(&e);
+            TrainError::file(&self.path, format!("does not fit config.json: {reason}"))
+        })
+    }
+
+    /// The file, for messages.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The message of an error of candle without the trace that may follow it.
+pub(super) fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
