@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tigret_infer::WeightFormat;
-use tigret_infer::testing::{Shape, bad_bundles, random_bundle};
+use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
 fn tigret(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tigret"))
@@ -182,7 +182,7 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
 #[test]
 fn damaged_bundles_are_refused_with_the_field_named() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     for (name, bytes, expected) in bad_bundles(&bundle) {
         fs::write(folder.path().join(name), bytes).unwrap();
         let line = refuses(folder.path(), &["inspect", name]);
@@ -197,7 +197,7 @@ fn bad_input_ends_with_one_line_and_status_2() {
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
     fs::create_dir(at.join("empty")).unwrap();
     assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
-    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
     fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
     let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
