@@ -283,3 +283,138 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
     assert!(error.contains("\"[\" without \"]\""), "{error}");
 }
+
+/// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.
+fn golden(name: &str) -> String {
+    format!("{}/../tests/golden/parquet/{name}.parquet", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn parquet_logs_read_whatever_their_types_and_packing_are() {
+    for table in [
+        "whole",
+        "unsigned",
+        "fraction",
+        "millis",
+        "micros",
+        "nanos",
+        "int96",
+        "text",
+        "dates",
+        "decimal",
+        "categories",
+    ] {
+        let world = World::new();
+        let (log, items) = (golden(table), golden("items"));
+        let files = ["--interactions", &log, "--items", &items, "--k-core", "2"];
+        world.report(&files);
+        let orders = ["ann: stool lamp kettle mug", "bob: lamp kettle kettle stool mug"];
+        assert_eq!(world.sequences(), orders, "{table}");
+        let stars = ["--deduplicate", "--rating-column", "stars", "--min-rating", "2"];
+        let report = world.report(&[&files[..], &stars].concat());
+        let expected = json!({"below_rating": 1, "outside_time": 0, "duplicates": 1});
+        assert_eq!(report["left_out"], expected, "{table}");
+    }
+}
+
+#[test]
+fn parquet_times_compare_with_the_limits_of_the_command() {
+    let items = golden("items");
+    for (table, from) in [
+        ("whole", "20"),
+        ("millis", "2020-01-21T00:00:00Z"),
+        ("nanos", "2020-01-21T00:00:00Z"),
+        ("dates", "2020-01-20T23:59:59Z"),
+    ] {
+        let world = World::new();
+        let log = golden(table);
+        let report = world.report(&[
+            "--interactions",
+            &log,
+            "--items",
+            &items,
+            "--k-core",
+            "0",
+            "--from",
+            from,
+        ]);
+        assert_eq!(report["left_out"]["outside_time"], 2, "{table}");
+    }
+}
+
+#[test]
+fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
+    let world = World::new();
+    world.write("items.csv", "id\n0\n1\n2\n3\n");
+    let log = golden("numbered");
+    world.report(&["--interactions", &log, "--items", "items.csv", "--k-core", "2"]);
+    assert_eq!(world.sequences(), ["7: 2 1 0 3", "-1: 1 0 0 2 3"]);
+
+    let (log, items) = (golden("whole"), golden("items"));
+    let template = "[{title}. ][{price}. ][{categories}. ][{maker}. ][{listed}.]";
+    world.report(&[
+        "--interactions",
+        &log,
+        "--items",
+        &items,
+        "--k-core",
+        "2",
+        "--text-template",
+        template,
+    ]);
+    let texts: Vec<Value> =
+        world.lines("items.jsonl").into_iter().map(|item| item["text"].clone()).collect();
+    let texts: Vec<&str> = texts.iter().map(|text| text.as_str().unwrap()).collect();
+    let listed = "2020-01-01T00:00:00Z.";
+    let expected = [
+        format!("Nan's kettle. 12.5. Home, Kitchen. Café, 1900. {listed}"),
+        "Home.".to_owned(),
+        format!("Stool. 4.2. {listed}"),
+        format!("Mug. 3.0. Eve. {listed}"),
+    ];
+    assert_eq!(texts, expected);
+}
+
+#[test]
+fn parquet_that_cannot_be_read_is_refused_by_table_and_row() {
+    let world = World::new();
+    let whole = fs::read(golden("whole")).unwrap();
+    world.write("cut.parquet", &whole[..whole.len() / 2]);
+    world.write("text.parquet", "user,item,timestamp\n");
+    world.write("packed.parquet.gz", &whole);
+    let items = golden("items");
+    for (log, message) in [
+        (golden("null-cell"), "null-cell.parquet:7: \"user\" is empty or missing"),
+        (golden("time-of-day"), "column \"timestamp\" is of a type that is not read"),
+        (golden("list"), "list.parquet:1: \"item\" is neither a string nor a number"),
+        (golden("items"), "no column \"user\" among id, title"),
+        (golden("no-such"), "no-such.parquet: not found"),
+        ("cut.parquet".to_owned(), "cut.parquet: is not a Parquet file"),
+        ("text.parquet".to_owned(), "text.parquet: is not a Parquet file"),
+        ("packed.parquet.gz".to_owned(), "its extension does not tell the format"),
+    ] {
+        let error = world.refused(&["--interactions", &log, "--items", &items]);
+        assert!(error.contains(message), "\"{error}\" does not say \"{message}\"");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    let error = world.refused(&["--interactions", &golden("no-rows"), "--items", &items]);
+    assert!(error.contains("no user is left"), "{error}");
+}
+
+/// Whatever byte of a table is damaged, the command ends with a sentence.
+#[test]
+fn damaged_parquet_never_panics() {
+    let world = World::new();
+    let whole = fs::read(golden("whole")).unwrap();
+    let items = golden("items");
+    let files = ["--interactions", "damaged.parquet", "--items", &items, "--k-core", "2"];
+    for at in (0..whole.len()).step_by(61) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x55;
+        world.write("damaged.parquet", &damaged);
+        let output = world.prepare(&files);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(matches!(output.status.code(), Some(0 | 2)), "byte {at}: {error}");
+        assert!(!error.contains("panicked"), "byte {at}: {error}");
+    }
+}

@@ -47,7 +47,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
 
-    /// A log of interactions, CSV, TSV or JSONL by the extension, plain or .gz.
+    /// A log of interactions by its extension: Parquet, or CSV, TSV or JSONL, plain or .gz.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     interactions: Option<PathBuf>,
     /// Column of the log's users.
@@ -56,7 +56,7 @@ pub(super) struct Args {
     /// Column of the log's items.
     #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions")]
     item_column: String,
-    /// Column of the log's times, numbers or RFC 3339 dates with times.
+    /// Column of the log's times, numbers, RFC 3339 dates with times, or timestamps of Parquet.
     #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
     time_column: String,
     /// Column of the log's ratings, for --min-rating.
@@ -96,7 +96,7 @@ pub(super) struct Args {
     #[arg(long, group = "source", conflicts_with = "items")]
     classics: bool,
 
-    /// Items, JSONL, CSV or TSV by the extension.
+    /// Items, JSONL, CSV, TSV or Parquet by the extension.
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
     /// Column of the items' ids.

@@ -38,6 +38,20 @@ impl Moment {
         Self { whole, billionths: 0 }
     }
 
+    /// A count of parts of a second since 1970.
+    pub(super) fn since_epoch(count: i64, a_second: u32) -> Self {
+        let parts = i64::from(a_second);
+        // Less than a second, so it fits.
+        let rest = count.rem_euclid(parts) as u32;
+        Self { whole: count.div_euclid(parts), billionths: rest * (1_000_000_000 / a_second) }
+    }
+
+    /// Seconds since 1970 as a date and time; nothing beyond the years that RFC 3339 has.
+    pub(super) fn to_rfc3339(self) -> Option<String> {
+        let date = OffsetDateTime::from_unix_timestamp(self.whole).ok()?;
+        date.replace_nanosecond(self.billionths).ok()?.format(&Rfc3339).ok()
+    }
+
     pub(super) fn parse(text: &str) -> Option<(Self, TimeStyle)> {
         let text = text.trim();
         if let Ok(whole) = text.parse() {
@@ -207,6 +221,19 @@ mod tests {
     fn dates_compare_across_offsets() {
         assert_eq!(moment("2020-01-01T01:00:00+01:00"), moment("2020-01-01T00:00:00Z"));
         assert!(moment("2020-01-01T00:00:00.5Z") > moment("2020-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn counts_since_1970_are_dates() {
+        for (count, a_second, date) in [
+            (-1, 1_000, "1969-12-31T23:59:59.999Z"),
+            (1_577_836_800_000_001, 1_000_000, "2020-01-01T00:00:00.000001Z"),
+            (1_577_836_800_000_000_007, 1_000_000_000, "2020-01-01T00:00:00.000000007Z"),
+        ] {
+            assert_eq!(Moment::since_epoch(count, a_second), moment(date));
+            assert_eq!(moment(date).to_rfc3339().unwrap(), date);
+        }
+        assert_eq!(Moment::since_epoch(i64::MIN, 1_000).to_rfc3339(), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Items from JSONL or CSV: id, text for the encoder, fields for display.
+//! Items from a file of records: id, text for the encoder, fields for display.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ pub(super) struct KeyedItem {
     pub(super) item: Item,
 }
 
-/// Reads an items file, JSONL or (by its extension) CSV or TSV.
+/// Reads an items file, by its extension JSONL, CSV, TSV or Parquet.
 ///
 /// `key` is the column whose value the interactions use. Null and empty fields are left out.
 ///
@@ -114,16 +114,21 @@ pub(super) fn sentences(names: &[impl AsRef<str>], fields: &Map<String, Value>) 
     text
 }
 
-/// A value as plain text; the parts of a list separated by commas, lists in it by semicolons.
+/// A value as plain text; the parts of a list separated by commas, lists in it by semicolons, and
+/// empty parts left out.
 pub(super) fn flat(value: &Value) -> String {
+    fn joined<'a>(parts: impl Iterator<Item = &'a Value>, separator: &str) -> String {
+        let parts: Vec<String> = parts.map(flat).filter(|part| !part.is_empty()).collect();
+        parts.join(separator)
+    }
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
             let separator = if parts.iter().any(Value::is_array) { "; " } else { ", " };
-            parts.iter().map(flat).collect::<Vec<_>>().join(separator)
+            joined(parts.iter(), separator)
         }
-        Value::Object(parts) => parts.values().map(flat).collect::<Vec<_>>().join(", "),
+        Value::Object(parts) => joined(parts.values(), ", "),
         other => other.to_string(),
     }
 }

@@ -1,4 +1,5 @@
-//! A generic log: a user, an item and a time a line, under column names of the user's choice.
+//! A generic log: a user, an item and a time a line or row, under column names of the user's
+//! choice.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,9 +9,10 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, LeftOut, Moment, Rules};
+use super::events::{Events, LeftOut, Moment, Rules, TimeStyle};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
 use super::lines::for_each_line_with;
+use super::parquet::{Cell, Table};
 use super::records::{RecordFormat, csv_error, header, open_delimited};
 use crate::error::{Result, TrainError};
 
@@ -68,15 +70,13 @@ pub fn read(
     let mut events = Events::new(rules);
     let mut style = None;
     let mut skipped = 0;
-    for_each_event(interactions, columns, progress, |line, user, item, time, rating| {
+    for_each_event(interactions, columns, progress, |line, event| {
+        let Interaction { user, item, moment, style: this_style, rating } = event;
         let wrong = |reason: String| TrainError::line(interactions, line, reason);
-        let (moment, this_style) = Moment::parse(time).ok_or_else(|| {
-            wrong(format!("time \"{time}\" is neither a number nor an RFC 3339 date and time"))
-        })?;
         let (first_style, first_line) = *style.get_or_insert((this_style, line));
         if this_style != first_style {
             return Err(wrong(format!(
-                "time \"{time}\" is {}, on line {first_line} it is {}; write all in one way",
+                "the time is {}, on line {first_line} it is {}; write all in one way",
                 this_style.name(),
                 first_style.name()
             )));
@@ -105,74 +105,128 @@ pub fn read(
     Ok(Log { dataset: Dataset { items, sequences }, skipped, left_out })
 }
 
-/// Calls `each` with line number, user, item, time and rating of every record.
+/// A line of the log.
+struct Interaction<'a> {
+    user: &'a str,
+    item: &'a str,
+    moment: Moment,
+    style: TimeStyle,
+    rating: Option<f64>,
+}
+
+/// Calls `each` with the line number and the contents of every record.
 fn for_each_event(
     path: &Path,
     columns: &LogColumns,
     progress: &ProgressBar,
-    mut each: impl FnMut(usize, &str, &str, &str, Option<f64>) -> Result<()>,
+    mut each: impl FnMut(usize, Interaction<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut names = vec![
-        (&columns.user, "--user-column"),
-        (&columns.item, "--item-column"),
-        (&columns.time, "--time-column"),
+        (columns.user.as_str(), "--user-column"),
+        (columns.item.as_str(), "--item-column"),
+        (columns.time.as_str(), "--time-column"),
     ];
-    names.extend(columns.rating.as_ref().map(|name| (name, "--rating-column")));
-    let mut checked = |line: usize, values: &[&str]| {
-        let wrong = |reason: String| Err(TrainError::line(path, line, reason));
-        for (value, (name, _)) in values.iter().zip(&names) {
-            if value.trim().is_empty() {
-                return wrong(format!("\"{name}\" is empty or missing"));
+    names.extend(columns.rating.as_deref().map(|name| (name, "--rating-column")));
+    match RecordFormat::of(path)? {
+        RecordFormat::Delimited(delimiter) => {
+            let mut reader = open_delimited(path, delimiter, progress)?;
+            let header = header(path, &mut reader)?;
+            let places = places(path, &names, &header)?;
+            let mut record = csv::StringRecord::new();
+            while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
+                let line = record.position().map_or(0, |position| position.line() as usize);
+                let mut values = [""; 4];
+                for (value, &place) in values.iter_mut().zip(&places) {
+                    *value = &record[place];
+                }
+                let event = interaction(&names, &values[..places.len()], None);
+                each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
             }
+            Ok(())
         }
-        let rating = match values.get(3) {
-            Some(text) => match text.trim().parse::<f64>() {
-                Ok(rating) => Some(rating),
-                Err(_) => return wrong(format!("rating \"{text}\" is not a number")),
-            },
-            None => None,
-        };
-        each(line, values[0], values[1], values[2], rating)
-    };
-    let RecordFormat::Delimited(delimiter) = RecordFormat::of(path)? else {
-        return for_each_line_with(path, "check the path", progress, |line, text| {
-            let wrong = |reason: String| TrainError::line(path, line, reason);
-            let fields: Map<String, Value> = serde_json::from_str(text)
-                .map_err(|e| wrong(format!("is not a JSON object: {e}")))?;
-            let values = names
-                .iter()
-                .map(|(name, option)| {
-                    fields.get(*name).and_then(scalar).ok_or_else(|| {
-                        wrong(format!(
-                            "no \"{name}\" that is a string or a number; name the column with {option}"
-                        ))
+        RecordFormat::JsonLines => {
+            for_each_line_with(path, "check the path", progress, |line, text| {
+                let wrong = |reason: String| TrainError::line(path, line, reason);
+                let fields: Map<String, Value> = serde_json::from_str(text)
+                    .map_err(|e| wrong(format!("is not a JSON object: {e}")))?;
+                let values = names
+                    .iter()
+                    .map(|(name, option)| {
+                        fields.get(*name).and_then(scalar).ok_or_else(|| {
+                            wrong(format!(
+                                "no \"{name}\" that is a string or a number; name the column with {option}"
+                            ))
+                        })
                     })
-                })
-                .collect::<Result<Vec<Cow<str>>>>()?;
-            checked(line, &values.iter().map(|value| &**value).collect::<Vec<_>>())
-        });
-    };
-    let mut reader = open_delimited(path, delimiter, progress)?;
-    let header = header(path, &mut reader)?;
-    let places = names
-        .iter()
-        .map(|(name, option)| {
-            header.iter().position(|column| column == *name).ok_or_else(|| {
-                let columns = header.join(", ");
-                let reason =
-                    format!("no column \"{name}\" among {columns}; name the column with {option}");
-                TrainError::line(path, 1, reason)
+                    .collect::<Result<Vec<Cow<str>>>>()?;
+                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
+                each(line, interaction(&names, &values, None).map_err(wrong)?)
             })
-        })
-        .collect::<Result<Vec<usize>>>()?;
-    let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
-        let line = record.position().map_or(0, |position| position.line() as usize);
-        let mut values = [""; 4];
-        for (value, &place) in values.iter_mut().zip(&places) {
-            *value = &record[place];
         }
-        checked(line, &values[..places.len()])?;
+        RecordFormat::Parquet => {
+            let table = Table::open(path, progress)?;
+            places(path, &names, &table.columns())?;
+            let columns: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+            table.for_each_row(&columns, progress, |row, cells| {
+                let wrong = |reason: String| TrainError::line(path, row, reason);
+                let mut moment = None;
+                let mut values = Vec::with_capacity(cells.len());
+                for (at, (cell, (name, _))) in cells.iter().zip(&names).enumerate() {
+                    let value = match cell {
+                        Cell::Value(Value::Null) => Some("".into()),
+                        Cell::Value(value) => scalar(value),
+                        Cell::Time(time) if at == 2 => {
+                            moment = Some((*time, TimeStyle::Rfc3339));
+                            Some("a date".into())
+                        }
+                        Cell::Time(_) => None,
+                    };
+                    values.push(value.ok_or_else(|| {
+                        wrong(format!("\"{name}\" is neither a string nor a number"))
+                    })?);
+                }
+                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
+                each(row, interaction(&names, &values, moment).map_err(wrong)?)
+            })
+        }
     }
-    Ok(())
+}
+
+/// The places of the named columns.
+fn places<N: AsRef<str>>(path: &Path, names: &[(&str, &str)], header: &[N]) -> Result<Vec<usize>> {
+    let place = |(name, option): &(&str, &str)| {
+        header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
+            let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
+            let columns = columns.join(", ");
+            let reason =
+                format!("no column \"{name}\" among {columns}; name the column with {option}");
+            TrainError::line(path, 1, reason)
+        })
+    };
+    names.iter().map(place).collect()
+}
+
+/// An interaction of the columns' values as text; the time is `moment` where that is known
+/// already. The error says what is wrong with the line.
+fn interaction<'a>(
+    names: &[(&str, &str)],
+    values: &[&'a str],
+    moment: Option<(Moment, TimeStyle)>,
+) -> Result<Interaction<'a>, String> {
+    for (value, (name, _)) in values.iter().zip(names) {
+        if value.trim().is_empty() {
+            return Err(format!("\"{name}\" is empty or missing"));
+        }
+    }
+    let time = values[2];
+    let (moment, style) = moment.or_else(|| Moment::parse(time)).ok_or_else(|| {
+        format!("time \"{time}\" is neither a number nor an RFC 3339 date and time")
+    })?;
+    let rating = match values.get(3) {
+        Some(text) => Some(
+            text.trim().parse::<f64>().map_err(|_| format!("rating \"{text}\" is not a number"))?,
+        ),
+        None => None,
+    };
+    Ok(Interaction { user: values[0], item: values[1], moment, style, rating })
 }

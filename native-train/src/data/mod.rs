@@ -14,6 +14,7 @@ pub(crate) mod lines;
 pub mod log;
 pub mod movielens;
 pub mod oracle;
+mod parquet;
 mod python_literal;
 pub mod readers;
 mod records;

@@ -1,4 +1,4 @@
-//! Files of records, JSONL, CSV or TSV by their extension, as maps with line numbers.
+//! Files of records, JSONL, CSV, TSV or Parquet by their extension, as maps with line numbers.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::lines;
+use super::parquet::{Cell, Table};
 use super::source::{self, Text};
 use crate::error::{Result, TrainError};
 
@@ -14,6 +15,7 @@ use crate::error::{Result, TrainError};
 pub(super) enum RecordFormat {
     JsonLines,
     Delimited(u8),
+    Parquet,
 }
 
 impl RecordFormat {
@@ -22,9 +24,12 @@ impl RecordFormat {
             "jsonl" | "ndjson" => Ok(Self::JsonLines),
             "csv" => Ok(Self::Delimited(b',')),
             "tsv" => Ok(Self::Delimited(b'\t')),
+            // Packed in itself; a .gz around it could not be read from its end.
+            "parquet" if path.extension().is_some_and(|e| e != "gz") => Ok(Self::Parquet),
             _ => Err(TrainError::file(
                 path,
-                "its extension does not tell the format; it must be .jsonl, .csv or .tsv, or one of them and .gz",
+                "its extension does not tell the format; it must be .parquet, or .jsonl, .csv or \
+                 .tsv, or one of these three and .gz",
             )),
         }
     }
@@ -88,6 +93,15 @@ pub(super) fn for_each_record(
             })?;
             each(number, fields)
         }),
+        RecordFormat::Parquet => {
+            let hidden = ProgressBar::hidden();
+            let table = Table::open(path, &hidden)?;
+            let names = table.columns();
+            table.for_each_row(&names, &hidden, |row, cells| {
+                let values = cells.into_iter().map(Cell::into_value);
+                each(row, names.iter().map(|name| (*name).to_owned()).zip(values).collect())
+            })
+        }
         RecordFormat::Delimited(delimiter) => {
             let mut reader = open_delimited(path, delimiter, &ProgressBar::hidden())?;
             let header = header(path, &mut reader)?;

@@ -1,0 +1,285 @@
+//! Tables in Parquet, row by row: as much of the format as logs and items are written in.
+
+use std::cell::Cell as StdCell;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Once};
+
+use indicatif::ProgressBar;
+use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::record::reader::RowIter;
+use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
+use serde_json::{Map, Value};
+
+use super::events::Moment;
+use crate::error::{Result, TrainError};
+
+/// Rows between two reports of progress.
+const REPORT: u64 = 1 << 14;
+
+/// A value of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Cell {
+    /// Whatever JSON can hold; a missing value is [`Value::Null`].
+    Value(Value),
+    /// A date, or a date and time.
+    Time(Moment),
+}
+
+impl Cell {
+    /// The cell as a field of an item: times as RFC 3339 text.
+    pub(super) fn into_value(self) -> Value {
+        match self {
+            Self::Value(value) => value,
+            Self::Time(moment) => moment.to_rfc3339().map_or(Value::Null, Value::String),
+        }
+    }
+}
+
+/// An open file.
+pub(super) struct Table {
+    path: PathBuf,
+    reader: SerializedFileReader<File>,
+    bytes: u64,
+}
+
+impl Table {
+    /// Opens a file; the progress learns its size.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] where it is missing, not Parquet, or names a column twice.
+    pub(super) fn open(path: &Path, progress: &ProgressBar) -> Result<Self> {
+        let file = File::open(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => TrainError::file(path, "not found; check the path"),
+            _ => TrainError::file(path, e),
+        })?;
+        let bytes = file.metadata().map_or(0, |metadata| metadata.len());
+        let reader = guarded(|| SerializedFileReader::new(file))
+            .map_err(|e| TrainError::file(path, format!("is not a Parquet file: {e}")))?;
+        let table = Self { path: path.to_owned(), reader, bytes };
+        let names = table.columns();
+        if let Some((_, name)) =
+            names.iter().enumerate().find(|(at, name)| names[..*at].contains(name))
+        {
+            return Err(TrainError::file(path, format!("column \"{name}\" stands twice")));
+        }
+        progress.inc_length(bytes);
+        Ok(table)
+    }
+
+    fn schema(&self) -> &SchemaDescriptor {
+        self.reader.metadata().file_metadata().schema_descr()
+    }
+
+    /// The names of the columns, in their order.
+    pub(super) fn columns(&self) -> Vec<&str> {
+        self.schema().root_schema().get_fields().iter().map(|field| field.name()).collect()
+    }
+
+    /// Calls `each` with the 1-based number of every row and its cells in the order of `names`,
+    /// which are columns of the table.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] for a column of a type that is not read, [`TrainError::Line`] for a
+    /// damaged row, and whatever `each` returns.
+    pub(super) fn for_each_row(
+        &self,
+        names: &[&str],
+        progress: &ProgressBar,
+        mut each: impl FnMut(usize, Vec<Cell>) -> Result<()>,
+    ) -> Result<()> {
+        let root = self.schema().root_schema();
+        let wanted = |name: &str| names.iter().position(|n| *n == name);
+        let fields: Vec<Arc<Type>> = root
+            .get_fields()
+            .iter()
+            .filter(|field| wanted(field.name()).is_some())
+            .map(Arc::clone)
+            .collect();
+        // The reader keeps the file's order.
+        let places: Vec<usize> = fields.iter().filter_map(|field| wanted(field.name())).collect();
+        let mut units = vec![Unit::Told; names.len()];
+        for column in self.schema().columns() {
+            let Some(at) = column.path().parts().first().and_then(|name| wanted(name)) else {
+                continue;
+            };
+            units[at] = unit(column).ok_or_else(|| {
+                let reason = format!(
+                    "column \"{}\" is of a type that is not read ({} as {}); write it as text or \
+                     a number",
+                    column.path().string(),
+                    column.physical_type(),
+                    column.converted_type(),
+                );
+                TrainError::file(&self.path, reason)
+            })?;
+        }
+        let damaged = |row: usize, e: ParquetError| {
+            TrainError::line(&self.path, row, format!("the row cannot be read: {e}"))
+        };
+        let projection = Type::group_type_builder(root.name()).with_fields(fields).build();
+        let projection = projection.map_err(|e| damaged(1, e))?;
+        let mut rows = guarded(|| RowIter::from_file(Some(projection), &self.reader))
+            .map_err(|e| damaged(1, e))?;
+        let total = u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+        let mut reported = 0;
+        for row in 1.. {
+            let Some(found) = guarded(|| rows.next().transpose()).map_err(|e| damaged(row, e))?
+            else {
+                break;
+            };
+            let mut cells = vec![Cell::Value(Value::Null); names.len()];
+            for ((_, field), &place) in found.into_columns().into_iter().zip(&places) {
+                cells[place] = cell(field, units[place]);
+            }
+            each(row, cells)?;
+            let done = row as u64;
+            if done.is_multiple_of(REPORT) && total > 0 {
+                let read = (self.bytes as u128 * u128::from(done.min(total)) / u128::from(total))
+                    .try_into()
+                    .unwrap_or(self.bytes);
+                progress.inc(read - reported);
+                reported = read;
+            }
+        }
+        progress.inc(self.bytes - reported);
+        Ok(())
+    }
+}
+
+/// What the reader does not tell of a column's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Nothing: the value says all.
+    Told,
+    /// Whole numbers are nanoseconds since 1970.
+    Nanoseconds,
+}
+
+/// How a column's values are to be understood; nothing for a type on which the reader gives up.
+fn unit(column: &ColumnDescriptor) -> Option<Unit> {
+    use ConvertedType as C;
+    let nanoseconds = matches!(
+        column.logical_type_ref(),
+        Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS
+    );
+    let read = match column.physical_type() {
+        Physical::BOOLEAN | Physical::FLOAT | Physical::DOUBLE | Physical::INT96 => true,
+        Physical::INT32 => matches!(
+            column.converted_type(),
+            C::NONE
+                | C::INT_8
+                | C::INT_16
+                | C::INT_32
+                | C::UINT_8
+                | C::UINT_16
+                | C::UINT_32
+                | C::DATE
+                | C::DECIMAL
+        ),
+        Physical::INT64 => matches!(
+            column.converted_type(),
+            C::NONE
+                | C::INT_64
+                | C::UINT_64
+                | C::TIMESTAMP_MILLIS
+                | C::TIMESTAMP_MICROS
+                | C::DECIMAL
+        ),
+        Physical::BYTE_ARRAY => {
+            matches!(column.converted_type(), C::NONE | C::UTF8 | C::ENUM | C::JSON | C::DECIMAL)
+        }
+        Physical::FIXED_LEN_BYTE_ARRAY => matches!(column.converted_type(), C::NONE | C::DECIMAL),
+    };
+    read.then_some(if nanoseconds { Unit::Nanoseconds } else { Unit::Told })
+}
+
+fn cell(field: Field, unit: Unit) -> Cell {
+    match (field, unit) {
+        (Field::Long(count), Unit::Nanoseconds) => {
+            Cell::Time(Moment::since_epoch(count, 1_000_000_000))
+        }
+        (Field::TimestampMillis(count), _) => Cell::Time(Moment::since_epoch(count, 1_000)),
+        (Field::TimestampMicros(count), _) => Cell::Time(Moment::since_epoch(count, 1_000_000)),
+        (Field::Date(days), _) => Cell::Time(Moment::whole(i64::from(days) * 86_400)),
+        (field, unit) => Cell::Value(value(field, unit)),
+    }
+}
+
+/// A field as JSON; bytes that are not text and numbers that are not finite are missing.
+fn value(field: Field, unit: Unit) -> Value {
+    match field {
+        Field::Bool(value) => value.into(),
+        Field::Byte(value) => value.into(),
+        Field::Short(value) => value.into(),
+        Field::Int(value) => value.into(),
+        Field::Long(value) if unit == Unit::Told => value.into(),
+        Field::UByte(value) => value.into(),
+        Field::UShort(value) => value.into(),
+        Field::UInt(value) => value.into(),
+        Field::ULong(value) => value.into(),
+        Field::Float16(value) => f64::from(value).into(),
+        Field::Float(value) => {
+            // As it is written in base ten: 4.2 is not 4.199999809.
+            value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+        }
+        Field::Double(value) => value.into(),
+        Field::Decimal(decimal) => {
+            // Two's complement, highest byte first, of at most 16 bytes for 38 digits.
+            let bytes = decimal.data();
+            if bytes.len() > 16 {
+                return Value::Null;
+            }
+            let sign = if bytes.first().is_some_and(|&byte| byte > 127) { -1 } else { 0 };
+            let whole = bytes.iter().fold(sign, |sum: i128, &byte| sum << 8 | i128::from(byte));
+            (whole as f64 / 10f64.powi(decimal.scale())).into()
+        }
+        Field::Str(text) => text.into(),
+        Field::Bytes(bytes) => {
+            String::from_utf8(bytes.data().to_vec()).map_or(Value::Null, Value::from)
+        }
+        Field::Group(row) => {
+            let fields = row.into_columns().into_iter();
+            fields.map(|(name, field)| (name, value(field, unit))).collect::<Map<_, _>>().into()
+        }
+        Field::ListInternal(list) => {
+            list.elements().iter().map(|field| value(field.clone(), unit)).collect()
+        }
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().map(|(key, field)| {
+                (super::items::flat(&value(key.clone(), unit)), value(field.clone(), unit))
+            });
+            entries.collect::<Map<_, _>>().into()
+        }
+        time @ (Field::Date(_) | Field::TimestampMillis(_) | Field::TimestampMicros(_))
+        | time @ Field::Long(_) => cell(time, unit).into_value(),
+        Field::Null | Field::TimeMillis(_) | Field::TimeMicros(_) => Value::Null,
+    }
+}
+
+thread_local! {
+    /// Whether this thread is in a step of the reader.
+    static READING: StdCell<bool> = const { StdCell::new(false) };
+}
+
+/// Runs a step of the reader, which gives up with a panic where a damaged file breaks what it
+/// takes for granted: an error like any other, without the panic's own lines.
+fn guarded<T>(step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !READING.get() {
+                usual(panic);
+            }
+        }));
+    });
+    READING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(step));
+    READING.set(false);
+    result.unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
+}
