@@ -98,7 +98,8 @@ impl RunDir {
         self.root.join("catalog.json")
     }
 
-    /// `model/`: `config.json`, `model.safetensors` (best), `last.safetensors`, `trainer.json`.
+    /// `model/`: `config.json`, `model.safetensors` (the best model), `last.safetensors` (what
+    /// training goes on from); the latter two in several files where they are large.
     pub fn model(&self) -> PathBuf {
         self.root.join("model")
     }
@@ -106,6 +107,11 @@ impl RunDir {
     /// `train.jsonl`: a line a log step.
     pub fn train_log(&self) -> PathBuf {
         self.root.join("train.jsonl")
+    }
+
+    /// `tensorboard/`: the same for TensorBoard, an event file for each time training was started.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
     }
 
     /// `evaluation.json`: the figures of `evaluate`.

@@ -89,12 +89,8 @@ fn from_a_log_to_recommendations() {
         works_json(at, &[&train[..], &["--epochs", "3", "--run", "r", "--resume"]].concat());
     assert!(outcome["steps"].as_u64().unwrap() > 1);
     let weights = |run: &str| {
-        tigret_train::model::checkpoint::read_tensors(
-            &at.join(run).join("model/last.safetensors"),
-            "",
-        )
-        .unwrap()
-        .0
+        let folder = at.join(run).join("model");
+        tigret_train::model::checkpoint::read_tensors(&folder, "last", "").unwrap().0
     };
     assert_eq!(weights("whole"), weights("r"));
 

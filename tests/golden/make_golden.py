@@ -1,8 +1,9 @@
 """Writes the golden files of the parity tests with Hugging Face `transformers`.
 
 Each case is a random T5 saved as `transformers` saves it, with a token layout and a catalogue, and
-what `transformers` computes from it: logits and loss with the decoder's input given, and its own
-beam search under a prefix constraint.
+what `transformers` computes from it: logits and loss with the decoder's input given, its own
+beam search under a prefix constraint, and one training step on all inputs together: the gradients,
+and the weights after clipping and AdamW.
 
     pip install torch==2.11.0 transformers safetensors
     python tests/golden/make_golden.py
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 VERSION = 1
@@ -118,6 +120,29 @@ def make(name, case, seed):
     golden = {"version": VERSION, "transformers": transformers.__version__,
               "torch": torch.__version__, "cases": cases}
     (folder / "golden.json").write_text(json.dumps(golden) + "\n")
+    train_once(model, cases, folder / "trained.safetensors")
+
+
+def train_once(model, cases, path):
+    """One step of AdamW (weight decay on matrices only) at a clipped gradient norm of 0.5."""
+    longest = max(len(case["input"]) for case in cases)
+    # Padded on the right, as `transformers` expects; ours are padded on the left.
+    rows = [case["input"] + [0] * (longest - len(case["input"])) for case in cases]
+    keep = [[1] * len(case["input"]) + [0] * (longest - len(case["input"])) for case in cases]
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
+        lr=0.01)
+    loss = model(input_ids=torch.tensor(rows), attention_mask=torch.tensor(keep),
+                 labels=torch.tensor([case["labels"] for case in cases])).loss
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+    optimizer.step()
+    tensors = {f"gradient/{name}": gradient for name, gradient in gradients.items()}
+    tensors |= {f"weight/{name}": p.detach().clone() for name, p in model.named_parameters()}
+    save_file(tensors, path, metadata={"format": "pt", "loss": repr(loss.item())})
 
 
 for index, (name, case) in enumerate(CASES.items()):

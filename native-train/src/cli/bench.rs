@@ -1,36 +1,55 @@
 //! `tigret bench`: samples/s of training and users/s of evaluation, for `cargo xtask bench`.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use tch::{Device, Kind, Tensor};
 use tigret_infer::TokenLayout;
 
 use super::Output;
 use crate::data::{Dataset, Item, Sequence};
 use crate::error::Result;
 use crate::evaluate::{self, Split, rank_targets};
+use crate::model::checkpoint;
 use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Settings, Trainer};
+use crate::train::samples::Batch;
+use crate::train::trainer::loss;
+use crate::train::{Batching, Precision, Settings, Trainer};
 
-/// Times training steps and evaluation on random data with the sizes of the paper's Beauty set.
+/// Times training steps and evaluation, on random data with the sizes of the paper's Beauty set or
+/// on a run's own.
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]
 pub(super) struct Args {
+    /// A run with semantic IDs, instead of random data.
+    #[arg(long)]
+    run: Option<PathBuf>,
     /// Sizes of the model.
     #[arg(long, value_enum, default_value_t = Preset::Paper)]
     preset: Preset,
-    /// Training steps that are timed, of 256 samples each.
+    /// Samples a step.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    batch: u64,
+    /// Training steps that are timed, after two that are not.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Users that are searched for, with 50 beams.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=20_000))]
+    /// Users that are searched for, with 50 beams; 0 to time training only.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     users: u64,
+    /// Write the checkpoint and the batches of the steps into this folder, for another program
+    /// (tests/bench_train.py) to train on.
+    #[arg(long, value_name = "DIR")]
+    dump: Option<PathBuf>,
+    /// What matrix products compute in; bf16 on CUDA and f32 elsewhere if not given.
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Where to compute: auto, cpu or cuda.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -39,15 +58,115 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     device: String,
+    precision: Precision,
     threads: i32,
+    weights: usize,
+    /// Samples and encoder tokens of a timed step, padding included, in the mean.
+    samples_per_step: f64,
+    tokens_per_step: f64,
+    /// Loss of the first batch without dropout, before training.
+    first_loss: f64,
     train_samples_per_s: f64,
-    evaluate_users_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluate_users_per_s: Option<f64>,
 }
 
+/// Steps before those that are timed.
+const WARMUP: u64 = 2;
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    const ITEMS: u32 = 12_101;
-    const BATCH: usize = 256;
     let device = device(&args.device)?;
+    let (dataset, ids) = match &args.run {
+        Some(run) => {
+            let run = RunDir::open(run)?;
+            let dataset = Dataset::load(&run)?;
+            let ids = SemanticIds::load(&run, &dataset)?;
+            (dataset, ids)
+        }
+        None => random_data()?,
+    };
+    let precision = args.precision.unwrap_or_else(|| Precision::of(device));
+    let settings = Settings {
+        config: args.preset.config(&ids.layout),
+        batch: args.batch as usize,
+        batching: Batching::Samples,
+        precision,
+        epochs: 1,
+        learning_rate: 1e-3,
+        warmup: 1000,
+        weight_decay: 0.05,
+        clip: 1.0,
+        drop_user: 0.2,
+        validate_every: u64::MAX,
+        patience: 1,
+        validation_users: 1,
+        validation_beams: 10,
+        seed: 0,
+    };
+    // Nothing is written: the run directory is only named.
+    let run = RunDir::named(PathBuf::from("bench"));
+    let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
+    let batches: Vec<Batch> = (0..WARMUP + args.steps).map(|step| trainer.batch(step)).collect();
+    if let Some(folder) = &args.dump {
+        dump(folder, &trainer, &batches)?;
+    }
+    let first_loss = tch::no_grad(|| {
+        loss(trainer.model(), &trainer.views(), &batches[0], false).double_value(&[])
+    });
+    let mut time_steps = |steps: Range<u64>| {
+        let begin = Instant::now();
+        let mut samples = 0;
+        let mut last = None;
+        for step in steps {
+            let (loss, count) = trainer.step(step);
+            samples += count;
+            last = Some(loss);
+        }
+        // Reading the loss waits for the device.
+        let _ = last.map(|loss| loss.double_value(&[]));
+        samples as f64 / begin.elapsed().as_secs_f64()
+    };
+    time_steps(0..WARMUP);
+    let train_samples_per_s = time_steps(WARMUP..WARMUP + args.steps);
+    let mean = |of: fn(&Batch) -> usize| {
+        let timed = &batches[WARMUP as usize..];
+        timed.iter().map(of).sum::<usize>() as f64 / timed.len() as f64
+    };
+    let report = Report {
+        device: format!("{device:?}"),
+        precision,
+        threads: tch::get_num_threads(),
+        weights: trainer.parameters(),
+        samples_per_step: mean(|batch| batch.labels.size()[0] as usize),
+        tokens_per_step: mean(|batch| batch.tokens.numel()),
+        first_loss,
+        train_samples_per_s,
+        evaluate_users_per_s: (args.users > 0).then(|| {
+            let users: Vec<&Sequence> =
+                dataset.sequences.iter().take(args.users as usize).collect();
+            let begin = Instant::now();
+            let hidden = indicatif::ProgressBar::hidden();
+            let settings =
+                evaluate::Settings { split: Split::Test, beams: 50, batch: 128, user_token: true };
+            rank_targets(trainer.model(), &trainer.views(), &ids, &users, settings, &hidden);
+            users.len() as f64 / begin.elapsed().as_secs_f64()
+        }),
+    };
+    output.result(&report, || {
+        let evaluation = report
+            .evaluate_users_per_s
+            .map_or(String::new(), |rate| format!(", evaluation {rate:.0} users/s"));
+        format!(
+            "training {:.0} samples/s{evaluation} on {} with {} threads",
+            report.train_samples_per_s, report.device, report.threads
+        )
+    });
+    Ok(())
+}
+
+/// Users, items and lengths as in the paper's Beauty set; who took what is drawn evenly.
+fn random_data() -> Result<(Dataset, SemanticIds)> {
+    const ITEMS: u32 = 12_101;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let items = (0..ITEMS)
         .map(|i| Item { id: i.to_string(), text: String::new(), fields: Default::default() })
@@ -70,59 +189,24 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         .collect();
     let layout = TokenLayout::contiguous(&[256; 4], 2000, 20);
     let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    let settings = Settings {
-        config: args.preset.config(&ids.layout),
-        batch: BATCH,
-        epochs: 1,
-        learning_rate: 1e-3,
-        warmup: 1000,
-        weight_decay: 0.05,
-        clip: 1.0,
-        drop_user: 0.2,
-        validate_every: u64::MAX,
-        patience: 1,
-        validation_users: 1,
-        validation_beams: 10,
-        seed: 0,
-    };
-    // Nothing is written: the run directory is only named.
-    let run = RunDir::named(PathBuf::from("bench"));
-    let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
-    let batches = trainer.batches(0);
-    let mut steps = batches.iter().zip(0..).cycle();
-    let mut time_steps = |count: u64, trainer: &mut Trainer<'_>| {
-        let begin = Instant::now();
-        let mut samples = 0;
-        let mut loss = None;
-        for (batch, step) in steps.by_ref().take(count as usize) {
-            samples += batch.len();
-            loss = Some(trainer.step(batch, step));
-        }
-        // Reading the loss waits for the device.
-        let _ = loss.map(|loss| loss.double_value(&[]));
-        samples as f64 / begin.elapsed().as_secs_f64()
-    };
-    time_steps(2, &mut trainer);
-    let train_samples_per_s = time_steps(args.steps, &mut trainer);
+    Ok((dataset, ids))
+}
 
-    let users: Vec<&Sequence> = dataset.sequences.iter().take(args.users as usize).collect();
-    let settings =
-        evaluate::Settings { split: Split::Test, beams: 50, batch: 128, user_token: true };
-    let hidden = indicatif::ProgressBar::hidden();
-    let begin = Instant::now();
-    let views = trainer.views();
-    rank_targets(trainer.model(), &views, &ids, &users, settings, &hidden);
-    let report = Report {
-        device: format!("{device:?}"),
-        threads: tch::get_num_threads(),
-        train_samples_per_s,
-        evaluate_users_per_s: users.len() as f64 / begin.elapsed().as_secs_f64(),
-    };
-    output.result(&report, || {
-        format!(
-            "training {:.0} samples/s, evaluation {:.0} users/s on {} with {} threads",
-            report.train_samples_per_s, report.evaluate_users_per_s, report.device, report.threads
-        )
-    });
-    Ok(())
+/// The weights as `transformers` reads them, and the batches as `tokens.N`, `keep.N`, `labels.N`.
+fn dump(folder: &Path, trainer: &Trainer<'_>, batches: &[Batch]) -> Result<()> {
+    checkpoint::save(folder, trainer.model().config(), &trainer.weights())?;
+    let path = folder.join("batches.safetensors");
+    let named: Vec<(String, Tensor)> = batches
+        .iter()
+        .enumerate()
+        .flat_map(|(i, batch)| {
+            let int = |tensor: &Tensor| tensor.to_kind(Kind::Int).to_device(Device::Cpu);
+            [
+                (format!("tokens.{i}"), int(&batch.tokens)),
+                (format!("keep.{i}"), int(&batch.keep)),
+                (format!("labels.{i}"), int(&batch.labels)),
+            ]
+        })
+        .collect();
+    Ok(Tensor::write_safetensors(&named, path)?)
 }

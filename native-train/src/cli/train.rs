@@ -12,7 +12,7 @@ use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Settings, Trainer};
+use crate::train::{Batching, Precision, Settings, Trainer};
 
 /// Trains the encoder-decoder to generate the next item's semantic ID.
 #[derive(Debug, clap::Args)]
@@ -29,9 +29,15 @@ pub(super) struct Args {
     /// Sizes of the model.
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     preset: Preset,
-    /// Samples a step.
+    /// Samples a step, in the mean.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     batch: u64,
+    /// Whether steps have as many samples each, or about as many tokens.
+    #[arg(long, value_enum, default_value_t = Batching::Samples)]
+    batching: Batching,
+    /// What matrix products compute in; bf16 on CUDA and f32 elsewhere if not given.
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Passes over the samples at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
@@ -107,6 +113,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let settings = Settings {
         config,
         batch,
+        batching: args.batching,
+        precision: args.precision.unwrap_or_else(|| Precision::of(device)),
         epochs: args.epochs,
         learning_rate: args.learning_rate,
         warmup: args.warmup,

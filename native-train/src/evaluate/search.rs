@@ -1,6 +1,7 @@
 //! Trie-constrained beam search for many users at once, in tch: the contract of
 //! [`tigret_infer::search`], with the matrix work batched.
 
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 use tigret_infer::search::{Beam, Hit, ItemFilter, extend, sort_hits};
 
@@ -56,10 +57,10 @@ pub fn beam_search(
         let codes = range.size as usize;
         let log_probs = logits.narrow(-1, i64::from(range.offset), codes as i64) - normaliser;
         let log_probs = to_vec(&log_probs.to_kind(Kind::Float));
-        for (user, search) in searches.iter_mut().enumerate() {
+        searches.par_iter_mut().enumerate().for_each(|(user, search)| {
             let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
             *search = extend(&ids.catalog, &filters[user], level, search, log_probs, beams);
-        }
+        });
     }
     searches
         .into_iter()

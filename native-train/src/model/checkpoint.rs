@@ -1,51 +1,185 @@
-//! Checkpoints: `model.safetensors` and `config.json` with Hugging Face's names.
+//! Checkpoints: `model.safetensors` and `config.json` with Hugging Face's names, in one file or in
+//! several with an index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tigret_infer::T5Config;
 
+use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{read_text, write_atomically, write_json};
+use crate::run_dir::{read_json, read_text, write_atomically, write_json};
 
 /// Weights on the host: shape and row-major values by name.
 pub type HostWeights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-/// Writes `f32` tensors and text metadata, whole.
+/// The stem of a model's files.
+const MODEL: &str = "model";
+
+/// Largest file of a checkpoint in bytes; a single tensor that is larger has a file of its own.
+const SHARD_BYTES: usize = 16 << 20;
+
+/// The index of a checkpoint in several files, as `transformers` lays it out.
+#[derive(Debug, Serialize, Deserialize)]
+struct Index {
+    #[serde(default)]
+    metadata: BTreeMap<String, Value>,
+    weight_map: BTreeMap<String, String>,
+}
+
+fn index_path(folder: &Path, stem: &str) -> PathBuf {
+    folder.join(format!("{stem}.safetensors.index.json"))
+}
+
+/// Writes finite `f32` tensors and text metadata: `STEM.safetensors`, or, where that would be
+/// larger than 16 MiB, several files named by their content and `STEM.safetensors.index.json`.
+///
+/// What was there before stays readable until the last file is in place.
 ///
 /// # Errors
-/// [`TrainError::File`].
+/// [`TrainError::File`]; also for a value that is not finite.
 pub fn write_tensors(
-    path: &Path,
+    folder: &Path,
+    stem: &str,
     tensors: &HostWeights,
-    metadata: HashMap<String, String>,
+    mut metadata: HashMap<String, String>,
+) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+    let whole = folder.join(format!("{stem}.safetensors"));
+    if let Some((name, _)) =
+        tensors.iter().find(|(_, (_, values))| values.iter().any(|v| !v.is_finite()))
+    {
+        return Err(TrainError::file(&whole, format!("not written: `{name}` is not finite")));
+    }
+    // `transformers` refuses a safetensors file that does not name its framework.
+    metadata.insert("format".to_owned(), "pt".to_owned());
+    let index = index_path(folder, stem);
+    let shards = shards(tensors);
+    let mut current = BTreeSet::new();
+    if let [_] = shards[..] {
+        write_shard(&whole, &shards[0], Some(metadata))?;
+        remove_if_there(&index)?;
+    } else {
+        let mut weight_map = BTreeMap::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let hash = Sha256::digest(tensor_bytes(shard).concat());
+            let hash: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+            let of = shards.len();
+            let name = format!("{stem}-{hash}-{:05}-of-{of:05}.safetensors", number + 1);
+            let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+            write_shard(&folder.join(&name), shard, Some(format))?;
+            weight_map.extend(shard.iter().map(|(key, _)| ((*key).clone(), name.clone())));
+            current.insert(name);
+        }
+        let metadata = metadata.into_iter().map(|(key, text)| (key, text.into())).collect();
+        write_json(&index, &Index { metadata, weight_map })?;
+        remove_if_there(&whole)?;
+    }
+    remove_old_shards(folder, stem, &current)
+}
+
+/// A tensor's name, shape and values.
+type Named<'a> = (&'a String, &'a (Vec<usize>, Vec<f32>));
+
+/// Consecutive tensors together as long as they fit into one file.
+fn shards(tensors: &HostWeights) -> Vec<Vec<Named<'_>>> {
+    let mut shards = vec![Vec::new()];
+    let mut bytes = 0;
+    for (name, tensor) in tensors {
+        // Its values, and generously its place in the header.
+        let more = 4 * tensor.1.len() + name.len() + 128;
+        if bytes + more > SHARD_BYTES && bytes > 0 {
+            shards.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += more;
+        let last = shards.len() - 1;
+        shards[last].push((name, tensor));
+    }
+    shards
+}
+
+fn tensor_bytes(shard: &[Named<'_>]) -> Vec<Vec<u8>> {
+    shard
+        .iter()
+        .map(|(_, (_, values))| values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        .collect()
+}
+
+fn write_shard(
+    path: &Path,
+    shard: &[Named<'_>],
+    metadata: Option<HashMap<String, String>>,
 ) -> Result<()> {
     let failed = |e: safetensors::SafeTensorError| TrainError::file(path, e);
-    let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
+    let bytes = tensor_bytes(shard);
+    let views = shard
         .iter()
-        .map(|(name, (shape, values))| {
-            (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| {
-            TensorView::new(Dtype::F32, (*shape).clone(), bytes).map(|view| (name, view))
+        .zip(&bytes)
+        .map(|((name, (shape, _)), bytes)| {
+            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name, view))
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    let file = safetensors::serialize(views, Some(metadata)).map_err(failed)?;
+    let file = safetensors::serialize(views, metadata).map_err(failed)?;
     write_atomically(path, |out| out.write_all(&file))
 }
 
-/// Reads every float tensor of a safetensors file as `f32`, and the metadata.
+/// Removes what an index that is no longer there named.
+fn remove_old_shards(folder: &Path, stem: &str, current: &BTreeSet<String>) -> Result<()> {
+    let failed = |e| TrainError::file(folder, e);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        let ours = name
+            .strip_prefix(stem)
+            .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".safetensors"))
+            .is_some_and(|rest| rest.contains("-of-"));
+        if ours && !current.contains(&name) {
+            remove_if_there(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what [`write_tensors`] or `transformers` wrote: `STEM.safetensors`, or the files that its
+/// index names; `hint` says how to make it where neither is there.
 ///
 /// # Errors
 /// [`TrainError::File`] for a file that is missing, damaged or holds non-finite values.
-pub fn read_tensors(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, String>)> {
+pub fn read_tensors(
+    folder: &Path,
+    stem: &str,
+    hint: &str,
+) -> Result<(HostWeights, HashMap<String, String>)> {
+    let path = index_path(folder, stem);
+    if !path.exists() {
+        return read_file(&folder.join(format!("{stem}.safetensors")), hint);
+    }
+    let index: Index = read_json(&path, hint)?;
+    let mut tensors = HostWeights::new();
+    for name in index.weight_map.values().collect::<BTreeSet<_>>() {
+        if Path::new(name).components().count() != 1 || name.contains("..") {
+            let reason = format!("names \"{name}\", which is not a file beside it");
+            return Err(TrainError::file(&path, reason));
+        }
+        let part = folder.join(name);
+        tensors.extend(read_file(&part, &format!("{} names it", path.display()))?.0);
+    }
+    if let Some(name) = index.weight_map.keys().find(|&name| !tensors.contains_key(name)) {
+        return Err(TrainError::file(&path, format!("`{name}` is in none of the files it names")));
+    }
+    let text = |(key, value): (String, Value)| Some((key, value.as_str()?.to_owned()));
+    Ok((tensors, index.metadata.into_iter().filter_map(text).collect()))
+}
+
+/// Reads every float tensor of a safetensors file as `f32`, and the metadata.
+fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, String>)> {
     let bytes = fs::read(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
         _ => TrainError::file(path, e),
@@ -91,13 +225,10 @@ pub fn read_tensors(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<Str
 /// # Errors
 /// [`TrainError::File`].
 pub fn save(folder: &Path, config: &T5Config, weights: &HostWeights) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     let mut json = serde_json::to_value(config).map_err(|e| TrainError::file(folder, e))?;
     json["architectures"] = serde_json::json!(["T5ForConditionalGeneration"]);
     json["is_encoder_decoder"] = serde_json::json!(true);
-    // `transformers` refuses a safetensors file that does not name its framework.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    write_tensors(&folder.join("model.safetensors"), weights, metadata)?;
+    write_tensors(folder, MODEL, weights, HashMap::new())?;
     write_json(&folder.join("config.json"), &json)
 }
 
@@ -110,7 +241,7 @@ pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
     let hint = "a checkpoint folder has config.json and model.safetensors";
     let config =
         T5Config::parse(&read_text(&path, hint)?).map_err(|e| TrainError::file(&path, e))?;
-    let (mut weights, _) = read_tensors(&folder.join("model.safetensors"), hint)?;
+    let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
         if let Some(tensor) = weights.remove(copy) {
@@ -118,4 +249,81 @@ pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
         }
     }
     Ok((config, weights))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensors(count: usize, rows: usize, value: f32) -> HostWeights {
+        (0..count)
+            .map(|i| (format!("w{i}"), (vec![rows, 1024], vec![value + i as f32; rows * 1024])))
+            .collect()
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_large_checkpoint_is_several_small_files_and_replaces_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let metadata = || HashMap::from([("step".to_owned(), "7".to_owned())]);
+        write_tensors(at, "last", &tensors(2, 8, 0.0), metadata()).unwrap();
+        assert_eq!(files(at), ["last.safetensors"]);
+        for value in [1.0, 2.0] {
+            // 5 tensors of 6 MiB: two a file.
+            let large = tensors(5, 1536, value);
+            write_tensors(at, "last", &large, metadata()).unwrap();
+            let (read, found) = read_tensors(at, "last", "").unwrap();
+            assert_eq!(read, large);
+            assert_eq!(found["step"], "7");
+            let names = files(at);
+            assert_eq!(names.len(), 4, "{names:?}");
+            for name in &names {
+                assert!(fs::metadata(at.join(name)).unwrap().len() <= SHARD_BYTES as u64);
+            }
+        }
+        write_tensors(at, "last", &tensors(2, 8, 3.0), metadata()).unwrap();
+        assert_eq!(files(at), ["last.safetensors"]);
+        assert_eq!(read_tensors(at, "last", "").unwrap().0, tensors(2, 8, 3.0));
+    }
+
+    #[test]
+    fn an_index_is_refused_that_leads_astray_or_lacks_a_tensor() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        write_tensors(at, "part", &tensors(1, 8, 0.0), HashMap::new()).unwrap();
+        let refused = |map: Value| {
+            let index = serde_json::json!({ "weight_map": map });
+            fs::write(at.join("model.safetensors.index.json"), index.to_string()).unwrap();
+            read_tensors(at, "model", "").unwrap_err().to_string()
+        };
+        let error = refused(serde_json::json!({"w0": "../part.safetensors"}));
+        assert!(error.contains("not a file beside it"), "{error}");
+        let error = refused(serde_json::json!({"w1": "part.safetensors"}));
+        assert!(error.contains("`w1` is in none"), "{error}");
+        let error = refused(serde_json::json!({"w0": "gone.safetensors"}));
+        assert!(error.contains("gone.safetensors: not found"), "{error}");
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut broken = tensors(2, 1, 0.0);
+        write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap();
+        if let Some((_, values)) = broken.get_mut("w1") {
+            values[3] = f32::NAN;
+        }
+        let error = write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap_err();
+        assert!(error.to_string().contains("`w1` is not finite"), "{error}");
+        let (kept, _) = read_tensors(folder.path(), "last", "").unwrap();
+        assert_eq!(kept, tensors(2, 1, 0.0));
+    }
 }

@@ -42,16 +42,20 @@ impl AdamW {
             self.steps += 1;
             let (beta1, beta2) = self.betas;
             let _ = self.first.lerp_(&gradient, 1.0 - beta1);
-            let _ = self.second.lerp_(&gradient.square(), 1.0 - beta2);
+            let _ = self.second.lerp_(&gradient.square_(), 1.0 - beta2);
             let correction1 = 1.0 - beta1.powi(self.steps);
             let correction2 = 1.0 - beta2.powi(self.steps);
-            let denominator = self.second.sqrt() / correction2.sqrt() + self.epsilon;
             if self.weight_decay > 0.0 {
-                let _ =
-                    flat.g_mul_(&(&self.decay_mask * (-learning_rate * self.weight_decay) + 1.0));
+                let mut decay = &self.decay_mask * (-learning_rate * self.weight_decay);
+                let _ = flat.g_mul_(&decay.g_add_scalar_(1.0));
             }
-            let _ = flat.g_sub_(&(&self.first / denominator * (learning_rate / correction1)));
-            let _ = gradient.zero_();
+            // The gradient is done with; its buffer takes what is computed next.
+            let mut update = gradient;
+            update.copy_(&self.second);
+            let _ = update.sqrt_().g_mul_scalar_(1.0 / correction2.sqrt());
+            let _ = update.g_add_scalar_(self.epsilon).reciprocal_().g_mul_(&self.first);
+            let _ = flat.g_sub_(&update.g_mul_scalar_(learning_rate / correction1));
+            let _ = update.zero_();
         });
     }
 

@@ -1,10 +1,14 @@
 //! Parameters in one flat buffer, so that an optimiser step is a handful of kernels whatever the
 //! number of weights, and autograd collects all gradients in one tensor.
+//!
+//! The buffer is `f32`. Computing in another kind takes one cast of the whole buffer a pass; its
+//! gradient comes back in `f32`, so that small steps are not lost (Micikevicius et al. 2018).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::checkpoint::HostWeights;
 use crate::error::{Result, TrainError};
 
 /// How a weight starts.
@@ -27,12 +31,25 @@ pub struct Spec {
     pub shape: Vec<i64>,
     /// Its start.
     pub init: Init,
+    /// The matrix that this weight and its neighbours of the same stack form, row upon row; one
+    /// product with it does the work of several. `None` for a weight on its own.
+    pub stack: Option<String>,
 }
 
 impl Spec {
+    /// A weight on its own.
+    pub fn new(name: String, shape: Vec<i64>, init: Init) -> Self {
+        Self { name, shape, init, stack: None }
+    }
+
     fn len(&self) -> i64 {
         self.shape.iter().product()
     }
+}
+
+struct Group<'a> {
+    name: &'a str,
+    shape: Vec<i64>,
 }
 
 /// All weights of a model in one flat `f32` tensor.
@@ -42,17 +59,30 @@ pub struct Params {
     specs: Vec<Spec>,
 }
 
-/// The weights by name: views into the flat buffer.
+/// The weights by name, and stacks of weights by theirs: views into the flat buffer.
 #[derive(Debug)]
-pub struct Views(HashMap<String, Tensor>);
+pub struct Views {
+    master: HashMap<String, Tensor>,
+    /// The same in the kind that computes, where it is not `f32`.
+    reduced: Option<HashMap<String, Tensor>>,
+}
 
 impl Views {
-    /// A weight.
+    /// A weight or stack in `f32`.
     ///
     /// # Panics
-    /// For a name that the model's specs do not have: a mistake in this crate.
+    /// For a name that the model's specs do not have, or of a weight within a stack: a mistake in
+    /// this crate.
     pub fn get(&self, name: &str) -> &Tensor {
-        &self.0[name]
+        &self.master[name]
+    }
+
+    /// The same in the kind that the matrix products compute in.
+    ///
+    /// # Panics
+    /// As [`Views::get`].
+    pub fn matrix(&self, name: &str) -> &Tensor {
+        &self.reduced.as_ref().unwrap_or(&self.master)[name]
     }
 }
 
@@ -91,17 +121,38 @@ impl Params {
         self.len() == 0
     }
 
-    /// The weights for one pass; gradients flow back into the flat buffer.
+    /// The weights for one pass in `f32`; gradients flow back into the flat buffer.
     pub fn views(&self) -> Views {
-        let sizes: Vec<i64> = self.specs.iter().map(Spec::len).collect();
-        let parts = self.flat.split_with_sizes(sizes, 0);
-        Views(
-            self.specs
-                .iter()
-                .zip(parts)
-                .map(|(spec, part)| (spec.name.clone(), part.view(spec.shape.as_slice())))
-                .collect(),
-        )
+        self.views_in(Kind::Float)
+    }
+
+    /// The weights for one pass whose matrix products compute in `kind`.
+    pub fn views_in(&self, kind: Kind) -> Views {
+        let reduced = (kind != Kind::Float).then(|| self.split(&self.flat.to_kind(kind)));
+        Views { master: self.split(&self.flat), reduced }
+    }
+
+    fn split(&self, flat: &Tensor) -> HashMap<String, Tensor> {
+        let groups = self.groups();
+        let sizes: Vec<i64> = groups.iter().map(|group| group.shape.iter().product()).collect();
+        let parts = flat.split_with_sizes(sizes, 0);
+        groups
+            .into_iter()
+            .zip(parts)
+            .map(|(group, part)| (group.name.to_owned(), part.view(group.shape.as_slice())))
+            .collect()
+    }
+
+    /// What [`Views`] are made of: stacks, and weights on their own, in the buffer's order.
+    fn groups(&self) -> Vec<Group<'_>> {
+        self.specs
+            .chunk_by(|a, b| a.stack.is_some() && a.stack == b.stack)
+            .map(|members| {
+                let mut shape = members[0].shape.clone();
+                shape[0] = members.iter().map(|spec| spec.shape[0]).sum();
+                Group { name: members[0].stack.as_ref().unwrap_or(&members[0].name), shape }
+            })
+            .collect()
     }
 
     /// A mask `[len]`, 1 where weight decay applies: everything but vectors (norms, biases).
@@ -118,8 +169,14 @@ impl Params {
     }
 
     /// A copy of every weight on the host.
-    pub fn to_host(&self) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
-        let all = to_vec(&self.flat);
+    pub fn to_host(&self) -> HostWeights {
+        self.by_name(&self.flat)
+    }
+
+    /// A flat tensor `[len]` that belongs to the buffer, such as an optimiser's moment, weight by
+    /// weight on the host.
+    pub fn by_name(&self, flat: &Tensor) -> HostWeights {
+        let all = to_vec(flat);
         let mut at = 0;
         self.specs
             .iter()
@@ -136,7 +193,17 @@ impl Params {
     ///
     /// # Errors
     /// [`TrainError::Usage`] naming a weight that is missing or has another shape.
-    pub fn load(&mut self, weights: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Result<()> {
+    pub fn load(&mut self, weights: &HostWeights) -> Result<()> {
+        let flat = self.flat_of(weights)?;
+        tch::no_grad(|| self.flat.copy_(&flat));
+        Ok(())
+    }
+
+    /// The inverse of [`Params::by_name`]: `[len]`, `f32`, on the host.
+    ///
+    /// # Errors
+    /// As [`Params::load`].
+    pub fn flat_of(&self, weights: &HostWeights) -> Result<Tensor> {
         let mut all = Vec::with_capacity(self.len());
         for spec in &self.specs {
             let Some((shape, values)) = weights.get(&spec.name) else {
@@ -150,8 +217,7 @@ impl Params {
             }
             all.extend_from_slice(values);
         }
-        tch::no_grad(|| self.flat.copy_(&Tensor::from_slice(&all)));
-        Ok(())
+        Ok(Tensor::from_slice(&all))
     }
 }
 

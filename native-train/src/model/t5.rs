@@ -1,6 +1,9 @@
 //! The encoder-decoder Transformer, exactly Hugging Face's `T5ForConditionalGeneration` with a
 //! ReLU feed-forward: names, shapes and arithmetic agree, so that checkpoints pass both ways.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 use tigret_infer::config::relative_position_bucket;
@@ -8,10 +11,36 @@ use tigret_infer::config::relative_position_bucket;
 use super::params::{Init, Spec, Views};
 
 /// The network; its weights live in [`super::params::Params`].
-#[derive(Debug, Clone)]
+///
+/// The residual stream, the norms and the loss are `f32`; matrix products compute in the kind of
+/// the weights' [`Views::matrix`].
+#[derive(Debug)]
 pub struct T5 {
     config: T5Config,
+    /// Buckets of the relative positions of the longest input so far, by stack: without them a
+    /// step would wait for the device to take up a table.
+    buckets: Mutex<HashMap<Stack, Tensor>>,
 }
+
+/// The two stacks of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Stack {
+    Encoder,
+    Decoder,
+}
+
+impl Stack {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+        }
+    }
+}
+
+/// What hides a position. Not the least `f32`: as `bf16` that would be infinite, and a row with
+/// nothing to see not a number instead of uniform.
+const HIDDEN: f64 = -3e38;
 
 /// Keys and values of the encoder's output, a pair a decoder layer, `[batch, heads, input, d_kv]`,
 /// and the additive mask `[batch, 1, 1, input]`.
@@ -29,7 +58,7 @@ pub struct Cache(Vec<(Tensor, Tensor)>);
 impl T5 {
     /// A network of these sizes.
     pub fn new(config: T5Config) -> Self {
-        Self { config }
+        Self { config, buckets: Mutex::default() }
     }
 
     /// Its sizes.
@@ -57,7 +86,8 @@ impl T5 {
                 } else {
                     Init::Normal(d.powf(-0.5))
                 };
-                Spec { name, shape: shape.iter().map(|&s| s as i64).collect(), init }
+                let shape = shape.iter().map(|&s| s as i64).collect();
+                Spec { stack: stack_of(&name), ..Spec::new(name, shape, init) }
             })
             .collect()
     }
@@ -65,20 +95,14 @@ impl T5 {
     /// Encodes `tokens` (`[batch, input]`, `i64`); `keep` (`[batch, input]`, bool) is false at
     /// padding. Returns `[batch, input, d_model]`.
     pub fn encode(&self, w: &Views, tokens: &Tensor, keep: &Tensor, train: bool) -> Tensor {
-        let mask = additive_mask(keep);
-        let length = tokens.size()[1];
-        let bias = self.position_bias(w, "encoder", length) + &mask;
-        let mut x = self.dropout(&self.embed(w, tokens), train);
+        let bias = self.position_bias(w, Stack::Encoder, tokens.size()[1]) + additive_mask(keep);
+        let mut x = self.dropout(self.embed(w, tokens), train);
         for block in 0..self.config.num_layers {
             let at = format!("encoder.block.{block}.layer");
-            let normed = self.norm(&x, w.get(&format!("{at}.0.layer_norm.weight")));
-            let attention = format!("{at}.0.SelfAttention");
-            let [q, k, v] = ["q", "k", "v"].map(|p| self.project(w, &attention, p, &normed));
-            x = self.residual(x, self.attend(w, &attention, &q, &k, &v, &bias, train), train);
+            x = self.self_attention(w, &at, x, &bias, train);
             x = self.feed_forward(w, &at, 1, x, train);
         }
-        let x = self.norm(&x, w.get("encoder.final_layer_norm.weight"));
-        self.dropout(&x, train)
+        self.dropout(self.norm(&x, w.get("encoder.final_layer_norm.weight")), train)
     }
 
     /// Keys and values for the decoder, once a batch.
@@ -86,7 +110,8 @@ impl T5 {
         let layers = (0..self.config.decoder_layers())
             .map(|block| {
                 let at = format!("decoder.block.{block}.layer.1.EncDecAttention");
-                (self.project(w, &at, "k", encoded), self.project(w, &at, "v", encoded))
+                let [k, v] = self.project(w, &format!("{at}.kv.weight"), encoded);
+                (k, v)
             })
             .collect();
         CrossState { layers, mask: additive_mask(keep) }
@@ -97,19 +122,16 @@ impl T5 {
     pub fn decode(&self, w: &Views, tokens: &Tensor, cross: &CrossState, train: bool) -> Tensor {
         let length = tokens.size()[1];
         let causal = Tensor::ones([length, length], (Kind::Bool, tokens.device())).tril(0);
-        let bias = self.position_bias(w, "decoder", length) + additive_mask_of(&causal);
-        let mut x = self.dropout(&self.embed(w, tokens), train);
+        let bias = self.position_bias(w, Stack::Decoder, length) + additive_mask_of(&causal);
+        let mut x = self.dropout(self.embed(w, tokens), train);
         for block in 0..self.config.decoder_layers() {
             let at = format!("decoder.block.{block}.layer");
-            let normed = self.norm(&x, w.get(&format!("{at}.0.layer_norm.weight")));
-            let attention = format!("{at}.0.SelfAttention");
-            let [q, k, v] = ["q", "k", "v"].map(|p| self.project(w, &attention, p, &normed));
-            x = self.residual(x, self.attend(w, &attention, &q, &k, &v, &bias, train), train);
+            x = self.self_attention(w, &at, x, &bias, train);
             x = self.cross_attention(w, &at, x, &cross.layers[block], &cross.mask, train);
             x = self.feed_forward(w, &at, 2, x, train);
         }
         let x = self.norm(&x, w.get("decoder.final_layer_norm.weight"));
-        self.head(w, &self.dropout(&x, train))
+        self.head(w, &self.dropout(x, train))
     }
 
     /// One step of a search: `tokens` (`[batch, rows]`) continue the rows of the step before that
@@ -126,13 +148,10 @@ impl T5 {
         let (heads, d_kv) = (self.config.num_heads as i64, self.config.d_kv as i64);
         let position = cache.0.first().map_or(0, |(k, _)| k.size()[3]);
         // The last row of the full table: this position against all before and itself.
-        let bias = self.position_bias(w, "decoder", position + 1).narrow(2, position, 1).view([
-            1,
-            heads,
-            1,
-            1,
-            position + 1,
-        ]);
+        let bias = self
+            .position_bias(w, Stack::Decoder, position + 1)
+            .narrow(2, position, 1)
+            .view([1, heads, 1, 1, position + 1]);
         let mut x = self.embed(w, tokens);
         let continue_rows = |t: &Tensor| {
             let index = parents
@@ -144,8 +163,9 @@ impl T5 {
             let at = format!("decoder.block.{block}.layer");
             let normed = self.norm(&x, w.get(&format!("{at}.0.layer_norm.weight")));
             let attention = format!("{at}.0.SelfAttention");
-            let [q, k, v] =
-                ["q", "k", "v"].map(|p| self.project(w, &attention, p, &normed).unsqueeze(3));
+            let [q, k, v] = self
+                .project(w, &format!("{attention}.qkv.weight"), &normed)
+                .map(|part| part.unsqueeze(3));
             let (keys, values) = match cache.0.get(block) {
                 None => (k, v),
                 Some((keys, values)) => (
@@ -172,58 +192,65 @@ impl T5 {
 
     fn head(&self, w: &Views, x: &Tensor) -> Tensor {
         let name = if self.config.tie_word_embeddings { "shared.weight" } else { "lm_head.weight" };
-        let scaled = x * f64::from(self.config.head_scale());
-        scaled.linear(w.get(name), None::<Tensor>)
+        linear(&(x * f64::from(self.config.head_scale())), w.matrix(name)).to_kind(Kind::Float)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Tensor {
-        let variance = x.square().mean_dim([-1].as_slice(), true, Kind::Float);
-        x * (variance + f64::from(self.config.layer_norm_epsilon)).rsqrt() * weight
+        let width = self.config.d_model as i64;
+        x.rms_norm([width], Some(weight), f64::from(self.config.layer_norm_epsilon))
     }
 
-    fn dropout(&self, x: &Tensor, train: bool) -> Tensor {
+    /// Dropout in place: `x` must be nothing that autograd reads again.
+    fn dropout(&self, mut x: Tensor, train: bool) -> Tensor {
         if train && self.config.dropout_rate > 0.0 {
-            x.dropout(self.config.dropout_rate, true)
-        } else {
-            x.shallow_clone()
+            let _ = x.dropout_(self.config.dropout_rate, true);
         }
+        x
     }
 
     fn residual(&self, x: Tensor, update: Tensor, train: bool) -> Tensor {
-        x + self.dropout(&update, train)
+        x + self.dropout(update, train)
     }
 
-    /// `[batch, length, d_model]` to heads, `[batch, heads, length, d_kv]`.
-    fn project(&self, w: &Views, attention: &str, part: &str, x: &Tensor) -> Tensor {
+    /// `[batch, length, d_model]` by a matrix of `N` projections one below the other, each to
+    /// heads, `[batch, heads, length, d_kv]`.
+    fn project<const N: usize>(&self, w: &Views, name: &str, x: &Tensor) -> [Tensor; N] {
         let (batch, length) = (x.size()[0], x.size()[1]);
-        x.linear(w.get(&format!("{attention}.{part}.weight")), None::<Tensor>)
-            .view([batch, length, self.config.num_heads as i64, self.config.d_kv as i64])
-            .transpose(1, 2)
+        let (heads, d_kv) = (self.config.num_heads as i64, self.config.d_kv as i64);
+        let all = linear(x, w.matrix(name)).view([batch, length, N as i64, heads, d_kv]);
+        std::array::from_fn(|part| all.select(2, part as i64).transpose(1, 2))
     }
 
     /// Heads back to `[batch, length, d_model]`.
     fn output(&self, w: &Views, attention: &str, context: &Tensor) -> Tensor {
         let (batch, length) = (context.size()[0], context.size()[2]);
-        context
-            .transpose(1, 2)
-            .reshape([batch, length, self.config.inner() as i64])
-            .linear(w.get(&format!("{attention}.o.weight")), None::<Tensor>)
+        let joined = context.transpose(1, 2).reshape([batch, length, self.config.inner() as i64]);
+        linear(&joined, w.matrix(&format!("{attention}.o.weight")))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the operands of one attention")]
-    fn attend(
-        &self,
-        w: &Views,
-        attention: &str,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        bias: &Tensor,
-        train: bool,
-    ) -> Tensor {
-        let scores = q.matmul(&k.transpose(-1, -2)) + bias;
-        let weights = self.dropout(&scores.softmax(-1, Kind::Float), train);
-        self.output(w, attention, &weights.matmul(v))
+    /// Unscaled attention with an additive bias (`[batch or 1, heads or 1, query or 1, key]`);
+    /// one fused kernel where the device has it for these operands.
+    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor, train: bool) -> Tensor {
+        let dropout = if train { self.config.dropout_rate } else { 0.0 };
+        if q.device() == Device::Cpu {
+            // ATen has no fused CPU kernel with dropout or a bias that learns, and its fallback
+            // scales queries and keys apart: two passes over memory for a factor of 1.
+            let weights = (q.matmul(&k.transpose(-1, -2)) + bias).softmax(-1, Kind::Float);
+            // Softmax's gradient reads its result, so not in place.
+            return weights.dropout(dropout, train).to_kind(v.kind()).matmul(v);
+        }
+        let (batch, heads) = (q.size()[0], q.size()[1]);
+        let (query, key) = (q.size()[2], k.size()[2]);
+        let bias = bias.to_kind(q.kind()).expand([batch, heads, query, key], true);
+        Tensor::scaled_dot_product_attention(q, k, v, Some(bias), dropout, false, 1.0, false)
+    }
+
+    fn self_attention(&self, w: &Views, at: &str, x: Tensor, bias: &Tensor, train: bool) -> Tensor {
+        let normed = self.norm(&x, w.get(&format!("{at}.0.layer_norm.weight")));
+        let attention = format!("{at}.0.SelfAttention");
+        let [q, k, v] = self.project(w, &format!("{attention}.qkv.weight"), &normed);
+        let context = self.attend(&q, &k, &v, bias, train);
+        self.residual(x, self.output(w, &attention, &context), train)
     }
 
     fn cross_attention(
@@ -237,39 +264,69 @@ impl T5 {
     ) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.1.layer_norm.weight")));
         let attention = format!("{at}.1.EncDecAttention");
-        let q = self.project(w, &attention, "q", &normed);
-        self.residual(x, self.attend(w, &attention, &q, k, v, mask, train), train)
+        let [q] = self.project(w, &format!("{attention}.q.weight"), &normed);
+        let context = self.attend(&q, k, v, mask, train);
+        self.residual(x, self.output(w, &attention, &context), train)
     }
 
     fn feed_forward(&self, w: &Views, at: &str, layer: usize, x: Tensor, train: bool) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.{layer}.layer_norm.weight")));
-        let wi = w.get(&format!("{at}.{layer}.DenseReluDense.wi.weight"));
-        let wo = w.get(&format!("{at}.{layer}.DenseReluDense.wo.weight"));
-        let hidden = self.dropout(&normed.linear(wi, None::<Tensor>).relu(), train);
-        self.residual(x, hidden.linear(wo, None::<Tensor>), train)
+        let wi = w.matrix(&format!("{at}.{layer}.DenseReluDense.wi.weight"));
+        let wo = w.matrix(&format!("{at}.{layer}.DenseReluDense.wo.weight"));
+        // HF drops after ReLU. A factor of 0 or more commutes with it, and in this order both
+        // work in place.
+        let hidden = self.dropout(linear(&normed, wi), train).relu_();
+        self.residual(x, linear(&hidden, wo), train)
     }
 
     /// Relative position bias of a stack, `[1, heads, length, length]`.
-    fn position_bias(&self, w: &Views, stack: &str, length: i64) -> Tensor {
+    fn position_bias(&self, w: &Views, stack: Stack, length: i64) -> Tensor {
+        let name = stack.name();
+        let table =
+            w.get(&format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"));
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = buckets.get(&stack);
+        if known.is_none_or(|b| b.size()[0] < length || b.device() != table.device()) {
+            buckets.insert(stack, self.position_buckets(stack, length).to_device(table.device()));
+        }
+        let buckets = buckets[&stack].narrow(0, 0, length).narrow(1, 0, length);
+        Tensor::embedding(table, &buckets, -1, false, false).permute([2, 0, 1]).unsqueeze(0)
+    }
+
+    /// Buckets of key position minus query position, `[length, length]`.
+    fn position_buckets(&self, stack: Stack, length: i64) -> Tensor {
         let c = &self.config;
         let mut buckets = Vec::with_capacity((length * length) as usize);
         for query in 0..length {
             for key in 0..length {
                 buckets.push(relative_position_bucket(
                     (key - query) as i32,
-                    stack == "encoder",
+                    stack == Stack::Encoder,
                     c.relative_attention_num_buckets,
                     c.relative_attention_max_distance,
                 ) as i64);
             }
         }
-        let table =
-            w.get(&format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"));
-        let buckets = Tensor::from_slice(&buckets).to_device(table.device());
-        Tensor::embedding(table, &buckets, -1, false, false)
-            .view([length, length, c.num_heads as i64])
-            .permute([2, 0, 1])
-            .unsqueeze(0)
+        Tensor::from_slice(&buckets).view([length, length])
+    }
+}
+
+/// `x` by a matrix `[out, in]`, in the matrix's kind.
+fn linear(x: &Tensor, matrix: &Tensor) -> Tensor {
+    x.to_kind(matrix.kind()).linear(matrix, None::<Tensor>)
+}
+
+/// The stack of a projection: those of one input are one product.
+fn stack_of(name: &str) -> Option<String> {
+    let (attention, part) = name.strip_suffix(".weight")?.rsplit_once('.')?;
+    match part {
+        "q" | "k" | "v" if attention.ends_with("SelfAttention") => {
+            Some(format!("{attention}.qkv.weight"))
+        }
+        "k" | "v" if attention.ends_with("EncDecAttention") => {
+            Some(format!("{attention}.kv.weight"))
+        }
+        _ => None,
     }
 }
 
@@ -278,10 +335,9 @@ fn additive_mask(keep: &Tensor) -> Tensor {
     additive_mask_of(keep).unsqueeze(1).unsqueeze(1)
 }
 
-/// 0 where true, the least `f32` where false: finite, so that a row with nothing to see is
-/// uniform instead of NaN.
+/// 0 where true, [`HIDDEN`] where false.
 fn additive_mask_of(keep: &Tensor) -> Tensor {
-    keep.logical_not().to_kind(Kind::Float) * f64::from(f32::MIN)
+    keep.logical_not().to_kind(Kind::Float) * HIDDEN
 }
 
 /// The device that a user asked for.

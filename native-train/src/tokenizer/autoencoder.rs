@@ -57,14 +57,14 @@ impl Shape {
             for (layer, pair) in widths.windows(2).enumerate() {
                 let init = Init::Uniform((pair[0] as f64).powf(-0.5));
                 let name = |kind: &str| format!("{part}.{layer}.{kind}");
-                specs.push(Spec { name: name("weight"), shape: vec![pair[1], pair[0]], init });
-                specs.push(Spec { name: name("bias"), shape: vec![pair[1]], init });
+                specs.push(Spec::new(name("weight"), vec![pair[1], pair[0]], init));
+                specs.push(Spec::new(name("bias"), vec![pair[1]], init));
             }
             widths.reverse();
         }
         for (level, &size) in self.sizes.iter().enumerate() {
             let shape = vec![size, self.codeword];
-            specs.push(Spec { name: codebook(level), shape, init: Init::Normal(0.1) });
+            specs.push(Spec::new(codebook(level), shape, Init::Normal(0.1)));
         }
         specs
     }

@@ -3,6 +3,8 @@
 pub mod samples;
 pub mod schedule;
 mod state;
+mod tensorboard;
 pub mod trainer;
 
-pub use trainer::{Outcome, Settings, Trainer};
+pub use samples::Batching;
+pub use trainer::{Outcome, Precision, Settings, Trainer};

@@ -1,8 +1,10 @@
 //! Training samples and their batches: every prefix of a training sequence predicts its next item.
 
+use clap::ValueEnum;
+use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::data::Dataset;
@@ -39,70 +41,176 @@ pub fn training_samples(dataset: &Dataset) -> Vec<Sample> {
     samples
 }
 
-/// The batches of one epoch as index lists: shuffled, with histories of similar length together,
-/// so that little is padded. The same seed and epoch give the same batches.
+/// What the batches of an epoch have in common. Either way there are as many, and a batch holds
+/// histories of similar length, so that little is padded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// As many samples each.
+    Samples,
+    /// About as many tokens each: many short histories or few long ones.
+    Tokens,
+}
+
+/// The samples of an epoch in the order in which they are trained on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Indices of samples.
+    pub order: Vec<u32>,
+    /// The batches, ranges of `order`.
+    pub batches: Vec<std::ops::Range<usize>>,
+}
+
+/// The batches of one epoch; the same seed and epoch give the same batches. `size` is the mean
+/// number of samples of a batch.
 pub fn epoch_batches(
     samples: &[Sample],
     max_items: usize,
-    batch_size: usize,
+    size: usize,
+    batching: Batching,
     seed: u64,
     epoch: u64,
-) -> Vec<Vec<u32>> {
+) -> Epoch {
     // Batches are cut from shards of this many: long enough to sort by length, short enough that
     // a batch is still a random draw.
     const SHARD: usize = 16;
+    let length = |i: u32| (samples[i as usize].target as usize).min(max_items);
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut order: Vec<u32> = (0..samples.len() as u32).collect();
     order.shuffle(&mut rng);
-    let mut batches = Vec::with_capacity(samples.len().div_ceil(batch_size));
-    for shard in order.chunks_mut(SHARD * batch_size) {
-        shard.sort_by_key(|&i| (samples[i as usize].target as usize).min(max_items));
-        batches.extend(shard.chunks(batch_size).map(<[u32]>::to_vec));
+    let mut batches = Vec::with_capacity(samples.len().div_ceil(size));
+    let mut start = 0;
+    for shard in order.chunks_mut(SHARD * size) {
+        shard.sort_by_key(|&i| length(i));
+        let count = shard.len().div_ceil(size);
+        let mut from = 0;
+        for number in 1..=count {
+            let to = match batching {
+                Batching::Samples => (number * size).min(shard.len()),
+                Batching::Tokens => {
+                    let all: usize = shard.iter().map(|&i| length(i)).sum();
+                    let mut sum = 0;
+                    let end = shard.iter().position(|&i| {
+                        sum += length(i);
+                        sum * count > all * number
+                    });
+                    // Every batch has a sample, whatever the lengths.
+                    end.unwrap_or(shard.len()).clamp(from + 1, shard.len() - (count - number))
+                }
+            };
+            batches.push(start + from..start + to);
+            from = to;
+        }
+        start += shard.len();
     }
     batches.shuffle(&mut rng);
-    batches
+    Epoch { order, batches }
 }
 
-/// Turns samples into tensors.
+/// Everything that batches are made of, on the device that trains: a step then uploads nothing.
 #[derive(Debug)]
-pub struct Batcher<'a> {
-    /// The sequences.
-    pub dataset: &'a Dataset,
-    /// Their items' tokens.
-    pub ids: &'a SemanticIds,
-    /// Where the tensors go.
-    pub device: Device,
+pub struct Resident {
+    /// All sequences' items, one behind the other, `i32`.
+    history: Tensor,
+    /// Tokens of each item, `[items, levels]`, `i64`.
+    item_tokens: Tensor,
+    /// User token of each sequence, `i64`; `None` for a layout without users.
+    user_tokens: Option<Tensor>,
+    /// Of each sample: the sequence, where in `history` the target is, items of the history.
+    sequences: Tensor,
+    targets: Tensor,
+    lengths: Tensor,
+    /// The last of these on the host as well: the width of a batch must be known there.
+    host_lengths: Vec<u16>,
+    pad: i64,
+    eos: Option<i64>,
 }
 
-impl Batcher<'_> {
-    /// One batch; each user token is dropped with probability `drop_user`.
-    pub fn batch(&self, samples: &[Sample], drop_user: f64, rng: &mut impl Rng) -> Batch {
-        let layout = &self.ids.layout;
-        let rows: Vec<Vec<u32>> = samples
-            .iter()
-            .map(|sample| {
-                let sequence = &self.dataset.sequences[sample.sequence as usize];
-                let user = if rng.random_bool(drop_user) {
-                    None
-                } else {
-                    layout.user_token(&sequence.user)
-                };
-                let history = &sequence.items[..sample.target as usize];
-                layout.encoder_input(user, history.iter().map(|&item| self.ids.codes(item)))
-            })
-            .collect();
-        let labels: Vec<i64> = samples
-            .iter()
-            .flat_map(|sample| {
-                let sequence = &self.dataset.sequences[sample.sequence as usize];
-                let codes = self.ids.codes(sequence.items[sample.target as usize]);
+impl Resident {
+    /// Lays the data of `samples` on a device.
+    pub fn new(dataset: &Dataset, ids: &SemanticIds, samples: &[Sample], device: Device) -> Self {
+        let layout = &ids.layout;
+        let levels = layout.levels.len() as i64;
+        let mut starts = Vec::with_capacity(dataset.sequences.len());
+        let mut history: Vec<i32> = Vec::new();
+        for sequence in &dataset.sequences {
+            starts.push(history.len() as i64);
+            history.extend(sequence.items.iter().map(|&item| item as i32));
+        }
+        let item_tokens: Vec<i64> = (0..dataset.items.len() as u32)
+            .flat_map(|item| {
+                let codes = ids.codes(item).iter();
                 layout.levels.iter().zip(codes).map(|(l, &c)| i64::from(l.offset) + i64::from(c))
             })
             .collect();
-        let (tokens, keep) = pad_left(&rows, layout.pad, self.device);
-        let labels = Tensor::from_slice(&labels)
-            .view([samples.len() as i64, layout.levels.len() as i64])
-            .to_device(self.device);
+        let user_tokens = layout.users.map(|_| {
+            let token = |user: &str| layout.user_token(user).map_or(layout.pad, |token| token);
+            let tokens: Vec<i64> =
+                dataset.sequences.iter().map(|s| i64::from(token(&s.user))).collect();
+            Tensor::from_slice(&tokens).to_device(device)
+        });
+        let sequences: Vec<i32> = samples.iter().map(|s| s.sequence as i32).collect();
+        let targets: Vec<i64> =
+            samples.iter().map(|s| starts[s.sequence as usize] + i64::from(s.target)).collect();
+        let host_lengths: Vec<u16> =
+            samples.iter().map(|s| (s.target as usize).min(layout.max_items) as u16).collect();
+        let lengths: Vec<i64> = host_lengths.iter().map(|&length| i64::from(length)).collect();
+        Self {
+            history: Tensor::from_slice(&history).to_device(device),
+            item_tokens: Tensor::from_slice(&item_tokens).view([-1, levels]).to_device(device),
+            user_tokens,
+            sequences: Tensor::from_slice(&sequences).to_device(device),
+            targets: Tensor::from_slice(&targets).to_device(device),
+            lengths: Tensor::from_slice(&lengths).to_device(device),
+            host_lengths,
+            pad: layout.pad.into(),
+            eos: layout.append_eos.then_some(layout.eos.into()),
+        }
+    }
+
+    /// The batch of some samples, named by `chosen` on the host and by `index` (`[batch]`, `i64`)
+    /// on the device; each user token is dropped with probability `drop_user`, by the device's
+    /// own random numbers.
+    pub fn batch(&self, chosen: &[u32], index: &Tensor, drop_user: f64) -> Batch {
+        let device = index.device();
+        let rows = chosen.len() as i64;
+        let levels = self.item_tokens.size()[1];
+        let longest = chosen.iter().map(|&i| self.host_lengths[i as usize]).max().unwrap_or(0);
+        let longest = i64::from(longest);
+        let targets = self.targets.index_select(0, index);
+        let labels = self.item_tokens.index_select(0, &self.history.index_select(0, &targets));
+        // Where each row's history begins among the columns of items.
+        let first = (self.lengths.index_select(0, index).neg() + longest).unsqueeze(1);
+        let columns = Tensor::arange(longest, (Kind::Int64, device));
+        let at = (targets.unsqueeze(1) + &columns - longest).clamp_min(0);
+        let items = self.history.index_select(0, &at.view([-1]));
+        let tokens = self.item_tokens.index_select(0, &items).view([rows, longest, levels]);
+        let outside = columns.less_tensor(&first).unsqueeze(2);
+        let tokens = tokens.masked_fill(&outside, self.pad).view([rows, longest * levels]);
+
+        let padding = || Tensor::full([rows, 1], self.pad, (Kind::Int64, device));
+        let mut parts = vec![tokens];
+        // With users, one column more in front, and what would be the last padding is the user.
+        let first = first * levels;
+        let mut kept_user = None;
+        if self.user_tokens.is_some() {
+            parts.insert(0, padding());
+        }
+        if let Some(eos) = self.eos {
+            parts.push(Tensor::full([rows, 1], eos, (Kind::Int64, device)));
+        }
+        let mut tokens = Tensor::cat(&parts, 1);
+        if let Some(users) = &self.user_tokens {
+            let kept = Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop_user);
+            let user = users.index_select(0, &self.sequences.index_select(0, index)).unsqueeze(1);
+            let _ = tokens.scatter_(1, &first, &user.where_self(&kept, &padding()));
+            kept_user = Some(kept);
+        }
+        let columns = Tensor::arange(tokens.size()[1], (Kind::Int64, device));
+        let keep = match kept_user {
+            Some(kept) => columns.greater_equal_tensor(&(&first + 1 - kept.to_kind(Kind::Int64))),
+            None => columns.greater_equal_tensor(&first),
+        };
         Batch { tokens, keep, labels }
     }
 }
@@ -125,4 +233,90 @@ pub fn pad_left(rows: &[Vec<u32>], pad: u32, device: Device) -> (Tensor, Tensor)
         on_device(Tensor::from_slice(&tokens)),
         on_device(Tensor::from_slice(&keep).to_kind(Kind::Bool)),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Item, Sequence};
+    use tigret_infer::TokenLayout;
+
+    fn dataset() -> Dataset {
+        let item =
+            |i: u32| Item { id: i.to_string(), text: String::new(), fields: Default::default() };
+        let sequence = |user: u32| Sequence {
+            user: format!("u{user}"),
+            items: (0..3 + user).map(|i| (7 * i + user) % 20).collect(),
+        };
+        Dataset { items: (0..20).map(item).collect(), sequences: (0..9).map(sequence).collect() }
+    }
+
+    fn layouts() -> Vec<TokenLayout> {
+        let with = |users, append_eos| TokenLayout {
+            append_eos,
+            ..TokenLayout::contiguous(&[5, 4, 2], users, 4)
+        };
+        vec![with(6, true), with(0, true), with(6, false), with(0, false)]
+    }
+
+    #[test]
+    fn a_batch_is_what_inference_makes_of_the_same_histories() {
+        let dataset = dataset();
+        let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
+        let samples = training_samples(&dataset);
+        for layout in layouts() {
+            let ids = SemanticIds::new(&dataset, layout, &codes).unwrap();
+            let resident = Resident::new(&dataset, &ids, &samples, Device::Cpu);
+            let chosen: Vec<u32> = (0..samples.len() as u32).rev().collect();
+            let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
+            for drop_user in [0.0, 1.0] {
+                let batch = resident.batch(&chosen, &Tensor::from_slice(&index), drop_user);
+                for (row, &i) in chosen.iter().enumerate() {
+                    let sample = samples[i as usize];
+                    let sequence = &dataset.sequences[sample.sequence as usize];
+                    let (history, rest) = sequence.items.split_at(sample.target as usize);
+                    let user = (drop_user == 0.0).then(|| ids.layout.user_token(&sequence.user));
+                    let expected = ids
+                        .layout
+                        .encoder_input(user.flatten(), history.iter().map(|&i| ids.codes(i)));
+                    let keep = batch.keep.get(row as i64);
+                    let kept = batch.tokens.get(row as i64).masked_select(&keep);
+                    let kept: Vec<i64> = kept.try_into().unwrap();
+                    assert_eq!(kept, expected.iter().map(|&t| i64::from(t)).collect::<Vec<_>>());
+                    // Padding stands on the left only.
+                    let keep: Vec<bool> = keep.try_into().unwrap();
+                    assert!(keep.is_sorted(), "{keep:?}");
+                    let labels: Vec<i64> = batch.labels.get(row as i64).try_into().unwrap();
+                    let target = ids.layout.levels.iter().zip(ids.codes(rest[0]));
+                    let target = target.map(|(l, &c)| i64::from(l.offset) + i64::from(c));
+                    assert_eq!(labels, target.collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_epoch_has_every_sample_once_in_batches_of_like_cost() {
+        let samples: Vec<Sample> =
+            (0..1000).map(|i| Sample { sequence: i, target: 1 + i * i % 30 }).collect();
+        let length = |i: u32| (samples[i as usize].target as usize).min(20);
+        for batching in [Batching::Samples, Batching::Tokens] {
+            let epoch = epoch_batches(&samples, 20, 32, batching, 3, 1);
+            assert_eq!(epoch, epoch_batches(&samples, 20, 32, batching, 3, 1));
+            assert_ne!(epoch.order, epoch_batches(&samples, 20, 32, batching, 3, 2).order);
+            assert_eq!(epoch.batches.len(), 1000usize.div_ceil(32));
+            let mut seen: Vec<u32> =
+                epoch.batches.iter().flat_map(|b| epoch.order[b.clone()].to_vec()).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+            let cost = |b: &std::ops::Range<usize>| match batching {
+                Batching::Samples => b.len(),
+                Batching::Tokens => epoch.order[b.clone()].iter().map(|&i| length(i)).sum(),
+            };
+            let costs: Vec<usize> = epoch.batches.iter().map(cost).collect();
+            let mean = costs.iter().sum::<usize>() as f64 / costs.len() as f64;
+            let largest = costs.iter().copied().max().unwrap_or(0) as f64;
+            assert!(largest < 1.2 * mean, "{batching:?}: {largest} beside a mean of {mean}");
+        }
+    }
 }

@@ -6,31 +6,59 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 
-use super::samples::{Batch, Batcher, Sample, epoch_batches, training_samples};
+use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::learning_rate;
 use super::state::{self, Progress};
+use super::tensorboard::EventWriter;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
+use crate::model::checkpoint::HostWeights;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, write_atomically};
 use crate::tokenizer::SemanticIds;
+
+/// What the matrix products of training compute in; everything else is `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit brain floats.
+    Bf16,
+}
+
+impl Precision {
+    /// The faster one on a device: CUDA has matrix units for `bf16`, most CPUs have not.
+    pub fn of(device: Device) -> Self {
+        if device.is_cuda() { Self::Bf16 } else { Self::F32 }
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Self::F32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}
 
 /// Settings of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Sizes of the model.
     pub config: T5Config,
-    /// Samples a step.
+    /// Samples a step, in the mean.
     pub batch: usize,
+    /// How samples are shared out to steps.
+    pub batching: Batching,
+    /// What matrix products compute in.
+    pub precision: Precision,
     /// Passes over the samples at most.
     pub epochs: u64,
     /// Peak learning rate.
@@ -95,7 +123,12 @@ pub struct Trainer<'a> {
     params: Params,
     optimizer: AdamW,
     samples: Vec<Sample>,
+    resident: Resident,
+    epoch: Option<(u64, Epoch, Tensor)>,
 }
+
+/// A killed run loses at most this much work, and what the last reading of the loss took.
+const SAVE_EVERY: Duration = Duration::from_secs(120);
 
 /// Steps between two readings of the loss: a reading waits for the device.
 const LOG_EVERY: u64 = 50;
@@ -122,7 +155,20 @@ impl<'a> Trainer<'a> {
         let model = T5::new(settings.config.clone());
         let params = Params::new(model.specs(), settings.seed, device);
         let optimizer = AdamW::new(&params, settings.weight_decay);
-        Ok(Self { run, dataset, ids, settings, device, model, params, optimizer, samples })
+        let resident = Resident::new(dataset, ids, &samples, device);
+        Ok(Self {
+            run,
+            dataset,
+            ids,
+            settings,
+            device,
+            model,
+            params,
+            optimizer,
+            samples,
+            resident,
+            epoch: None,
+        })
     }
 
     /// Number of weights.
@@ -137,8 +183,8 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state after each validation and at the end;
-    /// `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is taken up
+    /// `model/last.safetensors` holds the whole state after each validation, every two minutes and
+    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is taken up
     /// and the run goes on as if it had not stopped: batches and dropout follow from the seed and
     /// the step alone.
     ///
@@ -151,8 +197,7 @@ impl<'a> Trainer<'a> {
         interrupted: &AtomicBool,
         progress: &ProgressBar,
     ) -> Result<Outcome> {
-        let last = self.run.model().join("last.safetensors");
-        fs::create_dir_all(self.run.model()).map_err(|e| TrainError::file(self.run.model(), e))?;
+        let folder = self.run.model();
         let mut state = Progress {
             settings: self.settings.clone(),
             step: 0,
@@ -161,18 +206,18 @@ impl<'a> Trainer<'a> {
             validations_without_gain: 0,
         };
         if resume {
-            state = state::load(&last, &mut self.params, &mut self.optimizer)?;
+            state = state::load(&folder, &mut self.params, &mut self.optimizer)?;
             if state.settings != self.settings {
                 return Err(TrainError::file(
-                    &last,
+                    &folder,
                     "was trained with other settings; give the same ones or train without --resume",
                 ));
             }
         }
-        let mut log = self.open_log(resume)?;
+        let mut log = self.open_log(state.step)?;
+        let mut events = EventWriter::create(&self.run.tensorboard(), state.step)?;
         let validation: Vec<&Sequence> = self.validation_users();
-        let steps_per_epoch = self.samples.len().div_ceil(self.settings.batch) as u64;
-        let total = steps_per_epoch * self.settings.epochs;
+        let total = self.steps_per_epoch() * self.settings.epochs;
         progress.set_length(total);
         progress.set_position(state.step);
         progress.set_message("training");
@@ -183,19 +228,14 @@ impl<'a> Trainer<'a> {
         let mut trained_samples = 0usize;
         let mut losses = Tensor::zeros([], (Kind::Float, self.device));
         let mut losses_since = 0u32;
-        let mut epoch_of_batches = None;
-        let mut batches = Vec::new();
+        let mut saved = Instant::now();
         let mut stopped = "all epochs are done";
         while state.step < total {
-            let epoch = state.step / steps_per_epoch;
-            if epoch_of_batches != Some(epoch) {
-                batches = self.batches(epoch);
-                epoch_of_batches = Some(epoch);
-            }
-            let chosen = &batches[(state.step % steps_per_epoch) as usize];
-            losses += self.step(chosen, state.step);
+            let epoch = state.step / self.steps_per_epoch();
+            let (loss, samples) = self.step(state.step);
+            losses += loss;
             losses_since += 1;
-            window_samples += chosen.len();
+            window_samples += samples;
             state.step += 1;
             progress.inc(1);
 
@@ -212,10 +252,10 @@ impl<'a> Trainer<'a> {
             losses_since = 0;
             if !loss.is_finite() {
                 return Err(TrainError::usage(format!(
-                    "the loss is not a number at step {}; the last good state is {}; lower \
+                    "the loss is not a number at step {}; the last good state is in {}; lower \
                      --learning-rate and train again",
                     state.step,
-                    last.display()
+                    folder.display()
                 )));
             }
             let samples_per_second = window_samples as f64 / window.elapsed().as_secs_f64();
@@ -223,29 +263,24 @@ impl<'a> Trainer<'a> {
             trained_samples += std::mem::take(&mut window_samples);
             let metrics = (validate && !stop).then(|| self.validate(&validation));
             state.seconds = before + begin.elapsed().as_secs_f64();
+            let Settings { learning_rate: peak, warmup, .. } = self.settings;
             let line = LogLine {
                 step: state.step,
                 epoch,
                 seconds: state.seconds,
                 loss,
-                learning_rate: learning_rate(
-                    self.settings.learning_rate,
-                    self.settings.warmup,
-                    state.step - 1,
-                ),
+                learning_rate: learning_rate(peak, warmup, state.step - 1),
                 samples_per_second,
                 validation: metrics,
             };
-            serde_json::to_writer(&mut log, &line)
-                .map_err(std::io::Error::from)
-                .and_then(|()| writeln!(log))
-                .map_err(|e| TrainError::file(self.run.train_log(), e))?;
+            line.write(&mut log).map_err(|e| TrainError::file(self.run.train_log(), e))?;
+            line.draw(&mut events).map_err(|e| TrainError::file(self.run.tensorboard(), e))?;
             if let Some(metrics) = metrics {
                 if state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10) {
                     state.best = Some((state.step, metrics));
                     state.validations_without_gain = 0;
                     let weights = self.params.to_host();
-                    checkpoint::save(&self.run.model(), &self.settings.config, &weights)?;
+                    checkpoint::save(&folder, &self.settings.config, &weights)?;
                 } else {
                     state.validations_without_gain += 1;
                 }
@@ -253,8 +288,9 @@ impl<'a> Trainer<'a> {
             if let Some((_, best)) = state.best {
                 progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
             }
-            if metrics.is_some() || stop {
-                state::save(&last, &self.params, &self.optimizer, &state)?;
+            if metrics.is_some() || stop || saved.elapsed() >= SAVE_EVERY {
+                state::save(&folder, &self.params, &self.optimizer, &state)?;
+                saved = Instant::now();
             }
             if stop {
                 return Err(TrainError::Interrupted);
@@ -281,10 +317,9 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// The batches of an epoch, as indices of samples.
-    pub fn batches(&self, epoch: u64) -> Vec<Vec<u32>> {
-        let Settings { batch, seed, .. } = self.settings;
-        epoch_batches(&self.samples, self.ids.layout.max_items, batch, seed, epoch)
+    /// Steps of a pass over all samples.
+    pub fn steps_per_epoch(&self) -> u64 {
+        self.samples.len().div_ceil(self.settings.batch) as u64
     }
 
     /// The network.
@@ -292,26 +327,55 @@ impl<'a> Trainer<'a> {
         &self.model
     }
 
+    /// The weights as they are now, on the host.
+    pub fn weights(&self) -> HostWeights {
+        self.params.to_host()
+    }
+
     /// The weights as they are now, without gradients.
     pub fn views(&self) -> Views {
         tch::no_grad(|| self.params.views())
     }
 
-    /// One optimiser step on a batch of samples; returns the loss, still on the device.
-    pub fn step(&mut self, chosen: &[u32], step: u64) -> Tensor {
+    /// The samples of a step, on the host and as an index on the device (`[batch]`, `i64`).
+    fn samples_of(&mut self, step: u64) -> (&[u32], Tensor) {
+        let epoch = step / self.steps_per_epoch();
+        let at = (step % self.steps_per_epoch()) as usize;
+        if self.epoch.as_ref().is_none_or(|(loaded, ..)| *loaded != epoch) {
+            self.epoch = None;
+        }
+        let Settings { batch, batching, seed, .. } = self.settings;
+        let (_, plan, order) = self.epoch.get_or_insert_with(|| {
+            let max_items = self.ids.layout.max_items;
+            let plan = epoch_batches(&self.samples, max_items, batch, batching, seed, epoch);
+            let order: Vec<i64> = plan.order.iter().map(|&i| i64::from(i)).collect();
+            (epoch, plan, Tensor::from_slice(&order).to_device(self.device))
+        });
+        let range = plan.batches[at].clone();
+        (&plan.order[range.clone()], order.narrow(0, range.start as i64, range.len() as i64))
+    }
+
+    /// The batch of a step, as training makes it.
+    pub fn batch(&mut self, step: u64) -> Batch {
         // All randomness of a step follows from the seed and the step, so that a resumed run
         // draws what an uninterrupted one would have drawn.
         let seed = self.settings.seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         tch::manual_seed(seed as i64);
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let samples: Vec<Sample> = chosen.iter().map(|&i| self.samples[i as usize]).collect();
-        let batcher = Batcher { dataset: self.dataset, ids: self.ids, device: self.device };
-        let batch = batcher.batch(&samples, self.settings.drop_user, &mut rng);
-        let loss = loss(&self.model, &self.params.views(), &batch, true);
+        let (chosen, index) = self.samples_of(step);
+        let chosen = chosen.to_vec();
+        self.resident.batch(&chosen, &index, self.settings.drop_user)
+    }
+
+    /// One optimiser step, counted from 0; returns the loss, still on the device, and the number
+    /// of samples.
+    pub fn step(&mut self, step: u64) -> (Tensor, usize) {
+        let batch = self.batch(step);
+        let weights = self.params.views_in(self.settings.precision.kind());
+        let loss = loss(&self.model, &weights, &batch, true);
         loss.backward();
         let rate = learning_rate(self.settings.learning_rate, self.settings.warmup, step);
         self.optimizer.step(&self.params, rate, self.settings.clip);
-        loss.detach()
+        (loss.detach(), batch.labels.size()[0] as usize)
     }
 
     fn validate(&self, sequences: &[&Sequence]) -> Metrics {
@@ -340,15 +404,50 @@ impl<'a> Trainer<'a> {
         (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
     }
 
-    fn open_log(&self, resume: bool) -> Result<fs::File> {
+    /// The log, without the lines of steps that are done again since they were not saved.
+    fn open_log(&self, done: u64) -> Result<fs::File> {
         let path = self.run.train_log();
-        fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .append(resume)
-            .truncate(!resume)
-            .open(&path)
-            .map_err(|e| TrainError::file(path, e))
+        let old = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(TrainError::file(path, e)),
+        };
+        let step = |line: &&str| {
+            let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+            value.and_then(|value| value["step"].as_u64()).is_some_and(|step| step <= done)
+        };
+        write_atomically(&path, |file| {
+            old.lines().take_while(step).try_for_each(|line| writeln!(file, "{line}"))
+        })?;
+        fs::OpenOptions::new().append(true).open(&path).map_err(|e| TrainError::file(path, e))
+    }
+}
+
+impl LogLine {
+    fn write(&self, log: &mut fs::File) -> std::io::Result<()> {
+        let line = serde_json::to_string(self).map_err(std::io::Error::from)?;
+        writeln!(log, "{line}")
+    }
+
+    fn draw(&self, events: &mut EventWriter) -> std::io::Result<()> {
+        events.scalars(
+            self.step,
+            &[
+                ("train/loss", self.loss),
+                ("train/learning_rate", self.learning_rate),
+                ("train/samples_per_second", self.samples_per_second),
+            ],
+        )?;
+        let Some(metrics) = self.validation else { return Ok(()) };
+        events.scalars(
+            self.step,
+            &[
+                ("validation/recall@5", metrics.recall_5),
+                ("validation/ndcg@5", metrics.ndcg_5),
+                ("validation/recall@10", metrics.recall_10),
+                ("validation/ndcg@10", metrics.ndcg_10),
+            ],
+        )
     }
 }
 

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: the figures that Tigret is judged by, with the machine they belong to.
 
+mod train;
+
 use std::fmt::Write;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -23,12 +25,21 @@ const BROWSER_SCRIPT: &str = "bench:browser";
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// What to measure [default: everything of Tigret, without peers].
+    #[command(subcommand)]
+    what: Option<What>,
     /// Print one JSON object for machines instead of a table for people.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// The toolchain that builds for wasm32.
     #[arg(long, value_enum, default_value_t)]
     wasm_toolchain: Choice,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Training beside Hugging Face transformers, on the same weights and batches.
+    Train(train::Args),
 }
 
 /// A figure, or why there is none.
@@ -52,6 +63,9 @@ enum Measured {
 /// # Errors
 /// None of a measurement: those are in the table, and the exit status is 1 then.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    if let Some(What::Train(what)) = &args.what {
+        return train::run(what, args.json, report);
+    }
     let mut figures = training_and_evaluation(report);
     for (name, backend) in
         [("one recommendation, CPU engine", "cpu"), ("one recommendation, native GPU", "gpu")]
