@@ -3,6 +3,7 @@
 //! Data flows one way: [`data`] -> [`embed`] -> `tokenizer` -> `model` -> `train` -> `evaluate`
 //! -> `export`; each step reads and writes plain artefacts in a [`run_dir::RunDir`].
 
+pub mod baselines;
 pub mod cli;
 pub mod data;
 pub mod embed;

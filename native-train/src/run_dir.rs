@@ -114,6 +114,11 @@ impl RunDir {
         self.root.join("tensorboard")
     }
 
+    /// `baselines/NAME/`: the training of a baseline, for those that are trained.
+    pub fn baseline(&self, name: &str) -> PathBuf {
+        self.root.join("baselines").join(name)
+    }
+
     /// `evaluation.json`: the figures of `evaluate`.
     pub fn evaluation(&self) -> PathBuf {
         self.root.join("evaluation.json")

@@ -142,6 +142,56 @@ fn from_a_log_to_recommendations() {
 }
 
 #[test]
+fn baselines_are_evaluated_beside_the_model_and_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
+    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
+    assert!(refuses(at, &["evaluate", "--run", "r"]).contains("name --baselines"));
+    let semantic = ["evaluate", "--run", "r", "--baselines", "semantic-knn"];
+    assert!(refuses(at, &semantic).contains("make it with `tigret embed`"));
+    works(at, &["embed", "--run", "r"]);
+
+    let options = ["--baselines", "all", "--sasrec-epochs", "25", "--sasrec-dim", "16"];
+    let options = [&options[..], &["--sasrec-learning-rate", "0.01", "--sasrec-dropout", "0.1"]];
+    let evaluate = [&["evaluate", "--run", "r"][..], &options.concat()].concat();
+    let printed = works_json(at, &[&["--json"], &evaluate[..]].concat());
+    assert!(printed.get("model").is_none() && printed["popularity"]["ndcg@10"].is_number());
+    let ndcg = |name: &str| printed["baselines"][name]["ndcg@10"].as_f64().unwrap();
+    // Customers walk on from item to item: both that learn from sequences find it out.
+    assert!(ndcg("sasrec") > 0.9 && ndcg("item-knn") > 0.3, "{printed}");
+    assert_eq!(printed["baselines"]["sasrec"]["settings"]["dim"], 16);
+    let written = || -> Value {
+        serde_json::from_str(&fs::read_to_string(at.join("r/evaluation.json")).unwrap()).unwrap()
+    };
+    assert_eq!(written(), printed);
+
+    let log_of_training = || fs::read_to_string(at.join("r/baselines/sasrec/train.jsonl")).unwrap();
+    let before = log_of_training();
+    let again = works_json(at, &[&["--json"], &evaluate[..]].concat());
+    assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
+    assert_eq!(log_of_training(), before, "it is not trained again");
+
+    works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
+    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
+    let table = works(at, &[&evaluate[..], &["--beams", "30"]].concat());
+    for row in ["model ", "popularity ", "item-KNN ", "Semantic_KNN ", "SASRec "] {
+        assert!(table.lines().any(|line| line.starts_with(row)), "{table}");
+    }
+    assert!(table.contains("SASRec is ahead of the model by 0."), "{table}");
+    let with_model = written();
+    assert!(with_model["model"]["ndcg@10"].is_number());
+    works(at, &["evaluate", "--run", "r", "--baselines", "item-knn", "--baselines-only"]);
+    assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
+
+    for (option, value) in [("--sasrec-dim", "15"), ("--item-knn-decay", "2")] {
+        let line = refuses(at, &["evaluate", "--run", "r", option, value]);
+        assert!(line.contains(&format!("{option} {value}")), "{line}");
+    }
+}
+
+#[test]
 fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tied");
     let golden = golden.to_str().unwrap();

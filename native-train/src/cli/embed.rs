@@ -1,13 +1,12 @@
 //! `tigret embed`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Output;
+use super::interrupt::Interrupts;
 use crate::data::Dataset;
 use crate::embed::precomputed::{self, ExtraIds, Source};
 use crate::embed::sentence::job::{self, Control};
@@ -178,10 +177,10 @@ fn sentence_vectors(
     }
     let encoder = load_encoder(name, args.device.into(), output)?;
     let state = job::state_file(run);
-    let interrupted = interrupt_flag()?;
+    let interrupts = Interrupts::listen()?;
     let progress = output.progress(texts.len() as u64, "texts");
     progress.set_message(encoder.device_name());
-    let control = Control { interrupted: &interrupted, state: Some(&state) };
+    let control = Control { interrupted: interrupts.flag(), state: Some(&state) };
     let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count)).map_err(
         |error| match error {
             TrainError::Interrupted => {
@@ -203,15 +202,6 @@ fn load_encoder(name: &str, place: Place, output: &Output) -> Result<SentenceEnc
     let encoder = SentenceEncoder::load(&folder, place)?;
     encoder.notes().iter().for_each(|note| output.note(note));
     Ok(encoder)
-}
-
-/// Set by the first interrupt; what is in work then ends in order.
-fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
-    Ok(interrupted)
 }
 
 /// The vectors and the number of terms.

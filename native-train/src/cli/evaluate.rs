@@ -1,15 +1,18 @@
 //! `tigret evaluate`: the protocol's figures for a trained model.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
+use tch::Device;
 
 use super::Output;
+use super::baselines::{self, Figures, Place};
+use crate::baselines::Method;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::evaluate::popularity::popularity;
 use crate::evaluate::{Metrics, Settings, Split, evaluate, rank_targets_of_bundle};
 use crate::export::read_bundle;
 use crate::model::t5::device;
@@ -18,17 +21,20 @@ use crate::run_dir::{RunDir, read_json, write_json};
 use crate::tokenizer::SemanticIds;
 
 /// Ranks the whole catalogue for every user by constrained beam search and averages
-/// Recall and NDCG at 5 and 10.
+/// Recall and NDCG at 5 and 10, with baselines under the same protocol beside.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret evaluate --run runs/beauty
   tigret evaluate --run runs/beauty --split validation --beams 20
   tigret evaluate --run runs/beauty --no-user --json
   tigret evaluate --run runs/beauty --bundle beauty.safetensors
+  tigret evaluate --run runs/beauty --baselines item-knn,sasrec
+  tigret evaluate --run runs/beauty --baselines all --baselines-only
 
-The figures of the model also go into RUN/evaluation.json.")]
+The figures of the run's model, and of the baselines beside it, also go into RUN/evaluation.json;
+as long as there is no model, those of the baselines alone.")]
 pub(super) struct Args {
-    /// The run directory, with a trained model.
+    /// The run directory.
     #[arg(long)]
     run: PathBuf,
     /// Evaluate this exported bundle on the CPU engine instead of the model in the run.
@@ -49,22 +55,50 @@ pub(super) struct Args {
     /// Where to compute: auto, cpu or cuda.
     #[arg(long, default_value = "auto")]
     device: String,
+    /// Leave the model out.
+    #[arg(long, conflicts_with_all = ["bundle", "beams", "batch", "no_user"])]
+    baselines_only: bool,
+    #[command(flatten)]
+    baselines: baselines::Args,
 }
 
 #[derive(Debug, Serialize)]
 struct Report {
     settings: Settings,
     users: usize,
-    model: Metrics,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Metrics>,
     popularity: Metrics,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    baselines: BTreeMap<Method, Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     optimum: Option<Metrics>,
+    #[serde(flatten)]
+    speed: Option<Speed>,
+}
+
+/// How long the model took.
+#[derive(Debug, Serialize)]
+struct Speed {
     seconds: f64,
     users_per_second: f64,
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    args.baselines.validate()?;
     let run = RunDir::open(&args.run)?;
+    let has_model = run.model().join("model.safetensors").exists();
+    let mut baselines_only = args.baselines_only;
+    if !has_model && args.bundle.is_none() && !baselines_only {
+        if !args.baselines.are_named() {
+            return Err(TrainError::file(
+                run.model(),
+                "has no model; make one with `tigret train`, or name --baselines to evaluate alone",
+            ));
+        }
+        output.note(format!("{} has no model yet: baselines only", run.model().display()));
+        baselines_only = true;
+    }
     let dataset = Dataset::load(&run)?;
     let settings = Settings {
         split: args.split,
@@ -77,31 +111,47 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         (Split::Test, true) => Some(read_json(&run.oracle(), "make it with `tigret prepare`")?),
         _ => None,
     };
-    let progress = output.progress(dataset.sequences.len() as u64, "users");
-    let begin = std::time::Instant::now();
-    let metrics = match &args.bundle {
-        Some(bundle) => {
-            let bundle = Arc::new(read_bundle(bundle)?);
-            Metrics::from_ranks(&rank_targets_of_bundle(&bundle, &dataset, settings, &progress))
-        }
-        None => evaluate_run(&run, &dataset, &args.device, settings, &progress)?,
-    };
-    progress.finish();
-    let seconds = begin.elapsed().as_secs_f64();
+    let device = device(&args.device)?;
+    let place = Place { run: &run, dataset: &dataset, device, output };
+    let mut baselines = args.baselines.evaluate(place, args.split)?;
     let users = dataset.sequences.len();
+    let mut speed = None;
+    let mut model = None;
+    if !baselines_only {
+        let progress = output.progress(users as u64, "users");
+        let begin = std::time::Instant::now();
+        model = Some(match &args.bundle {
+            Some(bundle) => {
+                let bundle = Arc::new(read_bundle(bundle)?);
+                Metrics::from_ranks(&rank_targets_of_bundle(&bundle, &dataset, settings, &progress))
+            }
+            None => evaluate_run(&run, &dataset, device, settings, &progress)?,
+        });
+        progress.finish();
+        let seconds = begin.elapsed().as_secs_f64();
+        speed = Some(Speed { seconds, users_per_second: users as f64 / seconds });
+    }
+    let popularity = baselines.remove(&Method::Popularity).map(|figures| figures.metrics);
     let report = Report {
         settings,
         users,
-        model: metrics,
-        popularity: popularity(&dataset, args.split),
+        model,
+        popularity: popularity.unwrap_or_default(),
+        baselines,
         optimum,
-        seconds,
-        users_per_second: users as f64 / seconds,
+        speed,
     };
-    if args.bundle.is_none() {
+    // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
+    let replaces = args.bundle.is_none() && (report.model.is_some() || !has_model);
+    if replaces {
         write_json(&run.evaluation(), &report)?;
     }
-    output.result(&report, || {
+    output.result(&report, || report.text());
+    Ok(())
+}
+
+impl Report {
+    fn text(&self) -> String {
         let mut text = String::from("               Recall@5   NDCG@5  Recall@10  NDCG@10\n");
         let mut row = |name: &str, m: &Metrics| {
             text += &format!(
@@ -109,25 +159,50 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
                 m.recall_5, m.ndcg_5, m.recall_10, m.ndcg_10
             );
         };
-        row("model", &report.model);
-        row("popularity", &report.popularity);
-        if let Some(optimum) = &report.optimum {
+        if let Some(model) = &self.model {
+            row("model", model);
+        }
+        row("popularity", &self.popularity);
+        for (method, figures) in &self.baselines {
+            row(method.title(), &figures.metrics);
+        }
+        if let Some(optimum) = &self.optimum {
             row("known optimum", optimum);
         }
-        text + &format!("{users} users, {:.0} users/s", report.users_per_second)
-    });
-    Ok(())
+        for line in self.losses() {
+            text += &line;
+            text.push('\n');
+        }
+        text += &format!("{} users", self.users);
+        if let Some(speed) = &self.speed {
+            text += &format!(", {:.0} users/s", speed.users_per_second);
+        }
+        text
+    }
+
+    /// A sentence for each baseline that the model loses to.
+    fn losses(&self) -> Vec<String> {
+        let Some(model) = &self.model else { return Vec::new() };
+        let baselines = self.baselines.iter().map(|(method, figures)| (*method, &figures.metrics));
+        std::iter::once((Method::Popularity, &self.popularity))
+            .chain(baselines)
+            .filter(|(_, metrics)| metrics.ndcg_10 > model.ndcg_10)
+            .map(|(method, metrics)| {
+                let lead = metrics.ndcg_10 - model.ndcg_10;
+                format!("{} is ahead of the model by {lead:.4} NDCG@10", method.title())
+            })
+            .collect()
+    }
 }
 
 /// The figures of the run's own model, in tch.
 fn evaluate_run(
     run: &RunDir,
     dataset: &Dataset,
-    device_name: &str,
+    device: Device,
     settings: Settings,
     progress: &ProgressBar,
 ) -> Result<Metrics> {
-    let device = device(device_name)?;
     let ids = SemanticIds::load(run, dataset)?;
     let (config, weights) = checkpoint::load(&run.model())?;
     if config.vocab_size < ids.layout.vocab_size() {

@@ -1,11 +1,13 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
+mod baselines;
 mod bench;
 mod embed;
 mod evaluate;
 mod export;
 mod import;
 mod inspect;
+mod interrupt;
 mod output;
 mod prepare;
 mod recommend;
@@ -62,5 +64,17 @@ impl Cli {
             Verb::Inspect(args) => inspect::run(args, &output),
             Verb::Bench(args) => bench::run(args, &output),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn options_of_all_verbs_have_names_of_their_own() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,11 +1,10 @@
 //! `tigret train`: semantic IDs to a model.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Output;
+use super::interrupt::Interrupts;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::model::presets::Preset;
@@ -133,14 +132,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.parameters(),
         trainer.samples()
     ));
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
+    let interrupts = Interrupts::listen()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
     let outcome =
-        trainer.train(args.resume, budget, &interrupted, &progress).map_err(|e| match e {
+        trainer.train(args.resume, budget, interrupts.flag(), &progress).map_err(|e| match e {
             TrainError::Interrupted => TrainError::usage(format!(
                 "interrupted; go on with `tigret train --run {} --resume` and the same settings",
                 run.root().display()

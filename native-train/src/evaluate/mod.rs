@@ -1,7 +1,6 @@
 //! Evaluation: full-catalogue ranking of every user's held-out item.
 
 pub mod metrics;
-pub mod popularity;
 pub mod search;
 
 use std::sync::Arc;

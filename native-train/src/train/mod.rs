@@ -1,10 +1,12 @@
 //! Training the recommender.
 
+pub(crate) mod driver;
 pub mod samples;
 pub mod schedule;
-mod state;
+pub(crate) mod state;
 mod tensorboard;
 pub mod trainer;
 
+pub use driver::{Control, Outcome};
 pub use samples::Batching;
-pub use trainer::{Outcome, Precision, Settings, Trainer};
+pub use trainer::{Precision, Settings, Trainer};

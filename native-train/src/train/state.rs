@@ -1,16 +1,16 @@
-//! The state of a training run in `model/last.safetensors` (or several files and an index): weights,
+//! The state of a training in `last.safetensors` of its folder (or several files and an index): weights,
 //! moments and progress together, so that they can never disagree.
 
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::trainer::Settings;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::model::Params;
-use crate::model::checkpoint::{read_tensors, write_tensors};
+use crate::model::checkpoint::{HostWeights, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 
 /// Names the state's files.
@@ -18,27 +18,27 @@ const STEM: &str = "last";
 const FIRST: &str = "first_moment/";
 const SECOND: &str = "second_moment/";
 
-/// How far a run has come.
+/// How far a training with settings `S` has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Progress {
+pub(crate) struct Progress<S> {
     /// What the run was started with.
-    pub(super) settings: Settings,
+    pub(crate) settings: S,
     /// Steps done.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     /// Seconds spent in training, over all sessions.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// The best validation so far and its step.
-    pub(super) best: Option<(u64, Metrics)>,
+    pub(crate) best: Option<(u64, Metrics)>,
     /// Validations since the best.
-    pub(super) validations_without_gain: u32,
+    pub(crate) validations_without_gain: u32,
 }
 
-/// Writes the whole state into a run's `model/`.
-pub(super) fn save(
+/// Writes the whole state into a folder.
+pub(crate) fn save<S: Serialize>(
     folder: &Path,
     params: &Params,
     optimizer: &AdamW,
-    progress: &Progress,
+    progress: &Progress<S>,
 ) -> Result<()> {
     let mut tensors = params.to_host();
     let (first, second, _) = optimizer.state();
@@ -50,15 +50,34 @@ pub(super) fn save(
     write_tensors(folder, STEM, &tensors, HashMap::from([("progress".to_owned(), json)]))
 }
 
-/// Reads what [`save`] wrote into `params` and `optimizer`.
-pub(super) fn load(folder: &Path, params: &mut Params, optimizer: &mut AdamW) -> Result<Progress> {
-    let (mut tensors, metadata) =
+/// How far the training in a folder has come, `None` where there is none.
+pub(crate) fn progress<S: DeserializeOwned>(folder: &Path) -> Result<Option<Progress<S>>> {
+    let is_there = |ending: &str| folder.join(format!("{STEM}.{ending}")).exists();
+    if !is_there("safetensors") && !is_there("safetensors.index.json") {
+        return Ok(None);
+    }
+    Ok(Some(read(folder)?.1))
+}
+
+fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)> {
+    let (tensors, metadata) =
         read_tensors(folder, STEM, "there is nothing to resume; train without --resume")?;
     let wrong = |reason: String| TrainError::file(folder, reason);
-    let progress: Progress = metadata
+    let progress = metadata
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| serde_json::from_str(json).map_err(|e| wrong(e.to_string())))?;
+    Ok((tensors, progress))
+}
+
+/// Reads what [`save`] wrote into `params` and `optimizer`.
+pub(crate) fn load<S: DeserializeOwned>(
+    folder: &Path,
+    params: &mut Params,
+    optimizer: &mut AdamW,
+) -> Result<Progress<S>> {
+    let (mut tensors, progress) = read(folder)?;
+    let wrong = |reason: String| TrainError::file(folder, reason);
     let mut moment = |prefix: &str| {
         let named = tensors
             .extract_if(.., |name, _| name.starts_with(prefix))

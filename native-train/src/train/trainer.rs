@@ -1,19 +1,16 @@
-//! The training loop: batches, steps, validation, checkpoints.
+//! Training TIGER: what a step, a validation and a checkpoint are; [`super::driver`] runs them.
 
-use std::fs;
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 
+use super::driver::{self, Control, Files, Job, Outcome, Plan};
 use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::learning_rate;
-use super::state::{self, Progress};
-use super::tensorboard::EventWriter;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
@@ -21,7 +18,7 @@ use crate::model::checkpoint::HostWeights;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 
 /// What the matrix products of training compute in; everything else is `f32`.
@@ -83,35 +80,6 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Outcome {
-    /// Why it stopped.
-    pub stopped: &'static str,
-    /// Steps done.
-    pub steps: u64,
-    /// Seconds of training and validation.
-    pub seconds: f64,
-    /// Samples a second, validation not counted.
-    pub samples_per_second: f64,
-    /// The step of the best validation.
-    pub best_step: u64,
-    /// The best validation.
-    pub best: Metrics,
-}
-
-#[derive(Debug, Serialize)]
-struct LogLine {
-    step: u64,
-    epoch: u64,
-    seconds: f64,
-    loss: f64,
-    learning_rate: f64,
-    samples_per_second: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    validation: Option<Metrics>,
-}
-
 /// A model in training.
 pub struct Trainer<'a> {
     run: &'a RunDir,
@@ -126,12 +94,6 @@ pub struct Trainer<'a> {
     resident: Resident,
     epoch: Option<(u64, Epoch, Tensor)>,
 }
-
-/// A killed run loses at most this much work, and what the last reading of the loss took.
-const SAVE_EVERY: Duration = Duration::from_secs(120);
-
-/// Steps between two readings of the loss: a reading waits for the device.
-const LOG_EVERY: u64 = 50;
 
 impl<'a> Trainer<'a> {
     /// Gets ready: initial weights and the list of samples.
@@ -184,9 +146,9 @@ impl<'a> Trainer<'a> {
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
     /// `model/last.safetensors` holds the whole state after each validation, every two minutes and
-    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is taken up
-    /// and the run goes on as if it had not stopped: batches and dropout follow from the seed and
-    /// the step alone.
+    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
+    /// taken up and the run goes on as if it had not stopped: batches and dropout follow from the
+    /// seed and the step alone.
     ///
     /// # Errors
     /// [`TrainError`] for files, for a loss that is not a number, for `interrupted`.
@@ -197,124 +159,12 @@ impl<'a> Trainer<'a> {
         interrupted: &AtomicBool,
         progress: &ProgressBar,
     ) -> Result<Outcome> {
-        let folder = self.run.model();
-        let mut state = Progress {
-            settings: self.settings.clone(),
-            step: 0,
-            seconds: 0.0,
-            best: None,
-            validations_without_gain: 0,
+        let files = Files {
+            folder: self.run.model(),
+            log: self.run.train_log(),
+            tensorboard: self.run.tensorboard(),
         };
-        if resume {
-            state = state::load(&folder, &mut self.params, &mut self.optimizer)?;
-            if state.settings != self.settings {
-                return Err(TrainError::file(
-                    &folder,
-                    "was trained with other settings; give the same ones or train without --resume",
-                ));
-            }
-        }
-        let mut log = self.open_log(state.step)?;
-        let mut events = EventWriter::create(&self.run.tensorboard(), state.step)?;
-        let validation: Vec<&Sequence> = self.validation_users();
-        let total = self.steps_per_epoch() * self.settings.epochs;
-        progress.set_length(total);
-        progress.set_position(state.step);
-        progress.set_message("training");
-
-        let (begin, before) = (Instant::now(), state.seconds);
-        let mut training = Duration::ZERO;
-        let (mut window, mut window_samples) = (Instant::now(), 0usize);
-        let mut trained_samples = 0usize;
-        let mut losses = Tensor::zeros([], (Kind::Float, self.device));
-        let mut losses_since = 0u32;
-        let mut saved = Instant::now();
-        let mut stopped = "all epochs are done";
-        while state.step < total {
-            let epoch = state.step / self.steps_per_epoch();
-            let (loss, samples) = self.step(state.step);
-            losses += loss;
-            losses_since += 1;
-            window_samples += samples;
-            state.step += 1;
-            progress.inc(1);
-
-            let last_step = state.step == total;
-            let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
-            let stop = interrupted.load(Ordering::Relaxed);
-            let validate =
-                state.step.is_multiple_of(self.settings.validate_every) || last_step || over;
-            if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
-                continue;
-            }
-            let loss = losses.double_value(&[]) / f64::from(losses_since);
-            losses = losses.zeros_like();
-            losses_since = 0;
-            if !loss.is_finite() {
-                return Err(TrainError::usage(format!(
-                    "the loss is not a number at step {}; the last good state is in {}; lower \
-                     --learning-rate and train again",
-                    state.step,
-                    folder.display()
-                )));
-            }
-            let samples_per_second = window_samples as f64 / window.elapsed().as_secs_f64();
-            training += window.elapsed();
-            trained_samples += std::mem::take(&mut window_samples);
-            let metrics = (validate && !stop).then(|| self.validate(&validation));
-            state.seconds = before + begin.elapsed().as_secs_f64();
-            let Settings { learning_rate: peak, warmup, .. } = self.settings;
-            let line = LogLine {
-                step: state.step,
-                epoch,
-                seconds: state.seconds,
-                loss,
-                learning_rate: learning_rate(peak, warmup, state.step - 1),
-                samples_per_second,
-                validation: metrics,
-            };
-            line.write(&mut log).map_err(|e| TrainError::file(self.run.train_log(), e))?;
-            line.draw(&mut events).map_err(|e| TrainError::file(self.run.tensorboard(), e))?;
-            if let Some(metrics) = metrics {
-                if state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10) {
-                    state.best = Some((state.step, metrics));
-                    state.validations_without_gain = 0;
-                    let weights = self.params.to_host();
-                    checkpoint::save(&folder, &self.settings.config, &weights)?;
-                } else {
-                    state.validations_without_gain += 1;
-                }
-            }
-            if let Some((_, best)) = state.best {
-                progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
-            }
-            if metrics.is_some() || stop || saved.elapsed() >= SAVE_EVERY {
-                state::save(&folder, &self.params, &self.optimizer, &state)?;
-                saved = Instant::now();
-            }
-            if stop {
-                return Err(TrainError::Interrupted);
-            }
-            if state.validations_without_gain >= self.settings.patience {
-                stopped = "validation NDCG@10 has stopped rising";
-                break;
-            }
-            if over {
-                stopped = "the time is used up";
-                break;
-            }
-            window = Instant::now();
-        }
-        progress.finish();
-        let (best_step, best) = state.best.unwrap_or_default();
-        Ok(Outcome {
-            stopped,
-            steps: state.step,
-            seconds: state.seconds,
-            samples_per_second: trained_samples as f64 / training.as_secs_f64().max(1e-9),
-            best_step,
-            best,
-        })
+        driver::drive(self, &files, resume, Control { budget, interrupted, progress })
     }
 
     /// Steps of a pass over all samples.
@@ -357,10 +207,7 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step, as training makes it.
     pub fn batch(&mut self, step: u64) -> Batch {
-        // All randomness of a step follows from the seed and the step, so that a resumed run
-        // draws what an uninterrupted one would have drawn.
-        let seed = self.settings.seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        tch::manual_seed(seed as i64);
+        driver::seed_step(self.settings.seed, step);
         let (chosen, index) = self.samples_of(step);
         let chosen = chosen.to_vec();
         self.resident.batch(&chosen, &index, self.settings.drop_user)
@@ -378,76 +225,67 @@ impl<'a> Trainer<'a> {
         (loss.detach(), batch.labels.size()[0] as usize)
     }
 
-    fn validate(&self, sequences: &[&Sequence]) -> Metrics {
-        let settings = evaluate::Settings {
-            split: Split::Validation,
-            beams: self.settings.validation_beams,
-            batch: 128,
-            user_token: true,
-        };
-        let views = tch::no_grad(|| self.params.views());
-        let hidden = ProgressBar::hidden();
-        Metrics::from_ranks(&rank_targets(
-            &self.model,
-            &views,
-            self.ids,
-            sequences,
-            settings,
-            &hidden,
-        ))
-    }
-
     /// Evenly spread over the file, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
         let all = &self.dataset.sequences;
         let wanted = self.settings.validation_users.clamp(1, all.len());
         (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
     }
-
-    /// The log, without the lines of steps that are done again since they were not saved.
-    fn open_log(&self, done: u64) -> Result<fs::File> {
-        let path = self.run.train_log();
-        let old = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(TrainError::file(path, e)),
-        };
-        let step = |line: &&str| {
-            let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
-            value.and_then(|value| value["step"].as_u64()).is_some_and(|step| step <= done)
-        };
-        write_atomically(&path, |file| {
-            old.lines().take_while(step).try_for_each(|line| writeln!(file, "{line}"))
-        })?;
-        fs::OpenOptions::new().append(true).open(&path).map_err(|e| TrainError::file(path, e))
-    }
 }
 
-impl LogLine {
-    fn write(&self, log: &mut fs::File) -> std::io::Result<()> {
-        let line = serde_json::to_string(self).map_err(std::io::Error::from)?;
-        writeln!(log, "{line}")
+impl Job for Trainer<'_> {
+    type Settings = Settings;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
 
-    fn draw(&self, events: &mut EventWriter) -> std::io::Result<()> {
-        events.scalars(
-            self.step,
-            &[
-                ("train/loss", self.loss),
-                ("train/learning_rate", self.learning_rate),
-                ("train/samples_per_second", self.samples_per_second),
-            ],
-        )?;
-        let Some(metrics) = self.validation else { return Ok(()) };
-        events.scalars(
-            self.step,
-            &[
-                ("validation/recall@5", metrics.recall_5),
-                ("validation/ndcg@5", metrics.ndcg_5),
-                ("validation/recall@10", metrics.recall_10),
-                ("validation/ndcg@10", metrics.ndcg_10),
-            ],
-        )
+    fn plan(&self) -> Plan {
+        Plan {
+            steps_per_epoch: self.steps_per_epoch(),
+            epochs: self.settings.epochs,
+            validate_every: self.settings.validate_every,
+            patience: self.settings.patience,
+            rate_option: "--learning-rate",
+        }
+    }
+
+    fn learning_rate(&self, step: u64) -> f64 {
+        learning_rate(self.settings.learning_rate, self.settings.warmup, step)
+    }
+
+    fn step(&mut self, step: u64) -> (Tensor, usize) {
+        Trainer::step(self, step)
+    }
+
+    fn validate(&self) -> Metrics {
+        let settings = evaluate::Settings {
+            split: Split::Validation,
+            beams: self.settings.validation_beams,
+            batch: 128,
+            user_token: true,
+        };
+        let hidden = ProgressBar::hidden();
+        Metrics::from_ranks(&rank_targets(
+            &self.model,
+            &self.views(),
+            self.ids,
+            &self.validation_users(),
+            settings,
+            &hidden,
+        ))
+    }
+
+    fn save_best(&self) -> Result<()> {
+        checkpoint::save(&self.run.model(), &self.settings.config, &self.params.to_host())
+    }
+
+    fn weights(&self) -> (&Params, &AdamW) {
+        (&self.params, &self.optimizer)
+    }
+
+    fn weights_mut(&mut self) -> (&mut Params, &mut AdamW) {
+        (&mut self.params, &mut self.optimizer)
     }
 }
 

@@ -1,0 +1,327 @@
+//! Baselines under the model's own protocol: every item of the catalogue gets a score, and the
+//! held-out item is ranked among all of them, with nothing excluded.
+//!
+//! Each baseline is a [`Baseline`]; ranks, metrics and lists of the best items come from one code
+//! path here. All of them learn from [`Sequence::train`] alone.
+
+pub mod item_knn;
+pub mod popularity;
+pub mod sasrec;
+pub mod semantic_knn;
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Dataset, Sequence};
+use crate::error::{Result, TrainError};
+use crate::evaluate::{Metrics, Split};
+
+pub use item_knn::ItemKnn;
+pub use popularity::Popularity;
+pub use sasrec::SasRec;
+pub use semantic_knn::SemanticKnn;
+
+/// The baselines by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The same items for everybody: those that occur most often.
+    Popularity,
+    /// Items that occur in the same sequences as those of the history.
+    ItemKnn,
+    /// Items whose content vectors are similar to those of the history.
+    SemanticKnn,
+    /// Self-attentive sequential recommendation (Kang and McAuley 2018).
+    #[value(name = "sasrec")]
+    #[serde(rename = "sasrec")]
+    SasRec,
+}
+
+impl Method {
+    /// The name on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Popularity => "popularity",
+            Self::ItemKnn => "item-knn",
+            Self::SemanticKnn => "semantic-knn",
+            Self::SasRec => "sasrec",
+        }
+    }
+
+    /// The name as the literature writes it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Popularity => "popularity",
+            Self::ItemKnn => "item-KNN",
+            Self::SemanticKnn => "Semantic_KNN",
+            Self::SasRec => "SASRec",
+        }
+    }
+}
+
+/// A recommender that scores the whole catalogue.
+pub trait Baseline {
+    /// Number of items, those that nobody interacted with included.
+    fn items(&self) -> usize;
+
+    /// A score for every item after each history (oldest first), row-major `[histories, items]`;
+    /// higher is better, never NaN. Items with the same score are ranked by their index. An empty
+    /// history is legal.
+    fn scores(&self, histories: &[&[u32]]) -> Vec<f32>;
+}
+
+/// An item and its score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// Index into [`Dataset::items`].
+    pub item: u32,
+    /// Its score; comparable within one history only.
+    pub score: f32,
+}
+
+impl Scored {
+    /// Best first; ties to the smaller index.
+    fn order(&self, other: &Self) -> Ordering {
+        // Adding zero makes -0 and 0 the same to `total_cmp`.
+        (other.score + 0.0).total_cmp(&(self.score + 0.0)).then(self.item.cmp(&other.item))
+    }
+}
+
+/// The 0-based rank of `target` among all items.
+fn rank_of(scores: &[f32], target: u32) -> usize {
+    let target = Scored { item: target, score: scores[target as usize] };
+    scored(scores).filter(|other| other.order(&target).is_lt()).count()
+}
+
+/// The best `k` items, or all where there are fewer.
+fn top_k(scores: &[f32], k: usize) -> Vec<Scored> {
+    let mut all: Vec<Scored> = scored(scores).collect();
+    let k = k.min(all.len());
+    if k > 0 && k < all.len() {
+        all.select_nth_unstable_by(k - 1, Scored::order);
+    }
+    all.truncate(k);
+    all.sort_unstable_by(Scored::order);
+    all
+}
+
+fn scored(scores: &[f32]) -> impl Iterator<Item = Scored> {
+    scores.iter().zip(0..).map(|(&score, item)| Scored { item, score })
+}
+
+/// The rank of each sequence's held-out item: never `None`, since every item has a rank.
+pub fn rank_targets(
+    baseline: &dyn Baseline,
+    sequences: &[&Sequence],
+    split: Split,
+    progress: &ProgressBar,
+) -> Vec<Option<usize>> {
+    let (histories, targets): (Vec<&[u32]>, Vec<u32>) =
+        sequences.iter().map(|sequence| split.of(sequence)).unzip();
+    for_each_history(baseline, &histories, progress, |index, scores| {
+        Some(rank_of(scores, targets[index]))
+    })
+}
+
+/// The metrics of [`rank_targets`] over all sequences of a data set.
+pub fn evaluate(
+    baseline: &dyn Baseline,
+    dataset: &Dataset,
+    split: Split,
+    progress: &ProgressBar,
+) -> Metrics {
+    let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
+    Metrics::from_ranks(&rank_targets(baseline, &sequences, split, progress))
+}
+
+/// The best `k` items after each history, best first; all items where there are fewer than `k`.
+pub fn recommend(
+    baseline: &dyn Baseline,
+    histories: &[&[u32]],
+    k: usize,
+    progress: &ProgressBar,
+) -> Vec<Vec<Scored>> {
+    for_each_history(baseline, histories, progress, |_, scores| top_k(scores, k))
+}
+
+/// Scores all histories, in batches that keep memory bounded, and collects what `read` makes of
+/// each history's scores.
+fn for_each_history<T: Send + Default + Clone>(
+    baseline: &dyn Baseline,
+    histories: &[&[u32]],
+    progress: &ProgressBar,
+    read: impl Fn(usize, &[f32]) -> T + Sync,
+) -> Vec<T> {
+    /// Scores held at once.
+    const SCORES: usize = 1 << 22;
+    let items = baseline.items();
+    let batch = (SCORES / items.max(1)).clamp(1, 256);
+    let mut order: Vec<usize> = (0..histories.len()).collect();
+    // Histories of equal length together, for baselines that would have to pad.
+    order.sort_by_key(|&index| histories[index].len());
+    let mut results = vec![T::default(); histories.len()];
+    for chunk in order.chunks(batch) {
+        let of_chunk: Vec<&[u32]> = chunk.iter().map(|&index| histories[index]).collect();
+        let scores = baseline.scores(&of_chunk);
+        let read: Vec<T> = chunk
+            .par_iter()
+            .zip(scores.par_chunks(items.max(1)))
+            .map(|(&index, scores)| read(index, scores))
+            .collect();
+        for (&index, result) in chunk.iter().zip(read) {
+            results[index] = result;
+        }
+        progress.inc(chunk.len() as u64);
+    }
+    results
+}
+
+/// The weight of each item of a history: 1 for the latest, `decay` times as much for each step
+/// back. Items whose weight no longer counts in `f32` are left out.
+fn recency_weights(history: &[u32], decay: f64) -> impl Iterator<Item = (u32, f32)> + '_ {
+    let weights = std::iter::successors(Some(1.0), move |weight| Some(weight * decay));
+    history
+        .iter()
+        .rev()
+        .zip(weights)
+        .map(|(&item, weight): (_, f64)| (item, weight as f32))
+        .take_while(|&(_, weight)| weight > 1e-12)
+}
+
+/// What the neighbourhood methods do with items of the history itself, which are always similar
+/// to it: where the training sequences hardly ever return to an item, they are ranked last. A
+/// trained model learns the same from the same data; nothing is taken out of the ranking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Repeats {
+    happen: bool,
+}
+
+impl Repeats {
+    /// Looks whether at least one training interaction in a hundred is with an item that the
+    /// sequence had before.
+    fn of(dataset: &Dataset) -> Self {
+        let (mut repeated, mut all) = (0usize, 0usize);
+        let mut seen = HashSet::new();
+        for sequence in &dataset.sequences {
+            seen.clear();
+            all += sequence.train().len();
+            repeated += sequence.train().iter().filter(|&&item| !seen.insert(item)).count();
+        }
+        Self { happen: repeated * 100 >= all.max(1) }
+    }
+
+    fn apply(self, history: &[u32], scores: &mut [f32]) {
+        if !self.happen {
+            for &item in history {
+                scores[item as usize] = f32::NEG_INFINITY;
+            }
+        }
+    }
+}
+
+/// Refuses a setting outside its range.
+fn check_range(name: &str, value: f64, allowed: std::ops::RangeInclusive<f64>) -> Result<()> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (allowed.start(), allowed.end());
+    Err(TrainError::usage(format!("--{name} {value} is outside {least}..={most}")))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::data::Item;
+
+    pub(crate) fn dataset(items: usize, sequences: &[&[u32]]) -> Dataset {
+        let item = |i| Item { id: format!("{i}"), text: String::new(), fields: Default::default() };
+        let sequence =
+            |(i, s): (usize, &&[u32])| Sequence { user: format!("{i}"), items: s.to_vec() };
+        Dataset {
+            items: (0..items).map(item).collect(),
+            sequences: sequences.iter().enumerate().map(sequence).collect(),
+        }
+    }
+
+    /// The same sequences with other items to validate and to test on.
+    pub(crate) fn with_other_targets(dataset: &Dataset, item: u32) -> Dataset {
+        let mut other = dataset.clone();
+        for sequence in &mut other.sequences {
+            let targets = sequence.items.len() - 2;
+            sequence.items[targets..].fill(item);
+        }
+        other
+    }
+
+    /// Scores that are written down.
+    struct Fixed(Vec<f32>);
+
+    impl Baseline for Fixed {
+        fn items(&self) -> usize {
+            self.0.len()
+        }
+
+        fn scores(&self, histories: &[&[u32]]) -> Vec<f32> {
+            self.0.repeat(histories.len())
+        }
+    }
+
+    #[test]
+    fn ties_go_to_the_smaller_index_in_ranks_and_in_lists() {
+        let scores = [0.0, 2.0, -0.0, f32::NEG_INFINITY, 2.0, -1.0];
+        let order: Vec<u32> = top_k(&scores, 6).iter().map(|hit| hit.item).collect();
+        assert_eq!(order, [1, 4, 0, 2, 5, 3]);
+        for (rank, &item) in order.iter().enumerate() {
+            assert_eq!(rank_of(&scores, item), rank, "item {item}");
+            assert_eq!(top_k(&scores, rank + 1)[rank].item, item);
+        }
+        assert_eq!(top_k(&scores, 99).len(), 6);
+        assert!(top_k(&scores, 0).is_empty() && top_k(&[], 3).is_empty());
+    }
+
+    #[test]
+    fn results_stand_in_the_order_of_the_histories_whatever_their_length() {
+        // More histories than a batch, lengths mixed: rank 0 for item 1, rank 1 for item 0.
+        let long = [0u32; 9];
+        let sequences: Vec<Sequence> = (0..600)
+            .map(|i| Sequence {
+                user: format!("{i}"),
+                items: [&long[..i % 7 + 2], &[(i % 2) as u32]].concat(),
+            })
+            .collect();
+        let sequences: Vec<&Sequence> = sequences.iter().collect();
+        let progress = ProgressBar::hidden();
+        let ranks = rank_targets(&Fixed(vec![0.5, 0.7]), &sequences, Split::Test, &progress);
+        for (index, rank) in ranks.iter().enumerate() {
+            assert_eq!(*rank, Some(1 - index % 2), "sequence {index}");
+        }
+        assert_eq!(progress.position(), 600);
+    }
+
+    #[test]
+    fn weights_fall_with_the_distance_from_the_end() {
+        let weights = |decay| recency_weights(&[7, 8, 9], decay).collect::<Vec<_>>();
+        assert_eq!(weights(0.5), [(9, 1.0), (8, 0.5), (7, 0.25)]);
+        assert_eq!(weights(1.0), [(9, 1.0), (8, 1.0), (7, 1.0)]);
+        assert_eq!(weights(0.0), [(9, 1.0)], "only the latest");
+    }
+
+    #[test]
+    fn repeats_are_looked_for_in_training_only() {
+        let never = dataset(4, &[&[0, 1, 2, 0, 1], &[3, 2, 3, 3]]);
+        assert!(!Repeats::of(&never).happen);
+        let mut scores = [5.0, 4.0, 3.0, 2.0];
+        Repeats::of(&never).apply(&[1, 0], &mut scores);
+        assert_eq!(top_k(&scores, 4).iter().map(|s| s.item).collect::<Vec<_>>(), [2, 3, 0, 1]);
+        let returning = dataset(4, &[&[0, 1, 0, 0, 1]]);
+        assert!(Repeats::of(&returning).happen);
+        let mut scores = [5.0, 4.0];
+        Repeats::of(&returning).apply(&[0], &mut scores);
+        assert_eq!(scores, [5.0, 4.0]);
+    }
+}

@@ -1,0 +1,319 @@
+//! Training SASRec: every position of a sequence predicts the item after it.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor};
+
+use super::network::{Network, cross_entropy};
+use super::{SasRec, Settings};
+use crate::baselines;
+use crate::data::Dataset;
+use crate::error::{Result, TrainError};
+use crate::evaluate::{Metrics, Split};
+use crate::model::Params;
+use crate::model::checkpoint::{read_tensors, write_tensors};
+use crate::model::optimizer::AdamW;
+use crate::train::driver::{self, Control, Files, Job, Plan};
+use crate::train::samples::{Batching, Epoch, Sample, epoch_batches, training_samples};
+use crate::train::state;
+
+/// What a folder holds of earlier trainings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// Nothing.
+    Nothing,
+    /// A training with other settings or of other data, which a new one replaces.
+    Other,
+    /// This training after so many steps, to go on from.
+    Unfinished {
+        /// Steps done.
+        steps: u64,
+    },
+    /// This training, at its end.
+    Finished,
+}
+
+/// A trained SASRec, and what its training came to.
+#[derive(Debug)]
+pub struct Trained {
+    /// The best by validation NDCG@10.
+    pub model: SasRec,
+    /// Seconds of training and validation, over all sessions.
+    pub seconds: f64,
+    /// Passes over the sequences until the best validation.
+    pub best_epoch: f64,
+    /// The best validation.
+    pub validation: Metrics,
+}
+
+/// What a training follows from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    settings: Settings,
+    /// Of the items and of the sequences without their test items.
+    data: String,
+}
+
+impl Identity {
+    fn new(dataset: &Dataset, settings: Settings) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((dataset.items.len() as u64).to_le_bytes());
+        for sequence in &dataset.sequences {
+            let (seen, _) = sequence.test();
+            hash.update((seen.len() as u64).to_le_bytes());
+            for item in seen {
+                hash.update(item.to_le_bytes());
+            }
+        }
+        let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { settings, data: hex }
+    }
+}
+
+fn files(folder: &Path) -> Files {
+    Files {
+        folder: folder.to_owned(),
+        log: folder.join("train.jsonl"),
+        tensorboard: folder.join("tensorboard"),
+    }
+}
+
+/// What a folder holds of a training with these settings, data and budget.
+///
+/// # Errors
+/// [`TrainError::File`] for a state that cannot be read.
+pub fn earlier(
+    folder: &Path,
+    dataset: &Dataset,
+    settings: Settings,
+    budget: Option<Duration>,
+) -> Result<Earlier> {
+    let Some(progress) = state::progress::<Identity>(folder)? else {
+        return Ok(Earlier::Nothing);
+    };
+    if progress.settings != Identity::new(dataset, settings) {
+        return Ok(Earlier::Other);
+    }
+    let plan = plan(settings, samples(dataset).len());
+    let finished = progress.step >= plan.steps()
+        || progress.validations_without_gain >= plan.patience
+        || budget.is_some_and(|budget| progress.seconds >= budget.as_secs_f64());
+    // Without a best model (interrupted in the first epoch) there is nothing to use.
+    Ok(if finished && progress.best.is_some() {
+        Earlier::Finished
+    } else {
+        Earlier::Unfinished { steps: progress.step }
+    })
+}
+
+/// Trains, or goes on with, or takes the training of these settings that `folder` holds.
+///
+/// `last.safetensors` is the state to go on from, `model.safetensors` the best weights, and
+/// `train.jsonl` the log. A training that was interrupted gives the weights of one that was not.
+///
+/// # Errors
+/// [`TrainError`] for settings out of range, nothing to train on, files, a loss that is not a
+/// number, and [`TrainError::Interrupted`].
+pub fn train(
+    folder: &Path,
+    dataset: &Dataset,
+    settings: Settings,
+    device: Device,
+    control: Control<'_>,
+) -> Result<Trained> {
+    settings.validate()?;
+    let mut trainer = Trainer::new(folder, dataset, settings, device)?;
+    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+    let found = earlier(folder, dataset, settings, control.budget)?;
+    if found != Earlier::Finished {
+        let resume = matches!(found, Earlier::Unfinished { .. });
+        let before = if resume { state::progress::<Identity>(folder)? } else { None };
+        let spent = before.map_or(0.0, |progress| progress.seconds);
+        let left = |budget: Duration| budget.saturating_sub(Duration::from_secs_f64(spent));
+        let control = Control { budget: control.budget.map(left), ..control };
+        driver::drive(&mut trainer, &files(folder), resume, control)?;
+    }
+    let hint = "remove its folder and train again";
+    let progress = state::progress::<Identity>(folder)?;
+    let progress = progress.ok_or_else(|| TrainError::file(folder, hint))?;
+    let (step, validation) = progress.best.unwrap_or_default();
+    let (weights, _) = read_tensors(folder, BEST, hint)?;
+    trainer.params.load(&weights).map_err(|e| TrainError::file(folder, e))?;
+    Ok(Trained {
+        model: trainer.model(),
+        seconds: progress.seconds,
+        best_epoch: step as f64 / trainer.plan().steps_per_epoch as f64,
+        validation,
+    })
+}
+
+/// Each training sequence once: its last prefix, of which every position is trained.
+fn samples(dataset: &Dataset) -> Vec<Sample> {
+    let whole = |sample: &Sample| {
+        let train = dataset.sequences[sample.sequence as usize].train();
+        sample.target as usize + 1 == train.len()
+    };
+    training_samples(dataset).into_iter().filter(whole).collect()
+}
+
+fn plan(settings: Settings, samples: usize) -> Plan {
+    let steps_per_epoch = samples.div_ceil(settings.batch as usize).max(1) as u64;
+    Plan {
+        steps_per_epoch,
+        epochs: settings.epochs.into(),
+        validate_every: steps_per_epoch,
+        patience: settings.patience,
+        rate_option: "--sasrec-learning-rate",
+    }
+}
+
+struct Trainer<'a> {
+    folder: PathBuf,
+    dataset: &'a Dataset,
+    identity: Identity,
+    device: Device,
+    network: Network,
+    params: Params,
+    optimizer: AdamW,
+    samples: Vec<Sample>,
+    epoch: Option<(u64, Epoch)>,
+}
+
+/// The stem of the best weights' file.
+const BEST: &str = "model";
+
+/// Largest norm of the gradient: rarely reached, it takes the edge off a bad batch.
+const CLIP: f64 = 1.0;
+
+impl<'a> Trainer<'a> {
+    fn new(
+        folder: &Path,
+        dataset: &'a Dataset,
+        settings: Settings,
+        device: Device,
+    ) -> Result<Self> {
+        let samples = samples(dataset);
+        if samples.is_empty() {
+            return Err(TrainError::usage(
+                "no sequence has two training items, so there is nothing to train SASRec on; \
+                 sequences need at least 4 items (lower --k-core, or bring more data)",
+            ));
+        }
+        let network = settings.network(dataset.items.len());
+        let params = Params::new(network.specs(), settings.seed, device);
+        let optimizer = AdamW::new(&params, settings.weight_decay);
+        let identity = Identity::new(dataset, settings);
+        let folder = folder.to_owned();
+        Ok(Self {
+            folder,
+            dataset,
+            identity,
+            device,
+            network,
+            params,
+            optimizer,
+            samples,
+            epoch: None,
+        })
+    }
+
+    /// The network with the weights as they are.
+    fn model(&self) -> SasRec {
+        SasRec { network: self.network, weights: tch::no_grad(|| self.params.views()) }
+    }
+
+    /// The samples of a step.
+    fn samples_of(&mut self, step: u64) -> Vec<u32> {
+        let steps = self.plan().steps_per_epoch;
+        let (number, at) = (step / steps, (step % steps) as usize);
+        if self.epoch.as_ref().is_none_or(|(loaded, _)| *loaded != number) {
+            let Settings { batch, seed, max_items, .. } = self.identity.settings;
+            let (longest, size) = (max_items as usize, batch as usize);
+            let plan = epoch_batches(&self.samples, longest, size, Batching::Samples, seed, number);
+            self.epoch = Some((number, plan));
+        }
+        self.epoch
+            .as_ref()
+            .map_or_else(Vec::new, |(_, plan)| plan.order[plan.batches[at].clone()].to_vec())
+    }
+
+    /// The loss of a batch of samples, and a scalar with its gradient.
+    fn loss(&self, chosen: &[u32], train: bool) -> (Tensor, Tensor) {
+        let most = self.network.positions as usize;
+        let (rows, targets): (Vec<Vec<u32>>, Vec<Vec<u32>>) = chosen
+            .iter()
+            .map(|&index| {
+                let Sample { sequence, target } = self.samples[index as usize];
+                let items = self.dataset.sequences[sequence as usize].train();
+                let first = (target as usize).saturating_sub(most);
+                let last = target as usize;
+                (items[first..last].to_vec(), items[first + 1..=last].to_vec())
+            })
+            .unzip();
+        let length = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let positions: Vec<i64> = rows
+            .iter()
+            .enumerate()
+            .flat_map(|(row, items)| (row + 1) * length - items.len()..(row + 1) * length)
+            .map(|position| position as i64)
+            .collect();
+        let targets: Vec<i64> = targets.iter().flatten().map(|&item| item.into()).collect();
+        let on_device = |values: &[i64]| Tensor::from_slice(values).to_device(self.device);
+        let weights = self.params.views();
+        let histories = self.network.histories(&rows, self.device);
+        let hidden = self
+            .network
+            .forward(&weights, &histories, train)
+            .view([-1, self.network.width])
+            .index_select(0, &on_device(&positions));
+        cross_entropy(&hidden, self.network.embeddings(&weights), &on_device(&targets))
+    }
+}
+
+impl Job for Trainer<'_> {
+    type Settings = Identity;
+
+    fn settings(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn plan(&self) -> Plan {
+        plan(self.identity.settings, self.samples.len())
+    }
+
+    fn learning_rate(&self, _step: u64) -> f64 {
+        self.identity.settings.learning_rate
+    }
+
+    fn step(&mut self, step: u64) -> (Tensor, usize) {
+        driver::seed_step(self.identity.settings.seed, step);
+        let chosen = self.samples_of(step);
+        let (loss, carrier) = self.loss(&chosen, true);
+        carrier.backward();
+        self.optimizer.step(&self.params, self.learning_rate(step), CLIP);
+        (loss, chosen.len())
+    }
+
+    fn validate(&self) -> Metrics {
+        let hidden = ProgressBar::hidden();
+        baselines::evaluate(&self.model(), self.dataset, Split::Validation, &hidden)
+    }
+
+    fn save_best(&self) -> Result<()> {
+        write_tensors(&self.folder, BEST, &self.params.to_host(), HashMap::new())
+    }
+
+    fn weights(&self) -> (&Params, &AdamW) {
+        (&self.params, &self.optimizer)
+    }
+
+    fn weights_mut(&mut self) -> (&mut Params, &mut AdamW) {
+        (&mut self.params, &mut self.optimizer)
+    }
+}

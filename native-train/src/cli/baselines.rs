@@ -1,0 +1,181 @@
+//! The baselines of `tigret evaluate`: their options, and running them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::Output;
+use super::interrupt::Interrupts;
+use crate::baselines::sasrec::{self, Control, Earlier};
+use crate::baselines::{
+    self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
+};
+use crate::data::Dataset;
+use crate::embed::Vectors;
+use crate::error::{Result, TrainError};
+use crate::evaluate::{Metrics, Split};
+use crate::run_dir::RunDir;
+
+/// Which baselines, and how.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Baselines to compare with, separated by commas; popularity if not given. SASRec is trained
+    /// in RUN/baselines/sasrec; a training of the same settings is gone on with or taken as it is.
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
+    baselines: Vec<Choice>,
+    #[command(flatten)]
+    item_knn: item_knn::Settings,
+    #[command(flatten)]
+    semantic_knn: semantic_knn::Settings,
+    #[command(flatten)]
+    sasrec: sasrec::Settings,
+    /// Most minutes of training, over all sessions.
+    #[arg(long, value_name = "MINUTES", help_heading = "SASRec")]
+    sasrec_max_minutes: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    One(Method),
+    All,
+}
+
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self::One(Method::Popularity),
+            Self::One(Method::ItemKnn),
+            Self::One(Method::SemanticKnn),
+            Self::One(Method::SasRec),
+            Self::All,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::One(method) => method.to_possible_value(),
+            Self::All => Some(PossibleValue::new("all").help("All of them")),
+        }
+    }
+}
+
+/// The figures of a baseline.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    #[serde(flatten)]
+    pub(super) metrics: Metrics,
+    /// What the figures follow from, beside the data.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    settings: Value,
+    /// Seconds until it could rank: of a training, those of all its sessions.
+    seconds: f64,
+}
+
+/// Where the baselines work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) run: &'a RunDir,
+    pub(super) dataset: &'a Dataset,
+    pub(super) device: Device,
+    pub(super) output: &'a Output,
+}
+
+/// A baseline that is ready to rank, with its settings and the seconds that it took.
+type Ready = (Box<dyn Baseline>, Value, f64);
+
+impl Args {
+    /// Whether any was named.
+    pub(super) fn are_named(&self) -> bool {
+        !self.baselines.is_empty()
+    }
+
+    /// Refuses options before anything long begins.
+    pub(super) fn validate(&self) -> Result<()> {
+        self.item_knn.validate()?;
+        self.semantic_knn.validate()?;
+        self.sasrec.validate()?;
+        match self.sasrec_max_minutes {
+            Some(minutes) if !(1e-3..=1e6).contains(&minutes) => Err(TrainError::usage(format!(
+                "--sasrec-max-minutes {minutes} is outside 0.001..=1000000"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The figures of popularity and of every baseline that was asked for.
+    pub(super) fn evaluate(
+        &self,
+        place: Place<'_>,
+        split: Split,
+    ) -> Result<BTreeMap<Method, Figures>> {
+        let asked_for = |method: Method| {
+            method == Method::Popularity
+                || self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(method))
+        };
+        let mut figures = BTreeMap::new();
+        // The quick ones first, so that what they lack is said before the long work.
+        for &method in Method::value_variants().iter().filter(|&&method| asked_for(method)) {
+            let (baseline, settings, seconds) = self.ready(method, place)?;
+            let progress = place.output.progress(place.dataset.sequences.len() as u64, "users");
+            progress.set_message(method.title());
+            let metrics = baselines::evaluate(&*baseline, place.dataset, split, &progress);
+            progress.finish_and_clear();
+            figures.insert(method, Figures { metrics, settings, seconds });
+        }
+        Ok(figures)
+    }
+
+    fn ready(&self, method: Method, place: Place<'_>) -> Result<Ready> {
+        let begin = Instant::now();
+        let (baseline, settings): (Box<dyn Baseline>, Value) = match method {
+            Method::Popularity => (Box::new(Popularity::fit(place.dataset)), Value::Null),
+            Method::ItemKnn => {
+                (Box::new(ItemKnn::fit(place.dataset, self.item_knn)?), json!(self.item_knn))
+            }
+            Method::SemanticKnn => {
+                let vectors = Vectors::load(place.run, place.dataset)?;
+                let knn = SemanticKnn::new(place.dataset, vectors, self.semantic_knn)?;
+                (Box::new(knn), json!(self.semantic_knn))
+            }
+            Method::SasRec => return self.trained_sasrec(place),
+        };
+        Ok((baseline, settings, begin.elapsed().as_secs_f64()))
+    }
+
+    fn trained_sasrec(&self, place: Place<'_>) -> Result<Ready> {
+        let Place { run, dataset, device, output } = place;
+        let folder = run.baseline(Method::SasRec.name());
+        let budget = self.sasrec_max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        match sasrec::earlier(&folder, dataset, self.sasrec, budget)? {
+            Earlier::Nothing => output.note(format!("training SASRec on {device:?}")),
+            Earlier::Other => output.note(format!(
+                "training SASRec anew on {device:?}: {} is of other settings or data",
+                folder.display()
+            )),
+            Earlier::Unfinished { steps } => {
+                output.note(format!("SASRec goes on after {steps} steps, on {device:?}"));
+            }
+            Earlier::Finished => output.note(format!("SASRec as trained in {}", folder.display())),
+        }
+        let interrupts = Interrupts::listen()?;
+        let progress = output.progress(1, "steps");
+        let control = Control { budget, interrupted: interrupts.flag(), progress: &progress };
+        let trained =
+            sasrec::train(&folder, dataset, self.sasrec, device, control).map_err(|e| match e {
+                TrainError::Interrupted => {
+                    TrainError::usage("interrupted; the same command goes on where it stopped")
+                }
+                other => other,
+            })?;
+        output.note(format!(
+            "SASRec: best after {:.0} epochs, validation NDCG@10 {:.4}; {:.0} s of training",
+            trained.best_epoch, trained.validation.ndcg_10, trained.seconds
+        ));
+        Ok((Box::new(trained.model), json!(self.sasrec), trained.seconds))
+    }
+}

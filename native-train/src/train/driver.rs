@@ -1,0 +1,310 @@
+//! The loop that every training of a recommender goes through, TIGER's and a baseline's: steps,
+//! log, validation, early stopping, checkpoints.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tch::{Kind, Tensor};
+
+use super::state::{self, Progress};
+use super::tensorboard::EventWriter;
+use crate::error::{Result, TrainError};
+use crate::evaluate::Metrics;
+use crate::model::Params;
+use crate::model::optimizer::AdamW;
+use crate::run_dir::write_atomically;
+
+/// What is trained.
+pub(crate) trait Job {
+    /// What the run follows from; a resumed run must have the same.
+    type Settings: Clone + PartialEq + Serialize + DeserializeOwned;
+
+    fn settings(&self) -> &Self::Settings;
+
+    fn plan(&self) -> Plan;
+
+    /// Learning rate of a step, counted from 0.
+    fn learning_rate(&self, step: u64) -> f64;
+
+    /// One optimiser step, counted from 0; returns the loss, `[]`, still on the device, and the
+    /// number of samples. Its randomness follows from [`seed_step`] alone.
+    fn step(&mut self, step: u64) -> (Tensor, usize);
+
+    /// The figures that decide which model is the best, and when to stop.
+    fn validate(&self) -> Metrics;
+
+    /// Writes the weights as they are as the best so far.
+    fn save_best(&self) -> Result<()>;
+
+    fn weights(&self) -> (&Params, &AdamW);
+
+    fn weights_mut(&mut self) -> (&mut Params, &mut AdamW);
+}
+
+/// How long to train.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) steps_per_epoch: u64,
+    /// Passes over the samples at most.
+    pub(crate) epochs: u64,
+    /// Steps between validations.
+    pub(crate) validate_every: u64,
+    /// Validations without a better NDCG@10 before the run stops.
+    pub(crate) patience: u32,
+    /// The option that sets the learning rate, for the message on a loss that is not a number.
+    pub(crate) rate_option: &'static str,
+}
+
+impl Plan {
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps_per_epoch * self.epochs
+    }
+}
+
+/// Where a training keeps its state, its log, and the log for TensorBoard.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) folder: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) tensorboard: PathBuf,
+}
+
+/// How a training is controlled from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Control<'a> {
+    /// Most time in training.
+    pub budget: Option<Duration>,
+    /// Set to stop after the step in work.
+    pub interrupted: &'a AtomicBool,
+    /// Counts steps.
+    pub progress: &'a ProgressBar,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Why it stopped.
+    pub stopped: &'static str,
+    /// Steps done.
+    pub steps: u64,
+    /// Seconds of training and validation.
+    pub seconds: f64,
+    /// Samples a second, validation not counted.
+    pub samples_per_second: f64,
+    /// The step of the best validation.
+    pub best_step: u64,
+    /// The best validation.
+    pub best: Metrics,
+}
+
+#[derive(Debug, Serialize)]
+struct LogLine {
+    step: u64,
+    epoch: u64,
+    seconds: f64,
+    loss: f64,
+    learning_rate: f64,
+    samples_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation: Option<Metrics>,
+}
+
+/// A killed run loses at most this much work, and what the last reading of the loss took.
+const SAVE_EVERY: Duration = Duration::from_secs(120);
+
+/// Steps between two readings of the loss: a reading waits for the device.
+const LOG_EVERY: u64 = 50;
+
+/// Seeds libtorch for a step: all randomness of a step follows from the run's seed and the step, so
+/// that a resumed run draws what an uninterrupted one would have drawn.
+pub(crate) fn seed_step(seed: u64, step: u64) {
+    let seed = seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    tch::manual_seed(seed as i64);
+}
+
+/// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state
+/// is written after each validation, every two minutes and at the end; with `resume` it is taken
+/// up first.
+///
+/// # Errors
+/// [`TrainError`] for files, for a state of other settings, for a loss that is not a number, and
+/// [`TrainError::Interrupted`].
+pub(crate) fn drive<J: Job>(
+    job: &mut J,
+    files: &Files,
+    resume: bool,
+    control: Control<'_>,
+) -> Result<Outcome> {
+    let Files { folder, log: log_path, tensorboard } = files;
+    let Control { budget, interrupted, progress } = control;
+    let plan = job.plan();
+    let device = job.weights().0.flat().device();
+    let mut state = Progress {
+        settings: job.settings().clone(),
+        step: 0,
+        seconds: 0.0,
+        best: None,
+        validations_without_gain: 0,
+    };
+    if resume {
+        let (params, optimizer) = job.weights_mut();
+        state = state::load(folder, params, optimizer)?;
+        if state.settings != *job.settings() {
+            return Err(TrainError::file(
+                folder,
+                "was trained with other settings; give the same ones or train without --resume",
+            ));
+        }
+    }
+    let mut log = open_log(log_path, state.step)?;
+    let mut events = EventWriter::create(tensorboard, state.step)?;
+    let total = plan.steps();
+    progress.set_length(total);
+    progress.set_position(state.step);
+    progress.set_message("training");
+
+    let (begin, before) = (Instant::now(), state.seconds);
+    let mut training = Duration::ZERO;
+    let (mut window, mut window_samples) = (Instant::now(), 0usize);
+    let mut trained_samples = 0usize;
+    let mut losses = Tensor::zeros([], (Kind::Float, device));
+    let mut losses_since = 0u32;
+    let mut saved = Instant::now();
+    let mut stopped = "all epochs are done";
+    while state.step < total {
+        let epoch = state.step / plan.steps_per_epoch;
+        let (loss, samples) = job.step(state.step);
+        losses += loss;
+        losses_since += 1;
+        window_samples += samples;
+        state.step += 1;
+        progress.inc(1);
+
+        let last_step = state.step == total;
+        let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
+        let stop = interrupted.load(Ordering::Relaxed);
+        let validate = state.step.is_multiple_of(plan.validate_every) || last_step || over;
+        if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
+            continue;
+        }
+        let loss = losses.double_value(&[]) / f64::from(losses_since);
+        losses = losses.zeros_like();
+        losses_since = 0;
+        if !loss.is_finite() {
+            return Err(TrainError::usage(format!(
+                "the loss is not a number at step {}; the last good state is in {}; lower {} and \
+                 train again",
+                state.step,
+                folder.display(),
+                plan.rate_option
+            )));
+        }
+        let samples_per_second = window_samples as f64 / window.elapsed().as_secs_f64();
+        training += window.elapsed();
+        trained_samples += std::mem::take(&mut window_samples);
+        // Also when interrupted: a validation left out would change what is best, and when to stop.
+        let metrics = validate.then(|| job.validate());
+        state.seconds = before + begin.elapsed().as_secs_f64();
+        let line = LogLine {
+            step: state.step,
+            epoch,
+            seconds: state.seconds,
+            loss,
+            learning_rate: job.learning_rate(state.step - 1),
+            samples_per_second,
+            validation: metrics,
+        };
+        line.write(&mut log).map_err(|e| TrainError::file(log_path, e))?;
+        line.draw(&mut events).map_err(|e| TrainError::file(tensorboard, e))?;
+        if let Some(metrics) = metrics {
+            if state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10) {
+                state.best = Some((state.step, metrics));
+                state.validations_without_gain = 0;
+                job.save_best()?;
+            } else {
+                state.validations_without_gain += 1;
+            }
+        }
+        if let Some((_, best)) = state.best {
+            progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
+        }
+        if metrics.is_some() || stop || saved.elapsed() >= SAVE_EVERY {
+            let (params, optimizer) = job.weights();
+            state::save(folder, params, optimizer, &state)?;
+            saved = Instant::now();
+        }
+        if stop {
+            return Err(TrainError::Interrupted);
+        }
+        if state.validations_without_gain >= plan.patience {
+            stopped = "validation NDCG@10 has stopped rising";
+            break;
+        }
+        if over {
+            stopped = "the time is used up";
+            break;
+        }
+        window = Instant::now();
+    }
+    progress.finish();
+    let (best_step, best) = state.best.unwrap_or_default();
+    Ok(Outcome {
+        stopped,
+        steps: state.step,
+        seconds: state.seconds,
+        samples_per_second: trained_samples as f64 / training.as_secs_f64().max(1e-9),
+        best_step,
+        best,
+    })
+}
+
+/// The log, without the lines of steps that are done again since they were not saved.
+fn open_log(path: &Path, done: u64) -> Result<fs::File> {
+    let old = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(TrainError::file(path, e)),
+    };
+    let step = |line: &&str| {
+        let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
+        value.and_then(|value| value["step"].as_u64()).is_some_and(|step| step <= done)
+    };
+    write_atomically(path, |file| {
+        old.lines().take_while(step).try_for_each(|line| writeln!(file, "{line}"))
+    })?;
+    fs::OpenOptions::new().append(true).open(path).map_err(|e| TrainError::file(path, e))
+}
+
+impl LogLine {
+    fn write(&self, log: &mut fs::File) -> std::io::Result<()> {
+        let line = serde_json::to_string(self).map_err(std::io::Error::from)?;
+        writeln!(log, "{line}")
+    }
+
+    fn draw(&self, events: &mut EventWriter) -> std::io::Result<()> {
+        events.scalars(
+            self.step,
+            &[
+                ("train/loss", self.loss),
+                ("train/learning_rate", self.learning_rate),
+                ("train/samples_per_second", self.samples_per_second),
+            ],
+        )?;
+        let Some(metrics) = self.validation else { return Ok(()) };
+        events.scalars(
+            self.step,
+            &[
+                ("validation/recall@5", metrics.recall_5),
+                ("validation/ndcg@5", metrics.ndcg_5),
+                ("validation/recall@10", metrics.recall_10),
+                ("validation/ndcg@10", metrics.ndcg_10),
+            ],
+        )
+    }
+}
