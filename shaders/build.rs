@@ -52,19 +52,14 @@ fn generate() -> Result<String, Vec<String>> {
     ))
 }
 
-/// One line of `permutations.txt` to its name and its entry in the constant.
-fn permutation(line: &str) -> Result<(String, String), String> {
-    let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
-    let mut words = rest.split_whitespace();
-    let kernel = words.next().ok_or("no kernel")?;
-    let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
-    let read = |path: String| fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"));
+/// A file with the parts that its `#import` lines name in their place.
+fn assemble(path: &str, parts: &BTreeMap<&str, &str>) -> Result<String, String> {
     let mut source = String::new();
-    for line in read(format!("{kernel}.wgsl"))?.lines() {
+    for line in fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?.lines() {
         match line.strip_prefix("#import ") {
             Some(part) => {
                 let file = parts.get(part.trim()).copied().unwrap_or(part.trim());
-                source += &read(format!("shared/{file}.wgsl"))?;
+                source += &assemble(&format!("shared/{file}.wgsl"), parts)?;
             }
             None => {
                 source += line;
@@ -72,8 +67,19 @@ fn permutation(line: &str) -> Result<(String, String), String> {
             }
         }
     }
+    Ok(source)
+}
+
+/// One line of `permutations.txt` to its name and its entry in the constant.
+fn permutation(line: &str) -> Result<(String, String), String> {
+    let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
+    let mut words = rest.split_whitespace();
+    let kernel = words.next().ok_or("no kernel")?;
+    let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
+    let source = assemble(&format!("{kernel}.wgsl"), &parts)?;
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // `unpack2x16float` is in WGSL itself; only adapters that WebGPU leaves out lack it.
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
         .validate(&module)
         .map_err(|e| e.emit_to_string(&source))?;
     let entry = module.entry_points.first().ok_or("no entry point")?;

@@ -2,6 +2,7 @@
 // prefix is not live (no item under it, or none that is allowed).
 #import trie
 #import beam
+#import ordering
 
 struct Params {
     level: u32,
@@ -14,7 +15,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
-@group(0) @binding(4) var<storage, read> normalisers: array<f32>; // [rows]
+@group(0) @binding(4) var<storage, read> normalisers: array<vec4<f32>>; // [rows], the first value
 // [0] 1: only the listed ranks are allowed, 0: all but them; [1] how many; [2..] ranks, ascending
 @group(0) @binding(5) var<storage, read> listed: array<u32>;
 @group(0) @binding(6) var<storage, read_write> keys: array<u32>; // [rows, codes]
@@ -52,10 +53,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             allowed = (high - low) - allowed;
         }
         if allowed > 0u {
-            let log_prob = logits[row * p.stride + p.offset + code] - normalisers[row];
-            let bits = bitcast<u32>(bitcast<f32>(beams[beam]) + log_prob);
-            // Negative floats order backwards as integers; flipping makes all order forwards.
-            key = select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
+            let log_prob = logits[row * p.stride + p.offset + code] - normalisers[row].x;
+            key = order_key(bitcast<f32>(beams[beam]) + log_prob);
         }
     }
     keys[row * p.codes + code] = key;

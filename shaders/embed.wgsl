@@ -17,5 +17,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let token = tokens[id.x / p.width4];
-    x[id.x] = weight(token * p.width4 + id.x % p.width4) * row_scale(token);
+    x[id.x] = weight(row_start(token, p.width4) + id.x % p.width4) * row_scale(token);
 }

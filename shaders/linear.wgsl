@@ -30,7 +30,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     // Rows past the end repeat the last one and are not stored.
     let at = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(p.rows - 1u)) * p.inputs4;
-    let begin = id.x * 4u * p.inputs4;
+    let begin = row_start(id.x * 4u, p.inputs4);
+    let next = row_start(1u, p.inputs4);
     var sum0 = vec4<f32>(0.0);
     var sum1 = vec4<f32>(0.0);
     var sum2 = vec4<f32>(0.0);
@@ -50,9 +51,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             x3 *= n;
         }
         let w0 = weight(begin + k);
-        let w1 = weight(begin + p.inputs4 + k);
-        let w2 = weight(begin + 2u * p.inputs4 + k);
-        let w3 = weight(begin + 3u * p.inputs4 + k);
+        let w1 = weight(begin + next + k);
+        let w2 = weight(begin + 2u * next + k);
+        let w3 = weight(begin + 3u * next + k);
         sum0 += vec4<f32>(dot(x0, w0), dot(x0, w1), dot(x0, w2), dot(x0, w3));
         sum1 += vec4<f32>(dot(x1, w0), dot(x1, w1), dot(x1, w2), dot(x1, w3));
         sum2 += vec4<f32>(dot(x2, w0), dot(x2, w1), dot(x2, w2), dot(x2, w3));

@@ -1,4 +1,4 @@
-// The softmax's normaliser: out[row] = log(sum(exp(logits[row]))) over the whole vocabulary.
+// The softmax's normaliser: out[row].x = log(sum(exp(logits[row]))) over the whole vocabulary.
 // One workgroup a row.
 
 struct Params {
@@ -10,7 +10,7 @@ const LANES: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
-@group(0) @binding(2) var<storage, read_write> normalisers: array<f32>; // [rows]
+@group(0) @binding(2) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], the first value
 
 var<workgroup> reduced: array<f32, LANES>;
 
@@ -41,6 +41,6 @@ fn main(
         for (var i = 0u; i < LANES; i++) {
             sum += reduced[i];
         }
-        normalisers[group.x] = largest + log(sum);
+        normalisers[group.x].x = largest + log(sum);
     }
 }

@@ -5,6 +5,8 @@
 // survives and how many of its equals do.
 #import trie
 #import beam
+#import ordering
+#import survivors
 
 struct Params {
     level: u32,
@@ -14,6 +16,8 @@ struct Params {
     rows: u32, // rows of candidates
     width: u32, // beams that survive at most
     next_rows: u32, // rows that the next step computes
+    stride: u32, // values between rows of logits (sampling only)
+    inverse_temperature: f32, // (sampling only)
 }
 
 const LANES: u32 = 256u;
@@ -135,7 +139,7 @@ fn write_beam(row: u32, candidate: u32, key: u32) {
     let end = beams[parent + 2u];
     let low = lower_bound(beams[parent + 1u], end, p.level, p.words, code);
     let high = lower_bound(low, end, p.level, p.words, code + 1u);
-    next[beam] = select(~key, key & 0x7fffffffu, (key & 0x80000000u) != 0u);
+    write_scores(beam, parent, parent_row, code, key);
     next[beam + 1u] = low;
     next[beam + 2u] = high;
     next[beam + 3u] = code;

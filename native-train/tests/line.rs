@@ -99,7 +99,7 @@ fn from_a_log_to_recommendations() {
 
     let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
-    for format in ["f32", "q8"] {
+    for format in ["f32", "f16", "q8", "q4"] {
         let out = format!("{format}.safetensors");
         works(at, &["export", "--run", "r", "--quantize", format, "--out", &out]);
         works(at, &["inspect", &out]);
@@ -139,6 +139,26 @@ fn from_a_log_to_recommendations() {
     let too_many =
         ["recommend", "--model", "q8.safetensors", "--histories", "h.jsonl", "--top", "60"];
     assert!(refuses(at, &too_many).contains("h.jsonl:1: top is 60"));
+
+    let sample = |model: &str, options: &[&str]| {
+        let histories = ["recommend", "--model", model, "--histories", "h.jsonl", "--json"];
+        tigret(at, &[&histories[..], options].concat()).stdout
+    };
+    for model in ["f16.safetensors", "q4.safetensors"] {
+        let first = sample(model, &["--temperature", "2", "--seed", "5"]);
+        assert_eq!(first.iter().filter(|&&byte| byte == b'\n').count(), 2);
+        assert_eq!(sample(model, &["--temperature", "2,2,2,2", "--seed", "5"]), first);
+        assert_ne!(sample(model, &["--temperature", "2", "--seed", "6"]), first);
+    }
+    let cold = ["recommend", "--model", "q4.safetensors", "--histories", "h.jsonl"];
+    for (temperature, part) in [
+        ("0", "temperature is 0, not a finite number above 0"),
+        ("nan", "temperature is NaN"),
+        ("1,2", "temperature has 2 values, the model has 4 levels"),
+    ] {
+        let line = refuses(at, &[&cold[..], &["--temperature", temperature]].concat());
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 #[test]

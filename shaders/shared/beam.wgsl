@@ -1,9 +1,13 @@
 // Beam state: a header, then one record a beam, in ascending order of semantic ID.
 //   header: [0] number of live beams
 //   record: [0] score (f32 bits), [1] first rank, [2] end rank, [3] last code,
+//           [4] log-probability under the sampled distribution (f32 bits, sampling only),
+//           [5] the same, perturbed (sampling only),
 //           [8 + s] row of its ancestor in step s
 
 const RECORD: u32 = 16u;
+const SAMPLED: u32 = 4u;
+const PERTURBED: u32 = 5u;
 const PATH: u32 = 8u;
 
 fn beam_at(row: u32) -> u32 {

@@ -4,6 +4,11 @@
 @group(0) @binding(5) var<storage, read> weights: array<u32>; // [outputs, inputs4]
 @group(0) @binding(6) var<storage, read> scales: array<vec4<f32>>; // [outputs / 4]
 
+// First quad of a row.
+fn row_start(row: u32, inputs4: u32) -> u32 {
+    return row * inputs4;
+}
+
 // Four neighbouring columns of a row, not scaled; `index` counts quads.
 fn weight(index: u32) -> vec4<f32> {
     let word = bitcast<i32>(weights[index]);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
+use tigret_infer::sampling::MAX_SEED;
 use tigret_infer::testing::{
     Random, Shape, bad_bundles, random_bundle, random_bundle_with_quantizer,
 };
@@ -34,8 +35,11 @@ fn main() -> Result<(), Failure> {
     let deep = Shape { levels: vec![5, 6, 7, 8, 3], layers: (1, 3), items: 400, ..base.clone() };
     let cases = [
         ("four-levels-f32", base.clone(), WeightFormat::F32),
+        ("four-levels-f16", base.clone(), WeightFormat::F16),
         ("four-levels-q8", base.clone(), WeightFormat::Q8),
-        ("three-levels-of-seven", odd, WeightFormat::F32),
+        ("four-levels-q4", Shape { d_model: 48, ..base.clone() }, WeightFormat::Q4),
+        ("three-levels-of-seven", odd.clone(), WeightFormat::F32),
+        ("three-levels-of-seven-q4", odd, WeightFormat::Q4),
         ("five-levels", deep, WeightFormat::Q8),
         ("one-item", Shape { items: 1, ..base.clone() }, WeightFormat::Q8),
     ];
@@ -94,6 +98,14 @@ fn write_case(
         Request { history: some(2), exclude: some(items / 2), ..Request::default() },
         Request { history: some(2), allow: Some(some(12)), ..Request::default() },
         Request { history: some(2), allow: Some(Vec::new()), ..Request::default() },
+        Request { history: some(2), temperature: Some(vec![1.5]), seed: 7, ..Request::default() },
+        Request {
+            history: some(2),
+            exclude: some(items / 2),
+            temperature: Some((1..=catalog.levels()).map(|level| level as f32 / 2.0).collect()),
+            seed: MAX_SEED,
+            ..Request::default()
+        },
     ];
     if bundle.tokens.users.is_some() {
         let user = Some("a reader".to_owned());
@@ -102,7 +114,10 @@ fn write_case(
     let mut cases = Vec::new();
     for request in requests {
         let answer = pollster::block_on(recommender.recommend(&request))?;
-        cases.push(json!({"request": request, "expected": answer.items}));
+        let (query, _) = Recommender::prepare(&bundle.tokens, &catalog, &request)?;
+        let hits = pollster::block_on(recommender.search(&query))?;
+        let keys: Vec<f32> = hits.iter().take(request.top).map(|hit| hit.key).collect();
+        cases.push(json!({"request": request, "expected": answer.items, "keys": keys}));
     }
     let mut parity = json!({"bundle": file, "tolerance": 1e-3, "cases": cases});
     if !add.is_empty() {
@@ -112,8 +127,9 @@ fn write_case(
         let only = json!({"allow": add.iter().map(|item| &item.id).collect::<Vec<_>>()});
         let request: Request = serde_json::from_value(only)?;
         let answer = pollster::block_on(recommender.recommend(&request))?;
+        let keys: Vec<f32> = answer.items.iter().map(|pick| pick.score).collect();
         let cases = parity["cases"].as_array_mut().ok_or("cases are an array")?;
-        cases.push(json!({"request": request, "expected": answer.items}));
+        cases.push(json!({"request": request, "expected": answer.items, "keys": keys}));
     }
     fs::write(folder.join(format!("{name}.json")), serde_json::to_vec(&parity)?)?;
     Ok(())

@@ -58,7 +58,7 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
                     12 => ItemFilter::new(Vec::new(), Some(Vec::new())),
                     _ => ItemFilter::new(Vec::new(), None),
                 };
-                EngineQuery { input, beams: 20, filter }
+                EngineQuery { input, beams: 20, filter, sampling: None }
             })
             .collect();
         let inputs: Vec<Vec<u32>> = queries.iter().map(|query| query.input.clone()).collect();

@@ -222,7 +222,7 @@ fn beam_search_finds_what_transformers_finds() {
             let expected: Vec<Hit> = case
                 .hits
                 .iter()
-                .map(|hit| Hit { rank: catalog.rank_of(&hit.id).unwrap(), score: hit.score })
+                .map(|hit| Hit::scored(catalog.rank_of(&hit.id).unwrap(), hit.score))
                 .collect();
             let request = Request {
                 history: case.history.clone(),

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     fn hits(list: &[(u32, f32)]) -> Vec<Hit> {
-        list.iter().map(|&(rank, score)| Hit { rank, score }).collect()
+        list.iter().map(|&(rank, score)| Hit::scored(rank, score)).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|q8] [--calls 20]`
+//! [--format f32|f16|q8|q4] [--calls 20]`
 
 use std::sync::Arc;
 use std::time::Instant;

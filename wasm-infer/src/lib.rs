@@ -10,6 +10,7 @@ pub mod error;
 pub mod gpu;
 pub mod quantizer;
 pub mod recommender;
+pub mod sampling;
 pub mod search;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -24,5 +25,6 @@ pub use config::T5Config;
 pub use error::{BundleError, InferError};
 pub use quantizer::{NewItem, Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 pub use recommender::{Added, Backend, Pick, Recommendation, Recommender, Request};
+pub use sampling::Sampling;
 pub use tokens::TokenLayout;
-pub use weights::{Weight, WeightData, WeightFormat};
+pub use weights::{Q4_GROUP, Weight, WeightData, WeightFormat};

@@ -11,6 +11,7 @@ use crate::cpu::CpuEngine;
 use crate::error::InferError;
 use crate::gpu::GpuEngine;
 use crate::quantizer::{NewItem, assign};
+use crate::sampling::Sampling;
 use crate::search::{EngineQuery, Hit, ItemFilter, MAX_BEAMS};
 use crate::tokens::TokenLayout;
 
@@ -43,6 +44,11 @@ pub struct Request {
     pub exclude_history: bool,
     /// Only these ids. Unknown ids are ignored; an empty list gives an empty answer.
     pub allow: Option<Vec<String>>,
+    /// Samples items without replacement instead of searching for the best: one temperature for
+    /// all levels, or one a level, each above 0.
+    pub temperature: Option<Vec<f32>>,
+    /// The sample is the same for the same seed, `0..=`[`MAX_SEED`](crate::sampling::MAX_SEED).
+    pub seed: u64,
 }
 
 impl Default for Request {
@@ -56,6 +62,8 @@ impl Default for Request {
             exclude: Vec::new(),
             exclude_history: false,
             allow: None,
+            temperature: None,
+            seed: 0,
         }
     }
 }
@@ -65,7 +73,7 @@ impl Default for Request {
 pub struct Pick {
     /// The item.
     pub id: String,
-    /// Sum of log-probabilities of its semantic ID.
+    /// Sum of the model's log-probabilities of its semantic ID.
     pub score: f32,
     /// Its semantic ID.
     pub codes: Vec<u16>,
@@ -74,7 +82,7 @@ pub struct Pick {
 /// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recommendation {
-    /// Best first.
+    /// Best first; a sample in the order in which it was drawn.
     pub items: Vec<Pick>,
     /// Ids of the history that the catalogue does not have, in order.
     pub unknown: Vec<String>,
@@ -220,7 +228,11 @@ impl Recommender {
             exclude.extend(known);
         }
         let filter = ItemFilter::new(exclude, request.allow.as_deref().map(ranks));
-        Ok((EngineQuery { input, beams: request.beams, filter }, unknown))
+        let sampling = request.temperature.as_deref();
+        let sampling = sampling
+            .map(|temperatures| Sampling::new(temperatures, layout.levels.len(), request.seed))
+            .transpose()?;
+        Ok((EngineQuery { input, beams: request.beams, filter, sampling }, unknown))
     }
 
     /// Answers a request.

@@ -4,10 +4,12 @@
 //!   the whole vocabulary. The constraint masks after the softmax; nothing is renormalised.
 //! - At each level the best `beams` of all *live* prefixes survive; a prefix is live if at least
 //!   one allowed item lies under it. Ties go to the smaller semantic ID.
+//! - With a [`Sampling`], prefixes are chosen by their perturbed log-probability instead.
 
 use std::ops::Range;
 
 use crate::catalog::Catalog;
+use crate::sampling::Sampling;
 use crate::tokens::Level;
 
 /// Most beams of a search.
@@ -69,6 +71,8 @@ pub struct EngineQuery {
     pub beams: usize,
     /// Allowed items.
     pub filter: ItemFilter,
+    /// How to sample; `None` for the best.
+    pub sampling: Option<Sampling>,
 }
 
 /// One result of a search.
@@ -76,20 +80,33 @@ pub struct EngineQuery {
 pub struct Hit {
     /// Rank of the item in the catalogue.
     pub rank: u32,
-    /// Sum of log-probabilities.
+    /// Sum of the model's log-probabilities.
     pub score: f32,
+    /// What hits are ordered by: the score, or in sampling the perturbed log-probability.
+    pub key: f32,
 }
 
-/// Puts hits into the contract's order: best score first, ties to the smaller semantic ID.
+impl Hit {
+    /// A hit of a search for the best.
+    pub fn scored(rank: u32, score: f32) -> Self {
+        Self { rank, score, key: score }
+    }
+}
+
+/// Puts hits into the contract's order: best key first, ties to the smaller semantic ID.
 pub fn sort_hits(hits: &mut [Hit]) {
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.rank.cmp(&b.rank)));
+    hits.sort_by(|a, b| b.key.total_cmp(&a.key).then(a.rank.cmp(&b.rank)));
 }
 
 /// A surviving prefix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Beam {
-    /// Sum of log-probabilities so far.
+    /// Sum of the model's log-probabilities so far.
     pub score: f32,
+    /// What prefixes are chosen by: the score, or in sampling the perturbed log-probability.
+    pub key: f32,
+    /// In sampling, the log-probability under the sampled distribution.
+    pub sampled: f32,
     /// The items under the prefix.
     pub node: Range<u32>,
     /// Row of the parent in the step before.
@@ -101,7 +118,13 @@ pub struct Beam {
 impl Beam {
     /// The empty prefix: every item.
     pub fn root(catalog: &Catalog) -> Self {
-        Self { score: 0.0, node: 0..catalog.len() as u32, parent: 0, code: 0 }
+        let node = 0..catalog.len() as u32;
+        Self { score: 0.0, key: 0.0, sampled: 0.0, node, parent: 0, code: 0 }
+    }
+
+    /// The item that a whole semantic ID names.
+    pub fn hit(&self) -> Hit {
+        Hit { rank: self.node.start, score: self.score, key: self.key }
     }
 }
 
@@ -114,25 +137,32 @@ impl Beam {
 pub fn extend(
     catalog: &Catalog,
     filter: &ItemFilter,
+    sampling: Option<&Sampling>,
     level: usize,
     beams: &[Beam],
     log_probs: &[f32],
     width: usize,
 ) -> Vec<Beam> {
     let codes = log_probs.len() / beams.len().max(1);
-    let mut candidates = Vec::new();
+    let mut candidates: Vec<Beam> = Vec::new();
     for (row, beam) in beams.iter().enumerate() {
         let log_probs = &log_probs[row * codes..][..codes];
+        let first = candidates.len();
         for (code, node) in catalog.children(level, beam.node.clone()) {
             if filter.allowed_in(node.clone()) > 0 {
                 let score = beam.score + log_probs[usize::from(code)];
-                candidates.push(Beam { score, node, parent: row, code });
+                candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
             }
+        }
+        if let Some(sampling) = sampling {
+            let prefix = &catalog.codes_of(beam.node.start)[..level];
+            let log_prob = |code: u16| log_probs[usize::from(code)];
+            sampling.perturb(beam, prefix, &mut candidates[first..], log_prob);
         }
     }
     if candidates.len() > width {
         let by_rank =
-            |a: &Beam, b: &Beam| b.score.total_cmp(&a.score).then(a.node.start.cmp(&b.node.start));
+            |a: &Beam, b: &Beam| b.key.total_cmp(&a.key).then(a.node.start.cmp(&b.node.start));
         candidates.select_nth_unstable_by(width, by_rank);
         candidates.truncate(width);
         candidates.sort_unstable_by_key(|beam| beam.node.start);

@@ -248,7 +248,7 @@ pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Ve
                 f64::from(row[token as usize]) - sum.ln()
             })
             .sum::<f64>();
-        hits.push(Hit { rank, score: score as f32 });
+        hits.push(Hit::scored(rank, score as f32));
     }
     sort_hits(&mut hits);
     hits

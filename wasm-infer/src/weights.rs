@@ -1,6 +1,11 @@
 //! Weight tensors in the formats that a bundle can hold.
 
+use half::f16;
+
 use crate::error::BundleError;
+
+/// Columns that share a scale in [`WeightFormat::Q4`].
+pub const Q4_GROUP: usize = 32;
 
 /// How the weight matrices of a bundle are stored. Vectors and bias tables are always `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,16 +13,36 @@ use crate::error::BundleError;
 pub enum WeightFormat {
     /// 32-bit floats.
     F32,
+    /// 16-bit floats.
+    F16,
     /// 8-bit integers, symmetric, a scale per output row.
     Q8,
+    /// 4-bit integers, symmetric, a scale per group of [`Q4_GROUP`] columns of a row.
+    Q4,
 }
 
 impl WeightFormat {
+    /// All of them, from the widest to the narrowest.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Q8, Self::Q4];
+
     /// The name in metadata and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::F16 => "f16",
             Self::Q8 => "q8",
+            Self::Q4 => "q4",
+        }
+    }
+
+    /// The largest magnitude that can be stored.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            // 127 times the rounded scale stays finite.
+            Self::Q8 => 1e38,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Q4 => 7.0 * f16::MAX.to_f32(),
         }
     }
 }
@@ -26,14 +51,12 @@ impl std::str::FromStr for WeightFormat {
     type Err = BundleError;
 
     fn from_str(name: &str) -> Result<Self, BundleError> {
-        match name {
-            "f32" => Ok(Self::F32),
-            "q8" => Ok(Self::Q8),
-            _ => Err(BundleError::metadata(
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            BundleError::metadata(
                 "quantization",
-                format!("\"{name}\" is not one of f32, q8"),
-            )),
-        }
+                format!("\"{name}\" is not one of {}", Self::ALL.map(Self::name).join(", ")),
+            )
+        })
     }
 }
 
@@ -52,12 +75,22 @@ pub struct Weight {
 pub enum WeightData {
     /// As they are.
     F32(Vec<f32>),
+    /// As they are.
+    F16(Vec<f16>),
     /// Row `r` is `values[r] * scales[r]`.
     Q8 {
         /// `[rows, columns]`, in `-127..=127`.
         values: Vec<i8>,
         /// `[rows]`.
         scales: Vec<f32>,
+    },
+    /// Value `(r, c)` is `nibble(r, c) * scales[r, c / Q4_GROUP]`.
+    Q4 {
+        /// `[rows, columns / 2 rounded up]`: two's complement in `-8..=7`, even columns in the low
+        /// halves of the bytes.
+        nibbles: Vec<u8>,
+        /// `[rows, columns / Q4_GROUP rounded up]`, of either sign.
+        scales: Vec<f16>,
     },
 }
 
@@ -72,28 +105,216 @@ impl Weight {
         self.shape.last().copied().unwrap_or(0)
     }
 
+    /// Bytes in a bundle, scales included.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            WeightData::F32(values) => 4 * values.len(),
+            WeightData::F16(values) => 2 * values.len(),
+            WeightData::Q8 { values, scales } => values.len() + 4 * scales.len(),
+            WeightData::Q4 { nibbles, scales } => nibbles.len() + 2 * scales.len(),
+        }
+    }
+
     /// All numbers as `f32`.
     pub fn to_f32(&self) -> Vec<f32> {
+        let columns = self.columns().max(1);
         match &self.data {
             WeightData::F32(values) => values.clone(),
+            WeightData::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
             WeightData::Q8 { values, scales } => values
-                .chunks_exact(self.columns().max(1))
+                .chunks_exact(columns)
                 .zip(scales)
                 .flat_map(|(row, scale)| row.iter().map(move |&v| f32::from(v) * scale))
+                .collect(),
+            WeightData::Q4 { nibbles, scales } => nibbles
+                .chunks_exact(columns.div_ceil(2))
+                .zip(scales.chunks_exact(columns.div_ceil(Q4_GROUP)))
+                .flat_map(|(row, scales)| {
+                    (0..columns).map(move |column| {
+                        f32::from(nibble(row, column)) * scales[column / Q4_GROUP].to_f32()
+                    })
+                })
                 .collect(),
         }
     }
 
-    /// Quantises a matrix to int8, symmetric, a scale per row (the largest magnitude maps to 127).
-    pub fn quantize_q8(shape: [usize; 2], values: &[f32]) -> Self {
-        let mut quantised = Vec::with_capacity(values.len());
-        let mut scales = Vec::with_capacity(shape[0]);
-        for row in values.chunks_exact(shape[1].max(1)) {
-            let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+    /// Stores a matrix in a format; magnitudes are at most [`WeightFormat::largest`].
+    pub fn quantize(format: WeightFormat, shape: [usize; 2], values: Vec<f32>) -> Self {
+        let columns = shape[1].max(1);
+        let data = match format {
+            WeightFormat::F32 => WeightData::F32(values),
+            WeightFormat::F16 => {
+                WeightData::F16(values.iter().map(|&value| f16::from_f32(value)).collect())
+            }
+            WeightFormat::Q8 => quantize_q8(columns, &values),
+            WeightFormat::Q4 => quantize_q4(columns, &values),
+        };
+        Self { shape: shape.to_vec(), data }
+    }
+}
+
+/// The value of a column in a row of nibbles.
+pub(crate) fn nibble(row: &[u8], column: usize) -> i8 {
+    // The half byte is moved to the top and back, which extends its sign.
+    (row[column / 2] << (4 * (1 - column % 2))) as i8 >> 4
+}
+
+/// The largest magnitude of a row maps to 127.
+fn quantize_q8(columns: usize, values: &[f32]) -> WeightData {
+    let mut quantised = Vec::with_capacity(values.len());
+    let mut scales = Vec::with_capacity(values.len() / columns);
+    for row in values.chunks_exact(columns) {
+        let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        scales.push(scale);
+        quantised.extend(row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8));
+    }
+    WeightData::Q8 { values: quantised, scales }
+}
+
+fn quantize_q4(columns: usize, values: &[f32]) -> WeightData {
+    let (mut nibbles, mut scales) = (Vec::new(), Vec::new());
+    for row in values.chunks_exact(columns) {
+        let mut codes = Vec::with_capacity(columns + 1);
+        for group in row.chunks(Q4_GROUP) {
+            let scale = q4_scale(group);
             scales.push(scale);
-            quantised.extend(row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8));
+            codes.extend(group.iter().map(|&value| q4_code(value, scale.to_f32())));
         }
-        Self { shape: shape.to_vec(), data: WeightData::Q8 { values: quantised, scales } }
+        codes.resize(columns.next_multiple_of(2), 0.0);
+        let half = |code: f32| code as i8 as u8 & 0xf;
+        nibbles.extend(codes.chunks_exact(2).map(|pair| half(pair[0]) | half(pair[1]) << 4));
+    }
+    WeightData::Q4 { nibbles, scales }
+}
+
+/// The code of a value, in `-8..=7`.
+fn q4_code(value: f32, scale: f32) -> f32 {
+    (value / scale).round().clamp(-8.0, 7.0)
+}
+
+/// The scale of a group that leaves the least squared error.
+///
+/// The codes reach one step further down than up, so the scale's sign matters. Of 34 scales around
+/// the one that just reaches the largest magnitude, each is replaced by the best one for the codes
+/// that it gives; clipping the outermost values often pays.
+fn q4_scale(group: &[f32]) -> f16 {
+    let largest = group.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    if largest == 0.0 {
+        return f16::ONE;
+    }
+    let mut best = (f32::INFINITY, f16::ONE);
+    for reach in (20..=36).map(|quarters| quarters as f32 / 4.0) {
+        for first in [largest / reach, -largest / reach] {
+            let (mut products, mut squares) = (0.0, 0.0);
+            for &value in group {
+                let code = q4_code(value, first);
+                products += value * code;
+                squares += code * code;
+            }
+            let scale = normal(if squares > 0.0 { products / squares } else { first });
+            let error = group.iter().map(|&value| {
+                let stored = scale.to_f32() * q4_code(value, scale.to_f32());
+                (value - stored) * (value - stored)
+            });
+            let error: f32 = error.sum();
+            if error < best.0 {
+                best = (error, scale);
+            }
+        }
+    }
+    best.1
+}
+
+/// The nearest half that is neither zero, subnormal (a GPU may take that for zero) nor infinite.
+fn normal(value: f32) -> f16 {
+    let magnitude = value.abs().clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+    f16::from_f32(magnitude.copysign(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn quantised_values_stay_close(
+            rows in 1usize..5,
+            columns in 1usize..100,
+            exponent in -6i32..5,
+            seed in 0u32..1000,
+        ) {
+            let value = |i: u32| {
+                let x = ((i + seed).wrapping_mul(2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
+                // Steep, as weights are: many small values, few large ones.
+                x * x * x * 10f32.powi(exponent)
+            };
+            let values: Vec<f32> = (0..(rows * columns) as u32).map(value).collect();
+            for format in WeightFormat::ALL {
+                let weight = Weight::quantize(format, [rows, columns], values.clone());
+                let read = weight.to_f32();
+                prop_assert_eq!(read.len(), values.len());
+                for (row, read) in values.chunks(columns).zip(read.chunks(columns)) {
+                    for (group, read) in row.chunks(Q4_GROUP).zip(read.chunks(Q4_GROUP)) {
+                        let span = |part: &[f32]| part.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+                        let error: f32 =
+                            group.iter().zip(read).map(|(v, r)| (v - r) * (v - r)).sum();
+                        let error = (error / group.len() as f32).sqrt();
+                        // Half a step in the worst case of each format; q4 has no smaller step
+                        // than the smallest normal half.
+                        let limit = match format {
+                            WeightFormat::F32 => 0.0,
+                            WeightFormat::F16 => span(group) / 2048.0 + 6e-8,
+                            WeightFormat::Q8 => span(row) / 253.0,
+                            WeightFormat::Q4 => span(group) / 14.0 + 4e-5,
+                        };
+                        prop_assert!(error <= limit, "{}: {} of {:?}", format.name(), error, group);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_for_scales_beats_the_largest_magnitude() {
+        let values: Vec<f32> = (0..3200u32)
+            .map(|i| {
+                (0..4).map(move |k| {
+                    ((i * 4 + k).wrapping_mul(2_654_435_761) % 2003) as f32 / 1001.5 - 1.0
+                })
+            })
+            .map(Iterator::sum)
+            .collect();
+        let error =
+            |read: &[f32]| -> f32 { values.iter().zip(read).map(|(v, r)| (v - r) * (v - r)).sum() };
+        let searched = Weight::quantize(WeightFormat::Q4, [100, 32], values.clone()).to_f32();
+        let plain: Vec<f32> = values
+            .chunks(Q4_GROUP)
+            .flat_map(|group| {
+                let scale = group.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 7.0;
+                group.iter().map(move |&value| q4_code(value, scale) * scale)
+            })
+            .collect();
+        assert!(error(&searched) < 0.8 * error(&plain), "{} {}", error(&searched), error(&plain));
+    }
+
+    #[test]
+    fn zeros_stay_zero_and_extremes_stay_finite() {
+        for format in WeightFormat::ALL {
+            let zeros = Weight::quantize(format, [2, 33], vec![0.0; 66]);
+            assert_eq!(zeros.to_f32(), [0.0; 66], "{}", format.name());
+            let most = format.largest();
+            let values = vec![most, -most, 0.0, f32::MIN_POSITIVE];
+            let read = Weight::quantize(format, [1, 4], values).to_f32();
+            assert!(read.iter().all(|v| v.is_finite()), "{}: {read:?}", format.name());
+            assert!((read[0] / most - 1.0).abs() < 0.15, "{}: {read:?}", format.name());
+        }
+    }
+
+    #[test]
+    fn nibbles_are_signed_and_even_columns_low() {
+        let row = [0x8f, 0x07];
+        assert_eq!([0, 1, 2, 3].map(|column| nibble(&row, column)), [-1, -8, 7, 0]);
     }
 }

@@ -1,12 +1,16 @@
 //! The bundle: what is written is read back, and what is damaged is refused by name.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
 use tigret_infer::{Bundle, WeightFormat};
 
 #[test]
 fn a_written_bundle_reads_back_equal() {
-    for format in [WeightFormat::F32, WeightFormat::Q8] {
-        let bundle = random_bundle(&Shape::default(), format, 1);
+    for format in WeightFormat::ALL {
+        // 33 columns: a second group of one value, and a spare half byte.
+        let shape = Shape { d_model: 33, ..Shape::default() };
+        let bundle = random_bundle(&shape, format, 1);
         let read = Bundle::from_bytes(&bundle.to_bytes().unwrap()).unwrap();
         assert_eq!(read.config, bundle.config);
         assert_eq!(read.tokens, bundle.tokens);
@@ -15,9 +19,84 @@ fn a_written_bundle_reads_back_equal() {
         assert_eq!(read.catalog.codes(), bundle.catalog.codes());
         assert_eq!(read.weight_format, format);
         assert!(read.quantizer().is_none());
-        let with = random_bundle_with_quantizer(&Shape::default(), format, 1);
+        let with = random_bundle_with_quantizer(&shape, format, 1);
         let read = Bundle::from_bytes(&with.to_bytes().unwrap()).unwrap();
         assert!(read.quantizer().is_some() && read.quantizer() == with.quantizer());
+    }
+}
+
+/// Puts `value` at the start of a tensor's bytes.
+fn overwrite(bytes: &mut [u8], name: &str, value: &[u8]) {
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let at = 8 + header + json[name]["data_offsets"][0].as_u64().unwrap() as usize;
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+#[test]
+fn numbers_that_no_format_has_are_refused() {
+    let shape = Shape { d_model: 33, ..Shape::default() };
+    let half = |bits: u16| bits.to_le_bytes().to_vec();
+    // Infinity and not a number.
+    let mut cases: Vec<(WeightFormat, &str, Vec<u8>, &str)> = [0x7c00, 0x7e00]
+        .into_iter()
+        .map(|bits| (WeightFormat::F16, "shared.weight", half(bits), "not finite"))
+        .collect();
+    // Infinity, zero of either sign, the largest subnormal.
+    cases.extend(
+        [0x7c00, 0, 0x8000, 0x03ff].into_iter().map(|bits| {
+            (WeightFormat::Q4, "shared.weight.scale", half(bits), "not a normal number")
+        }),
+    );
+    let spare = [&[0; 16][..], &[0x10]].concat();
+    cases.push((WeightFormat::Q4, "shared.weight", spare, "spare half byte at the end of row 0"));
+    for (format, name, value, part) in cases {
+        let mut bytes = random_bundle(&shape, format, 1).to_bytes().unwrap();
+        overwrite(&mut bytes, name, &value);
+        let message = Bundle::from_bytes(&bytes).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{name}`")) && message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_bundle_that_names_another_format_than_it_has_is_refused() {
+    for format in WeightFormat::ALL {
+        for named in WeightFormat::ALL.into_iter().filter(|named| *named != format) {
+            let good = random_bundle(&Shape::default(), format, 1).to_bytes().unwrap();
+            let header = u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+            let text = String::from_utf8(good[8..8 + header].to_vec()).unwrap();
+            let field = |format: WeightFormat| format!("\"quantization\":\"{}\"", format.name());
+            let renamed = text.trim_end().replace(&field(format), &field(named));
+            assert_ne!(renamed, text.trim_end());
+            let length = renamed.len().next_multiple_of(8);
+            let start = (length as u64).to_le_bytes();
+            let renamed = format!("{renamed:length$}");
+            let bytes = [&start[..], renamed.as_bytes(), &good[8 + header..]].concat();
+            let message = Bundle::from_bytes(&bytes).map(|_| ()).unwrap_err().to_string();
+            assert!(message.contains("has type"), "{message}");
+        }
+    }
+}
+
+#[test]
+fn weights_that_a_format_cannot_hold_are_refused() {
+    for (format, too_large) in [(WeightFormat::F16, 7e4f32), (WeightFormat::Q4, 5e5)] {
+        let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+        let weights = bundle.weights().iter().map(|(name, weight)| {
+            let mut values = weight.to_f32();
+            if name == "shared.weight" {
+                values[5] = -too_large;
+            }
+            (name.clone(), (weight.shape.clone(), values))
+        });
+        let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
+        let catalog = (*bundle.catalog).clone();
+        let message = Bundle::new(config, tokens, catalog, weights.collect(), format)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        let expected = format!("value 5 is -{too_large}, more than {}", format.name());
+        assert!(message.contains("`shared.weight`") && message.contains(&expected), "{message}");
     }
 }
 

@@ -5,6 +5,9 @@ import { TigretError } from "./errors.js";
 import type { AddRequest, EngineRequest, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
+/** The largest seed of a sample. */
+export const MAX_SEED = Number.MAX_SAFE_INTEGER;
+
 /** Most beams of a search. */
 export const MAX_BEAMS = 512;
 
@@ -40,6 +43,17 @@ export interface RecommendOptions {
   exclude?: "history" | readonly string[];
   /** Only these ids may be returned. An empty list gives an empty answer. Default all. */
   allow?: readonly string[];
+  /**
+   * Samples `beams` items without replacement instead of searching for the best, and returns the
+   * first `top` of them in the order in which they were drawn. 1 follows the model, above 1 is more
+   * diverse. One number, or one a level of the semantic ID; above 0.
+   */
+  temperature?: number | readonly number[];
+  /**
+   * With `temperature`: the same seed gives the same sample on the same engine. 0 to
+   * {@link MAX_SEED}; drawn anew for each call by default.
+   */
+  seed?: number;
   /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */
   signal?: AbortSignal;
 }
@@ -80,6 +94,24 @@ function ids(name: string, value: unknown): string[] {
     bad(`${name}[${wrong}] is ${shown(value[wrong])}, not a string; item ids are strings`);
   }
   return [...value];
+}
+
+function temperatures(value: number | readonly number[]): number[] {
+  const all = Array.isArray(value) ? [...value] : [value];
+  if (all.length === 0) bad("temperature is an empty array: give one value, or one a level");
+  for (const one of all) {
+    // The engines compute in 32 bits.
+    const narrow = typeof one === "number" ? Math.fround(one) : Number.NaN;
+    if (!Number.isFinite(narrow) || narrow <= 0) {
+      bad(`temperature is ${shown(one)}, not a finite number above 0`);
+    }
+  }
+  return all;
+}
+
+function randomSeed(): number {
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2));
+  return (high >>> 11) * 2 ** 32 + low;
 }
 
 function checkSignal(signal: unknown): void {
@@ -140,9 +172,11 @@ export function toRequest(options: RecommendOptions): EngineRequest {
     "beams",
     "exclude",
     "allow",
+    "temperature",
+    "seed",
     "signal",
   ]);
-  const { history, user, userToken, exclude = [], allow, signal } = options;
+  const { history, user, userToken, exclude = [], allow, temperature, seed, signal } = options;
   checkSignal(signal);
   const beams = integer("beams", options.beams ?? 50, 1, MAX_BEAMS);
   // A caller who asks for a narrow search and no number of items gets what the search can give.
@@ -169,5 +203,11 @@ export function toRequest(options: RecommendOptions): EngineRequest {
     request.user_token = integer("userToken", userToken, 0, 2 ** 32 - 1);
   }
   if (allow !== undefined) request.allow = ids("allow", allow);
+  if (temperature !== undefined) {
+    request.temperature = temperatures(temperature);
+    request.seed = seed === undefined ? randomSeed() : integer("seed", seed, 0, MAX_SEED);
+  } else if (seed !== undefined) {
+    bad("seed is given, but no temperature: only a sample has a seed");
+  }
   return request;
 }

@@ -9,7 +9,10 @@ export type Engine = "webgpu" | "cpu";
 export interface Pick {
   /** The item's id. */
   id: string;
-  /** Sum of the log-probabilities of its semantic ID; higher is better, never above 0. */
+  /**
+   * Sum of the model's log-probabilities of its semantic ID; higher is better, never above 0. The
+   * picks of a sample are not in its order.
+   */
   score: number;
   /** Its semantic ID, coarse to fine. */
   codes: number[];
@@ -52,7 +55,7 @@ export interface ModelInfo {
    * bundle holds no tokenizer, so that no item can be added.
    */
   embedding: number | null;
-  /** How the matrices are stored: `f32` or `q8`. */
+  /** How the matrices are stored: `f32`, `f16`, `q8` or `q4`. */
   weightFormat: string;
   parameters: number;
   vocabSize: number;
@@ -76,6 +79,8 @@ export interface EngineRequest {
   exclude: string[];
   exclude_history: boolean;
   allow?: string[];
+  temperature?: number[];
+  seed?: number;
 }
 
 /** New items as the worker gets them: all embeddings one after the other. */

@@ -25,10 +25,12 @@ import { Remote, type WorkerLike } from "./remote.js";
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
-  /** Best first. */
+  /** Best first; a sample in the order in which it was drawn. */
   picks: Pick[];
   /** Ids of the history that the catalogue does not have, which were skipped. */
   unknown: string[];
+  /** The seed that gives the same sample again; `null` where nothing was sampled. */
+  seed: number | null;
   /** Which engine computed. */
   engine: Engine;
   /** The engine in words: `cpu`, or the name of the WebGPU adapter. */
@@ -125,7 +127,7 @@ export class Recommender {
   }
 
   /**
-   * The best items for a history, best first.
+   * The best items for a history, best first; with `temperature`, a sample of them.
    *
    * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
    * up again and the call repeated; if that fails too, the CPU takes over.
@@ -144,7 +146,8 @@ export class Recommender {
     return this.#queue.run(async () => {
       const { items, unknown, milliseconds } = await this.#answer(request);
       const { engine, engineName } = this;
-      return { picks: items, unknown, engine, engineName, milliseconds };
+      const seed = request.seed ?? null;
+      return { picks: items, unknown, seed, engine, engineName, milliseconds };
     }, options.signal);
   }
 

@@ -23,6 +23,19 @@ test("every option reaches the engine under its name", () => {
   expect(request({ user: null })).not.toHaveProperty("user");
 });
 
+test("a sample has a temperature for each level or one, and a seed", () => {
+  expect(request({ temperature: 1.5, seed: 7 })).toMatchObject({ temperature: [1.5], seed: 7 });
+  expect(request({ temperature: [1, 2, 3, 4], seed: 0 })).toMatchObject({
+    temperature: [1, 2, 3, 4],
+    seed: 0,
+  });
+  const seeds = [1, 2, 3].map(() => request({ temperature: 1 }).seed);
+  expect(new Set(seeds).size).toBe(3);
+  for (const seed of seeds) {
+    expect(seed).toSatisfy((n: number) => Number.isSafeInteger(n) && n >= 0);
+  }
+});
+
 test("fewer beams than the default number of results return as many as there are", () => {
   expect(request({ beams: 5 }).top).toBe(5);
 });
@@ -41,6 +54,16 @@ test.each([
   [{ user: 7 }, "user is 7"],
   [{ user: "u", userToken: 1 }, "user or userToken, not both"],
   [{ userToken: -1 }, "userToken is -1"],
+  [{ temperature: 0 }, "temperature is 0, not a finite number above 0"],
+  [{ temperature: -1 }, "temperature is -1"],
+  [{ temperature: Number.NaN }, "temperature is NaN"],
+  [{ temperature: [1, Number.POSITIVE_INFINITY] }, "temperature is Infinity"],
+  [{ temperature: 1e-60 }, "temperature is 1e-60"],
+  [{ temperature: "1" }, 'temperature is "1"'],
+  [{ temperature: [] }, "temperature is an empty array"],
+  [{ temperature: 1, seed: -1 }, "seed is -1"],
+  [{ temperature: 1, seed: 2 ** 53 }, "seed is 9007199254740992"],
+  [{ seed: 3 }, "seed is given, but no temperature"],
   [{ signal: {} }, "signal is an object, not an AbortSignal"],
   [{ beam: 5 }, 'no option "beam"'],
 ])("%j is refused with the option's name", (options, message) => {

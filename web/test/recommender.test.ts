@@ -10,6 +10,7 @@ test("a report says what was skipped, which engine computed and how long it took
   expect(await recommender.report({ history: ["unknown-1", "a"] })).toEqual({
     picks: [{ id: "a", score: -1, codes: [0, 1] }],
     unknown: ["unknown-1"],
+    seed: null,
     engine: "cpu",
     engineName: "cpu of the fake",
     milliseconds: 3,

@@ -16,12 +16,12 @@ use crate::tokenizer::assign::load_quantizer;
 #[command(after_help = "Examples:
   tigret export --run runs/beauty --out beauty.safetensors
   tigret export --run runs/beauty --with-tokenizer --out beauty.safetensors
-  tigret export --run runs/beauty --quantize f32 --out beauty-f32.safetensors")]
+  tigret export --run runs/beauty --quantize q4 --out beauty-q4.safetensors")]
 pub(super) struct Args {
     /// The run directory, with a trained model.
     #[arg(long)]
     run: PathBuf,
-    /// Weight format: f32 or q8.
+    /// Weight format: f32, f16, q8 or q4.
     #[arg(long, default_value = "q8")]
     quantize: WeightFormat,
     /// Also write the run's tokenizer into the bundle, so that a page can give new items their

@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// The catalogue: ids and codes.
     #[arg(long)]
     catalog: PathBuf,
-    /// Weight format: f32 or q8.
+    /// Weight format: f32, f16, q8 or q4.
     #[arg(long, default_value = "q8")]
     quantize: WeightFormat,
     /// The file to write.

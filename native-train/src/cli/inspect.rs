@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tigret_infer::{Bundle, T5Config, TokenLayout};
+use tigret_infer::{Bundle, T5Config, TokenLayout, Weight};
 
 use super::Output;
 use crate::error::{Result, TrainError};
@@ -37,6 +37,7 @@ struct BundleReport<'a> {
     quantization: &'static str,
     items: usize,
     weights: usize,
+    weight_bytes: usize,
     config: &'a T5Config,
     tokens: &'a TokenLayout,
     levels: Vec<LevelUse>,
@@ -72,13 +73,14 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
         quantization: bundle.weight_format.name(),
         items: catalog.len(),
         weights: bundle.weights().values().map(|w| w.rows() * w.columns()).sum(),
+        weight_bytes: bundle.weights().values().map(Weight::bytes).sum(),
         config,
         tokens,
         levels: level_use(catalog.codes(), &sizes),
     };
     output.result(&report, || {
         let mut text = format!(
-            "{}: {} bundle, {} weights in {}\n\
+            "{}: {} bundle, {} weights in {} ({:.2} MB)\n\
              model      {} + {} layers, width {}, {} heads of {}, feed-forward {}, vocabulary {}\n\
              history    the last {} items, {}\n\
              catalogue  {} items, first \"{}\"\n",
@@ -86,6 +88,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
             report.format,
             report.weights,
             report.quantization,
+            report.weight_bytes as f64 / 1e6,
             config.num_layers,
             config.decoder_layers(),
             config.d_model,

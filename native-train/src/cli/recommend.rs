@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tigret_infer::{Backend, InferError, NewItem, Recommendation, Recommender, Request};
+use tigret_infer::sampling::MAX_SEED;
+use tigret_infer::{Backend, InferError, NewItem, Recommendation, Recommender, Request, Sampling};
 
 use super::Output;
 use crate::data::lines::for_each_line;
@@ -15,8 +16,9 @@ use crate::export::read_bundle;
 
 /// Recommends for every line of a file of histories, in order.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   tigret recommend --model m.safetensors --histories h.jsonl --beams 50 --top 20 --json
+  tigret recommend --model m.safetensors --histories h.jsonl --temperature 1.5 --seed 7
 
 Each line of h.jsonl is {\"history\": [\"id\", ...]}, optionally with \"user\": \"...\" or
 \"user_token\": n, and with \"exclude\": [\"id\", ...] or \"allow\": [\"id\", ...].")]
@@ -40,6 +42,15 @@ pub(super) struct Args {
     /// Never return an item of the history.
     #[arg(long)]
     exclude_history: bool,
+    /// Sample without replacement, as many items as there are beams, instead of searching for the
+    /// best: a temperature for all levels, or one a level. 1 follows the model; above 1 is more
+    /// diverse. Items come in the order in which they were drawn.
+    #[arg(long, value_delimiter = ',', value_name = "T[,T..]")]
+    temperature: Option<Vec<f32>>,
+    /// Seed of the sample. Line n of the histories has the seed N + n - 1, so that the draws of
+    /// different lines do not depend on each other.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
+    seed: u64,
     /// Engine: cpu or gpu.
     #[arg(long, value_enum, default_value_t = Engine::Cpu)]
     backend: Engine,
@@ -73,6 +84,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         Engine::Cpu => Backend::Cpu,
         Engine::Gpu => Backend::Gpu,
     };
+    if let Some(temperatures) = &args.temperature {
+        // Refused once, and not as a fault of the first line.
+        Sampling::new(temperatures, bundle.tokens.levels.len(), args.seed)?;
+    }
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     if let Some(path) = &args.add_items {
         recommender.add_items(&new_items(path)?).map_err(|e| TrainError::file(path, e))?;
@@ -96,6 +111,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             exclude: line.exclude,
             exclude_history: args.exclude_history,
             allow: line.allow,
+            temperature: args.temperature.clone(),
+            seed: (args.seed + index as u64) & MAX_SEED,
         };
         let answer = pollster::block_on(recommender.recommend(&request)).map_err(|e| match e {
             InferError::Request(reason) => TrainError::line(path, number, reason),

@@ -120,6 +120,7 @@ pub fn rank_targets_of_bundle(
             input: bundle.tokens.encoder_input(user, codes),
             beams: settings.beams,
             filter: ItemFilter::Exclude(Vec::new()),
+            sampling: None,
         };
         progress.inc(1);
         let hits = engine.search(&query);

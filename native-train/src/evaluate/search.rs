@@ -59,16 +59,13 @@ pub fn beam_search(
         let log_probs = to_vec(&log_probs.to_kind(Kind::Float));
         searches.par_iter_mut().enumerate().for_each(|(user, search)| {
             let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
-            *search = extend(&ids.catalog, &filters[user], level, search, log_probs, beams);
+            *search = extend(&ids.catalog, &filters[user], None, level, search, log_probs, beams);
         });
     }
     searches
         .into_iter()
         .map(|search| {
-            let mut hits: Vec<Hit> = search
-                .iter()
-                .map(|beam| Hit { rank: beam.node.start, score: beam.score })
-                .collect();
+            let mut hits: Vec<Hit> = search.iter().map(Beam::hit).collect();
             sort_hits(&mut hits);
             hits
         })

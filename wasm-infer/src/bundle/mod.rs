@@ -13,7 +13,7 @@ use crate::config::T5Config;
 use crate::error::BundleError;
 use crate::quantizer::Quantizer;
 use crate::tokens::TokenLayout;
-use crate::weights::{Weight, WeightFormat};
+use crate::weights::{Weight, WeightData, WeightFormat};
 
 /// Value of the metadata field `format`.
 pub const FORMAT: &str = "tigret/1";
@@ -68,9 +68,18 @@ impl Bundle {
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
                 return Err(BundleError::tensor(name, format!("value {at} is not finite")));
             }
-            let weight = match (format, Self::is_quantised(&name, &shape)) {
-                (WeightFormat::Q8, true) => Weight::quantize_q8([shape[0], shape[1]], &values),
-                _ => Weight { shape, data: crate::weights::WeightData::F32(values) },
+            let weight = match Self::format_of(&name, &shape, format) {
+                WeightFormat::F32 => Weight { shape, data: WeightData::F32(values) },
+                narrow => {
+                    if let Some(at) = values.iter().position(|v| v.abs() > narrow.largest()) {
+                        let (value, format) = (values[at], narrow.name());
+                        return Err(BundleError::tensor(
+                            name,
+                            format!("value {at} is {value}, more than {format} can hold: use f32"),
+                        ));
+                    }
+                    Weight::quantize(narrow, [shape[0], shape[1]], values)
+                }
             };
             converted.insert(name, weight);
         }
@@ -98,10 +107,14 @@ impl Bundle {
         self.quantizer.as_ref()
     }
 
-    /// Whether a weight is stored in the bundle's weight format: matrices are, norms and the
-    /// relative position bias stay `f32`.
-    pub(crate) fn is_quantised(name: &str, shape: &[usize]) -> bool {
-        shape.len() == 2 && !name.contains("relative_attention_bias")
+    /// The format of one weight: matrices have the bundle's, norms and the relative position bias
+    /// stay `f32`.
+    fn format_of(name: &str, shape: &[usize], bundle: WeightFormat) -> WeightFormat {
+        if shape.len() == 2 && !name.contains("relative_attention_bias") {
+            bundle
+        } else {
+            WeightFormat::F32
+        }
     }
 
     /// A weight by HF's name.

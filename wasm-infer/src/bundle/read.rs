@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use half::f16;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -12,7 +13,7 @@ use crate::config::T5Config;
 use crate::error::BundleError;
 use crate::quantizer::{self, Quantizer};
 use crate::tokens::TokenLayout;
-use crate::weights::{Weight, WeightData, WeightFormat};
+use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
 
 impl Bundle {
     /// Reads and checks the bytes of a bundle.
@@ -55,12 +56,20 @@ impl Bundle {
         // Shapes first: nothing is allocated for a file whose sizes do not agree.
         let shapes = config.weight_shapes();
         for (name, shape) in &shapes {
-            let quantised = weight_format == WeightFormat::Q8 && Self::is_quantised(name, shape);
-            let dtype = if quantised { Dtype::I8 } else { Dtype::F32 };
-            expect(name, &tensor(name)?, dtype, shape)?;
-            if quantised {
-                let scale = format!("{name}.scale");
-                expect(&scale, &tensor(&scale)?, Dtype::F32, &shape[..1])?;
+            let (rows, columns) = (shape[0], shape.last().copied().unwrap_or(0));
+            let scale = format!("{name}.scale");
+            match Self::format_of(name, shape, weight_format) {
+                WeightFormat::F32 => expect(name, &tensor(name)?, Dtype::F32, shape)?,
+                WeightFormat::F16 => expect(name, &tensor(name)?, Dtype::F16, shape)?,
+                WeightFormat::Q8 => {
+                    expect(name, &tensor(name)?, Dtype::I8, shape)?;
+                    expect(&scale, &tensor(&scale)?, Dtype::F32, &[rows])?;
+                }
+                WeightFormat::Q4 => {
+                    expect(name, &tensor(name)?, Dtype::U8, &[rows, columns.div_ceil(2)])?;
+                    let groups = columns.div_ceil(Q4_GROUP);
+                    expect(&scale, &tensor(&scale)?, Dtype::F16, &[rows, groups])?;
+                }
             }
         }
         let catalog = read_catalog(&tokens, &tensor)?;
@@ -72,19 +81,37 @@ impl Bundle {
         let mut weights = BTreeMap::new();
         for (name, shape) in shapes {
             let view = tensor(&name)?;
-            let data = if view.dtype() == Dtype::I8 {
-                let scale = format!("{name}.scale");
-                let scales = finite(&scale, &tensor(&scale)?)?;
-                if let Some(row) = scales.iter().position(|s| *s <= 0.0) {
-                    return Err(BundleError::tensor(
-                        scale,
-                        format!("the scale of row {row} is not positive"),
-                    ));
+            let scale = format!("{name}.scale");
+            let data = match Self::format_of(&name, &shape, weight_format) {
+                WeightFormat::F32 => WeightData::F32(finite(&name, &view)?),
+                WeightFormat::F16 => {
+                    WeightData::F16(halves(&name, &view, "finite", |v| v.is_finite())?)
                 }
-                let values = view.data().iter().map(|&b| b as i8).collect();
-                WeightData::Q8 { values, scales }
-            } else {
-                WeightData::F32(finite(&name, &view)?)
+                WeightFormat::Q8 => {
+                    let scales = finite(&scale, &tensor(&scale)?)?;
+                    if let Some(row) = scales.iter().position(|s| *s <= 0.0) {
+                        return Err(BundleError::tensor(
+                            scale,
+                            format!("the scale of row {row} is not positive"),
+                        ));
+                    }
+                    let values = view.data().iter().map(|&b| b as i8).collect();
+                    WeightData::Q8 { values, scales }
+                }
+                WeightFormat::Q4 => {
+                    let kind = "a normal number (neither zero, subnormal nor infinite)";
+                    let scales = halves(&scale, &tensor(&scale)?, kind, |v| v.is_normal())?;
+                    let row = shape[1].div_ceil(2);
+                    let spare =
+                        view.data().chunks_exact(row).position(|row| row[row.len() - 1] > 15);
+                    if let (1, Some(row)) = (shape[1] % 2, spare) {
+                        return Err(BundleError::tensor(
+                            name,
+                            format!("the spare half byte at the end of row {row} is not 0"),
+                        ));
+                    }
+                    WeightData::Q4 { nibbles: view.data().to_vec(), scales }
+                }
             };
             weights.insert(name, Weight { shape, data });
         }
@@ -119,6 +146,23 @@ fn finite(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, BundleError> {
         view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     match values.iter().position(|v| !v.is_finite()) {
         Some(at) => Err(BundleError::tensor(name, format!("value {at} is {}", values[at]))),
+        None => Ok(values),
+    }
+}
+
+/// The halves of a tensor, all of which must be of a `kind`.
+fn halves(
+    name: &str,
+    view: &TensorView<'_>,
+    kind: &str,
+    valid: impl Fn(f16) -> bool,
+) -> Result<Vec<f16>, BundleError> {
+    let values: Vec<f16> =
+        view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+    match values.iter().position(|&v| !valid(v)) {
+        Some(at) => {
+            Err(BundleError::tensor(name, format!("value {at} is {}, not {kind}", values[at])))
+        }
         None => Ok(values),
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use bytemuck::cast_slice;
+use half::f16;
 use safetensors::tensor::Dtype;
 
 use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
 use crate::error::BundleError;
 use crate::quantizer::file::{FIELD, FileTensor, serialize};
-use crate::weights::WeightData;
+use crate::weights::{Q4_GROUP, WeightData};
 
 impl Bundle {
     /// The bundle as the bytes of a safetensors file.
@@ -17,26 +19,23 @@ impl Bundle {
     pub fn to_bytes(&self) -> Result<Vec<u8>, BundleError> {
         let mut tensors: Vec<FileTensor> = Vec::new();
         for (name, weight) in &self.weights {
+            let mut tensor = |name: String, dtype: Dtype, shape: &[usize], bytes: &[u8]| {
+                tensors.push((name, dtype, shape.to_vec(), bytes.to_vec()));
+            };
+            let (shape, scale) = (&weight.shape[..], format!("{name}.scale"));
+            let name = name.clone();
             match &weight.data {
-                WeightData::F32(values) => tensors.push((
-                    name.clone(),
-                    Dtype::F32,
-                    weight.shape.clone(),
-                    bytemuck::cast_slice(values).to_vec(),
-                )),
+                WeightData::F32(values) => tensor(name, Dtype::F32, shape, cast_slice(values)),
+                WeightData::F16(values) => tensor(name, Dtype::F16, shape, &halves(values)),
                 WeightData::Q8 { values, scales } => {
-                    tensors.push((
-                        name.clone(),
-                        Dtype::I8,
-                        weight.shape.clone(),
-                        bytemuck::cast_slice(values).to_vec(),
-                    ));
-                    tensors.push((
-                        format!("{name}.scale"),
-                        Dtype::F32,
-                        vec![scales.len()],
-                        bytemuck::cast_slice(scales).to_vec(),
-                    ));
+                    tensor(name, Dtype::I8, shape, cast_slice(values));
+                    tensor(scale, Dtype::F32, &[scales.len()], cast_slice(scales));
+                }
+                WeightData::Q4 { nibbles, scales } => {
+                    let (rows, columns) = (weight.rows(), weight.columns());
+                    tensor(name, Dtype::U8, &[rows, columns.div_ceil(2)], nibbles);
+                    let groups = columns.div_ceil(Q4_GROUP);
+                    tensor(scale, Dtype::F16, &[rows, groups], &halves(scales));
                 }
             }
         }
@@ -45,7 +44,7 @@ impl Bundle {
             CODES.into(),
             Dtype::U16,
             vec![catalog.len(), catalog.levels()],
-            bytemuck::cast_slice(catalog.codes()).to_vec(),
+            cast_slice(catalog.codes()).to_vec(),
         ));
         let mut offsets = vec![0u32];
         let mut bytes = Vec::new();
@@ -60,7 +59,7 @@ impl Bundle {
             ID_OFFSETS.into(),
             Dtype::U32,
             vec![offsets.len()],
-            bytemuck::cast_slice(&offsets).to_vec(),
+            cast_slice(&offsets).to_vec(),
         ));
         let json = |field: &str, text: serde_json::Result<String>| {
             text.map_err(|e| BundleError::metadata(field, e))
@@ -78,4 +77,8 @@ impl Bundle {
         }
         serialize(&tensors, metadata)
     }
+}
+
+fn halves(values: &[f16]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }

@@ -56,11 +56,12 @@ impl CpuEngine {
             let parents: Vec<usize> = beams.iter().map(|beam| beam.parent).collect();
             let logits = decoder.step(&step, &parents);
             let log_probs = level_log_probs(logits, self.bundle.config.vocab_size, *layout);
-            beams = extend(catalog, &query.filter, level, &beams, &log_probs, query.beams);
+            let sampling = query.sampling.as_ref();
+            beams =
+                extend(catalog, &query.filter, sampling, level, &beams, &log_probs, query.beams);
         }
         // A whole semantic ID is one item: every surviving range has length one.
-        let mut hits: Vec<Hit> =
-            beams.iter().map(|beam| Hit { rank: beam.node.start, score: beam.score }).collect();
+        let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
         sort_hits(&mut hits);
         hits
     }

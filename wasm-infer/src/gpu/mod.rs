@@ -4,13 +4,15 @@
 //! explains the plan kernel by kernel.
 
 mod executor;
+#[cfg(test)]
+mod kernel_tests;
 mod pack;
 mod plan;
 
 use std::sync::Arc;
 
 use executor::Executor;
-use plan::{Capacity, MAX_INPUT, Plan, RECORD, Scratch};
+use plan::{Capacity, MAX_INPUT, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
 
@@ -92,7 +94,7 @@ impl GpuEngine {
         executor.upload(plan.id(Scratch::Listed), &filter);
         executor.upload(plan.beams_before(0), &plan.root());
         let levels = self.bundle.tokens.levels.len();
-        let dispatches = plan.dispatches(query.input.len(), query.beams);
+        let dispatches = plan.dispatches(query);
         let rows = plan.rows(query.beams)[levels] as usize;
         let state =
             executor.run(&dispatches, plan.beams_before(levels), (rows + 1) * RECORD).await?;
@@ -100,7 +102,10 @@ impl GpuEngine {
             .chunks_exact(RECORD)
             .skip(1)
             .take(state[0] as usize)
-            .map(|beam| Hit { rank: beam[1], score: f32::from_bits(beam[0]) })
+            .map(|beam| {
+                let key = if query.sampling.is_some() { beam[PERTURBED] } else { beam[0] };
+                Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
+            })
             .collect();
         sort_hits(&mut hits);
         Ok(hits)

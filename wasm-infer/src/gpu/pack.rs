@@ -1,7 +1,7 @@
 //! Lays weights out as the kernels read them: rows and columns padded with zeros to multiples of
 //! four, every attention head on a multiple of four.
 
-use crate::weights::{Weight, WeightData};
+use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat, nibble};
 
 /// One dimension of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,14 @@ impl Axis {
         (self.padded() / 4) as u32
     }
 
+    /// Whether padding comes at the end only.
+    fn keeps_places(self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Heads { d_kv, .. } => d_kv.is_multiple_of(4),
+        }
+    }
+
     /// Where value `index` goes.
     fn place(self, index: usize) -> usize {
         match self {
@@ -40,34 +48,44 @@ impl Axis {
     }
 }
 
-/// A packed matrix: `[outputs, inputs4]` and, for int8, a scale per output.
+/// A packed matrix as `shaders/shared/weights_*.wgsl` read it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Packed {
-    /// `f32` bits, or four `i8` a word.
+    /// How the values are packed.
+    pub(super) format: WeightFormat,
+    /// The values.
     pub(super) words: Vec<u32>,
-    /// Empty for `f32`.
+    /// `q8`: `f32` bits, one an output. `q4`: halves, two a word. Empty otherwise.
     pub(super) scales: Vec<u32>,
 }
 
-/// Packs matrices of the same shape one above the other.
+/// Packs matrices of the same shape and format one above the other.
+///
+/// `q4` whose groups of columns would be torn apart by the padding of `inputs` (heads of a width
+/// that is no multiple of four) is widened to `f32`.
 pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed {
     let (rows, columns) = (outputs.padded(), inputs.padded());
-    let mut packed = Packed { words: Vec::new(), scales: Vec::new() };
+    let mut packed = Packed { format: WeightFormat::F32, words: Vec::new(), scales: Vec::new() };
     for weight in weights {
         let width = weight.columns();
+        // Where value `at` lies among `columns` columns.
+        let place = |at: usize, columns: usize| {
+            outputs.place(at / width) * columns + inputs.place(at % width)
+        };
         match &weight.data {
-            WeightData::F32(values) => {
-                let mut words = vec![0u32; rows * columns];
+            WeightData::F16(values) => {
+                packed.format = WeightFormat::F16;
+                let mut halves = vec![0u16; rows * columns];
                 for (at, value) in values.iter().enumerate() {
-                    let row = outputs.place(at / width);
-                    words[row * columns + inputs.place(at % width)] = value.to_bits();
+                    halves[place(at, columns)] = value.to_bits();
                 }
-                packed.words.extend(words);
+                packed.words.extend(pairs(&halves));
             }
             WeightData::Q8 { values, scales } => {
+                packed.format = WeightFormat::Q8;
                 let mut words = vec![0u32; rows * columns / 4];
                 for (at, value) in values.iter().enumerate() {
-                    let place = outputs.place(at / width) * columns + inputs.place(at % width);
+                    let place = place(at, columns);
                     words[place / 4] |= u32::from(*value as u8) << (8 * (place % 4));
                 }
                 packed.words.extend(words);
@@ -77,9 +95,44 @@ pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed
                 }
                 packed.scales.extend(padded);
             }
+            WeightData::Q4 { nibbles, scales } if inputs.keeps_places() => {
+                packed.format = WeightFormat::Q4;
+                let groups = columns.div_ceil(Q4_GROUP);
+                let columns = groups * Q4_GROUP;
+                let mut words = vec![0u32; rows * columns / 8];
+                for at in 0..weight.rows() * width {
+                    let row = &nibbles[at / width * width.div_ceil(2)..];
+                    let value = nibble(row, at % width);
+                    let place = place(at, columns);
+                    words[place / 8] |= u32::from(value as u8 & 0xf) << (4 * (place % 8));
+                }
+                packed.words.extend(words);
+                let mut padded = vec![0u16; rows * groups];
+                for (row, scales) in scales.chunks_exact(groups).enumerate() {
+                    let at = outputs.place(row) * groups;
+                    for (place, scale) in padded[at..].iter_mut().zip(scales) {
+                        *place = scale.to_bits();
+                    }
+                }
+                packed.scales.extend(pairs(&padded));
+            }
+            WeightData::F32(_) | WeightData::Q4 { .. } => {
+                let mut words = vec![0u32; rows * columns];
+                for (at, value) in weight.to_f32().iter().enumerate() {
+                    words[place(at, columns)] = value.to_bits();
+                }
+                packed.words.extend(words);
+            }
         }
     }
     packed
+}
+
+/// Two halves a word, the first one low.
+fn pairs(halves: &[u16]) -> impl Iterator<Item = u32> {
+    halves
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
 }
 
 /// A vector, padded with zeros.
@@ -110,7 +163,7 @@ mod tests {
 
     #[test]
     fn int8_packs_four_a_word() {
-        let weight = Weight::quantize_q8([1, 3], &[1.0, -1.0, 0.5]);
+        let weight = Weight::quantize(WeightFormat::Q8, [1, 3], vec![1.0, -1.0, 0.5]);
         let packed = matrix(&[&weight], Axis::Plain(1), Axis::Plain(3));
         assert_eq!(packed.words[0].to_le_bytes().map(|b| b as i8), [127, -127, 64, 0]);
         assert_eq!(packed.scales.len(), 4);

@@ -7,11 +7,14 @@ use super::pack::{self, Axis, Packed};
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::config::{T5Config, relative_position_bucket};
-use crate::tokens::{Level, TokenLayout};
+use crate::search::EngineQuery;
+use crate::tokens::TokenLayout;
 use crate::weights::WeightFormat;
 
 /// Words of a beam record and of the header before the records (`shaders/shared/beam.wgsl`).
 pub(super) const RECORD: usize = 16;
+/// Where a record has the perturbed log-probability.
+pub(super) const PERTURBED: usize = 5;
 /// Most encoder tokens: `MAX_KEYS` of `shaders/attention.wgsl`.
 pub(super) const MAX_INPUT: usize = 3072;
 /// Words of one dispatch's parameters.
@@ -43,6 +46,7 @@ pub(super) struct Dispatch {
 
 #[derive(Debug, Clone, Copy)]
 struct Matrix {
+    format: WeightFormat,
     weights: BufferId,
     scales: Option<BufferId>,
     inputs: Axis,
@@ -156,7 +160,6 @@ pub(super) struct Plan {
     config: T5Config,
     layout: TokenLayout,
     items: usize,
-    quantised: bool,
     embedding: Matrix,
     head: Matrix,
     encoder: Vec<EncoderLayer>,
@@ -189,11 +192,11 @@ impl Builder<'_> {
     /// Matrices one above the other, under the name of the first.
     fn matrix(&mut self, names: &[String], outputs: Axis, inputs: Axis) -> Matrix {
         let weights: Vec<_> = names.iter().map(|name| self.bundle.weight(name)).collect();
-        let Packed { words, scales } = pack::matrix(&weights, outputs, inputs);
+        let Packed { format, words, scales } = pack::matrix(&weights, outputs, inputs);
         let name = names[0].clone();
         let scales = (!scales.is_empty()).then(|| self.constant(format!("{name}.scale"), scales));
         let weights = self.constant(name, words);
-        Matrix { weights, scales, inputs, outputs4: outputs.quads() * names.len() as u32 }
+        Matrix { format, weights, scales, inputs, outputs4: outputs.quads() * names.len() as u32 }
     }
 
     /// A relative position bias, `[heads, distances]`, over `relatives`.
@@ -290,7 +293,6 @@ impl Plan {
         Self {
             constants: b.constants,
             items: bundle.catalog.len(),
-            quantised: bundle.weight_format == WeightFormat::Q8,
             config,
             layout,
             embedding,
@@ -358,7 +360,7 @@ impl Plan {
             (Scratch::CrossKv, input * quads(self.cross_kv.outputs4)),
             (Scratch::Hidden, both * quads(Axis::Plain(self.config.d_ff).quads())),
             (Scratch::Logits, rows * quads(self.head.outputs4)),
-            (Scratch::Normalisers, rows * 4),
+            (Scratch::Normalisers, rows * 16),
             (Scratch::Keys, rows * codes * 4),
             (Scratch::BeamsEven, beams),
             (Scratch::BeamsOdd, beams),
@@ -392,14 +394,15 @@ impl Plan {
     }
 
     /// Everything that one call launches, in order.
-    pub(super) fn dispatches(&self, input: usize, beams: usize) -> Vec<Dispatch> {
+    pub(super) fn dispatches(&self, query: &EngineQuery) -> Vec<Dispatch> {
         let mut out = Vec::new();
-        let rows = self.rows(beams);
+        let rows = self.rows(query.beams);
         let step_rows = rows.iter().copied().max().unwrap_or(1);
-        self.encoder(input as u32, &mut out);
-        for (step, level) in self.layout.levels.iter().enumerate() {
-            self.decoder_step(step as u32, rows[step], step_rows, input as u32, &mut out);
-            self.search_step(step, *level, rows[step], rows[step + 1], beams, &mut out);
+        let input = query.input.len() as u32;
+        self.encoder(input, &mut out);
+        for step in 0..self.layout.levels.len() {
+            self.decoder_step(step as u32, rows[step], step_rows, input, &mut out);
+            self.search_step(step, rows[step], rows[step + 1], query, &mut out);
         }
         out
     }
@@ -491,13 +494,13 @@ impl Plan {
     fn search_step(
         &self,
         step: usize,
-        level: Level,
         rows: u32,
         next_rows: u32,
-        beams: usize,
+        query: &EngineQuery,
         out: &mut Vec<Dispatch>,
     ) {
         let id = |scratch| self.id(scratch);
+        let level = self.layout.levels[step];
         let (logits, normalisers, keys) =
             (id(Scratch::Logits), id(Scratch::Normalisers), id(Scratch::Keys));
         let head = self.linear(rows, id(Scratch::DecoderStream), &self.head, logits);
@@ -509,26 +512,42 @@ impl Plan {
             ..dispatch("normalise", &[logits, normalisers], &[vocabulary, stride], [1, 1])
         });
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
-        let words = self.code_words();
+        let place = [step as u32, self.code_words(), level.size, level.offset];
         out.push(dispatch(
             "candidates",
             &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
-            &[step as u32, words, level.size, level.offset, stride],
+            &[&place[..], &[stride]].concat(),
             [level.size, rows],
         ));
-        out.push(dispatch(
-            "select",
-            &[self.codes, before, keys, after, id(Scratch::Tokens)],
-            &[step as u32, words, level.size, level.offset, rows, beams as u32, next_rows],
-            [1, 1],
-        ));
+        let mut select = vec![self.codes, before, keys, after, id(Scratch::Tokens)];
+        let rows_and_width = [rows, query.beams as u32, next_rows];
+        let Some(sampling) = &query.sampling else {
+            let params = [&place[..], &rows_and_width].concat();
+            out.push(dispatch("select", &select, &params, [1, 1]));
+            return;
+        };
+        let inverse = sampling.inverse_temperature(step).to_bits();
+        let [key0, key1] = sampling.key(step);
+        let params = [&place[..], &[stride, key0, key1, inverse]].concat();
+        out.push(Dispatch {
+            groups: [rows, 1],
+            ..dispatch("perturb", &[self.codes, before, logits, keys, normalisers], &params, [1, 1])
+        });
+        select.extend([logits, normalisers]);
+        let params = [&place[..], &rows_and_width, &[stride, inverse]].concat();
+        out.push(dispatch("select_sampled", &select, &params, [1, 1]));
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
         let width4 = self.embedding.inputs.quads();
         let mut buffers = vec![tokens, stream, self.embedding.weights];
         buffers.extend(self.embedding.scales);
-        let name = if self.quantised { "embed_q8" } else { "embed_f32" };
+        let name = match self.embedding.format {
+            WeightFormat::F32 => "embed_f32",
+            WeightFormat::F16 => "embed_f16",
+            WeightFormat::Q8 => "embed_q8",
+            WeightFormat::Q4 => "embed_q4",
+        };
         dispatch(name, &buffers, &[rows, width4], [rows * width4, 1])
     }
 
@@ -561,7 +580,12 @@ impl Plan {
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
-        let shader = if self.quantised { "linear_q8" } else { "linear_f32" };
+        let shader = match matrix.format {
+            WeightFormat::F32 => "linear_f32",
+            WeightFormat::F16 => "linear_f16",
+            WeightFormat::Q8 => "linear_q8",
+            WeightFormat::Q4 => "linear_q4",
+        };
         Linear(Dispatch {
             shader,
             buffers,

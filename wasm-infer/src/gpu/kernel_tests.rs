@@ -1,0 +1,545 @@
+//! Each kernel against plain loops, over odd shapes.
+
+use pollster::block_on;
+use tigret_shaders::shader;
+
+use super::executor::Executor;
+use super::pack::{self, Axis};
+use super::plan::{BufferId, Dispatch, PARAMS, RECORD, pack_codes};
+use crate::error::InferError;
+use crate::sampling::Sampling;
+use crate::search::{Beam, ItemFilter, extend, level_log_probs};
+use crate::testing::{Random, Shape, random_bundle};
+use crate::tokens::Level;
+use crate::weights::{Weight, WeightFormat};
+
+/// A device, or `None` after saying why there is none.
+fn device() -> Option<Executor> {
+    match block_on(Executor::new(&[])) {
+        Ok(executor) => Some(executor),
+        Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
+            println!("skipped: {reason}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Runs one kernel over buffers in the order of its bindings and returns buffer `result`.
+fn run(
+    device: &mut Executor,
+    name: &'static str,
+    params: &[u32],
+    buffers: &[&[u32]],
+    invocations: [u32; 2],
+    result: usize,
+) -> Vec<u32> {
+    let all: Vec<usize> = (0..buffers.len()).collect();
+    let dispatch = launch(name, params, &all, invocations);
+    run_all(device, &[dispatch], buffers, result)
+}
+
+/// A launch of a kernel over the buffers with these indices.
+fn launch(
+    name: &'static str,
+    params: &[u32],
+    buffers: &[usize],
+    invocations: [u32; 2],
+) -> Dispatch {
+    let size = shader(name).unwrap().workgroup_size;
+    let mut padded = [0; PARAMS];
+    padded[..params.len()].copy_from_slice(params);
+    Dispatch {
+        shader: name,
+        buffers: buffers.iter().copied().map(BufferId).collect(),
+        params: padded,
+        groups: [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])],
+    }
+}
+
+/// Runs kernels one after the other and returns buffer `result`.
+fn run_all(
+    device: &mut Executor,
+    dispatches: &[Dispatch],
+    buffers: &[&[u32]],
+    result: usize,
+) -> Vec<u32> {
+    let scratch: Vec<_> = buffers
+        .iter()
+        .enumerate()
+        .map(|(index, words)| (format!("buffer {index}"), words.len().max(4) as u64 * 4))
+        .collect();
+    device.set_scratch(&scratch).unwrap();
+    for (index, words) in buffers.iter().enumerate() {
+        device.upload(BufferId(index), words);
+    }
+    block_on(device.run(dispatches, BufferId(result), buffers[result].len())).unwrap()
+}
+
+fn floats(words: &[u32]) -> Vec<f32> {
+    words.iter().map(|&bits| f32::from_bits(bits)).collect()
+}
+
+fn words(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Rows of `width` values on quads.
+fn rows_on_quads(values: &[f32], width: usize) -> Vec<u32> {
+    values.chunks(width).flat_map(pack::vector).collect()
+}
+
+fn close(found: f32, expected: f32, what: &str) {
+    let tolerance = 1e-4 * expected.abs().max(1.0);
+    assert!((found - expected).abs() <= tolerance, "{what}: {found} instead of {expected}");
+}
+
+fn kernel(of: &str, format: WeightFormat) -> &'static str {
+    let name = format!("{of}_{}", format.name());
+    shader(&name).unwrap_or_else(|| panic!("there is no kernel {name}")).name
+}
+
+#[test]
+fn linear_is_the_plain_loop_in_every_format() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(1);
+    // Rows, inputs, outputs.
+    let shapes =
+        [(1, 1, 1), (3, 7, 5), (5, 31, 13), (4, 32, 64), (7, 33, 9), (50, 97, 29), (2, 260, 130)];
+    for format in WeightFormat::ALL {
+        for (index, (rows, inputs, outputs)) in shapes.into_iter().enumerate() {
+            let mut values =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
+            let (x, norm, before) = (values(rows * inputs), values(inputs), values(rows * outputs));
+            let weight = Weight::quantize(format, [outputs, inputs], values(outputs * inputs));
+            let packed = pack::matrix(&[&weight], Axis::Plain(outputs), Axis::Plain(inputs));
+            assert_eq!(packed.format, format);
+            let weight = weight.to_f32();
+            // Each switch in turn, then all.
+            let on = |bit: usize| index % 5 == bit || index % 5 == 4;
+            let (normalise, relu, residual) = (on(1), on(2), on(3));
+            let (epsilon, scale) = (1e-3f32, 0.7f32);
+
+            let outputs4 = outputs.div_ceil(4);
+            let offset4 = 3 * (index % 2);
+            let mut y = vec![0u32; 4 * offset4];
+            y.extend(rows_on_quads(&before, outputs));
+            let params = [
+                rows as u32,
+                inputs.div_ceil(4) as u32,
+                outputs4 as u32,
+                offset4 as u32,
+                inputs as u32,
+                u32::from(normalise),
+                u32::from(relu),
+                u32::from(residual),
+                epsilon.to_bits(),
+                scale.to_bits(),
+            ];
+            let (x_words, norm_words) = (rows_on_quads(&x, inputs), pack::vector(&norm));
+            let mut buffers = vec![&x_words[..], &norm_words, &y, &packed.words];
+            if !packed.scales.is_empty() {
+                buffers.push(&packed.scales);
+            }
+            let name = kernel("linear", format);
+            let invocations = [outputs4 as u32, rows.div_ceil(4) as u32];
+            let found = floats(&run(&mut device, name, &params, &buffers, invocations, 2));
+            for row in 0..rows {
+                let x = &x[row * inputs..][..inputs];
+                let mean = x.iter().map(|v| v * v).sum::<f32>() / inputs as f32;
+                let factor = if normalise { 1.0 / (mean + epsilon).sqrt() } else { 1.0 };
+                for output in 0..outputs {
+                    let w = &weight[output * inputs..][..inputs];
+                    let terms = x.iter().zip(w).zip(&norm).map(|((x, w), norm)| {
+                        if normalise { x * factor * norm * w } else { x * w }
+                    });
+                    let mut expected = scale * terms.sum::<f32>();
+                    if relu {
+                        expected = expected.max(0.0);
+                    }
+                    if residual {
+                        expected += before[row * outputs + output];
+                    }
+                    let found = found[4 * (offset4 + row * outputs4) + output];
+                    close(found, expected, &format!("{name} {rows}x{inputs}x{outputs}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_projections_read_heads_of_any_width() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(2);
+    for format in WeightFormat::ALL {
+        // Heads of a width that is no multiple of four have padding between them; q4 is widened.
+        for (heads, d_kv) in [(3, 5), (2, 36), (6, 64)] {
+            let inputs = heads * d_kv;
+            let mut values =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
+            let (x, outputs) = (values(inputs), 6);
+            let weight = Weight::quantize(format, [outputs, inputs], values(outputs * inputs));
+            let axis = Axis::Heads { heads, d_kv };
+            let packed = pack::matrix(&[&weight], Axis::Plain(outputs), axis);
+            let x_words = rows_on_quads(&x, d_kv);
+            let params = [1, axis.quads(), 2, 0, x_words.len() as u32, 0, 0, 0, 0, 1f32.to_bits()];
+            let y = [0u32; 8];
+            let mut buffers = vec![&x_words[..], &x_words, &y, &packed.words];
+            if !packed.scales.is_empty() {
+                buffers.push(&packed.scales);
+            }
+            let name = kernel("linear", packed.format);
+            let found = floats(&run(&mut device, name, &params, &buffers, [2, 1], 2));
+            for (row, found) in weight.to_f32().chunks(inputs).zip(found) {
+                let expected: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
+                close(found, expected, &format!("{name}, {heads} heads of {d_kv}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn embed_reads_rows_in_every_format() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(3);
+    for format in WeightFormat::ALL {
+        for (vocabulary, width) in [(1, 1), (11, 7), (9, 64), (70, 33), (13, 100)] {
+            let values = (0..vocabulary * width).map(|_| random.signed()).collect();
+            let weight = Weight::quantize(format, [vocabulary, width], values);
+            let packed = pack::matrix(&[&weight], Axis::Plain(vocabulary), Axis::Plain(width));
+            let tokens: Vec<u32> = (0..7).map(|_| random.below(vocabulary) as u32).collect();
+            let width4 = width.div_ceil(4);
+            let x = vec![0u32; tokens.len() * width4 * 4];
+            let mut buffers = vec![&tokens[..], &x, &packed.words];
+            if !packed.scales.is_empty() {
+                buffers.push(&packed.scales);
+            }
+            let params = [tokens.len() as u32, width4 as u32];
+            let invocations = [(tokens.len() * width4) as u32, 1];
+            let name = kernel("embed", format);
+            let found = floats(&run(&mut device, name, &params, &buffers, invocations, 1));
+            let values = weight.to_f32();
+            for (row, token) in found.chunks(4 * width4).zip(&tokens) {
+                for (found, expected) in row.iter().zip(&values[*token as usize * width..][..width])
+                {
+                    close(*found, *expected, &format!("{name} {vocabulary}x{width}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn normalise_is_log_sum_exp() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(4);
+    for (rows, vocabulary) in [(1, 1usize), (3, 63), (2, 65), (5, 1030)] {
+        let stride = vocabulary.next_multiple_of(4);
+        let logits: Vec<f32> = (0..rows * vocabulary).map(|_| 40.0 * random.signed()).collect();
+        let buffers = [&rows_on_quads(&logits, vocabulary)[..], &vec![0; 4 * rows]];
+        let params = [vocabulary as u32, stride as u32];
+        // A workgroup a row.
+        let invocations = [64 * rows as u32, 1];
+        let found = floats(&run(&mut device, "normalise", &params, &buffers, invocations, 1));
+        for (row, found) in logits.chunks(vocabulary).zip(found.chunks(4)) {
+            let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+            close(found[0], sum.ln() as f32, &format!("{rows}x{vocabulary}"));
+        }
+    }
+}
+
+/// One step of a search: normaliser, candidates and selection, against [`extend`].
+#[derive(Clone)]
+struct SearchCase {
+    name: &'static str,
+    sizes: Vec<u32>,
+    items: usize,
+    /// The level that is searched.
+    level: usize,
+    /// Beams before it.
+    rows: usize,
+    /// Beams after it.
+    width: usize,
+    filter: ItemFilter,
+    temperature: Option<f32>,
+    /// Whether all codes are as likely, so that ties decide.
+    flat: bool,
+}
+
+fn search_cases() -> Vec<SearchCase> {
+    let everything = || ItemFilter::Exclude(Vec::new());
+    let base = |name, level, rows, width| SearchCase {
+        name,
+        sizes: vec![13, 70, 5, 300],
+        items: 2000,
+        level,
+        rows,
+        width,
+        filter: everything(),
+        temperature: None,
+        flat: false,
+    };
+    let third: Vec<u32> = (0..2000).filter(|rank| rank % 3 == 1).collect();
+    let mut cases = vec![
+        base("the first level", 0, 1, 10),
+        base("the second level", 1, 13, 50),
+        base("one beam", 2, 50, 1),
+        base("the last level", 3, 50, 20),
+        base("more beams than prefixes", 1, 5, 512),
+        SearchCase { flat: true, ..base("ties", 2, 40, 33) },
+        SearchCase { flat: true, ..base("ties at the end", 3, 40, 512) },
+        SearchCase {
+            filter: ItemFilter::new(third.clone(), None),
+            ..base("a third excluded", 3, 40, 100)
+        },
+        SearchCase {
+            filter: ItemFilter::new(Vec::new(), Some(third[..40].to_vec())),
+            ..base("forty allowed", 1, 13, 100)
+        },
+        SearchCase {
+            filter: ItemFilter::new(Vec::new(), Some(vec![7])),
+            ..base("one allowed", 3, 1, 4)
+        },
+        SearchCase { sizes: vec![3, 4096], items: 9000, ..base("a codebook of 4096", 1, 3, 512) },
+        SearchCase { items: 1, ..base("one item", 2, 1, 9) },
+    ];
+    for index in 0..cases.len() {
+        let temperature = [0.5, 1.0, 3.0][index % 3];
+        cases.push(SearchCase { temperature: Some(temperature), ..cases[index].clone() });
+    }
+    cases
+}
+
+/// Beam state as the kernels keep it.
+fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
+    let mut words = vec![0; (room + 1) * RECORD];
+    words[0] = beams.len() as u32;
+    for (beam, record) in beams.iter().zip(words[RECORD..].chunks_exact_mut(RECORD)) {
+        record[..6].copy_from_slice(&[
+            beam.score.to_bits(),
+            beam.node.start,
+            beam.node.end,
+            beam.code.into(),
+            beam.sampled.to_bits(),
+            beam.key.to_bits(),
+        ]);
+        // Ancestors: any numbers, which selection has to hand on.
+        for step in 0..level {
+            record[8 + step] = beam.node.start + step as u32;
+        }
+    }
+    words
+}
+
+#[test]
+fn a_step_of_the_search_is_that_of_the_cpu() {
+    let Some(mut device) = device() else { return };
+    for (index, case) in search_cases().into_iter().enumerate() {
+        let SearchCase { name, sizes, items, level, rows, width, filter, flat, .. } = case;
+        let shape = Shape { levels: sizes, items, layers: (1, 1), ..Shape::default() };
+        let bundle = random_bundle(&shape, WeightFormat::F32, 1);
+        let (catalog, layout) = (&*bundle.catalog, &bundle.tokens);
+        let vocabulary = bundle.config.vocab_size;
+        let mut random = Random::new(index as u64);
+        let sampling = case
+            .temperature
+            .map(|t| Sampling::new(&[t], layout.levels.len(), index as u64).unwrap());
+        let mut logits = |rows: usize| -> Vec<f32> {
+            (0..rows * vocabulary).map(|_| if flat { 0.0 } else { 6.0 * random.signed() }).collect()
+        };
+        let step = |level: usize, beams: &[Beam], logits: &[f32], width: usize| {
+            let log_probs = level_log_probs(logits, vocabulary, layout.levels[level]);
+            extend(catalog, &filter, sampling.as_ref(), level, beams, &log_probs, width)
+        };
+        let mut beams = vec![Beam::root(catalog)];
+        for before in 0..level {
+            beams = step(before, &beams, &logits(beams.len()), rows);
+        }
+        let expected_from = logits(beams.len());
+        let expected = step(level, &beams, &expected_from, width);
+
+        let stride = vocabulary.next_multiple_of(4) as u32;
+        let Level { offset, size } = layout.levels[level];
+        let rows = beams.len() as u32;
+        let next_rows = width as u32;
+        let mut listed =
+            vec![u32::from(matches!(filter, ItemFilter::Allow(_))), filter.ranks().len() as u32];
+        listed.extend(filter.ranks());
+        let buffers = [
+            &pack_codes(catalog)[..],
+            &state(&beams, beams.len(), level),
+            &rows_on_quads(&expected_from, vocabulary),
+            &vec![0; 4 * beams.len()],
+            &listed,
+            &vec![0; beams.len() * size as usize],
+            &vec![7; (width + 1) * RECORD],
+            &vec![7; width],
+        ];
+        let [codes, before, logits, normalisers, listed, keys, after, tokens] =
+            std::array::from_fn(|index| index);
+        let code_words = layout.levels.len().div_ceil(2) as u32;
+        let place = [level as u32, code_words, size, offset];
+        let params = |more: &[u32]| [&place[..], more].concat();
+        let a_row = [64 * rows, 1];
+        let mut dispatches = vec![
+            launch("normalise", &[vocabulary as u32, stride], &[logits, normalisers], a_row),
+            launch(
+                "candidates",
+                &params(&[stride]),
+                &[codes, before, logits, normalisers, listed, keys],
+                [size, rows],
+            ),
+        ];
+        let select = [codes, before, keys, after, tokens];
+        if let Some(sampling) = &sampling {
+            let inverse = sampling.inverse_temperature(level).to_bits();
+            let [key0, key1] = sampling.key(level);
+            let perturb = [codes, before, logits, keys, normalisers];
+            let more = params(&[stride, key0, key1, inverse]);
+            dispatches.push(launch("perturb", &more, &perturb, a_row));
+            let more = params(&[rows, width as u32, next_rows, stride, inverse]);
+            let select = [&select[..], &[logits, normalisers]].concat();
+            dispatches.push(launch("select_sampled", &more, &select, [1, 1]));
+        } else {
+            let more = params(&[rows, width as u32, next_rows]);
+            dispatches.push(launch("select", &more, &select, [1, 1]));
+        }
+        let found = run_all(&mut device, &dispatches, &buffers, after);
+        assert_eq!(found[0] as usize, expected.len(), "{name}: live beams");
+        for (place, (beam, record)) in
+            expected.iter().zip(found[RECORD..].chunks_exact(RECORD)).enumerate()
+        {
+            let what = format!("{name}, beam {place}");
+            let parent = &beams[beam.parent];
+            assert_eq!(record[1..3], [beam.node.start, beam.node.end], "{what}: ranks");
+            assert_eq!(record[3], u32::from(beam.code), "{what}: code");
+            for step in 0..level {
+                assert_eq!(record[8 + step], parent.node.start + step as u32, "{what}: path");
+            }
+            assert_eq!(record[8 + level], beam.parent as u32, "{what}: parent");
+            close(f32::from_bits(record[0]), beam.score, &format!("{what}: score"));
+            if sampling.is_some() {
+                close(f32::from_bits(record[4]), beam.sampled, &format!("{what}: sampled"));
+                close(f32::from_bits(record[5]), beam.key, &format!("{what}: key"));
+            }
+        }
+        let dead = &found[(expected.len() + 1) * RECORD..];
+        assert!(dead.iter().all(|&word| word == 0), "{name}: rows that no beam fills");
+        let found = run_all(&mut device, &dispatches, &buffers, tokens);
+        for (place, token) in found.into_iter().enumerate() {
+            let code = expected.get(place).map_or(0, |beam| beam.code.into());
+            assert_eq!(token, offset + code, "{name}: token {place}");
+        }
+    }
+}
+
+/// `softmax(q . k + bias) v` of one head.
+fn attend(q: &[f32], keys: &[&[f32]], values: &[&[f32]], bias: impl Fn(usize) -> f32) -> Vec<f32> {
+    let scores = keys.iter().enumerate().map(|(key, k)| {
+        f64::from(q.iter().zip(*k).map(|(q, k)| q * k).sum::<f32>() + bias(key)).exp()
+    });
+    let scores: Vec<f64> = scores.collect();
+    let sum: f64 = scores.iter().sum();
+    (0..q.len())
+        .map(|at| {
+            let parts = scores.iter().zip(values).map(|(s, v)| s * f64::from(v[at]));
+            (parts.sum::<f64>() / sum) as f32
+        })
+        .collect()
+}
+
+#[test]
+fn attention_is_the_plain_loop() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(6);
+    let shapes = [(1, 1, 1, 1), (7, 7, 3, 5), (2, 33, 1, 64), (5, 90, 2, 136), (3, 200, 4, 9)];
+    for (index, (queries, keys, heads, d_kv)) in shapes.into_iter().enumerate() {
+        let inner = heads * d_kv;
+        let mut values =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
+        let (q, k, v) = (values(queries * inner), values(keys * inner), values(keys * inner));
+        // The bias reaches further than this input, as a model's does.
+        let reach = keys.max(queries) + 2;
+        let bias = values(heads * (2 * reach + 1));
+        let biased = index % 2 == 1;
+        let head4 = d_kv.div_ceil(4);
+        let part4 = heads * head4;
+        let kv: Vec<u32> = k
+            .chunks(inner)
+            .zip(v.chunks(inner))
+            .flat_map(|(k, v)| [rows_on_quads(k, d_kv), rows_on_quads(v, d_kv)].concat())
+            .collect();
+        let context = vec![0; queries * part4 * 4];
+        let params = [keys, head4, part4, 2 * part4, 0, part4, part4, usize::from(biased), reach]
+            .map(|value| value as u32);
+        let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context];
+        let groups = [32 * queries as u32, heads as u32];
+        let found = floats(&run(&mut device, "attention", &params, &buffers, groups, 3));
+        for query in 0..queries {
+            for head in 0..heads {
+                let at = head * d_kv;
+                let k: Vec<&[f32]> = k.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
+                let v: Vec<&[f32]> = v.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
+                let expected = attend(&q[query * inner + at..][..d_kv], &k, &v, |key| {
+                    if biased { bias[head * (2 * reach + 1) + key + reach - query] } else { 0.0 }
+                });
+                let found = &found[(query * heads + head) * head4 * 4..][..d_kv];
+                for (found, expected) in found.iter().zip(expected) {
+                    close(*found, expected, &format!("{queries} {keys} {heads} {d_kv}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_of_beams_follows_their_paths() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(7);
+    for (rows, step, heads, d_kv) in
+        [(1, 0, 1, 1usize), (5, 1, 3, 5), (50, 3, 2, 64), (9, 7, 1, 130)]
+    {
+        let inner = heads * d_kv;
+        let step_rows = rows + 3;
+        let head4 = d_kv.div_ceil(4);
+        let qkv: Vec<f32> =
+            (0..(step + 1) * step_rows * 3 * inner).map(|_| random.signed()).collect();
+        let steps = 8;
+        let bias: Vec<f32> = (0..heads * steps).map(|_| random.signed()).collect();
+        let mut beams = vec![0u32; (rows + 1) * RECORD];
+        let mut paths = Vec::new();
+        for row in 0..rows {
+            let mut path: Vec<usize> = (0..step).map(|_| random.below(step_rows)).collect();
+            for (at, source) in path.iter().enumerate() {
+                beams[(row + 1) * RECORD + 8 + at] = *source as u32;
+            }
+            path.push(row);
+            paths.push(path);
+        }
+        let context = vec![0; rows * heads * head4 * 4];
+        let params = [rows, heads, head4, step, step_rows, steps].map(|value: usize| value as u32);
+        let buffers = [&rows_on_quads(&qkv, d_kv)[..], &beams, &words(&bias), &context];
+        let invocations = [(rows * heads) as u32, 1];
+        let name = "attention_beams";
+        let found = floats(&run(&mut device, name, &params, &buffers, invocations, 3));
+        for (row, path) in paths.iter().enumerate() {
+            for head in 0..heads {
+                let part = |at: usize, source: usize, which: usize| {
+                    let row = (at * step_rows + source) * 3 * inner;
+                    &qkv[row + which * inner + head * d_kv..][..d_kv]
+                };
+                let all = |which: usize| -> Vec<&[f32]> {
+                    path.iter().enumerate().map(|(at, &row)| part(at, row, which)).collect()
+                };
+                let expected = attend(part(step, row, 0), &all(1), &all(2), |key| {
+                    bias[head * steps + step - key]
+                });
+                let found = &found[(row * heads + head) * head4 * 4..][..d_kv];
+                for (found, expected) in found.iter().zip(expected) {
+                    close(*found, expected, &format!("{rows} rows, step {step}, heads of {d_kv}"));
+                }
+            }
+        }
+    }
+}
