@@ -38,8 +38,8 @@ pub enum TrainError {
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// The user interrupted the command.
-    #[error("interrupted")]
+    /// The user interrupted the command, which can go on.
+    #[error("interrupted; the same command goes on where it stopped")]
     Interrupted,
 }
 

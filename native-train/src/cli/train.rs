@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::Output;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
+use crate::interrupt;
 use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
@@ -134,9 +135,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.samples()
     ));
     let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))
-        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
+    interrupt::listen(&interrupted)?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
     let outcome =
