@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
@@ -12,9 +13,9 @@ use super::Settings;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, SAVE_EVERY};
-use crate::model::checkpoint::{HostWeights, read_tensors, write_tensors};
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
+use crate::run_dir::write_atomically;
 
 /// Raised when training computes otherwise, so that no run mixes two ways.
 const FORMAT: &str = "tigret/tokenizer-state/1";
@@ -149,13 +150,21 @@ impl<'a> Keeper<'a> {
         self.read(path).is_none().then_some(path)
     }
 
-    fn read(&self, path: &Path) -> Option<(HostWeights, Progress, i32)> {
-        let (tensors, metadata) = read_tensors(path, "").ok()?;
+    /// The tensors of a state of this training, the progress and the optimiser's steps.
+    fn read(&self, path: &Path) -> Option<(HashMap<String, Vec<f32>>, Progress, i32)> {
+        let bytes = std::fs::read(path).ok()?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
+        let metadata = header.metadata().clone()?;
         if metadata.get("key") != Some(&self.key) {
             return None;
         }
         let (progress, steps) = serde_json::from_str(metadata.get("progress")?).ok()?;
-        Some((tensors, progress, steps))
+        let file = SafeTensors::deserialize(&bytes).ok()?;
+        let tensors = file.tensors().into_iter().map(|(name, tensor)| {
+            let numbers = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
+            (name, numbers.collect())
+        });
+        Some((tensors.collect(), progress, steps))
     }
 
     /// Whether the training shall end.
@@ -183,12 +192,22 @@ impl<'a> Keeper<'a> {
             .map_err(|e| TrainError::file(path, e))?;
         let metadata =
             HashMap::from([("key".to_owned(), self.key.clone()), ("progress".to_owned(), json)]);
-        let named = MOMENTS.into_iter().zip(&snapshot.moments);
-        let tensors = std::iter::once((WEIGHTS, &snapshot.weights))
-            .chain(named)
-            .map(|(name, tensor)| (name.to_owned(), (vec![tensor.numel()], to_vec(tensor))))
+        let tensors: Vec<(&str, Vec<u8>)> = std::iter::once((WEIGHTS, &snapshot.weights))
+            .chain(MOMENTS.into_iter().zip(&snapshot.moments))
+            .map(|(name, tensor)| {
+                (name, to_vec(tensor).iter().flat_map(|x| x.to_le_bytes()).collect())
+            })
             .collect();
-        write_tensors(path, &tensors, metadata)?;
+        let wrong = |e: safetensors::SafeTensorError| TrainError::file(path, e);
+        let views = tensors
+            .iter()
+            .map(|(name, bytes)| {
+                TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map(|view| (*name, view))
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(wrong)?;
+        let file = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
+        write_atomically(path, |out| out.write_all(&file))?;
         self.saved = Instant::now();
         Ok(())
     }
@@ -198,7 +217,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn load(&self, params: &Params, optimizer: &mut Optimizer) -> Option<Progress> {
         let (mut tensors, progress, steps) = self.read(self.control.state?)?;
         let mut take = |name: &str| match tensors.remove(name) {
-            Some((_, values)) if values.len() == params.len() => {
+            Some(values) if values.len() == params.len() => {
                 Some(Tensor::from_slice(&values).to_device(params.flat().device()))
             }
             _ => None,
