@@ -38,8 +38,11 @@ pub enum TrainError {
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
-    /// The user interrupted the command.
-    #[error("interrupted")]
+    /// The time limit of a command that goes on when it is called again.
+    #[error("the time is up; the same command goes on where it stopped")]
+    Paused,
+    /// The user interrupted the command, which can go on.
+    #[error("interrupted; the same command goes on where it stopped")]
     Interrupted,
 }
 

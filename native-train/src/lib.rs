@@ -10,6 +10,7 @@ pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+pub mod interrupt;
 pub mod model;
 pub mod report;
 pub mod run_dir;

@@ -73,6 +73,16 @@ impl RunDir {
         self.root.join("vectors.safetensors")
     }
 
+    /// `encoding.partial.safetensors`: unfinished work of a sentence encoder.
+    pub fn encoding_state(&self) -> PathBuf {
+        self.root.join("encoding.partial.safetensors")
+    }
+
+    /// `encoder.safetensors`: what made the vectors, so that new texts can be encoded alike.
+    pub fn encoder(&self) -> PathBuf {
+        self.root.join("encoder.safetensors")
+    }
+
     /// `tokenizer.safetensors`: the quantiser, as `tigret_infer::Quantizer` reads it.
     pub fn tokenizer(&self) -> PathBuf {
         self.root.join("tokenizer.safetensors")
@@ -86,6 +96,11 @@ impl RunDir {
     /// `tokenizer.jsonl`: the log of its training, a line an epoch or fewer.
     pub fn tokenizer_log(&self) -> PathBuf {
         self.root.join("tokenizer.jsonl")
+    }
+
+    /// `tokenizer.partial.safetensors`: unfinished training of an autoencoder.
+    pub fn tokenizer_state(&self) -> PathBuf {
+        self.root.join("tokenizer.partial.safetensors")
     }
 
     /// `tokens.json`: the token layout.

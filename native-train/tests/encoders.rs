@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 use tigret_train::TrainError;
 use tigret_train::embed::Vectors;
-use tigret_train::embed::sentence::job::{self, Control};
-use tigret_train::embed::sentence::{Place, SentenceEncoder};
+use tigret_train::embed::sentence::{Place, SentenceEncoder, job};
+use tigret_train::interrupt::Control;
 
 /// What `make_encoder_golden.py` wrote.
 #[derive(Deserialize)]
@@ -28,8 +28,7 @@ fn expected(name: &str) -> Expected {
 }
 
 fn encode(encoder: &SentenceEncoder, texts: &[&str]) -> Vectors {
-    let control = Control { interrupted: &AtomicBool::new(false), state: None };
-    job::encode_all(encoder, texts, control, |_| ()).unwrap()
+    job::encode_all(encoder, texts, Control::none(), |_| ()).unwrap()
 }
 
 /// Largest difference and smallest cosine.
@@ -100,7 +99,8 @@ fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
     let vectors = loop {
         rounds += 1;
         let interrupted = AtomicBool::new(false);
-        let control = Control { interrupted: &interrupted, state: Some(&state) };
+        let stop = || interrupted.load(Ordering::Relaxed);
+        let control = Control { interrupted: &stop, state: Some(&state) };
         let mut done = 0;
         let limit = rounds * 80;
         let outcome = job::encode_all(&encoder, &texts, control, |count| {
@@ -125,14 +125,283 @@ fn unfinished_work_of_other_texts_or_a_broken_state_is_not_taken_up() {
     let encoder = SentenceEncoder::load(&golden("bert"), Place::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let interrupted = AtomicBool::new(true);
-    let control = Control { interrupted: &interrupted, state: Some(&state) };
+    let control = Control { interrupted: &|| true, state: Some(&state) };
     let stopped = job::encode_all(&encoder, &["red", "lamp"], control, |_| ());
     assert!(matches!(stopped, Err(TrainError::Interrupted)));
-    let control = Control { interrupted: &AtomicBool::new(false), state: Some(&state) };
+    let control = Control { state: Some(&state), ..Control::none() };
     let other = job::encode_all(&encoder, &["lamp", "red"], control, |_| ()).unwrap();
     assert_eq!(other, encode(&encoder, &["lamp", "red"]));
     fs::write(&state, b"not a state").unwrap();
     let again = job::encode_all(&encoder, &["lamp", "red"], control, |_| ()).unwrap();
     assert_eq!(again, other);
+}
+
+/// A copy of a golden folder that a test may spoil.
+struct Copied(tempfile::TempDir);
+
+impl Copied {
+    fn new(name: &str) -> Self {
+        fn copy(from: &Path, to: &Path) {
+            fs::create_dir_all(to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+                let to = to.join(entry.file_name());
+                match entry.file_type().unwrap().is_dir() {
+                    true => copy(&entry.path(), &to),
+                    false => drop(fs::copy(entry.path(), to).unwrap()),
+                }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        copy(&golden(name), folder.path());
+        Self(folder)
+    }
+
+    fn at(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    /// Changes a file's bytes.
+    fn spoil(&self, file: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+        let bytes = fs::read(self.at(file)).unwrap();
+        fs::write(self.at(file), change(bytes)).unwrap();
+    }
+
+    /// Replaces a text that must stand in a file.
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        self.spoil(file, |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.contains(from), "{file} has no {from}");
+            text.replacen(from, to, 1).into_bytes()
+        });
+    }
+
+    /// The message of loading it.
+    fn refused(&self) -> String {
+        SentenceEncoder::load(self.0.path(), Place::Cpu).unwrap_err().to_string()
+    }
+}
+
+/// Spoils a folder and says which message must come.
+type Fault<'a> = (&'a str, &'a dyn Fn(&Copied), &'a str);
+
+fn assert_refused(faults: &[Fault<'_>]) {
+    for (name, spoil, reason) in faults {
+        let folder = Copied::new(name);
+        spoil(&folder);
+        let error = folder.refused();
+        assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
+        assert!(error.starts_with(folder.0.path().to_str().unwrap()), "it names a file: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+fn remove(folder: &Copied, file: &str) {
+    fs::remove_file(folder.at(file)).unwrap();
+}
+
+#[test]
+fn a_folder_that_lacks_a_file_is_refused_by_that_file() {
+    let error = SentenceEncoder::load(Path::new("nowhere"), Place::Cpu).unwrap_err().to_string();
+    assert!(error.contains("nowhere: is not a folder; give the folder of"), "{error}");
+    assert_refused(&[
+        ("bert", &|f| remove(f, "config.json"), "config.json: not found; the folder is not compl"),
+        ("bert", &|f| remove(f, "tokenizer.json"), "tokenizer.json: not found; the folder is not"),
+        ("bert", &|f| remove(f, "model.safetensors"), "model.safetensors: not found; the folder i"),
+        ("bert", &|f| remove(f, "1_Pooling/config.json"), "1_Pooling/config.json: not found"),
+        ("bert-joined", &|f| remove(f, "2_Dense/config.json"), "2_Dense/config.json: not found"),
+        (
+            "bert-joined",
+            &|f| remove(f, "2_Dense/model.safetensors"),
+            "2_Dense/model.safetensors: not found",
+        ),
+        (
+            "mpnet",
+            &|f| fs::rename(f.at("model.safetensors"), f.at("pytorch_model.bin")).unwrap(),
+            "save pytorch_model.bin as safetensors with `save_pretrained`",
+        ),
+        (
+            "t5",
+            &|f| {
+                let index = "{\"weight_map\": {\"a\": \"part-1.safetensors\"}}";
+                fs::write(f.at("model.safetensors.index.json"), index).unwrap();
+                remove(f, "model.safetensors");
+            },
+            "part-1.safetensors",
+        ),
+    ]);
+}
+
+#[test]
+fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
+    const POOLING: &str = "\"pooling_mode\": \"mean\"";
+    let activation = ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"swish\"");
+    assert_refused(&[
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"bert\"", "\"gpt2\""),
+            "config.json: names the architecture \"gpt2\"; bert (MiniLM too), mpnet and t5 are kn",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"model_type\"", "\"model\""),
+            "names the architecture \"(none)\"",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", activation.0, activation.1),
+            "has the activation \"swish\"; gelu is known",
+        ),
+        (
+            "mpnet",
+            &|f| f.replace("config.json", activation.0, activation.1),
+            "has the activation \"swish\"; gelu is known",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", "{", "{\"position_embedding_type\": \"relative_key\","),
+            "has positions \"relative_key\"; \"absolute\" are known",
+        ),
+        (
+            "t5",
+            &|f| {
+                f.replace("config.json", "\"feed_forward_proj\": \"", "\"feed_forward_proj\": \"x")
+            },
+            "has the feed-forward layer \"x",
+        ),
+        (
+            "bert",
+            &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode\": \"lasttoken\""),
+            "1_Pooling/config.json: asks for \"lasttoken\"; cls, max, mean, mean_sqrt_len_tokens are",
+        ),
+        (
+            "bert",
+            &|f| {
+                let older = "\"pooling_mode_weightedmean_tokens\": true";
+                f.replace("1_Pooling/config.json", POOLING, older);
+            },
+            "asks for \"pooling_mode_weightedmean_tokens\"; cls, max",
+        ),
+        (
+            "bert",
+            &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode_cls_token\": false"),
+            "chooses no pooling; cls, max",
+        ),
+        (
+            "bert",
+            &|f| f.replace("modules.json", "normalize.Normalize", "lstm.LSTM"),
+            "modules.json: asks for the module \"LSTM\"; Transformer, Pooling, Dense and Normalize",
+        ),
+        (
+            "bert",
+            &|f| f.replace("modules.json", "transformer.Transformer", "bow.BoW"),
+            "begins with \"BoW\"; only a Transformer can come first",
+        ),
+        (
+            "bert",
+            &|f| f.replace("modules.json", "pooling.Pooling", "dropout.Dropout"),
+            "has \"Normalize\" where it cannot stand; Pooling comes once",
+        ),
+        (
+            "bert-joined",
+            &|f| f.replace("2_Dense/config.json", "activation.Tanh", "activation.Softplus"),
+            "2_Dense/config.json: has the activation \"Softplus\"; Identity, Tanh, ReLU",
+        ),
+    ]);
+    let folder = Copied::new("bert");
+    fs::write(folder.at("modules.json"), "[]").unwrap();
+    assert!(folder.refused().contains("modules.json: lists no module"));
+}
+
+#[test]
+fn a_folder_whose_files_contradict_each_other_is_refused() {
+    assert_refused(&[
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"hidden_size\": 18", "\"hidden_size\": 21"),
+            "model.safetensors: does not fit config.json: shape mismatch",
+        ),
+        (
+            "mpnet",
+            &|f| f.replace("config.json", "\"intermediate_size\": ", "\"intermediate_size\": 1"),
+            "does not fit config.json: shape mismatch",
+        ),
+        (
+            "t5",
+            &|f| f.replace("config.json", "\"d_ff\": ", "\"d_ff\": 1"),
+            "does not fit config.json: shape mismatch",
+        ),
+        (
+            "bert",
+            &|f| {
+                f.replace("config.json", "\"num_attention_heads\": 3", "\"num_attention_heads\": 4")
+            },
+            "has hidden_size 18, which 4 heads do not divide",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),
+            "model.safetensors: does not fit config.json: it has more than 1 layers",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+            "does not fit config.json: cannot find tensor encoder.layer.2",
+        ),
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"vocab_size\": 118", "\"vocab_size\": 90"),
+            "model.safetensors: does not fit config.json",
+        ),
+        (
+            "bert",
+            &|f| f.replace("sentence_bert_config.json", "{", "{\"max_seq_length\": 65,"),
+            "allows 65 tokens (max_seq_length), but config.json has 64 positions",
+        ),
+        (
+            "bert",
+            &|f| f.replace("sentence_bert_config.json", "{", "{\"max_seq_length\": 1,"),
+            "allows 1 tokens (max_seq_length), too few for any text",
+        ),
+        (
+            "bert-joined",
+            &|f| f.replace("2_Dense/config.json", "\"in_features\": 72", "\"in_features\": 18"),
+            "2_Dense/config.json: takes 18 features, but 72 come in",
+        ),
+        (
+            "bert-joined",
+            &|f| f.replace("2_Dense/config.json", "\"out_features\": 10", "\"out_features\": 11"),
+            "2_Dense/model.safetensors: does not fit config.json: shape mismatch",
+        ),
+    ]);
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let cut = |file: &'static str| move |f: &Copied| f.spoil(file, |b| b[..b.len() / 2].to_vec());
+    assert_refused(&[
+        ("bert", &cut("model.safetensors"), "model.safetensors: "),
+        ("bert", &|f| f.spoil("model.safetensors", |_| vec![]), "model.safetensors: "),
+        ("bert", &|f| f.spoil("model.safetensors", |_| vec![255; 64]), "model.safetensors: "),
+        ("bert-joined", &cut("2_Dense/model.safetensors"), "2_Dense/model.safetensors: "),
+        ("bert", &cut("config.json"), "config.json: EOF"),
+        ("bert", &cut("modules.json"), "modules.json: EOF"),
+        ("bert", &cut("tokenizer.json"), "tokenizer.json: EOF"),
+        ("bert", &cut("1_Pooling/config.json"), "1_Pooling/config.json: EOF"),
+        (
+            "bert",
+            &|f| f.replace("config.json", "\"hidden_size\": 18", "\"hidden_size\": \"x\""),
+            "config.json: invalid type: string \"x\"",
+        ),
+    ]);
+    // Weights that are no numbers are met when they are used.
+    let folder = Copied::new("bert");
+    folder.spoil("model.safetensors", |mut bytes| {
+        let end = bytes.len();
+        bytes[end / 2..].chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&[0, 0, 192, 127]));
+        bytes
+    });
+    let encoder = SentenceEncoder::load(folder.0.path(), Place::Cpu).unwrap();
+    let outcome = job::encode_all(&encoder, &["red lamp"], Control::none(), |_| ());
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("vector of text 1 is not finite; its weights are broken"), "{error}");
 }

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::Output;
-use super::interrupt::Interrupts;
 use crate::baselines::sasrec::{self, Control, Earlier};
 use crate::baselines::{
     self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
@@ -19,6 +18,7 @@ use crate::data::Dataset;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Split};
+use crate::interrupt::Watch;
 use crate::run_dir::RunDir;
 
 /// Which baselines, and how.
@@ -162,9 +162,9 @@ impl Args {
             }
             Earlier::Finished => output.note(format!("SASRec as trained in {}", folder.display())),
         }
-        let interrupts = Interrupts::listen()?;
+        let watch = Watch::start()?;
         let progress = output.progress(1, "steps");
-        let control = Control { budget, interrupted: interrupts.flag(), progress: &progress };
+        let control = Control { budget, interrupted: watch.flag(), progress: &progress };
         let trained =
             sasrec::train(&folder, dataset, self.sasrec, device, control).map_err(|e| match e {
                 TrainError::Interrupted => {

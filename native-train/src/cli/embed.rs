@@ -6,13 +6,15 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use super::Output;
-use super::interrupt::Interrupts;
 use crate::data::Dataset;
+use crate::data::new_items::text_recipe;
+use crate::embed::encoder::{Encoder, Ready, TfIdf};
 use crate::embed::precomputed::{self, ExtraIds, Source};
-use crate::embed::sentence::job::{self, Control};
-use crate::embed::sentence::{Place, SentenceEncoder, hub};
+use crate::embed::sentence::{Place, SentenceEncoder, hub, job};
+use crate::embed::texts::encode_file;
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
+use crate::interrupt::{Control, STOPPABLE, Watch};
 use crate::run_dir::RunDir;
 
 /// Turn the items' text into vectors, or take vectors that another encoder made.
@@ -32,21 +34,35 @@ Examples:
   A safetensors file with several tensors; the ids are the JSON list \"ids\" in its metadata:
     tigret embed --run runs/shop --vectors encoded.safetensors --tensor text
 
-Writes vectors.safetensors into the run directory: tensor vectors [items, dimensions], f32, rows in
+  Vectors of further texts by the encoder that made those of the run:
+    tigret embed --run runs/shop --texts new.jsonl --out new.safetensors
+
+Writes vectors.safetensors and encoder.safetensors (what --texts and `tokenize --assign` need) into the run directory: tensor vectors [items, dimensions], f32, rows in
 the order of items.jsonl. The rows of TF-IDF have length 1, those of --encoder if its folder says
-so; vectors of yours stay as they are unless --normalize is given. --encoder can be interrupted: the
-same command goes on where it stopped.")]
+so; vectors of yours stay as they are unless --normalize is given. --encoder and --texts can be
+interrupted: the same command goes on where it stopped.")]
 pub(super) struct Args {
     /// Run directory of `tigret prepare`.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
 
+    /// Encode the items of this JSONL file ("id" and "text", or the fields of which `prepare` made
+    /// the items' texts) with the run's encoder into --out; the run stays as it is.
+    #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["vectors", "dimensions",
+          "max_words", "min_texts", "seed"])]
+    texts: Option<PathBuf>,
+    /// The .safetensors file for the vectors of --texts.
+    #[arg(long, value_name = "FILE", requires = "texts")]
+    out: Option<PathBuf>,
+
     /// Folder of a sentence-transformers model, or hub:NAME to download one from Hugging Face.
+    /// With --texts: where the run's encoder lies now.
     #[arg(long, value_name = "DIR",
           conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
     encoder: Option<String>,
     /// Where the encoder computes; cuda needs a build with `--features cuda`.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", requires = "encoder")]
+    #[arg(long, value_name = "DEVICE", default_value = "auto",
+          conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
     device: DeviceName,
 
     /// Vectors, .npy (float16, float32 or float64, C order) or .safetensors.
@@ -127,24 +143,30 @@ impl Report {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
+    if let (Some(texts), Some(out)) = (&args.texts, &args.out) {
+        return embed_texts(&args, texts, out, &run, output);
+    }
     let dataset = Dataset::load(&run)?;
-    let (vectors, encoder, terms) = if let Some(name) = &args.encoder {
+    let mut terms = None;
+    let (vectors, encoder, name) = if let Some(name) = &args.encoder {
         let (vectors, encoder) = sentence_vectors(&args, name, &run, &dataset, output)?;
-        (vectors, encoder, None)
+        (vectors, encoder, name.as_str())
     } else if let Some(file) = &args.vectors {
         let mut vectors = precomputed_vectors(&args, file, &dataset)?;
         if args.normalize {
             vectors.normalise();
         }
-        (vectors, "precomputed".to_owned(), None)
+        (vectors, Encoder::Precomputed, "precomputed")
     } else {
-        let (mut vectors, terms) = tfidf_vectors(&args, &run, &dataset, output)?;
-        vectors.normalise();
-        (vectors, "tf-idf+svd".to_owned(), Some(terms))
+        let (vectors, encoder) = tfidf_vectors(&args, &run, &dataset, output)?;
+        terms = Some(encoder.terms());
+        (vectors, Encoder::TfIdf(encoder), "tf-idf+svd")
     };
-    vectors.save(&run, &dataset, &encoder)?;
+    // The encoder first: vectors of another one beside it are noticed by its name in them.
+    encoder.save(&run)?;
+    vectors.save(&run, &dataset, &encoder.id())?;
     let report = Report {
-        encoder: args.encoder.unwrap_or(encoder),
+        encoder: name.to_owned(),
         items: dataset.items.len(),
         dimensions: vectors.dimensions,
         terms,
@@ -154,75 +176,97 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// Encodes further texts with the run's encoder.
+fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Output) -> Result<()> {
+    if !out.extension().is_some_and(|kind| kind == "safetensors") {
+        return Err(TrainError::file(out, "must end in .safetensors"));
+    }
+    let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device.into(), |text| {
+        output.note(text);
+    })?;
+    let recipe = text_recipe(run)?;
+    let watch = Watch::start()?;
+    output.note(STOPPABLE);
+    let interrupted = || watch.requested();
+    let progress = output.progress(0, "texts");
+    let encoded = encode_file(&encoder, recipe.as_ref(), texts, out, &interrupted, &progress)?;
+    output.result(&encoded, || {
+        let zero = match encoded.zero_vectors {
+            0 => String::new(),
+            count => format!("; {count} have no term that the encoder knows and a zero vector"),
+        };
+        format!("{} texts, {} dimensions{zero}", encoded.texts, encoded.dimensions)
+    });
+    Ok(())
+}
+
 fn precomputed_vectors(args: &Args, file: &Path, dataset: &Dataset) -> Result<Vectors> {
     let extra = if args.drop_extra { ExtraIds::Drop } else { ExtraIds::Refuse };
     let (tensor, ids) = (args.tensor.as_deref(), args.ids.as_deref());
     precomputed::read(Source { vectors: file, tensor, ids }, dataset, extra)
 }
 
-/// The vectors, and what the artefact says made them.
 fn sentence_vectors(
     args: &Args,
     name: &str,
     run: &RunDir,
     dataset: &Dataset,
     output: &Output,
-) -> Result<(Vectors, String)> {
+) -> Result<(Vectors, Encoder)> {
     let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
-    if texts.iter().all(|text| text.trim().is_empty()) {
-        return Err(TrainError::file(
+    refuse_empty_texts(run, &texts)?;
+    // It is looked for again from wherever later texts are encoded.
+    let source = match name.starts_with(hub::PREFIX) {
+        true => name.to_owned(),
+        false => std::path::absolute(name)
+            .map_err(|e| TrainError::file(name, e))?
+            .to_string_lossy()
+            .into_owned(),
+    };
+    let encoder = SentenceEncoder::open(name, args.device.into(), |file| output.note(file))?;
+    encoder.notes().iter().for_each(|note| output.note(note));
+    let state = run.encoding_state();
+    let watch = Watch::start()?;
+    let (count, device) = (texts.len(), encoder.device_name());
+    output.note(format!("{count} texts on {device}; {STOPPABLE}"));
+    let progress = output.progress(texts.len() as u64, "texts");
+    let interrupted = || watch.requested();
+    let control = Control { interrupted: &interrupted, state: Some(&state) };
+    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count))?;
+    progress.finish_and_clear();
+    Ok((vectors, Encoder::Sentence { source, fingerprint: encoder.fingerprint().to_owned() }))
+}
+
+fn refuse_empty_texts(run: &RunDir, texts: &[&str]) -> Result<()> {
+    match texts.iter().all(|text| text.trim().is_empty()) {
+        true => Err(TrainError::file(
             run.items(),
             "the text of every item is empty; name columns with `tigret prepare --text-columns`",
-        ));
+        )),
+        false => Ok(()),
     }
-    let encoder = load_encoder(name, args.device.into(), output)?;
-    let state = job::state_file(run);
-    let interrupts = Interrupts::listen()?;
-    let progress = output.progress(texts.len() as u64, "texts");
-    progress.set_message(encoder.device_name());
-    let control = Control { interrupted: interrupts.flag(), state: Some(&state) };
-    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count)).map_err(
-        |error| match error {
-            TrainError::Interrupted => {
-                TrainError::usage("interrupted; the same command goes on where it stopped")
-            }
-            other => other,
-        },
-    )?;
-    progress.finish_and_clear();
-    Ok((vectors, format!("sentence:{}", encoder.fingerprint())))
 }
 
-/// The encoder of a folder, or of a name on the hub.
-fn load_encoder(name: &str, place: Place, output: &Output) -> Result<SentenceEncoder> {
-    let folder = match name.strip_prefix("hub:") {
-        Some(name) => hub::folder(name, |file| output.note(format!("downloading {file}")))?,
-        None => PathBuf::from(name),
-    };
-    let encoder = SentenceEncoder::load(&folder, place)?;
-    encoder.notes().iter().for_each(|note| output.note(note));
-    Ok(encoder)
-}
-
-/// The vectors and the number of terms.
 fn tfidf_vectors(
     args: &Args,
     run: &RunDir,
     dataset: &Dataset,
     output: &Output,
-) -> Result<(Vectors, usize)> {
+) -> Result<(Vectors, TfIdf)> {
     let settings =
         tfidf::Settings { min_texts: args.min_texts, max_words: usize::from(args.max_words) };
-    let matrix = tfidf::weigh(dataset.items.iter().map(|item| item.text.as_str()), settings);
-    if matrix.columns() == 0 {
-        return Err(TrainError::file(
-            run.items(),
-            "no term stands in enough texts; give longer texts, lower --min-texts, or use --vectors",
-        ));
-    }
+    let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
+    refuse_empty_texts(run, &texts)?;
     let progress = output.progress(svd::rounds(), "rounds");
     progress.set_message("SVD");
-    let vectors = svd::truncated(&matrix, args.dimensions as usize, args.seed, || progress.inc(1))?;
+    let dimensions = args.dimensions as usize;
+    let encoder = TfIdf::fit(&texts, settings, dimensions, args.seed, || progress.inc(1))?;
     progress.finish_and_clear();
-    Ok((vectors, matrix.columns()))
+    let encoder = encoder.ok_or_else(|| {
+        TrainError::file(
+            run.items(),
+            "no term stands in enough texts; give longer texts, lower --min-texts, or use --vectors",
+        )
+    })?;
+    Ok((encoder.encode(&texts), encoder))
 }

@@ -7,7 +7,6 @@ mod evaluate;
 mod export;
 mod import;
 mod inspect;
-mod interrupt;
 mod output;
 mod prepare;
 mod recommend;

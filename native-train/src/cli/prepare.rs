@@ -6,14 +6,14 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Output;
-use crate::data::classics::books;
+use crate::data::classics::{self, books};
 use crate::data::events::{LeftOut, Moment, Rules};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
-use crate::data::template::{self, Template};
+use crate::data::template::{self, Template, TextRecipe};
 use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, remove_if_there, research};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_json};
@@ -102,7 +102,7 @@ pub(super) struct Args {
     /// Column of the items' ids.
     #[arg(long, value_name = "NAME", default_value = "id")]
     id_column: String,
-    /// Columns that make an item's text, in order [default: title,brand,categories,keywords].
+    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords].
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     text_columns: Option<Vec<String>>,
 
@@ -177,7 +177,7 @@ impl Report {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    let report = if args.classics { classics(&args, output)? } else { files(args, output)? };
+    let report = if args.classics { simulated(&args, output)? } else { files(args, output)? };
     output.result(&report, || report.text());
     Ok(())
 }
@@ -187,6 +187,7 @@ struct Read {
     dataset: Dataset,
     source: &'static str,
     default_core: usize,
+    text: TextRecipe,
     skipped_lines: Option<usize>,
     layout: Option<&'static str>,
     left_out: Option<LeftOut>,
@@ -194,11 +195,12 @@ struct Read {
 }
 
 impl Read {
-    fn new(dataset: Dataset, source: &'static str, default_core: usize) -> Self {
+    fn new(dataset: Dataset, source: &'static str, default_core: usize, text: TextRecipe) -> Self {
         Self {
             dataset,
             source,
             default_core,
+            text,
             skipped_lines: None,
             layout: None,
             left_out: None,
@@ -222,17 +224,16 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let mut undescribed = read.undescribed;
     if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
         // After the filter: of the metadata of all products, few are kept.
-        let template = template(&args, template::PAPER)?;
         progress.set_message("metadata");
-        undescribed = Some(amazon::describe(&mut dataset, metadata, &template, &progress)?);
+        undescribed = Some(amazon::describe(&mut dataset, metadata, &read.text, &progress)?);
     }
     progress.finish_and_clear();
-    let summary = Summary::new(&dataset, read.source, k);
+    let summary = Summary::new(&dataset, read.source, k).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;
-    let Read { skipped_lines, layout, .. } = read;
-    let left_out = read.left_out.filter(|left_out| *left_out != LeftOut::default());
+    let Read { skipped_lines, layout, left_out, .. } = read;
+    let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
     Ok(Report { summary, layout, left_out, undescribed, skipped_lines, optimum: None })
 }
 
@@ -274,7 +275,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         return Ok(Read {
             skipped_lines: args.skip_unknown_items.then_some(log.skipped),
             left_out: Some(log.left_out),
-            ..Read::new(log.dataset, "log", 5)
+            ..Read::new(log.dataset, "log", 5, columns.text_recipe())
         });
     }
     if let Some(reviews) = &args.amazon {
@@ -282,7 +283,12 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         return Ok(Read {
             layout: Some(found.layout),
             left_out: Some(found.left_out),
-            ..Read::new(found.dataset, "amazon", 5)
+            ..Read::new(
+                found.dataset,
+                "amazon",
+                5,
+                TextRecipe::Template(template(args, template::PAPER)?),
+            )
         });
     }
     if let Some(folder) = &args.movielens {
@@ -291,11 +297,12 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         return Ok(Read {
             left_out: Some(found.left_out),
             undescribed: Some(found.undescribed),
-            ..Read::new(found.dataset, "movielens", 5)
+            ..Read::new(found.dataset, "movielens", 5, TextRecipe::Template(template))
         });
     }
     if let (Some(sequences), Some(items)) = (&args.sequences, &args.items) {
-        return Ok(Read::new(research::read(sequences, items, &columns)?, "research", 0));
+        let dataset = research::read(sequences, items, &columns)?;
+        return Ok(Read::new(dataset, "research", 0, columns.text_recipe()));
     }
     Err(TrainError::usage(
         "say where the data is: --interactions, --amazon or --sequences with --items, --movielens, \
@@ -303,14 +310,16 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
     ))
 }
 
-fn classics(args: &Args, output: &Output) -> Result<Report> {
+fn simulated(args: &Args, output: &Output) -> Result<Report> {
     let (world, dataset) =
         simulate(&books(), Behaviour::default(), args.readers as usize, args.seed);
     let progress = output.progress(dataset.sequences.len() as u64, "readers");
     progress.set_message("optimum");
     let optimum = optimum(&world, &dataset.sequences, || progress.inc(1));
     progress.finish_and_clear();
-    let summary = Summary::new(&dataset, "classics", 0).simulated(args.seed);
+    let summary = Summary::new(&dataset, "classics", 0)
+        .with_text(classics::text_recipe())
+        .simulated(args.seed);
     let run = RunDir::create(&args.run)?;
     write_json(&run.oracle(), &optimum)?;
     dataset.save(&run, &summary)?;

@@ -7,17 +7,22 @@ use tigret_infer::TokenLayout;
 use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
-use crate::data::Dataset;
+use crate::data::{Dataset, remove_if_there};
 use crate::embed::Vectors;
+use crate::embed::encoder::Ready;
+use crate::embed::sentence::Place;
 use crate::error::{Result, TrainError};
+use crate::interrupt::{Control, STOPPABLE, Watch};
 use crate::model::t5::device;
 use crate::run_dir::{RunDir, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
+use crate::tokenizer::fit::check;
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
+use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use};
-use crate::tokenizer::train::{LogLine, matmul_rate};
+use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
 /// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
@@ -29,17 +34,20 @@ use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
   tigret tokenize --run runs/beauty --codebook-size 64,128,256 --sinkhorn
   tigret tokenize --run runs/beauty --optimizer adagrad --learning-rate 0.4 --epochs 20000
   tigret tokenize --run runs/beauty --collaborative 0.5
+  tigret tokenize --run runs/beauty --assign new.jsonl
   tigret tokenize --run runs/beauty --assign new.jsonl --vectors new.npy
 
-Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
+The training of an autoencoder can be interrupted: the same command goes on where it stopped and
+ends with the same codes. Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
 statistics) and, where something is trained, tokenizer.jsonl (the log) into the run directory.")]
 pub(super) struct Args {
     /// The run directory, with vectors.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Give the new items of this JSONL file ("id", any fields for display, and "embedding"
-    /// where --vectors is not given) IDs by the run's tokenizer as it is, and add them to
-    /// catalog.json and items.jsonl. No ID that exists changes.
+    /// Give the new items of this JSONL file ("id" and any fields) IDs by the run's tokenizer as
+    /// it is, and add them to catalog.json and items.jsonl. No ID that exists changes. The vector
+    /// of an item is its row of --vectors, else its field "embedding", else that of its text by
+    /// the run's own encoder; its text is "text", else made of its fields as `prepare` did.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "levels", "codebook_size",
           "collision_size", "normalise", "sinkhorn", "collaborative", "latent", "hidden", "epochs",
           "max_epochs", "batch", "optimizer", "learning_rate", "beta", "gradient", "no_revival",
@@ -131,6 +139,9 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     settings: Settings,
+    /// What made the vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoder: Option<String>,
     /// Weight of the vectors learned from interactions.
     #[serde(skip_serializing_if = "Option::is_none")]
     collaborative: Option<f64>,
@@ -225,13 +236,19 @@ fn assign_new(items: &Path, args: &Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let begin = std::time::Instant::now();
     let progress = output.progress(0, "items");
-    let assigned = assign(&run, items, args.vectors.as_deref(), &progress)?;
+    let load_encoder =
+        |run: &RunDir| Ready::of_run(run, None, Place::Auto, |text| output.note(text));
+    let assigned = assign(&run, items, args.vectors.as_deref(), &load_encoder, &progress)?;
     let report = AssignReport { assigned, seconds: begin.elapsed().as_secs_f64() };
     output.result(&report, || {
-        let Assigned { new, known, collided, items } = assigned;
+        let Assigned { new, known, collided, zero_vectors, items } = assigned;
+        let zero = match zero_vectors {
+            0 => String::new(),
+            count => format!("{count} texts have no term that the encoder knows; "),
+        };
         format!(
             "{new} new items have semantic IDs, {collided} of them share their codes with others; \
-             {known} had one already; the catalogue has {items} items; {:.1} s",
+             {known} had one already; {zero}the catalogue has {items} items; {:.1} s",
             report.seconds
         )
     });
@@ -275,7 +292,28 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
     let epochs = settings.autoencoder.as_ref().map_or(0, |a| a.epochs.most());
     let progress = output.progress(epochs as u64, "epochs");
-    let fitted = fit(&settings, &ids, &vectors, device, &progress)?;
+    let state = run.tokenizer_state();
+    let mut keeper = Keeper::none();
+    check(&settings, &ids, &vectors)?;
+    // The other methods take seconds: an interrupt ends them where they are.
+    let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
+    let interrupted = || watch.as_ref().is_some_and(Watch::requested);
+    if watch.is_some() {
+        let control = Control { interrupted: &interrupted, state: Some(&state) };
+        keeper = Keeper::new(control, &settings, &vectors, device);
+        if let Some(path) = keeper.in_the_way() {
+            output.note(format!(
+                "{} is of other settings or vectors; training begins anew and overwrites it",
+                path.display()
+            ));
+        }
+        output.note(format!(
+            "{} items, {} dimensions, on {device:?}; {STOPPABLE}",
+            ids.len(),
+            vectors.dimensions
+        ));
+    }
+    let fitted = fit(&settings, &ids, &vectors, device, &mut keeper, &progress)?;
     let levels = settings.sizes.len();
     let largest = settings.sizes.iter().copied().max().unwrap_or(1);
     let collision_size = args.collision_size.unwrap_or(largest);
@@ -286,6 +324,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         args.max_items as usize,
     );
     let report = Report {
+        encoder: Vectors::encoder(&run).filter(|_| args.method != Method::Random),
         collaborative: (learned > 0).then_some(args.collaborative),
         levels: level_use(&fitted.codes, &settings.sizes),
         collisions: collisions(&fitted.codes, levels),
@@ -308,21 +347,20 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     write_atomically(&run.tokenizer(), |file| file.write_all(&bytes))?;
     write_json(&run.tokenizer_report(), &report)?;
     SemanticIds::new(&dataset, layout, &codes)?.save(&run, &dataset)?;
+    if report.settings.autoencoder.is_some() {
+        remove_if_there(&state)?;
+    }
     output.result(&report, || describe(&report));
     Ok(())
 }
 
 /// Writes `tokenizer.jsonl`, or removes that of an earlier tokenizer.
-fn write_log(run: &RunDir, log: Vec<LogLine>) -> Result<()> {
+fn write_log(run: &RunDir, log: Vec<String>) -> Result<()> {
     if log.is_empty() {
-        return crate::data::remove_if_there(&run.tokenizer_log());
+        return remove_if_there(&run.tokenizer_log());
     }
     write_atomically(&run.tokenizer_log(), |file| {
-        for line in &log {
-            serde_json::to_writer(&mut *file, line)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
+        log.iter().try_for_each(|line| writeln!(file, "{line}"))
     })
 }
 

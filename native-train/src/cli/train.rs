@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Output;
-use super::interrupt::Interrupts;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
+use crate::interrupt::Watch;
 use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
@@ -132,11 +132,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.parameters(),
         trainer.samples()
     ));
-    let interrupts = Interrupts::listen()?;
+    let watch = Watch::start()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
     let outcome =
-        trainer.train(args.resume, budget, interrupts.flag(), &progress).map_err(|e| match e {
+        trainer.train(args.resume, budget, watch.flag(), &progress).map_err(|e| match e {
             TrainError::Interrupted => TrainError::usage(format!(
                 "interrupted; go on with `tigret train --run {} --resume` and the same settings",
                 run.root().display()

@@ -14,7 +14,7 @@ use super::events::{Events, Ids, LeftOut, Moment, Rules};
 use super::items::is_empty;
 use super::lines::for_each_line_with;
 use super::python_literal::parse_dictionary;
-use super::template::Template;
+use super::template::TextRecipe;
 use super::{Dataset, Item};
 use crate::error::{Result, TrainError};
 
@@ -94,7 +94,7 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
 pub fn describe(
     dataset: &mut Dataset,
     metadata: &Path,
-    template: &Template,
+    recipe: &TextRecipe,
     progress: &ProgressBar,
 ) -> Result<usize> {
     let index: HashMap<String, usize> =
@@ -114,7 +114,7 @@ pub fn describe(
         let Some(&at) = id.and_then(|id| index.get(id)) else { return Ok(()) };
         found[at] = true;
         let fields = shown(fields);
-        dataset.items[at].text = template.fill(&fields);
+        dataset.items[at].text = recipe.text(&fields);
         dataset.items[at].fields = fields;
         Ok(())
     })?;

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Item;
-use super::items::sentences;
+use super::template::TextRecipe;
 
 /// One book.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,11 @@ pub struct Book {
 /// Fields of a classic that make its text.
 const TEXT_FIELDS: [&str; 4] = ["title", "author", "series", "subjects"];
 
+/// What makes the texts of the classics.
+pub fn text_recipe() -> TextRecipe {
+    TextRecipe::columns(&TEXT_FIELDS)
+}
+
 impl Book {
     /// The book as an item: text from title, author, series and subjects.
     pub fn item(&self) -> Item {
@@ -40,7 +45,7 @@ impl Book {
             fields.insert("series".into(), json!(series));
             fields.insert("series_number".into(), Value::from(*number));
         }
-        Item { id: self.id.clone(), text: sentences(&TEXT_FIELDS, &fields), fields }
+        Item { id: self.id.clone(), text: text_recipe().text(&fields), fields }
     }
 }
 

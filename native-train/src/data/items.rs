@@ -6,13 +6,13 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::template::Template;
+use super::template::{Template, TextRecipe};
 use super::{Item, MAX_ITEMS};
 use crate::error::{Result, TrainError};
 
 /// Columns of the text where the user names none: the content features of the TIGER paper
-/// (section 4, "RQ-VAE implementation details") as far as public data has them.
-pub const TEXT_COLUMNS: [&str; 4] = ["title", "brand", "categories", "keywords"];
+/// (section 4, "RQ-VAE implementation details"), and the keywords that some public data have.
+pub const TEXT_COLUMNS: [&str; 5] = ["title", "price", "brand", "categories", "keywords"];
 
 /// Which columns of an items file mean what.
 #[derive(Debug, Clone)]
@@ -23,6 +23,17 @@ pub struct ItemColumns {
     pub text: Option<Vec<String>>,
     /// A template for the text, instead.
     pub template: Option<Template>,
+}
+
+impl ItemColumns {
+    /// What makes the items' texts.
+    pub fn text_recipe(&self) -> TextRecipe {
+        match (&self.text, &self.template) {
+            (Some(names), _) => TextRecipe::Columns(names.clone()),
+            (None, Some(template)) => TextRecipe::Template(template.clone()),
+            (None, None) => TextRecipe::columns(&TEXT_COLUMNS),
+        }
+    }
 }
 
 /// An item, and the key under which the interactions know it.
@@ -43,6 +54,7 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
     let mut items: Vec<KeyedItem> = Vec::new();
     let mut lines_of_ids = HashMap::new();
     let mut lines_of_keys = HashMap::new();
+    let recipe = columns.text_recipe();
     let mut text_seen = vec![false; columns.text.as_ref().map_or(0, Vec::len)];
     super::records::for_each_record(path, |number, mut fields| {
         let wrong = |reason: String| TrainError::line(path, number, reason);
@@ -60,18 +72,10 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
                 return Err(wrong(format!("{what} \"{value}\" stands already on line {first}")));
             }
         }
-        let text = match &columns.text {
-            Some(names) => {
-                for (seen, name) in text_seen.iter_mut().zip(names) {
-                    *seen |= fields.contains_key(name);
-                }
-                sentences(names, &fields)
-            }
-            None => match &columns.template {
-                Some(template) => template.fill(&fields),
-                None => sentences(&TEXT_COLUMNS, &fields),
-            },
-        };
+        for (seen, name) in text_seen.iter_mut().zip(columns.text.iter().flatten()) {
+            *seen |= fields.contains_key(name);
+        }
+        let text = recipe.text(&fields);
         // The artefact's own `id` and `text` take the place of fields of those names.
         for own in [columns.id.as_str(), "id", "text"] {
             fields.remove(own);

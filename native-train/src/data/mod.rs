@@ -13,6 +13,7 @@ pub mod items;
 pub(crate) mod lines;
 pub mod log;
 pub mod movielens;
+pub mod new_items;
 pub mod oracle;
 mod parquet;
 mod python_literal;

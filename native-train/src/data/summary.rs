@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Dataset;
+use super::template::TextRecipe;
 
 /// The content of `dataset.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +14,9 @@ pub struct Summary {
     pub simulated: bool,
     /// The k of the k-core filter; 0: not filtered.
     pub k_core: usize,
+    /// How the items' texts were made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextRecipe>,
     /// Seed of simulated users.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -46,6 +50,7 @@ impl Summary {
             source: source.to_owned(),
             simulated: false,
             k_core,
+            text: None,
             seed: None,
             users,
             items,
@@ -54,6 +59,13 @@ impl Summary {
             median_length,
             density: ratio(interactions, users as f64 * items as f64),
         }
+    }
+
+    /// The same, with what made the items' texts.
+    #[must_use]
+    pub fn with_text(mut self, recipe: TextRecipe) -> Self {
+        self.text = Some(recipe);
+        self
     }
 
     /// The same, marked as simulated from a seed.

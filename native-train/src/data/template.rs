@@ -1,11 +1,45 @@
-//! A template that makes an item's text from its fields.
+//! How an item's text is made from its fields: a template, or columns one after the other.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::items::flat;
+use super::items::{flat, sentences};
 
 /// The content features of the TIGER paper (section 4): title, price, brand, category.
 pub const PAPER: &str = "[{title}. ][Price: {price}. ][Brand: {brand}. ][Category: {categories}.]";
+
+/// What made the items' texts; kept in `dataset.json`, so that later items get theirs alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextRecipe {
+    /// A template filled in.
+    Template(Template),
+    /// The values of these fields, a sentence each.
+    Columns(Vec<String>),
+}
+
+impl TextRecipe {
+    /// A recipe of columns.
+    pub fn columns(names: &[&str]) -> Self {
+        Self::Columns(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// The text of an item; empty where it has none of the fields.
+    pub fn text(&self, fields: &Map<String, Value>) -> String {
+        match self {
+            Self::Template(template) => template.fill(fields),
+            Self::Columns(names) => sentences(names, fields),
+        }
+    }
+
+    /// The fields that it reads.
+    pub fn fields(&self) -> Vec<&str> {
+        match self {
+            Self::Template(template) => template.fields().collect(),
+            Self::Columns(names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+}
 
 /// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +50,27 @@ enum Part {
 
 /// Text with `{field}` in it; what stands between `[` and `]` is left out where a field in it is
 /// missing or empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Template {
+    /// As the user wrote it.
+    source: String,
     /// Clauses, and whether each is optional.
     clauses: Vec<(bool, Vec<Part>)>,
+}
+
+impl TryFrom<String> for Template {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Template> for String {
+    fn from(template: Template) -> Self {
+        template.source
+    }
 }
 
 impl std::str::FromStr for Template {
@@ -62,7 +113,7 @@ impl std::str::FromStr for Template {
             return Err("\"[\" without \"]\" after it".into());
         }
         flush(&mut literal, &mut clauses);
-        let template = Self { clauses };
+        let template = Self { source: text.to_owned(), clauses };
         if template.fields().next().is_none() {
             return Err("names no field; write one as {title}".into());
         }
@@ -125,6 +176,29 @@ mod tests {
         assert_eq!(fill(PAPER, json!({"title": "Kettle", "brand": " "})), "Kettle.");
         assert_eq!(fill("{title} by {author}", json!({"title": "Emma"})), "Emma by");
         assert_eq!(fill("A book: {title}", json!({"other": 1})), "");
+    }
+
+    #[test]
+    fn recipes_come_back_from_json_and_make_the_same_text() {
+        let fields = json!({"title": "Kettle", "price": 12.5, "brand": null});
+        let Value::Object(fields) = fields else { panic!("an object") };
+        for (recipe, json, text) in [
+            (
+                TextRecipe::Template(PAPER.parse().unwrap()),
+                json!({"template": PAPER}),
+                "Kettle. Price: 12.5.",
+            ),
+            (
+                TextRecipe::columns(&["price", "brand", "title"]),
+                json!({"columns": ["price", "brand", "title"]}),
+                "12.5. Kettle.",
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&recipe).unwrap(), json);
+            let read: TextRecipe = serde_json::from_value(json).unwrap();
+            assert_eq!((read.text(&fields).as_str(), &read), (text, &recipe));
+        }
+        assert!(serde_json::from_value::<TextRecipe>(json!({"template": "{"})).is_err());
     }
 
     #[test]

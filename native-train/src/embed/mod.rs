@@ -1,16 +1,20 @@
 //! From text to vectors: the content embedding that semantic IDs are made of.
 
+pub mod encoder;
 mod npy;
 pub mod precomputed;
 pub mod rows;
 pub mod sentence;
 mod sparse;
 pub mod svd;
+pub mod texts;
 pub mod tfidf;
 
 use std::collections::HashMap;
+use std::io::Read;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
 use tigret_infer::tokens::user_hash;
 
 use crate::data::Dataset;
@@ -100,6 +104,18 @@ impl Vectors {
             return Err(wrong(format!("the vector of item \"{id}\" is not finite")));
         }
         Ok(Self { dimensions, data })
+    }
+
+    /// What made the vectors of a run ([`encoder::Encoder::id`]), from the header alone; `None`
+    /// where there are none or it does not say.
+    pub fn encoder(run: &RunDir) -> Option<String> {
+        let mut file = std::fs::File::open(run.vectors()).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length)).read_to_end(&mut header).ok()?;
+        let header: Value = serde_json::from_slice(&header).ok()?;
+        Some(header.get("__metadata__")?.get("encoder")?.as_str()?.to_owned())
     }
 
     /// Writes the artefact; `encoder` says what made the vectors.

@@ -4,7 +4,6 @@ use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
-use super::Vectors;
 pub use super::sparse::SparseMatrix;
 use crate::error::Result;
 
@@ -17,8 +16,26 @@ const ROUNDS: usize = 4;
 /// Singular values below this share of the largest are rounding, not rank.
 const RANK_TOLERANCE: f64 = 1e-5;
 
-/// The best approximation of the rows of `matrix` in at most `dimensions` dimensions: the first
-/// left singular vectors, each scaled by its singular value.
+/// A linear map from rows of a matrix to vectors: the first right singular vectors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Projection {
+    /// Length of the vectors.
+    pub dimensions: usize,
+    /// Row-major `[columns, dimensions]`.
+    pub data: Vec<f32>,
+}
+
+impl Projection {
+    /// The vectors of a matrix's rows, row-major `[rows, dimensions]`; each depends on its own row
+    /// alone.
+    pub fn apply(&self, matrix: &SparseMatrix) -> Vec<f32> {
+        matrix.times(&self.data, self.dimensions)
+    }
+}
+
+/// The projection of the rows of `matrix` to at most `dimensions` dimensions that loses least: its
+/// first right singular vectors, so that the projected rows are the first left ones, each scaled
+/// by its singular value.
 ///
 /// Fewer dimensions come back where the matrix has a smaller rank; `after_round` is called after
 /// each of [`rounds`] steps. Randomised subspace iteration with an orthogonal basis after every
@@ -32,7 +49,7 @@ pub fn truncated(
     dimensions: usize,
     seed: u64,
     after_round: impl Fn(),
-) -> Result<Vectors> {
+) -> Result<Projection> {
     let (rows, columns) = (matrix.rows(), matrix.columns());
     let width = (dimensions + OVERSAMPLING).min(rows).min(columns);
     let transposed = matrix.transpose();
@@ -49,15 +66,15 @@ pub fn truncated(
     }
     // With A ~ Q Q^T A and A^T Q = P R: A ~ Q R^T P^T, so the small R^T holds the singular values.
     let across = transposed.times(&entries(&basis)?, width);
-    let (_, small) = Tensor::f_linalg_qr(&dense(&across, columns, width)?, "reduced")?;
-    let (left, values, _) = small.f_tr()?.f_svd(true, true)?;
+    let (across, small) = Tensor::f_linalg_qr(&dense(&across, columns, width)?, "reduced")?;
+    let (_, values, right) = small.f_tr()?.f_svd(true, true)?;
     let values_host = Vec::<f64>::try_from(values.f_to_kind(Kind::Double)?)?;
     let largest = values_host.first().copied().unwrap_or_default();
     let rank = values_host.iter().filter(|&&value| value > RANK_TOLERANCE * largest).count();
     let kept = rank.min(dimensions).max(1);
-    let scaled = basis.f_matmul(&left.f_mul(&values)?)?.f_narrow(1, 0, kept as i64)?;
+    let projection = across.f_matmul(&right)?.f_narrow(1, 0, kept as i64)?;
     after_round();
-    Ok(Vectors { dimensions: kept, data: entries(&scaled)? })
+    Ok(Projection { dimensions: kept, data: entries(&projection)? })
 }
 
 /// Steps that [`truncated`] reports.
@@ -103,23 +120,27 @@ mod tests {
     }
 
     /// Inner products of all pairs of rows: what a rotation of the result leaves as it is.
-    fn gram(vectors: &Vectors, rows: usize) -> Tensor {
-        let rows = dense(&vectors.data, rows, vectors.dimensions).unwrap();
+    fn gram(projection: &Projection, matrix: &SparseMatrix) -> Tensor {
+        let rows = projected(projection, matrix);
         rows.matmul(&rows.tr())
+    }
+
+    fn projected(projection: &Projection, matrix: &SparseMatrix) -> Tensor {
+        dense(&projection.apply(matrix), matrix.rows(), projection.dimensions).unwrap()
     }
 
     #[test]
     fn the_approximation_is_as_good_as_the_exact_one() {
         let (sparse, exact) = matrix(60, 45, 45);
         let found = truncated(&sparse, 8, 0, || ()).unwrap();
-        assert_eq!((found.dimensions, found.data.len()), (8, 480));
+        assert_eq!((found.dimensions, found.data.len()), (8, 45 * 8));
         let (u, s, _) = exact.svd(true, true);
         let best = u.narrow(1, 0, 8) * s.narrow(0, 0, 8);
         let expected = best.matmul(&best.tr());
-        let error = (gram(&found, 60) - &expected).norm().double_value(&[]);
+        let error = (gram(&found, &sparse) - &expected).norm().double_value(&[]);
         assert!(error < 1e-3 * expected.norm().double_value(&[]), "off by {error}");
         // Columns come with falling length, the singular values.
-        let lengths = dense(&found.data, 60, 8).unwrap().norm_scalaropt_dim(2.0, [0], false);
+        let lengths = projected(&found, &sparse).norm_scalaropt_dim(2.0, [0], false);
         let off = (lengths - s.narrow(0, 0, 8)).abs().max().double_value(&[]);
         assert!(off < 1e-3, "singular values are off by {off}");
     }
@@ -129,7 +150,8 @@ mod tests {
         let (sparse, exact) = matrix(40, 30, 5);
         let found = truncated(&sparse, 20, 0, || ()).unwrap();
         assert_eq!(found.dimensions, 5);
-        let error = (gram(&found, 40) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
+        let error =
+            (gram(&found, &sparse) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
         assert!(error < 1e-3, "off by {error}");
     }
 
@@ -140,7 +162,7 @@ mod tests {
             let found = truncated(&sparse, 256, 0, || ()).unwrap();
             assert!(found.dimensions <= rows.min(columns), "{rows} x {columns}");
             let error =
-                (gram(&found, rows) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
+                (gram(&found, &sparse) - exact.matmul(&exact.tr())).abs().max().double_value(&[]);
             assert!(error < 1e-3, "{rows} x {columns} is off by {error}");
         }
     }

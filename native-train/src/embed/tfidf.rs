@@ -13,59 +13,116 @@ pub struct Settings {
     pub max_words: usize,
 }
 
-/// A row per text, a column per term: (1 + ln tf) (1 + ln((1 + n) / (1 + df))), rows of length 1
-/// (Salton and Buckley 1988, with smoothed idf).
-///
-/// Terms are runs of letters and digits in lower case. A term in every text tells nothing and
-/// is left out. A text without a term has an empty row.
-pub fn weigh<'a>(texts: impl Iterator<Item = &'a str>, settings: Settings) -> SparseMatrix {
-    let mut numbers: HashMap<String, u32> = HashMap::new();
-    let mut in_texts: Vec<u32> = Vec::new();
-    let mut counts: Vec<HashMap<u32, u32>> = Vec::new();
-    for text in texts {
-        let mut of_text = HashMap::new();
-        for term in terms(text, settings.max_words) {
-            let next = numbers.len() as u32;
-            let number = *numbers.entry(term).or_insert(next);
-            if number == next && in_texts.len() == next as usize {
-                in_texts.push(0);
+/// The terms that count and their weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vocabulary {
+    columns: HashMap<String, u32>,
+    /// Weight of each column's term, by rarity.
+    idf: Vec<f32>,
+    max_words: usize,
+}
+
+impl Vocabulary {
+    /// Learns the terms of some texts.
+    ///
+    /// Terms are runs of letters and digits in lower case. A term in every text tells nothing and
+    /// is left out.
+    pub fn fit<'a>(texts: impl Iterator<Item = &'a str>, settings: Settings) -> Self {
+        // Of each term, by first appearance: texts that have it, and the last of them.
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        let mut in_texts: Vec<(usize, usize)> = Vec::new();
+        let mut total = 0;
+        for text in texts {
+            total += 1;
+            for term in terms(text, settings.max_words) {
+                let next = numbers.len();
+                let number = *numbers.entry(term).or_insert(next);
+                if number == in_texts.len() {
+                    in_texts.push((0, 0));
+                }
+                let (count, last) = &mut in_texts[number];
+                *count += usize::from(*last != total);
+                *last = total;
             }
-            let count = of_text.entry(number).or_insert(0);
-            if *count == 0 {
-                in_texts[number as usize] += 1;
-            }
-            *count += 1;
         }
-        counts.push(of_text);
+        let mut idf = Vec::new();
+        let kept: Vec<Option<u32>> = in_texts
+            .iter()
+            .map(|&(df, _)| {
+                let keep = df >= settings.min_texts && df < total.max(2);
+                keep.then(|| {
+                    idf.push(1.0 + ((1 + total) as f32 / (1 + df) as f32).ln());
+                    idf.len() as u32 - 1
+                })
+            })
+            .collect();
+        let columns =
+            numbers.into_iter().filter_map(|(term, number)| Some((term, kept[number]?))).collect();
+        Self { columns, idf, max_words: settings.max_words }
     }
-    let total = counts.len();
-    let mut columns = 0u32;
-    let kept: Vec<Option<(u32, f32)>> = in_texts
-        .iter()
-        .map(|&df| {
-            let keep = df as usize >= settings.min_texts && (df as usize) < total.max(2);
-            keep.then(|| {
-                columns += 1;
-                let idf = 1.0 + ((1 + total) as f32 / (1 + df) as f32).ln();
-                (columns - 1, idf)
-            })
-        })
-        .collect();
-    let rows = counts.into_iter().map(|of_text| {
-        let mut row: Vec<(u32, f32)> = of_text
+
+    /// Puts a vocabulary together again: the terms of all columns, in order, and their weights.
+    ///
+    /// `None` where these do not fit, or a term stands there twice.
+    pub fn from_parts<'a>(
+        terms: impl Iterator<Item = &'a str>,
+        idf: Vec<f32>,
+        max_words: usize,
+    ) -> Option<Self> {
+        let columns: HashMap<String, u32> = terms.map(str::to_owned).zip(0..).collect();
+        (columns.len() == idf.len()).then_some(Self { columns, idf, max_words })
+    }
+
+    /// Number of terms.
+    pub fn len(&self) -> usize {
+        self.idf.len()
+    }
+
+    /// Whether no term counts.
+    pub fn is_empty(&self) -> bool {
+        self.idf.is_empty()
+    }
+
+    /// The term of each column.
+    pub fn terms(&self) -> Vec<&str> {
+        let mut terms = vec![""; self.len()];
+        self.columns.iter().for_each(|(term, &column)| terms[column as usize] = term);
+        terms
+    }
+
+    /// The weight of each column's term.
+    pub fn idf(&self) -> &[f32] {
+        &self.idf
+    }
+
+    /// Most words of a term.
+    pub fn max_words(&self) -> usize {
+        self.max_words
+    }
+
+    /// A row per text, a column per term: (1 + ln tf) (1 + ln((1 + n) / (1 + df))), rows of
+    /// length 1 (Salton and Buckley 1988, with smoothed idf). A text without a term has an empty
+    /// row.
+    pub fn weigh<'a>(&self, texts: impl Iterator<Item = &'a str>) -> SparseMatrix {
+        SparseMatrix::from_rows(self.len(), texts.map(|text| self.row(text)))
+    }
+
+    fn row(&self, text: &str) -> Vec<(u32, f32)> {
+        let mut counts: HashMap<u32, u32> = HashMap::new();
+        for column in terms(text, self.max_words).iter().filter_map(|term| self.columns.get(term)) {
+            *counts.entry(*column).or_default() += 1;
+        }
+        let weight = |count: u32, idf: f32| (1.0 + (count as f32).ln()) * idf;
+        let mut row: Vec<(u32, f32)> = counts
             .into_iter()
-            .filter_map(|(term, count)| {
-                let (column, idf) = kept[term as usize]?;
-                Some((column, (1.0 + (count as f32).ln()) * idf))
-            })
+            .map(|(column, count)| (column, weight(count, self.idf[column as usize])))
             .collect();
         // A map's order changes from run to run; sums of floats must not.
         row.sort_unstable_by_key(|&(column, _)| column);
         let norm = row.iter().map(|(_, weight)| weight * weight).sum::<f32>().sqrt();
         row.iter_mut().for_each(|(_, weight)| *weight /= norm);
         row
-    });
-    SparseMatrix::from_rows(columns as usize, rows)
+    }
 }
 
 /// The terms of a text.
@@ -84,7 +141,7 @@ mod tests {
 
     /// Row-major `[texts, terms]`.
     fn weights(texts: &[&str], settings: Settings) -> (usize, Vec<f32>) {
-        let matrix = weigh(texts.iter().copied(), settings);
+        let matrix = Vocabulary::fit(texts.iter().copied(), settings).weigh(texts.iter().copied());
         let columns = matrix.columns();
         let mut identity = vec![0.0; columns * columns];
         (0..columns).for_each(|at| identity[at * columns + at] = 1.0);
@@ -114,6 +171,21 @@ mod tests {
         let (columns, found) = weights(&["all big", "all big", "all", "once all"], settings);
         assert_eq!(columns, 1, "only \"big\" is neither rare nor everywhere");
         assert_eq!(found, [1.0, 1.0, 0.0, 0.0], "texts without a term have empty rows");
+    }
+
+    #[test]
+    fn a_vocabulary_is_the_same_from_its_parts_and_weighs_texts_alone_as_among_others() {
+        let texts = ["red wine glass", "red car", "glass of wine, of wine", "blue car"];
+        let settings = Settings { min_texts: 2, max_words: 2 };
+        let fitted = Vocabulary::fit(texts.into_iter(), settings);
+        let parts = (fitted.terms().into_iter(), fitted.idf().to_vec(), fitted.max_words());
+        assert_eq!(Vocabulary::from_parts(parts.0, parts.1, parts.2).unwrap(), fitted);
+        assert!(Vocabulary::from_parts(["a", "a"].into_iter(), vec![1.0; 2], 1).is_none());
+        for text in texts {
+            let alone = fitted.row(text);
+            assert!(!alone.is_empty() && alone.is_sorted_by_key(|&(column, _)| column));
+        }
+        assert!(fitted.row("nothing that is known").is_empty());
     }
 
     #[test]

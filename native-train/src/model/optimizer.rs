@@ -31,14 +31,16 @@ impl AdamW {
         }
     }
 
-    /// One step with the gradient of the flat buffer, scaled down to `max_norm` where it is
-    /// longer. The norm stays on the device: no value is read back.
+    /// One step with the gradient of the flat buffer, scaled down to `max_norm` (infinite: never)
+    /// where it is longer. The norm stays on the device: no value is read back.
     pub fn step(&mut self, params: &Params, learning_rate: f64, max_norm: f64) {
         tch::no_grad(|| {
             let mut flat = params.flat().detach();
             let mut gradient = params.flat().grad();
-            let scale = (max_norm / (gradient.norm() + 1e-6)).clamp_max(1.0);
-            let _ = gradient.g_mul_(&scale);
+            if max_norm.is_finite() {
+                let scale = (max_norm / (gradient.norm() + 1e-6)).clamp_max(1.0);
+                let _ = gradient.g_mul_(&scale);
+            }
             self.steps += 1;
             let (beta1, beta2) = self.betas;
             let _ = self.first.lerp_(&gradient, 1.0 - beta1);
@@ -85,6 +87,16 @@ impl Adagrad {
     /// be as long as the learning rate itself.
     pub fn new(params: &Params) -> Self {
         Self { sum: params.flat().detach().full_like(0.1) }
+    }
+
+    /// The sum of squared gradients, for a checkpoint.
+    pub fn state(&self) -> &Tensor {
+        &self.sum
+    }
+
+    /// Takes up a checkpoint's state.
+    pub fn load_state(&mut self, sum: &Tensor) {
+        tch::no_grad(|| self.sum.copy_(sum));
     }
 
     /// One step with the gradient of the flat buffer.

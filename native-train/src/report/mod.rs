@@ -14,10 +14,6 @@ mod summary;
 pub mod training;
 pub mod tree;
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -220,7 +216,7 @@ impl Report {
                 .map(|found| category_information(&codes, levels, found, settings.seed))
                 .collect(),
             neighbours,
-            encoder: dimensions.and_then(|_| encoder(&run.vectors())),
+            encoder: dimensions.and_then(|_| Vectors::encoder(run)),
             dimensions,
             training: Training::load(run)?,
             omitted,
@@ -282,17 +278,6 @@ fn category_information(
         prefixes: (1..=levels).map(|length| shares(0..length)).collect(),
         levels: (0..levels).map(|level| shares(level..level + 1)).collect(),
     }
-}
-
-/// The name of the encoder in a vectors' file; the header alone is read.
-fn encoder(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let mut header = Vec::new();
-    file.take(u64::from_le_bytes(length)).read_to_end(&mut header).ok()?;
-    let header: Value = serde_json::from_slice(&header).ok()?;
-    Some(header.get("__metadata__")?.get("encoder")?.as_str()?.to_owned())
 }
 
 /// What to call an item: its title, else its name, else the start of its text, else its id.

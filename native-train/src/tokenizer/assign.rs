@@ -2,18 +2,20 @@
 //!
 //! Items and vectors are streamed: beside the catalogue, only a block of them is in memory.
 
-use std::collections::{HashMap, HashSet};
-use std::io::Write;
+use std::collections::HashSet;
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tigret_infer::quantizer::TakenCodes;
 use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure, TokenLayout};
 
 use super::fit::encode;
 use crate::data::lines::for_each_line;
+use crate::data::new_items::{NewItem, for_each_new_item, id_of, text_recipe};
+use crate::data::template::TextRecipe;
+use crate::embed::encoder::Ready;
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
@@ -31,18 +33,28 @@ pub struct Assigned {
     pub known: usize,
     /// New items that share their codes with others and took a further code to be told apart.
     pub collided: usize,
+    /// Texts whose vector is zero, since the run's encoder knows none of their terms.
+    pub zero_vectors: usize,
     /// Items of the catalogue now.
     pub items: usize,
 }
 
 /// The vectors of an items file.
-enum Vectors {
-    /// In the field `embedding` of each line.
-    Inline,
+enum Vectors<'a> {
+    /// In the field `embedding` of each line, else of its text.
+    Inline(Texts<'a>),
     /// In a file of their own, a row an item in the same order.
     File(Box<VectorFile>),
     /// Not needed: codes are drawn from ids.
     None,
+}
+
+/// Encodes the texts of items; the run's encoder is loaded when the first text needs it.
+struct Texts<'a> {
+    run: &'a RunDir,
+    recipe: Option<TextRecipe>,
+    load: &'a dyn Fn(&RunDir) -> Result<Ready>,
+    encoder: Option<Ready>,
 }
 
 /// Items read and not yet quantised.
@@ -51,11 +63,15 @@ struct Block {
     ids: Vec<String>,
     lines: Vec<usize>,
     vectors: Vec<f32>,
+    /// Texts whose vectors are to be put into `vectors`, and at which row.
+    texts: Vec<(usize, String)>,
 }
 
-/// Gives the items of a JSONL file (`id`, for display any other fields, and `embedding` where
-/// there is no vector file) semantic IDs and adds them to the catalogue and to `items.jsonl` of
-/// the run. IDs that exist do not change.
+/// Gives the items of a JSONL file (`id`, any other fields) semantic IDs and adds them to the
+/// catalogue and to `items.jsonl` of the run. IDs that exist do not change.
+///
+/// The vector of an item is its row of the file `vectors`, else its field `embedding`, else that
+/// of its text ([`NewItem::text`]) by the encoder that `load_encoder` gives.
 ///
 /// Nothing is written unless every item got an ID.
 ///
@@ -66,6 +82,7 @@ pub fn assign(
     run: &RunDir,
     items: &Path,
     vectors: Option<&Path>,
+    load_encoder: &dyn Fn(&RunDir) -> Result<Ready>,
     progress: &ProgressBar,
 ) -> Result<Assigned> {
     let quantizer = load_quantizer(run)?;
@@ -82,10 +99,16 @@ pub fn assign(
     }
     let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
     let mut state = State::new(&catalog, sizes[quantizer.levels()]);
+    let recipe = text_recipe(run)?;
     let mut source = match (vectors, quantizer.config().structure) {
         (_, Structure::Hash) => Vectors::None,
         (Some(path), _) => Vectors::File(Box::new(open_vectors(path, &quantizer)?)),
-        (None, _) => Vectors::Inline,
+        (None, _) => Vectors::Inline(Texts {
+            run,
+            recipe: recipe.clone(),
+            load: load_encoder,
+            encoder: None,
+        }),
     };
     if let Vectors::File(file) = &source {
         progress.set_length(file.rows() as u64);
@@ -93,23 +116,16 @@ pub fn assign(
 
     let mut block = Block::default();
     let mut row = 0;
-    let mut lines_of_ids: HashMap<String, usize> = HashMap::new();
-    for_each_line(items, "name the new items' file", |line, text| {
-        let fields = parse(items, line, text)?;
-        let id = id_of(items, line, &fields)?;
-        if let Some(first) = lines_of_ids.insert(id.clone(), line) {
-            let reason = format!("item \"{id}\" stands already on line {first}");
-            return Err(TrainError::line(items, line, reason));
-        }
-        if let (Vectors::Inline, false) = (&source, state.has(&id)) {
-            block.vectors.extend(embedding(items, line, &fields, &quantizer)?);
+    for_each_new_item(items, |item| {
+        if let (Vectors::Inline(texts), false) = (&mut source, state.has(&item.id)) {
+            block.add(&item, texts, &quantizer)?;
         }
         if let Vectors::File(file) = &source {
-            check_row(items, line, file, row, &id)?;
+            check_row(&item, file, row)?;
         }
         row += 1;
-        block.ids.push(id);
-        block.lines.push(line);
+        block.ids.push(item.id);
+        block.lines.push(item.line);
         if block.ids.len() == BLOCK {
             state.take(items, &quantizer, &mut source, &mut block, &mut catalog)?;
             progress.inc(BLOCK as u64);
@@ -132,7 +148,7 @@ pub fn assign(
         serde_json::to_writer(&mut *file, &catalog)?;
         file.write_all(b"\n")
     })?;
-    append_items(run, items)?;
+    append_items(run, items, recipe.as_ref())?;
     Ok(assigned)
 }
 
@@ -165,32 +181,41 @@ fn open_vectors(path: &Path, quantizer: &Quantizer) -> Result<VectorFile> {
     Ok(file)
 }
 
-fn parse(path: &Path, line: usize, text: &str) -> Result<Map<String, Value>> {
-    serde_json::from_str(text).map_err(|e| TrainError::line(path, line, e))
-}
-
-fn id_of(path: &Path, line: usize, fields: &Map<String, Value>) -> Result<String> {
-    match fields.get("id") {
-        Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
-        Some(Value::Number(id)) => Ok(id.to_string()),
-        _ => Err(TrainError::line(path, line, "has no \"id\" that is a text or a number")),
+impl Block {
+    /// Adds the vector of an item, or the text that has to give it.
+    fn add(
+        &mut self,
+        item: &NewItem<'_>,
+        texts: &mut Texts<'_>,
+        quantizer: &Quantizer,
+    ) -> Result<()> {
+        let width = quantizer.config().embedding();
+        match item.fields.get("embedding") {
+            Some(embedding) => self.vectors.extend(numbers(item, embedding, width)?),
+            None => {
+                texts.encoder(quantizer).map_err(|error| {
+                    item.wrong(format!(
+                        "has no \"embedding\" of {width} numbers, and its text cannot be encoded: \
+                         {error}"
+                    ))
+                })?;
+                let text = item.text_to_encode(texts.recipe.as_ref())?;
+                self.texts.push((self.vectors.len() / width, text));
+                self.vectors.resize(self.vectors.len() + width, 0.0);
+            }
+        }
+        Ok(())
     }
 }
 
-fn embedding(
-    path: &Path,
-    line: usize,
-    fields: &Map<String, Value>,
-    quantizer: &Quantizer,
-) -> Result<Vec<f32>> {
-    let wanted = quantizer.config().embedding();
-    let wrong = |reason: String| TrainError::line(path, line, reason);
-    let numbers = fields.get("embedding").and_then(Value::as_array).ok_or_else(|| {
-        wrong(format!("has no \"embedding\" of {wanted} numbers; give one, or a file by --vectors"))
-    })?;
+/// The numbers of a field `embedding`.
+fn numbers(item: &NewItem<'_>, embedding: &Value, wanted: usize) -> Result<Vec<f32>> {
+    let Some(numbers) = embedding.as_array() else {
+        return Err(item.wrong("\"embedding\" is not a list of numbers"));
+    };
     if numbers.len() != wanted {
         let found = numbers.len();
-        return Err(wrong(format!(
+        return Err(item.wrong(format!(
             "\"embedding\" has {found} numbers, the tokenizer was trained on {wanted}"
         )));
     }
@@ -198,27 +223,69 @@ fn embedding(
         .iter()
         .map(|number| {
             let number = number.as_f64().map(|number| number as f32);
-            number.filter(|number| number.is_finite()).ok_or_else(|| {
-                wrong("\"embedding\" holds something else than finite numbers".into())
-            })
+            number
+                .filter(|number| number.is_finite())
+                .ok_or_else(|| item.wrong("\"embedding\" holds something else than finite numbers"))
         })
         .collect()
 }
 
+impl Texts<'_> {
+    /// Puts the vectors of a block's texts into their rows. Returns how many are zero.
+    fn encode(&mut self, block: &mut Block, quantizer: &Quantizer) -> Result<usize> {
+        if block.texts.is_empty() {
+            return Ok(0);
+        }
+        let encoder = self.encoder(quantizer)?;
+        let texts: Vec<&str> = block.texts.iter().map(|(_, text)| text.as_str()).collect();
+        let vectors = encoder.encode(&texts, &|| false)?;
+        let width = vectors.dimensions;
+        for (at, (row, _)) in block.texts.iter().enumerate() {
+            block.vectors[row * width..(row + 1) * width].copy_from_slice(vectors.row(at));
+        }
+        Ok(vectors.zero_rows())
+    }
+
+    /// The run's encoder, checked to be the one whose vectors the tokenizer knows.
+    fn encoder(&mut self, quantizer: &Quantizer) -> Result<&Ready> {
+        let encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => self.load(quantizer)?,
+        };
+        Ok(self.encoder.insert(encoder))
+    }
+
+    fn load(&self, quantizer: &Quantizer) -> Result<Ready> {
+        let encoder = (self.load)(self.run)?;
+        let report: Value = read_json(&self.run.tokenizer_report(), TOKENIZE)?;
+        let of_tokenizer = report.get("encoder").and_then(Value::as_str);
+        if of_tokenizer != Some(encoder.id())
+            || encoder.dimensions() != quantizer.config().embedding()
+        {
+            return Err(TrainError::file(
+                self.run.tokenizer(),
+                "was trained on vectors of another encoder than the run's; run `tigret tokenize` \
+                 again",
+            ));
+        }
+        Ok(encoder)
+    }
+}
+
 /// Checks that a row of a vector file is that of an item.
-fn check_row(path: &Path, line: usize, file: &VectorFile, row: usize, id: &str) -> Result<()> {
-    let wrong = |reason: String| Err(TrainError::line(path, line, reason));
+fn check_row(item: &NewItem<'_>, file: &VectorFile, row: usize) -> Result<()> {
+    let id = &item.id;
     if row >= file.rows() {
-        return wrong(format!(
+        return Err(item.wrong(format!(
             "item \"{id}\" has no vector: the vector file has {} rows",
             file.rows()
-        ));
+        )));
     }
     match file.ids() {
-        Some(ids) if ids[row] != id => wrong(format!(
+        Some(ids) if ids[row] != *id => Err(item.wrong(format!(
             "item \"{id}\" stands where the vector file has item \"{}\"; bring both into one order",
             ids[row]
-        )),
+        ))),
         _ => Ok(()),
     }
 }
@@ -250,14 +317,17 @@ impl State {
         &mut self,
         path: &Path,
         quantizer: &Quantizer,
-        source: &mut Vectors,
+        source: &mut Vectors<'_>,
         block: &mut Block,
         catalog: &mut CatalogFile,
     ) -> Result<()> {
-        let Block { ids, lines, vectors } = std::mem::take(block);
+        if let Vectors::Inline(texts) = source {
+            self.assigned.zero_vectors += texts.encode(block, quantizer)?;
+        }
+        let Block { ids, lines, vectors, .. } = std::mem::take(block);
         let (vectors, skip_known) = match source {
             Vectors::File(file) => (file.next_rows(ids.len())?, false),
-            Vectors::Inline => (vectors, true),
+            Vectors::Inline(_) => (vectors, true),
             Vectors::None => (Vec::new(), false),
         };
         // Inline vectors were read for new items only; a file's rows for all.
@@ -297,27 +367,32 @@ fn with_unknown(quantizer: &Quantizer, vectors: Vec<f32>) -> Vec<f32> {
     vectors.chunks_exact(config.embedding()).flat_map(|row| [row, unknown].concat()).collect()
 }
 
-/// Adds the new items of a file to `items.jsonl`, without their embeddings.
-fn append_items(run: &RunDir, items: &Path) -> Result<()> {
+/// Adds the new items of a file to `items.jsonl`, with their texts and without their embeddings.
+fn append_items(run: &RunDir, items: &Path, recipe: Option<&TextRecipe>) -> Result<()> {
     let mut there = HashSet::new();
-    for_each_line(&run.items(), "make it with `tigret prepare`", |line, text| {
-        there.insert(id_of(&run.items(), line, &parse(&run.items(), line, text)?)?);
+    let path = run.items();
+    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
+        let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
+        there.insert(id_of(&path, line, &fields)?);
         Ok(())
     })?;
-    let mut old = std::fs::File::open(run.items()).map_err(|e| TrainError::file(run.items(), e))?;
+    let mut old = std::fs::File::open(&path).map_err(|e| TrainError::file(&path, e))?;
     let mut failed = None;
-    write_atomically(&run.items(), |file| {
+    write_atomically(&path, |file| {
         std::io::copy(&mut old, file)?;
-        let added = for_each_line(items, "", |line, text| {
-            let mut fields = parse(items, line, text)?;
-            let id = id_of(items, line, &fields)?;
-            if there.contains(&id) {
+        let added = for_each_new_item(items, |item| {
+            if there.contains(&item.id) {
                 return Ok(());
             }
+            let text = item.text(recipe);
+            let NewItem { id, mut fields, .. } = item;
             fields.remove("embedding");
             fields.insert("id".into(), id.into());
-            fields.entry("text").or_insert_with(|| String::new().into());
-            write_line(file, &fields).map_err(|e| TrainError::file(run.items(), e))
+            fields.insert("text".into(), text.into());
+            serde_json::to_writer(&mut *file, &fields)
+                .map_err(std::io::Error::from)
+                .and_then(|()| file.write_all(b"\n"))
+                .map_err(|e| TrainError::file(&path, e))
         });
         if let Err(error) = added {
             failed = Some(error);
@@ -326,9 +401,4 @@ fn append_items(run: &RunDir, items: &Path) -> Result<()> {
         Ok(())
     })
     .map_err(|e| failed.unwrap_or(e))
-}
-
-fn write_line(file: &mut dyn Write, fields: &Map<String, Value>) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *file, fields)?;
-    file.write_all(b"\n")
 }

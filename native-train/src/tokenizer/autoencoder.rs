@@ -2,10 +2,10 @@
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 use super::balance;
-use super::kmeans::{kmeans, relative_distances};
+use super::kmeans::{Centres, kmeans};
 use crate::model::params::{Init, Params, Spec, Views};
 
 /// How the gradient passes the quantisation.
@@ -62,11 +62,19 @@ impl Shape {
             }
             widths.reverse();
         }
-        for (level, &size) in self.sizes.iter().enumerate() {
-            let shape = vec![size, self.codeword];
-            specs.push(Spec::new(codebook(level), shape, Init::Normal(0.1)));
-        }
+        let shape = vec![self.sizes.iter().sum(), self.codeword];
+        specs.push(Spec::new(CODEBOOKS.to_owned(), shape, Init::Normal(0.1)));
         specs
+    }
+
+    /// A level's part of [`CODEBOOKS`] or of anything else that has a row a codeword.
+    pub fn of_level(&self, all: &Tensor, level: usize) -> Tensor {
+        all.narrow(0, self.first_row(level), self.sizes[level])
+    }
+
+    /// The row of a level's first codeword in [`CODEBOOKS`].
+    fn first_row(&self, level: usize) -> i64 {
+        self.sizes[..level].iter().sum()
     }
 
     /// What a level quantises: the residual, or the level's part of the latent vector.
@@ -79,10 +87,8 @@ impl Shape {
     }
 }
 
-/// Name of a level's codebook.
-pub fn codebook(level: usize) -> String {
-    format!("codebook.{level}")
-}
+/// Name of the weight that holds the codewords of all levels, `[sum of sizes, codeword]`.
+pub const CODEBOOKS: &str = "codebooks";
 
 /// How a pass quantises and what it weighs.
 #[derive(Debug, Clone, Copy)]
@@ -102,10 +108,17 @@ pub struct Pass {
     pub reconstruction: Tensor,
     /// Mean over the batch of the codebook and commitment terms, summed over levels.
     pub quantisation: Tensor,
-    /// Chosen codewords, `[batch, levels]`.
-    pub codes: Tensor,
-    /// What each level quantised, `[batch, codeword]` each.
-    pub targets: Vec<Tensor>,
+    /// What was chosen, and of what.
+    pub choice: Choice,
+}
+
+/// The codewords of a batch.
+#[derive(Debug)]
+pub struct Choice {
+    /// Rows of [`CODEBOOKS`], `[batch, levels]`: codes counted through all levels.
+    pub rows: Tensor,
+    /// What each level quantised, `[batch, levels, codeword]`.
+    pub targets: Tensor,
 }
 
 fn mlp(w: &Views, part: &str, layers: usize, x: &Tensor) -> Tensor {
@@ -134,44 +147,62 @@ pub fn decode(shape: &Shape, w: &Views, latent: &Tensor) -> Tensor {
 ///
 /// Residual quantisation: r_0 = z; c_d = argmin_k ||r_d - e_k||; r_{d+1} = r_d - e_{c_d}. The loss
 /// terms are `||sg[r_d] - e||^2 + beta ||r_d - sg[e]||^2`; the decoder sees the chosen codewords.
+///
+/// All levels share their kernels but for the choice itself: on a GPU a step is launches.
 pub fn pass(shape: &Shape, w: &Views, x: &Tensor, how: Quantise) -> Pass {
+    let items = x.size()[0];
+    let per_item = |sum: Tensor, weight: f64| sum * (weight / items as f64);
     let z = encode(shape, w, x);
-    let mut residual = z.shallow_clone();
-    let mut quantisation = Tensor::zeros([], (Kind::Float, x.device()));
-    let (mut codes, mut targets, mut chosen) = (Vec::new(), Vec::new(), Vec::new());
-    let per_item = |difference: Tensor| {
-        difference.square().sum_dim_intlist([1].as_slice(), false, Kind::Float).mean(Kind::Float)
+    let codebooks = w.get(CODEBOOKS);
+    let choice = tch::no_grad(|| choose(shape, codebooks, &z, how.balance_last));
+    let codewords = Tensor::embedding(codebooks, &choice.rows, -1, false, false);
+    let codebook_term = codewords.mse_loss(&choice.targets, Reduction::Sum);
+    let stopped = codewords.detach();
+    // ||r_d - e_d|| is the distance of z from all codewords so far, so that the residuals'
+    // gradients need no subtraction of their own.
+    let (latent, aim) = match shape.residual {
+        true => (z.unsqueeze(1), stopped.cumsum(1, Kind::Float)),
+        false => (z.view([items, -1, shape.codeword]), stopped),
     };
-    for level in 0..shape.sizes.len() {
-        let codebook = w.get(&codebook(level));
-        let target = shape.target(level, &z, &residual);
-        let fixed = target.detach();
-        let distances = relative_distances(&fixed, &codebook.detach());
-        let code = if how.balance_last && level + 1 == shape.sizes.len() {
-            balance::balanced(&distances)
-        } else {
-            distances.argmin(1, false)
-        };
-        let codeword = Tensor::embedding(codebook, &code, -1, false, false);
-        let stopped = codeword.detach();
-        quantisation =
-            quantisation + per_item(&fixed - &codeword) + per_item(&target - &stopped) * how.beta;
-        residual = if shape.residual { &residual - &stopped } else { residual };
-        codes.push(code);
-        targets.push(fixed);
-        chosen.push(stopped);
-    }
-    let quantised = if shape.residual {
-        chosen.iter().skip(1).fold(chosen[0].shallow_clone(), |sum, e| sum + e)
-    } else {
-        Tensor::cat(&chosen, 1)
+    let commitment = latent.expand_as(&aim).mse_loss(&aim, Reduction::Sum);
+    let quantised = match shape.residual {
+        true => aim.select(1, -1),
+        false => aim.view([items, -1]),
     };
     let passed = match how.gradient {
         Gradient::StraightThrough => &z + (&quantised - &z).detach(),
         Gradient::Rotation => rotate(&z, &quantised),
     };
-    let reconstruction = per_item(x - decode(shape, w, &passed));
-    Pass { reconstruction, quantisation, codes: Tensor::stack(&codes, 1), targets }
+    let reconstruction = decode(shape, w, &passed).mse_loss(x, Reduction::Sum);
+    Pass {
+        reconstruction: per_item(reconstruction, 1.0),
+        quantisation: per_item(codebook_term, 1.0) + per_item(commitment, how.beta),
+        choice,
+    }
+}
+
+/// Chooses the codewords of latent vectors `[batch, latent]`.
+fn choose(shape: &Shape, codebooks: &Tensor, z: &Tensor, balance_last: bool) -> Choice {
+    let centres = Centres::new(codebooks);
+    let mut residual = z.shallow_clone();
+    let (mut rows, mut targets) = (Vec::new(), Vec::new());
+    for (level, &size) in shape.sizes.iter().enumerate() {
+        let first = shape.first_row(level);
+        let last = level + 1 == shape.sizes.len();
+        let target = shape.target(level, z, &residual);
+        let distances = centres.narrow(first, size).relative_distances(&target);
+        let code = match balance_last && last {
+            true => balance::balanced(&distances),
+            false => distances.argmin(1, false),
+        };
+        let row = if first > 0 { code + first } else { code };
+        if shape.residual && !last {
+            residual = &target - codebooks.index_select(0, &row);
+        }
+        rows.push(row);
+        targets.push(target);
+    }
+    Choice { rows: Tensor::stack(&rows, 1), targets: Tensor::stack(&targets, 1) }
 }
 
 /// `quantised` as a fixed rotation and stretching of each row of `z`, so that the gradient is
@@ -205,7 +236,7 @@ pub fn initialise_codebooks(shape: &Shape, params: &Params, x: &Tensor, rng: &mu
             if shape.residual {
                 residual = &residual - clusters.centres.index_select(0, &clusters.nearest);
             }
-            w.get(&codebook(level)).shallow_clone().copy_(&clusters.centres);
+            shape.of_level(w.get(CODEBOOKS), level).copy_(&clusters.centres);
         }
     });
 }
@@ -253,6 +284,105 @@ mod tests {
     }
 
     #[test]
+    fn the_rotation_trick_is_the_matrix_of_its_paper_held_fixed() {
+        // Fifty et al. 2024, section 4: q~ = (|q| / |e|) R e with R = I - 2 r r^T + 2 q^ e^T, where
+        // hats are unit vectors, r = (e^ + q^) / |e^ + q^|, and no gradient flows into R or the ratio.
+        let random = || Tensor::randn([5, 4], (Kind::Float, Device::Cpu));
+        let (z, quantised, upstream) = (random().set_requires_grad(true), random(), random());
+        let turned = rotate(&z, &quantised);
+        (&turned * &upstream).sum(Kind::Float).backward();
+        let rows = |x: &Tensor| -> Vec<Vec<f64>> {
+            to_vec(x).chunks(4).map(|row| row.iter().map(|&x| f64::from(x)).collect()).collect()
+        };
+        let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let unit = |x: &[f64]| -> Vec<f64> { x.iter().map(|v| v / norm(x)).collect() };
+        let (values, gradients) = (rows(&turned), rows(&z.grad()));
+        for (at, ((z, q), up)) in
+            rows(&z).iter().zip(rows(&quantised)).zip(rows(&upstream)).enumerate()
+        {
+            let (e, q_unit) = (unit(z), unit(&q));
+            let sum: Vec<f64> = e.iter().zip(&q_unit).map(|(a, b)| a + b).collect();
+            let r = unit(&sum);
+            let matrix = |i: usize, j: usize| {
+                let one = if i == j { 1.0 } else { 0.0 };
+                norm(&q) / norm(z) * (one - 2.0 * r[i] * r[j] + 2.0 * q_unit[i] * e[j])
+            };
+            for i in 0..4 {
+                let value: f64 = (0..4).map(|j| matrix(i, j) * z[j]).sum();
+                let gradient: f64 = (0..4).map(|j| matrix(j, i) * up[j]).sum();
+                assert!((value - q[i]).abs() < 1e-5 && (values[at][i] - q[i]).abs() < 1e-5);
+                assert!((gradient - gradients[at][i]).abs() < 1e-4, "{at} {i}: {gradient}");
+            }
+        }
+    }
+
+    /// The loss written down level by level, as the paper has it, and its gradient.
+    fn plain_loss_and_gradient(
+        shape: &Shape,
+        params: &Params,
+        x: &Tensor,
+        how: Quantise,
+    ) -> Vec<f32> {
+        let w = params.views();
+        let z = encode(shape, &w, x);
+        let mut residual = z.shallow_clone();
+        let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
+        let per_item = |x: Tensor| {
+            x.square().sum_dim_intlist([1].as_slice(), false, Kind::Float).mean(Kind::Float)
+        };
+        let mut chosen = Vec::new();
+        for level in 0..shape.sizes.len() {
+            let codebook = shape.of_level(w.get(CODEBOOKS), level);
+            let target = shape.target(level, &z, &residual);
+            let distances = (target.unsqueeze(1) - codebook.unsqueeze(0)).square();
+            let code =
+                distances.sum_dim_intlist([2].as_slice(), false, Kind::Float).argmin(1, false);
+            let codeword = codebook.index_select(0, &code);
+            loss += per_item(target.detach() - &codeword);
+            loss += per_item(&target - codeword.detach()) * how.beta;
+            residual = if shape.residual { residual - codeword.detach() } else { residual };
+            chosen.push(codeword.detach());
+        }
+        let quantised = match shape.residual {
+            true => chosen.iter().skip(1).fold(chosen[0].shallow_clone(), |sum, e| sum + e),
+            false => Tensor::cat(&chosen, 1),
+        };
+        let passed = match how.gradient {
+            Gradient::StraightThrough => &z + (&quantised - &z).detach(),
+            Gradient::Rotation => rotate(&z, &quantised),
+        };
+        loss += per_item(x - decode(shape, &w, &passed));
+        loss.backward();
+        [to_vec(&loss), to_vec(&params.flat().grad())].concat()
+    }
+
+    #[test]
+    fn a_pass_has_loss_and_gradient_of_the_paper_s_formula() {
+        for (residual, gradient) in [
+            (true, Gradient::StraightThrough),
+            (true, Gradient::Rotation),
+            (false, Gradient::StraightThrough),
+            (false, Gradient::Rotation),
+        ] {
+            let shape = shape(residual);
+            let x = Tensor::randn([9, 6], (Kind::Float, Device::Cpu));
+            let how = quantise(gradient);
+            let ours = Params::new(shape.specs(), 4, Device::Cpu);
+            let mut plain = Params::new(shape.specs(), 4, Device::Cpu);
+            // The generator is shared with tests on other threads.
+            plain.load(&ours.to_host()).unwrap();
+            let step = pass(&shape, &ours.views(), &x, how);
+            let loss = &step.reconstruction + &step.quantisation;
+            loss.backward();
+            let found = [to_vec(&loss), to_vec(&ours.flat().grad())].concat();
+            let expected = plain_loss_and_gradient(&shape, &plain, &x, how);
+            for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert!((found - expected).abs() < 1e-5, "{residual} {gradient:?} {at}");
+            }
+        }
+    }
+
+    #[test]
     fn levels_of_a_vq_vae_are_parts_and_those_of_an_rq_vae_residuals() {
         let x = Tensor::randn([4, 6], (Kind::Float, Device::Cpu));
         for residual in [true, false] {
@@ -263,11 +393,13 @@ mod tests {
             assert_eq!(z.size(), [4, if residual { 4 } else { 8 }]);
             let step = pass(&shape, &w, &x, quantise(Gradient::StraightThrough));
             let expected = if residual {
-                &z - w.get("codebook.0").index_select(0, &step.codes.select(1, 0))
+                &z - w.get(CODEBOOKS).index_select(0, &step.choice.rows.select(1, 0))
             } else {
                 z.narrow(1, 4, 4)
             };
-            assert!((&step.targets[1] - expected).abs().max().double_value(&[]) < 1e-6);
+            assert!(
+                (&step.choice.targets.select(1, 1) - expected).abs().max().double_value(&[]) < 1e-6
+            );
         }
     }
 }

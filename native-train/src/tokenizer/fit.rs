@@ -6,13 +6,17 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 use tigret_infer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 
-use super::autoencoder::{Shape, codebook, decode};
+use super::autoencoder::{CODEBOOKS, Shape, decode};
 use super::settings::{Method, Normalise, Settings};
-use super::train::{LogLine, train};
+use super::state::Keeper;
+use super::train::{Trained, train};
 use super::{balance, hierarchical_kmeans, opq, residual_kmeans};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::params::{Params, to_vec};
+
+/// Largest size of a number in the vectors: sums of squares have to stay within f32.
+const LARGEST: f32 = 1e15;
 
 /// A fitted tokenizer.
 #[derive(Debug)]
@@ -34,12 +38,12 @@ pub struct Fitted {
 #[derive(Debug)]
 pub struct Training {
     /// Lines for `tokenizer.jsonl`.
-    pub log: Vec<LogLine>,
+    pub log: Vec<String>,
     /// Epochs that were run.
     pub epochs: usize,
     /// Whether training ended because the reconstruction no longer got better.
     pub converged: bool,
-    /// Seconds of the training steps alone.
+    /// Seconds of the training alone, over all sessions.
     pub seconds: f64,
     /// Floating-point operations of an epoch's matrix products, forward and backward.
     pub flop_per_epoch: f64,
@@ -56,16 +60,20 @@ struct Parts {
 
 /// Fits a tokenizer to the vectors of the items `ids`.
 ///
+/// `keeper` is for the methods with an autoencoder; the others take seconds.
+///
 /// # Errors
-/// [`TrainError::Usage`] for settings that do not fit the vectors, or a loss that is not a number.
+/// [`TrainError::Usage`] for settings that do not fit the vectors, or a loss that is not a number;
+/// [`TrainError::Interrupted`] after the state of the training is saved.
 pub fn fit(
     settings: &Settings,
     ids: &[&str],
     vectors: &Vectors,
     device: Device,
+    keeper: &mut Keeper<'_>,
     progress: &ProgressBar,
 ) -> Result<Fitted> {
-    check(settings, ids.len(), vectors)?;
+    check(settings, ids, vectors)?;
     let items = ids.len();
     let sizes: Vec<i64> = settings.sizes.iter().map(|&size| size.into()).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
@@ -76,7 +84,7 @@ pub fn fit(
     let (mean, scale) = normalisation(settings.normalise, &raw);
     let data = (raw - &mean) * &scale;
     let mut parts = match settings.method {
-        Method::RqVae | Method::VqVae => autoencoder(settings, sizes, &data, progress)?,
+        Method::RqVae | Method::VqVae => autoencoder(settings, sizes, &data, keeper, progress)?,
         Method::RqKmeans => plain(Structure::Residual, {
             residual_kmeans::codebooks(&data, &sizes, &mut rng).iter().map(to_vec).collect()
         }),
@@ -133,8 +141,12 @@ fn plain(structure: Structure, codebooks: Vec<Vec<f32>>) -> Parts {
     Parts { structure, widths: Vec::new(), tensors, decoder: None, training: None }
 }
 
-/// Refuses settings that do not fit together or to the vectors.
-fn check(settings: &Settings, items: usize, vectors: &Vectors) -> Result<()> {
+/// Refuses settings that do not fit together or to the vectors of the items `ids`.
+///
+/// # Errors
+/// [`TrainError::Usage`] with what to do.
+pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()> {
+    let items = ids.len();
     let dimensions = vectors.dimensions;
     let name = settings.method.name();
     let usage = |reason: String| Err(TrainError::usage(reason));
@@ -161,6 +173,15 @@ fn check(settings: &Settings, items: usize, vectors: &Vectors) -> Result<()> {
         return usage(format!(
             "number {at} of the vectors (counted from 0) is {} for every item and tells none apart; \
              leave that column out of the vectors given to `tigret embed`",
+            vectors.data[at]
+        ));
+    }
+    if let Some(at) = vectors.data.iter().position(|x| x.abs() > LARGEST) {
+        return usage(format!(
+            "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
+             {LARGEST:e} cannot be computed, scale the vectors (`tigret embed --normalize`)",
+            at % dimensions,
+            ids[at / dimensions],
             vectors.data[at]
         ));
     }
@@ -196,6 +217,7 @@ fn autoencoder(
     settings: &Settings,
     sizes: Vec<i64>,
     data: &Tensor,
+    keeper: &mut Keeper<'_>,
     progress: &ProgressBar,
 ) -> Result<Parts> {
     let Some(training) = &settings.autoencoder else {
@@ -208,35 +230,38 @@ fn autoencoder(
         sizes,
         residual: settings.method == Method::RqVae,
     };
-    let begin = std::time::Instant::now();
-    let trained = train(&shape, training, settings.balance_last, settings.seed, data, progress)?;
-    let seconds = begin.elapsed().as_secs_f64();
-    let host = trained.params.to_host();
+    let (balance, seed) = (settings.balance_last, settings.seed);
+    let Trained { params, log, epochs, converged, seconds } =
+        train(&shape, training, balance, seed, data, keeper, progress)?;
+    let host = params.to_host();
     let values = |name: String| host[&name].1.clone();
     let layers = 0..=shape.hidden.len();
+    let mut all = values(CODEBOOKS.to_owned());
+    let codebooks: Vec<Vec<f32>> = shape
+        .sizes
+        .iter()
+        .map(|size| {
+            let rest = all.split_off((size * shape.codeword) as usize);
+            std::mem::replace(&mut all, rest)
+        })
+        .collect();
     let tensors = QuantizerTensors {
         layers: layers
             .map(|i| (values(format!("encoder.{i}.weight")), values(format!("encoder.{i}.bias"))))
             .collect(),
-        codebooks: (0..shape.sizes.len()).map(|level| values(codebook(level))).collect(),
+        codebooks,
         ..QuantizerTensors::default()
     };
     // Encoder and decoder; a multiply and an add each; forward, and two products backward.
     let pairs = [vec![shape.input], shape.widths()].concat();
     let products: i64 = pairs.windows(2).map(|pair| pair[0] * pair[1]).sum();
     let flop_per_epoch = (products * 2 * 2 * 3 * data.size()[0]) as f64;
-    let training = Training {
-        log: trained.log,
-        epochs: trained.epochs,
-        converged: trained.converged,
-        seconds,
-        flop_per_epoch,
-    };
+    let training = Training { log, epochs, converged, seconds, flop_per_epoch };
     Ok(Parts {
         structure: if shape.residual { Structure::Residual } else { Structure::Product },
         widths: shape.widths().iter().map(|&width| width as usize).collect(),
         tensors,
-        decoder: Some((shape, trained.params)),
+        decoder: Some((shape, params)),
         training: Some(training),
     })
 }
@@ -372,7 +397,7 @@ mod tests {
 
     fn fit_to(settings: &Settings, ids: &[String], vectors: &Vectors) -> Result<Fitted> {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        fit(settings, &ids, vectors, Device::Cpu, &ProgressBar::hidden())
+        fit(settings, &ids, vectors, Device::Cpu, &mut Keeper::none(), &ProgressBar::hidden())
     }
 
     #[test]
@@ -441,18 +466,43 @@ mod tests {
     }
 
     #[test]
+    fn a_column_that_hardly_varies_never_gives_a_number_that_is_not_finite() {
+        let (ids, mut vectors) = items(60);
+        // Constant but for one item, by the least that f32 can tell apart.
+        for row in 0..60 {
+            vectors.data[10 * row + 4] = if row == 7 { 1.0 + f32::EPSILON } else { 1.0 };
+            vectors.data[10 * row + 5] = if row == 9 { 1e-30 } else { 0.0 };
+        }
+        for method in METHODS {
+            for normalise in
+                [Normalise::None, Normalise::Center, Normalise::Scale, Normalise::Standardize]
+            {
+                let settings = Settings { normalise, sizes: vec![4, 4], ..settings(method) };
+                let fitted = fit_to(&settings, &ids, &vectors).unwrap();
+                let bytes = fitted.quantizer.to_bytes(Default::default()).unwrap();
+                assert!(Quantizer::from_bytes(&bytes).is_ok(), "{method:?} {normalise:?}");
+                let lost = fitted.reconstruction;
+                assert!(lost.is_none_or(f64::is_finite), "{method:?} {normalise:?} {lost:?}");
+            }
+        }
+    }
+
+    #[test]
     fn settings_that_do_not_fit_are_refused_with_what_to_do() {
         let (ids, vectors) = items(12);
         let constant = Vectors {
             dimensions: 10,
             data: (0..120).map(|i| if i % 10 == 7 { 0.5 } else { i as f32 }).collect(),
         };
+        let mut huge = vectors.clone();
+        huge.data[13] = 1e20;
         let lsh = |sizes: &[u32]| Settings { sizes: sizes.to_vec(), ..settings(Method::Lsh) };
         for (settings, vectors, message) in [
             (settings(Method::RqVae), &vectors, "12 items cannot fill 16 codewords"),
             (lsh(&[4, 6]), &vectors, "power of two"),
             (Settings { balance_last: true, ..lsh(&[4]) }, &vectors, "--method lsh has none"),
             (lsh(&[4]), &constant, "number 7 of the vectors"),
+            (lsh(&[4]), &huge, "number 3 of the vector of item \"item-1\" is 1e20; distances"),
             (
                 Settings { sizes: vec![2; 11], ..settings(Method::Opq) },
                 &vectors,

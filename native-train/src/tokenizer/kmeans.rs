@@ -16,8 +16,40 @@ const SETTLED: f64 = 1e-3;
 
 /// Squared distances `[points, centres]` up to a constant a point: the nearest centre is right.
 pub fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
-    let norms = centres.square().sum_dim_intlist([1].as_slice(), false, Kind::Float);
-    norms.addmm(points, &(centres.transpose(0, 1) * -2.0))
+    Centres::new(centres).relative_distances(points)
+}
+
+/// What distances from centres need of the centres alone.
+#[derive(Debug)]
+pub struct Centres {
+    /// Squared lengths, `[centres]`.
+    lengths: Tensor,
+    /// The centres times -2, `[d, centres]`.
+    turned: Tensor,
+}
+
+impl Centres {
+    /// Of centres `[k, d]`.
+    pub fn new(centres: &Tensor) -> Self {
+        Self {
+            lengths: centres.square().sum_dim_intlist([1].as_slice(), false, Kind::Float),
+            turned: centres.transpose(0, 1) * -2.0,
+        }
+    }
+
+    /// `count` of the centres from `first` on.
+    #[must_use]
+    pub fn narrow(&self, first: i64, count: i64) -> Self {
+        Self {
+            lengths: self.lengths.narrow(0, first, count),
+            turned: self.turned.narrow(1, first, count),
+        }
+    }
+
+    /// [`relative_distances`] of points `[n, d]`.
+    pub fn relative_distances(&self, points: &Tensor) -> Tensor {
+        self.lengths.addmm(points, &self.turned)
+    }
 }
 
 /// What k-means found.
@@ -49,8 +81,7 @@ pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
                 }
                 before = error;
             }
-            let mut sums = centres.zeros_like();
-            let _ = sums.index_add_(0, &nearest, points);
+            let sums = sums_by(&nearest, points, k);
             let mut counts = Tensor::zeros([k], (Kind::Float, points.device()));
             let _ = counts.index_add_(0, &nearest, &ones);
             centres = sums / counts.clamp_min(1.0).unsqueeze(1);
@@ -59,6 +90,12 @@ pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
         let nearest = relative_distances(points, &centres).argmin(1, false);
         Clusters { centres, nearest }
     })
+}
+
+/// Sums `[k, d]` of the points `[n, d]` of each group, in an order that is fixed on a GPU too:
+/// `index_add_` adds by atomics there, and its rounding would change from run to run.
+pub fn sums_by(group: &Tensor, points: &Tensor, k: i64) -> Tensor {
+    Tensor::embedding_dense_backward(points, group, k, -1, false)
 }
 
 /// Moves the centres without points onto the points that are farthest from theirs.

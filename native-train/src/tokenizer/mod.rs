@@ -15,6 +15,7 @@ pub mod kmeans;
 pub mod opq;
 pub mod residual_kmeans;
 pub mod settings;
+pub mod state;
 pub mod stats;
 pub mod train;
 

@@ -1,5 +1,7 @@
 //! Training the autoencoder of RQ-VAE and VQ-VAE.
 
+use std::time::Instant;
+
 use indicatif::ProgressBar;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -7,8 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::autoencoder::{Quantise, Shape, codebook, initialise_codebooks, pass};
+use super::autoencoder::{CODEBOOKS, Quantise, Shape, initialise_codebooks, pass};
 use super::settings::{Autoencoder, Epochs, OptimizerKind};
+use super::state::{Keeper, Optimizer, Progress};
 use super::stats::LevelUse;
 use crate::error::{Result, TrainError};
 use crate::model::optimizer::{Adagrad, AdamW};
@@ -16,22 +19,22 @@ use crate::model::params::{Params, to_vec};
 
 /// One line of the log `tokenizer.jsonl`.
 #[derive(Debug, Serialize)]
-pub struct LogLine {
+struct LogLine {
     /// Passes over the items so far.
-    pub epoch: usize,
+    epoch: usize,
     /// Sum of the two terms below.
-    pub loss: f64,
+    loss: f64,
     /// Mean of `||x - x_hat||^2` over the epoch, of the normalised vectors.
-    pub reconstruction: f64,
+    reconstruction: f64,
     /// Mean of the codebook and commitment terms.
-    pub quantisation: f64,
+    quantisation: f64,
     /// Use of each level's codewords in the epoch.
-    pub levels: Vec<LevelUse>,
+    levels: Vec<LevelUse>,
     /// Codewords that were moved since the last line because no item chose them.
-    pub revived: usize,
+    revived: usize,
     /// What a reader of the log should know.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    note: Option<String>,
 }
 
 /// What training leaves.
@@ -39,17 +42,14 @@ pub struct LogLine {
 pub struct Trained {
     /// Weights and codebooks.
     pub params: Params,
-    /// A line an epoch, or fewer.
-    pub log: Vec<LogLine>,
+    /// Lines of JSON, one an epoch or fewer: `epoch`, `loss`, its terms, use of the codewords.
+    pub log: Vec<String>,
     /// Epochs that were run.
     pub epochs: usize,
     /// Whether training ended because the reconstruction no longer got better.
     pub converged: bool,
-}
-
-enum Optimizer {
-    AdamW(AdamW),
-    Adagrad(Adagrad),
+    /// Seconds of training, over all sessions.
+    pub seconds: f64,
 }
 
 const RISE: &str = "the quantisation loss rises at first: k-means fits the codewords to an \
@@ -66,116 +66,238 @@ const CONVERGED: f64 = 0.01;
 /// start more of a lottery.
 const POINTS_PER_CODEWORD: usize = 64;
 
+/// What one epoch left.
+struct Epoch {
+    reconstruction: f64,
+    quantisation: f64,
+    /// Items of each row of the codebooks.
+    counts: Vec<f32>,
+    /// What each level quantised in the last batch, `[batch, levels, codeword]`.
+    targets: Tensor,
+}
+
 /// Trains on normalised vectors `[items, input]`, which lie on the device that computes.
 ///
 /// In the last tenth of the epochs the learning rate falls to zero and no codeword is moved, so
-/// that all settle. Each epoch's shuffling follows from the seed and the epoch.
+/// that all settle. Each epoch's shuffling follows from the seed and the epoch, so training that
+/// was taken up from `keeper`'s state ends with the weights of one that was not interrupted, bit
+/// for bit.
 ///
 /// # Errors
-/// [`TrainError::Usage`] for a loss that is not a number.
+/// [`TrainError::Usage`] for a loss that is not a number; [`TrainError::Interrupted`] after the
+/// state is saved, [`TrainError::File`] when it cannot be.
 pub fn train(
     shape: &Shape,
     settings: &Autoencoder,
     balance_last: bool,
     seed: u64,
     data: &Tensor,
+    keeper: &mut Keeper<'_>,
     progress: &ProgressBar,
 ) -> Result<Trained> {
-    let device = data.device();
-    let items = data.size()[0] as usize;
-    let params = Params::new(shape.specs(), seed, device);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut order: Vec<i64> = (0..items as i64).collect();
-    order.shuffle(&mut rng);
-    let largest = shape.sizes.iter().copied().max().unwrap_or(1) as usize;
-    let first = settings.batch.max(POINTS_PER_CODEWORD * largest).min(items);
-    let start = Tensor::from_slice(&order[..first]).to_device(device);
-    initialise_codebooks(shape, &params, &data.index_select(0, &start), &mut rng);
-
-    let how = Quantise { beta: settings.beta, gradient: settings.gradient, balance_last };
-    let mut optimizer = match settings.optimizer {
-        OptimizerKind::Adamw => Optimizer::AdamW(AdamW::new(&params, 0.0)),
-        OptimizerKind::Adagrad => Optimizer::Adagrad(Adagrad::new(&params)),
+    let mut training = Training::new(shape, settings, balance_last, seed, data);
+    progress.set_message(if shape.residual { "RQ-VAE" } else { "VQ-VAE" });
+    let mut state = match keeper.load(&training.params, &mut training.optimizer) {
+        Some(state) => state,
+        None => {
+            training.start(seed);
+            let end = match settings.epochs {
+                Epochs::Exactly(epochs) => Some(epochs),
+                Epochs::UntilConverged(_) => None,
+            };
+            Progress { end, ..Progress::default() }
+        }
     };
     let most = settings.epochs.most();
-    let log_every = most.div_ceil(LOG_LINES);
-    let mut log: Vec<LogLine> = Vec::new();
-    let mut history: Vec<f64> = Vec::new();
-    let mut end = match settings.epochs {
-        Epochs::Exactly(epochs) => Some(epochs),
-        Epochs::UntilConverged(_) => None,
+    let show = |state: &Progress| {
+        progress.set_length(state.end.unwrap_or(most) as u64);
+        progress.set_position(state.epoch as u64);
     };
-    let (mut converged, mut explained, mut revived) = (false, false, 0);
-    progress.set_message(if shape.residual { "RQ-VAE" } else { "VQ-VAE" });
-    let mut epoch = 0;
-    while epoch < end.unwrap_or(most) {
-        let tail = settle(end.unwrap_or(most), epoch);
-        let rate = settings.learning_rate * tail;
-        rng.set_stream(epoch as u64 + 1);
+    show(&state);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let (begin, before) = (Instant::now(), state.seconds);
+    while state.epoch < state.end.unwrap_or(most) {
+        let tail = settle(state.end.unwrap_or(most), state.epoch);
+        rng.set_stream(state.epoch as u64 + 1);
         rng.set_word_pos(0);
-        order.shuffle(&mut rng);
-        let shuffled = Tensor::from_slice(&order).to_device(device);
-        let mut sums = Tensor::zeros([2], (Kind::Double, device));
-        let mut used: Vec<Tensor> =
-            shape.sizes.iter().map(|&size| Tensor::zeros([size], (Kind::Float, device))).collect();
-        let mut targets = Vec::new();
-        for index in shuffled.split(settings.batch as i64, 0) {
-            let step = pass(shape, &params.views(), &data.index_select(0, &index), how);
-            (&step.reconstruction + &step.quantisation).backward();
-            match &mut optimizer {
-                Optimizer::AdamW(adamw) => adamw.step(&params, rate, f64::INFINITY),
-                Optimizer::Adagrad(adagrad) => adagrad.step(&params, rate),
-            }
-            let count = index.size()[0];
-            let terms = Tensor::stack(&[step.reconstruction, step.quantisation], 0).detach();
-            sums += terms * (count as f64 / items as f64);
-            let ones = Tensor::ones([count], (Kind::Float, device));
-            for (level, used) in used.iter_mut().enumerate() {
-                let _ = used.index_add_(0, &step.codes.select(1, level as i64), &ones);
-            }
-            targets = step.targets;
-        }
-        if settings.revive && tail == 1.0 {
-            revived += revive(&params, &used, &targets, &mut rng);
-        }
-        let (reconstruction, quantisation) = (sums.double_value(&[0]), sums.double_value(&[1]));
-        if !(reconstruction + quantisation).is_finite() {
+        let kept = keeper.snapshot(&training.params, &training.optimizer);
+        let Some(epoch) = training.epoch(tail, &mut rng, keeper) else {
+            // The epoch is begun again, from what it began with.
+            keeper.save(kept, &state)?;
+            return Err(TrainError::Interrupted);
+        };
+        if !(epoch.reconstruction + epoch.quantisation).is_finite() {
             return Err(TrainError::usage(format!(
-                "the loss of the tokenizer is not a number in epoch {epoch}; lower --learning-rate"
+                "the loss of the tokenizer is not a number in epoch {}; lower --learning-rate",
+                state.epoch
             )));
         }
-        history.push(reconstruction);
-        epoch += 1;
-        let mut note = None;
-        if end.is_none() && no_longer_falls(&history) {
-            converged = true;
-            end = Some((epoch + epoch.div_ceil(9)).min(most));
-            note = Some(format!(
-                "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
-                 the learning rate now falls to zero",
-                100.0 * CONVERGED
-            ));
-            progress.set_length(end.unwrap_or(most) as u64);
+        if settings.revive && tail == 1.0 {
+            state.revived += training.revive(&epoch, &mut rng);
         }
-        if !explained && log.last().is_some_and(|line| quantisation > line.quantisation) {
-            explained = true;
-            note = note.or_else(|| Some(RISE.to_owned()));
+        state.seconds = before + begin.elapsed().as_secs_f64();
+        conclude(shape, &epoch, most, &mut state)?;
+        show(&state);
+        if keeper.is_due() {
+            keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
         }
-        if epoch == 1 || epoch.is_multiple_of(log_every) || note.is_some() {
-            log.push(LogLine {
-                epoch,
-                loss: reconstruction + quantisation,
-                reconstruction,
-                quantisation,
-                levels: used.iter().map(|counts| LevelUse::from_counts(&to_vec(counts))).collect(),
-                revived: std::mem::take(&mut revived),
-                note,
-            });
-        }
-        progress.inc(1);
     }
+    // What follows may fail, to be repeated with other options that do not concern training.
+    keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
     progress.finish_and_clear();
-    Ok(Trained { params, log, epochs: epoch, converged })
+    let Progress { log, epoch: epochs, converged, seconds, .. } = state;
+    Ok(Trained { params: training.params, log, epochs, converged, seconds })
+}
+
+/// What an epoch works on.
+struct Training<'a> {
+    shape: &'a Shape,
+    settings: &'a Autoencoder,
+    how: Quantise,
+    data: &'a Tensor,
+    params: Params,
+    optimizer: Optimizer,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        shape: &'a Shape,
+        settings: &'a Autoencoder,
+        balance_last: bool,
+        seed: u64,
+        data: &'a Tensor,
+    ) -> Self {
+        let params = Params::new(shape.specs(), seed, data.device());
+        let optimizer = match settings.optimizer {
+            OptimizerKind::Adamw => Optimizer::AdamW(AdamW::new(&params, 0.0)),
+            OptimizerKind::Adagrad => Optimizer::Adagrad(Adagrad::new(&params)),
+        };
+        let how = Quantise { beta: settings.beta, gradient: settings.gradient, balance_last };
+        Self { shape, settings, how, data, params, optimizer }
+    }
+
+    /// Starts the codebooks by k-means on a random part of the data.
+    fn start(&self, seed: u64) {
+        let items = self.data.size()[0] as usize;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut order: Vec<i64> = (0..items as i64).collect();
+        order.shuffle(&mut rng);
+        let largest = self.shape.sizes.iter().copied().max().unwrap_or(1) as usize;
+        let first = self.settings.batch.max(POINTS_PER_CODEWORD * largest).min(items);
+        let first = Tensor::from_slice(&order[..first]).to_device(self.data.device());
+        initialise_codebooks(
+            self.shape,
+            &self.params,
+            &self.data.index_select(0, &first),
+            &mut rng,
+        );
+    }
+
+    /// Runs an epoch with the learning rate times `tail`; `None` when it was interrupted.
+    fn epoch(&mut self, tail: f64, rng: &mut impl Rng, keeper: &Keeper<'_>) -> Option<Epoch> {
+        let device = self.data.device();
+        let mut order: Vec<i64> = (0..self.data.size()[0]).collect();
+        order.shuffle(rng);
+        let shuffled = Tensor::from_slice(&order).to_device(device);
+        // Kept on the device until the epoch ends: nothing is read back in a step.
+        let (mut terms, mut rows) = (Vec::new(), Vec::new());
+        let mut targets = Tensor::new();
+        for index in shuffled.split(self.settings.batch as i64, 0) {
+            if keeper.interrupted() {
+                return None;
+            }
+            let x = self.data.index_select(0, &index);
+            let step = pass(self.shape, &self.params.views(), &x, self.how);
+            (&step.reconstruction + &step.quantisation).backward();
+            self.optimizer.step(&self.params, self.settings.learning_rate * tail);
+            terms.extend([step.reconstruction.detach(), step.quantisation.detach()]);
+            rows.push(step.choice.rows.view([-1]));
+            targets = step.choice.targets;
+        }
+        let rows = Tensor::cat(&rows, 0);
+        let ones = Tensor::ones(rows.size(), (Kind::Float, device));
+        let codewords = self.shape.sizes.iter().sum::<i64>();
+        let counts = Tensor::zeros([codewords], (Kind::Float, device)).index_add(0, &rows, &ones);
+        let figures = to_vec(&Tensor::cat(&[counts, Tensor::stack(&terms, 0)], 0));
+        let (counts, terms) = figures.split_at(codewords as usize);
+        let (mut reconstruction, mut quantisation) = (0.0, 0.0);
+        for (batch, terms) in order.chunks(self.settings.batch).zip(terms.chunks_exact(2)) {
+            let share = batch.len() as f64 / order.len() as f64;
+            reconstruction += f64::from(terms[0]) * share;
+            quantisation += f64::from(terms[1]) * share;
+        }
+        Some(Epoch { reconstruction, quantisation, counts: counts.to_vec(), targets })
+    }
+
+    /// Moves codewords that no item of the epoch chose onto what their level quantised in its last
+    /// batch, so that no codebook collapses. Returns how many.
+    fn revive(&self, epoch: &Epoch, rng: &mut impl Rng) -> usize {
+        let views = tch::no_grad(|| self.params.views());
+        let mut revived = 0;
+        for (level, counts) in by_level(self.shape, &epoch.counts).enumerate() {
+            let unused = counts.iter().zip(0..).filter(|(count, _)| **count == 0.0);
+            let dead: Vec<i64> = unused.map(|(_, row)| row).collect();
+            if dead.is_empty() {
+                continue;
+            }
+            let targets = epoch.targets.select(1, level as i64);
+            let candidates = targets.size()[0];
+            let chosen: Vec<i64> = dead.iter().map(|_| rng.random_range(0..candidates)).collect();
+            let on_device = |index: &[i64]| Tensor::from_slice(index).to_device(targets.device());
+            tch::no_grad(|| {
+                let points = targets.index_select(0, &on_device(&chosen));
+                let mut codebook = self.shape.of_level(views.get(CODEBOOKS), level);
+                let _ = codebook.index_copy_(0, &on_device(&dead), &points);
+            });
+            revived += dead.len();
+        }
+        revived
+    }
+}
+
+/// Books an epoch: whether training has converged, and a line of the log now and then.
+fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> Result<()> {
+    let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
+    state.push(reconstruction);
+    state.epoch += 1;
+    let mut note = None;
+    if state.end.is_none() && no_longer_falls(&state.history()) {
+        state.converged = true;
+        state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
+        note = Some(format!(
+            "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
+             the learning rate now falls to zero",
+            100.0 * CONVERGED
+        ));
+    }
+    if !state.explained && state.logged_quantisation.is_some_and(|before| quantisation > before) {
+        state.explained = true;
+        note = note.or_else(|| Some(RISE.to_owned()));
+    }
+    let log_every = most.div_ceil(LOG_LINES);
+    if state.epoch == 1 || state.epoch.is_multiple_of(log_every) || note.is_some() {
+        let line = LogLine {
+            epoch: state.epoch,
+            loss: reconstruction + quantisation,
+            reconstruction,
+            quantisation,
+            levels: by_level(shape, counts).map(LevelUse::from_counts).collect(),
+            revived: std::mem::take(&mut state.revived),
+            note,
+        };
+        state.log.push(serde_json::to_string(&line).map_err(TrainError::usage)?);
+        state.logged_quantisation = Some(quantisation);
+    }
+    Ok(())
+}
+
+/// The parts of a count a row of the codebooks.
+fn by_level<'a>(shape: &'a Shape, mut counts: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
+    shape.sizes.iter().map(move |&size| {
+        let (level, rest) = counts.split_at(size as usize);
+        counts = rest;
+        level
+    })
 }
 
 /// What the learning rate is multiplied with: 1, and in the last tenth a line down to 0.
@@ -191,34 +313,6 @@ fn no_longer_falls(history: &[f64]) -> bool {
     }
     let (before, last) = history[history.len() - 2 * WINDOW..].split_at(WINDOW);
     last.iter().sum::<f64>() > (1.0 - CONVERGED) * before.iter().sum::<f64>()
-}
-
-/// Moves codewords that no item of the epoch chose onto what their level quantised in the last
-/// batch, so that no codebook collapses. Returns how many.
-fn revive(params: &Params, used: &[Tensor], targets: &[Tensor], rng: &mut impl Rng) -> usize {
-    let views = tch::no_grad(|| params.views());
-    let mut revived = 0;
-    for (level, (used, targets)) in used.iter().zip(targets).enumerate() {
-        let dead: Vec<i64> = to_vec(used)
-            .iter()
-            .zip(0..)
-            .filter(|(count, _)| **count == 0.0)
-            .map(|(_, code)| code)
-            .collect();
-        let candidates = targets.size()[0];
-        if dead.is_empty() {
-            continue;
-        }
-        let chosen: Vec<i64> = dead.iter().map(|_| rng.random_range(0..candidates)).collect();
-        let on_device = |index: &[i64]| Tensor::from_slice(index).to_device(targets.device());
-        tch::no_grad(|| {
-            let points = targets.index_select(0, &on_device(&chosen));
-            let mut codebook = views.get(&codebook(level)).shallow_clone();
-            let _ = codebook.index_copy_(0, &on_device(&dead), &points);
-        });
-        revived += dead.len();
-    }
-    revived
 }
 
 /// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.

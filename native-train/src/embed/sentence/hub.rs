@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use crate::error::{Result, TrainError};
 use crate::run_dir::write_atomically;
 
 const ENDPOINT: &str = "https://huggingface.co";
+
+/// Begins the name of a model on the hub where a folder could stand too.
+pub const PREFIX: &str = "hub:";
 
 /// Whose models are meant by a name without an owner, as in sentence-transformers.
 const DEFAULT_OWNER: &str = "sentence-transformers";
@@ -101,11 +105,36 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
         let response = agent.get(url).call().map_err(failed)?;
         make_parent(&path)?;
         let mut body = response.into_body().into_reader();
-        write_atomically(&path, |out| std::io::copy(&mut body, out).map(drop))?;
+        let mut broken = None;
+        write_atomically(&path, |out| copy(&mut body, out, &mut broken)).map_err(|error| {
+            match broken.take() {
+                Some(reason) => TrainError::usage(format!(
+                    "the download of {file} of hub:{name} broke off ({reason}); the same command \
+                     fetches what is missing"
+                )),
+                None => error,
+            }
+        })?;
     }
     make_parent(&reference)?;
     write_atomically(&reference, |out| out.write_all(listing.sha.as_bytes()))?;
     Ok(snapshot)
+}
+
+/// Copies a download; `broken` says why it could not be read to its end.
+fn copy(
+    body: &mut impl Read,
+    out: &mut dyn Write,
+    broken: &mut Option<String>,
+) -> std::io::Result<()> {
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let count = body.read(&mut bytes).inspect_err(|e| *broken = Some(e.to_string()))?;
+        match count {
+            0 => return Ok(()),
+            count => out.write_all(&bytes[..count])?,
+        }
+    }
 }
 
 /// Files of the encoder: JSON and safetensors, not copies for other runtimes.

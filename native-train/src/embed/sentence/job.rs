@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::SentenceEncoder;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
+use crate::interrupt::{Control, SAVE_EVERY};
 use crate::run_dir::write_atomically;
 
 /// Tokens of a batch: enough to fill a core's matrix units, few enough for its caches.
@@ -21,18 +22,6 @@ const CPU_BATCH_TOKENS: usize = 2048;
 
 /// Tokens of a batch on a GPU.
 const CUDA_BATCH_TOKENS: usize = 32_768;
-
-/// A killed run loses at most this much work.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
-
-/// What stops and what continues a job.
-#[derive(Debug, Clone, Copy)]
-pub struct Control<'a> {
-    /// Set from outside to stop after the batches in work.
-    pub interrupted: &'a AtomicBool,
-    /// Where unfinished work is kept; `None` keeps none.
-    pub state: Option<&'a Path>,
-}
 
 /// Texts of one length.
 struct Batch {
@@ -83,9 +72,7 @@ pub fn encode_all(
             scope.spawn(move || {
                 // A batch a thread: its own products must not spread over the threads again.
                 on_one_thread(|| {
-                    while !stop.load(Ordering::Relaxed)
-                        && !control.interrupted.load(Ordering::Relaxed)
-                    {
+                    while !stop.load(Ordering::Relaxed) && !(control.interrupted)() {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(batch) = open.get(at) else { break };
                         let vectors = encode_batch(encoder, batch, tokens);
@@ -242,9 +229,4 @@ impl Work {
             .map_err(wrong)?;
         write_atomically(path, |out| out.write_all(&file))
     }
-}
-
-/// The state file of a run directory.
-pub fn state_file(run: &crate::run_dir::RunDir) -> PathBuf {
-    run.root().join("encoding.partial.safetensors")
 }

@@ -60,6 +60,21 @@ impl std::fmt::Debug for SentenceEncoder {
 }
 
 impl SentenceEncoder {
+    /// Loads a folder, or a model of the hub (`hub:NAME`); `before_file` is told of each file that
+    /// is downloaded.
+    ///
+    /// # Errors
+    /// Those of [`hub::folder`] and [`SentenceEncoder::load`].
+    pub fn open(source: &str, place: Place, before_file: impl Fn(&str)) -> Result<Self> {
+        match source.strip_prefix(hub::PREFIX) {
+            Some(name) => {
+                let before_file = |file: &str| before_file(&format!("downloading {file}"));
+                Self::load(&hub::folder(name, before_file)?, place)
+            }
+            None => Self::load(Path::new(source), place),
+        }
+    }
+
     /// Loads a folder.
     ///
     /// # Errors

@@ -1,0 +1,100 @@
+//! Items that come after a run was made, from a JSONL file: `id`, any fields, and maybe `text`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::Summary;
+use super::lines::for_each_line;
+use super::template::TextRecipe;
+use crate::error::{Result, TrainError};
+use crate::run_dir::{RunDir, read_json};
+
+/// One line of the file.
+#[derive(Debug)]
+pub struct NewItem<'a> {
+    path: &'a Path,
+    /// 1-based number of the line.
+    pub line: usize,
+    /// The item's id.
+    pub id: String,
+    /// All fields, `id` too.
+    pub fields: Map<String, Value>,
+}
+
+impl NewItem<'_> {
+    /// A [`TrainError::Line`] of this item's line.
+    pub fn wrong(&self, reason: impl ToString) -> TrainError {
+        TrainError::line(self.path, self.line, reason)
+    }
+
+    /// The field `text`, or what the recipe makes of the others; empty where there is neither.
+    pub fn text(&self, recipe: Option<&TextRecipe>) -> String {
+        match self.fields.get("text") {
+            Some(Value::String(text)) => text.clone(),
+            _ => recipe.map(|recipe| recipe.text(&self.fields)).unwrap_or_default(),
+        }
+    }
+
+    /// [`NewItem::text`] for an encoder, which needs one.
+    ///
+    /// # Errors
+    /// [`TrainError::Line`] for an empty text, naming the fields that could have made one.
+    pub fn text_to_encode(&self, recipe: Option<&TextRecipe>) -> Result<String> {
+        let text = self.text(recipe);
+        if !text.trim().is_empty() {
+            return Ok(text);
+        }
+        let id = &self.id;
+        Err(self.wrong(match recipe {
+            Some(recipe) => format!(
+                "item \"{id}\" has no text; give \"text\", or one of the fields {}",
+                recipe.fields().join(", ")
+            ),
+            None => format!(
+                "item \"{id}\" has no \"text\", and dataset.json does not say how to make it; run \
+                 `tigret prepare` again or give \"text\""
+            ),
+        }))
+    }
+}
+
+/// How the texts of a run's items were made; `None` where `dataset.json` does not say.
+///
+/// # Errors
+/// [`TrainError::File`] when `dataset.json` is missing or wrong.
+pub fn text_recipe(run: &RunDir) -> Result<Option<TextRecipe>> {
+    let summary: Summary = read_json(&run.dataset(), "make it with `tigret prepare`")?;
+    Ok(summary.text)
+}
+
+/// Calls `each` with every item of the file, plain or `.gz`.
+///
+/// # Errors
+/// [`TrainError::Line`] for a line that is not a JSON object, has no id, or an id that stands on
+/// an earlier line; [`TrainError::File`] when the file cannot be read; whatever `each` returns.
+pub fn for_each_new_item(
+    path: &Path,
+    mut each: impl FnMut(NewItem<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut lines_of_ids: HashMap<String, usize> = HashMap::new();
+    for_each_line(path, "name the new items' file", |line, text| {
+        let fields: Map<String, Value> =
+            serde_json::from_str(text).map_err(|e| TrainError::line(path, line, e))?;
+        let item = NewItem { path, line, id: id_of(path, line, &fields)?, fields };
+        if let Some(first) = lines_of_ids.insert(item.id.clone(), line) {
+            return Err(item.wrong(format!("item \"{}\" stands already on line {first}", item.id)));
+        }
+        each(item)
+    })
+}
+
+/// The id of a line.
+pub(crate) fn id_of(path: &Path, line: usize, fields: &Map<String, Value>) -> Result<String> {
+    match fields.get("id") {
+        Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
+        Some(Value::Number(id)) => Ok(id.to_string()),
+        _ => Err(TrainError::line(path, line, "has no \"id\" that is a text or a number")),
+    }
+}

@@ -1,0 +1,181 @@
+//! Vectors for the texts of a file, by the encoder of a run (`tigret embed --texts`): streamed,
+//! and taken up where it was interrupted.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::encoder::Ready;
+use super::{TENSOR, Vectors};
+use crate::data::new_items::for_each_new_item;
+use crate::data::template::TextRecipe;
+use crate::error::{Result, TrainError};
+
+/// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,
+/// on what is encoded at once, so work that is taken up has to cut the file at the same places.
+const BLOCK: usize = 1024;
+
+/// Longest list of ids that is written: safetensors' own readers take headers of 100 MB.
+const MOST_IDS: usize = 90_000_000;
+
+/// What was encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Encoded {
+    /// Texts.
+    pub texts: usize,
+    /// Length of a vector.
+    pub dimensions: usize,
+    /// Texts whose vector is zero, since the encoder knows none of their terms.
+    pub zero_vectors: usize,
+}
+
+/// Encodes the items of a JSONL file into a `.safetensors` file: tensor `vectors`
+/// `[texts, dimensions]`, f32, and the ids as the JSON list `ids` in its metadata (left out where
+/// they would make the header longer than safetensors allows).
+///
+/// Unfinished work lies in `OUT.partial`; the same call goes on from its last whole block and ends
+/// with the bytes of an uninterrupted one. Beside the ids, only a block is in memory.
+///
+/// # Errors
+/// [`TrainError::Line`] for an item without an id or a text, [`TrainError::File`] for files that
+/// cannot be read or written, [`TrainError::Interrupted`], and what the encoder reports.
+pub fn encode_file(
+    encoder: &Ready,
+    recipe: Option<&TextRecipe>,
+    items: &Path,
+    out: &Path,
+    interrupted: &(dyn Fn() -> bool + Sync),
+    progress: &ProgressBar,
+) -> Result<Encoded> {
+    let (header, count) = header(encoder, recipe, items)?;
+    let mut file = Partial::open(out, &header, encoder.dimensions())?;
+    let already = file.rows;
+    progress.set_length(count as u64);
+    progress.set_position(already as u64);
+    let (mut block, mut at) = (Vec::with_capacity(BLOCK), 0);
+    for_each_new_item(items, |item| {
+        at += 1;
+        if at > already {
+            block.push(item.text_to_encode(recipe)?);
+        }
+        if block.len() == BLOCK || (at == count && !block.is_empty()) {
+            let texts: Vec<&str> = block.iter().map(String::as_str).collect();
+            file.append(&encoder.encode(&texts, interrupted)?)?;
+            progress.set_position(at as u64);
+            block.clear();
+            if interrupted() {
+                return Err(TrainError::Interrupted);
+            }
+        }
+        Ok(())
+    })?;
+    if file.rows != count {
+        return Err(TrainError::file(items, "has changed while it was read"));
+    }
+    let zero_vectors = file.finish(out)?;
+    progress.finish_and_clear();
+    Ok(Encoded { texts: count, dimensions: encoder.dimensions(), zero_vectors })
+}
+
+/// The start of the file, which says what follows and of what it is, and the number of texts.
+fn header(encoder: &Ready, recipe: Option<&TextRecipe>, items: &Path) -> Result<(Vec<u8>, usize)> {
+    let mut ids = Vec::new();
+    let mut hash = Sha256::new();
+    for_each_new_item(items, |item| {
+        let text = item.text_to_encode(recipe)?;
+        hash.update(text.len().to_le_bytes());
+        hash.update(text);
+        ids.push(item.id);
+        Ok(())
+    })?;
+    if ids.is_empty() {
+        return Err(TrainError::file(items, "has no items"));
+    }
+    let texts: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = ids.len() * encoder.dimensions() * 4;
+    let mut header = json!({
+        "__metadata__": {"encoder": encoder.id(), "texts": texts},
+        TENSOR: {
+            "dtype": "F32",
+            "shape": [ids.len(), encoder.dimensions()],
+            "data_offsets": [0, bytes],
+        },
+    });
+    let list = json!(ids).to_string();
+    if list.len() <= MOST_IDS {
+        header["__metadata__"]["ids"] = list.into();
+    }
+    let mut header = header.to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
+    let mut start = (header.len() as u64).to_le_bytes().to_vec();
+    start.extend(header.into_bytes());
+    Ok((start, ids.len()))
+}
+
+/// The file while it grows.
+struct Partial {
+    path: PathBuf,
+    file: File,
+    /// Rows that it has, whole blocks of them.
+    rows: usize,
+    zero: usize,
+}
+
+impl Partial {
+    /// Takes up the whole blocks of unfinished work with this header, or begins anew.
+    fn open(out: &Path, header: &[u8], dimensions: usize) -> Result<Self> {
+        let mut path = out.as_os_str().to_owned();
+        path.push(".partial");
+        let path = PathBuf::from(path);
+        let attempt = || -> std::io::Result<(File, usize, usize)> {
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)?;
+            let mut start = Vec::new();
+            Read::by_ref(&mut file).take(header.len() as u64).read_to_end(&mut start)?;
+            let (mut rows, mut zero) = (0, 0);
+            if start == header {
+                let mut block = vec![0; BLOCK * dimensions * 4];
+                while file.read_exact(&mut block).is_ok() {
+                    rows += BLOCK;
+                    let row = |row: &&[u8]| row.iter().all(|&byte| byte == 0);
+                    zero += block.chunks_exact(dimensions * 4).filter(row).count();
+                }
+            } else {
+                file.seek(SeekFrom::Start(0))?;
+                file.write_all(header)?;
+            }
+            let end = (header.len() + rows * dimensions * 4) as u64;
+            file.set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+            Ok((file, rows, zero))
+        };
+        let (file, rows, zero) = attempt().map_err(|e| TrainError::file(&path, e))?;
+        Ok(Self { path, file, rows, zero })
+    }
+
+    fn append(&mut self, vectors: &Vectors) -> Result<()> {
+        let bytes: Vec<u8> = vectors.data.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.file.write_all(&bytes).map_err(|e| TrainError::file(&self.path, e))?;
+        self.rows += vectors.data.len() / vectors.dimensions;
+        self.zero += vectors.zero_rows();
+        Ok(())
+    }
+
+    /// Gives the file its name. Returns the number of zero vectors.
+    fn finish(self, out: &Path) -> Result<usize> {
+        self.file.sync_all().map_err(|e| TrainError::file(&self.path, e))?;
+        std::fs::rename(&self.path, out).map_err(|e| TrainError::file(out, e))?;
+        Ok(self.zero)
+    }
+}

@@ -1,0 +1,245 @@
+//! `tigret embed --encoder hub:NAME` against a small server on this machine.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tigret_train::data::Dataset;
+use tigret_train::embed::Vectors;
+use tigret_train::run_dir::RunDir;
+
+const MODEL: &str = "acme/tiny-bert";
+const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
+const WEIGHTS: &str = "model.safetensors";
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders/bert")
+}
+
+/// Serves the golden folder as a hub would, and notes what was asked for.
+struct Hub {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// The file whose download breaks off in the middle.
+    broken: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Hub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hub = Self {
+            address: format!("http://{}", listener.local_addr().unwrap()),
+            asked: Arc::default(),
+            broken: Arc::default(),
+        };
+        let (asked, broken) = (Arc::clone(&hub.asked), Arc::clone(&hub.broken));
+        // It ends with the test's process.
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                // A client that goes away is no fault of the server.
+                let _ = answer(stream, &asked, &broken);
+            }
+        });
+        hub
+    }
+
+    /// What was asked for since the last call.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+fn answer(
+    mut stream: TcpStream,
+    asked: &Mutex<Vec<String>>,
+    broken: &Mutex<Option<&'static str>>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let files = format!("/{MODEL}/resolve/{REVISION}/");
+    let body = if path == format!("/api/models/{MODEL}") {
+        let names = [
+            "config.json",
+            "tokenizer.json",
+            "modules.json",
+            "sentence_bert_config.json",
+            "config_sentence_transformers.json",
+            "tokenizer_config.json",
+            "1_Pooling/config.json",
+            "2_Normalize/config.json",
+            WEIGHTS,
+            "README.md",
+            "onnx/model.safetensors",
+            "../outside.json",
+        ];
+        let siblings: Vec<_> =
+            names.map(|name| serde_json::json!({"rfilename": name})).into_iter().collect();
+        Some(serde_json::json!({"sha": REVISION, "siblings": siblings}).to_string().into_bytes())
+    } else {
+        path.strip_prefix(&files).and_then(|file| fs::read(golden().join(file)).ok())
+    };
+    let file = path.strip_prefix(&files).unwrap_or_default().to_owned();
+    asked.lock().unwrap().push(path);
+    let Some(body) = body else {
+        return stream.write_all(
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
+    };
+    let head =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes())?;
+    let sent = match *broken.lock().unwrap() {
+        Some(name) if name == file => body.len() / 2,
+        _ => body.len(),
+    };
+    stream.write_all(&body[..sent])
+}
+
+struct World(tempfile::TempDir);
+
+impl World {
+    /// A run with three items.
+    fn new() -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let items = ["red lamp", "blue lamp", "oil"].map(|title| {
+            format!("{{\"id\": \"{}\", \"title\": \"{title}\"}}\n", title.replace(' ', "-"))
+        });
+        fs::write(world.0.path().join("items.jsonl"), items.concat()).unwrap();
+        fs::write(world.0.path().join("s.txt"), "u red-lamp blue-lamp oil\n").unwrap();
+        let output = world.tigret("", "prepare --run r --sequences s.txt --items items.jsonl");
+        assert!(output.status.success());
+        world
+    }
+
+    fn tigret(&self, endpoint: &str, arguments: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
+        // No proxy lies between this machine and itself.
+        for proxy in
+            ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+        {
+            command.env_remove(proxy);
+        }
+        command
+            .current_dir(self.0.path())
+            .args(arguments.split_ascii_whitespace())
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HUB_CACHE", self.0.path().join("cache"))
+            .env_remove("HF_HOME")
+            .output()
+            .unwrap()
+    }
+
+    fn embed(&self, endpoint: &str, encoder: &str) -> Output {
+        self.tigret(endpoint, &format!("embed --run r --device cpu --encoder {encoder}"))
+    }
+
+    fn refuse(&self, endpoint: &str, encoder: &str) -> String {
+        let output = self.embed(endpoint, encoder);
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let last = errors.lines().last().unwrap().to_owned();
+        assert!(last.starts_with("tigret: "), "{errors}");
+        last
+    }
+
+    /// Files of the cache, by their paths in it.
+    fn cached(&self) -> Vec<String> {
+        fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+                match entry.file_type().unwrap().is_dir() {
+                    true => walk(&entry.path(), root, found),
+                    false => {
+                        let path = entry.path();
+                        found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+                    }
+                }
+            }
+        }
+        let root = self.0.path().join("cache");
+        let mut found = Vec::new();
+        walk(&root, &root, &mut found);
+        found.sort();
+        found
+    }
+
+    fn vectors(&self) -> Vectors {
+        let run = RunDir::open(self.0.path().join("r")).unwrap();
+        Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_model_is_downloaded_once_and_gives_the_vectors_of_its_folder() {
+    let (hub, world) = (Hub::start(), World::new());
+    let output = world.embed(&hub.address, &format!("hub:{MODEL}"));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("downloading model.safetensors"), "{errors}");
+    let asked = hub.asked();
+    assert_eq!(asked[0], format!("/api/models/{MODEL}"));
+    assert_eq!(asked.len(), 10, "the list and nine files, none for other runtimes: {asked:?}");
+    let snapshot = format!("models--acme--tiny-bert/snapshots/{REVISION}");
+    let cached = world.cached();
+    assert!(cached.contains(&format!("{snapshot}/1_Pooling/config.json")), "{cached:?}");
+    assert!(cached.contains(&"models--acme--tiny-bert/refs/main".to_owned()), "{cached:?}");
+    assert!(cached.iter().all(|file| !file.contains("outside") && !file.contains("README")));
+
+    let downloaded = world.vectors();
+    // Cached: it works without any request, and even without a server.
+    assert!(world.embed(&hub.address, &format!("hub:{MODEL}")).status.success());
+    assert!(hub.asked().is_empty());
+    assert!(world.embed("http://127.0.0.1:9", &format!("hub:{MODEL}")).status.success());
+    // Later texts are encoded by the same name.
+    fs::write(world.0.path().join("new.jsonl"), "{\"id\": 1, \"text\": \"red lamp.\"}\n").unwrap();
+    let output =
+        world.tigret("http://127.0.0.1:9", "embed --run r --texts new.jsonl --out n.safetensors");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(world.embed("", golden().to_str().unwrap()).status.success());
+    assert_eq!(world.vectors(), downloaded);
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_no_half_file_and_the_next_try_goes_on() {
+    let (hub, world) = (Hub::start(), World::new());
+    *hub.broken.lock().unwrap() = Some(WEIGHTS);
+    let error = world.refuse(&hub.address, &format!("hub:{MODEL}"));
+    assert!(error.contains(&format!("hub:{MODEL}")) && error.contains(WEIGHTS), "{error}");
+    assert!(error.contains("broke off"), "{error}");
+    let cached = world.cached();
+    assert!(cached.iter().all(|file| !file.contains(WEIGHTS) && !file.contains("partial")));
+    assert!(!cached.iter().any(|file| file.ends_with("refs/main")), "{cached:?}");
+    let first = hub.asked().len();
+    *hub.broken.lock().unwrap() = None;
+    assert!(world.embed(&hub.address, &format!("hub:{MODEL}")).status.success());
+    let second = hub.asked();
+    assert!(second.len() < first, "what is there is not fetched again: {second:?}");
+    assert!(second.iter().any(|path| path.ends_with(WEIGHTS)));
+}
+
+#[test]
+fn a_model_that_is_not_there_and_a_hub_that_does_not_answer_are_told_apart() {
+    let (hub, world) = (Hub::start(), World::new());
+    let error = world.refuse(&hub.address, "hub:acme/other");
+    assert!(error.contains("hub:acme/other is not a public model on http://127.0.0.1"), "{error}");
+    let error = world.refuse("http://127.0.0.1:9", &format!("hub:{MODEL}"));
+    assert!(error.contains("cannot be downloaded from http://127.0.0.1:9"), "{error}");
+    assert!(error.contains("give the folder of a downloaded model instead"), "{error}");
+    let error = world.refuse(&hub.address, "hub:../etc");
+    assert!(error.contains("is no name of a model"), "{error}");
+    // A bare name is one of sentence-transformers, as in its own library.
+    world.refuse(&hub.address, "hub:tiny");
+    assert_eq!(hub.asked().last().unwrap(), "/api/models/sentence-transformers/tiny");
+    assert!(world.cached().is_empty());
+}

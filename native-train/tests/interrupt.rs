@@ -1,0 +1,173 @@
+//! Ctrl-C of the commands that take long: they stop in order, and the same command goes on and
+//! ends as if nothing had been.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tigret_train::data::Dataset;
+use tigret_train::embed::Vectors;
+use tigret_train::run_dir::RunDir;
+
+/// Doublings of the work until a command is slow enough to be interrupted.
+const MOST_DOUBLINGS: u32 = 8;
+
+struct World(tempfile::TempDir);
+
+fn tigret() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_tigret"))
+}
+
+impl World {
+    /// A run of items with texts of many lengths.
+    fn new(items: usize) -> Self {
+        let world = Self(tempfile::tempdir().unwrap());
+        let text = |i: usize| format!("red lamp {} {}", i * 7919 % 1000, "oil ".repeat(i % 50));
+        let lines: String = (0..items)
+            .map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"{}\"}}\n", text(i)))
+            .collect();
+        fs::write(world.at("items.jsonl"), lines).unwrap();
+        let users: String = (0..items - 3)
+            .map(|u| format!("u{u} {}\n", [u, u + 1, u + 3].map(|i| format!("i{i}")).join(" ")))
+            .collect();
+        fs::write(world.at("s.txt"), users).unwrap();
+        world.ok("prepare --run r --sequences s.txt --items items.jsonl");
+        world
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn vectors(&self) -> Vectors {
+        let run = RunDir::open(self.at("r")).unwrap();
+        Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = tigret();
+        command.current_dir(self.0.path()).args(arguments.split_ascii_whitespace());
+        command
+    }
+
+    fn ok(&self, arguments: &str) {
+        let output = self.command(arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "tigret {arguments}: {errors}");
+    }
+
+    /// Starts a command, and interrupts it as soon as it says that this can be done. `None` where
+    /// it was done before it noticed; else its message.
+    fn interrupt(&self, arguments: &str) -> Option<String> {
+        let mut child = self.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("Ctrl-C stops") {
+            line.clear();
+            assert!(errors.read_line(&mut line).unwrap() > 0, "it never listens to Ctrl-C");
+        }
+        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        let mut rest = String::new();
+        errors.read_to_string(&mut rest).unwrap();
+        let status = child.wait().unwrap();
+        if status.success() {
+            return None;
+        }
+        assert!(killed.success());
+        assert_eq!(status.code(), Some(2), "{rest}");
+        Some(rest)
+    }
+}
+
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_interrupted_embed_goes_on_and_ends_with_the_same_vectors() {
+    let command = format!("embed --run r --device cpu --encoder {}", golden("bert"));
+    for doubling in 0..MOST_DOUBLINGS {
+        let world = World::new(400 << doubling);
+        let Some(message) = world.interrupt(&command) else { continue };
+        assert!(message.contains("interrupted; the same command goes on where it stopped"));
+        assert!(world.at("r/encoding.partial.safetensors").exists());
+        assert!(!world.at("r/vectors.safetensors").exists(), "nothing half-made is left");
+        world.ok(&command);
+        assert!(!world.at("r/encoding.partial.safetensors").exists());
+        let resumed = world.vectors();
+        world.ok(&command);
+        assert_eq!(world.vectors(), resumed);
+        return;
+    }
+    panic!("no number of texts kept the command busy");
+}
+
+#[test]
+fn an_interrupted_tokenize_goes_on_and_ends_with_the_same_codes() {
+    let world = World::new(300);
+    world.ok("embed --run r");
+    let made = ["catalog.json", "tokens.json", "tokenizer.safetensors", "tokenizer.jsonl"];
+    let read = || made.map(|name| fs::read(world.at(&format!("r/{name}"))).unwrap());
+    let command = |epochs: u64| {
+        format!(
+            "tokenize --run r --device cpu --codebook-size 16 --hidden 32 --latent 8 \
+             --collision-size 300 --epochs {epochs}"
+        )
+    };
+    // Longer than anyone waits: it cannot be done before it is interrupted.
+    let message = world.interrupt(&command(1_000_000)).unwrap();
+    assert!(message.contains("interrupted; the same command goes on where it stopped"));
+    assert!(world.at("r/tokenizer.partial.safetensors").exists());
+    assert!(made.iter().all(|name| !world.at(&format!("r/{name}")).exists()), "no half-made file");
+    // Other settings do not take that up, and say so.
+    let output = world.command(&command(20)).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(errors.contains("tokenizer.partial.safetensors is of other settings"), "{errors}");
+    assert!(!world.at("r/tokenizer.partial.safetensors").exists());
+
+    for doubling in 0..MOST_DOUBLINGS {
+        let command = command(100 << doubling);
+        world.ok(&command);
+        let whole = read();
+        if world.interrupt(&command).is_none() {
+            continue;
+        }
+        assert_eq!(read(), whole, "what was there stays until the new is whole");
+        world.ok(&command);
+        assert_eq!(read(), whole);
+        assert!(!world.at("r/tokenizer.partial.safetensors").exists());
+        return;
+    }
+    panic!("no number of epochs kept the command busy");
+}
+
+#[test]
+fn interrupted_further_texts_go_on_and_end_with_the_same_file() {
+    for doubling in 0..MOST_DOUBLINGS {
+        let world = World::new(40);
+        world.ok(&format!("embed --run r --device cpu --encoder {}", golden("bert")));
+        let line = |i: u32| {
+            format!("{{\"id\": {i}, \"text\": \"lamp {i} {}\"}}\n", "oil ".repeat(i as usize % 60))
+        };
+        let lines: String = (0..1500 << doubling).map(line).collect();
+        fs::write(world.at("new.jsonl"), lines).unwrap();
+        let command =
+            |out: &str| format!("embed --run r --texts new.jsonl --out {out}.safetensors");
+        if world.interrupt(&command("a")).is_none() {
+            continue;
+        }
+        assert!(world.at("a.safetensors.partial").exists() && !world.at("a.safetensors").exists());
+        world.ok(&command("a"));
+        world.ok(&command("b"));
+        assert!(!world.at("a.safetensors.partial").exists());
+        let read = |name| fs::read(world.at(name)).unwrap();
+        assert_eq!(read("a.safetensors"), read("b.safetensors"));
+        return;
+    }
+    panic!("no number of texts kept the command busy");
+}
