@@ -23,6 +23,7 @@ use crate::run_dir::RunDir;
 
 /// Which baselines, and how.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// Baselines to compare with, separated by commas; popularity if not given. SASRec is trained
     /// in RUN/baselines/sasrec; a training of the same settings is gone on with or taken as it is.

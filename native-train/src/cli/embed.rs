@@ -178,7 +178,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 
 /// Encodes further texts with the run's encoder.
 fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Output) -> Result<()> {
-    if !out.extension().is_some_and(|kind| kind == "safetensors") {
+    if out.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TrainError::file(out, "must end in .safetensors"));
     }
     let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device.into(), |text| {
