@@ -13,6 +13,7 @@ use tigret_infer::search::{Hit, ItemFilter};
 use tigret_infer::{Bundle, Recommender, Request, WeightFormat};
 use tigret_tests::{repository, same_answer};
 use tigret_train::export::bundle_from_files;
+use tigret_train::model::dropout::Dropout;
 use tigret_train::model::optimizer::AdamW;
 use tigret_train::model::params::to_vec;
 use tigret_train::model::{Params, T5, checkpoint};
@@ -134,12 +135,12 @@ fn tch_computes_the_same_logits_and_loss() {
         // All cases in one batch: padding must not change anything.
         let inputs: Vec<_> = fixture.cases.iter().map(|case| case.input.clone()).collect();
         let (tokens, keep) = pad_left(&inputs, 0, Device::Cpu);
-        let encoded = fixture.model.encode(&views, &tokens, &keep, false);
+        let encoded = fixture.model.encode(&views, &tokens, &keep, None);
         let cross = fixture.model.cross_state(&views, &encoded, &keep);
         let steps: Vec<i64> =
             fixture.cases.iter().flat_map(decoder_inputs).map(i64::from).collect();
         let steps = Tensor::from_slice(&steps).view([inputs.len() as i64, -1]);
-        let logits = fixture.model.decode(&views, &steps, &cross, false);
+        let logits = fixture.model.decode(&views, &steps, &cross, None);
         for (index, case) in fixture.cases.iter().enumerate() {
             let found = to_vec(&logits.get(index as i64));
             close(&found, &case.logits.concat(), LOGITS, fixture.name);
@@ -147,7 +148,7 @@ fn tch_computes_the_same_logits_and_loss() {
             let labels: Vec<i64> = case.labels.iter().map(|&t| i64::from(t)).collect();
             let (tokens, keep) = pad_left(std::slice::from_ref(&case.input), 0, Device::Cpu);
             let batch = Batch { tokens, keep, labels: Tensor::from_slice(&labels).unsqueeze(0) };
-            let found = loss(&fixture.model, &views, &batch, false);
+            let found = loss(&fixture.model, &views, &batch, None);
             let found = found.to_kind(Kind::Double).double_value(&[]) as f32;
             close(&[found], &[case.loss], LOGITS, fixture.name);
         }
@@ -171,7 +172,8 @@ fn a_training_step_has_the_same_loss_gradients_and_weights() {
         let expected = |kind: &str, name: &str| &tensors[&format!("{kind}/{name}")].1;
         let batch = batch_of(&fixture.cases);
         // With dropout 0, training is the same function; this goes through its code.
-        let loss = loss(&fixture.model, &fixture.params.views(), &batch, true);
+        let dropout = Dropout::new(0.0, 0);
+        let loss = loss(&fixture.model, &fixture.params.views(), &batch, Some(&dropout));
         loss.backward();
         close(&to_vec(&loss), &[metadata["loss"].parse().unwrap()], LOGITS, fixture.name);
         let gradients = fixture.params.by_name(&fixture.params.flat().grad());
@@ -202,9 +204,9 @@ fn a_training_step_has_the_same_loss_gradients_and_weights() {
 fn sixteen_bit_products_change_the_loss_a_little_and_the_gradients_stay_f32() {
     for fixture in fixtures() {
         let batch = batch_of(&fixture.cases);
-        let full = to_vec(&loss(&fixture.model, &fixture.params.views(), &batch, false))[0];
+        let full = to_vec(&loss(&fixture.model, &fixture.params.views(), &batch, None))[0];
         let views = fixture.params.views_in(Kind::BFloat16);
-        let reduced = loss(&fixture.model, &views, &batch, false);
+        let reduced = loss(&fixture.model, &views, &batch, None);
         reduced.backward();
         let found = to_vec(&reduced)[0];
         assert!((found - full).abs() < 0.05 * full, "{}: {found} and {full}", fixture.name);

@@ -111,7 +111,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         dump(folder, &trainer, &batches)?;
     }
     let first_loss = tch::no_grad(|| {
-        loss(trainer.model(), &trainer.views(), &batches[0], false).double_value(&[])
+        loss(trainer.model(), &trainer.views(), &batches[0], None).double_value(&[])
     });
     let mut time_steps = |steps: Range<u64>| {
         let begin = Instant::now();

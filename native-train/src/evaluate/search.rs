@@ -24,7 +24,7 @@ pub fn beam_search(
     let layout = &ids.layout;
     let users = inputs.len();
     let (tokens, keep) = pad_left(inputs, layout.pad, device);
-    let encoded = model.encode(weights, &tokens, &keep, false);
+    let encoded = model.encode(weights, &tokens, &keep, None);
     let cross = model.cross_state(weights, &encoded, &keep);
     let mut cache = Cache::default();
     let mut searches: Vec<Vec<Beam>> = filters

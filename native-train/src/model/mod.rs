@@ -1,6 +1,7 @@
 //! The model: T5 in tch, its parameters, optimisers and files.
 
 pub mod checkpoint;
+pub mod dropout;
 pub mod optimizer;
 pub mod params;
 pub mod presets;

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 use tigret_infer::config::relative_position_bucket;
 
+use super::dropout::Dropout;
 use super::params::{Init, Spec, Views};
 
 /// The network; its weights live in [`super::params::Params`].
@@ -94,7 +95,13 @@ impl T5 {
 
     /// Encodes `tokens` (`[batch, input]`, `i64`); `keep` (`[batch, input]`, bool) is false at
     /// padding. Returns `[batch, input, d_model]`.
-    pub fn encode(&self, w: &Views, tokens: &Tensor, keep: &Tensor, train: bool) -> Tensor {
+    pub fn encode(
+        &self,
+        w: &Views,
+        tokens: &Tensor,
+        keep: &Tensor,
+        train: Option<&Dropout>,
+    ) -> Tensor {
         let bias = self.position_bias(w, Stack::Encoder, tokens.size()[1]) + additive_mask(keep);
         let mut x = self.dropout(self.embed(w, tokens), train);
         for block in 0..self.config.num_layers {
@@ -119,7 +126,13 @@ impl T5 {
 
     /// Logits `[batch, length, vocab_size]` with the decoder's input given (`[batch, length]`,
     /// beginning with the start token).
-    pub fn decode(&self, w: &Views, tokens: &Tensor, cross: &CrossState, train: bool) -> Tensor {
+    pub fn decode(
+        &self,
+        w: &Views,
+        tokens: &Tensor,
+        cross: &CrossState,
+        train: Option<&Dropout>,
+    ) -> Tensor {
         let length = tokens.size()[1];
         let causal = Tensor::ones([length, length], (Kind::Bool, tokens.device())).tril(0);
         let bias = self.position_bias(w, Stack::Decoder, length) + additive_mask_of(&causal);
@@ -180,8 +193,8 @@ impl T5 {
                 None => cache.0.push((keys, values)),
                 Some(slot) => *slot = (keys, values),
             }
-            x = self.cross_attention(w, &at, x, &cross.layers[block], &cross.mask, false);
-            x = self.feed_forward(w, &at, 2, x, false);
+            x = self.cross_attention(w, &at, x, &cross.layers[block], &cross.mask, None);
+            x = self.feed_forward(w, &at, 2, x, None);
         }
         self.head(w, &self.norm(&x, w.get("decoder.final_layer_norm.weight")))
     }
@@ -201,14 +214,14 @@ impl T5 {
     }
 
     /// Dropout in place: `x` must be nothing that autograd reads again.
-    fn dropout(&self, mut x: Tensor, train: bool) -> Tensor {
-        if train && self.config.dropout_rate > 0.0 {
-            let _ = x.dropout_(self.config.dropout_rate, true);
+    fn dropout(&self, x: Tensor, train: Option<&Dropout>) -> Tensor {
+        match train {
+            Some(dropout) => dropout.apply_(x),
+            None => x,
         }
-        x
     }
 
-    fn residual(&self, x: Tensor, update: Tensor, train: bool) -> Tensor {
+    fn residual(&self, x: Tensor, update: Tensor, train: Option<&Dropout>) -> Tensor {
         x + self.dropout(update, train)
     }
 
@@ -218,7 +231,10 @@ impl T5 {
         let (batch, length) = (x.size()[0], x.size()[1]);
         let (heads, d_kv) = (self.config.num_heads as i64, self.config.d_kv as i64);
         let all = linear(x, w.matrix(name)).view([batch, length, N as i64, heads, d_kv]);
-        std::array::from_fn(|part| all.select(2, part as i64).transpose(1, 2))
+        // One copy now, and one on the way back, instead of one for each part.
+        let parts = all.permute([2, 0, 3, 1, 4]).contiguous().unbind(0);
+        // `unbind` returns as many parts as the axis is long.
+        std::array::from_fn(|part| parts[part].shallow_clone())
     }
 
     /// Heads back to `[batch, length, d_model]`.
@@ -230,22 +246,45 @@ impl T5 {
 
     /// Unscaled attention with an additive bias (`[batch or 1, heads or 1, query or 1, key]`);
     /// one fused kernel where the device has it for these operands.
-    fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, bias: &Tensor, train: bool) -> Tensor {
-        let dropout = if train { self.config.dropout_rate } else { 0.0 };
+    fn attend(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        bias: &Tensor,
+        train: Option<&Dropout>,
+    ) -> Tensor {
         if q.device() == Device::Cpu {
             // ATen has no fused CPU kernel with dropout or a bias that learns, and its fallback
             // scales queries and keys apart: two passes over memory for a factor of 1.
-            let weights = (q.matmul(&k.transpose(-1, -2)) + bias).softmax(-1, Kind::Float);
+            let mut scores = q.matmul(&k.transpose(-1, -2));
+            let weights = match scores.kind() == bias.kind() {
+                true => scores.g_add_(bias),
+                false => scores + bias,
+            }
+            .softmax(-1, Kind::Float);
             // Softmax's gradient reads its result, so not in place.
-            return weights.dropout(dropout, train).to_kind(v.kind()).matmul(v);
+            let weights = match train {
+                Some(dropout) => dropout.apply(&weights),
+                None => weights,
+            };
+            return weights.to_kind(v.kind()).matmul(v);
         }
         let (batch, heads) = (q.size()[0], q.size()[1]);
         let (query, key) = (q.size()[2], k.size()[2]);
         let bias = bias.to_kind(q.kind()).expand([batch, heads, query, key], true);
-        Tensor::scaled_dot_product_attention(q, k, v, Some(bias), dropout, false, 1.0, false)
+        let rate = train.map_or(0.0, Dropout::rate);
+        Tensor::scaled_dot_product_attention(q, k, v, Some(bias), rate, false, 1.0, false)
     }
 
-    fn self_attention(&self, w: &Views, at: &str, x: Tensor, bias: &Tensor, train: bool) -> Tensor {
+    fn self_attention(
+        &self,
+        w: &Views,
+        at: &str,
+        x: Tensor,
+        bias: &Tensor,
+        train: Option<&Dropout>,
+    ) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.0.layer_norm.weight")));
         let attention = format!("{at}.0.SelfAttention");
         let [q, k, v] = self.project(w, &format!("{attention}.qkv.weight"), &normed);
@@ -260,7 +299,7 @@ impl T5 {
         x: Tensor,
         (k, v): &(Tensor, Tensor),
         mask: &Tensor,
-        train: bool,
+        train: Option<&Dropout>,
     ) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.1.layer_norm.weight")));
         let attention = format!("{at}.1.EncDecAttention");
@@ -269,7 +308,14 @@ impl T5 {
         self.residual(x, self.output(w, &attention, &context), train)
     }
 
-    fn feed_forward(&self, w: &Views, at: &str, layer: usize, x: Tensor, train: bool) -> Tensor {
+    fn feed_forward(
+        &self,
+        w: &Views,
+        at: &str,
+        layer: usize,
+        x: Tensor,
+        train: Option<&Dropout>,
+    ) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.{layer}.layer_norm.weight")));
         let wi = w.matrix(&format!("{at}.{layer}.DenseReluDense.wi.weight"));
         let wo = w.matrix(&format!("{at}.{layer}.DenseReluDense.wo.weight"));

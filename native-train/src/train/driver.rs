@@ -121,11 +121,15 @@ const SAVE_EVERY: Duration = Duration::from_secs(120);
 /// Steps between two readings of the loss: a reading waits for the device.
 const LOG_EVERY: u64 = 50;
 
-/// Seeds libtorch for a step: all randomness of a step follows from the run's seed and the step, so
-/// that a resumed run draws what an uninterrupted one would have drawn.
+/// The seed of a step: all its randomness follows from the run's seed and the step, so that a
+/// resumed run draws what an uninterrupted one would have drawn.
+pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
+    seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Seeds libtorch for a step.
 pub(crate) fn seed_step(seed: u64, step: u64) {
-    let seed = seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    tch::manual_seed(seed as i64);
+    tch::manual_seed(step_seed(seed, step) as i64);
 }
 
 /// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state

@@ -15,6 +15,7 @@ use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
 use crate::model::checkpoint::HostWeights;
+use crate::model::dropout::Dropout;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
@@ -218,7 +219,9 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: u64) -> (Tensor, usize) {
         let batch = self.batch(step);
         let weights = self.params.views_in(self.settings.precision.kind());
-        let loss = loss(&self.model, &weights, &batch, true);
+        let seed = driver::step_seed(self.settings.seed, step);
+        let dropout = Dropout::new(self.settings.config.dropout_rate, seed);
+        let loss = loss(&self.model, &weights, &batch, Some(&dropout));
         loss.backward();
         let rate = learning_rate(self.settings.learning_rate, self.settings.warmup, step);
         self.optimizer.step(&self.params, rate, self.settings.clip);
@@ -290,7 +293,7 @@ impl Job for Trainer<'_> {
 }
 
 /// Mean cross-entropy of the labels over the whole vocabulary, teacher-forced.
-pub fn loss(model: &T5, weights: &Views, batch: &Batch, train: bool) -> Tensor {
+pub fn loss(model: &T5, weights: &Views, batch: &Batch, train: Option<&Dropout>) -> Tensor {
     let encoded = model.encode(weights, &batch.tokens, &batch.keep, train);
     let cross = model.cross_state(weights, &encoded, &batch.keep);
     let (rows, levels) = (batch.labels.size()[0], batch.labels.size()[1]);
