@@ -11,6 +11,7 @@ mod output;
 mod prepare;
 mod recommend;
 mod run;
+mod study;
 mod tokenize;
 mod train;
 
@@ -50,6 +51,7 @@ enum Verb {
     Recommend(recommend::Args),
     Inspect(inspect::Args),
     Run(run::Args),
+    Study(study::Args),
     Bench(bench::Args),
 }
 
@@ -87,6 +89,7 @@ impl Verb {
             | Self::Recommend(_)
             | Self::Inspect(_)
             | Self::Run(_)
+            | Self::Study(_)
             | Self::Bench(_) => None,
         }
     }
@@ -103,6 +106,7 @@ impl Verb {
             Self::Recommend(args) => recommend::run(args, output),
             Self::Inspect(args) => inspect::run(args, output),
             Self::Run(args) => run::run(args, output),
+            Self::Study(args) => study::run(args, output),
             Self::Bench(args) => bench::run(args, output),
         }
     }
