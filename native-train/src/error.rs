@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a step could not be done. Every variant ends the command with exit status 2.
+use crate::pipeline::Step;
+
+/// Why a step could not be done. [`TrainError::Paused`] ends the command with exit status 75, every
+/// other variant with 2.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -44,6 +47,17 @@ pub enum TrainError {
     /// The user interrupted the command, which can go on.
     #[error("interrupted; the same command goes on where it stopped")]
     Interrupted,
+    /// A command was interrupted; the text says how to go on.
+    #[error("{0}")]
+    Stopped(String),
+    /// A step of a pipeline failed.
+    #[error("{step}: {source}")]
+    Step {
+        /// The step.
+        step: Step,
+        /// Why.
+        source: Box<TrainError>,
+    },
 }
 
 impl TrainError {
@@ -55,6 +69,11 @@ impl TrainError {
     /// A [`TrainError::Line`].
     pub fn line(path: impl AsRef<Path>, line: usize, reason: impl ToString) -> Self {
         Self::Line { path: path.as_ref().to_owned(), line, reason: reason.to_string() }
+    }
+
+    /// A [`TrainError::Step`].
+    pub fn step(step: Step, source: Self) -> Self {
+        Self::Step { step, source: Box::new(source) }
     }
 
     /// A [`TrainError::Usage`].

@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+// Ends the process without the handlers of libraries: libtorch's pull away what its own threads,
+// which are still at work, stand on.
+use signal_hook::low_level::exit;
+
 use crate::error::{Result, TrainError};
 
 /// A killed command loses at most about this much work.
@@ -101,7 +105,7 @@ impl Drop for Watch {
 fn on_interrupt() {
     let again = REQUESTED.swap(true, Ordering::SeqCst);
     if again || WATCHES.load(Ordering::SeqCst) == 0 {
-        std::process::exit(INTERRUPTED);
+        exit(INTERRUPTED);
     }
 }
 
@@ -114,7 +118,7 @@ pub fn pause_after(limit: Duration) {
         REQUESTED.store(true, Ordering::SeqCst);
         if WATCHES.load(Ordering::SeqCst) == 0 {
             eprintln!("tigret: {}", TrainError::Paused);
-            std::process::exit(i32::from(PAUSED));
+            exit(PAUSED.into());
         }
     });
 }

@@ -12,8 +12,10 @@ pub mod evaluate;
 pub mod export;
 pub mod interrupt;
 pub mod model;
+pub mod pipeline;
 pub mod report;
 pub mod run_dir;
+pub mod study;
 pub mod tokenizer;
 pub mod train;
 

@@ -138,6 +138,26 @@ impl RunDir {
     pub fn evaluation(&self) -> PathBuf {
         self.root.join("evaluation.json")
     }
+
+    /// `.tigret/lock`: held by the command that writes into the run.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(".tigret").join("lock")
+    }
+
+    /// `.tigret/hashes.json`: hashes of files that `tigret run` has read.
+    pub fn hashes(&self) -> PathBuf {
+        self.root.join(".tigret").join("hashes.json")
+    }
+
+    /// `.tigret/VERB.json`: with what a step of `tigret run` last finished.
+    pub fn stamp(&self, verb: &str) -> PathBuf {
+        self.root.join(".tigret").join(format!("{verb}.json"))
+    }
+
+    /// `.tigret/VERB.started.json`: with what a step of `tigret run` began and did not finish.
+    pub fn started(&self, verb: &str) -> PathBuf {
+        self.root.join(".tigret").join(format!("{verb}.started.json"))
+    }
 }
 
 /// Writes a file whole: to a temporary name beside it, then renamed, so that a reader never sees

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -18,59 +17,12 @@ use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::tigret;
 use crate::workspace;
 
-/// The bundle of a run, made by [`EXPORT`].
-const BUNDLE: &str = "bundle.q8.safetensors";
+/// The bundle of a run, as `tigret run` names it.
+const BUNDLE: &str = "bundle.safetensors";
 
-/// The steps of the demo's own run, in order: what `tigret` is called with, and what it makes.
-/// Every step gets `--run DIR` as well. Five minutes on two cores is the limit of `train`.
-const STEPS: [Step; 5] = [
-    Step { verb: "prepare", options: &["--classics"], makes: "dataset.json" },
-    Step { verb: "embed", options: &[], makes: "vectors.safetensors" },
-    Step { verb: "tokenize", options: &["--codebook-size", "32"], makes: "catalog.json" },
-    // A few passes over much data cannot overfit, so dropout would only slow it down.
-    Step {
-        verb: "train",
-        options: &[
-            "--preset",
-            "tiny",
-            "--dropout",
-            "0",
-            "--batch",
-            "128",
-            "--learning-rate",
-            "0.002",
-            "--warmup",
-            "300",
-            "--validation-users",
-            "1000",
-            "--max-minutes",
-            "4.5",
-        ],
-        makes: "model/model.safetensors",
-    },
-    Step { verb: "evaluate", options: &[], makes: "evaluation.json" },
-];
-
-/// The same in half a minute, for the tests: what it recommends is of no use.
-const SMALL_STEPS: [Step; 5] = [
-    Step { options: &["--classics", "--readers", "300"], ..STEPS[0] },
-    STEPS[1],
-    Step { options: &["--codebook-size", "32", "--epochs", "5"], ..STEPS[2] },
-    Step { options: &["--preset", "tiny", "--max-minutes", "0.2"], ..STEPS[3] },
-    Step { options: &["--beams", "10"], ..STEPS[4] },
-];
-
-/// The last step, of the demo's own run and of any other. The bundle's path is added.
-const EXPORT: Step = Step { verb: "export", options: &["--quantize", "q8"], makes: BUNDLE };
-
-/// One call of `tigret`.
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    verb: &'static str,
-    options: &'static [&'static str],
-    /// Relative to the run directory.
-    makes: &'static str,
-}
+/// The demo in half a minute, for the tests: what it recommends is of no use.
+const SMALL: [&str; 4] =
+    ["prepare.readers=300", "tokenize.epochs=5", "train.max-minutes=0.2", "evaluate.beams=10"];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
@@ -114,7 +66,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             if args.fresh && run.exists() {
                 fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
             }
-            tigret.make(&run, &STEPS)?;
+            tigret.make(&run, &[])?;
             run
         }
     };
@@ -143,7 +95,7 @@ pub(crate) fn make_small(program: &Path, libtorch: &Libtorch, report: &Report) -
     if run.exists() {
         fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
     }
-    Tigret { program, libtorch, report }.make(&run, &SMALL_STEPS)?;
+    Tigret { program, libtorch, report }.make(&run, &SMALL)?;
     lay_model(&run, &built_page().join("model"))
 }
 
@@ -160,26 +112,21 @@ struct Tigret<'a> {
 }
 
 impl Tigret<'_> {
-    /// Makes the demo's run, as far as it is not made already by the same steps.
-    fn make(&self, run: &Path, steps: &[Step]) -> Result<()> {
-        let mut made_anew = false;
-        for step in steps.iter().chain(&[EXPORT]) {
-            // What rests on something newer is made anew as well.
-            if !made_anew && is_made(run, step) {
-                self.report.done(step.verb, "already done");
-                continue;
-            }
-            made_anew = true;
-            forget(run, step)?;
-            self.call(run, step)?;
-            remember(run, step)?;
+    /// Makes the demo's run by `tigret run`, which skips what is done.
+    fn make(&self, run: &Path, settings: &[&str]) -> Result<()> {
+        let mut command = Command::new(self.program);
+        command.arg("run").arg(workspace::root().join("xtask").join("demo.toml"));
+        command.arg("--set").arg(format!("run={}", run.display()));
+        for setting in settings {
+            command.args(["--set", setting]);
         }
-        Ok(())
+        self.call(command)
     }
 
     /// Exports the model of a run unless its bundle is newer.
     fn export_if_older(&self, run: &Path) -> Result<()> {
-        let model = run.join("model").join("model.safetensors");
+        // Written with the weights, which may be in several files.
+        let (model, bundle) = (run.join("model").join("config.json"), run.join(BUNDLE));
         let time = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
         let trained = time(&model).map_err(|e| {
             Error::message(format!(
@@ -188,55 +135,18 @@ impl Tigret<'_> {
                 run.display()
             ))
         })?;
-        if time(&run.join(BUNDLE)).is_ok_and(|exported| exported >= trained) {
-            self.report.done(EXPORT.verb, "already done");
+        if time(&bundle).is_ok_and(|exported| exported >= trained) {
+            self.report.done("export", "already done");
             return Ok(());
         }
-        self.call(run, &EXPORT)
-    }
-
-    fn call(&self, run: &Path, step: &Step) -> Result<()> {
         let mut command = Command::new(self.program);
-        command.arg(step.verb).arg("--run").arg(run).args(step.options);
-        if step.makes == BUNDLE {
-            command.arg("--out").arg(run.join(BUNDLE));
-        }
-        self.report.doing(step.verb, process::line(&command));
-        let begin = Instant::now();
-        process::run_on_stderr(self.libtorch.apply(&mut command))?;
-        self.report.doing(step.verb, format!("done in {:.0} s", begin.elapsed().as_secs_f64()));
-        Ok(())
+        command.args(["export", "--quantize", "q8", "--run"]).arg(run).arg("--out").arg(bundle);
+        self.call(command)
     }
-}
 
-/// Where a finished step leaves the options that it ran with. Its artefact alone does not show
-/// that it came to its end: training writes the best model so far.
-fn stamp(run: &Path, step: &Step) -> PathBuf {
-    run.join(".demo").join(step.verb)
-}
-
-fn is_made(run: &Path, step: &Step) -> bool {
-    run.join(step.makes).is_file()
-        && fs::read_to_string(stamp(run, step))
-            .is_ok_and(|options| options == step.options.join(" "))
-}
-
-fn remember(run: &Path, step: &Step) -> Result<()> {
-    let stamp = stamp(run, step);
-    stamp
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::write(&stamp, step.options.join(" ")))
-        .map_err(|e| Error::file(&stamp, e))
-}
-
-fn forget(run: &Path, step: &Step) -> Result<()> {
-    let stamp = stamp(run, step);
-    match fs::remove_file(&stamp) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file(&stamp, error))
-        }
-        _ => Ok(()),
+    fn call(&self, mut command: Command) -> Result<()> {
+        self.report.doing("tigret", process::line(&command));
+        process::run_on_stderr(self.libtorch.apply(&mut command))
     }
 }
 
@@ -277,25 +187,6 @@ fn read_json(path: &Path) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const STEP: Step = Step { verb: "train", options: &["--preset", "tiny"], makes: "model" };
-
-    #[test]
-    fn a_step_is_done_when_it_came_to_its_end_with_the_same_options() {
-        let run = tempfile::tempdir().expect("a temporary folder");
-        let artefact = run.path().join(STEP.makes);
-        fs::write(&artefact, "best so far").expect("written");
-        assert!(!is_made(run.path(), &STEP), "an artefact alone may be of an interrupted step");
-        remember(run.path(), &STEP).expect("remembered");
-        assert!(is_made(run.path(), &STEP));
-        assert!(!is_made(run.path(), &Step { options: &["--preset", "small"], ..STEP }));
-        fs::remove_file(&artefact).expect("removed");
-        assert!(!is_made(run.path(), &STEP));
-        fs::write(&artefact, "again").expect("written");
-        forget(run.path(), &STEP).expect("forgotten");
-        forget(run.path(), &STEP).expect("forgetting twice is no error");
-        assert!(!is_made(run.path(), &STEP));
-    }
 
     #[test]
     fn the_page_is_told_the_figures_that_there_are() {

@@ -166,13 +166,7 @@ impl Args {
         let watch = Watch::start()?;
         let progress = output.progress(1, "steps");
         let control = Control { budget, interrupted: watch.flag(), progress: &progress };
-        let trained =
-            sasrec::train(&folder, dataset, self.sasrec, device, control).map_err(|e| match e {
-                TrainError::Interrupted => {
-                    TrainError::usage("interrupted; the same command goes on where it stopped")
-                }
-                other => other,
-            })?;
+        let trained = sasrec::train(&folder, dataset, self.sasrec, device, control)?;
         output.note(format!(
             "SASRec: best after {:.0} epochs, validation NDCG@10 {:.4}; {:.0} s of training",
             trained.best_epoch, trained.validation.ndcg_10, trained.seconds

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, ValueHint};
 use serde::Serialize;
 
 use super::Output;
@@ -57,7 +57,7 @@ pub(super) struct Args {
 
     /// Folder of a sentence-transformers model, or hub:NAME to download one from Hugging Face.
     /// With --texts: where the run's encoder lies now.
-    #[arg(long, value_name = "DIR",
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath,
           conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
     encoder: Option<String>,
     /// Where the encoder computes; cuda needs a build with `--features cuda`.
@@ -138,6 +138,13 @@ impl Report {
             count => format!("; {count} items have a zero vector"),
         };
         format!("{encoder}: {items} items{terms}, {dimensions} dimensions{zero}")
+    }
+}
+
+impl Args {
+    /// The run directory, if the vectors go into it.
+    pub(super) fn writes_into(&self) -> Option<&Path> {
+        self.texts.is_none().then_some(&self.run)
     }
 }
 

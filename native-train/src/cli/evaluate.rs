@@ -1,7 +1,7 @@
 //! `tigret evaluate`: the protocol's figures for a trained model.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indicatif::ProgressBar;
@@ -84,10 +84,17 @@ struct Speed {
     users_per_second: f64,
 }
 
+impl Args {
+    /// The run directory, if the figures go into it.
+    pub(super) fn writes_into(&self) -> Option<&Path> {
+        self.bundle.is_none().then_some(&self.run)
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     args.baselines.validate()?;
     let run = RunDir::open(&args.run)?;
-    let has_model = run.model().join("model.safetensors").exists();
+    let has_model = !checkpoint::files(&run.model(), checkpoint::MODEL)?.is_empty();
     let mut baselines_only = args.baselines_only;
     if !has_model && args.bundle.is_none() && !baselines_only {
         if !args.baselines.are_named() {

@@ -10,14 +10,23 @@ mod inspect;
 mod output;
 mod prepare;
 mod recommend;
+mod run;
+mod study;
 mod tokenize;
 mod train;
 
+use std::ffi::OsString;
+use std::path::Path;
+
 use clap::{Parser, Subcommand};
+use indicatif::ProgressBar;
+use serde_json::Value;
 
 pub use output::Output;
 
-use crate::error::Result;
+use crate::error::{Result, TrainError};
+use crate::pipeline::{RunLock, Verbs, stamp};
+use crate::run_dir::RunDir;
 
 /// Trains generative recommenders and exports them to the browser.
 #[derive(Debug, Parser)]
@@ -41,28 +50,102 @@ enum Verb {
     Import(import::Args),
     Recommend(recommend::Args),
     Inspect(inspect::Args),
+    Run(run::Args),
+    Study(study::Args),
     Bench(bench::Args),
 }
 
 impl Cli {
-    /// Runs the verb.
+    /// Runs the verb, alone in the run directory that it writes into.
     ///
     /// # Errors
     /// Whatever the verb reports, to be printed as one line.
     pub fn run(self) -> Result<()> {
         let output = Output::new(self.json);
-        match self.verb {
-            Verb::Prepare(args) => prepare::run(args, &output),
-            Verb::Embed(args) => embed::run(args, &output),
-            Verb::Tokenize(args) => tokenize::run(args, &output),
-            Verb::Train(args) => train::run(args, &output),
-            Verb::Evaluate(args) => evaluate::run(args, &output),
-            Verb::Export(args) => export::run(args, &output),
-            Verb::Import(args) => import::run(args, &output),
-            Verb::Recommend(args) => recommend::run(args, &output),
-            Verb::Inspect(args) => inspect::run(args, &output),
-            Verb::Bench(args) => bench::run(args, &output),
+        let _lock = match self.verb.writes_into() {
+            // A verb that needs a run has a better message for one that is not there.
+            Some((verb, run)) if verb == "prepare" || run.is_dir() => {
+                let lock = RunLock::acquire(run, &format!("tigret {verb}"))?;
+                stamp::forget_unfinished(verb, &RunDir::named(run))?;
+                Some(lock)
+            }
+            _ => None,
+        };
+        self.verb.run(&output)
+    }
+}
+
+impl Verb {
+    /// The verb's name and the run directory that it writes into, if any.
+    fn writes_into(&self) -> Option<(&'static str, &Path)> {
+        match self {
+            Self::Prepare(args) => Some(("prepare", args.run_dir())),
+            Self::Embed(args) => args.writes_into().map(|run| ("embed", run)),
+            Self::Tokenize(args) => Some(("tokenize", args.run_dir())),
+            Self::Train(args) => Some(("train", args.run_dir())),
+            Self::Evaluate(args) => args.writes_into().map(|run| ("evaluate", run)),
+            Self::Export(_)
+            | Self::Import(_)
+            | Self::Recommend(_)
+            | Self::Inspect(_)
+            | Self::Run(_)
+            | Self::Study(_)
+            | Self::Bench(_) => None,
         }
+    }
+
+    fn run(self, output: &Output) -> Result<()> {
+        match self {
+            Self::Prepare(args) => prepare::run(args, output),
+            Self::Embed(args) => embed::run(args, output),
+            Self::Tokenize(args) => tokenize::run(args, output),
+            Self::Train(args) => train::run(args, output),
+            Self::Evaluate(args) => evaluate::run(args, output),
+            Self::Export(args) => export::run(args, output),
+            Self::Import(args) => import::run(args, output),
+            Self::Recommend(args) => recommend::run(args, output),
+            Self::Inspect(args) => inspect::run(args, output),
+            Self::Run(args) => run::run(args, output),
+            Self::Study(args) => study::run(args, output),
+            Self::Bench(args) => bench::run(args, output),
+        }
+    }
+}
+
+/// Calls verbs inside of another verb, which holds the lock of the run.
+#[derive(Debug, Clone, Copy)]
+struct InProcess {
+    json: bool,
+    /// Whether results go to nobody but the caller.
+    silent: bool,
+}
+
+impl InProcess {
+    fn new(json: bool) -> Self {
+        Self { json, silent: false }
+    }
+
+    /// Results are not printed.
+    fn silent(json: bool) -> Self {
+        Self { json, silent: true }
+    }
+}
+
+impl Verbs for InProcess {
+    fn call(&self, arguments: &[OsString]) -> Result<Value> {
+        let line = std::iter::once(OsString::from("tigret")).chain(arguments.iter().cloned());
+        let cli = Cli::try_parse_from(line).map_err(|e| TrainError::usage(e.render()))?;
+        let output = Output::keeping(self.json, !self.silent);
+        cli.verb.run(&output)?;
+        Ok(output.into_kept())
+    }
+
+    fn note(&self, text: &str) {
+        Output::new(self.json).note(text);
+    }
+
+    fn progress(&self, total: u64, unit: &str) -> ProgressBar {
+        Output::new(self.json).progress(total, unit)
     }
 }
 

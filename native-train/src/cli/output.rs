@@ -1,22 +1,39 @@
 //! What a verb prints: text for people or JSON for machines on standard output, progress on
 //! standard error.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Where results and progress go.
 #[derive(Debug)]
 pub struct Output {
     json: bool,
+    /// The result of a verb that another verb calls.
+    kept: Option<RefCell<Value>>,
+    /// Whether results are printed.
+    prints: bool,
 }
 
 impl Output {
     /// `json`: results as one JSON object.
     pub fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, kept: None, prints: true }
+    }
+
+    /// For a verb that another verb calls: the value of its result is kept, and the text printed
+    /// only with `prints`.
+    pub fn keeping(json: bool, prints: bool) -> Self {
+        Self { json, kept: Some(RefCell::default()), prints: prints && !json }
+    }
+
+    /// The value that was kept.
+    pub fn into_kept(self) -> Value {
+        self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// Whether results are JSON.
@@ -26,6 +43,13 @@ impl Output {
 
     /// Prints a result: `value` for machines, `text` for people.
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
+        if let Some(kept) = &self.kept {
+            // Our own result types have string keys and no failing serialisers.
+            kept.replace(serde_json::to_value(value).unwrap_or_default());
+        }
+        if !self.prints {
+            return;
+        }
         let line = if self.json {
             // Our own result types have string keys and no failing serialisers.
             serde_json::to_string(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))

@@ -1,6 +1,6 @@
 //! `tigret prepare`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -173,6 +173,13 @@ impl Report {
             text += &format!("\n{:<18} {reach:>12}", "optimum Recall@10");
         }
         text
+    }
+}
+
+impl Args {
+    /// The run directory.
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run
     }
 }
 

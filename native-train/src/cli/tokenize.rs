@@ -168,6 +168,11 @@ struct TrainingReport {
 }
 
 impl Args {
+    /// The run directory.
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
     fn sizes(&self) -> Result<Vec<u32>> {
         let sizes = &self.codebook_size;
         let levels = match (self.levels, sizes.len()) {

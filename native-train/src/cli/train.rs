@@ -1,7 +1,9 @@
 //! `tigret train`: semantic IDs to a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use tigret_infer::{T5Config, TokenLayout};
 
 use super::Output;
 use crate::data::Dataset;
@@ -19,6 +21,7 @@ use crate::train::{Batching, Precision, Settings, Trainer};
   tigret train --run runs/beauty --preset small --max-minutes 60
   tigret train --run runs/beauty --preset small --max-minutes 60 --resume
   tigret train --run runs/beauty --preset paper --device cuda
+  tigret train --run runs/beauty --preset small --layers 3 --width 192 --d-ff 768
 
 The best model by validation NDCG@10 is in RUN/model, the state to resume from beside it.")]
 pub(super) struct Args {
@@ -28,6 +31,26 @@ pub(super) struct Args {
     /// Sizes of the model.
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     preset: Preset,
+    /// Layers of the encoder, and of the decoder, instead of the preset's.
+    #[arg(long, value_name = "N", help_heading = "Sizes",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    layers: Option<u32>,
+    /// Width of the model (d_model) instead of the preset's.
+    #[arg(long, value_name = "N", help_heading = "Sizes",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
+    width: Option<u32>,
+    /// Heads of the attention instead of the preset's.
+    #[arg(long, value_name = "N", help_heading = "Sizes",
+          value_parser = clap::value_parser!(u32).range(1..=64))]
+    heads: Option<u32>,
+    /// Width of a head (d_kv) instead of the preset's.
+    #[arg(long, value_name = "N", help_heading = "Sizes",
+          value_parser = clap::value_parser!(u32).range(1..=512))]
+    d_kv: Option<u32>,
+    /// Width of the feed-forward layers (d_ff) instead of the preset's.
+    #[arg(long, value_name = "N", help_heading = "Sizes",
+          value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    d_ff: Option<u32>,
     /// Samples a step, in the mean.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     batch: u64,
@@ -84,6 +107,30 @@ pub(super) struct Args {
     device: String,
 }
 
+impl Args {
+    /// The run directory.
+    pub(super) fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
+    /// The preset's sizes, with what is given in their place.
+    fn config(&self, layout: &TokenLayout) -> T5Config {
+        let mut config = self.preset.config(layout);
+        config.dropout_rate = self.dropout;
+        for (given, size) in [
+            (self.layers, &mut config.num_layers),
+            (self.width, &mut config.d_model),
+            (self.heads, &mut config.num_heads),
+            (self.d_kv, &mut config.d_kv),
+            (self.d_ff, &mut config.d_ff),
+        ] {
+            *size = given.map_or(*size, |given| given as usize);
+        }
+        config.num_decoder_layers = Some(config.num_layers);
+        config
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     for (name, value, allowed) in [
         ("--learning-rate", args.learning_rate, 1e-9..=10.0),
@@ -105,8 +152,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let device = device(&args.device)?;
     let dataset = Dataset::load(&run)?;
     let ids = SemanticIds::load(&run, &dataset)?;
-    let mut config = args.preset.config(&ids.layout);
-    config.dropout_rate = args.dropout;
+    let config = args.config(&ids.layout);
     let batch = args.batch as usize;
     let samples = crate::train::samples::training_samples(&dataset).len();
     let settings = Settings {
@@ -137,7 +183,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let progress = output.progress(1, "steps");
     let outcome =
         trainer.train(args.resume, budget, watch.flag(), &progress).map_err(|e| match e {
-            TrainError::Interrupted => TrainError::usage(format!(
+            TrainError::Interrupted => TrainError::Stopped(format!(
                 "interrupted; go on with `tigret train --run {} --resume` and the same settings",
                 run.root().display()
             )),

@@ -1,5 +1,6 @@
 //! Evaluation: full-catalogue ranking of every user's held-out item.
 
+pub mod free_search;
 pub mod metrics;
 pub mod search;
 
@@ -61,11 +62,32 @@ pub fn rank_targets(
     progress: &ProgressBar,
 ) -> Vec<Option<usize>> {
     let _guard = tch::no_grad_guard();
+    let mut ranks = vec![None; sequences.len()];
+    for_each_batch(ids, sequences, settings, progress, |chunk, inputs| {
+        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let found = search::beam_search(model, weights, ids, inputs, &filters, settings.beams);
+        for (&i, hits) in chunk.iter().zip(found) {
+            let (_, target) = settings.split.of(sequences[i]);
+            let target = ids.rank_of_item[target as usize];
+            ranks[i] = hits.iter().position(|hit| hit.rank == target);
+        }
+    });
+    ranks
+}
+
+/// Calls `each` with batches of histories of about the same length: their indices in `sequences`
+/// and the encoder inputs.
+pub fn for_each_batch(
+    ids: &SemanticIds,
+    sequences: &[&Sequence],
+    settings: Settings,
+    progress: &ProgressBar,
+    mut each: impl FnMut(&[usize], &[Vec<u32>]),
+) {
     let layout = &ids.layout;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     // Histories of equal length together: nothing is padded.
     order.sort_by_key(|&i| settings.split.of(sequences[i]).0.len().min(layout.max_items));
-    let mut ranks = vec![None; sequences.len()];
     for chunk in order.chunks(settings.batch) {
         let inputs: Vec<Vec<u32>> = chunk
             .iter()
@@ -76,16 +98,9 @@ pub fn rank_targets(
                 layout.encoder_input(user, history.iter().map(|&item| ids.codes(item)))
             })
             .collect();
-        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
-        let found = search::beam_search(model, weights, ids, &inputs, &filters, settings.beams);
-        for (&i, hits) in chunk.iter().zip(found) {
-            let (_, target) = settings.split.of(sequences[i]);
-            let target = ids.rank_of_item[target as usize];
-            ranks[i] = hits.iter().position(|hit| hit.rank == target);
-        }
+        each(chunk, &inputs);
         progress.inc(chunk.len() as u64);
     }
-    ranks
 }
 
 /// The metrics of [`rank_targets`] over all sequences of a data set.

@@ -20,7 +20,7 @@ use crate::run_dir::{read_json, read_text, write_atomically, write_json};
 pub type HostWeights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 /// The stem of a model's files.
-const MODEL: &str = "model";
+pub const MODEL: &str = "model";
 
 /// Largest file of a checkpoint in bytes; a single tensor that is larger has a file of its own.
 const SHARD_BYTES: usize = 16 << 20;
@@ -133,18 +133,41 @@ fn write_shard(
 
 /// Removes what an index that is no longer there named.
 fn remove_old_shards(folder: &Path, stem: &str, current: &BTreeSet<String>) -> Result<()> {
+    for name in shards_in(folder, stem)? {
+        if !current.contains(&name) {
+            remove_if_there(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names of files that an index of this stem names, or named once.
+fn shards_in(folder: &Path, stem: &str) -> Result<Vec<String>> {
     let failed = |e| TrainError::file(folder, e);
+    let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
         let ours = name
             .strip_prefix(stem)
             .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".safetensors"))
             .is_some_and(|rest| rest.contains("-of-"));
-        if ours && !current.contains(&name) {
-            remove_if_there(&folder.join(name))?;
-        }
+        names.extend(ours.then_some(name));
     }
-    Ok(())
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The files of a checkpoint that are there: the whole, or the index and the files beside it.
+///
+/// # Errors
+/// [`TrainError::File`] for a folder that cannot be read.
+pub fn files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
+    let mut files = vec![folder.join(format!("{stem}.safetensors")), index_path(folder, stem)];
+    files.retain(|file| file.exists());
+    if folder.is_dir() {
+        files.extend(shards_in(folder, stem)?.into_iter().map(|name| folder.join(name)));
+    }
+    Ok(files)
 }
 
 /// Reads what [`write_tensors`] or `transformers` wrote: `STEM.safetensors`, or the files that its

@@ -9,4 +9,5 @@ pub mod trainer;
 
 pub use driver::{Control, Outcome};
 pub use samples::Batching;
+pub use state::{forget, seconds_spent};
 pub use trainer::{Precision, Settings, Trainer};

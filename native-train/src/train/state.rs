@@ -7,10 +7,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::model::Params;
-use crate::model::checkpoint::{HostWeights, read_tensors, write_tensors};
+use crate::model::checkpoint::{self, HostWeights, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 
 /// Names the state's files.
@@ -68,6 +69,21 @@ fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| serde_json::from_str(json).map_err(|e| wrong(e.to_string())))?;
     Ok((tensors, progress))
+}
+
+/// Seconds that the training in a folder has taken so far, over all sessions; `None` where there is
+/// none that could be taken up.
+pub fn seconds_spent(folder: &Path) -> Option<f64> {
+    let progress = progress::<serde_json::Value>(folder).ok()??;
+    Some(progress.seconds)
+}
+
+/// Forgets the training in a folder: it cannot be taken up any more.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn forget(folder: &Path) -> Result<()> {
+    checkpoint::files(folder, STEM)?.iter().try_for_each(|file| remove_if_there(file))
 }
 
 /// Reads what [`save`] wrote into `params` and `optimizer`.

@@ -1,0 +1,151 @@
+//! `tigret study`: the paper's experiments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::PossibleValue;
+use clap::{CommandFactory, ValueEnum};
+
+use super::{Cli, InProcess, Output};
+use crate::error::{Result, TrainError};
+use crate::interrupt;
+use crate::model::presets::Preset;
+use crate::pipeline::{Config, RunLock};
+use crate::study::{CommandLine, Settings, Study};
+
+/// Do the paper's experiments: train variants, measure them, and write a report.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  A trial in small of everything, on the embedded classics:
+    tigret study all --data classics --out studies/trial --smoke
+
+  The number of layers on one data set, with a training of ten minutes each:
+    tigret study layers --data beauty=data/beauty --out studies --preset small --max-minutes 10
+
+  The paper's table on its three data sets, three seeds, all settings in a file:
+    tigret study main --config paper.toml --seeds 0,1,2
+
+  In pieces of less than ten minutes (exit status 75 until all is done):
+    until tigret study all --config paper.toml --stop-after-minutes 9.5; do [ $? -eq 75 ] || break; done
+
+A folder of --data has sequences.txt and items.jsonl (tigret prepare --sequences). Writes
+OUT/NAME/NAME.md, .csv and .svg; the runs of the variants are in OUT/runs. The same command goes on
+where an interrupted one stopped, and does only what has changed. docs/studies.md tells what each
+study does.")]
+pub(super) struct Args {
+    /// The experiments.
+    #[arg(required = true, value_enum, value_name = "NAME")]
+    names: Vec<Name>,
+    /// A data set: `classics`, or NAME=FOLDER; may be given several times.
+    #[arg(long, value_name = "NAME=FOLDER")]
+    data: Vec<String>,
+    /// Where runs and reports go.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A TOML file with `out`, `seeds`, tables of data sets, and a table a step as in `tigret run`.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Lay a setting over the file, such as train.warmup=500; may be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Sizes of the model: --set train.preset=NAME.
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Minutes of each training at most: --set train.max-minutes=N.
+    #[arg(long, value_name = "MINUTES")]
+    max_minutes: Option<f64>,
+    /// A run of each variant for each of these seeds [default: 0].
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// Everything small: to see that it works, not what comes out.
+    #[arg(long)]
+    smoke: bool,
+    /// Stop after this time, with exit status 75; the same command goes on.
+    #[arg(long, value_name = "MINUTES")]
+    stop_after_minutes: Option<f64>,
+}
+
+/// A study, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Name {
+    All,
+    One(Study),
+}
+
+impl ValueEnum for Name {
+    fn value_variants<'a>() -> &'a [Self] {
+        const VARIANTS: [Name; Study::ALL.len() + 1] = {
+            let mut variants = [Name::All; Study::ALL.len() + 1];
+            let mut at = 0;
+            while at < Study::ALL.len() {
+                variants[at] = Name::One(Study::ALL[at]);
+                at += 1;
+            }
+            variants
+        };
+        &VARIANTS
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::All => Some(PossibleValue::new("all").help("All of these")),
+            Self::One(study) => study.to_possible_value(),
+        }
+    }
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    for (name, minutes) in
+        [("--stop-after-minutes", args.stop_after_minutes), ("--max-minutes", args.max_minutes)]
+    {
+        if minutes.is_some_and(|minutes| !(1e-3..=1e6).contains(&minutes)) {
+            let minutes = minutes.unwrap_or_default();
+            return Err(TrainError::usage(format!("{name} {minutes} is outside 0.001..=1000000")));
+        }
+    }
+    if let Some(minutes) = args.stop_after_minutes {
+        interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0));
+    }
+    let studies: Vec<Study> = match args.names.contains(&Name::All) {
+        true => Study::ALL.into(),
+        false => {
+            Study::ALL.into_iter().filter(|study| args.names.contains(&Name::One(*study))).collect()
+        }
+    };
+    let config = match &args.config {
+        Some(path) => Config::load(path, &[])?,
+        None => Config::of_table("tigret study", "", toml::Table::new()),
+    };
+    let settings = Settings::new(config, &args.line())?;
+    let _lock = RunLock::acquire(&settings.out, "tigret study")?;
+    let verbs = InProcess::silent(output.is_json());
+    let command = Cli::command();
+    let mut written = Vec::new();
+    for study in studies {
+        let report = study.run(&settings, &verbs, &command)?;
+        output.note(format!("{}: {}", study.name(), report.markdown.display()));
+        written.push(report);
+    }
+    output.result(&written, || {
+        let files = written.iter().map(|report| report.markdown.display().to_string());
+        files.collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+impl Args {
+    /// What stands beside the file.
+    fn line(&self) -> CommandLine {
+        let preset = self.preset.and_then(|preset| preset.to_possible_value());
+        let preset = preset.map(|preset| format!("train.preset={}", preset.get_name()));
+        let minutes = self.max_minutes.map(|minutes| format!("train.max-minutes={minutes}"));
+        CommandLine {
+            data: self.data.clone(),
+            out: self.out.clone(),
+            seeds: self.seeds.clone(),
+            settings: preset.into_iter().chain(minutes).chain(self.settings.clone()).collect(),
+            smoke: self.smoke,
+        }
+    }
+}

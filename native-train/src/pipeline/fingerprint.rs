@@ -1,0 +1,191 @@
+//! What is in a file or folder, as a hash; known hashes are kept by size and time, so that big
+//! files are not read each time.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Result, TrainError};
+use crate::run_dir::{read_json, write_json};
+
+/// A file that changed this short ago may change again within the resolution of its time, so its
+/// hash is not kept.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Hashes of files, with a memory in a file of its own.
+#[derive(Debug)]
+pub struct Fingerprints {
+    memory: PathBuf,
+    known: BTreeMap<String, Known>,
+    changed: bool,
+}
+
+/// A hash, and what the file was like when it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: u64,
+    sha256: String,
+}
+
+impl Fingerprints {
+    /// With what an earlier command left in `memory`; a broken memory is none.
+    pub fn open(memory: PathBuf) -> Self {
+        let known = read_json(&memory, "").unwrap_or_default();
+        Self { memory, known, changed: false }
+    }
+
+    /// The SHA-256, in hexadecimal, of a file, or of a folder's files with their names; `None`
+    /// where there is neither.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] for what cannot be read.
+    pub fn of(&mut self, path: &Path) -> Result<Option<String>> {
+        let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
+        if metadata.is_dir() {
+            return self.of_folder(path).map(Some);
+        }
+        self.of_file(path, &metadata).map(Some)
+    }
+
+    /// Keeps what was learned for the next command.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn save(&mut self) -> Result<()> {
+        if !std::mem::take(&mut self.changed) {
+            return Ok(());
+        }
+        if let Some(folder) = self.memory.parent() {
+            fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+        }
+        write_json(&self.memory, &self.known)
+    }
+
+    fn of_folder(&mut self, folder: &Path) -> Result<String> {
+        let failed = |e: std::io::Error| TrainError::file(folder, e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
+        }
+        names.sort_unstable();
+        let mut hash = Sha256::new();
+        for name in names {
+            // What cannot be followed, such as a broken link, counts by its name.
+            let content = self.of(&folder.join(&name))?.unwrap_or_default();
+            hash.update(name.as_encoded_bytes());
+            hash.update([0]);
+            hash.update(content);
+            hash.update([0]);
+        }
+        Ok(hex(hash))
+    }
+
+    fn of_file(&mut self, path: &Path, metadata: &Metadata) -> Result<String> {
+        let failed = |e: std::io::Error| TrainError::file(path, e);
+        let name = std::path::absolute(path).map_err(failed)?.to_string_lossy().into_owned();
+        let (size, modified) = state(metadata);
+        if let Some(known) = self.known.get(&name)
+            && (known.size, known.modified) == (size, modified)
+        {
+            return Ok(known.sha256.clone());
+        }
+        let mut file = File::open(path).map_err(failed)?;
+        let mut hash = Sha256::new();
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block).map_err(failed)? {
+                0 => break,
+                read => hash.update(&block[..read]),
+            }
+        }
+        let sha256 = hex(hash);
+        let after = state(&file.metadata().map_err(failed)?);
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(modified));
+        if after == (size, modified) && age.is_ok_and(|age| age > YOUNG) {
+            self.known.insert(name, Known { size, modified, sha256: sha256.clone() });
+            self.changed = true;
+        }
+        Ok(sha256)
+    }
+}
+
+fn state(metadata: &Metadata) -> (u64, u64) {
+    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (metadata.len(), since.as_nanos() as u64)
+}
+
+/// The end of a hash in hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set_time(path: &Path, seconds: u64) {
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    #[test]
+    fn content_counts_and_a_known_file_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, memory) = (folder.path().join("f"), folder.path().join("m/hashes.json"));
+        fs::write(&file, "abc").unwrap();
+        set_time(&file, 1000);
+        let mut prints = Fingerprints::open(memory.clone());
+        let first = prints.of(&file).unwrap().unwrap();
+        assert!(first.starts_with("ba7816bf"), "SHA-256 of abc: {first}");
+        prints.save().unwrap();
+        // The same size and time: taken from the memory, though the content is another.
+        fs::write(&file, "abd").unwrap();
+        set_time(&file, 1000);
+        assert_eq!(Fingerprints::open(memory.clone()).of(&file).unwrap().unwrap(), first);
+        set_time(&file, 1001);
+        assert_ne!(Fingerprints::open(memory.clone()).of(&file).unwrap().unwrap(), first);
+        fs::write(&memory, "{").unwrap();
+        assert_ne!(Fingerprints::open(memory).of(&file).unwrap().unwrap(), first);
+        assert_eq!(prints.of(&folder.path().join("none")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_young_file_is_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        fs::write(&file, "abc").unwrap();
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        let mut prints = Fingerprints::open(folder.path().join("m"));
+        let first = prints.of(&file).unwrap();
+        fs::write(&file, "abd").unwrap();
+        File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert_ne!(prints.of(&file).unwrap(), first);
+    }
+
+    #[test]
+    fn a_folder_is_its_files_and_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join("d").join(name);
+        fs::create_dir_all(at("sub")).unwrap();
+        fs::write(at("a"), "1").unwrap();
+        fs::write(at("sub/b"), "2").unwrap();
+        let mut prints = Fingerprints::open(folder.path().join("m"));
+        let mut of = || prints.of(&folder.path().join("d")).unwrap().unwrap();
+        let first = of();
+        fs::write(at("sub/b"), "3").unwrap();
+        let second = of();
+        fs::rename(at("a"), at("c")).unwrap();
+        let third = of();
+        assert!(first != second && second != third);
+        fs::rename(at("c"), at("a")).unwrap();
+        assert_eq!(of(), second);
+    }
+}

@@ -1,0 +1,263 @@
+//! All steps from one file: what is done and unchanged is skipped, what was interrupted is taken
+//! up (`tigret run`).
+
+pub mod arguments;
+pub mod config;
+pub mod fingerprint;
+pub mod lock;
+pub mod stamp;
+pub mod step;
+pub mod store;
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde_json::Value;
+
+pub use arguments::Call;
+pub use config::Config;
+pub use lock::RunLock;
+pub use step::Step;
+pub use store::Store;
+
+use crate::error::{Result, TrainError};
+use crate::interrupt;
+use crate::run_dir::RunDir;
+use crate::train;
+use fingerprint::Fingerprints;
+use stamp::{Key, Stamp, State};
+
+/// The verbs of the command, as a pipeline calls them.
+pub trait Verbs {
+    /// Runs a verb; `arguments` stand behind `tigret`. Returns what it prints with `--json`.
+    ///
+    /// # Errors
+    /// Whatever the verb reports.
+    fn call(&self, arguments: &[OsString]) -> Result<Value>;
+
+    /// Tells people what is going on.
+    fn note(&self, text: &str);
+
+    /// Shows people how far work is.
+    fn progress(&self, total: u64, unit: &str) -> ProgressBar;
+}
+
+/// The steps of one run directory.
+pub struct Pipeline<'a> {
+    run: RunDir,
+    calls: Vec<Call>,
+    verbs: &'a dyn Verbs,
+    store: Option<&'a Store>,
+    quiet: bool,
+}
+
+/// Which steps are looked at, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice {
+    /// The first; what is before is taken as it is.
+    pub from: Option<Step>,
+    /// Whether steps that are done are done again.
+    pub force: bool,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Done {
+    /// The step.
+    pub step: Step,
+    /// What was done about it.
+    pub outcome: Outcome,
+    /// What it took, now or when it was done.
+    pub seconds: f64,
+    /// What the verb prints with `--json`.
+    pub result: Value,
+}
+
+/// What was done about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It was done already.
+    Skipped,
+    /// Another run had the same.
+    Shared,
+    /// It was done now.
+    Done,
+}
+
+/// What would be done about a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Planned {
+    /// The step.
+    pub step: Step,
+    /// Whether it is done already; unknown where that depends on what an earlier step makes.
+    pub done: Option<bool>,
+    /// Why it is due.
+    pub reason: String,
+    /// What one would type.
+    pub command: String,
+}
+
+impl<'a> Pipeline<'a> {
+    /// The calls of a configuration.
+    pub fn new(run: RunDir, calls: Vec<Call>, verbs: &'a dyn Verbs) -> Self {
+        Self { run, calls, verbs, store: None, quiet: false }
+    }
+
+    /// Takes steps that other runs have done from `store`, and leaves its own there.
+    #[must_use]
+    pub fn sharing(mut self, store: &'a Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Says nothing of steps that are done already.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { quiet: true, ..self }
+    }
+
+    /// The run directory.
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run
+    }
+
+    /// Does what is to be done. The caller holds the run's [`RunLock`].
+    ///
+    /// # Errors
+    /// [`TrainError::Step`] of the step that fails; [`TrainError::Paused`] at the time limit.
+    pub fn run(&self, choice: Choice) -> Result<Vec<Done>> {
+        let mut prints = Fingerprints::open(self.run.hashes());
+        let mut done = Vec::new();
+        for call in self.chosen(choice) {
+            if interrupt::is_paused() {
+                return Err(TrainError::Paused);
+            }
+            done.push(self.step(call, choice.force, &mut prints).map_err(|e| match e {
+                TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
+                    TrainError::Paused
+                }
+                TrainError::Stopped(_) | TrainError::Interrupted => {
+                    TrainError::step(call.step, TrainError::usage(INTERRUPTED))
+                }
+                other => TrainError::step(call.step, other),
+            })?);
+            prints.save()?;
+        }
+        Ok(done)
+    }
+
+    /// What [`Pipeline::run`] would do; nothing is written.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] for an input that cannot be read.
+    pub fn plan(&self, choice: Choice) -> Result<Vec<Planned>> {
+        let mut prints = Fingerprints::open(self.run.hashes());
+        let mut planned: Vec<Planned> = Vec::new();
+        for call in self.chosen(choice) {
+            let earlier = planned.iter().find(|earlier| {
+                let writes = self.calls.iter().find(|c| c.step == earlier.step);
+                let writes = writes.map(|c| c.step.writes(&self.run)).unwrap_or_default();
+                earlier.done != Some(true)
+                    && call.step.reads(&self.run).iter().any(|path| writes.contains(path))
+            });
+            let (done, reason) = match (choice.force, earlier) {
+                (true, _) => (Some(false), "--force".to_owned()),
+                (_, Some(earlier)) => (None, format!("depends on what {} makes", earlier.step)),
+                (_, None) => {
+                    let key = Key::new(call, &self.run, &mut prints)?;
+                    match stamp::state(&key, &self.run, &mut prints)? {
+                        State::Done(_) => (Some(true), String::new()),
+                        State::Unfinished => (Some(false), "was interrupted".to_owned()),
+                        State::Due(reason) => (Some(false), reason),
+                    }
+                }
+            };
+            planned.push(Planned { step: call.step, done, reason, command: call.line() });
+        }
+        Ok(planned)
+    }
+
+    fn chosen(&self, choice: Choice) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(move |call| choice.from.is_none_or(|from| call.step >= from))
+    }
+
+    fn step(&self, call: &Call, force: bool, prints: &mut Fingerprints) -> Result<Done> {
+        let step = call.step;
+        let key = Key::new(call, &self.run, prints)?;
+        let mut resumed = None;
+        if !force {
+            match stamp::state(&key, &self.run, prints)? {
+                State::Done(stamp) => {
+                    if !self.quiet {
+                        self.verbs.note(&format!("{step}: done already"));
+                    }
+                    let Stamp { seconds, result, .. } = *stamp;
+                    return Ok(Done { step, outcome: Outcome::Skipped, seconds, result });
+                }
+                State::Unfinished => {
+                    resumed = resume(call, &self.run);
+                    let how = if resumed.is_some() { "goes on" } else { "begins again" };
+                    self.verbs.note(&format!("{step}: was interrupted, {how}"));
+                }
+                State::Due(reason) if !self.quiet => {
+                    self.verbs.note(&format!("{step}: {reason}"));
+                }
+                State::Due(_) => {}
+            }
+            if let Some(store) = self.store
+                && let Some(stamp) = store.fetch(&key, &self.run, prints)?
+            {
+                if !self.quiet {
+                    self.verbs.note(&format!("{step}: another run has the same"));
+                }
+                stamp::finish(&stamp, &self.run)?;
+                let Stamp { seconds, result, .. } = stamp;
+                return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
+            }
+        }
+        if step == Step::Train && resumed.is_none() {
+            // A state of other inputs must never be taken for one of these.
+            train::forget(&self.run.model())?;
+        }
+        stamp::begin(&key, &self.run)?;
+        self.verbs.note(&format!("{step}: {}", call.line()));
+        let begin = Instant::now();
+        let result = self.verbs.call(resumed.as_deref().unwrap_or(&call.arguments))?;
+        let outputs = stamp::outputs(call, &self.run, prints)?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let stamp = Stamp { key, outputs, seconds, result };
+        stamp::finish(&stamp, &self.run)?;
+        if let Some(store) = self.store {
+            store.keep(&stamp, &self.run)?;
+        }
+        Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
+    }
+}
+
+const INTERRUPTED: &str = "interrupted; the same command goes on where it stopped";
+
+/// The arguments with which an interrupted step goes on; `None` where it begins again, or finds its
+/// unfinished work by itself.
+fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
+    if call.step != Step::Train {
+        return None;
+    }
+    let spent = train::seconds_spent(&run.model())? / 60.0;
+    let minutes: Option<f64> =
+        call.options.get("max-minutes").and_then(|values| values.first()?.parse().ok());
+    let mut arguments = call.arguments.clone();
+    arguments.push("--resume".into());
+    if let Some(minutes) = minutes {
+        // The limit is one of the whole training, not of each of its pieces.
+        let left = (minutes - spent).max(LEAST_MINUTES);
+        arguments.retain(|argument| !argument.to_string_lossy().starts_with("--max-minutes="));
+        arguments.push(format!("--max-minutes={left}").into());
+    }
+    Some(arguments)
+}
+
+/// The least that `tigret train --max-minutes` takes: one step and a validation.
+const LEAST_MINUTES: f64 = 1e-3;

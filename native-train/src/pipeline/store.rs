@@ -1,0 +1,86 @@
+//! Finished steps of many runs in one place: what one run has made, another with the same options
+//! and inputs takes as a hard link.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::fingerprint::Fingerprints;
+use super::stamp::{Key, Stamp};
+use crate::data::remove_if_there;
+use crate::error::{Result, TrainError};
+use crate::run_dir::{RunDir, read_json, write_json};
+
+/// A folder of finished steps.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Names the folder; it is made when the first step is kept.
+    pub fn named(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Lays what a step with this key wrote into a run, if it is here and whole.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when a file cannot be laid there.
+    pub fn fetch(
+        &self,
+        key: &Key,
+        run: &RunDir,
+        prints: &mut Fingerprints,
+    ) -> Result<Option<Stamp>> {
+        let folder = self.root.join(key.id());
+        let stamp = read_json::<Stamp>(&folder.join("stamp.json"), "");
+        let Some(stamp) = stamp.ok().filter(|stamp| stamp.key == *key) else { return Ok(None) };
+        for (name, print) in &stamp.outputs {
+            // A link is the same file: somebody may have written into it by way of a run.
+            if prints.of(&folder.join(name))?.as_ref() != Some(print) {
+                return Ok(None);
+            }
+        }
+        // What an earlier step of other options left may not belong to what comes.
+        key.step.writes(run).iter().try_for_each(|path| remove_if_there(path))?;
+        for name in stamp.outputs.keys() {
+            lay(&folder.join(name), &run.root().join(name))?;
+        }
+        Ok(Some(stamp))
+    }
+
+    /// Keeps what a step wrote into a run. What lies outside of the run is not kept, and then
+    /// the step is not.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn keep(&self, stamp: &Stamp, run: &RunDir) -> Result<()> {
+        if stamp.outputs.keys().any(|name| Path::new(name).is_absolute()) {
+            return Ok(());
+        }
+        let folder = self.root.join(stamp.key.id());
+        for name in stamp.outputs.keys() {
+            lay(&run.root().join(name), &folder.join(name))?;
+        }
+        // Last, so that its presence says that the rest is there.
+        write_json(&folder.join("stamp.json"), stamp)
+    }
+}
+
+/// Links a file, or copies it where links cannot be, in place of what is there.
+fn lay(from: &Path, to: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| TrainError::file(to, e);
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    remove_if_there(&partial)?;
+    fs::hard_link(from, &partial)
+        .or_else(|_| fs::copy(from, &partial).map(|_| ()))
+        .and_then(|()| fs::rename(&partial, to))
+        .map_err(failed)?;
+    // Renaming one link of a file over another of it does nothing and leaves both.
+    remove_if_there(&partial)
+}

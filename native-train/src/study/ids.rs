@@ -1,0 +1,81 @@
+//! `ids`: every tokenizer under the same model (paper, table 2, and beyond).
+
+use super::comparison::{Candidate, compare, of_seeds, plots, table};
+use super::lab::{Lab, Variant};
+use super::main_table::tiger;
+use super::paper;
+use super::report::Report;
+use crate::error::Result;
+use crate::pipeline::Step;
+
+/// Weight of the vectors learned from interactions.
+const COLLABORATIVE: f64 = 0.5;
+
+/// Codes that tell apart items which share all others: simple tokenizers have large groups.
+const COLLISION_SIZE: i64 = 256;
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    // With codebooks this small a tree of three levels has about as many leaves as there are items.
+    let branches = if lab.settings.smoke { 8 } else { 24 };
+    let rows = compare(lab, |data| {
+        let tokenizer = |name: &str, method: &str| {
+            Variant::new(name.to_owned()).with(Step::Tokenize, "method", method).with(
+                Step::Tokenize,
+                "collision-size",
+                COLLISION_SIZE,
+            )
+        };
+        let candidate = |name: &str, variant: Variant| Candidate {
+            name: name.into(),
+            variant,
+            paper: paper::ids(&data.name, name),
+        };
+        let plain = |method: &str| candidate(method, tokenizer(method, method));
+        vec![
+            candidate("rq-vae", tiger()),
+            candidate(
+                "rq-vae, collaborative",
+                tokenizer("rq-vae-collaborative", "rq-vae").with(
+                    Step::Tokenize,
+                    "collaborative",
+                    COLLABORATIVE,
+                ),
+            ),
+            plain("vq-vae"),
+            plain("rq-kmeans"),
+            candidate(
+                "hierarchical-kmeans",
+                tokenizer("hierarchical-kmeans", "hierarchical-kmeans").with(
+                    Step::Tokenize,
+                    "codebook-size",
+                    branches,
+                ),
+            ),
+            plain("opq"),
+            candidate(
+                "lsh",
+                // 8 hyperplanes a code, 4 codes (paper, section 4.2).
+                tokenizer("lsh", "lsh").with(Step::Tokenize, "levels", 4).with(
+                    Step::Tokenize,
+                    "codebook-size",
+                    256,
+                ),
+            ),
+            plain("random"),
+        ]
+    })?;
+    Ok(Report {
+        name: "ids",
+        title: "Semantic IDs by every tokenizer",
+        about: format!(
+            "The same model on IDs of different tokenizers (table 2 of the paper has RQ-VAE, LSH and \
+             random). LSH has 4 codes of 8 hyperplanes each; the tree of hierarchical k-means has \
+             {branches} branches a node; `collaborative` joins vectors learned from the training \
+             interactions with weight {COLLABORATIVE}; the others have the levels and codebooks of \
+             RQ-VAE. {}",
+            of_seeds(lab)
+        ),
+        plots: plots("Recall and NDCG by tokenizer", &rows),
+        tables: vec![table("tokenizer", &rows)],
+    })
+}

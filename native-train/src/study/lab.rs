@@ -1,0 +1,279 @@
+//! Where studies are done: variants of a pipeline, each in a run directory of its own, and
+//! measurements on them. What is done already is read from its files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
+use sha2::{Digest, Sha256};
+use tch::Device;
+use toml::{Table, Value};
+
+use super::settings::{Data, Settings};
+use crate::data::{Dataset, Sequence};
+use crate::error::{Result, TrainError};
+use crate::evaluate::Metrics;
+use crate::interrupt;
+use crate::model::params::Views;
+use crate::model::{Params, T5, checkpoint};
+use crate::pipeline::config::overlay;
+use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
+use crate::run_dir::{RunDir, read_json, write_json};
+use crate::tokenizer::SemanticIds;
+
+/// Runs and measures variants for one study.
+pub struct Lab<'a> {
+    /// What all studies share.
+    pub settings: &'a Settings,
+    study: &'static str,
+    verbs: &'a dyn Verbs,
+    command: clap::Command,
+    store: Store,
+}
+
+/// A variant of the pipeline: options of steps beside those that all variants share.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    name: String,
+    options: Table,
+}
+
+impl Variant {
+    /// A variant without options of its own.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), options: Table::new() }
+    }
+
+    /// With an option of a step.
+    #[must_use]
+    pub fn with(mut self, step: Step, option: &str, value: impl Into<Value>) -> Self {
+        let table = self.options.entry(step.verb()).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(table) = table {
+            table.insert(option.into(), value.into());
+        }
+        self
+    }
+
+    /// Without a step: what it would make is there already.
+    #[must_use]
+    pub fn without(mut self, step: Step) -> Self {
+        self.options.insert(step.verb().into(), Value::Boolean(false));
+        self
+    }
+}
+
+/// A variant that is trained and evaluated.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// Its run directory.
+    pub run: RunDir,
+    /// Data set, variant and seed, as a name of files.
+    pub name: String,
+    /// The protocol's figures.
+    pub metrics: Metrics,
+    /// Those of popularity.
+    pub popularity: Metrics,
+    /// What each step prints with `--json`.
+    pub results: BTreeMap<Step, Json>,
+    /// Tells apart what measurements depend on.
+    key: String,
+}
+
+impl<'a> Lab<'a> {
+    /// A lab for a study.
+    pub fn new(
+        settings: &'a Settings,
+        study: &'static str,
+        verbs: &'a dyn Verbs,
+        command: clap::Command,
+    ) -> Self {
+        let store = Store::named(settings.out.join("store"));
+        Self { settings, study, verbs, command, store }
+    }
+
+    /// Tells people what is going on.
+    pub fn note(&self, text: &str) {
+        self.verbs.note(text);
+    }
+
+    /// Shows people how far a measurement over users is.
+    pub fn progress(&self, users: usize, what: &str) -> ProgressBar {
+        let progress = self.verbs.progress(users as u64, "users");
+        progress.set_message(what.to_owned());
+        progress
+    }
+
+    /// Where the run of a variant is.
+    pub fn run_dir(&self, data: &Data, variant: &Variant, seed: u64) -> PathBuf {
+        self.settings
+            .out
+            .join("runs")
+            .join(&data.name)
+            .join(format!("{}-seed{seed}", variant.name.replace([' ', ',', '/'], "-")))
+    }
+
+    /// Trains and evaluates a variant, as far as that is not done. The seed is that of the
+    /// tokenizer and of the training.
+    ///
+    /// # Errors
+    /// That of the step that fails, with the name of the variant.
+    pub fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
+        let results = self.steps(data, variant, seed, Step::Evaluate)?;
+        let run = RunDir::named(self.run_dir(data, variant, seed));
+        let metrics = |of: &str| -> Result<Metrics> {
+            let found = results.get(&Step::Evaluate).and_then(|result| result.get(of)).cloned();
+            serde_json::from_value(found.unwrap_or_default())
+                .map_err(|e| TrainError::file(run.evaluation(), format!("no \"{of}\": {e}")))
+        };
+        let key = fs::read(run.stamp(Step::Evaluate.verb()))
+            .map_err(|e| TrainError::file(run.stamp(Step::Evaluate.verb()), e))
+            .and_then(|bytes| {
+                // The time it took would make equal runs unequal.
+                let stamp: Json = serde_json::from_slice(&bytes)
+                    .map_err(|e| TrainError::file(run.stamp(Step::Evaluate.verb()), e))?;
+                Ok(digest(&stamp["key"]))
+            })?;
+        let name =
+            format!("{}-{}-seed{seed}", data.name, variant.name.replace([' ', ',', '/'], "-"));
+        Ok(Trained {
+            metrics: metrics("model")?,
+            popularity: metrics("popularity")?,
+            run,
+            name,
+            results,
+            key,
+        })
+    }
+
+    /// Does the steps of a variant up to `last`, and returns what each prints.
+    ///
+    /// # Errors
+    /// That of the step that fails, with the name of the variant.
+    pub fn steps(
+        &self,
+        data: &Data,
+        variant: &Variant,
+        seed: u64,
+        last: Step,
+    ) -> Result<BTreeMap<Step, Json>> {
+        let mut options = self.settings.options(data, self.study);
+        let mut own = Table::new();
+        for step in [Step::Tokenize, Step::Train] {
+            let seed = Value::Integer(seed as i64);
+            let table = Table::from_iter([("seed".to_owned(), seed)]);
+            own.insert(step.verb().into(), Value::Table(table));
+        }
+        overlay(&mut own, &variant.options);
+        overlay(&mut options, &own);
+        for step in Step::ALL.into_iter().filter(|step| *step > last) {
+            options.insert(step.verb().into(), Value::Boolean(false));
+        }
+        let root = self.run_dir(data, variant, seed);
+        options.insert("run".into(), Value::String(root.to_string_lossy().into_owned()));
+        let name = format!("{}, {}, seed {seed}", data.name, variant.name);
+        let config = Config::of_table(name.clone(), &self.settings.folder, options);
+        let (run, calls) = config.pipeline(&self.command)?;
+        self.note(&format!("{name}:"));
+        let _lock = RunLock::acquire(&root, "tigret study")?;
+        let pipeline = Pipeline::new(run, calls, self.verbs).sharing(&self.store).quiet();
+        let done = pipeline.run(Choice::default()).map_err(|e| match e {
+            TrainError::Paused => TrainError::Paused,
+            other => TrainError::usage(format!("{name}: {other}")),
+        })?;
+        Ok(done.into_iter().map(|done| (done.step, done.result)).collect())
+    }
+
+    /// A measurement on a variant, unless it was made before with the same `settings` on the same
+    /// model. `revision` is raised when the measurement itself becomes another.
+    ///
+    /// # Errors
+    /// Whatever `compute` reports, and [`TrainError::Paused`] at the time limit.
+    pub fn measure<T: Serialize + DeserializeOwned>(
+        &self,
+        trained: &Trained,
+        revision: u32,
+        settings: impl Serialize,
+        compute: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let folder = self.settings.out.join(self.study).join("measured");
+        let path = folder.join(format!("{}.json", trained.name));
+        let key = digest(&json!([trained.key, revision, settings]));
+        if let Ok(Measured { key: known, value }) = read_json::<Measured<T>>(&path, "")
+            && known == key
+        {
+            return Ok(value);
+        }
+        if interrupt::is_paused() {
+            return Err(TrainError::Paused);
+        }
+        self.note(&format!("{}: measuring", trained.name));
+        let value = compute()?;
+        fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
+        let measured = Measured { key, value };
+        write_json(&path, &measured)?;
+        Ok(measured.value)
+    }
+
+    /// The test users of a measurement, spread evenly over all.
+    pub fn users<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Sequence> {
+        let all = &dataset.sequences;
+        let wanted = self.settings.users.unwrap_or(all.len()).clamp(1, all.len());
+        (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+    }
+}
+
+/// The content of a file of measurements.
+#[derive(Debug, Serialize, serde::Deserialize)]
+struct Measured<T> {
+    key: String,
+    value: T,
+}
+
+/// A trained model with its data, in memory.
+pub(super) struct Loaded {
+    /// Items and sequences.
+    pub(super) dataset: Dataset,
+    /// Their semantic IDs.
+    pub(super) ids: SemanticIds,
+    /// The network.
+    pub(super) model: T5,
+    /// Its weights.
+    pub(super) weights: Views,
+    _params: Params,
+}
+
+impl Loaded {
+    /// Reads a run, onto `device`.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] for an artefact that is missing or wrong.
+    pub(super) fn new(run: &RunDir, device: Device) -> Result<Self> {
+        Self::with_model_of(run, run, device)
+    }
+
+    /// Reads items, sequences and IDs of one run, and the model of another with the same layout of
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] for an artefact that is missing or wrong.
+    pub(super) fn with_model_of(run: &RunDir, trained: &RunDir, device: Device) -> Result<Self> {
+        let dataset = Dataset::load(run)?;
+        let ids = SemanticIds::load(run, &dataset)?;
+        let (config, weights) = checkpoint::load(&trained.model())?;
+        let model = T5::new(config);
+        let mut params = Params::new(model.specs(), 0, device);
+        params.load(&weights).map_err(|e| TrainError::file(trained.model(), e))?;
+        let weights = tch::no_grad(|| params.views());
+        Ok(Self { dataset, ids, model, weights, _params: params })
+    }
+}
+
+fn digest(value: &impl Serialize) -> String {
+    // Our own types have string keys and no failing serialisers.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,26 @@
+//! `layers`: 3, 4 and 5 layers in encoder and decoder (paper, appendix).
+
+use super::comparison::{Candidate, compare, of_seeds, plots, table};
+use super::lab::{Lab, Variant};
+use super::paper;
+use super::report::Report;
+use crate::error::Result;
+use crate::pipeline::Step;
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    let rows = compare(lab, |data| {
+        let candidate = |layers: u32| Candidate {
+            name: format!("{layers} layers"),
+            variant: Variant::new(format!("layers-{layers}")).with(Step::Train, "layers", layers),
+            paper: paper::layers(&data.name, layers.into()),
+        };
+        [3, 4, 5].map(candidate).into()
+    })?;
+    Ok(Report {
+        name: "layers",
+        title: "Layers of encoder and decoder",
+        about: format!("Everything else as configured. {}", of_seeds(lab)),
+        plots: plots("Recall and NDCG by layers", &rows),
+        tables: vec![table("layers", &rows)],
+    })
+}

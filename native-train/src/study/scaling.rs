@@ -1,0 +1,223 @@
+//! `scaling`: layers and widths, quality against the size of the file and the time of a
+//! recommendation on the CPU engine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tigret_infer::cpu::CpuEngine;
+use tigret_infer::search::{EngineQuery, ItemFilter};
+use tigret_infer::{Bundle, T5Config, TokenLayout, WeightFormat};
+use toml::Value;
+
+use super::comparison::{figure_cell, of_seeds};
+use super::lab::{Lab, Trained, Variant};
+use super::plot::{Axis, Body, Line, Plot};
+use super::report::Report;
+use super::settings::Data;
+use super::table::{Cell, Figure, Table};
+use crate::data::{Dataset, Sequence};
+use crate::error::{Result, TrainError};
+use crate::export::bundle_from_files;
+use crate::model::presets::Preset;
+use crate::pipeline::Step;
+
+const LAYERS: [i64; 4] = [1, 2, 4, 8];
+/// Multiples of the configured width, in quarters.
+const WIDTHS: [i64; 4] = [1, 2, 4, 8];
+const BEAMS: usize = 50;
+/// Recommendations whose median is taken.
+const TIMED: usize = 21;
+
+/// What a model costs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Cost {
+    /// Weights of the model.
+    weights: usize,
+    /// Bytes of its bundle in q8.
+    bytes: usize,
+    /// Milliseconds of a recommendation, the median.
+    milliseconds: f64,
+}
+
+/// A model of the study.
+struct Sized {
+    data: String,
+    sweep: &'static str,
+    layers: i64,
+    width: i64,
+    runs: Vec<(Trained, Cost)>,
+}
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    let mut models = Vec::new();
+    for data in &lab.settings.data {
+        let base = sizes(lab, data)?;
+        let (layers, width) = (base.num_layers as i64, base.d_model as i64);
+        for (sweep, layers, width) in LAYERS
+            .map(|layers| ("layers", layers, width))
+            .into_iter()
+            .chain(WIDTHS.map(|quarters| ("width", layers, width * quarters / 4)))
+        {
+            let feed_forward = base.d_ff as i64 * width / base.d_model as i64;
+            let variant = Variant::new(format!("size-{layers}x{width}"))
+                .with(Step::Train, "layers", layers)
+                .with(Step::Train, "width", width)
+                .with(Step::Train, "d-ff", feed_forward);
+            let mut runs = Vec::new();
+            for &seed in &lab.settings.seeds {
+                let trained = lab.train(data, &variant, seed)?;
+                let cost = lab.measure(&trained, 1, BEAMS, || cost(&trained))?;
+                runs.push((trained, cost));
+            }
+            models.push(Sized { data: data.name.clone(), sweep, layers, width, runs });
+        }
+    }
+    Ok(Report {
+        name: "scaling",
+        title: "Size, quality and speed",
+        about: format!(
+            "Layers of encoder and decoder at the configured width, and widths at the configured \
+             number of layers (the feed-forward width grows with the width, the heads stay). Bytes are \
+             those of the bundle in q8; the time is the median of {TIMED} recommendations with \
+             {BEAMS} beams on one thread of the CPU engine, for the longest histories of the test. \
+             Recall and NDCG are those of the model in f32. {}",
+            of_seeds(lab)
+        ),
+        tables: vec![table(&models)],
+        plots: ["bytes", "ms"].map(|cost| plot(&models, cost)).into(),
+    })
+}
+
+/// The configured sizes of the model.
+fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
+    let options = lab.settings.options(data, "scaling");
+    let train = options.get(Step::Train.verb()).and_then(Value::as_table);
+    let given = |key: &str| train.and_then(|train| train.get(key));
+    let preset = match given("preset").and_then(Value::as_str) {
+        Some(name) => Preset::from_str(name, false)
+            .map_err(|e| TrainError::usage(format!("[train] preset: {e}")))?,
+        None => Preset::Small,
+    };
+    // Only the sizes are read, and they do not depend on the layout.
+    let mut config = preset.config(&TokenLayout::contiguous(&[2, 2], 0, 1));
+    for (key, size) in [
+        ("layers", &mut config.num_layers),
+        ("width", &mut config.d_model),
+        ("d-ff", &mut config.d_ff),
+    ] {
+        if let Some(given) = given(key).and_then(Value::as_integer) {
+            *size = usize::try_from(given).unwrap_or(*size).max(1);
+        }
+    }
+    Ok(config)
+}
+
+fn cost(trained: &Trained) -> Result<Cost> {
+    let run = &trained.run;
+    let dataset = Dataset::load(run)?;
+    let bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), WeightFormat::Q8)?;
+    let weights = bundle.weights().values().map(|w| w.rows() * w.columns()).sum();
+    let bytes = bundle.to_bytes()?.len();
+    Ok(Cost { weights, bytes, milliseconds: median_milliseconds(bundle, &dataset) })
+}
+
+/// The median time of a recommendation for the longest histories.
+fn median_milliseconds(bundle: Bundle, dataset: &Dataset) -> f64 {
+    let bundle = Arc::new(bundle);
+    let engine = CpuEngine::new(Arc::clone(&bundle));
+    let mut users: Vec<&Sequence> = dataset.sequences.iter().collect();
+    users.sort_by_key(|sequence| std::cmp::Reverse(sequence.items.len()));
+    let query = |sequence: &Sequence| {
+        let ranks = sequence
+            .test()
+            .0
+            .iter()
+            .filter_map(|&item| bundle.catalog.rank_of(&dataset.items[item as usize].id));
+        let codes: Vec<&[u16]> = ranks.map(|rank| bundle.catalog.codes_of(rank)).collect();
+        let user = bundle.tokens.user_token(&sequence.user);
+        EngineQuery {
+            input: bundle.tokens.encoder_input(user, codes.iter().copied()),
+            beams: BEAMS,
+            filter: ItemFilter::Exclude(Vec::new()),
+        }
+    };
+    let mut times: Vec<f64> = (0..TIMED + 2)
+        .map(|at| {
+            let query = query(users[at % users.len()]);
+            let begin = Instant::now();
+            engine.search(&query);
+            begin.elapsed().as_secs_f64() * 1e3
+        })
+        // The first two bring code and weights into the caches.
+        .skip(2)
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[TIMED / 2]
+}
+
+fn values(model: &Sized, of: impl Fn(&(Trained, Cost)) -> f64) -> Vec<f64> {
+    model.runs.iter().map(of).collect()
+}
+
+fn table(models: &[Sized]) -> Table {
+    let mut table = Table::new(
+        "",
+        &["data", "layers", "width", "weights", "bytes", "ms", "Recall@10", "NDCG@10"],
+    );
+    let mut rows: Vec<&Sized> = Vec::new();
+    for model in models {
+        // The configured model is in both sweeps.
+        let same = |other: &&Sized| {
+            (&other.data, other.layers, other.width) == (&model.data, model.layers, model.width)
+        };
+        if !rows.iter().any(same) {
+            rows.push(model);
+        }
+    }
+    for model in rows {
+        let cell = |of: fn(&Cost) -> f64, decimals| -> Cell {
+            figure_cell(&values(model, |run| of(&run.1)), decimals)
+        };
+        table.rows.push(vec![
+            model.data.as_str().into(),
+            model.layers.to_string().into(),
+            model.width.to_string().into(),
+            cell(|cost| cost.weights as f64, 0),
+            cell(|cost| cost.bytes as f64, 0),
+            cell(|cost| cost.milliseconds, 2),
+            figure_cell(&values(model, |run| run.0.metrics.recall_10), 4),
+            figure_cell(&values(model, |run| run.0.metrics.ndcg_10), 4),
+        ]);
+    }
+    table
+}
+
+fn plot(models: &[Sized], of: &'static str) -> Plot {
+    let cost = |run: &(Trained, Cost)| match of {
+        "bytes" => run.1.bytes as f64,
+        _ => run.1.milliseconds,
+    };
+    let label = if of == "bytes" { "bytes of the bundle in q8" } else { "ms a recommendation" };
+    let lines = models
+        .chunk_by(|a, b| (&a.data, a.sweep) == (&b.data, b.sweep))
+        .map(|sweep| Line {
+            name: format!("{}, by {}", sweep[0].data, sweep[0].sweep),
+            points: sweep
+                .iter()
+                .filter_map(|model| {
+                    let x = Figure::of(&values(model, cost))?.mean;
+                    let y = Figure::of(&values(model, |run| run.0.metrics.recall_10))?;
+                    Some((x, y))
+                })
+                .collect(),
+            of_paper: false,
+        })
+        .collect();
+    Plot {
+        name: of.into(),
+        title: format!("Recall@10 by {label}"),
+        body: Body::Lines { x: Axis::logarithmic(label), y: Axis::from_zero("Recall@10"), lines },
+    }
+}

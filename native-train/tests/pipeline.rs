@@ -1,0 +1,327 @@
+//! `tigret run`: what is done again and what is not, what goes on after an interruption, and what
+//! the command says of a wrong file.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tigret_train::model::checkpoint::read_tensors;
+use tigret_train::pipeline::RunLock;
+
+/// A shop with 30 items and 40 users, and a pipeline over it that takes a second or two.
+const PIPELINE: &str = r#"
+run = "run"
+[prepare]
+interactions = "log.csv"
+items = "items.jsonl"
+text_columns = ["title", "brand"]
+k-core = 0
+[embed]
+dimensions = 8
+[tokenize]
+method = "rq-kmeans"
+codebook-size = [8, 8]
+collision-size = 30
+[train]
+preset = "tiny"
+batch = 16
+epochs = 1
+[evaluate]
+beams = 10
+"#;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
+    // Tests run beside each other: more threads would only wait for each other.
+    command.current_dir(folder).args(arguments).env("OMP_NUM_THREADS", "1");
+    command
+}
+
+fn works(folder: &Path, arguments: &[&str]) -> Output {
+    let output = command(folder, arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    output
+}
+
+fn refuses(folder: &Path, arguments: &[&str]) -> String {
+    let output = command(folder, arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    // Before it comes the account of the steps.
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
+    assert_eq!(said.len(), 1, "{errors}");
+    said[0].to_owned()
+}
+
+/// The steps that `tigret run` did, the others having been skipped.
+fn done(folder: &Path, more: &[&str]) -> Vec<String> {
+    let output = works(folder, &[&["run", "p.toml", "--json"], more].concat());
+    let steps: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let is_done = |step: &&Value| match step["outcome"].as_str().unwrap() {
+        "done" => true,
+        "skipped" => false,
+        other => panic!("{other}"),
+    };
+    steps.iter().filter(is_done).map(|step| step["step"].as_str().unwrap().to_owned()).collect()
+}
+
+fn shop(folder: &Path) {
+    let mut log = String::from("user,item,timestamp\n");
+    for user in 0..40 {
+        for time in 0..6 {
+            log += &format!("u{user},i{},{time}\n", (user * 7 + time * 3 + time * time) % 30);
+        }
+    }
+    fs::write(folder.join("log.csv"), log).unwrap();
+    let items: String = (0..30)
+        .map(|i| {
+            format!(
+                "{{\"id\": \"i{i}\", \"title\": \"thing {} of {}\", \"brand\": \"b{}\"}}\n",
+                i % 7,
+                i % 5,
+                i % 3
+            )
+        })
+        .collect();
+    fs::write(folder.join("items.jsonl"), items).unwrap();
+    fs::write(folder.join("p.toml"), PIPELINE).unwrap();
+}
+
+#[test]
+fn only_what_has_changed_is_done_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    let all = ["prepare", "embed", "tokenize", "train", "evaluate", "export"];
+    assert_eq!(done(at, &[]), all);
+    assert!(at.join("run/bundle.safetensors").is_file());
+    assert_eq!(done(at, &[]), [""; 0]);
+
+    // Another option of the last but one step; the options of a file and of --set are the same.
+    assert_eq!(done(at, &["--set", "evaluate.beams=12"]), ["evaluate"]);
+    fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
+    assert_eq!(done(at, &[]), [""; 0]);
+    // A default that is written down is the same option.
+    assert_eq!(done(at, &["--set", "train.warmup=1000"]), [""; 0]);
+    // The same content under another time.
+    let log = fs::read(at.join("log.csv")).unwrap();
+    fs::write(at.join("log.csv"), &log).unwrap();
+    assert_eq!(done(at, &[]), [""; 0]);
+    // Another content of a raw file: the items stay, so their vectors do.
+    let more = [&log[..], b"u0,i29,99\n"].concat();
+    fs::write(at.join("log.csv"), more).unwrap();
+    assert_eq!(done(at, &[]), ["prepare", "tokenize", "train", "evaluate", "export"]);
+    // An artefact that is gone is made again, and as it comes out the same, nothing else is.
+    fs::remove_file(at.join("run/catalog.json")).unwrap();
+    assert_eq!(done(at, &[]), ["tokenize"]);
+    // Somebody trains by hand: the file is what counts.
+    works(at, &["train", "--run", "run", "--preset", "tiny", "--epochs", "1", "--seed", "5"]);
+    assert_eq!(done(at, &[]), ["train"]);
+    assert_eq!(done(at, &["--from", "evaluate", "--force"]), ["evaluate", "export"]);
+    // What is before --from is taken as it is.
+    assert_eq!(done(at, &["--from", "train", "--set", "embed.dimensions=4"]), [""; 0]);
+    assert_eq!(done(at, &["--set", "evaluate=false", "--force"]), [&all[..4], &all[5..]].concat());
+}
+
+#[test]
+fn a_dry_run_says_what_and_why_and_writes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    let plan = |more: &[&str]| {
+        let output = works(at, &[&["run", "p.toml", "--dry-run"], more].concat());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = plan(&[]);
+    assert!(text.contains("prepare   not done yet: tigret prepare --run="), "{text}");
+    assert!(text.contains("--text-columns=title,brand"), "{text}");
+    assert!(text.contains("embed     depends on what prepare makes"), "{text}");
+    assert!(!at.join("run").exists());
+    works(at, &["run", "p.toml"]);
+    assert_eq!(plan(&[]).matches("done already").count(), 6);
+    let text = plan(&["--set", "train.epochs=2"]);
+    assert!(text.contains("train     --epochs is 2, was 1: tigret train"), "{text}");
+    assert!(text.contains("export    depends on what train makes"), "{text}");
+    assert_eq!(text.matches("done already").count(), 3, "{text}");
+    let json = works(at, &["run", "p.toml", "--dry-run", "--json"]);
+    let steps: Vec<Value> = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(steps.iter().all(|step| step["done"] == true), "{steps:?}");
+}
+
+#[test]
+fn relative_paths_count_from_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop_at = folder.path().join("shop");
+    fs::create_dir(&shop_at).unwrap();
+    shop(&shop_at);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = shop_at.join("p.toml");
+    let export = ["--set", "export.out=out/b.safetensors", "--set", "inspect.html=r.html"];
+    let run = [&["run", file.to_str().unwrap()], &export[..]].concat();
+    works(elsewhere.path(), &run);
+    assert!(shop_at.join("out/b.safetensors").is_file() && shop_at.join("r.html").is_file());
+    // A moved project is done all the same: names of folders do not count.
+    let moved = folder.path().join("moved");
+    fs::rename(&shop_at, &moved).unwrap();
+    assert_eq!(done(&moved, &[]), ["export"], "its bundle is another one than out/b.safetensors");
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    let more = [
+        "--set",
+        "train.epochs=20",
+        "--set",
+        "train.validate-every=10",
+        "--set",
+        "train.patience=1000",
+        "--set",
+        "train.validation-users=5",
+    ];
+    let mut child = command(at, &[&["run", "p.toml"], &more[..]].concat())
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begin = Instant::now();
+    while !at.join("run/model/last.safetensors").exists() {
+        assert!(begin.elapsed() < Duration::from_secs(120), "no state was written");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = works(at, &[&["run", "p.toml"], &more[..]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
+    assert!(errors.contains("tokenize: done already"), "{errors}");
+    let weights =
+        |run: &str| read_tensors(&at.join(run).join("model/last.safetensors"), "").unwrap();
+    let (resumed, _) = weights("run");
+    works(at, &[&["run", "p.toml", "--set", "run=whole"], &more[..]].concat());
+    assert!(resumed == weights("whole").0, "the weights differ");
+}
+
+#[test]
+fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    works(at, &["run", "p.toml"]);
+    // As a killed training of other codes would leave it: begun, and the state of the one before.
+    let started = at.join("run/.tigret/train.started.json");
+    let stamp: Value =
+        serde_json::from_slice(&fs::read(at.join("run/.tigret/train.json")).unwrap()).unwrap();
+    fs::write(&started, stamp["key"].to_string()).unwrap();
+    let output =
+        works(at, &["run", "p.toml", "--set", "tokenize.seed=1", "--set", "tokenize.method=lsh"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("goes on"), "{errors}");
+    assert!(!started.exists());
+    // By hand, the same holds: what a pipeline began is not its own any more.
+    fs::write(&started, stamp["key"].to_string()).unwrap();
+    works(at, &["train", "--run", "run", "--preset", "tiny", "--epochs", "1"]);
+    assert!(!started.exists());
+}
+
+#[test]
+fn a_second_command_in_the_same_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    works(
+        at,
+        &[
+            "run",
+            "p.toml",
+            "--set",
+            "train=false",
+            "--set",
+            "evaluate=false",
+            "--set",
+            "export=false",
+        ],
+    );
+    let lock = RunLock::acquire(&at.join("run"), "tigret train").unwrap();
+    for arguments in [
+        &["run", "p.toml"][..],
+        &["prepare", "--run", "run", "--classics"],
+        &["embed", "--run", "run"],
+        &["tokenize", "--run", "run"],
+        &["train", "--run", "run"],
+        &["evaluate", "--run", "run"],
+    ] {
+        let line = refuses(at, arguments);
+        assert!(line.contains("another command is writing into this run"), "{line}");
+        assert!(line.contains("`tigret train`, process"), "{line}");
+    }
+    // Reading is allowed.
+    works(at, &["inspect", "run"]);
+    works(at, &["run", "p.toml", "--dry-run"]);
+    drop(lock);
+    works(at, &["embed", "--run", "run"]);
+}
+
+#[test]
+fn a_wrong_file_is_refused_by_name_and_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    for (change, to, expected) in [
+        (
+            "preset = \"tiny\"",
+            "presett = \"tiny\"",
+            "p.toml: [train] unexpected argument '--presett'",
+        ),
+        ("preset = \"tiny\"", "preset = \"huge\"", "[train] invalid value 'huge' for '--preset"),
+        ("epochs = 1", "epochs = 0", "[train] invalid value '0' for '--epochs"),
+        ("epochs = 1", "epochs = { a = 1 }", "[train] `epochs` holds something else than values"),
+        ("epochs = 1", "resume = true", "[train] `resume` is not for a pipeline"),
+        ("epochs = 1", "help = true", "[train] `help` and `version` are not for a pipeline"),
+        ("[embed]", "[embedd]", "\"embedd\" is neither `run` nor a step (prepare, embed,"),
+        ("run = \"run\"", "", "`run` is missing"),
+        ("run = \"run\"", "run = 3", "`run` is not the name of a folder"),
+        ("k-core = 0", "k-core = [1, 2]", "[prepare] the argument '--k-core <K>' cannot be used"),
+        ("k-core = 0", "k-core = ", "p.toml:7:"),
+        ("items = \"items.jsonl\"", "", "[prepare] the following required arguments"),
+        ("interactions = \"log.csv\"", "interactions = \"gone.csv\"", "prepare: "),
+    ] {
+        let text = PIPELINE.replace(change, to);
+        assert_ne!(text, PIPELINE);
+        fs::write(at.join("p.toml"), text).unwrap();
+        let line = refuses(at, &["run", "p.toml"]);
+        assert!(line.contains(expected), "{to}: {line}");
+        assert!(!at.join("run/items.jsonl").exists(), "{to}");
+    }
+    assert!(!at.join("run").exists(), "no empty folder is left behind");
+    for (arguments, expected) in [
+        (&["run", "gone.toml"][..], "gone.toml: not found; name the TOML file"),
+        (&["run", "p.toml", "--set", "run"], "--set run: is not KEY=VALUE"),
+        (&["run", "p.toml", "--set", "run.x=1"], "--set run.x=1: \"run\" is a value"),
+        (&["run", "p.toml", "--from", "inspect"], "leaves this step out"),
+    ] {
+        fs::write(at.join("p.toml"), PIPELINE).unwrap();
+        let line = refuses(at, arguments);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn the_example_is_a_pipeline() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let example = works(at, &["run", "--example"]);
+    fs::write(at.join("p.toml"), &example.stdout).unwrap();
+    let plan = works(at, &["run", "p.toml", "--dry-run"]);
+    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert_eq!(plan.lines().count(), 7, "{plan}");
+    assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
+}

@@ -1,0 +1,261 @@
+//! `tigret study` in small, on the embedded classics: every study runs to its end, its figures are
+//! sane, and the same command reads what is done.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// What makes trials smaller still: their training takes a second.
+const SMALL: [&str; 10] = [
+    "--data",
+    "classics",
+    "--smoke",
+    "--set",
+    "prepare.readers=60",
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "users=30",
+    "--json",
+];
+
+fn study(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tigret"))
+        .current_dir(folder)
+        // Tests run beside each other: more threads would only wait for each other.
+        .env("OMP_NUM_THREADS", "1")
+        .arg("study")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn works(folder: &Path, names: &[&str], more: &[&str]) -> Output {
+    let output = study(folder, &[names, &["--out", "out"], &SMALL, more].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{names:?}: {errors}");
+    output
+}
+
+fn refuses(folder: &Path, arguments: &[&str]) -> String {
+    let output = study(folder, arguments);
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
+    errors
+}
+
+/// The rows of a CSV file by the heads of its columns.
+fn rows(folder: &Path, file: &str) -> Vec<BTreeMap<String, String>> {
+    let path = folder.join("out").join(file);
+    let mut csv = csv::Reader::from_path(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    csv.deserialize().map(Result::unwrap).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|e| panic!("{column} of {row:?}: {e}"))
+}
+
+/// What every report has: a page that shows its plots, and metrics between 0 and 1.
+fn is_whole(folder: &Path, name: &str) {
+    let out = folder.join("out").join(name);
+    let page = fs::read_to_string(out.join(format!("{name}.md"))).unwrap();
+    assert!(page.starts_with("# ") && page.contains("--smoke") && page.contains("| "), "{page}");
+    let mut plots = 0;
+    for shown in page.lines().filter(|line| line.starts_with("![")) {
+        let file = shown.rsplit_once('(').unwrap().1.trim_end_matches(')');
+        let svg = fs::read_to_string(out.join(file)).unwrap();
+        assert!(svg.starts_with("<svg") && !svg.contains("NaN"), "{file}");
+        plots += 1;
+    }
+    assert!(plots > 0);
+    for row in rows(folder, &format!("{name}/{name}.csv")) {
+        for (column, value) in &row {
+            let is_metric = ["Recall", "NDCG"].iter().any(|metric| column.starts_with(metric));
+            if is_metric && !value.is_empty() {
+                let value: f64 = value.parse().unwrap();
+                assert!((0.0..=1.0).contains(&value), "{column}: {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["main", "ids", "layers", "user"], &[]);
+    for name in ["main", "ids", "layers", "user"] {
+        is_whole(at, name);
+    }
+    let names = |file: &str, column: &str| -> Vec<String> {
+        rows(at, file).iter().map(|row| row[column].clone()).collect()
+    };
+    assert_eq!(names("main/main.csv", "method"), ["popularity", "TIGER"]);
+    assert_eq!(names("layers/layers.csv", "layers"), ["3 layers", "4 layers", "5 layers"]);
+    let ids = names("ids/ids.csv", "tokenizer");
+    assert_eq!(ids.len(), 8);
+    assert!(ids.contains(&"hierarchical-kmeans".into()) && ids.contains(&"random".into()));
+    // One data set and one training for what is the same in several studies.
+    let count = |step: &str| {
+        let entries = fs::read_dir(at.join("out/store")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(step)).count()
+    };
+    assert_eq!((count("prepare"), count("embed")), (1, 1));
+    // TIGER, the seven other tokenizers, three of layers, one without user tokens.
+    assert_eq!(count("train"), 12);
+    let figure = |file: &str, key: (&str, &str)| {
+        number(rows(at, file).iter().find(|row| row[key.0] == key.1).unwrap(), "Recall@10")
+    };
+    let tiger = figure("main/main.csv", ("method", "TIGER"));
+    assert_eq!(tiger, figure("ids/ids.csv", ("tokenizer", "rq-vae")));
+    assert_eq!(tiger, figure("user/user.csv", ("variant", "user token")));
+}
+
+#[test]
+fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["invalid"], &["--seeds", "0,1"]);
+    is_whole(at, "invalid");
+    let first = fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap();
+    let table = rows(at, "invalid/invalid.csv");
+    assert_eq!(table.iter().map(|row| row["beams"].as_str()).collect::<Vec<_>>(), ["10", "20"]);
+    for row in &table {
+        for column in ["invalid of the first 10, %", "invalid of all beams, %"] {
+            assert!((0.0..=100.0).contains(&number(row, column)), "{row:?}");
+            assert!(number(row, &format!("{column} deviation")) >= 0.0);
+        }
+        // Taking invalid IDs out moves nothing down.
+        assert!(number(row, "Recall@10 filtered") >= number(row, "Recall@10 unconstrained"));
+    }
+    // After so little training most of what is generated names no item.
+    assert!(number(&table[0], "invalid of the first 10, %") > 1.0);
+
+    // Nothing is trained or measured again, which one could tell by the time of the files.
+    let measured = at.join("out/invalid/measured/classics-tiger-seed1.json");
+    let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let model = at.join("out/runs/classics/tiger-seed1/model/model.safetensors");
+    let before = (time(&measured), time(&model));
+    works(at, &["invalid"], &["--seeds", "0,1"]);
+    assert_eq!(before, (time(&measured), time(&model)));
+    assert_eq!(fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap(), first);
+    // Another number of users is another measurement, on the same model.
+    works(at, &["invalid"], &["--seeds", "0,1", "--set", "users=20"]);
+    assert!(time(&measured) > before.0 && time(&model) == before.1);
+}
+
+#[test]
+fn larger_models_cost_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["scaling"], &["--set", "train.max-minutes=0.01"]);
+    is_whole(at, "scaling");
+    let table = rows(at, "scaling/scaling.csv");
+    assert_eq!(table.len(), 7, "four of layers and four of widths, one of them in both");
+    let layers: Vec<_> = table.iter().filter(|row| row["width"] == "64").collect();
+    assert_eq!(
+        layers.iter().map(|row| row["layers"].as_str()).collect::<Vec<_>>(),
+        ["1", "2", "4", "8"]
+    );
+    for pair in layers.windows(2) {
+        assert!(number(pair[0], "bytes") < number(pair[1], "bytes"));
+        assert!(number(pair[0], "weights") < number(pair[1], "weights"));
+    }
+    assert!(number(layers[0], "ms") < number(layers[3], "ms"));
+    assert!(table.iter().all(|row| number(row, "ms") > 0.0));
+}
+
+#[test]
+fn pieces_come_to_the_same_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let more = ["--set", "train.epochs=30", "--set", "train.max-minutes=60"];
+    let piece = [&more[..], &["--stop-after-minutes", "0.1"]].concat();
+    let mut pieces = 0;
+    loop {
+        let output = study(at, &[&["user", "--out", "out"], &SMALL[..], &piece].concat());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        pieces += 1;
+        match output.status.code() {
+            Some(0) => break,
+            Some(75) => assert!(errors.contains("the same command goes on"), "{errors}"),
+            other => panic!("{other:?}: {errors}"),
+        }
+        assert!(pieces < 100, "{errors}");
+    }
+    assert!(pieces > 1, "the machine is too fast for this test; make the pieces smaller");
+    let in_pieces = fs::read_to_string(at.join("out/user/user.csv")).unwrap();
+    fs::remove_dir_all(at.join("out")).unwrap();
+    works(at, &["user"], &more);
+    assert_eq!(fs::read_to_string(at.join("out/user/user.csv")).unwrap(), in_pieces);
+}
+
+#[test]
+fn a_file_sets_everything_and_wrong_settings_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let file = r#"
+        out = "out"
+        seeds = [3]
+        users = 25
+        [data.toys]
+        classics = true
+        readers = 60
+        [data.toys.tokenize]
+        method = "rq-kmeans"
+        codebook-size = 16
+        collision-size = 64
+        [train]
+        preset = "tiny"
+        batch = 64
+        epochs = 1
+        [evaluate]
+        beams = 10
+        [study.main.train]
+        learning-rate = 0.002
+    "#;
+    fs::write(at.join("paper.toml"), file).unwrap();
+    let output = study(at, &["main", "--config", "paper.toml"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = rows(at, "main/main.csv");
+    // The name tells which of the paper's figures stand beside it.
+    let sasrec = table.iter().find(|row| row["method"] == "SASRec").unwrap();
+    assert_eq!((sasrec["Recall@10"].as_str(), sasrec["paper Recall@10"].as_str()), ("", "0.0675"));
+    assert_eq!(number(table.last().unwrap(), "paper NDCG@10"), 0.0432);
+    let stamp = at.join("out/runs/toys/tiger-seed3/.tigret/train.json");
+    let stamp = fs::read_to_string(stamp).unwrap();
+    assert!(stamp.contains("0.002"), "{stamp}");
+
+    for (change, to, expected) in [
+        ("seeds = [3]", "seeds = [\"a\"]", "`seeds` holds something else than whole numbers"),
+        ("users = 25", "users = 0", "`users` is not a number of users"),
+        ("[train]", "[trian]", "\"trian\" is none of out, seeds, users, data, study, or a step"),
+        ("[train]", "[export]\n[train]", "[export] is not for a study"),
+        ("epochs = 1", "epoch = 1", "toys, tiger, seed 3: [train] unexpected argument '--epoch'"),
+        ("data.toys.tokenize", "data.toys.more", "`data.toys.more` is no step"),
+        ("out = \"out\"", "", "say where runs and reports go: --out DIR"),
+    ] {
+        let text = file.replace(change, to);
+        assert_ne!(text, file);
+        fs::write(at.join("wrong.toml"), text).unwrap();
+        let line = refuses(at, &["main", "--config", "wrong.toml"]);
+        assert!(line.contains(expected), "{to}: {line}");
+    }
+    for (arguments, expected) in [
+        (&["main", "--out", "o"][..], "say on what data"),
+        (&["main", "--out", "o", "--data", "beauty=nowhere"], "nowhere/sequences.txt"),
+        (
+            &["main", "--out", "o", "--data", "classics", "--data", "classics"],
+            "named classics, too",
+        ),
+        (&["main", "--out", "o", "--data", "classics", "--max-minutes", "0"], "--max-minutes 0 is"),
+    ] {
+        let line = refuses(at, arguments);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+    }
+}
