@@ -103,7 +103,6 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
                 "has no model; make one with `tigret train`, or name --baselines to evaluate alone",
             ));
         }
-        output.note(format!("{} has no model yet: baselines only", run.model().display()));
         baselines_only = true;
     }
     let dataset = Dataset::load(&run)?;
@@ -121,6 +120,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let device = device(&args.device)?;
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
+    if baselines_only && !args.baselines_only {
+        output.note(format!("{} has no model yet: baselines only", run.model().display()));
+    }
     let users = dataset.sequences.len();
     let mut speed = None;
     let mut model = None;

@@ -32,7 +32,7 @@ pub fn free_beam_search(
     let layout = &ids.layout;
     let users = inputs.len() as i64;
     let (tokens, keep) = pad_left(inputs, layout.pad, device);
-    let encoded = model.encode(weights, &tokens, &keep, false);
+    let encoded = model.encode(weights, &tokens, &keep, None);
     let cross = model.cross_state(weights, &encoded, &keep);
     let mut cache = Cache::default();
     let mut step = Tensor::full([users, 1], i64::from(layout.decoder_start), (Kind::Int64, device));
