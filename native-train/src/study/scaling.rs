@@ -141,6 +141,7 @@ fn median_milliseconds(bundle: Bundle, dataset: &Dataset) -> f64 {
             input: bundle.tokens.encoder_input(user, codes.iter().copied()),
             beams: BEAMS,
             filter: ItemFilter::Exclude(Vec::new()),
+            sampling: None,
         }
     };
     let mut times: Vec<f64> = (0..TIMED + 2)
