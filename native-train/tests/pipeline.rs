@@ -203,8 +203,7 @@ fn a_killed_training_goes_on_to_the_same_weights() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(errors.contains("tokenize: done already"), "{errors}");
-    let weights =
-        |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
+    let weights = |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
     let (resumed, _) = weights("run");
     works(at, &[&["run", "p.toml", "--set", "run=whole"], &more[..]].concat());
     assert!(resumed == weights("whole").0, "the weights differ");

@@ -94,7 +94,10 @@ fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
     let names = |file: &str, column: &str| -> Vec<String> {
         rows(at, file).iter().map(|row| row[column].clone()).collect()
     };
-    assert_eq!(names("main/main.csv", "method"), ["popularity", "TIGER"]);
+    assert_eq!(
+        names("main/main.csv", "method"),
+        ["popularity", "item-KNN", "Semantic_KNN", "SASRec", "TIGER"]
+    );
     assert_eq!(names("layers/layers.csv", "layers"), ["3 layers", "4 layers", "5 layers"]);
     let ids = names("ids/ids.csv", "tokenizer");
     assert_eq!(ids.len(), 8);
@@ -147,6 +150,76 @@ fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
     // Another number of users is another measurement, on the same model.
     works(at, &["invalid"], &["--seeds", "0,1", "--set", "users=20"]);
     assert!(time(&measured) > before.0 && time(&model) == before.1);
+}
+
+#[test]
+fn unseen_items_have_their_share_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["cold-start"], &[]);
+    is_whole(at, "cold-start");
+    let curve = rows(at, "cold-start/cold-start.csv");
+    assert_eq!(curve.len(), 20);
+    for column in ["TIGER, all users", "Semantic_KNN, all users", "TIGER, unseen test item"] {
+        let column = format!("Recall@K {column}");
+        let recalls: Vec<f64> = curve.iter().map(|row| number(row, &column)).collect();
+        assert!(recalls.is_sorted(), "a longer list holds the shorter one: {recalls:?}");
+    }
+    // Lists of fewer than ten have no room for a tenth.
+    assert_eq!(number(&curve[8], "Recall@K TIGER, unseen test item"), 0.0);
+    let epsilons = rows(at, "cold-start/cold-start-epsilon.csv");
+    for row in &epsilons {
+        let share = number(row, "most unseen of 10, %") / 100.0;
+        assert!(share <= number(row, "epsilon") + 1e-9, "{row:?}");
+    }
+    assert!(number(&epsilons[7], "most unseen of 10, %") > 0.0, "none was ever reached");
+    assert_eq!(number(&epsilons[0], "Recall@10 TIGER, unseen test item"), 0.0);
+    // The model never saw the items that are unseen, and all others.
+    let count = |file: &str| {
+        fs::read_to_string(at.join("out/runs/classics").join(file)).unwrap().lines().count()
+    };
+    let (seen, all) = (count("cold-start-seed0/items.jsonl"), count("tiger-seed0/items.jsonl"));
+    assert!(seen < all && all == count("cold-start-seed0/unseen/items.jsonl"), "{seen} of {all}");
+}
+
+#[test]
+fn entropies_stay_within_what_categories_allow() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["diversity"], &[]);
+    is_whole(at, "diversity");
+    let table = rows(at, "diversity/diversity.csv");
+    let temperatures: Vec<&str> =
+        table[..4].iter().map(|row| row["temperature"].as_str()).collect();
+    assert_eq!(temperatures, ["none, the best", "1.0", "1.5", "2.0"]);
+    for row in &table {
+        for length in [10.0f64, 20.0, 50.0] {
+            let entropy = number(row, &format!("entropy@{length}"));
+            let most = number(row, "categories").min(length).ln();
+            assert!((0.0..=most + 1e-9).contains(&entropy), "{row:?}");
+        }
+        assert!(number(row, "entropy@10") <= number(row, "entropy@50") + 0.3, "{row:?}");
+    }
+    // The classics have more than one category, and lists are not all of one.
+    assert!(number(&table[1], "entropy@50") > 0.2);
+}
+
+#[test]
+fn coarser_numbers_make_smaller_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["quantisation"], &[]);
+    is_whole(at, "quantisation");
+    let table = rows(at, "quantisation/quantisation.csv");
+    assert_eq!(
+        table.iter().map(|row| row["format"].as_str()).collect::<Vec<_>>(),
+        ["f32", "f16", "q8", "q4"]
+    );
+    for pair in table.windows(2) {
+        assert!(number(&pair[0], "bytes") > number(&pair[1], "bytes"), "{pair:?}");
+    }
+    let (f32, f16) = (number(&table[0], "Recall@10"), number(&table[1], "Recall@10"));
+    assert!((f32 - f16).abs() <= 1.0 / 30.0 + 1e-9, "one user of thirty: {f32} and {f16}");
 }
 
 #[test]
@@ -216,6 +289,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         epochs = 1
         [evaluate]
         beams = 10
+        sasrec-epochs = 1
         [study.main.train]
         learning-rate = 0.002
     "#;
@@ -225,7 +299,9 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
     let table = rows(at, "main/main.csv");
     // The name tells which of the paper's figures stand beside it.
     let sasrec = table.iter().find(|row| row["method"] == "SASRec").unwrap();
-    assert_eq!((sasrec["Recall@10"].as_str(), sasrec["paper Recall@10"].as_str()), ("", "0.0675"));
+    assert_eq!(sasrec["paper Recall@10"], "0.0675");
+    let caser = table.iter().find(|row| row["method"] == "Caser").unwrap();
+    assert_eq!((caser["NDCG@5"].as_str(), caser["paper NDCG@5"].as_str()), ("", "0.0107"));
     assert_eq!(number(table.last().unwrap(), "paper NDCG@10"), 0.0432);
     let stamp = at.join("out/runs/toys/tiger-seed3/.tigret/train.json");
     let stamp = fs::read_to_string(stamp).unwrap();
@@ -236,7 +312,11 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         ("users = 25", "users = 0", "`users` is not a number of users"),
         ("[train]", "[trian]", "\"trian\" is none of out, seeds, users, data, study, or a step"),
         ("[train]", "[export]\n[train]", "[export] is not for a study"),
-        ("epochs = 1", "epoch = 1", "toys, tiger, seed 3: [train] unexpected argument '--epoch'"),
+        (
+            "epochs = 1\n        [evaluate]",
+            "epoch = 1\n        [evaluate]",
+            "toys, tiger, seed 3: [train] unexpected argument '--epoch'",
+        ),
         ("data.toys.tokenize", "data.toys.more", "`data.toys.more` is no step"),
         ("out = \"out\"", "", "say where runs and reports go: --out DIR"),
     ] {

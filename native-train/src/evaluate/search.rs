@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
+use tigret_infer::sampling::Sampling;
 use tigret_infer::search::{Beam, Hit, ItemFilter, extend, sort_hits};
 
 use crate::model::T5;
@@ -18,6 +19,32 @@ pub fn beam_search(
     ids: &SemanticIds,
     inputs: &[Vec<u32>],
     filters: &[ItemFilter],
+    beams: usize,
+) -> Vec<Vec<Hit>> {
+    search(model, weights, ids, inputs, filters, None, beams)
+}
+
+/// A sample of `beams` items without replacement for each encoder input, in the order in which they
+/// would have been drawn ([`tigret_infer::sampling`]); `samplings` has an entry an input.
+pub fn sampled_beam_search(
+    model: &T5,
+    weights: &Views,
+    ids: &SemanticIds,
+    inputs: &[Vec<u32>],
+    filters: &[ItemFilter],
+    samplings: &[Sampling],
+    beams: usize,
+) -> Vec<Vec<Hit>> {
+    search(model, weights, ids, inputs, filters, Some(samplings), beams)
+}
+
+fn search(
+    model: &T5,
+    weights: &Views,
+    ids: &SemanticIds,
+    inputs: &[Vec<u32>],
+    filters: &[ItemFilter],
+    samplings: Option<&[Sampling]>,
     beams: usize,
 ) -> Vec<Vec<Hit>> {
     let device = weights.get("shared.weight").device();
@@ -59,7 +86,9 @@ pub fn beam_search(
         let log_probs = to_vec(&log_probs.to_kind(Kind::Float));
         searches.par_iter_mut().enumerate().for_each(|(user, search)| {
             let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
-            *search = extend(&ids.catalog, &filters[user], None, level, search, log_probs, beams);
+            let sampling = samplings.map(|samplings| &samplings[user]);
+            let filter = &filters[user];
+            *search = extend(&ids.catalog, filter, sampling, level, search, log_probs, beams);
         });
     }
     searches

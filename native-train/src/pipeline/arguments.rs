@@ -141,11 +141,13 @@ fn of_value(
     arg: Option<&Arg>,
     folder: &Path,
 ) -> Result<Vec<OsString>, String> {
-    let takes_value = arg.is_none_or(|arg| arg.get_action().takes_values());
-    if let Value::Boolean(flag) = value
-        && (!takes_value || arg.is_none())
-    {
-        return Ok(if *flag || arg.is_none() { vec![format!("--{name}").into()] } else { vec![] });
+    // An option that the verb does not have goes to its parser, whatever its value.
+    if let (Value::Boolean(false), Some(_)) = (value, arg) {
+        return Ok(vec![]);
+    }
+    let takes_value = arg.is_some_and(|arg| arg.get_action().takes_values());
+    if matches!(value, Value::Boolean(_)) && !takes_value {
+        return Ok(vec![format!("--{name}").into()]);
     }
     let one = |value: &Value| -> Result<OsString, String> {
         let text = match value {

@@ -107,8 +107,7 @@ pub(super) fn of_seeds(lab: &Lab<'_>) -> String {
 }
 
 /// A row of figures that only the paper has.
-pub(super) fn of_paper(data: &Data, name: &str, [r5, n5, r10, n10]: [f64; 4]) -> Row {
-    let paper = Metrics { recall_5: r5, ndcg_5: n5, recall_10: r10, ndcg_10: n10 };
+pub(super) fn of_paper(data: &Data, name: &str, paper: Metrics) -> Row {
     Row { data: data.name.clone(), name: name.into(), runs: vec![], paper: Some(paper) }
 }
 

@@ -21,6 +21,7 @@ use crate::interrupt;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
 use crate::pipeline::config::overlay;
+use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
 use crate::run_dir::{RunDir, read_json, write_json};
 use crate::tokenizer::SemanticIds;
@@ -43,7 +44,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// A variant without options of its own.
+    /// A variant without options of its own; its folder has the name.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), options: Table::new() }
     }
@@ -75,8 +76,6 @@ pub struct Trained {
     pub name: String,
     /// The protocol's figures.
     pub metrics: Metrics,
-    /// Those of popularity.
-    pub popularity: Metrics,
     /// What each step prints with `--json`.
     pub results: BTreeMap<Step, Json>,
     /// Tells apart what measurements depend on.
@@ -109,11 +108,7 @@ impl<'a> Lab<'a> {
 
     /// Where the run of a variant is.
     pub fn run_dir(&self, data: &Data, variant: &Variant, seed: u64) -> PathBuf {
-        self.settings
-            .out
-            .join("runs")
-            .join(&data.name)
-            .join(format!("{}-seed{seed}", variant.name.replace([' ', ',', '/'], "-")))
+        self.settings.out.join("runs").join(&data.name).join(file_name(variant, seed))
     }
 
     /// Trains and evaluates a variant, as far as that is not done. The seed is that of the
@@ -124,29 +119,12 @@ impl<'a> Lab<'a> {
     pub fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
         let results = self.steps(data, variant, seed, Step::Evaluate)?;
         let run = RunDir::named(self.run_dir(data, variant, seed));
-        let metrics = |of: &str| -> Result<Metrics> {
-            let found = results.get(&Step::Evaluate).and_then(|result| result.get(of)).cloned();
-            serde_json::from_value(found.unwrap_or_default())
-                .map_err(|e| TrainError::file(run.evaluation(), format!("no \"{of}\": {e}")))
-        };
-        let key = fs::read(run.stamp(Step::Evaluate.verb()))
-            .map_err(|e| TrainError::file(run.stamp(Step::Evaluate.verb()), e))
-            .and_then(|bytes| {
-                // The time it took would make equal runs unequal.
-                let stamp: Json = serde_json::from_slice(&bytes)
-                    .map_err(|e| TrainError::file(run.stamp(Step::Evaluate.verb()), e))?;
-                Ok(digest(&stamp["key"]))
-            })?;
-        let name =
-            format!("{}-{}-seed{seed}", data.name, variant.name.replace([' ', ',', '/'], "-"));
-        Ok(Trained {
-            metrics: metrics("model")?,
-            popularity: metrics("popularity")?,
-            run,
-            name,
-            results,
-            key,
-        })
+        let found = results.get(&Step::Evaluate).and_then(|result| result.get("model"));
+        let metrics = serde_json::from_value(found.cloned().unwrap_or_default())
+            .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
+        let stamp: Stamp = read_json(&run.stamp(Step::Evaluate.verb()), "")?;
+        let name = format!("{}-{}", data.name, file_name(variant, seed));
+        Ok(Trained { run, name, metrics, results, key: digest(&stamp.key.inputs) })
     }
 
     /// Does the steps of a variant up to `last`, and returns what each prints.
@@ -224,6 +202,10 @@ impl<'a> Lab<'a> {
         let wanted = self.settings.users.unwrap_or(all.len()).clamp(1, all.len());
         (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
     }
+}
+
+fn file_name(variant: &Variant, seed: u64) -> String {
+    format!("{}-seed{seed}", variant.name)
 }
 
 /// The content of a file of measurements.

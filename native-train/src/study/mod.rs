@@ -1,7 +1,9 @@
 //! The paper's experiments (`tigret study`): variants of a pipeline, a measurement of each, and a
 //! report with the paper's own figures beside ours.
 
+mod cold_start;
 mod comparison;
+mod diversity;
 mod ids;
 mod invalid;
 mod lab;
@@ -36,6 +38,10 @@ pub enum Study {
     Layers,
     /// With and without the user token.
     User,
+    /// Items that nobody has interacted with, by the codes that they share.
+    ColdStart,
+    /// Entropy of the categories at several temperatures of sampling.
+    Diversity,
     /// Invalid IDs by beam width without the constraint, and what the constraint changes.
     Invalid,
     /// Layers and widths: quality against bytes and milliseconds.
@@ -46,11 +52,13 @@ pub enum Study {
 
 impl Study {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
         Self::Ids,
         Self::Layers,
         Self::User,
+        Self::ColdStart,
+        Self::Diversity,
         Self::Invalid,
         Self::Scaling,
         Self::Quantisation,
@@ -63,6 +71,8 @@ impl Study {
             Self::Ids => "ids",
             Self::Layers => "layers",
             Self::User => "user",
+            Self::ColdStart => "cold-start",
+            Self::Diversity => "diversity",
             Self::Invalid => "invalid",
             Self::Scaling => "scaling",
             Self::Quantisation => "quantisation",
@@ -85,6 +95,8 @@ impl Study {
             Self::Ids => ids::run(&lab),
             Self::Layers => layers::run(&lab),
             Self::User => user::run(&lab),
+            Self::ColdStart => cold_start::run(&lab),
+            Self::Diversity => diversity::run(&lab),
             Self::Invalid => invalid::run(&lab),
             Self::Scaling => scaling::run(&lab),
             Self::Quantisation => quantisation::run(&lab),

@@ -91,6 +91,7 @@ pub fn entropy(data: &str, temperature: f64) -> Option<[f64; 3]> {
     }
 }
 
-fn metrics([recall_5, ndcg_5, recall_10, ndcg_10]: [f64; 4]) -> Metrics {
+/// The metrics of a row of table 1.
+pub fn metrics([recall_5, ndcg_5, recall_10, ndcg_10]: [f64; 4]) -> Metrics {
     Metrics { recall_5, ndcg_5, recall_10, ndcg_10 }
 }

@@ -17,7 +17,8 @@ use crate::error::Result;
 use crate::evaluate::{Metrics, Settings, Split, rank_targets_of_bundle};
 use crate::export::bundle_from_files;
 
-const FORMATS: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::Q8];
+const FORMATS: [WeightFormat; 4] =
+    [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
 
 /// A bundle in one format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

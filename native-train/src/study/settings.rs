@@ -25,6 +25,8 @@ const SMOKE: &str = r#"
     validation-users = 50
     [evaluate]
     beams = 20
+    sasrec-epochs = 1
+    sasrec-max-minutes = 0.1
 "#;
 
 /// A data set of a study.

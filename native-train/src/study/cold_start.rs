@@ -1,0 +1,487 @@
+//! `cold-start`: items that nobody has interacted with, reached by the codes that they share with
+//! others (paper, section 4.3).
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use tch::Device;
+use tigret_infer::search::{Hit, ItemFilter};
+
+use super::comparison::{figure_cell, of_seeds};
+use super::lab::{Lab, Loaded, Trained, Variant};
+use super::main_table::tiger;
+use super::plot::{Axis, Body, Line, Plot};
+use super::report::Report;
+use super::settings::Data;
+use super::table::{Figure, Table};
+use crate::baselines::{self, SemanticKnn, semantic_knn};
+use crate::data::{Dataset, MIN_SEQUENCE, Sequence, Summary};
+use crate::embed::Vectors;
+use crate::error::{Result, TrainError};
+use crate::evaluate::search::beam_search;
+use crate::evaluate::{Settings, Split, for_each_batch};
+use crate::pipeline::Step;
+use crate::run_dir::{RunDir, write_atomically};
+use crate::tokenizer::SemanticIds;
+use crate::tokenizer::assign::assign;
+
+/// Share of the test items that is removed from training.
+const UNSEEN: f64 = 0.05;
+/// The longest list.
+const MOST: usize = 20;
+/// The share of unseen items in the curves over the length of the list.
+const EPSILON: f64 = 0.1;
+/// The shares of the curve at [`AT`].
+const EPSILONS: [f64; 8] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0];
+/// The length of the list at which shares are compared.
+const AT: usize = 10;
+const BEAMS: usize = 50;
+
+/// Recall of lists of 1 to [`MOST`] items.
+type Curve = Vec<f64>;
+
+/// The figures of a group of test users.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Group {
+    users: usize,
+    /// Of TIGER, at most [`EPSILON`] of a list unseen.
+    tiger: Curve,
+    /// Of Semantic_KNN.
+    knn: Curve,
+    /// Of TIGER at [`AT`], for each of [`EPSILONS`].
+    by_epsilon: Vec<f64>,
+    /// Largest share of unseen items in a list of [`AT`] at each of [`EPSILONS`].
+    unseen_share: Vec<f64>,
+}
+
+/// The figures of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Figures {
+    unseen_items: usize,
+    all: Group,
+    /// Users whose test item is unseen.
+    cold: Group,
+}
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    let mut curves = Table::new(
+        "",
+        &[
+            "data",
+            "K",
+            "Recall@K TIGER, all users",
+            "Recall@K Semantic_KNN, all users",
+            "Recall@K TIGER, unseen test item",
+            "Recall@K Semantic_KNN, unseen test item",
+        ],
+    );
+    let mut epsilons = Table::new(
+        "epsilon",
+        &[
+            "data",
+            "epsilon",
+            "Recall@10 TIGER, all users",
+            "Recall@10 Semantic_KNN, all users",
+            "Recall@10 TIGER, unseen test item",
+            "Recall@10 Semantic_KNN, unseen test item",
+            "most unseen of 10, %",
+        ],
+    );
+    let mut groups = String::new();
+    let (mut by_k, mut by_k_cold, mut by_epsilon) = (Vec::new(), Vec::new(), Vec::new());
+    for data in &lab.settings.data {
+        let seeds = &lab.settings.seeds;
+        let runs: Vec<Figures> =
+            seeds.iter().map(|&seed| figures(lab, data, seed)).collect::<Result<_>>()?;
+        let of = |value: &dyn Fn(&Figures) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
+        for k in 1..=MOST {
+            let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
+            curves.rows.push(vec![
+                data.name.as_str().into(),
+                k.to_string().into(),
+                cell(&|f| f.all.tiger[k - 1]),
+                cell(&|f| f.all.knn[k - 1]),
+                cell(&|f| f.cold.tiger[k - 1]),
+                cell(&|f| f.cold.knn[k - 1]),
+            ]);
+        }
+        for (at, epsilon) in EPSILONS.iter().enumerate() {
+            let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
+            let share = of(&|f: &Figures| 100.0 * f.all.unseen_share[at]);
+            epsilons.rows.push(vec![
+                data.name.as_str().into(),
+                epsilon.to_string().into(),
+                cell(&|f| f.all.by_epsilon[at]),
+                cell(&|f| f.all.knn[AT - 1]),
+                cell(&|f| f.cold.by_epsilon[at]),
+                cell(&|f| f.cold.knn[AT - 1]),
+                figure_cell(&share, 0),
+            ]);
+        }
+        let first = &runs[0];
+        groups += &format!(
+            " On {}, {} items are unseen, and the test item of {} of {} users is one of them (seed \
+             {}).",
+            data.name, first.unseen_items, first.cold.users, first.all.users, seeds[0]
+        );
+        let line = |name: &str, xs: &[f64], value: &dyn Fn(&Figures, usize) -> f64| Line {
+            name: format!("{}, {name}", data.name),
+            points: xs
+                .iter()
+                .enumerate()
+                .filter_map(|(at, &x)| Some((x, Figure::of(&of(&|f| value(f, at)))?)))
+                .collect(),
+            of_paper: false,
+        };
+        let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
+        by_k.push(line("TIGER", &ks, &|f, at| f.all.tiger[at]));
+        by_k.push(line("Semantic_KNN", &ks, &|f, at| f.all.knn[at]));
+        by_k_cold.push(line("TIGER", &ks, &|f, at| f.cold.tiger[at]));
+        by_k_cold.push(line("Semantic_KNN", &ks, &|f, at| f.cold.knn[at]));
+        by_epsilon.push(line("TIGER", &EPSILONS, &|f, at| f.all.by_epsilon[at]));
+        by_epsilon.push(line("Semantic_KNN", &EPSILONS, &|f, _| f.all.knn[AT - 1]));
+    }
+    let plot = |name: &str, title: &str, x: &str, y: &str, lines| Plot {
+        name: name.into(),
+        title: title.into(),
+        body: Body::Lines { x: Axis::linear(x), y: Axis::from_zero(y), lines },
+    };
+    let by_k_title = format!("Recall by length of the list, epsilon {EPSILON}");
+    Ok(Report {
+        name: "cold-start",
+        title: "Unseen items",
+        about: format!(
+            "{} % of the test items are removed from training, with all their interactions. The \
+             trained tokenizer gives them IDs; at retrieval they join the results that share their \
+             codes but the last, at most a share epsilon of a list (rounded down, so lists shorter \
+             than 1 / epsilon have none).{groups} {}",
+            100.0 * UNSEEN,
+            of_seeds(lab)
+        ),
+        tables: vec![curves, epsilons],
+        plots: vec![
+            plot("all", &by_k_title, "K", "Recall@K, all users", by_k),
+            plot(
+                "unseen",
+                &by_k_title,
+                "K",
+                "Recall@K, users whose test item is unseen",
+                by_k_cold,
+            ),
+            plot("epsilon", "Recall@10 by epsilon", "epsilon", "Recall@10, all users", by_epsilon),
+        ],
+    })
+}
+
+/// Trains without the unseen items and measures with them.
+fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
+    let prepared = lab.steps(data, &tiger(), seed, Step::Embed)?;
+    let whole = RunDir::named(lab.run_dir(data, &tiger(), seed));
+    let dataset = Dataset::load(&whole)?;
+    let vectors = Vectors::load(&whole, &dataset)?;
+    let unseen = draw(&dataset, seed);
+    let variant = Variant::new("cold-start").without(Step::Prepare).without(Step::Embed);
+    let run = RunDir::create(lab.run_dir(data, &variant, seed))?;
+    let (seen, seen_vectors) = without(&dataset, &vectors, &unseen);
+    if seen.sequences.is_empty() {
+        return Err(TrainError::usage(format!(
+            "{}: nothing is left to train on without the unseen items; give more data",
+            data.name
+        )));
+    }
+    seen.save(&run, &Summary::new(&seen, "cold-start", 0))?;
+    seen_vectors.save(&run, &seen, "as embedded with all items")?;
+    let trained = lab.train(data, &variant, seed)?;
+    let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared[&Step::Prepare]]);
+    lab.measure(&trained, 1, settings, || {
+        measure(lab, &trained, &whole, &dataset, &vectors, &unseen)
+    })
+}
+
+/// The items that are removed: a share of those that are some user's test item.
+fn draw(dataset: &Dataset, seed: u64) -> HashSet<u32> {
+    let mut targets: Vec<u32> = dataset.sequences.iter().map(|s| s.test().1).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    let count = (UNSEEN * targets.len() as f64).ceil() as usize;
+    targets.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    targets.into_iter().take(count).collect()
+}
+
+/// The data set without items; sequences that get too short are left out, of the others the last
+/// two items that are left are held out.
+fn without(dataset: &Dataset, vectors: &Vectors, unseen: &HashSet<u32>) -> (Dataset, Vectors) {
+    let kept: Vec<u32> =
+        (0..dataset.items.len() as u32).filter(|item| !unseen.contains(item)).collect();
+    let new: HashMap<u32, u32> = kept.iter().copied().zip(0..).collect();
+    let sequences = dataset
+        .sequences
+        .iter()
+        .map(|sequence| Sequence {
+            user: sequence.user.clone(),
+            items: sequence.items.iter().filter_map(|item| new.get(item).copied()).collect(),
+        })
+        .filter(|sequence| sequence.items.len() >= MIN_SEQUENCE)
+        .collect();
+    let items = kept.iter().map(|&item| dataset.items[item as usize].clone()).collect();
+    (Dataset { items, sequences }, rows(vectors, &kept))
+}
+
+/// The vectors of some items.
+fn rows(vectors: &Vectors, items: &[u32]) -> Vectors {
+    let data = items.iter().flat_map(|&item| vectors.row(item as usize)).copied().collect();
+    Vectors { dimensions: vectors.dimensions, data }
+}
+
+fn measure(
+    lab: &Lab<'_>,
+    trained: &Trained,
+    whole: &RunDir,
+    dataset: &Dataset,
+    vectors: &Vectors,
+    unseen: &HashSet<u32>,
+) -> Result<Figures> {
+    let with_all = assign_unseen(&trained.run, whole, dataset, vectors, unseen)?;
+    let device = Device::cuda_if_available();
+    let Loaded { dataset: joined, ids, model, weights, .. } =
+        &Loaded::with_model_of(&with_all, &trained.run, device)?;
+    let at: HashMap<&str, u32> =
+        dataset.items.iter().map(|item| item.id.as_str()).zip(0..).collect();
+    let order: Vec<u32> = joined.items.iter().map(|item| at[item.id.as_str()]).collect();
+    let is_unseen: Vec<bool> = order.iter().map(|item| unseen.contains(item)).collect();
+    let by_prefix = unseen_by_prefix(ids, &is_unseen);
+
+    let users = lab.users(joined);
+    let settings = Settings { split: Split::Test, beams: BEAMS, batch: 128, user_token: true };
+    let progress = lab.progress(2 * users.len(), "cold start");
+    let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
+    for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
+        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let found = beam_search(model, weights, ids, inputs, &filters, BEAMS);
+        for (&user, hits) in chunk.iter().zip(found) {
+            lists[user] = candidates(ids, &hits, &is_unseen, &by_prefix);
+        }
+    });
+    let knn = SemanticKnn::new(joined, rows(vectors, &order), semantic_knn::Settings::DEFAULT)?;
+    let histories: Vec<&[u32]> = users.iter().map(|user| user.test().0).collect();
+    let nearest = baselines::recommend(&knn, &histories, MOST, &progress);
+    let nearest: Vec<Vec<u32>> =
+        nearest.iter().map(|list| list.iter().map(|scored| scored.item).collect()).collect();
+
+    let group = |of: &[usize]| Group {
+        users: of.len(),
+        tiger: curve(of, &users, |user, k| cut(&lists[user], &is_unseen, k, EPSILON)),
+        knn: curve(of, &users, |user, k| nearest[user].iter().copied().take(k).collect()),
+        by_epsilon: EPSILONS
+            .iter()
+            .map(|&epsilon| recall(of, &users, |user| cut(&lists[user], &is_unseen, AT, epsilon)))
+            .collect(),
+        unseen_share: EPSILONS
+            .iter()
+            .map(|&epsilon| {
+                let unseen = |&user: &usize| {
+                    let list = cut(&lists[user], &is_unseen, AT, epsilon);
+                    list.iter().filter(|&&item| is_unseen[item as usize]).count()
+                };
+                of.iter().map(unseen).max().unwrap_or(0) as f64 / AT as f64
+            })
+            .collect(),
+    };
+    let all: Vec<usize> = (0..users.len()).collect();
+    let is_cold = |&user: &usize| is_unseen[users[user].test().1 as usize];
+    let cold: Vec<usize> = all.iter().copied().filter(is_cold).collect();
+    Ok(Figures { unseen_items: unseen.len(), all: group(&all), cold: group(&cold) })
+}
+
+/// A run directory with all items: the seen ones with the IDs that they have, the unseen ones with
+/// those that the trained tokenizer gives them.
+fn assign_unseen(
+    run: &RunDir,
+    whole: &RunDir,
+    dataset: &Dataset,
+    vectors: &Vectors,
+    unseen: &HashSet<u32>,
+) -> Result<RunDir> {
+    let root = run.root().join("unseen");
+    if root.exists() {
+        fs::remove_dir_all(&root).map_err(|e| TrainError::file(&root, e))?;
+    }
+    let joined = RunDir::create(&root)?;
+    for (from, to) in [
+        (run.dataset(), joined.dataset()),
+        (run.items(), joined.items()),
+        (run.catalog(), joined.catalog()),
+        (run.tokens(), joined.tokens()),
+        (run.tokenizer(), joined.tokenizer()),
+        (whole.sequences(), joined.sequences()),
+    ] {
+        fs::copy(&from, &to).map_err(|e| TrainError::file(&from, e))?;
+    }
+    let mut items: Vec<u32> = unseen.iter().copied().collect();
+    items.sort_unstable();
+    let new = RunDir::create(root.join("new"))?;
+    let of_items = Dataset {
+        items: items.iter().map(|&item| dataset.items[item as usize].clone()).collect(),
+        sequences: vec![],
+    };
+    write_items(&new.items(), &of_items)?;
+    rows(vectors, &items).save(&new, &of_items, "as embedded with all items")?;
+    // Every item has a vector, so no text is encoded.
+    let no_encoder = |run: &RunDir| Err(TrainError::file(run.vectors(), "lacks a vector"));
+    assign(&joined, &new.items(), Some(&new.vectors()), &no_encoder, &ProgressBar::hidden())?;
+    Ok(joined)
+}
+
+fn write_items(path: &Path, dataset: &Dataset) -> Result<()> {
+    write_atomically(path, |file| {
+        for item in &dataset.items {
+            let mut line = item.fields.clone();
+            line.insert("id".into(), Json::String(item.id.clone()));
+            line.insert("text".into(), Json::String(item.text.clone()));
+            serde_json::to_writer(&mut *file, &line)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// The codes of an item without the last, which only tells apart.
+fn prefix(ids: &SemanticIds, item: u32) -> &[u16] {
+    let codes = ids.codes(item);
+    &codes[..codes.len() - 1]
+}
+
+fn unseen_by_prefix<'a>(ids: &'a SemanticIds, is_unseen: &[bool]) -> HashMap<&'a [u16], Vec<u32>> {
+    let mut by_prefix: HashMap<&[u16], Vec<u32>> = HashMap::new();
+    for (item, _) in is_unseen.iter().enumerate().filter(|(_, unseen)| **unseen) {
+        by_prefix.entry(prefix(ids, item as u32)).or_default().push(item as u32);
+    }
+    by_prefix
+}
+
+/// The items of a search in order, each followed by the unseen ones that share all its codes but
+/// the last.
+fn candidates(
+    ids: &SemanticIds,
+    hits: &[Hit],
+    is_unseen: &[bool],
+    by_prefix: &HashMap<&[u16], Vec<u32>>,
+) -> Vec<u32> {
+    let mut list = Vec::new();
+    let mut joined = HashSet::new();
+    for hit in hits {
+        let item = ids.item_of_rank[hit.rank as usize];
+        if !is_unseen[item as usize] {
+            list.push(item);
+        }
+        if joined.insert(prefix(ids, item)) {
+            list.extend(by_prefix.get(prefix(ids, item)).into_iter().flatten());
+        }
+    }
+    list
+}
+
+/// The first `k` of a list of which at most a share `epsilon` is unseen.
+fn cut(list: &[u32], is_unseen: &[bool], k: usize, epsilon: f64) -> Vec<u32> {
+    // Products such as 0.3 * 10 may end a hair below the whole number.
+    let mut room = (epsilon * k as f64 + 1e-9).floor() as usize;
+    let mut cut = Vec::with_capacity(k);
+    for &item in list {
+        if cut.len() == k {
+            break;
+        }
+        if is_unseen[item as usize] {
+            if room == 0 {
+                continue;
+            }
+            room -= 1;
+        }
+        cut.push(item);
+    }
+    cut
+}
+
+fn curve(of: &[usize], users: &[&Sequence], list: impl Fn(usize, usize) -> Vec<u32>) -> Curve {
+    (1..=MOST).map(|k| recall(of, users, |user| list(user, k))).collect()
+}
+
+/// Share of users whose test item is in their list.
+fn recall(of: &[usize], users: &[&Sequence], list: impl Fn(usize) -> Vec<u32>) -> f64 {
+    let hits = of.iter().filter(|&&user| list(user).contains(&users[user].test().1)).count();
+    hits as f64 / of.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Item;
+    use tigret_infer::TokenLayout;
+
+    fn dataset(items: usize, sequences: &[&[u32]]) -> Dataset {
+        let item = |i: usize| Item {
+            id: format!("i{i}"),
+            text: String::new(),
+            fields: Default::default(),
+        };
+        let sequence =
+            |(i, items): (usize, &&[u32])| Sequence { user: format!("{i}"), items: items.to_vec() };
+        Dataset {
+            items: (0..items).map(item).collect(),
+            sequences: sequences.iter().enumerate().map(sequence).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_of_unseen_items_is_left_to_train_on() {
+        let dataset = dataset(5, &[&[0, 1, 2, 3], &[1, 3, 1, 0], &[3, 3, 4, 2, 3, 0]]);
+        let vectors = Vectors { dimensions: 1, data: vec![0.0, 1.0, 2.0, 3.0, 4.0] };
+        let (seen, rows) = without(&dataset, &vectors, &HashSet::from([3, 4]));
+        assert_eq!(
+            seen.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(),
+            ["i0", "i1", "i2"]
+        );
+        assert_eq!(rows.data, [0.0, 1.0, 2.0]);
+        let left: Vec<_> = seen.sequences.iter().map(|s| s.items.clone()).collect();
+        assert_eq!(left, [vec![0, 1, 2], vec![1, 1, 0]], "the third user has two items left");
+    }
+
+    #[test]
+    fn the_unseen_are_a_share_of_the_test_items() {
+        let sequences: Vec<Vec<u32>> = (0..100).map(|i| vec![0, 1, i % 40]).collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let dataset = dataset(60, &sequences);
+        let unseen = draw(&dataset, 0);
+        assert_eq!(unseen.len(), 2, "5 % of the 40 test items");
+        assert!(unseen.iter().all(|&item| item < 40));
+        assert_eq!(unseen, draw(&dataset, 0));
+        assert!((1..20).any(|seed| draw(&dataset, seed) != unseen));
+    }
+
+    #[test]
+    fn unseen_items_follow_those_that_share_their_codes_up_to_their_share() {
+        // Items 1 and 4 are unseen; 1 shares the first code with 0 and 2, 4 with none.
+        let codes = [0, 0, 0, 1, 0, 2, 1, 0, 2, 0];
+        let ids =
+            SemanticIds::new(&dataset(5, &[]), TokenLayout::contiguous(&[3, 3], 0, 4), &codes)
+                .unwrap();
+        let is_unseen = [false, true, false, false, true];
+        let by_prefix = unseen_by_prefix(&ids, &is_unseen);
+        let hits: Vec<Hit> = [3, 0, 4, 2, 1]
+            .map(|item: u32| Hit::scored(ids.rank_of_item[item as usize], 0.0))
+            .into();
+        let list = candidates(&ids, &hits, &is_unseen, &by_prefix);
+        assert_eq!(list, [3, 0, 1, 4, 2]);
+        assert_eq!(cut(&list, &is_unseen, 5, 1.0), [3, 0, 1, 4, 2]);
+        assert_eq!(cut(&list, &is_unseen, 5, 0.2), [3, 0, 1, 2]);
+        assert_eq!(cut(&list, &is_unseen, 5, 0.1), [3, 0, 2]);
+        assert_eq!(cut(&list, &is_unseen, 2, 0.5), [3, 0]);
+        assert_eq!(cut(&list, &is_unseen, 3, 0.34), [3, 0, 1]);
+    }
+}

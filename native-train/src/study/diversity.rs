@@ -1,0 +1,222 @@
+//! `diversity`: sampling at several temperatures, and the entropy of the categories of what comes
+//! out (paper, section 4.3).
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tch::Device;
+use tigret_infer::sampling::{MAX_SEED, Sampling};
+use tigret_infer::search::{Hit, ItemFilter};
+
+use super::comparison::{figure_cell, of_seeds, seeds};
+use super::lab::{Lab, Loaded, Trained};
+use super::main_table::tiger;
+use super::paper;
+use super::plot::{Axis, Body, Line, Plot};
+use super::report::Report;
+use super::table::{Cell, Figure, Table};
+use crate::error::{Result, TrainError};
+use crate::evaluate::search::{beam_search, sampled_beam_search};
+use crate::evaluate::{Metrics, Settings, Split, for_each_batch};
+use crate::report::category::categories;
+
+const TEMPERATURES: [f64; 3] = [1.0, 1.5, 2.0];
+/// The lengths of the lists that are looked at; the last is the number of items drawn.
+const LENGTHS: [usize; 3] = [10, 20, 50];
+
+/// What a search returned at one temperature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Point {
+    /// `None`: the best, without sampling.
+    temperature: Option<f64>,
+    metrics: Metrics,
+    /// For each depth of the categories, coarse to fine, the mean entropy of lists of [`LENGTHS`].
+    entropies: Vec<[f64; 3]>,
+}
+
+/// The figures of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Figures {
+    /// How many categories there are at each depth.
+    categories: Vec<usize>,
+    points: Vec<Point>,
+}
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    let lengths = LENGTHS.map(|length| format!("entropy@{length}"));
+    let mut table = Table::new("", &["data", "categories", "temperature"]);
+    table.columns.extend(lengths.clone());
+    table.columns.extend(lengths.map(|length| format!("paper {length}")));
+    table.columns.extend(["Recall@10", "NDCG@10"].map(str::to_owned));
+    let mut plots = Vec::new();
+    let several = lab.settings.data.len() > 1;
+    for data in &lab.settings.data {
+        let mut runs = Vec::new();
+        for (trained, seed) in seeds(lab, data, &tiger())?.iter().zip(&lab.settings.seeds) {
+            runs.push(measured(lab, trained, *seed)?);
+        }
+        let first = &runs[0];
+        for (depth, names) in first.categories.iter().enumerate() {
+            for (at, point) in first.points.iter().enumerate() {
+                let of = |value: &dyn Fn(&Point) -> f64| -> Vec<f64> {
+                    runs.iter().map(|run| value(&run.points[at])).collect()
+                };
+                let shown =
+                    point.temperature.map_or("none, the best".into(), |t| format!("{t:.1}"));
+                let mut row = vec![
+                    data.name.as_str().into(),
+                    Cell::figure(Some(*names as f64), 0),
+                    shown.into(),
+                ];
+                row.extend(
+                    (0..3).map(|length| figure_cell(&of(&|p| p.entropies[depth][length]), 2)),
+                );
+                // The paper does not say which categories; ours stand beside the coarsest.
+                let published = point.temperature.filter(|_| depth == 0);
+                let published = published.and_then(|t| paper::entropy(&data.name, t));
+                row.extend((0..3).map(|at| Cell::figure(published.map(|figures| figures[at]), 2)));
+                row.push(figure_cell(&of(&|p| p.metrics.recall_10), 4));
+                row.push(figure_cell(&of(&|p| p.metrics.ndcg_10), 4));
+                table.rows.push(row);
+            }
+        }
+        let mut lines = Vec::new();
+        for (at, length) in LENGTHS.iter().enumerate() {
+            let ours = first.points.iter().enumerate().filter_map(|(point, p)| {
+                let values: Vec<f64> =
+                    runs.iter().map(|run| run.points[point].entropies[0][at]).collect();
+                Some((p.temperature?, Figure::of(&values)?))
+            });
+            let (name, points) = (format!("first {length}"), ours.collect());
+            lines.push(Line { name, points, of_paper: false });
+            let published = TEMPERATURES
+                .iter()
+                .filter_map(|&t| Some((t, Figure::from(paper::entropy(&data.name, t)?[at]))));
+            let (name, points) = (format!("paper, first {length}"), published.collect::<Vec<_>>());
+            if !points.is_empty() {
+                lines.push(Line { name, points, of_paper: true });
+            }
+        }
+        plots.push(Plot {
+            name: if several { data.name.clone() } else { String::new() },
+            title: format!("Entropy of the categories, {}", data.name),
+            body: Body::Lines {
+                x: Axis::linear("temperature"),
+                y: Axis::from_zero("entropy, nats"),
+                lines,
+            },
+        });
+    }
+    Ok(Report {
+        name: "diversity",
+        title: "Temperature and diversity",
+        about: format!(
+            "{} items are drawn for each test user without replacement (stochastic beam search), at \
+             one temperature for all levels. The entropy (natural logarithm) is that of the \
+             categories among the first 10, 20 and 50 drawn, in the mean over users; items without a \
+             category do not count. Rows of more categories are finer steps of the same paths. {}",
+            LENGTHS[2],
+            of_seeds(lab)
+        ),
+        tables: vec![table],
+        plots,
+    })
+}
+
+fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
+    lab.measure(trained, 1, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
+        let loaded = Loaded::new(&trained.run, Device::cuda_if_available())?;
+        let depths = categories(&loaded.dataset.items);
+        if depths.is_empty() {
+            return Err(TrainError::file(
+                trained.run.items(),
+                "the items have no field of categories that tells them apart",
+            ));
+        }
+        let of_items: Vec<&[Option<u32>]> =
+            depths.iter().map(|depth| depth.of_item.as_slice()).collect();
+        let temperatures = [None].into_iter().chain(TEMPERATURES.map(Some));
+        let points =
+            temperatures.map(|temperature| point(lab, &loaded, &of_items, temperature, seed));
+        Ok(Figures {
+            categories: depths.iter().map(|depth| depth.names.len()).collect(),
+            points: points.collect::<Result<_>>()?,
+        })
+    })
+}
+
+fn point(
+    lab: &Lab<'_>,
+    loaded: &Loaded,
+    categories: &[&[Option<u32>]],
+    temperature: Option<f64>,
+    seed: u64,
+) -> Result<Point> {
+    let Loaded { dataset, ids, model, weights, .. } = loaded;
+    let users = lab.users(dataset);
+    let beams = LENGTHS[2];
+    let settings = Settings { split: Split::Test, beams, batch: 128, user_token: true };
+    let samplings = temperature
+        .map(|temperature| {
+            let sampling = |user: usize| {
+                // Another noise for each user, which a resumed measurement draws again.
+                let seed = (seed << 32 | user as u64) & MAX_SEED;
+                Sampling::new(&[temperature as f32], ids.layout.levels.len(), seed)
+            };
+            (0..users.len()).map(sampling).collect::<Result<Vec<_>, _>>()
+        })
+        .transpose()?;
+    let shown = temperature.map_or("the best".to_owned(), |t| format!("temperature {t}"));
+    let progress = lab.progress(users.len(), &shown);
+    let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
+    for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
+        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let found: Vec<Vec<Hit>> = match &samplings {
+            None => beam_search(model, weights, ids, inputs, &filters, beams),
+            Some(all) => {
+                let own: Vec<Sampling> = chunk.iter().map(|&user| all[user].clone()).collect();
+                sampled_beam_search(model, weights, ids, inputs, &filters, &own, beams)
+            }
+        };
+        for (&user, hits) in chunk.iter().zip(found) {
+            lists[user] = hits.iter().map(|hit| ids.item_of_rank[hit.rank as usize]).collect();
+        }
+    });
+    let rank = |(user, list): (usize, &Vec<u32>)| {
+        list.iter().position(|&item| item == users[user].test().1)
+    };
+    let ranks: Vec<Option<usize>> = lists.iter().enumerate().map(rank).collect();
+    let entropies = categories.iter().map(|of_item| {
+        LENGTHS.map(|length| {
+            let of_list = |list: &Vec<u32>| {
+                let first = &list[..length.min(list.len())];
+                entropy(first.iter().filter_map(|&item| of_item[item as usize]))
+            };
+            lists.iter().map(of_list).sum::<f64>() / lists.len().max(1) as f64
+        })
+    });
+    Ok(Point { temperature, metrics: Metrics::from_ranks(&ranks), entropies: entropies.collect() })
+}
+
+/// Entropy in nats of the distribution of values.
+fn entropy(values: impl Iterator<Item = u32>) -> f64 {
+    let mut values: Vec<u32> = values.collect();
+    values.sort_unstable();
+    let all = values.len() as f64;
+    let share = |same: &[u32]| same.len() as f64 / all;
+    // 0 - 0 and not -0, where all are the same.
+    0.0 - values.chunk_by(|a, b| a == b).map(|same| share(same) * share(same).ln()).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entropy_is_that_of_the_shares() {
+        assert_eq!(entropy([].into_iter()), 0.0);
+        assert_eq!(entropy([3, 3, 3].into_iter()), 0.0);
+        assert!((entropy([1, 2, 1, 2].into_iter()) - 2f64.ln()).abs() < 1e-12);
+        let expected = -(0.75 * 0.75f64.ln() + 0.25 * 0.25f64.ln());
+        assert!((entropy([5, 5, 0, 5].into_iter()) - expected).abs() < 1e-12);
+    }
+}
