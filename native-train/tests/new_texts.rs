@@ -19,7 +19,7 @@ fn fields(item: usize) -> Value {
     let word = |n: usize| ["red", "blue", "old", "soft", "lamp", "oil", "car", "tea"][n % 8];
     json!({
         "title": format!("{} {} {}", word(item), word(item * 3 + 1), word(item * 5 + 2)),
-        "brand": if item % 3 == 0 { Value::Null } else { format!("b{}", item % 7).into() },
+        "brand": if item.is_multiple_of(3) { Value::Null } else { format!("b{}", item % 7).into() },
     })
 }
 

@@ -1,4 +1,4 @@
-//! Training TIGER: what a step, a validation and a checkpoint are; [`super::driver`] runs them.
+//! Training TIGER: what a step, a validation and a checkpoint are; `train/driver.rs` runs them.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

@@ -82,11 +82,11 @@ impl Network {
         for layer in 0..self.layers {
             let at = |part: &str| format!("layers.{layer}.{part}");
             let normed = norm(w, &at("attention_norm"), &x);
-            x = x + self.dropout(&self.attention(w, layer, &normed, &mask, train), train);
+            x = self.residual(&x, &self.attention(w, layer, &normed, &mask, train), train);
             let normed = norm(w, &at("feed_forward_norm"), &x);
             let inner = linear(w, &at("inner"), &normed).relu();
             let outer = linear(w, &at("outer"), &self.dropout(&inner, train));
-            x = x + self.dropout(&outer, train);
+            x = self.residual(&x, &outer, train);
         }
         norm(w, "norm", &x)
     }
@@ -111,6 +111,10 @@ impl Network {
         let causal = Tensor::ones([length, length], (Kind::Bool, keep.device())).tril(0);
         let seen = keep.unsqueeze(1).logical_and(&causal).unsqueeze(1);
         seen.logical_not().to_kind(Kind::Float) * f64::from(f32::MIN)
+    }
+
+    fn residual(&self, x: &Tensor, update: &Tensor, train: bool) -> Tensor {
+        x + self.dropout(update, train)
     }
 
     fn dropout(&self, x: &Tensor, train: bool) -> Tensor {
