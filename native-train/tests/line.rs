@@ -173,7 +173,7 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     assert!(refuses(at, &semantic).contains("make it with `tigret embed`"));
     works(at, &["embed", "--run", "r"]);
 
-    let options = ["--baselines", "all", "--sasrec-epochs", "25", "--sasrec-dim", "16"];
+    let options = ["--baselines", "all", "--sasrec-epochs", "60", "--sasrec-dim", "16"];
     let options = [&options[..], &["--sasrec-learning-rate", "0.01", "--sasrec-dropout", "0.1"]];
     let evaluate = [&["evaluate", "--run", "r"][..], &options.concat()].concat();
     let printed = works_json(at, &[&["--json"], &evaluate[..]].concat());
