@@ -10,7 +10,7 @@ use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::table::Figure;
+use super::table::{Figure, short};
 
 /// Colours that also colour-blind readers tell apart (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 7] = [
@@ -174,7 +174,7 @@ impl<'a> Scale<'a> {
             [first, second, ..] if !self.axis.logarithmic => second - first,
             _ => tick,
         };
-        let decimals = (-(step.abs().log10() - 1e-9).floor()).clamp(0.0, 6.0) as usize;
+        let decimals = (-(step.abs().log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize;
         let plain = format!("{tick:.decimals$}");
         match tick.abs() {
             x if x >= 1e6 => format!("{}M", tick / 1e6),
@@ -184,9 +184,9 @@ impl<'a> Scale<'a> {
     }
 }
 
-/// Round numbers in a range, about five.
+/// Round numbers in a range, four to eight.
 fn nice(range: Range<f64>) -> Vec<f64> {
-    let rough = (range.end - range.start) / 5.0;
+    let rough = (range.end - range.start) / 8.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);
     let step = step.into_iter().find(|step| *step >= rough).unwrap_or(power);
@@ -223,7 +223,8 @@ fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line])
     let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
     let right = legend_width(&names);
     let left = 24 + 12 + LETTER * longest(ys.ticks.iter().map(|&tick| ys.label(tick)));
-    let frame = Frame { title, left, right, width: WIDTH as i32, height: HEIGHT as i32 };
+    let frame =
+        Frame { title, left, right, width: WIDTH as i32, height: HEIGHT as i32, bottom: BOTTOM };
     let mut chart = frame.chart(&root, xs.range.clone(), ys.range.clone())?;
     frame.axis_x(&root, &chart, &xs)?;
     frame.axis_y(&root, &chart, &ys)?;
@@ -278,10 +279,11 @@ fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line])
 
 fn draw_bars(svg: &mut String, title: &str, x: &Axis, groups: &[String], bars: &[Bars]) -> Drawn {
     let group = 12 + 16 * bars.len().max(1) as i32;
-    let height = TOP + BOTTOM + group * groups.len().max(1) as i32;
+    let bottom = if x.label.is_empty() { BOTTOM - 22 } else { BOTTOM };
+    let height = TOP + bottom + group * groups.len().max(1) as i32;
     let root = SVGBackend::with_string(svg, (WIDTH, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
-    let xs = Scale::new(
+    let mut xs = Scale::new(
         x,
         bars.iter().flat_map(|bars| {
             let ours = bars.figures.iter().flatten();
@@ -289,12 +291,14 @@ fn draw_bars(svg: &mut String, title: &str, x: &Axis, groups: &[String], bars: &
             most.chain(bars.paper.iter().flatten().copied())
         }),
     );
+    // Room for the figure behind the longest bar.
+    xs.range.end += 0.06 * (xs.range.end - xs.range.start);
     let has_paper = bars.iter().any(|bars| bars.paper.iter().any(Option::is_some));
     let mut names: Vec<&str> = bars.iter().map(|bars| bars.name.as_str()).collect();
     names.extend(has_paper.then_some("paper"));
     let left = 16 + LETTER * longest(groups.iter().cloned());
     let right = legend_width(&names);
-    let frame = Frame { title, left, right, width: WIDTH as i32, height };
+    let frame = Frame { title, left, right, width: WIDTH as i32, height, bottom };
     // A group a unit, the first at the top.
     let mut chart = frame.chart(&root, xs.range.clone(), 0.0..groups.len().max(1) as f64)?;
     frame.axis_x(&root, &chart, &xs)?;
@@ -325,6 +329,13 @@ fn draw_bars(svg: &mut String, title: &str, x: &Axis, groups: &[String], bars: &
                         6,
                     )])?;
                 }
+            }
+            let ends = bars.figures[at].map(|f| f.mean + f.deviation.unwrap_or(0.0));
+            if let (Some(figure), Some(end)) = (bars.figures[at], ends) {
+                let end = end.max(bars.paper[at].unwrap_or(end));
+                let (x, y) = chart.backend_coord(&(xs.at(end), (top + bottom) / 2.0));
+                let style = text(TEXT - 2, INK, HPos::Left, VPos::Center);
+                root.draw(&Text::new(short(figure.mean, 4), (x + 6, y), style))?;
             }
             if let Some(paper) = bars.paper[at] {
                 let mark = vec![(xs.at(paper), top), (xs.at(paper), bottom)];
@@ -366,6 +377,8 @@ struct Frame<'a> {
     right: i32,
     width: i32,
     height: i32,
+    /// Height of what is below the drawing.
+    bottom: i32,
 }
 
 impl Frame<'_> {
@@ -381,12 +394,12 @@ impl Frame<'_> {
             .margin_left(self.left)
             .margin_right(self.right)
             .margin_top(TOP)
-            .margin_bottom(BOTTOM)
+            .margin_bottom(self.bottom)
             .build_cartesian_2d(x, y)?)
     }
 
     fn axis_x(&self, root: &Root<'_>, chart: &Chart<'_>, xs: &Scale<'_>) -> Drawn {
-        let (top, bottom) = (TOP, self.height - BOTTOM);
+        let (top, bottom) = (TOP, self.height - self.bottom);
         let middle = chart.y_range();
         for &tick in &xs.ticks {
             let (x, _) = chart.backend_coord(&(xs.at(tick), middle.start));
@@ -411,9 +424,9 @@ impl Frame<'_> {
             let style = text(TEXT, INK, HPos::Right, VPos::Center);
             root.draw(&Text::new(ys.label(tick), (self.left - 7, y), style))?;
         }
-        let ends = vec![(self.left, TOP), (self.left, self.height - BOTTOM)];
+        let ends = vec![(self.left, TOP), (self.left, self.height - self.bottom)];
         root.draw(&PathElement::new(ends, INK.stroke_width(1)))?;
-        let centre = (TOP + self.height - BOTTOM) / 2;
+        let centre = (TOP + self.height - self.bottom) / 2;
         let style = text(TEXT, INK, HPos::Center, VPos::Center).transform(FontTransform::Rotate270);
         root.draw(&Text::new(ys.axis.label.clone(), (14, centre), style))?;
         Ok(())
@@ -432,7 +445,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         assert_eq!(nice(0.0..1.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(nice(0.0..23.0), [0.0, 5.0, 10.0, 15.0, 20.0]);
+        assert_eq!(nice(1.0..23.0), [5.0, 10.0, 15.0, 20.0]);
         assert_eq!(decades(0.3, 12.0), [0.5, 1.0, 2.0, 5.0, 10.0]);
         assert_eq!(decades(1.0, 1e5), [1.0, 10.0, 100.0, 1e3, 1e4, 1e5]);
     }

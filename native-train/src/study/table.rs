@@ -78,7 +78,7 @@ impl From<String> for Cell {
 
 /// A number as the field writes metrics: without the zero before the point where there are four
 /// decimals.
-fn short(value: f64, decimals: usize) -> String {
+pub(super) fn short(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     match decimals {
         4 if text.starts_with("0.") => text[1..].to_owned(),
