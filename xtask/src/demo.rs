@@ -22,7 +22,7 @@ const BUNDLE: &str = "bundle.safetensors";
 
 /// The demo in half a minute, for the tests: what it recommends is of no use.
 const SMALL: [&str; 4] =
-    ["prepare.readers=300", "tokenize.epochs=5", "train.max-minutes=0.2", "evaluate.beams=10"];
+    ["prepare.readers=300", "tokenize.epochs=20", "train.max-minutes=0.2", "evaluate.beams=10"];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
