@@ -1,10 +1,10 @@
 //! Beam search without the trie, as `transformers` generates: every token of the vocabulary may
 //! follow, so what comes out need not name an item.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::model::T5;
-use crate::model::params::Views;
+use crate::model::params::{Views, to_vec};
 use crate::model::t5::Cache;
 use crate::tokenizer::SemanticIds;
 use crate::train::samples::pad_left;
@@ -54,13 +54,12 @@ pub fn free_beam_search(
     }
     let levels = layout.levels.len();
     let width = scores.size()[1] as usize;
-    let tokens = Vec::<i64>::try_from(generated.contiguous().view([-1]));
-    let scores = Vec::<f32>::try_from(scores.contiguous().view([-1]));
-    // Both are of the kinds they are read as.
-    let (tokens, scores) = (tokens.unwrap_or_default(), scores.unwrap_or_default());
+    let generated = generated.to_device(Device::Cpu).contiguous();
+    let mut tokens = vec![0i64; generated.numel()];
+    generated.copy_data(&mut tokens, generated.numel());
     let found: Vec<Generated> = tokens
         .chunks_exact(levels)
-        .zip(scores)
+        .zip(to_vec(&scores))
         .map(|(tokens, score)| Generated { rank: rank_of(ids, tokens), score })
         .collect();
     found.chunks_exact(width.max(1)).map(<[Generated]>::to_vec).collect()
