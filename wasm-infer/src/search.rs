@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use crate::catalog::Catalog;
 use crate::sampling::Sampling;
-use crate::tokens::Level;
 
 /// Most beams of a search.
 pub const MAX_BEAMS: usize = 512;
@@ -168,21 +167,4 @@ pub fn extend(
         candidates.sort_unstable_by_key(|beam| beam.node.start);
     }
     candidates
-}
-
-/// Log-probabilities of one level's codes, `[rows, level.size]`, from logits `[rows, vocabulary]`.
-pub fn level_log_probs(logits: &[f32], vocabulary: usize, level: Level) -> Vec<f32> {
-    let mut log_probs = Vec::with_capacity(logits.len() / vocabulary * level.size as usize);
-    for row in logits.chunks_exact(vocabulary) {
-        let normaliser = log_sum_exp(row);
-        let codes = &row[level.offset as usize..][..level.size as usize];
-        log_probs.extend(codes.iter().map(|logit| logit - normaliser));
-    }
-    log_probs
-}
-
-/// `ln(sum(exp(x)))`, stable.
-fn log_sum_exp(values: &[f32]) -> f32 {
-    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    largest + values.iter().map(|v| (v - largest).exp()).sum::<f32>().ln()
 }

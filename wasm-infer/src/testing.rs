@@ -1,6 +1,7 @@
 //! Random models for tests and benchmarks (feature `testing`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::catalog::{Catalog, CatalogItem};
@@ -225,9 +226,21 @@ pub fn random_bundle_with_quantizer(shape: &Shape, format: WeightFormat, seed: u
         .unwrap_or_else(|e| panic!("a random quantiser is valid: {e}"))
 }
 
+/// The same function in `f32`: what a bundle's quantised weights stand for.
+///
+/// # Panics
+/// Never: a bundle's weights are valid.
+pub fn widened(bundle: &Bundle) -> Bundle {
+    let weights = bundle.weights().iter();
+    let weights = weights.map(|(name, w)| (name.clone(), (w.shape.clone(), w.to_f32()))).collect();
+    let Bundle { config, tokens, catalog, .. } = bundle.clone();
+    Bundle::new(config, tokens, (*catalog).clone(), weights, WeightFormat::F32)
+        .unwrap_or_else(|e| panic!("a bundle's weights are valid: {e}"))
+}
+
 /// Scores every allowed item of a catalogue by itself, without any search: the oracle of oracles.
 pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Vec<Hit> {
-    let model = Model::new(bundle);
+    let model = Model::new(Arc::new(widened(bundle)));
     let levels = &bundle.tokens.levels;
     let mut hits = Vec::new();
     for rank in 0..catalog.len() as u32 {

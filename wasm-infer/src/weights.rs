@@ -117,24 +117,34 @@ impl Weight {
 
     /// All numbers as `f32`.
     pub fn to_f32(&self) -> Vec<f32> {
-        let columns = self.columns().max(1);
+        let mut all = vec![0.0; self.rows() * self.columns()];
+        for (row, out) in all.chunks_exact_mut(self.columns().max(1)).enumerate() {
+            self.row_to_f32(row, out);
+        }
+        all
+    }
+
+    /// One row of a matrix as `f32`, `[columns]`.
+    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+        let columns = self.columns();
+        let at = row * columns;
         match &self.data {
-            WeightData::F32(values) => values.clone(),
-            WeightData::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
-            WeightData::Q8 { values, scales } => values
-                .chunks_exact(columns)
-                .zip(scales)
-                .flat_map(|(row, scale)| row.iter().map(move |&v| f32::from(v) * scale))
-                .collect(),
-            WeightData::Q4 { nibbles, scales } => nibbles
-                .chunks_exact(columns.div_ceil(2))
-                .zip(scales.chunks_exact(columns.div_ceil(Q4_GROUP)))
-                .flat_map(|(row, scales)| {
-                    (0..columns).map(move |column| {
-                        f32::from(nibble(row, column)) * scales[column / Q4_GROUP].to_f32()
-                    })
-                })
-                .collect(),
+            WeightData::F32(values) => out.copy_from_slice(&values[at..at + columns]),
+            WeightData::F16(values) => {
+                out.iter_mut().zip(&values[at..]).for_each(|(out, v)| *out = v.to_f32());
+            }
+            WeightData::Q8 { values, scales } => {
+                let scale = scales[row];
+                out.iter_mut().zip(&values[at..]).for_each(|(out, &v)| *out = f32::from(v) * scale);
+            }
+            WeightData::Q4 { nibbles, scales } => {
+                let bytes = columns.div_ceil(2);
+                let nibbles = &nibbles[row * bytes..][..bytes];
+                let scales = &scales[row * columns.div_ceil(Q4_GROUP)..];
+                for (column, out) in out.iter_mut().enumerate() {
+                    *out = f32::from(nibble(nibbles, column)) * scales[column / Q4_GROUP].to_f32();
+                }
+            }
         }
     }
 

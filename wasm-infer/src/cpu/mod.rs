@@ -1,31 +1,49 @@
-//! The CPU engine: the fallback where there is no GPU, and the oracle for every kernel.
+//! The CPU engine: for machines without a GPU, and the oracle for every kernel.
 
+mod attention;
+mod decoder;
+mod encoder;
+mod fixed;
+mod lanes;
+mod math;
 pub(crate) mod matmul;
 mod model;
+mod threads;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
-use crate::search::{Beam, EngineQuery, Hit, extend, level_log_probs, sort_hits};
+use crate::search::{Beam, EngineQuery, Hit, extend, sort_hits};
+use decoder::Decoder;
 
-pub use model::{Decoder, Model};
+pub use model::Model;
 
-/// Runs queries in plain Rust on one thread.
+/// Runs queries on the processor: vector instructions, threads natively.
 ///
-/// Quantised matrices are widened to `f32` once, at load.
+/// Matrices in `q8` and `q4` are multiplied in integers and stay 16 bits a weight, others are
+/// widened to `f32`. The result depends neither on the instructions nor on the number of threads.
 pub struct CpuEngine {
-    bundle: Arc<Bundle>,
     catalog: Arc<Catalog>,
     model: Model,
+    /// The memory of searches that are over, for those to come.
+    idle: Mutex<Vec<Memory>>,
+}
+
+/// What a search computes with.
+#[derive(Default)]
+struct Memory {
+    decoder: Decoder,
+    log_probs: Vec<f32>,
+    tokens: Vec<u32>,
+    parents: Vec<usize>,
 }
 
 impl CpuEngine {
-    /// Unpacks a bundle's weights.
+    /// Packs a bundle's weights.
     pub fn new(bundle: Arc<Bundle>) -> Self {
-        let model = Model::new(&bundle);
         let catalog = Arc::clone(&bundle.catalog);
-        Self { bundle, catalog, model }
+        Self { catalog, model: Model::new(bundle), idle: Mutex::default() }
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items.
@@ -40,29 +58,42 @@ impl CpuEngine {
 
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
-        let (tokens, catalog) = (&self.bundle.tokens, &*self.catalog);
-        let mut beams = vec![Beam::root(catalog)];
-        if query.filter.allowed_in(beams[0].node.clone()) == 0 {
+        let root = Beam::root(&self.catalog);
+        if query.filter.allowed_in(root.node.clone()) == 0 {
             return Vec::new();
         }
-        let mut decoder = self.model.decoder(&query.input);
-        for (level, layout) in tokens.levels.iter().enumerate() {
-            let step: Vec<u32> = if level == 0 {
-                vec![tokens.decoder_start]
-            } else {
-                let previous = tokens.levels[level - 1];
-                beams.iter().map(|beam| previous.offset + u32::from(beam.code)).collect()
-            };
-            let parents: Vec<usize> = beams.iter().map(|beam| beam.parent).collect();
-            let logits = decoder.step(&step, &parents);
-            let log_probs = level_log_probs(logits, self.bundle.config.vocab_size, *layout);
-            let sampling = query.sampling.as_ref();
-            beams =
-                extend(catalog, &query.filter, sampling, level, &beams, &log_probs, query.beams);
-        }
+        // A list of free memory is whole whenever it can be looked at.
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = idle().pop().unwrap_or_default();
+        let beams = threads::enter(|| self.search_from(root, query, &mut memory));
+        idle().push(memory);
         // A whole semantic ID is one item: every surviving range has length one.
         let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
         sort_hits(&mut hits);
         hits
+    }
+
+    fn search_from(&self, root: Beam, query: &EngineQuery, memory: &mut Memory) -> Vec<Beam> {
+        let Memory { decoder, log_probs, tokens, parents } = memory;
+        let (model, layout) = (&self.model, &self.model.bundle().tokens);
+        let mut beams = vec![root];
+        decoder.begin(model, &query.input);
+        for (level, codes) in layout.levels.iter().enumerate() {
+            tokens.clear();
+            match level.checked_sub(1).map(|before| layout.levels[before]) {
+                None => tokens.push(layout.decoder_start),
+                Some(before) => {
+                    tokens.extend(beams.iter().map(|beam| before.offset + u32::from(beam.code)));
+                }
+            }
+            parents.clear();
+            parents.extend(beams.iter().map(|beam| beam.parent));
+            decoder.step(model, tokens, parents);
+            decoder.log_probs(model, *codes, log_probs);
+            let sampling = query.sampling.as_ref();
+            let (catalog, filter) = (&*self.catalog, &query.filter);
+            beams = extend(catalog, filter, sampling, level, &beams, log_probs, query.beams);
+        }
+        beams
     }
 }

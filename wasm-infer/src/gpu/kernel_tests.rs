@@ -8,7 +8,7 @@ use super::pack::{self, Axis};
 use super::plan::{BufferId, Dispatch, PARAMS, RECORD, pack_codes};
 use crate::error::InferError;
 use crate::sampling::Sampling;
-use crate::search::{Beam, ItemFilter, extend, level_log_probs};
+use crate::search::{Beam, ItemFilter, extend};
 use crate::testing::{Random, Shape, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
@@ -349,7 +349,15 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
             (0..rows * vocabulary).map(|_| if flat { 0.0 } else { 6.0 * random.signed() }).collect()
         };
         let step = |level: usize, beams: &[Beam], logits: &[f32], width: usize| {
-            let log_probs = level_log_probs(logits, vocabulary, layout.levels[level]);
+            let Level { offset, size } = layout.levels[level];
+            let log_probs: Vec<f32> = logits
+                .chunks_exact(vocabulary)
+                .flat_map(|row| {
+                    let sum: f64 = row.iter().map(|&v| f64::from(v).exp()).sum();
+                    let codes = &row[offset as usize..(offset + size) as usize];
+                    codes.iter().map(move |logit| logit - sum.ln() as f32)
+                })
+                .collect();
             extend(catalog, &filter, sampling.as_ref(), level, beams, &log_probs, width)
         };
         let mut beams = vec![Beam::root(catalog)];

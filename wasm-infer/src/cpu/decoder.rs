@@ -1,0 +1,194 @@
+//! The decoder, which steps all beams together.
+
+use super::attention::SharedKeys;
+use super::encoder::Encoder;
+use super::lanes::wide;
+use super::math::attend_here;
+use super::matmul::Write;
+use super::model::{DecoderLayer, Model, Scratch, scratches};
+use super::threads::by_rows;
+use crate::tokens::{Level, MAX_LEVELS};
+
+/// A row's ancestors: its row in each step so far, its own included.
+type Path = [u32; MAX_LEVELS];
+
+/// The decoder in the middle of a search; keeps its memory from one search to the next.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    encoder: Encoder,
+    /// A layer: keys and values of the encoder's output.
+    cross: Vec<SharedKeys>,
+    /// A step: `[rows, layers, 2 * inner]`, keys and values. Rows are never moved: beams point to
+    /// them.
+    steps: Vec<Vec<f32>>,
+    /// Steps done.
+    position: usize,
+    paths: Vec<Path>,
+    /// The paths of the step before.
+    parents: Vec<Path>,
+    scratch: Vec<Scratch>,
+    /// The rows of the last step, shared out over the scratches in order.
+    rows: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            encoder: Encoder::default(),
+            cross: Vec::new(),
+            steps: Vec::new(),
+            position: 0,
+            paths: Vec::new(),
+            parents: Vec::new(),
+            scratch: scratches(),
+            rows: 0,
+        }
+    }
+}
+
+impl Decoder {
+    /// Encodes a sequence and gets ready for the first step.
+    pub(super) fn begin(&mut self, model: &Model, input: &[u32]) {
+        self.encoder.encode(model, input, &mut self.scratch, &mut self.cross);
+        self.position = 0;
+        self.paths.clear();
+        self.paths.push(Path::default());
+    }
+
+    /// Feeds one token a row; `parents[row]` is the row of the step before that it continues.
+    pub(super) fn step(&mut self, model: &Model, tokens: &[u32], parents: &[usize]) {
+        let position = self.position;
+        std::mem::swap(&mut self.paths, &mut self.parents);
+        self.paths.clear();
+        self.paths.extend(parents.iter().enumerate().map(|(row, &parent)| {
+            let mut path = self.parents[parent];
+            path[position] = row as u32;
+            path
+        }));
+        if self.steps.len() == position {
+            self.steps.push(Vec::new());
+        }
+        let width = model.decoder.len() * 2 * model.config().inner();
+        let mut step = std::mem::take(&mut self.steps[position]);
+        step.resize(tokens.len() * width, 0.0);
+        for scratch in &mut self.scratch {
+            scratch.logits.clear();
+            scratch.normalisers.clear();
+        }
+        let Self { cross, steps, paths, scratch, .. } = self;
+        by_rows(&mut step, width, scratch, |first, step, scratch| {
+            let rows = step.len() / width;
+            model.embed(&tokens[first..first + rows], &mut scratch.x);
+            let paths = &paths[first..first + rows];
+            for (index, layer) in model.decoder.iter().enumerate() {
+                Rows { model, position, steps, paths, width, index }
+                    .attend_to_path(layer, step, scratch);
+                attend_to_encoder(model, layer, &cross[index], scratch);
+                let mut x = std::mem::take(&mut scratch.x);
+                model.feed_forward(&layer.feed_forward, &mut x, scratch);
+                scratch.x = x;
+            }
+            model.logits(scratch);
+        });
+        self.steps[position] = step;
+        self.position += 1;
+        self.rows = tokens.len();
+    }
+
+    /// Logits of the last step's first rows, `[rows, vocab_size]`: all, if there was one.
+    pub(super) fn logits(&self) -> &[f32] {
+        &self.scratch[0].logits
+    }
+
+    /// Log-probabilities of a level's codes after the last step, `[rows, level.size]`, to
+    /// `log_probs`; the softmax is over the whole vocabulary.
+    pub(super) fn log_probs(&self, model: &Model, level: Level, log_probs: &mut Vec<f32>) {
+        let codes = level.size as usize;
+        log_probs.resize(self.rows * codes, 0.0);
+        let vocabulary = model.config().vocab_size;
+        let logits = self.scratch.iter().flat_map(|s| s.logits.chunks_exact(vocabulary));
+        let normalisers = self.scratch.iter().flat_map(|s| &s.normalisers);
+        let rows = logits.zip(normalisers).zip(log_probs.chunks_exact_mut(codes));
+        for ((row, normaliser), out) in rows {
+            let logits = &row[level.offset as usize..][..codes];
+            out.iter_mut().zip(logits).for_each(|(out, logit)| *out = logit - normaliser);
+        }
+    }
+}
+
+/// Some rows of a step, in one layer.
+struct Rows<'a> {
+    model: &'a Model,
+    position: usize,
+    /// The steps before this one.
+    steps: &'a [Vec<f32>],
+    paths: &'a [Path],
+    /// Numbers of a row of a step.
+    width: usize,
+    /// The layer's.
+    index: usize,
+}
+
+impl Rows<'_> {
+    /// Self-attention: each row attends to its ancestors and to itself. The layer's keys and
+    /// values go to `step`.
+    fn attend_to_path(&self, layer: &DecoderLayer, step: &mut [f32], scratch: &mut Scratch) {
+        let Self { model, position, steps, paths, width, index } = *self;
+        let (inner, d_kv) = (model.config().inner(), model.config().d_kv);
+        let Scratch { fixed, x, normed, qkv, context, .. } = scratch;
+        model.normalise(x, &layer.attention.norm, normed);
+        qkv.resize(paths.len() * 3 * inner, 0.0);
+        layer.attention.qkv.apply(normed, fixed, qkv, Write::Store);
+        context.resize(paths.len() * inner, 0.0);
+        let at = index * 2 * inner;
+        for (qkv, step) in qkv.chunks_exact(3 * inner).zip(step.chunks_exact_mut(width)) {
+            step[at..at + 2 * inner].copy_from_slice(&qkv[inner..]);
+        }
+        let step = &*step;
+        wide(
+            #[inline(always)]
+            || {
+                for (row, path) in paths.iter().enumerate() {
+                    let part = |of: usize, which: usize, head: usize| {
+                        let (rows, row) = if of == position {
+                            (step, row)
+                        } else {
+                            (&*steps[of], path[of] as usize)
+                        };
+                        &rows[row * width + at + which * inner + head * d_kv..][..d_kv]
+                    };
+                    for head in 0..model.config().num_heads {
+                        let bias = model.decoder_bias.of(head, position);
+                        attend_here(
+                            &qkv[row * 3 * inner + head * d_kv..][..d_kv],
+                            &mut [0.0; MAX_LEVELS][..=position],
+                            |step| part(step, 0, head),
+                            |step| part(step, 1, head),
+                            |step| bias[step],
+                            &mut context[row * inner + head * d_kv..][..d_kv],
+                        );
+                    }
+                }
+            },
+        );
+        layer.attention.o.apply(context, fixed, x, Write::Add);
+    }
+}
+
+/// Cross-attention of some rows.
+fn attend_to_encoder(
+    model: &Model,
+    layer: &DecoderLayer,
+    keys: &SharedKeys,
+    scratch: &mut Scratch,
+) {
+    let inner = model.config().inner();
+    let Scratch { fixed, x, normed, qkv, scores, context, .. } = scratch;
+    let rows = x.len() / model.config().d_model;
+    model.normalise(x, &layer.cross.norm, normed);
+    qkv.resize(rows * inner, 0.0);
+    layer.cross.q.apply(normed, fixed, qkv, Write::Store);
+    context.resize(rows * inner, 0.0);
+    keys.attend(model.config(), (qkv, inner), None, scores, context);
+    layer.cross.o.apply(context, fixed, x, Write::Add);
+}

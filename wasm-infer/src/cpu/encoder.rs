@@ -1,0 +1,62 @@
+//! The encoder, and what the decoder needs of it.
+
+use super::attention::SharedKeys;
+use super::matmul::Write;
+use super::model::{Model, Scratch};
+use super::threads::by_rows;
+
+/// A sequence in the encoder.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    /// Residual stream, `[tokens, d_model]`.
+    x: Vec<f32>,
+    /// Queries, keys and values of a layer, `[tokens, 3 * inner]`.
+    qkv: Vec<f32>,
+    keys: SharedKeys,
+}
+
+impl Encoder {
+    /// Encodes a sequence and leaves the keys and values that each decoder layer attends to in
+    /// `cross`.
+    pub(super) fn encode(
+        &mut self,
+        model: &Model,
+        input: &[u32],
+        scratch: &mut [Scratch],
+        cross: &mut Vec<SharedKeys>,
+    ) {
+        let config = model.config();
+        let (d, inner) = (config.d_model, config.inner());
+        let Self { x, qkv, keys } = self;
+        model.embed(input, x);
+        for (attention, feed_forward) in &model.encoder {
+            qkv.resize(input.len() * 3 * inner, 0.0);
+            by_rows(qkv, 3 * inner, scratch, |first, qkv, scratch| {
+                let rows = qkv.len() / (3 * inner);
+                model.normalise(&x[first * d..][..rows * d], &attention.norm, &mut scratch.normed);
+                attention.qkv.apply(&scratch.normed, &mut scratch.fixed, qkv, Write::Store);
+            });
+            keys.pack(config, qkv, 3 * inner, inner);
+            by_rows(x, d, scratch, |first, x, scratch| {
+                let Scratch { fixed, scores, context, .. } = scratch;
+                context.resize(x.len() / d * inner, 0.0);
+                let queries = (&qkv[first * 3 * inner..], 3 * inner);
+                let bias = Some((&model.encoder_bias, first));
+                keys.attend(config, queries, bias, scores, context);
+                attention.o.apply(context, fixed, x, Write::Add);
+                model.feed_forward(feed_forward, x, scratch);
+            });
+        }
+        cross.resize_with(model.decoder.len(), SharedKeys::default);
+        qkv.resize(input.len() * 2 * inner, 0.0);
+        for (layer, keys) in model.decoder.iter().zip(cross) {
+            by_rows(qkv, 2 * inner, scratch, |first, kv, scratch| {
+                let rows = kv.len() / (2 * inner);
+                let x = &x[first * d..][..rows * d];
+                model.normalise(x, &model.encoder_norm, &mut scratch.normed);
+                layer.cross.kv.apply(&scratch.normed, &mut scratch.fixed, kv, Write::Store);
+            });
+            keys.pack(config, qkv, 2 * inner, 0);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The inner loops of matrix products, in the vector instructions of each target.
+//!
+//! All implementations give the same bits: sums of floats run in ascending order without fused
+//! multiplication, sums of integers are exact in any order.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Output columns of a panel.
+pub(super) const PANEL: usize = 16;
+/// Input rows that share one pass over a panel: as many as registers allow.
+pub(super) const ROWS: usize = 4;
+
+/// Of one input column, the weights of a panel's outputs.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Floats(pub(super) [f32; PANEL]);
+
+/// Of two neighbouring input columns, the weights of a panel's outputs: `[PANEL, 2]`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Pairs(pub(super) [i16; 2 * PANEL]);
+
+/// Products of some rows with one panel.
+pub(super) trait Lanes: Copy {
+    /// `sum over k of x[r][k] * panel[k][c]`, in ascending order of k.
+    fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R];
+
+    /// The same of 16-bit integers in 32 bits; an `i32` of `x` holds two neighbouring columns.
+    fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R];
+}
+
+/// Work that is generic over the instructions.
+pub(super) trait Work {
+    /// Runs with one target's instructions; to be `#[inline(always)]`.
+    fn with(self, lanes: impl Lanes);
+}
+
+/// Runs `work` with the best instructions of this machine.
+pub(super) fn run(work: impl Work) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = pulp::x86::V3::try_new() {
+        return pulp::Simd::vectorize(v3, avx2::Op(work, v3));
+    }
+    #[cfg(target_arch = "wasm32")]
+    work.with(simd128::Simd128);
+    #[cfg(not(target_arch = "wasm32"))]
+    wide(
+        #[inline(always)]
+        || work.with(Portable),
+    );
+}
+
+/// Runs loops over floats that the compiler turns into the best vector instructions of this
+/// machine; all that `work` calls is to be `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(not(target_arch = "wasm32"))]
+    return pulp::Arch::new().dispatch(work);
+    #[cfg(target_arch = "wasm32")]
+    work()
+}
+
+/// Rows cut to the panel's length, so that no bound is checked in the loop.
+#[inline(always)]
+fn cut<T, const R: usize>(x: [&[T]; R], length: usize) -> [&[T]; R] {
+    x.map(|row| &row[..length])
+}
+
+/// What the compiler makes of plain loops: NEON, and processors of before 2013.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "wasm always has SIMD128 here"))]
+pub(super) struct Portable;
+
+impl Lanes for Portable {
+    #[inline(always)]
+    fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+        let x = cut(x, panel.len());
+        let mut sums = [[0.0; PANEL]; R];
+        for (k, weights) in panel.iter().enumerate() {
+            for (sums, row) in sums.iter_mut().zip(x) {
+                for (sum, weight) in sums.iter_mut().zip(weights.0) {
+                    *sum += row[k] * weight;
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+        let x = cut(x, panel.len());
+        let mut sums = [[0; PANEL]; R];
+        for (k, weights) in panel.iter().enumerate() {
+            for (sums, row) in sums.iter_mut().zip(x) {
+                let [low, high]: [i16; 2] = bytemuck::must_cast(row[k]);
+                for (sum, pair) in sums.iter_mut().zip(weights.0.chunks_exact(2)) {
+                    *sum +=
+                        i32::from(pair[0]) * i32::from(low) + i32::from(pair[1]) * i32::from(high);
+                }
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use core::arch::x86_64::{__m256, __m256i};
+
+    use pulp::x86::V3;
+
+    use super::{Floats, Lanes, PANEL, Pairs, Work, cut};
+
+    pub(super) struct Op<W>(pub(super) W, pub(super) V3);
+
+    impl<W: Work> pulp::WithSimd for Op<W> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            self.0.with(Avx2(self.1));
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Avx2(V3);
+
+    impl Lanes for Avx2 {
+        #[inline(always)]
+        fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+            let avx = self.0.avx;
+            let x = cut(x, panel.len());
+            let mut sums = [[avx._mm256_setzero_ps(); 2]; R];
+            let panel: &[[__m256; 2]] = bytemuck::must_cast_slice(panel);
+            for (k, weights) in panel.iter().enumerate() {
+                for (sums, row) in sums.iter_mut().zip(x) {
+                    let value = avx._mm256_set1_ps(row[k]);
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum = avx._mm256_add_ps(*sum, avx._mm256_mul_ps(value, *weight));
+                    }
+                }
+            }
+            sums.map(bytemuck::must_cast)
+        }
+
+        #[inline(always)]
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+            let (avx, avx2) = (self.0.avx, self.0.avx2);
+            let x = cut(x, panel.len());
+            let mut sums = [[avx._mm256_setzero_si256(); 2]; R];
+            let panel: &[[__m256i; 2]] = bytemuck::must_cast_slice(panel);
+            for (k, weights) in panel.iter().enumerate() {
+                for (sums, row) in sums.iter_mut().zip(x) {
+                    let pair = avx._mm256_set1_epi32(row[k]);
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        let products = avx2._mm256_madd_epi16(pair, *weight);
+                        *sum = avx2._mm256_add_epi32(*sum, products);
+                    }
+                }
+            }
+            sums.map(bytemuck::must_cast)
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod simd128 {
+    use core::arch::wasm32::{
+        f32x4_add, f32x4_mul, f32x4_splat, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128,
+    };
+
+    use super::{Floats, Lanes, PANEL, Pairs, cut};
+
+    /// Vectors of a half panel: engines have 16 registers, so a tile is as wide as four rows allow.
+    const HALF: usize = PANEL / 8;
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Simd128;
+
+    impl Lanes for Simd128 {
+        #[inline(always)]
+        fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+            let x = cut(x, panel.len());
+            let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
+            let mut all = [[[f32x4_splat(0.0); HALF]; 2]; R];
+            for half in 0..2 {
+                let mut sums = [[f32x4_splat(0.0); HALF]; R];
+                for (k, weights) in panel.iter().enumerate() {
+                    for (sums, row) in sums.iter_mut().zip(x) {
+                        let value = f32x4_splat(row[k]);
+                        for (sum, weight) in sums.iter_mut().zip(weights[half]) {
+                            *sum = f32x4_add(*sum, f32x4_mul(value, weight));
+                        }
+                    }
+                }
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    all[half] = sums;
+                }
+            }
+            all.map(bytemuck::must_cast)
+        }
+
+        #[inline(always)]
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+            let x = cut(x, panel.len());
+            let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
+            let mut all = [[[i32x4_splat(0); HALF]; 2]; R];
+            for half in 0..2 {
+                let mut sums = [[i32x4_splat(0); HALF]; R];
+                for (k, weights) in panel.iter().enumerate() {
+                    for (sums, row) in sums.iter_mut().zip(x) {
+                        let pair = i32x4_splat(row[k]);
+                        for (sum, weight) in sums.iter_mut().zip(weights[half]) {
+                            *sum = i32x4_add(*sum, i32x4_dot_i16x8(pair, weight));
+                        }
+                    }
+                }
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    all[half] = sums;
+                }
+            }
+            all.map(bytemuck::must_cast)
+        }
+    }
+}

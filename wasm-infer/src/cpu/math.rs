@@ -1,0 +1,165 @@
+//! Element-wise mathematics in a form that vectorises, with the same result on every machine.
+
+use super::lanes::wide;
+use super::matmul::dot_here;
+
+/// Lanes of the sums and maxima here.
+const LANES: usize = 8;
+
+/// `e^x` for `x <= 0`, with a relative error of at most 2e-7; 1e-38 and less become about that.
+///
+/// The constants split `ln 2` in two, so that the reduced argument is exact, and are the minimax
+/// polynomial of Cephes (S. Moshier), as mathematics libraries have it.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    /// Adding it rounds to an integer, which the low bits then hold.
+    const STEP_OF_ONE: f32 = 12_582_912.0;
+    let x = if x > -86.0 { x } else { -86.0 };
+    let shifted = x * std::f32::consts::LOG2_E + STEP_OF_ONE;
+    let n = shifted - STEP_OF_ONE;
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = p * r + c;
+    }
+    let y = p * r * r + r + 1.0;
+    f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// The largest value.
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let whole = values.chunks_exact(LANES);
+    let rest = whole.remainder().iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    for chunk in whole {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane = if v > *lane { v } else { *lane };
+        }
+    }
+    lanes.iter().copied().fold(rest, f32::max)
+}
+
+#[inline(always)]
+fn softmax_here(row: &mut [f32]) {
+    let largest = largest(row);
+    let mut lanes = [0.0; LANES];
+    let mut whole = row.chunks_exact_mut(LANES);
+    for chunk in &mut whole {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *v = exp(*v - largest);
+            *lane += *v;
+        }
+    }
+    let mut sum = lanes.iter().sum::<f32>();
+    for v in whole.into_remainder() {
+        *v = exp(*v - largest);
+        sum += *v;
+    }
+    let factor = 1.0 / sum;
+    row.iter_mut().for_each(|v| *v *= factor);
+}
+
+/// Softmax of the first `length` numbers of each row of `stride`.
+pub(super) fn softmax(rows: &mut [f32], stride: usize, length: usize) {
+    wide(
+        #[inline(always)]
+        || {
+            for row in rows.chunks_exact_mut(stride) {
+                softmax_here(&mut row[..length]);
+            }
+        },
+    );
+}
+
+/// `ln(sum(exp(x)))`, stable.
+pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
+    wide(
+        #[inline(always)]
+        || {
+            let largest = largest(values);
+            let mut lanes = [0.0; LANES];
+            let whole = values.chunks_exact(LANES);
+            let rest: f32 = whole.remainder().iter().map(|v| exp(v - largest)).sum();
+            for chunk in whole {
+                for (lane, v) in lanes.iter_mut().zip(chunk) {
+                    *lane += exp(v - largest);
+                }
+            }
+            largest + (lanes.iter().sum::<f32>() + rest).ln()
+        },
+    )
+}
+
+/// RMS norm of each row of `x` times `weight`, to `out` (Zhang & Sennrich 2019; T5 has no mean).
+pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    wide(
+        #[inline(always)]
+        || {
+            let width = weight.len();
+            for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                let mean = dot_here(row, row) / width as f32;
+                let factor = 1.0 / (mean + epsilon).sqrt();
+                for ((out, v), w) in out.iter_mut().zip(row).zip(weight) {
+                    *out = v * factor * w;
+                }
+            }
+        },
+    );
+}
+
+/// One head of one query against a few keys: `out = softmax(q . k + bias) v`, all of one width.
+#[inline(always)]
+pub(super) fn attend_here<'a>(
+    q: &[f32],
+    scores: &mut [f32],
+    k: impl Fn(usize) -> &'a [f32],
+    v: impl Fn(usize) -> &'a [f32],
+    bias: impl Fn(usize) -> f32,
+    out: &mut [f32],
+) {
+    for (key, score) in scores.iter_mut().enumerate() {
+        *score = dot_here(q, k(key)) + bias(key);
+    }
+    softmax_here(scores);
+    out.fill(0.0);
+    for (key, weight) in scores.iter().enumerate() {
+        out.iter_mut().zip(v(key)).for_each(|(o, v)| *o += weight * v);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_that_of_the_standard_library() {
+        for i in 0..86_000 {
+            let x = -(i as f32) / 1000.0;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) / expected - 1.0).abs();
+            assert!(error < 2e-7, "exp({x}) is {} and not {expected}", exp(x));
+        }
+        assert_eq!(exp(0.0), 1.0);
+        for x in [-90.0, -1e30, f32::NEG_INFINITY] {
+            assert!((0.0..1e-37).contains(&exp(x)), "exp({x})");
+        }
+    }
+
+    #[test]
+    fn softmax_and_its_normaliser_take_any_length() {
+        for length in 1..40 {
+            let values: Vec<f32> = (0..length).map(|i| (i * 7 % 11) as f32 * 1.5 - 3.0).collect();
+            let sum: f64 = values.iter().map(|&v| f64::from(v).exp()).sum();
+            assert!((f64::from(log_sum_exp(&values)) - sum.ln()).abs() < 1e-5);
+            let mut rows = [values.clone(), vec![7.0; 3]].concat().repeat(2);
+            softmax(&mut rows, length + 3, length);
+            for row in rows.chunks(length + 3) {
+                for (found, &v) in row.iter().zip(&values) {
+                    assert!((f64::from(*found) - f64::from(v).exp() / sum).abs() < 1e-6);
+                }
+                assert_eq!(row[length..], [7.0; 3]);
+            }
+        }
+    }
+}

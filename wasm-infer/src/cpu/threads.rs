@@ -1,0 +1,75 @@
+//! Work on rows, shared out to threads where there are any: natively, but not in a page.
+//!
+//! Rows do not depend on each other, so the result does not depend on the number of threads.
+
+use super::lanes::ROWS;
+
+/// Fewest rows that are worth a thread.
+const LEAST: usize = 2 * ROWS;
+
+/// Threads that share the work: `RAYON_NUM_THREADS`, or the machine's processors.
+pub(super) fn count() -> usize {
+    #[cfg(not(target_arch = "wasm32"))]
+    return rayon::current_num_threads();
+    #[cfg(target_arch = "wasm32")]
+    1
+}
+
+/// Runs work that calls [`by_rows`] many times, on a thread to which the others listen.
+pub(super) fn enter<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    #[cfg(not(target_arch = "wasm32"))]
+    return rayon::scope(|_| work());
+    #[cfg(target_arch = "wasm32")]
+    work()
+}
+
+/// Calls `work(first row, part of the buffer, scratch)` for parts of the rows of a buffer, `width`
+/// numbers each, with one of `scratch` a part, of which there is one a thread.
+pub(super) fn by_rows<S: Send>(
+    buffer: &mut [f32],
+    width: usize,
+    scratch: &mut [S],
+    work: impl Fn(usize, &mut [f32], &mut S) + Sync,
+) {
+    let rows = buffer.len() / width;
+    // Whole tiles for all but the last.
+    let part = rows.div_ceil(scratch.len()).next_multiple_of(ROWS).max(LEAST);
+    if rows <= part {
+        work(0, buffer, &mut scratch[0]);
+        return;
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        use rayon::prelude::*;
+        let parts = buffer.par_chunks_mut(part * width).zip(scratch).enumerate().with_max_len(1);
+        parts.for_each(|(index, (buffer, scratch))| work(index * part, buffer, scratch));
+    }
+    #[cfg(target_arch = "wasm32")]
+    for (index, (buffer, scratch)) in buffer.chunks_mut(part * width).zip(scratch).enumerate() {
+        work(index * part, buffer, scratch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_worked_on_once_by_a_scratch_of_its_own() {
+        for (rows, threads) in [(1, 1), (1, 4), (9, 2), (50, 2), (50, 3), (7, 16), (100, 5)] {
+            let mut buffer = vec![0.0; rows * 3];
+            let mut scratch = vec![0; threads];
+            enter(|| {
+                by_rows(&mut buffer, 3, &mut scratch, |first, part, calls| {
+                    *calls += 1;
+                    for (row, values) in part.chunks_exact_mut(3).enumerate() {
+                        values.iter_mut().for_each(|v| *v += (first + row + 1) as f32);
+                    }
+                });
+            });
+            let expected = (0..rows).flat_map(|row| [(row + 1) as f32; 3]);
+            assert!(buffer.iter().copied().eq(expected), "{rows} rows, {threads} threads");
+            assert!(scratch.iter().all(|&calls| calls <= 1));
+        }
+    }
+}
