@@ -5,6 +5,7 @@
 struct Params {
     rows: u32,
     width4: u32, // quads of d_model
+    outputs: u32, // rows of the embedding, a multiple of four
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,5 +18,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let token = tokens[id.x / p.width4];
-    x[id.x] = weight(row_start(token, p.width4) + id.x % p.width4) * row_scale(token);
+    x[id.x] = weight(id.x % p.width4, token, p.outputs) * output_scale(token);
 }

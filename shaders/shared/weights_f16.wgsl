@@ -1,24 +1,15 @@
-// Weight matrix in halves, two columns a word: unpacking needs no feature of the device. Rows and
-// columns are padded with zeros to multiples of four.
+// Weight matrix in halves, two inputs a word, one row a word, so that neighbouring outputs lie side
+// by side: unpacking needs no feature of the device. Outputs and inputs are padded with zeros to
+// multiples of four.
 
-@group(0) @binding(5) var<storage, read> weights: array<vec2<u32>>; // [outputs, inputs4]
+@group(0) @binding(5) var<storage, read> weights: array<u32>; // [inputs / 2, outputs]
 
-// First quad of a row.
-fn row_start(row: u32, inputs4: u32) -> u32 {
-    return row * inputs4;
+// Four neighbouring inputs of an output; `quad` counts them.
+fn weight(quad: u32, output: u32, outputs: u32) -> vec4<f32> {
+    let at = quad * 2u * outputs + output;
+    return vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + outputs]));
 }
 
-// Four neighbouring columns of a row; `index` counts quads.
-fn weight(index: u32) -> vec4<f32> {
-    let words = weights[index];
-    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
-}
-
-// Scales of four neighbouring rows.
-fn row_scales(quad: u32) -> vec4<f32> {
-    return vec4<f32>(1.0);
-}
-
-fn row_scale(row: u32) -> f32 {
+fn output_scale(output: u32) -> f32 {
     return 1.0;
 }

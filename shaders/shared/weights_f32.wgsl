@@ -1,22 +1,19 @@
-// Weight matrix as it is. Rows and columns are padded with zeros to multiples of four.
+// Weight matrix as it is, one row an input column, so that neighbouring outputs lie side by side.
+// Outputs and inputs are padded with zeros to multiples of four.
 
-@group(0) @binding(5) var<storage, read> weights: array<vec4<f32>>; // [outputs, inputs4]
+@group(0) @binding(5) var<storage, read> weights: array<f32>; // [inputs, outputs]
 
-// First quad of a row.
-fn row_start(row: u32, inputs4: u32) -> u32 {
-    return row * inputs4;
+// Four neighbouring inputs of an output; `quad` counts them.
+fn weight(quad: u32, output: u32, outputs: u32) -> vec4<f32> {
+    let at = quad * 4u * outputs + output;
+    return vec4<f32>(
+        weights[at],
+        weights[at + outputs],
+        weights[at + 2u * outputs],
+        weights[at + 3u * outputs],
+    );
 }
 
-// Four neighbouring columns of a row; `index` counts quads.
-fn weight(index: u32) -> vec4<f32> {
-    return weights[index];
-}
-
-// Scales of four neighbouring rows.
-fn row_scales(quad: u32) -> vec4<f32> {
-    return vec4<f32>(1.0);
-}
-
-fn row_scale(row: u32) -> f32 {
+fn output_scale(output: u32) -> f32 {
     return 1.0;
 }

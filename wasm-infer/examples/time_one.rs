@@ -1,7 +1,8 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|f16|q8|q4] [--calls 20]`
+//! [--format f32|f16|q8|q4] [--beams 50] [--calls 20] [--profile true]`; a profile is the time of
+//! each kernel, by timestamps.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,8 +33,14 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = Arc::new(random_bundle(&Shape::paper(), format, 0));
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     let history = (0..20).map(|i| format!("item-{}", i * 601)).collect();
-    let request = Request { history, ..Request::default() };
+    let beams: usize = option("--beams", "50").parse()?;
+    let request = Request { history, beams, top: beams.min(20), ..Request::default() };
     pollster::block_on(recommender.recommend(&request))?;
+    if option("--profile", "false") == "true" {
+        // The second: pipelines are warm then.
+        pollster::block_on(recommender.profile(&request))?;
+        print_profile(&pollster::block_on(recommender.profile(&request))?);
+    }
     let mut times = Vec::with_capacity(calls.max(1));
     for _ in 0..calls.max(1) {
         let begin = Instant::now();
@@ -50,4 +57,19 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     });
     println!("{result}");
     Ok(())
+}
+
+/// Kernels by the time that they took, the longest first.
+fn print_profile(launches: &[(&str, f64)]) {
+    let mut kernels = std::collections::BTreeMap::new();
+    for (name, nanoseconds) in launches {
+        let (count, sum) = kernels.entry(*name).or_insert((0, 0.0));
+        *count += 1;
+        *sum += nanoseconds / 1e6;
+    }
+    let mut kernels: Vec<_> = kernels.into_iter().collect();
+    kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+    for (name, (count, milliseconds)) in kernels {
+        eprintln!("{name:<20} {count:>4} launches {milliseconds:>9.3} ms");
+    }
 }

@@ -261,6 +261,22 @@ impl Recommender {
         Ok(Recommendation { items, unknown })
     }
 
+    /// Times each kernel of a request on the GPU, as [`GpuEngine::profile`].
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] on the CPU engine and without timestamps; else as
+    /// [`Recommender::recommend`].
+    pub async fn profile(
+        &mut self,
+        request: &Request,
+    ) -> Result<Vec<(&'static str, f64)>, InferError> {
+        let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        match &mut self.engine {
+            Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine has no kernels".into())),
+            Engine::Gpu(gpu) => gpu.profile(&query).await,
+        }
+    }
+
     /// Runs a query on the engine: hits in the contract's order, at most `beams`.
     ///
     /// # Errors

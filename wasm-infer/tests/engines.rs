@@ -136,6 +136,7 @@ fn gpu_and_cpu_return_the_same_items() {
                 if format != WeightFormat::F32 && case % 4 != (index + which) % 4 {
                     continue;
                 }
+                gpu.use_wide_tiles(case % 2 == 0);
                 let found = block_on(gpu.search(&query)).unwrap();
                 let what = format!("{name}, {}, case {case}", format.name());
                 assert_same(&cpu.search(&query), &found, &what);

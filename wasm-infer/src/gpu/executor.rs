@@ -8,10 +8,11 @@ use tigret_shaders::{BindingKind, SHADERS, Shader};
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
     BindGroupLayoutEntry, BindingResource, BindingType, Buffer, BufferBinding, BufferBindingType,
-    BufferDescriptor, BufferSize, BufferUsages, ComputePassDescriptor, ComputePipeline,
-    ComputePipelineDescriptor, Device, DeviceDescriptor, Instance, InstanceDescriptor, Limits,
-    MapMode, PipelineLayoutDescriptor, PowerPreference, Queue, RequestAdapterOptions,
-    ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    BufferDescriptor, BufferSize, BufferUsages, ComputePass, ComputePassDescriptor,
+    ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor, Device,
+    DeviceDescriptor, DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
+    PipelineLayoutDescriptor, PowerPreference, QuerySet, QuerySetDescriptor, QueryType, Queue,
+    RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
 
 use super::plan::{BufferId, Constant, Dispatch, PARAMS};
@@ -44,6 +45,7 @@ pub(super) struct Executor {
     device: Device,
     queue: Queue,
     adapter: String,
+    software: bool,
     kernels: HashMap<&'static str, Kernel>,
     buffers: Vec<Buffer>,
     constants: usize,
@@ -79,6 +81,8 @@ impl Executor {
             .request_device(&DeviceDescriptor {
                 label: Some("tigret"),
                 required_limits: limits,
+                // For profiles; nothing else uses it.
+                required_features: adapter.features() & Features::TIMESTAMP_QUERY,
                 ..DeviceDescriptor::default()
             })
             .await
@@ -96,13 +100,15 @@ impl Executor {
             record(&slot, format!("{reason:?}: {message}"));
         });
         let kernels = SHADERS.iter().map(|shader| (shader.name, kernel(&device, shader))).collect();
-        let name = adapter.get_info().name;
+        let info = adapter.get_info();
+        let name = info.name;
         let params = buffer(&device, "params", PARAMS_STRIDE as u64, BufferUsages::UNIFORM);
         let read_back = read_back_buffer(&device, 4);
         let mut executor = Self {
             device,
             queue,
             adapter: if name.is_empty() { "WebGPU".into() } else { name },
+            software: info.device_type == DeviceType::Cpu,
             kernels,
             buffers: Vec::new(),
             constants: constants.len(),
@@ -123,6 +129,11 @@ impl Executor {
     /// The adapter's name.
     pub(super) fn adapter(&self) -> &str {
         &self.adapter
+    }
+
+    /// Whether the adapter is a processor in disguise.
+    pub(super) fn is_software(&self) -> bool {
+        self.software
     }
 
     /// What the last call launched.
@@ -194,7 +205,64 @@ impl Executor {
         words: usize,
     ) -> Result<Vec<u32>, InferError> {
         self.check()?;
-        let bytes = words as u64 * 4;
+        let bytes = self.get_ready(dispatches, words as u64 * 4);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            let mut current = "";
+            for (index, dispatch) in dispatches.iter().enumerate() {
+                if current != dispatch.shader {
+                    pass.set_pipeline(&self.kernels[dispatch.shader].pipeline);
+                    current = dispatch.shader;
+                }
+                self.launch(&mut pass, index, dispatch);
+            }
+        }
+        encoder.copy_buffer_to_buffer(&self.buffers[result.0], 0, &self.read_back, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        self.counts = Counts { dispatches: dispatches.len(), passes: 1, submits: 1, read_backs: 1 };
+        self.fetch(bytes).await
+    }
+
+    /// Runs each dispatch in a pass of its own and returns the nanoseconds that each took.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where the adapter has no timestamps, [`InferError::DeviceLost`].
+    pub(super) async fn profile(
+        &mut self,
+        dispatches: &[Dispatch],
+    ) -> Result<Vec<f64>, InferError> {
+        self.check()?;
+        if !self.device.features().contains(Features::TIMESTAMP_QUERY) {
+            return Err(InferError::NoGpu("this adapter has no timestamps".into()));
+        }
+        let count = 2 * dispatches.len() as u32;
+        let bytes = self.get_ready(dispatches, u64::from(count) * 8);
+        let queries = self.device.create_query_set(&QuerySetDescriptor {
+            label: Some("profile"),
+            ty: QueryType::Timestamp,
+            count,
+        });
+        let resolved = buffer(&self.device, "profile", bytes, BufferUsages::QUERY_RESOLVE);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for (index, dispatch) in dispatches.iter().enumerate() {
+            let mut pass = encoder.begin_compute_pass(&timed_pass(&queries, index as u32));
+            pass.set_pipeline(&self.kernels[dispatch.shader].pipeline);
+            self.launch(&mut pass, index, dispatch);
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved, 0);
+        encoder.copy_buffer_to_buffer(&resolved, 0, &self.read_back, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let period = f64::from(self.queue.get_timestamp_period());
+        let words = self.fetch(bytes).await?;
+        let ticks = words.chunks_exact(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32);
+        let ticks: Vec<u64> = ticks.collect();
+        let spent = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period;
+        Ok(ticks.chunks_exact(2).map(spent).collect())
+    }
+
+    /// Uploads parameters, makes bind groups and room for `bytes` to be read back.
+    fn get_ready(&mut self, dispatches: &[Dispatch], bytes: u64) -> u64 {
         let mut params = vec![0u32; dispatches.len() * PARAMS_STRIDE / 4];
         for (slot, dispatch) in params.chunks_exact_mut(PARAMS_STRIDE / 4).zip(dispatches) {
             slot[..PARAMS].copy_from_slice(&dispatch.params);
@@ -211,24 +279,13 @@ impl Executor {
         for dispatch in dispatches {
             self.make_group(dispatch);
         }
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
-            let mut current = "";
-            for (index, dispatch) in dispatches.iter().enumerate() {
-                if current != dispatch.shader {
-                    pass.set_pipeline(&self.kernels[dispatch.shader].pipeline);
-                    current = dispatch.shader;
-                }
-                let group = &self.groups[&(dispatch.shader, dispatch.buffers.clone())];
-                pass.set_bind_group(0, group, &[(index * PARAMS_STRIDE) as u32]);
-                pass.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], 1);
-            }
-        }
-        encoder.copy_buffer_to_buffer(&self.buffers[result.0], 0, &self.read_back, 0, bytes);
-        self.queue.submit([encoder.finish()]);
-        self.counts = Counts { dispatches: dispatches.len(), passes: 1, submits: 1, read_backs: 1 };
-        self.fetch(bytes).await
+        bytes
+    }
+
+    fn launch(&self, pass: &mut ComputePass<'_>, index: usize, dispatch: &Dispatch) {
+        let group = &self.groups[&(dispatch.shader, dispatch.buffers.clone())];
+        pass.set_bind_group(0, group, &[(index * PARAMS_STRIDE) as u32]);
+        pass.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], 1);
     }
 
     /// Waits for the read-back buffer and takes its words.
@@ -319,6 +376,18 @@ fn buffer(device: &Device, name: &str, bytes: u64, usage: BufferUsages) -> Buffe
         usage: usage | BufferUsages::COPY_DST | BufferUsages::COPY_SRC,
         mapped_at_creation: false,
     })
+}
+
+/// A pass that notes its beginning and its end.
+fn timed_pass(queries: &QuerySet, index: u32) -> ComputePassDescriptor<'_> {
+    ComputePassDescriptor {
+        label: None,
+        timestamp_writes: Some(ComputePassTimestampWrites {
+            query_set: queries,
+            beginning_of_pass_write_index: Some(2 * index),
+            end_of_pass_write_index: Some(2 * index + 1),
+        }),
+    }
 }
 
 fn read_back_buffer(device: &Device, bytes: u64) -> Buffer {

@@ -5,7 +5,7 @@ use tigret_shaders::shader;
 
 use super::executor::Executor;
 use super::pack::{self, Axis};
-use super::plan::{BufferId, Dispatch, PARAMS, RECORD, pack_codes};
+use super::plan::{BufferId, Dispatch, PARAMS, RECORD, Tile, pack_codes};
 use crate::error::InferError;
 use crate::sampling::Sampling;
 use crate::search::{Beam, ItemFilter, extend};
@@ -106,7 +106,8 @@ fn linear_is_the_plain_loop_in_every_format() {
     // Rows, inputs, outputs.
     let shapes =
         [(1, 1, 1), (3, 7, 5), (5, 31, 13), (4, 32, 64), (7, 33, 9), (50, 97, 29), (2, 260, 130)];
-    for format in WeightFormat::ALL {
+    let tiles = [Tile::Narrow, Tile::Wide];
+    for (tile, format) in tiles.into_iter().flat_map(|t| WeightFormat::ALL.map(|f| (t, f))) {
         for (index, (rows, inputs, outputs)) in shapes.into_iter().enumerate() {
             let mut values =
                 |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
@@ -120,15 +121,15 @@ fn linear_is_the_plain_loop_in_every_format() {
             let (normalise, relu, residual) = (on(1), on(2), on(3));
             let (epsilon, scale) = (1e-3f32, 0.7f32);
 
-            let outputs4 = outputs.div_ceil(4);
-            let offset4 = 3 * (index % 2);
-            let mut y = vec![0u32; 4 * offset4];
+            let padded = outputs.next_multiple_of(4);
+            let offset = 12 * (index % 2);
+            let mut y = vec![0u32; offset];
             y.extend(rows_on_quads(&before, outputs));
             let params = [
                 rows as u32,
                 inputs.div_ceil(4) as u32,
-                outputs4 as u32,
-                offset4 as u32,
+                padded as u32,
+                offset as u32,
                 inputs as u32,
                 u32::from(normalise),
                 u32::from(relu),
@@ -141,9 +142,11 @@ fn linear_is_the_plain_loop_in_every_format() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            let name = kernel("linear", format);
-            let invocations = [outputs4 as u32, rows.div_ceil(4) as u32];
-            let found = floats(&run(&mut device, name, &params, &buffers, invocations, 2));
+            let name = tile.linear(format);
+            let all: Vec<usize> = (0..buffers.len()).collect();
+            let groups = tile.groups(name, rows as u32, padded as u32);
+            let dispatch = Dispatch { groups, ..launch(name, &params, &all, [1, 1]) };
+            let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
             for row in 0..rows {
                 let x = &x[row * inputs..][..inputs];
                 let mean = x.iter().map(|v| v * v).sum::<f32>() / inputs as f32;
@@ -160,8 +163,48 @@ fn linear_is_the_plain_loop_in_every_format() {
                     if residual {
                         expected += before[row * outputs + output];
                     }
-                    let found = found[4 * (offset4 + row * outputs4) + output];
+                    let found = found[offset + row * padded + output];
                     close(found, expected, &format!("{name} {rows}x{inputs}x{outputs}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_are_written_transposed_and_all_else_in_rows() {
+    let Some(mut device) = device() else { return };
+    let mut random = Random::new(8);
+    // Two layers of three parts of eight outputs, the second of each its keys.
+    let (rows, inputs, part, parts, layers, stride) = (6, 5, 8, 3, 2, 9);
+    let outputs = part * parts * layers;
+    let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
+    let x = values(rows * inputs);
+    let weight = Weight::quantize(WeightFormat::F32, [outputs, inputs], values(outputs * inputs));
+    let packed = pack::matrix(&[&weight], Axis::Plain(outputs), Axis::Plain(inputs));
+    let weight = weight.to_f32();
+    let key_offset = rows * outputs;
+    let y = vec![0u32; key_offset + layers * part * stride];
+    let params = [rows, 2, outputs, 0, inputs, 0, 0, 0, 0, 1f32.to_bits() as usize, part, parts, 1]
+        .map(|value| value as u32);
+    let params = [&params[..], &[key_offset as u32, stride as u32]].concat();
+    let x_words = rows_on_quads(&x, inputs);
+    let buffers = [&x_words[..], &x_words, &y, &packed.words];
+    for tile in [Tile::Narrow, Tile::Wide] {
+        let name = tile.linear(WeightFormat::F32);
+        let groups = tile.groups(name, rows as u32, outputs as u32);
+        let dispatch = Dispatch { groups, ..launch(name, &params, &[0, 1, 2, 3], [1, 1]) };
+        let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
+        for (row, x) in x.chunks(inputs).enumerate() {
+            for (output, w) in weight.chunks(inputs).enumerate() {
+                let expected: f32 = x.iter().zip(w).map(|(x, w)| x * w).sum();
+                let (layer, which) = (output / part / parts, output / part % parts);
+                let transposed = key_offset + (layer * part + output % part) * stride + row;
+                let in_row = row * outputs + output;
+                let at = if which == 1 { transposed } else { in_row };
+                close(found[at], expected, &format!("{name}, row {row}, output {output}"));
+                if which == 1 {
+                    assert_eq!(found[in_row], 0.0, "a key is written once");
                 }
             }
         }
@@ -183,13 +226,13 @@ fn attention_projections_read_heads_of_any_width() {
             let axis = Axis::Heads { heads, d_kv };
             let packed = pack::matrix(&[&weight], Axis::Plain(outputs), axis);
             let x_words = rows_on_quads(&x, d_kv);
-            let params = [1, axis.quads(), 2, 0, x_words.len() as u32, 0, 0, 0, 0, 1f32.to_bits()];
+            let params = [1, axis.quads(), 8, 0, x_words.len() as u32, 0, 0, 0, 0, 1f32.to_bits()];
             let y = [0u32; 8];
             let mut buffers = vec![&x_words[..], &x_words, &y, &packed.words];
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            let name = kernel("linear", packed.format);
+            let name = Tile::Narrow.linear(packed.format);
             let found = floats(&run(&mut device, name, &params, &buffers, [2, 1], 2));
             for (row, found) in weight.to_f32().chunks(inputs).zip(found) {
                 let expected: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
@@ -215,7 +258,8 @@ fn embed_reads_rows_in_every_format() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            let params = [tokens.len() as u32, width4 as u32];
+            let outputs = vocabulary.next_multiple_of(4) as u32;
+            let params = [tokens.len() as u32, width4 as u32, outputs];
             let invocations = [(tokens.len() * width4) as u32, 1];
             let name = kernel("embed", format);
             let found = floats(&run(&mut device, name, &params, &buffers, invocations, 1));
@@ -461,7 +505,14 @@ fn attend(q: &[f32], keys: &[&[f32]], values: &[&[f32]], bias: impl Fn(usize) ->
 fn attention_is_the_plain_loop() {
     let Some(mut device) = device() else { return };
     let mut random = Random::new(6);
-    let shapes = [(1, 1, 1, 1), (7, 7, 3, 5), (2, 33, 1, 64), (5, 90, 2, 136), (3, 200, 4, 9)];
+    let shapes = [
+        (1, 1, 1, 1),
+        (7, 7, 3, 5),
+        (2, 33, 1, 64),
+        (5, 90, 2, 136),
+        (3, 200, 4, 9),
+        (6, 1000, 2, 20),
+    ];
     for (index, (queries, keys, heads, d_kv)) in shapes.into_iter().enumerate() {
         let inner = heads * d_kv;
         let mut values =
@@ -471,18 +522,35 @@ fn attention_is_the_plain_loop() {
         let reach = keys.max(queries) + 2;
         let bias = values(heads * (2 * reach + 1));
         let biased = index % 2 == 1;
-        let head4 = d_kv.div_ceil(4);
-        let part4 = heads * head4;
-        let kv: Vec<u32> = k
-            .chunks(inner)
-            .zip(v.chunks(inner))
-            .flat_map(|(k, v)| [rows_on_quads(k, d_kv), rows_on_quads(v, d_kv)].concat())
-            .collect();
-        let context = vec![0; queries * part4 * 4];
-        let params = [keys, head4, part4, 2 * part4, 0, part4, part4, usize::from(biased), reach]
-            .map(|value| value as u32);
+        let width = d_kv.next_multiple_of(4);
+        let part = heads * width;
+        // Keys transposed, with room between their components, then values.
+        let key_stride = keys + 3;
+        let mut kv = vec![0u32; part * key_stride];
+        for (key, row) in k.chunks(inner).enumerate() {
+            for (at, value) in rows_on_quads(row, d_kv).into_iter().enumerate() {
+                kv[at * key_stride + key] = value;
+            }
+        }
+        let v_offset = kv.len();
+        kv.extend(v.chunks(inner).flat_map(|row| rows_on_quads(row, d_kv)));
+        let context = vec![0; queries * part];
+        let params = [
+            queries,
+            keys,
+            width / 4,
+            part / 4,
+            0,
+            key_stride,
+            v_offset,
+            part,
+            part,
+            usize::from(biased),
+            reach,
+        ]
+        .map(|value| value as u32);
         let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context];
-        let groups = [32 * queries as u32, heads as u32];
+        let groups = [32 * queries.div_ceil(4) as u32, heads as u32];
         let found = floats(&run(&mut device, "attention", &params, &buffers, groups, 3));
         for query in 0..queries {
             for head in 0..heads {
@@ -492,7 +560,7 @@ fn attention_is_the_plain_loop() {
                 let expected = attend(&q[query * inner + at..][..d_kv], &k, &v, |key| {
                     if biased { bias[head * (2 * reach + 1) + key + reach - query] } else { 0.0 }
                 });
-                let found = &found[(query * heads + head) * head4 * 4..][..d_kv];
+                let found = &found[query * part + head * width..][..d_kv];
                 for (found, expected) in found.iter().zip(expected) {
                     close(*found, expected, &format!("{queries} {keys} {heads} {d_kv}"));
                 }

@@ -12,7 +12,7 @@ mod plan;
 use std::sync::Arc;
 
 use executor::Executor;
-use plan::{Capacity, MAX_INPUT, PERTURBED, Plan, RECORD, Scratch};
+use plan::{Capacity, Dispatch, PERTURBED, Plan, RECORD, Scratch, Tile};
 
 pub use executor::Counts;
 
@@ -36,18 +36,13 @@ impl GpuEngine {
     /// # Errors
     /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
     pub async fn new(bundle: Arc<Bundle>) -> Result<Self, InferError> {
-        let longest = bundle.tokens.max_input();
-        if longest > MAX_INPUT {
-            return Err(InferError::NoGpu(format!(
-                "histories become up to {longest} tokens, the kernels take {MAX_INPUT}"
-            )));
-        }
         let mut plan = Plan::new(&bundle);
         let mut executor = Executor::new(&plan.constants).await?;
         for constant in &mut plan.constants {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();
         }
+        plan.set_tile(if executor.is_software() { Tile::Wide } else { Tile::Narrow });
         let capacity = Capacity { beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
         let catalog = Arc::clone(&bundle.catalog);
@@ -67,6 +62,12 @@ impl GpuEngine {
         self.executor.set_scratch(&self.plan.scratch(self.capacity))
     }
 
+    /// Whether invocations of linear layers compute wide tiles: by itself, on software adapters
+    /// only. The answer is the same.
+    pub fn use_wide_tiles(&mut self, wide: bool) {
+        self.plan.set_tile(if wide { Tile::Wide } else { Tile::Narrow });
+    }
+
     /// The adapter's name.
     pub fn adapter_name(&self) -> &str {
         self.executor.adapter()
@@ -83,21 +84,11 @@ impl GpuEngine {
     /// [`InferError::DeviceLost`] when the device fails, [`InferError::NoGpu`] when so many beams
     /// exceed its limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
-        let listed = query.filter.ranks();
-        self.reserve(Capacity { beams: query.beams, listed: listed.len() })?;
-        let mode = u32::from(matches!(query.filter, ItemFilter::Allow(_)));
-        let mut filter = vec![mode, listed.len() as u32];
-        filter.extend(listed);
-        let (plan, executor) = (&self.plan, &mut self.executor);
-        executor.upload(plan.id(Scratch::Input), &query.input);
-        executor.upload(plan.id(Scratch::Tokens), &[self.bundle.tokens.decoder_start]);
-        executor.upload(plan.id(Scratch::Listed), &filter);
-        executor.upload(plan.beams_before(0), &plan.root());
-        let levels = self.bundle.tokens.levels.len();
-        let dispatches = plan.dispatches(query);
+        let dispatches = self.upload(query)?;
+        let (plan, levels) = (&self.plan, self.bundle.tokens.levels.len());
         let rows = plan.rows(query.beams)[levels] as usize;
-        let state =
-            executor.run(&dispatches, plan.beams_before(levels), (rows + 1) * RECORD).await?;
+        let words = (rows + 1) * RECORD;
+        let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
         let mut hits: Vec<Hit> = state
             .chunks_exact(RECORD)
             .skip(1)
@@ -109,6 +100,35 @@ impl GpuEngine {
             .collect();
         sort_hits(&mut hits);
         Ok(hits)
+    }
+
+    /// Runs a query with each launch in a pass of its own, and returns the kernels' names with
+    /// the nanoseconds of each launch, in order. What lies between launches is not in them.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where the adapter has no timestamps; else as [`GpuEngine::search`].
+    pub async fn profile(
+        &mut self,
+        query: &EngineQuery,
+    ) -> Result<Vec<(&'static str, f64)>, InferError> {
+        let dispatches = self.upload(query)?;
+        let times = self.executor.profile(&dispatches).await?;
+        Ok(dispatches.iter().map(|dispatch| dispatch.shader).zip(times).collect())
+    }
+
+    /// Puts a query on the GPU and returns what is to be launched.
+    fn upload(&mut self, query: &EngineQuery) -> Result<Vec<Dispatch>, InferError> {
+        let listed = query.filter.ranks();
+        self.reserve(Capacity { beams: query.beams, listed: listed.len() })?;
+        let mode = u32::from(matches!(query.filter, ItemFilter::Allow(_)));
+        let mut filter = vec![mode, listed.len() as u32];
+        filter.extend(listed);
+        let (plan, executor) = (&self.plan, &mut self.executor);
+        executor.upload(plan.id(Scratch::Input), &query.input);
+        executor.upload(plan.id(Scratch::Tokens), &[self.bundle.tokens.decoder_start]);
+        executor.upload(plan.id(Scratch::Listed), &filter);
+        executor.upload(plan.beams_before(0), &plan.root());
+        Ok(plan.dispatches(query))
     }
 
     /// Logits of the last step of the last call, for tests: each live beam's decoder input after

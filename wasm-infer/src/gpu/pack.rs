@@ -55,84 +55,75 @@ pub(super) struct Packed {
     pub(super) format: WeightFormat,
     /// The values.
     pub(super) words: Vec<u32>,
-    /// `q8`: `f32` bits, one an output. `q4`: halves, two a word. Empty otherwise.
+    /// `q8`: `f32` bits, one an output. `q4`: halves, two groups a word. Empty otherwise.
     pub(super) scales: Vec<u32>,
 }
 
 /// Packs matrices of the same shape and format one above the other.
 ///
+/// A word holds neighbouring inputs of one output, and words of neighbouring outputs lie side by
+/// side, since neighbouring invocations compute them.
+///
 /// `q4` whose groups of columns would be torn apart by the padding of `inputs` (heads of a width
 /// that is no multiple of four) is widened to `f32`.
 pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed {
-    let (rows, columns) = (outputs.padded(), inputs.padded());
-    let mut packed = Packed { format: WeightFormat::F32, words: Vec::new(), scales: Vec::new() };
-    for weight in weights {
+    let all = weights.len() * outputs.padded();
+    let columns = inputs.padded();
+    let of_q4 = weights.iter().any(|w| matches!(w.data, WeightData::Q4 { .. }));
+    let format = match weights.first().map(|weight| &weight.data) {
+        Some(WeightData::F16(_)) => WeightFormat::F16,
+        Some(WeightData::Q8 { .. }) => WeightFormat::Q8,
+        Some(WeightData::Q4 { .. }) if inputs.keeps_places() => WeightFormat::Q4,
+        _ => WeightFormat::F32,
+    };
+    let (word, columns) = match format {
+        WeightFormat::F32 => (1, columns),
+        WeightFormat::F16 => (2, columns),
+        WeightFormat::Q8 => (4, columns),
+        WeightFormat::Q4 => (8, columns.next_multiple_of(Q4_GROUP)),
+    };
+    let bits = 32 / word;
+    let mut words = vec![0u32; columns / word * all];
+    let mut scales = match format {
+        WeightFormat::F32 | WeightFormat::F16 => Vec::new(),
+        WeightFormat::Q8 => vec![0u32; all],
+        WeightFormat::Q4 => vec![0u32; (columns / Q4_GROUP).div_ceil(2) * all],
+    };
+    for (index, weight) in weights.iter().enumerate() {
         let width = weight.columns();
-        // Where value `at` lies among `columns` columns.
-        let place = |at: usize, columns: usize| {
-            outputs.place(at / width) * columns + inputs.place(at % width)
-        };
-        match &weight.data {
-            WeightData::F16(values) => {
-                packed.format = WeightFormat::F16;
-                let mut halves = vec![0u16; rows * columns];
-                for (at, value) in values.iter().enumerate() {
-                    halves[place(at, columns)] = value.to_bits();
-                }
-                packed.words.extend(pairs(&halves));
+        let widened =
+            if format == WeightFormat::F32 && of_q4 { weight.to_f32() } else { Vec::new() };
+        for row in 0..weight.rows() {
+            let output = index * outputs.padded() + outputs.place(row);
+            for column in 0..width {
+                let at = row * width + column;
+                let value = match &weight.data {
+                    WeightData::F32(values) => values[at].to_bits(),
+                    WeightData::F16(values) => values[at].to_bits().into(),
+                    WeightData::Q8 { values, .. } => (values[at] as u8).into(),
+                    WeightData::Q4 { .. } if format == WeightFormat::F32 => widened[at].to_bits(),
+                    WeightData::Q4 { nibbles, .. } => {
+                        let row = &nibbles[row * width.div_ceil(2)..];
+                        u32::from(nibble(row, column) as u8 & 0xf)
+                    }
+                };
+                let place = inputs.place(column);
+                words[place / word * all + output] |= value << (bits * (place % word));
             }
-            WeightData::Q8 { values, scales } => {
-                packed.format = WeightFormat::Q8;
-                let mut words = vec![0u32; rows * columns / 4];
-                for (at, value) in values.iter().enumerate() {
-                    let place = place(at, columns);
-                    words[place / 4] |= u32::from(*value as u8) << (8 * (place % 4));
-                }
-                packed.words.extend(words);
-                let mut padded = vec![0u32; rows];
-                for (row, scale) in scales.iter().enumerate() {
-                    padded[outputs.place(row)] = scale.to_bits();
-                }
-                packed.scales.extend(padded);
-            }
-            WeightData::Q4 { nibbles, scales } if inputs.keeps_places() => {
-                packed.format = WeightFormat::Q4;
-                let groups = columns.div_ceil(Q4_GROUP);
-                let columns = groups * Q4_GROUP;
-                let mut words = vec![0u32; rows * columns / 8];
-                for at in 0..weight.rows() * width {
-                    let row = &nibbles[at / width * width.div_ceil(2)..];
-                    let value = nibble(row, at % width);
-                    let place = place(at, columns);
-                    words[place / 8] |= u32::from(value as u8 & 0xf) << (4 * (place % 8));
-                }
-                packed.words.extend(words);
-                let mut padded = vec![0u16; rows * groups];
-                for (row, scales) in scales.chunks_exact(groups).enumerate() {
-                    let at = outputs.place(row) * groups;
-                    for (place, scale) in padded[at..].iter_mut().zip(scales) {
-                        *place = scale.to_bits();
+            match &weight.data {
+                WeightData::Q8 { scales: of_rows, .. } => scales[output] = of_rows[row].to_bits(),
+                WeightData::Q4 { scales: of_groups, .. } if format == WeightFormat::Q4 => {
+                    let groups = width.div_ceil(Q4_GROUP);
+                    for (group, scale) in of_groups[row * groups..][..groups].iter().enumerate() {
+                        scales[group / 2 * all + output] |=
+                            u32::from(scale.to_bits()) << (16 * (group % 2));
                     }
                 }
-                packed.scales.extend(pairs(&padded));
-            }
-            WeightData::F32(_) | WeightData::Q4 { .. } => {
-                let mut words = vec![0u32; rows * columns];
-                for (at, value) in weight.to_f32().iter().enumerate() {
-                    words[place(at, columns)] = value.to_bits();
-                }
-                packed.words.extend(words);
+                WeightData::F32(_) | WeightData::F16(_) | WeightData::Q4 { .. } => {}
             }
         }
     }
-    packed
-}
-
-/// Two halves a word, the first one low.
-fn pairs(halves: &[u16]) -> impl Iterator<Item = u32> {
-    halves
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
+    Packed { format, words, scales }
 }
 
 /// A vector, padded with zeros.
@@ -147,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_start_on_quads_and_padding_is_zero() {
+    fn neighbouring_outputs_lie_side_by_side_and_padding_is_zero() {
         let weight = Weight {
             shape: vec![4, 3],
             data: WeightData::F32((1..=12).map(|v| v as f32).collect()),
@@ -156,16 +147,17 @@ mod tests {
         let packed = matrix(&[&weight], heads, Axis::Plain(3));
         let values: Vec<f32> = packed.words.iter().map(|&w| f32::from_bits(w)).collect();
         assert_eq!(values.len(), 8 * 4);
-        assert_eq!(values[..8], [1.0, 2.0, 3.0, 0.0, 4.0, 5.0, 6.0, 0.0]);
-        assert_eq!(values[8..16], [0.0; 8]);
-        assert_eq!(values[16..20], [7.0, 8.0, 9.0, 0.0]);
+        assert_eq!(values[..8], [1.0, 4.0, 0.0, 0.0, 7.0, 10.0, 0.0, 0.0]);
+        assert_eq!(values[8..16], [2.0, 5.0, 0.0, 0.0, 8.0, 11.0, 0.0, 0.0]);
+        assert_eq!(values[24..], [0.0; 8]);
     }
 
     #[test]
-    fn int8_packs_four_a_word() {
+    fn int8_packs_four_inputs_a_word() {
         let weight = Weight::quantize(WeightFormat::Q8, [1, 3], vec![1.0, -1.0, 0.5]);
         let packed = matrix(&[&weight], Axis::Plain(1), Axis::Plain(3));
         assert_eq!(packed.words[0].to_le_bytes().map(|b| b as i8), [127, -127, 64, 0]);
+        assert_eq!(packed.words[1..], [0; 3]);
         assert_eq!(packed.scales.len(), 4);
     }
 }

@@ -15,8 +15,6 @@ use crate::weights::WeightFormat;
 pub(super) const RECORD: usize = 16;
 /// Where a record has the perturbed log-probability.
 pub(super) const PERTURBED: usize = 5;
-/// Most encoder tokens: `MAX_KEYS` of `shaders/attention.wgsl`.
-pub(super) const MAX_INPUT: usize = 3072;
 /// Words of one dispatch's parameters.
 pub(super) const PARAMS: usize = 16;
 
@@ -50,8 +48,8 @@ struct Matrix {
     weights: BufferId,
     scales: Option<BufferId>,
     inputs: Axis,
-    /// Quads of all outputs together.
-    outputs4: u32,
+    /// All outputs together, padding included.
+    outputs: u32,
 }
 
 #[derive(Debug)]
@@ -160,6 +158,7 @@ pub(super) struct Plan {
     config: T5Config,
     layout: TokenLayout,
     items: usize,
+    tile: Tile,
     embedding: Matrix,
     head: Matrix,
     encoder: Vec<EncoderLayer>,
@@ -196,7 +195,8 @@ impl Builder<'_> {
         let name = names[0].clone();
         let scales = (!scales.is_empty()).then(|| self.constant(format!("{name}.scale"), scales));
         let weights = self.constant(name, words);
-        Matrix { format, weights, scales, inputs, outputs4: outputs.quads() * names.len() as u32 }
+        let outputs = (outputs.padded() * names.len()) as u32;
+        Matrix { format, weights, scales, inputs, outputs }
     }
 
     /// A relative position bias, `[heads, distances]`, over `relatives`.
@@ -293,6 +293,7 @@ impl Plan {
         Self {
             constants: b.constants,
             items: bundle.catalog.len(),
+            tile: Tile::Narrow,
             config,
             layout,
             embedding,
@@ -316,6 +317,11 @@ impl Plan {
     /// Takes up another number of items.
     pub(super) fn set_items(&mut self, items: usize) {
         self.items = items;
+    }
+
+    /// Takes up the tile that suits the adapter.
+    pub(super) fn set_tile(&mut self, tile: Tile) {
+        self.tile = tile;
     }
 
     fn heads(&self) -> Axis {
@@ -343,6 +349,7 @@ impl Plan {
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
         let input = self.layout.max_input() as u64;
+        let keys = u64::from(self.key_stride());
         let rows = u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
         let both = input.max(rows);
         let (d4, part4) = (Axis::Plain(self.config.d_model).quads(), self.heads().quads());
@@ -354,12 +361,12 @@ impl Plan {
             (Scratch::Listed, (capacity.listed as u64 + 2) * 4),
             (Scratch::EncoderStream, input * quads(d4)),
             (Scratch::DecoderStream, rows * quads(d4)),
-            (Scratch::EncoderQkv, input * quads(3 * part4)),
+            (Scratch::EncoderQkv, input * quads(3 * part4) + keys * quads(part4)),
             (Scratch::Context, both * quads(part4)),
             (Scratch::CrossQ, rows * quads(part4)),
-            (Scratch::CrossKv, input * quads(self.cross_kv.outputs4)),
+            (Scratch::CrossKv, (2 * input + keys) * self.decoder.len() as u64 * quads(part4)),
             (Scratch::Hidden, both * quads(Axis::Plain(self.config.d_ff).quads())),
-            (Scratch::Logits, rows * quads(self.head.outputs4)),
+            (Scratch::Logits, rows * u64::from(self.head.outputs) * 4),
             (Scratch::Normalisers, rows * 16),
             (Scratch::Keys, rows * codes * 4),
             (Scratch::BeamsEven, beams),
@@ -407,31 +414,52 @@ impl Plan {
         out
     }
 
+    /// Values between the components of transposed keys.
+    fn key_stride(&self) -> u32 {
+        self.layout.max_input() as u32
+    }
+
     fn encoder(&self, input: u32, out: &mut Vec<Dispatch>) {
         let id = |scratch| self.id(scratch);
-        let part4 = self.heads().quads();
+        let part = self.heads().padded() as u32;
         let stream = id(Scratch::EncoderStream);
         out.push(self.embed(id(Scratch::Input), stream, input));
+        let transposed = self.key_stride() * 3 * part;
         for layer in &self.encoder {
             let qkv = id(Scratch::EncoderQkv);
             out.push(
-                self.linear(input, stream, &layer.qkv, qkv).norm(layer.norm, &self.config).into(),
+                self.linear(input, stream, &layer.qkv, qkv)
+                    .norm(layer.norm, &self.config)
+                    .keys(Keys {
+                        part,
+                        parts: 3,
+                        which: 1,
+                        at: transposed,
+                        stride: self.key_stride(),
+                    })
+                    .into(),
             );
             out.push(self.attention(AttentionShape {
                 queries: input,
                 keys: input,
                 q: qkv,
-                q_stride4: 3 * part4,
+                q_stride: 3 * part,
                 kv: qkv,
-                kv_stride4: 3 * part4,
-                k_offset4: part4,
+                k_offset: transposed,
+                v_offset: 2 * part,
+                v_stride: 3 * part,
                 bias: Some(self.encoder_bias),
             }));
             out.push(self.linear(input, id(Scratch::Context), &layer.o, stream).residual().into());
             self.feed_forward(input, stream, &layer.feed_forward, out);
         }
         let kv = self.linear(input, stream, &self.cross_kv, id(Scratch::CrossKv));
-        out.push(kv.norm(self.encoder_norm, &self.config).into());
+        let transposed = self.key_stride() * self.cross_kv.outputs;
+        out.push(
+            kv.norm(self.encoder_norm, &self.config)
+                .keys(Keys { part, parts: 2, which: 0, at: transposed, stride: self.key_stride() })
+                .into(),
+        );
     }
 
     fn decoder_step(
@@ -443,7 +471,7 @@ impl Plan {
         out: &mut Vec<Dispatch>,
     ) {
         let id = |scratch| self.id(scratch);
-        let part4 = self.heads().quads();
+        let part = self.heads().padded() as u32;
         let stream = id(Scratch::DecoderStream);
         out.push(self.embed(id(Scratch::Tokens), stream, rows));
         for (index, layer) in self.decoder.iter().enumerate() {
@@ -451,10 +479,10 @@ impl Plan {
             out.push(
                 self.linear(rows, stream, &layer.qkv, cache)
                     .norm(layer.norm, &self.config)
-                    .at(step * step_rows * 3 * part4)
+                    .at(step * step_rows * 3 * part)
                     .into(),
             );
-            let head4 = part4 / self.config.num_heads as u32;
+            let head4 = part / 4 / self.config.num_heads as u32;
             out.push(dispatch(
                 "attention_beams",
                 &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
@@ -478,10 +506,11 @@ impl Plan {
                 queries: rows,
                 keys: input,
                 q: id(Scratch::CrossQ),
-                q_stride4: part4,
+                q_stride: part,
                 kv: id(Scratch::CrossKv),
-                kv_stride4: self.cross_kv.outputs4,
-                k_offset4: index as u32 * 2 * part4,
+                k_offset: self.key_stride() * (self.cross_kv.outputs + index as u32 * part),
+                v_offset: (2 * index as u32 + 1) * part,
+                v_stride: self.cross_kv.outputs,
                 bias: None,
             }));
             out.push(
@@ -505,7 +534,7 @@ impl Plan {
             (id(Scratch::Logits), id(Scratch::Normalisers), id(Scratch::Keys));
         let head = self.linear(rows, id(Scratch::DecoderStream), &self.head, logits);
         out.push(head.norm(self.decoder_norm, &self.config).scale(self.config.head_scale()).into());
-        let stride = self.head.outputs4 * 4;
+        let stride = self.head.outputs;
         let vocabulary = self.config.vocab_size as u32;
         out.push(Dispatch {
             groups: [rows, 1],
@@ -548,7 +577,7 @@ impl Plan {
             WeightFormat::Q8 => "embed_q8",
             WeightFormat::Q4 => "embed_q4",
         };
-        dispatch(name, &buffers, &[rows, width4], [rows * width4, 1])
+        dispatch(name, &buffers, &[rows, width4, self.embedding.outputs], [rows * width4, 1])
     }
 
     fn feed_forward(
@@ -574,59 +603,106 @@ impl Plan {
             heads @ Axis::Heads { .. } => heads.padded() as u32,
         };
         let mut params = [0; PARAMS];
-        params[..3].copy_from_slice(&[rows, matrix.inputs.quads(), matrix.outputs4]);
+        params[..3].copy_from_slice(&[rows, matrix.inputs.quads(), matrix.outputs]);
         params[4] = inputs;
         params[9] = 1f32.to_bits();
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
-        let shader = match matrix.format {
-            WeightFormat::F32 => "linear_f32",
-            WeightFormat::F16 => "linear_f16",
-            WeightFormat::Q8 => "linear_q8",
-            WeightFormat::Q4 => "linear_q4",
-        };
+        let shader = self.tile.linear(matrix.format);
         Linear(Dispatch {
             shader,
             buffers,
             params,
-            groups: cover(shader, [matrix.outputs4, rows.div_ceil(4)]),
+            groups: self.tile.groups(shader, rows, matrix.outputs),
         })
     }
 
     fn attention(&self, shape: AttentionShape) -> Dispatch {
-        let part4 = self.heads().quads();
         let heads = self.config.num_heads as u32;
+        let part = self.heads().padded() as u32;
         let bias = shape.bias.unwrap_or(self.encoder_bias);
         let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context)];
         let params = [
+            shape.queries,
             shape.keys,
-            part4 / heads,
-            shape.q_stride4,
-            shape.kv_stride4,
-            shape.k_offset4,
-            shape.k_offset4 + part4,
-            part4,
+            part / 4 / heads,
+            shape.q_stride / 4,
+            shape.k_offset,
+            self.key_stride(),
+            shape.v_offset,
+            shape.v_stride,
+            part,
             u32::from(shape.bias.is_some()),
             self.layout.max_input() as u32 - 1,
         ];
         Dispatch {
-            groups: [shape.queries, heads],
+            groups: [shape.queries.div_ceil(4), heads],
             ..dispatch("attention", &buffers, &params, [1, 1])
         }
     }
 }
 
-/// Operands of an attention over shared keys; in each row of `kv` the values follow the keys.
+/// How much of a linear layer one invocation computes (`shaders/shared/tile_*.wgsl`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tile {
+    /// Four rows by four outputs: for GPUs.
+    Narrow,
+    /// Four rows by sixteen: for software.
+    Wide,
+}
+
+impl Tile {
+    /// The kernel of a linear layer.
+    pub(super) fn linear(self, format: WeightFormat) -> &'static str {
+        match (self, format) {
+            (Self::Narrow, WeightFormat::F32) => "linear_f32",
+            (Self::Narrow, WeightFormat::F16) => "linear_f16",
+            (Self::Narrow, WeightFormat::Q8) => "linear_q8",
+            (Self::Narrow, WeightFormat::Q4) => "linear_q4",
+            (Self::Wide, WeightFormat::F32) => "linear_f32_wide",
+            (Self::Wide, WeightFormat::F16) => "linear_f16_wide",
+            (Self::Wide, WeightFormat::Q8) => "linear_q8_wide",
+            (Self::Wide, WeightFormat::Q4) => "linear_q4_wide",
+        }
+    }
+
+    /// Its workgroups.
+    pub(super) fn groups(self, shader: &str, rows: u32, outputs: u32) -> [u32; 2] {
+        let of_an_invocation = match self {
+            Self::Narrow => 4,
+            Self::Wide => 16,
+        };
+        cover(shader, [outputs.div_ceil(of_an_invocation), rows.div_ceil(4)])
+    }
+}
+
+/// Operands of an attention over shared keys, in values.
 struct AttentionShape {
     queries: u32,
     keys: u32,
     q: BufferId,
-    q_stride4: u32,
+    q_stride: u32,
     kv: BufferId,
-    kv_stride4: u32,
-    k_offset4: u32,
+    /// Where the transposed keys begin.
+    k_offset: u32,
+    v_offset: u32,
+    v_stride: u32,
     bias: Option<BufferId>,
+}
+
+/// Which outputs of a linear layer are keys, and where they go.
+struct Keys {
+    /// Outputs of a part: queries, keys or values of a layer.
+    part: u32,
+    /// Parts of a layer.
+    parts: u32,
+    /// Which of them are the keys.
+    which: u32,
+    /// Where the transposed keys begin.
+    at: u32,
+    /// Values between the components of a key.
+    stride: u32,
 }
 
 /// A linear layer that is being described.
@@ -650,8 +726,13 @@ impl Linear {
         self
     }
 
-    fn at(mut self, y_offset4: u32) -> Self {
-        self.0.params[3] = y_offset4;
+    fn at(mut self, y_offset: u32) -> Self {
+        self.0.params[3] = y_offset;
+        self
+    }
+
+    fn keys(mut self, Keys { part, parts, which, at, stride }: Keys) -> Self {
+        self.0.params[10..15].copy_from_slice(&[part, parts, which, at, stride]);
         self
     }
 
