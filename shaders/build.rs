@@ -70,6 +70,12 @@ fn assemble(path: &str, parts: &BTreeMap<&str, &str>) -> Result<String, String> 
     Ok(source)
 }
 
+/// WGSL without comments and indentation: it is part of what a page downloads.
+fn compact(source: &str) -> String {
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
+    code.filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
+}
+
 /// One line of `permutations.txt` to its name and its entry in the constant.
 fn permutation(line: &str) -> Result<(String, String), String> {
     let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
@@ -98,6 +104,7 @@ fn permutation(line: &str) -> Result<(String, String), String> {
             return Err(format!("binding {} is used twice", binding.binding));
         }
     }
+    let source = compact(&source);
     let mut code = String::new();
     let bindings: Vec<String> = bindings
         .iter()
