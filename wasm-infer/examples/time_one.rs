@@ -1,7 +1,7 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|f16|q8|q4] [--beams 50] [--calls 20] [--profile true]`; a profile is the time of
+//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--calls 20] [--profile true]`; a profile is the time of
 //! each kernel, by timestamps.
 
 use std::sync::Arc;
@@ -30,8 +30,12 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     };
     let format: WeightFormat = option("--format", "q8").parse()?;
     let calls: usize = option("--calls", "20").parse()?;
-    let bundle = Arc::new(random_bundle(&Shape::paper(), format, 0));
+    let paper = Shape::paper();
+    let items: usize = option("--items", &paper.items.to_string()).parse()?;
+    let bundle = Arc::new(random_bundle(&Shape { items, ..paper }, format, 0));
+    let begin = Instant::now();
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    let start = begin.elapsed().as_secs_f64();
     let history = (0..20).map(|i| format!("item-{}", i * 601)).collect();
     let beams: usize = option("--beams", "50").parse()?;
     let request = Request { history, beams, top: beams.min(20), ..Request::default() };
@@ -54,6 +58,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         "calls": times.len(),
         "median_ms": times[times.len() / 2],
         "least_ms": times[0],
+        "items": items,
+        "start_s": start,
     });
     println!("{result}");
     Ok(())

@@ -264,7 +264,15 @@ impl Catalog {
         std::iter::from_fn(move || {
             (at < node.end).then(|| {
                 let code = self.code_at(level, at);
-                let end = self.lower_bound(level, at..node.end, u32::from(code) + 1);
+                // Steps that double until they leave the child: the cost follows its size, not
+                // the node's.
+                let (mut inside, mut step) = (at, 1);
+                while step < node.end - inside && self.code_at(level, inside + step) == code {
+                    inside += step;
+                    step = step.saturating_mul(2);
+                }
+                let beyond = node.end.min(inside.saturating_add(step));
+                let end = self.lower_bound(level, inside + 1..beyond, u32::from(code) + 1);
                 let child = at..end;
                 at = end;
                 (code, child)

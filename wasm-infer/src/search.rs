@@ -6,6 +6,8 @@
 //!   one allowed item lies under it. Ties go to the smaller semantic ID.
 //! - With a [`Sampling`], prefixes are chosen by their perturbed log-probability instead.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::catalog::Catalog;
@@ -144,8 +146,14 @@ pub fn extend(
 ) -> Vec<Beam> {
     let codes = log_probs.len() / beams.len().max(1);
     let mut candidates: Vec<Beam> = Vec::new();
+    let mut open: Vec<Open> = Vec::new();
     for (row, beam) in beams.iter().enumerate() {
         let log_probs = &log_probs[row * codes..][..codes];
+        if sampling.is_none() && beam.node.len() > DENSE * codes {
+            let scores = log_probs.iter().map(|log_prob| beam.score + log_prob);
+            open.extend((0..).zip(scores).map(|(code, score)| Open { score, row, code }));
+            continue;
+        }
         let first = candidates.len();
         for (code, node) in catalog.children(level, beam.node.clone()) {
             if filter.allowed_in(node.clone()) > 0 {
@@ -159,12 +167,119 @@ pub fn extend(
             sampling.perturb(beam, prefix, &mut candidates[first..], log_prob);
         }
     }
+    let mut open = BinaryHeap::from(open);
+    // None behind the best `width` of these survives.
+    let mut missing = width;
+    while missing > 0
+        && let Some(Open { score, row, code }) = open.pop()
+    {
+        let node = catalog.child(level, beams[row].node.clone(), code);
+        if filter.allowed_in(node.clone()) > 0 {
+            candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
+            missing -= 1;
+        }
+    }
     if candidates.len() > width {
         let by_rank =
             |a: &Beam, b: &Beam| b.key.total_cmp(&a.key).then(a.node.start.cmp(&b.node.start));
         candidates.select_nth_unstable_by(width, by_rank);
         candidates.truncate(width);
-        candidates.sort_unstable_by_key(|beam| beam.node.start);
     }
+    candidates.sort_unstable_by_key(|beam| beam.node.start);
     candidates
+}
+
+/// Items a code of a level from which on a node is dense: most of its children are live then, so
+/// it is cheaper to look for the best ones than to list them all.
+const DENSE: usize = 4;
+
+/// A child of a dense node, of which it is not known yet whether it is live.
+#[derive(Debug)]
+struct Open {
+    score: f32,
+    row: usize,
+    code: u16,
+}
+
+impl Ord for Open {
+    /// The better is the greater; ties go to the smaller semantic ID.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_score = self.score.total_cmp(&other.score);
+        by_score.then(other.row.cmp(&self.row)).then(other.code.cmp(&self.code))
+    }
+}
+
+impl PartialOrd for Open {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Open {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Open {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, Shape, random_bundle};
+    use crate::weights::WeightFormat;
+
+    /// The definition, by all children of all beams.
+    fn plainly(
+        catalog: &Catalog,
+        filter: &ItemFilter,
+        level: usize,
+        beams: &[Beam],
+        log_probs: &[f32],
+        width: usize,
+    ) -> Vec<Beam> {
+        let codes = log_probs.len() / beams.len();
+        let mut all = Vec::new();
+        for (parent, beam) in beams.iter().enumerate() {
+            for code in 0..codes as u16 {
+                let node = catalog.child(level, beam.node.clone(), code);
+                let score = beam.score + log_probs[parent * codes + usize::from(code)];
+                if filter.allowed_in(node.clone()) > 0 {
+                    all.push(Beam { score, key: score, sampled: 0.0, node, parent, code });
+                }
+            }
+        }
+        all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node.start.cmp(&b.node.start)));
+        all.truncate(width);
+        all.sort_by_key(|beam| beam.node.start);
+        all
+    }
+
+    #[test]
+    fn dense_and_sparse_nodes_follow_the_definition() {
+        let mut random = Random::new(3);
+        let third = ItemFilter::new((0..20_000).filter(|rank| rank % 3 == 0).collect(), None);
+        let few = ItemFilter::new(Vec::new(), Some((0..20_000).step_by(997).collect()));
+        for (sizes, items) in [(vec![4, 5, 3000], 20_000), (vec![9, 40, 60], 20_000)] {
+            let shape = Shape { levels: sizes.clone(), items, ..Shape::default() };
+            let bundle = random_bundle(&shape, WeightFormat::F32, 0);
+            let everything = ItemFilter::Exclude(Vec::new());
+            for filter in [&everything, &third, &few] {
+                for width in [1, 7, 64, 512] {
+                    let mut beams = vec![Beam::root(&bundle.catalog)];
+                    for (level, &codes) in sizes.iter().enumerate() {
+                        // Few values, so that many are the same.
+                        let count = beams.len() * codes as usize;
+                        let log_probs: Vec<f32> =
+                            (0..count).map(|_| -(random.below(9) as f32)).collect();
+                        let catalog = &bundle.catalog;
+                        let expected = plainly(catalog, filter, level, &beams, &log_probs, width);
+                        let found = extend(catalog, filter, None, level, &beams, &log_probs, width);
+                        assert_eq!(found, expected, "{sizes:?}, level {level}, width {width}");
+                        beams = found;
+                    }
+                }
+            }
+        }
+    }
 }
