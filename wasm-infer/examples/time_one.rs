@@ -1,14 +1,23 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--calls 20] [--profile true]`; a profile is the time of
-//! each kernel, by timestamps.
+//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--calls 20] [--profile true]
+//! [--folder FOLDER]`; a profile is the time of each kernel, by timestamps. A folder is one of the
+//! example `random_model`: its bundle of that format and its first history are taken.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tigret_infer::testing::{Shape, random_bundle};
-use tigret_infer::{Backend, Recommender, Request, WeightFormat};
+use tigret_infer::{Backend, Bundle, Recommender, Request, WeightFormat};
+
+/// A request as `random_model` writes it.
+#[derive(serde::Deserialize)]
+struct Listed {
+    history: Vec<String>,
+}
 
 fn main() {
     if let Err(error) = run() {
@@ -32,14 +41,24 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let calls: usize = option("--calls", "20").parse()?;
     let paper = Shape::paper();
     let items: usize = option("--items", &paper.items.to_string()).parse()?;
-    let bundle = Arc::new(random_bundle(&Shape { items, ..paper }, format, 0));
+    let folder = option("--folder", "");
+    let (bundle, history) = if folder.is_empty() {
+        let history = (0..20).map(|i| format!("item-{}", i * 601 % items)).collect();
+        (random_bundle(&Shape { items, ..paper }, format, 0), history)
+    } else {
+        let path = Path::new(&folder);
+        let bytes = fs::read(path.join(format!("{}.safetensors", format.name())))?;
+        let requests: Vec<Listed> = serde_json::from_slice(&fs::read(path.join("requests.json"))?)?;
+        let first = requests.into_iter().next().ok_or("requests.json has no request")?;
+        (Bundle::from_bytes(&bytes)?, first.history)
+    };
+    let bundle = Arc::new(bundle);
     let begin = Instant::now();
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     let start = begin.elapsed().as_secs_f64();
-    let history = (0..20).map(|i| format!("item-{}", i * 601)).collect();
     let beams: usize = option("--beams", "50").parse()?;
     let request = Request { history, beams, top: beams.min(20), ..Request::default() };
-    pollster::block_on(recommender.recommend(&request))?;
+    let answer = pollster::block_on(recommender.recommend(&request))?;
     if option("--profile", "false") == "true" {
         // The second: pipelines are warm then.
         pollster::block_on(recommender.profile(&request))?;
@@ -60,6 +79,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         "least_ms": times[0],
         "items": items,
         "start_s": start,
+        "answer": answer.items,
     });
     println!("{result}");
     Ok(())

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures that Tigret is judged by, with the machine they belong to.
 
+mod infer;
 mod train;
 
 use std::fmt::Write;
@@ -40,6 +41,8 @@ pub(crate) struct Args {
 enum What {
     /// Training beside Hugging Face transformers, on the same weights and batches.
     Train(train::Args),
+    /// One recommendation beside onnxruntime, PyTorch and transformers, on the same weights.
+    Infer(infer::Args),
 }
 
 /// A figure, or why there is none.
@@ -63,8 +66,10 @@ enum Measured {
 /// # Errors
 /// None of a measurement: those are in the table, and the exit status is 1 then.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
-    if let Some(What::Train(what)) = &args.what {
-        return train::run(what, args.json, report);
+    match &args.what {
+        Some(What::Train(what)) => return train::run(what, args.json, report),
+        Some(What::Infer(what)) => return infer::run(what, args.json, report),
+        None => {}
     }
     let mut figures = training_and_evaluation(report);
     for (name, backend) in
