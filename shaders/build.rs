@@ -30,13 +30,14 @@ fn fail(errors: &[String]) -> ! {
     std::process::exit(1);
 }
 
-/// The body of the constant, or all errors of all permutations.
+/// The code of the constants, or all errors of all permutations.
 fn generate() -> Result<String, Vec<String>> {
     let list = fs::read_to_string("permutations.txt").map_err(|e| vec![e.to_string()])?;
     let mut entries = BTreeMap::new();
+    let mut texts = Vec::new();
     let mut errors = Vec::new();
     for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        match permutation(line) {
+        match permutation(line, &mut texts) {
             Ok((name, code)) => {
                 entries.insert(name, code);
             }
@@ -46,28 +47,36 @@ fn generate() -> Result<String, Vec<String>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let mut code = String::new();
+    for (index, text) in texts.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(code, "const TEXT_{index}: &str = {text:?};");
+    }
     let body: String = entries.into_values().collect();
-    Ok(format!(
-        "/// Every permutation, sorted by name.\npub const SHADERS: &[Shader] = &[\n{body}];\n"
-    ))
+    code += "/// Every permutation, sorted by name.\npub const SHADERS: &[Shader] = &[\n";
+    Ok(code + &body + "];\n")
 }
 
-/// A file with the parts that its `#import` lines name in their place.
-fn assemble(path: &str, parts: &BTreeMap<&str, &str>) -> Result<String, String> {
-    let mut source = String::new();
+/// The pieces of a file: its own text, and in the place of each `#import` line the pieces of the
+/// part that it names.
+fn assemble(path: &str, parts: &BTreeMap<&str, &str>) -> Result<Vec<String>, String> {
+    let mut pieces = vec![String::new()];
     for line in fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?.lines() {
         match line.strip_prefix("#import ") {
             Some(part) => {
                 let file = parts.get(part.trim()).copied().unwrap_or(part.trim());
-                source += &assemble(&format!("shared/{file}.wgsl"), parts)?;
+                pieces.extend(assemble(&format!("shared/{file}.wgsl"), parts)?);
+                pieces.push(String::new());
             }
             None => {
-                source += line;
-                source.push('\n');
+                if let Some(text) = pieces.last_mut() {
+                    *text += line;
+                    text.push('\n');
+                }
             }
         }
     }
-    Ok(source)
+    Ok(pieces)
 }
 
 /// WGSL without comments and indentation: it is part of what a page downloads.
@@ -76,13 +85,15 @@ fn compact(source: &str) -> String {
     code.filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
 }
 
-/// One line of `permutations.txt` to its name and its entry in the constant.
-fn permutation(line: &str) -> Result<(String, String), String> {
+/// One line of `permutations.txt` to its name and its entry in the constant; `texts` gains the
+/// pieces that it does not have yet.
+fn permutation(line: &str, texts: &mut Vec<String>) -> Result<(String, String), String> {
     let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
     let mut words = rest.split_whitespace();
     let kernel = words.next().ok_or("no kernel")?;
     let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
-    let source = assemble(&format!("{kernel}.wgsl"), &parts)?;
+    let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
+    let source = pieces.concat();
     let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     // `unpack2x16float` is in WGSL itself; only adapters that WebGPU leaves out lack it.
     Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
@@ -104,7 +115,14 @@ fn permutation(line: &str) -> Result<(String, String), String> {
             return Err(format!("binding {} is used twice", binding.binding));
         }
     }
-    let source = compact(&source);
+    let mut names = Vec::new();
+    for text in pieces.iter().map(|piece| compact(piece)).filter(|text| !text.is_empty()) {
+        let at = texts.iter().position(|known| *known == text).unwrap_or(texts.len());
+        if at == texts.len() {
+            texts.push(text);
+        }
+        names.push(format!("TEXT_{at}"));
+    }
     let mut code = String::new();
     let bindings: Vec<String> = bindings
         .iter()
@@ -112,8 +130,9 @@ fn permutation(line: &str) -> Result<(String, String), String> {
         .collect();
     write!(
         code,
-        "    Shader {{\n        name: {:?},\n        source: {source:?},\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
+        "    Shader {{\n        name: {:?},\n        source: &[{}],\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
         name.trim(),
+        names.join(", "),
         entry.workgroup_size,
         bindings.join(", ")
     )

@@ -9,8 +9,8 @@
 pub struct Shader {
     /// Its name in `permutations.txt`.
     pub name: &'static str,
-    /// WGSL, complete.
-    pub source: &'static str,
+    /// WGSL in pieces, of which permutations share most.
+    pub source: &'static [&'static str],
     /// Invocations of a workgroup in x, y and z.
     pub workgroup_size: [u32; 3],
     /// Bindings of group 0, ascending.

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, TensorView};
@@ -35,13 +35,13 @@ fn main() {
         eprintln!("usage: random_model FOLDER");
         std::process::exit(2);
     };
-    if let Err(error) = write(&PathBuf::from(folder)) {
+    if let Err(error) = write(Path::new(&folder)) {
         eprintln!("random_model: {error}");
         std::process::exit(2);
     }
 }
 
-fn write(folder: &PathBuf) -> Outcome<()> {
+fn write(folder: &Path) -> Outcome<()> {
     let shape = Shape::paper();
     let q8 = calm(&shape, WeightFormat::Q8)?;
     let wide = widened(&q8);

@@ -428,7 +428,7 @@ fn kernel(device: &Device, shader: &'static Shader) -> Kernel {
     });
     let module = device.create_shader_module(ShaderModuleDescriptor {
         label: Some(shader.name),
-        source: ShaderSource::Wgsl(shader.source.into()),
+        source: ShaderSource::Wgsl(shader.source.concat().into()),
     });
     let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
         label: Some(shader.name),
