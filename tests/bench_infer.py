@@ -245,6 +245,9 @@ def main():
     # By distance back, [heads, steps].
     bias = attention.compute_bias(steps, steps)[0, :, -1].flip(-1).numpy()
 
+    # For the page, where nothing else knows it.
+    (folder / "bias.json").write_text(json.dumps(bias.tolist()))
+
     search_with = lambda functions: lambda beams: search(
         *functions, trie, tokens, layout, bias, beams
     )

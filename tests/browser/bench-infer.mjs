@@ -1,0 +1,280 @@
+/**
+ * Times one recommendation in the page by Tigret and by onnxruntime-web, on the same weights and
+ * history, with the same answer:
+ *
+ *     cargo xtask bench infer                      # writes .tigret/bench-infer
+ *     npm install --prefix ort onnxruntime-web@1.30.0
+ *     node tests/browser/bench-infer.mjs .tigret/bench-infer ort/node_modules/onnxruntime-web/dist
+ *
+ * onnxruntime-web runs an encoder graph and a graph of a decoder step with a cache of keys and
+ * values and cross-attention computed once; the trie's mask and the choice of beams are JavaScript
+ * between the steps. `--webgpu` times its WebGPU provider and ours too: some minutes on SwiftShader.
+ */
+
+import { readdir, readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { argv, exit } from "node:process";
+import { brotliCompressSync, constants } from "node:zlib";
+import { launch, packageFolder, serve } from "./support.mjs";
+
+const [folder, ort, option] = argv.slice(2);
+if (folder === undefined || ort === undefined) {
+  console.error("usage: bench-infer.mjs FOLDER ORT_DIST [--webgpu]");
+  exit(2);
+}
+const BEAMS = [10, 20, 50];
+/** Largest difference of a score to Tigret's f32 engine, where the weights are the same. */
+const TOLERANCE = 5e-3;
+
+const server = await serve({
+  "/package/": packageFolder,
+  "/bench/": resolve(folder),
+  "/ort/": resolve(ort),
+});
+const browser = await launch();
+/** @type {Record<string, { id: string, score: number }[][]>} */
+const answers = JSON.parse(await readFile(join(folder, "answers.json"), "utf8"));
+
+/**
+ * @typedef {{ id: string, score: number }[]} Answer
+ * @typedef {{ cold: number, times: Record<number, number>, answers: Record<number, Answer> }} Measured
+ */
+
+/**
+ * @param {{ backend: string, bundle: string, warmUp: number, calls: number, beams: number[] }} options
+ * @returns {Promise<Measured>}
+ */
+async function tigret(options) {
+  return inPage(async ({ backend, bundle, warmUp, calls, beams }) => {
+    // @ts-expect-error: the address is the test server's.
+    const { Recommender } = await import("/package/dist/index.js");
+    const recommender = await Recommender.load(`/bench/${bundle}.safetensors`, { backend });
+    const requests = await (await fetch("/bench/requests.json")).json();
+    const { history } = requests[0];
+    /** @param {number} width */
+    const recommend = (width) => recommender.recommend({ history, top: width, beams: width });
+    await recommend(beams[beams.length - 1] ?? 1);
+    const cold = performance.now();
+    /** @type {Record<number, number>} */
+    const times = {};
+    /** @type {Record<number, Answer>} */
+    const found = {};
+    for (const width of beams) {
+      const spent = [];
+      for (let call = 0; call < warmUp + calls; call++) {
+        const start = performance.now();
+        found[width] = await recommend(width);
+        if (call >= warmUp) spent.push(performance.now() - start);
+      }
+      times[width] = spent.sort((a, b) => a - b)[spent.length >> 1] ?? Number.NaN;
+    }
+    return { cold, times, answers: found };
+  }, options);
+}
+
+/**
+ * @param {{ provider: string, kind: string, warmUp: number, calls: number, beams: number[] }} options
+ * @returns {Promise<Measured>}
+ */
+async function onnxruntime(options) {
+  return inPage(async ({ provider, kind, warmUp, calls, beams }) => {
+    const onGpu = provider === "webgpu";
+    const ort = await import(onGpu ? "/ort/ort.webgpu.min.mjs" : "/ort/ort.wasm.min.mjs");
+    ort.env.wasm.numThreads = 1;
+    ort.env.wasm.wasmPaths = "/ort/";
+    /** @param {string} name */
+    const json = async (name) => (await fetch(`/bench/${name}.json`)).json();
+    /** @param {string} part @param {string} kept */
+    const session = (part, kept) =>
+      ort.InferenceSession.create(`/bench/${part}.${kind}.onnx`, {
+        executionProviders: [provider],
+        // What only the next step reads stays on the GPU.
+        ...(onGpu ? { preferredOutputLocation: { [kept]: "gpu-buffer" } } : {}),
+      });
+    const [encoder, decoder] = [await session("encoder", "cross"), await session("step", "longer")];
+    const [requests, layout, catalog, bias] = [
+      await json("requests"),
+      await json("tokens"),
+      await json("catalog"),
+      await json("bias"),
+    ];
+    /** @type {Map<string, Set<number>>} */
+    const children = new Map();
+    /** @type {Map<string, string>} */
+    const ids = new Map();
+    for (const { id, codes } of catalog.items) {
+      ids.set(codes.join(), id);
+      for (let level = 0; level < codes.length; level++) {
+        const prefix = codes.slice(0, level).join();
+        const known = children.get(prefix);
+        if (known) known.add(codes[level]);
+        else children.set(prefix, new Set([codes[level]]));
+      }
+    }
+    /** @param {number[]} values */
+    const integers = (values) =>
+      new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [values.length]);
+    const tokens = requests[0].tokens;
+    /** @param {number} width */
+    async function recommend(width) {
+      const input = new ort.Tensor("int64", BigInt64Array.from(tokens, BigInt), [1, tokens.length]);
+      const { cross } = await encoder.run({ tokens: input });
+      const [layers, , heads, , size] = cross.dims;
+      let cache = new ort.Tensor("float32", new Float32Array(0), [layers, 2, 1, heads, 0, size]);
+      let beams = [{ codes: /** @type {number[]} */ ([]), score: 0, parent: 0 }];
+      for (let level = 0; level < layout.levels.length; level++) {
+        const before = level === 0 ? layout.decoder_start : layout.levels[level - 1].offset;
+        const last = beams.map((beam) => before + (beam.codes[level - 1] ?? 0));
+        const back = bias.flatMap((/** @type {number[]} */ head) =>
+          head.slice(0, level + 1).reverse(),
+        );
+        const outputs = await decoder.run({
+          tokens: integers(last),
+          parents: integers(beams.map((beam) => beam.parent)),
+          cache,
+          bias: new ort.Tensor("float32", Float32Array.from(back), [heads, level + 1]),
+          cross,
+        });
+        if (cache.location === "gpu-buffer") cache.dispose();
+        cache = outputs.longer;
+        /** @type {Float32Array} */
+        const logits = outputs.logits.data;
+        const vocabulary = logits.length / beams.length;
+        const { offset } = layout.levels[level];
+        const candidates = [];
+        for (const [row, beam] of beams.entries()) {
+          const values = logits.subarray(row * vocabulary, (row + 1) * vocabulary);
+          let largest = Number.NEGATIVE_INFINITY;
+          for (const value of values) if (value > largest) largest = value;
+          let sum = 0;
+          for (const value of values) sum += Math.exp(value - largest);
+          const normaliser = largest + Math.log(sum);
+          for (const code of children.get(beam.codes.join()) ?? []) {
+            const score = beam.score + (values[offset + code] ?? 0) - normaliser;
+            candidates.push({ row, code, score });
+          }
+        }
+        candidates.sort((a, b) => b.score - a.score);
+        beams = candidates.slice(0, width).map(({ row, code, score }) => ({
+          codes: [...(beams[row]?.codes ?? []), code],
+          score,
+          parent: row,
+        }));
+      }
+      if (cache.location === "gpu-buffer") cache.dispose();
+      if (cross.location === "gpu-buffer") cross.dispose();
+      return beams.map(({ codes, score }) => ({ id: ids.get(codes.join()) ?? "", score }));
+    }
+    await recommend(beams[beams.length - 1] ?? 1);
+    const cold = performance.now();
+    /** @type {Record<number, number>} */
+    const times = {};
+    /** @type {Record<number, Answer>} */
+    const found = {};
+    for (const width of beams) {
+      const spent = [];
+      for (let call = 0; call < warmUp + calls; call++) {
+        const start = performance.now();
+        found[width] = await recommend(width);
+        if (call >= warmUp) spent.push(performance.now() - start);
+      }
+      times[width] = spent.sort((a, b) => a - b)[spent.length >> 1] ?? Number.NaN;
+    }
+    return { cold, times, answers: found };
+  }, options);
+}
+
+/**
+ * Runs a function in a new page; `cold` is the time from navigation to its first answer.
+ *
+ * @template T
+ * @param {(options: T) => Promise<Measured>} run
+ * @param {T} options
+ */
+async function inPage(run, options) {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(0);
+  try {
+    await page.goto(`${server.url}/blank.html`);
+    return await page.evaluate(/** @type {any} */ (run), options);
+  } finally {
+    await page.close();
+  }
+}
+
+/** @param {string} name @param {Measured} measured @param {boolean} same whether the weights are */
+function report(name, measured, same) {
+  if (same) {
+    for (const [width, found] of Object.entries(measured.answers)) {
+      const expected = new Map(answers[width]?.[0]?.map(({ id, score }) => [id, score]));
+      for (const { id, score } of found) {
+        const own = expected.get(id);
+        if (own !== undefined && Math.abs(own - score) > TOLERANCE) {
+          throw new Error(`${name} scores ${id} ${score}, Tigret's f32 engine ${own}`);
+        }
+      }
+      const shared = found.filter(({ id }) => expected.has(id)).length;
+      if (shared < 0.95 * found.length) throw new Error(`${name} shares ${shared} items only`);
+    }
+  }
+  const cells = BEAMS.map((width) => measured.times[width]?.toFixed(1) ?? "-");
+  console.log(`| ${name} | ${cells.join(" | ")} | ${measured.cold.toFixed(0)} |`);
+}
+
+/** @param {string[]} paths */
+async function compressed(...paths) {
+  const options = { params: { [constants.BROTLI_PARAM_QUALITY]: 9 } };
+  const sizes = paths.map(async (path) => brotliCompressSync(await readFile(path), options).length);
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+}
+
+/** @param {string} of @param {(name: string) => boolean} wanted */
+async function files(of, wanted) {
+  return (await readdir(of)).filter(wanted).map((name) => join(of, name));
+}
+
+try {
+  console.log(`Chromium ${browser.version()}, one thread\n`);
+  console.log(`| ms | ${BEAMS.map((width) => `${width} beams`).join(" | ")} | first answer |`);
+  console.log(`|---|${"---|".repeat(BEAMS.length + 1)}`);
+  const often = { warmUp: 100, calls: 41, beams: BEAMS };
+  for (const bundle of ["f32", "q8", "q4"]) {
+    const measured = await tigret({ backend: "cpu", bundle, ...often });
+    report(`Tigret, CPU, ${bundle}`, measured, bundle !== "q4");
+  }
+  for (const kind of ["f32", "int8"]) {
+    const measured = await onnxruntime({ provider: "wasm", kind, ...often });
+    report(`onnxruntime-web, wasm, ${kind}`, measured, kind === "f32");
+  }
+  if (option === "--webgpu") {
+    const seldom = { warmUp: 1, calls: 3, beams: [50] };
+    for (const bundle of ["f32", "q8"]) {
+      const measured = await tigret({ backend: "webgpu", bundle, ...seldom });
+      report(`Tigret, WebGPU, ${bundle}`, measured, true);
+    }
+    for (const kind of ["f32", "int8"]) {
+      const measured = await onnxruntime({ provider: "webgpu", kind, ...seldom });
+      report(`onnxruntime-web, WebGPU, ${kind}`, measured, kind === "f32");
+    }
+  }
+  const own = [
+    ...(await files(join(packageFolder, "pkg"), (name) => /\.(js|wasm)$/.test(name))),
+    ...(await files(join(packageFolder, "dist"), (name) => name.endsWith(".js"))),
+  ];
+  const wasm = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
+  const theirs = wasm.map((name) => join(ort, name));
+  const graphs = ["encoder", "step"].map((part) => join(folder, `${part}.int8.onnx`));
+  const bytes = {
+    "Tigret's runtime": await compressed(...own),
+    "Tigret's runtime and model, q4": await compressed(...own, join(folder, "q4.safetensors")),
+    "onnxruntime-web's runtime, wasm": await compressed(...theirs),
+    "onnxruntime-web's runtime and model, int8": await compressed(...theirs, ...graphs),
+  };
+  console.log("\nKB, brotli (quality 9):");
+  for (const [name, size] of Object.entries(bytes)) {
+    console.log(`  ${name}: ${(size / 1000).toFixed(0)}`);
+  }
+} finally {
+  await browser.close();
+  await server.close();
+}
