@@ -53,22 +53,8 @@ async function tigret(options) {
     const { history } = requests[0];
     /** @param {number} width */
     const recommend = (width) => recommender.recommend({ history, top: width, beams: width });
-    await recommend(beams[beams.length - 1] ?? 1);
-    const cold = performance.now();
-    /** @type {Record<number, number>} */
-    const times = {};
-    /** @type {Record<number, Answer>} */
-    const found = {};
-    for (const width of beams) {
-      const spent = [];
-      for (let call = 0; call < warmUp + calls; call++) {
-        const start = performance.now();
-        found[width] = await recommend(width);
-        if (call >= warmUp) spent.push(performance.now() - start);
-      }
-      times[width] = spent.sort((a, b) => a - b)[spent.length >> 1] ?? Number.NaN;
-    }
-    return { cold, times, answers: found };
+    // In the page it is what `inPage` defines.
+    return measure(recommend, { warmUp, calls, beams });
   }, options);
 }
 
@@ -165,27 +151,39 @@ async function onnxruntime(options) {
       if (cross.location === "gpu-buffer") cross.dispose();
       return beams.map(({ codes, score }) => ({ id: ids.get(codes.join()) ?? "", score }));
     }
-    await recommend(beams[beams.length - 1] ?? 1);
-    const cold = performance.now();
-    /** @type {Record<number, number>} */
-    const times = {};
-    /** @type {Record<number, Answer>} */
-    const found = {};
-    for (const width of beams) {
-      const spent = [];
-      for (let call = 0; call < warmUp + calls; call++) {
-        const start = performance.now();
-        found[width] = await recommend(width);
-        if (call >= warmUp) spent.push(performance.now() - start);
-      }
-      times[width] = spent.sort((a, b) => a - b)[spent.length >> 1] ?? Number.NaN;
-    }
-    return { cold, times, answers: found };
+    // In the page it is what `inPage` defines.
+    return measure(recommend, { warmUp, calls, beams });
   }, options);
 }
 
 /**
- * Runs a function in a new page; `cold` is the time from navigation to its first answer.
+ * In the page: the time of the first answer, then medians and answers by the number of beams.
+ *
+ * @param {(width: number) => Promise<Answer>} recommend
+ * @param {{ warmUp: number, calls: number, beams: number[] }} options
+ * @returns {Promise<Measured>}
+ */
+async function measure(recommend, { warmUp, calls, beams }) {
+  await recommend(beams[beams.length - 1] ?? 1);
+  const cold = performance.now();
+  /** @type {Record<number, number>} */
+  const times = {};
+  /** @type {Record<number, Answer>} */
+  const answers = {};
+  for (const width of beams) {
+    const spent = [];
+    for (let call = 0; call < warmUp + calls; call++) {
+      const start = performance.now();
+      answers[width] = await recommend(width);
+      if (call >= warmUp) spent.push(performance.now() - start);
+    }
+    times[width] = spent.sort((a, b) => a - b)[spent.length >> 1] ?? Number.NaN;
+  }
+  return { cold, times, answers };
+}
+
+/**
+ * Runs a function in a new page, where it finds `measure`; `cold` is the time from navigation to its first answer.
  *
  * @template T
  * @param {(options: T) => Promise<Measured>} run
@@ -194,6 +192,7 @@ async function onnxruntime(options) {
 async function inPage(run, options) {
   const page = await browser.newPage();
   page.setDefaultTimeout(0);
+  await page.addInitScript(`globalThis.measure = ${measure}`);
   try {
     await page.goto(`${server.url}/blank.html`);
     return await page.evaluate(/** @type {any} */ (run), options);

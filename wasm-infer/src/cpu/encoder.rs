@@ -10,6 +10,8 @@ use super::threads::by_rows;
 pub(super) struct Encoder {
     /// Residual stream, `[tokens, d_model]`.
     x: Vec<f32>,
+    /// The encoder's output, `[tokens, d_model]`.
+    output: Vec<f32>,
     /// Queries, keys and values of a layer, `[tokens, 3 * inner]`.
     qkv: Vec<f32>,
     keys: SharedKeys,
@@ -27,7 +29,7 @@ impl Encoder {
     ) {
         let config = model.config();
         let (d, inner) = (config.d_model, config.inner());
-        let Self { x, qkv, keys } = self;
+        let Self { x, output, qkv, keys } = self;
         model.embed(input, x);
         for (attention, feed_forward) in &model.encoder {
             qkv.resize(input.len() * 3 * inner, 0.0);
@@ -47,14 +49,13 @@ impl Encoder {
                 model.feed_forward(feed_forward, x, scratch);
             });
         }
+        model.normalise(x, &model.encoder_norm, output);
         cross.resize_with(model.decoder.len(), SharedKeys::default);
         qkv.resize(input.len() * 2 * inner, 0.0);
         for (layer, keys) in model.decoder.iter().zip(cross) {
             by_rows(qkv, 2 * inner, scratch, |first, kv, scratch| {
-                let rows = kv.len() / (2 * inner);
-                let x = &x[first * d..][..rows * d];
-                model.normalise(x, &model.encoder_norm, &mut scratch.normed);
-                layer.cross.kv.apply(&scratch.normed, &mut scratch.fixed, kv, Write::Store);
+                let output = &output[first * d..][..kv.len() / (2 * inner) * d];
+                layer.cross.kv.apply(output, &mut scratch.fixed, kv, Write::Store);
             });
             keys.pack(config, qkv, 2 * inner, 0);
         }

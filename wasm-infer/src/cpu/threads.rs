@@ -34,20 +34,16 @@ pub(super) fn by_rows<S: Send>(
     let rows = buffer.len() / width;
     // Whole tiles for all but the last.
     let part = rows.div_ceil(scratch.len()).next_multiple_of(ROWS).max(LEAST);
-    if rows <= part {
-        work(0, buffer, &mut scratch[0]);
-        return;
-    }
     #[cfg(not(target_arch = "wasm32"))]
-    {
+    if rows > part {
         use rayon::prelude::*;
         let parts = buffer.par_chunks_mut(part * width).zip(scratch).enumerate().with_max_len(1);
         parts.for_each(|(index, (buffer, scratch))| work(index * part, buffer, scratch));
+        return;
     }
-    #[cfg(target_arch = "wasm32")]
-    for (index, (buffer, scratch)) in buffer.chunks_mut(part * width).zip(scratch).enumerate() {
-        work(index * part, buffer, scratch);
-    }
+    // Few rows, or the one thread of a page.
+    debug_assert!(rows <= part, "one scratch takes all rows");
+    work(0, buffer, &mut scratch[0]);
 }
 
 #[cfg(test)]

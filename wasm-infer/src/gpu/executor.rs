@@ -81,8 +81,12 @@ impl Executor {
             .request_device(&DeviceDescriptor {
                 label: Some("tigret"),
                 required_limits: limits,
-                // For profiles; nothing else uses it.
-                required_features: adapter.features() & Features::TIMESTAMP_QUERY,
+                // For profiles, which a page does not make.
+                required_features: if cfg!(target_arch = "wasm32") {
+                    Features::empty()
+                } else {
+                    adapter.features() & Features::TIMESTAMP_QUERY
+                },
                 ..DeviceDescriptor::default()
             })
             .await
@@ -205,7 +209,8 @@ impl Executor {
         words: usize,
     ) -> Result<Vec<u32>, InferError> {
         self.check()?;
-        let bytes = self.get_ready(dispatches, words as u64 * 4);
+        let bytes = words as u64 * 4;
+        self.get_ready(dispatches, bytes);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
@@ -237,7 +242,8 @@ impl Executor {
             return Err(InferError::NoGpu("this adapter has no timestamps".into()));
         }
         let count = 2 * dispatches.len() as u32;
-        let bytes = self.get_ready(dispatches, u64::from(count) * 8);
+        let bytes = u64::from(count) * 8;
+        self.get_ready(dispatches, bytes);
         let queries = self.device.create_query_set(&QuerySetDescriptor {
             label: Some("profile"),
             ty: QueryType::Timestamp,
@@ -262,7 +268,7 @@ impl Executor {
     }
 
     /// Uploads parameters, makes bind groups and room for `bytes` to be read back.
-    fn get_ready(&mut self, dispatches: &[Dispatch], bytes: u64) -> u64 {
+    fn get_ready(&mut self, dispatches: &[Dispatch], bytes: u64) {
         let mut params = vec![0u32; dispatches.len() * PARAMS_STRIDE / 4];
         for (slot, dispatch) in params.chunks_exact_mut(PARAMS_STRIDE / 4).zip(dispatches) {
             slot[..PARAMS].copy_from_slice(&dispatch.params);
@@ -279,7 +285,6 @@ impl Executor {
         for dispatch in dispatches {
             self.make_group(dispatch);
         }
-        bytes
     }
 
     fn launch(&self, pass: &mut ComputePass<'_>, index: usize, dispatch: &Dispatch) {
