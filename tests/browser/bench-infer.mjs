@@ -11,6 +11,7 @@
  * between the steps. `--webgpu` times its WebGPU provider and ours too: some minutes on SwiftShader.
  */
 
+import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { argv, exit } from "node:process";
@@ -20,6 +21,13 @@ import { launch, packageFolder, serve } from "./support.mjs";
 const [folder, ort, option] = argv.slice(2);
 if (folder === undefined || ort === undefined) {
   console.error("usage: bench-infer.mjs FOLDER ORT_DIST [--webgpu]");
+  exit(2);
+}
+for (const needed of [join(folder, "bias.json"), join(ort, "ort.wasm.min.mjs")]) {
+  if (existsSync(needed)) continue;
+  console.error(
+    `bench-infer.mjs: there is no ${needed}; the head of this file says what writes it`,
+  );
   exit(2);
 }
 const BEAMS = [10, 20, 50];

@@ -47,8 +47,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         (random_bundle(&Shape { items, ..paper }, format, 0), history)
     } else {
         let path = Path::new(&folder);
-        let bytes = fs::read(path.join(format!("{}.safetensors", format.name())))?;
-        let requests: Vec<Listed> = serde_json::from_slice(&fs::read(path.join("requests.json"))?)?;
+        let bytes = read(&path.join(format!("{}.safetensors", format.name())))?;
+        let requests: Vec<Listed> = serde_json::from_slice(&read(&path.join("requests.json"))?)?;
         let first = requests.into_iter().next().ok_or("requests.json has no request")?;
         (Bundle::from_bytes(&bytes)?, first.history)
     };
@@ -83,6 +83,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     });
     println!("{result}");
     Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    fs::read(path).map_err(|e| format!("{}: {e}; `random_model` writes it", path.display()))
 }
 
 /// Kernels by the time that they took, the longest first.
