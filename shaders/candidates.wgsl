@@ -16,12 +16,20 @@ struct Params {
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
 @group(0) @binding(4) var<storage, read> normalisers: array<vec4<f32>>; // [rows], the first value
-// [0] 1: only the listed ranks are allowed, 0: all but them; [1] how many; [2..] ranks, ascending
+// [0] flags; [1] how many ranks are listed; then these, ascending, or a bit a rank: pairs of a word
+// and how many bits are set before it
 @group(0) @binding(5) var<storage, read> listed: array<u32>;
 @group(0) @binding(6) var<storage, read_write> keys: array<u32>; // [rows, codes]
 
+const ALLOW: u32 = 1u; // only the listed ranks are allowed; else all but them
+const BITS: u32 = 2u; // a bit a rank
+
 // Listed ranks below `rank`.
 fn listed_below(rank: u32) -> u32 {
+    if (listed[0] & BITS) != 0u {
+        let at = 2u + rank / 32u * 2u;
+        return listed[at + 1u] + countOneBits(listed[at] & ((1u << (rank % 32u)) - 1u));
+    }
     var begin = 0u;
     var to = listed[1];
     while begin < to {
@@ -49,7 +57,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let low = lower_bound(beams[beam + 1u], end, p.level, p.words, code);
         let high = lower_bound(low, end, p.level, p.words, code + 1u);
         var allowed = listed_below(high) - listed_below(low);
-        if listed[0] == 0u {
+        if (listed[0] & ALLOW) == 0u {
             allowed = (high - low) - allowed;
         }
         if allowed > 0u {

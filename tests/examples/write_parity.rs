@@ -87,7 +87,7 @@ fn write_case(
     let catalog = recommender.catalog().clone();
     let items = catalog.len();
     let mut some = |count: usize| -> Vec<String> {
-        (0..count).map(|_| catalog.ids()[random.below(items)].clone()).collect()
+        (0..count).map(|_| catalog.id_of(random.below(items) as u32).to_owned()).collect()
     };
     let mut requests = vec![
         Request { beams: 10, top: 10, ..Request::default() },

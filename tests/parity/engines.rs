@@ -36,7 +36,7 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
         let items = catalog
             .ids()
             .iter()
-            .map(|id| Item { id: id.clone(), text: String::new(), fields: Default::default() })
+            .map(|id| Item { id: id.to_owned(), text: String::new(), fields: Default::default() })
             .collect();
         let dataset = Dataset { items, sequences: Vec::new() };
         let layout: TokenLayout = bundle.tokens.clone();
@@ -54,9 +54,9 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
                 let codes = history.iter().map(|&rank| catalog.codes_of(rank));
                 let input = bundle.tokens.encoder_input(None, codes);
                 let filter = match length {
-                    8 => ItemFilter::new(some(catalog.len() / 2), None),
-                    12 => ItemFilter::new(Vec::new(), Some(Vec::new())),
-                    _ => ItemFilter::new(Vec::new(), None),
+                    8 => ItemFilter::new(&some(catalog.len() / 2), None, catalog.len()),
+                    12 => ItemFilter::new(&[], Some(&[]), catalog.len()),
+                    _ => ItemFilter::everything(),
                 };
                 EngineQuery { input, beams: 20, filter, sampling: None }
             })

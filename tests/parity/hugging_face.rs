@@ -237,7 +237,7 @@ fn beam_search_finds_what_transformers_finds() {
                 Recommender::prepare(&fixture.bundle.tokens, &fixture.bundle.catalog, &request)
                     .unwrap();
             same_answer(&expected, &engine.search(&query), SCORES).unwrap();
-            assert_eq!(query.filter, ItemFilter::Exclude(Vec::new()));
+            assert_eq!(query.filter, ItemFilter::everything());
         }
     }
 }

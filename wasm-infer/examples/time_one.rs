@@ -3,7 +3,9 @@
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
 //! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--calls 20] [--profile true]
 //! [--folder FOLDER]`; a profile is the time of each kernel, by timestamps. A folder is one of the
-//! example `random_model`: its bundle of that format and its first history are taken.
+//! example `random_model`: its bundle of that format and its first history are taken. Beside the
+//! calls it says how long the bundle took to be read and checked (`load_s`), and to be put on the
+//! engine (`start_s`).
 
 use std::fs;
 use std::path::Path;
@@ -42,17 +44,20 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let paper = Shape::paper();
     let items: usize = option("--items", &paper.items.to_string()).parse()?;
     let folder = option("--folder", "");
-    let (bundle, history) = if folder.is_empty() {
+    let (bytes, history) = if folder.is_empty() {
         let history = (0..20).map(|i| format!("item-{}", i * 601 % items)).collect();
-        (random_bundle(&Shape { items, ..paper }, format, 0), history)
+        (random_bundle(&Shape { items, ..paper }, format, 0).to_bytes()?, history)
     } else {
         let path = Path::new(&folder);
         let bytes = read(&path.join(format!("{}.safetensors", format.name())))?;
         let requests: Vec<Listed> = serde_json::from_slice(&read(&path.join("requests.json"))?)?;
         let first = requests.into_iter().next().ok_or("requests.json has no request")?;
-        (Bundle::from_bytes(&bytes)?, first.history)
+        (bytes, first.history)
     };
-    let bundle = Arc::new(bundle);
+    let begin = Instant::now();
+    let bundle = Arc::new(Bundle::from_bytes(&bytes)?);
+    let load = begin.elapsed().as_secs_f64();
+    drop(bytes);
     let begin = Instant::now();
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     let start = begin.elapsed().as_secs_f64();
@@ -77,7 +82,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         "calls": times.len(),
         "median_ms": times[times.len() / 2],
         "least_ms": times[0],
-        "items": items,
+        "items": recommender.catalog().len(),
+        "load_s": load,
         "start_s": start,
         "answer": answer.items,
     });

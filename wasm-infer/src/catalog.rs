@@ -3,12 +3,12 @@
 //! A trie node is a range of *ranks* (positions in the sorted order) that share a prefix. No
 //! pointers are stored: children are found by binary search inside the range.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::BundleError;
+use crate::ids::Ids;
 use crate::tokens::TokenLayout;
 
 /// Most items of a catalogue: ranks are `u32` and the GPU indexes with them.
@@ -36,8 +36,7 @@ pub struct Catalog {
     levels: usize,
     /// Row-major `[items, levels]`, rows strictly increasing.
     codes: Vec<u16>,
-    ids: Vec<String>,
-    rank_of_id: HashMap<String, u32>,
+    ids: Ids,
 }
 
 impl Catalog {
@@ -73,6 +72,7 @@ impl Catalog {
         }
         rows.sort_unstable();
         let (codes, ids): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        let ids = Ids::new(ids.iter().map(|id: &String| &id[..]))?;
         Self::from_sorted(codes.concat(), ids, layout)
     }
 
@@ -82,7 +82,7 @@ impl Catalog {
     /// As [`Catalog::from_items`], and for rows out of order.
     pub fn from_sorted(
         codes: Vec<u16>,
-        ids: Vec<String>,
+        ids: Ids,
         layout: &TokenLayout,
     ) -> Result<Self, BundleError> {
         let levels = layout.levels.len();
@@ -105,7 +105,8 @@ impl Catalog {
                 if u32::from(code) >= range.size {
                     return bad(format!(
                         "item \"{}\" has code {code} at level {level}, outside 0..{}",
-                        ids[rank], range.size
+                        ids.get(rank as u32),
+                        range.size
                     ));
                 }
             }
@@ -114,22 +115,16 @@ impl Catalog {
                 if previous == row {
                     return bad(format!(
                         "items \"{}\" and \"{}\" share the semantic ID {row:?}",
-                        ids[rank - 1],
-                        ids[rank]
+                        ids.get(rank as u32 - 1),
+                        ids.get(rank as u32)
                     ));
                 }
                 if previous > row {
-                    return bad(format!("item \"{}\" is out of order", ids[rank]));
+                    return bad(format!("item \"{}\" is out of order", ids.get(rank as u32)));
                 }
             }
         }
-        let mut rank_of_id = HashMap::with_capacity(ids.len());
-        for (rank, id) in ids.iter().enumerate() {
-            if rank_of_id.insert(id.clone(), rank as u32).is_some() {
-                return bad(format!("the id \"{id}\" occurs twice"));
-            }
-        }
-        Ok(Self { levels, codes, ids, rank_of_id })
+        Ok(Self { levels, codes, ids })
     }
 
     /// The catalogue with more items, whose codes are inside their levels.
@@ -143,14 +138,10 @@ impl Catalog {
         if total > MAX_ITEMS {
             return bad(format!("{total} items, more than {MAX_ITEMS}"));
         }
-        let mut merged = Self {
-            levels: self.levels,
-            codes: Vec::with_capacity(total * self.levels),
-            ids: Vec::with_capacity(total),
-            rank_of_id: HashMap::with_capacity(total),
-        };
-        let mut old = self.codes.chunks_exact(self.levels).zip(&self.ids).peekable();
-        let mut new = added.iter().map(|(codes, id)| (&codes[..], id)).peekable();
+        let mut merged: Vec<u16> = Vec::with_capacity(total * self.levels);
+        let mut ids = Vec::with_capacity(total);
+        let mut old = self.codes.chunks_exact(self.levels).zip(self.ids.iter()).peekable();
+        let mut new = added.iter().map(|(codes, id)| (&codes[..], &id[..])).peekable();
         loop {
             let next = match (old.peek(), new.peek()) {
                 (Some((a, _)), Some((b, _))) if a < b => old.next(),
@@ -161,21 +152,13 @@ impl Catalog {
                 _ => new.next(),
             };
             let Some((codes, id)) = next else { break };
-            if merged
-                .ids
-                .len()
-                .checked_sub(1)
-                .is_some_and(|last| merged.codes_of(last as u32) == codes)
-            {
+            if merged.ends_with(codes) && !ids.is_empty() {
                 return bad(format!("the semantic ID {codes:?} occurs twice"));
             }
-            merged.codes.extend_from_slice(codes);
-            if merged.rank_of_id.insert(id.clone(), merged.ids.len() as u32).is_some() {
-                return bad(format!("the id \"{id}\" occurs twice"));
-            }
-            merged.ids.push(id.clone());
+            merged.extend_from_slice(codes);
+            ids.push(id);
         }
-        Ok(merged)
+        Ok(Self { levels: self.levels, codes: merged, ids: Ids::new(ids)? })
     }
 
     /// Number of items.
@@ -199,7 +182,7 @@ impl Catalog {
     }
 
     /// All ids, in rank order.
-    pub fn ids(&self) -> &[String] {
+    pub fn ids(&self) -> &Ids {
         &self.ids
     }
 
@@ -210,12 +193,12 @@ impl Catalog {
 
     /// The id of the item at a rank.
     pub fn id_of(&self, rank: u32) -> &str {
-        &self.ids[rank as usize]
+        self.ids.get(rank)
     }
 
     /// The rank of an item.
     pub fn rank_of(&self, id: &str) -> Option<u32> {
-        self.rank_of_id.get(id).copied()
+        self.ids.rank_of(id)
     }
 
     /// The item that a whole semantic ID names.

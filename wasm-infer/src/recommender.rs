@@ -227,7 +227,8 @@ impl Recommender {
         if request.exclude_history {
             exclude.extend(known);
         }
-        let filter = ItemFilter::new(exclude, request.allow.as_deref().map(ranks));
+        let allow = request.allow.as_deref().map(ranks);
+        let filter = ItemFilter::new(&exclude, allow.as_deref(), catalog.len());
         let sampling = request.temperature.as_deref();
         let sampling = sampling
             .map(|temperatures| Sampling::new(temperatures, layout.levels.len(), request.seed))

@@ -11,57 +11,11 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::catalog::Catalog;
+pub use crate::filter::ItemFilter;
 use crate::sampling::Sampling;
 
 /// Most beams of a search.
 pub const MAX_BEAMS: usize = 512;
-
-/// Which items a search may return, as sorted distinct ranks.
-///
-/// Both kinds count the same way: the listed ranks inside a trie node are a difference of two
-/// binary searches, so the cost grows with the list and never with the catalogue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ItemFilter {
-    /// All items but these.
-    Exclude(Vec<u32>),
-    /// These items only.
-    Allow(Vec<u32>),
-}
-
-impl ItemFilter {
-    /// Everything but `exclude`, cut to `allow` if given. Ranks in any order, repeats allowed.
-    pub fn new(mut exclude: Vec<u32>, allow: Option<Vec<u32>>) -> Self {
-        exclude.sort_unstable();
-        exclude.dedup();
-        match allow {
-            None => Self::Exclude(exclude),
-            Some(mut allow) => {
-                allow.sort_unstable();
-                allow.dedup();
-                allow.retain(|rank| exclude.binary_search(rank).is_err());
-                Self::Allow(allow)
-            }
-        }
-    }
-
-    /// The listed ranks.
-    pub fn ranks(&self) -> &[u32] {
-        match self {
-            Self::Exclude(ranks) | Self::Allow(ranks) => ranks,
-        }
-    }
-
-    /// Allowed items in a range of ranks.
-    pub fn allowed_in(&self, node: Range<u32>) -> u32 {
-        let ranks = self.ranks();
-        let below = |rank: u32| ranks.partition_point(|&r| r < rank) as u32;
-        let listed = below(node.end) - below(node.start);
-        match self {
-            Self::Exclude(_) => (node.end - node.start) - listed,
-            Self::Allow(_) => listed,
-        }
-    }
-}
 
 /// What an engine is asked: tokens in, ranks out.
 #[derive(Debug, Clone)]
@@ -258,12 +212,13 @@ mod tests {
     #[test]
     fn dense_and_sparse_nodes_follow_the_definition() {
         let mut random = Random::new(3);
-        let third = ItemFilter::new((0..20_000).filter(|rank| rank % 3 == 0).collect(), None);
-        let few = ItemFilter::new(Vec::new(), Some((0..20_000).step_by(997).collect()));
+        let every = |step: usize| -> Vec<u32> { (0..20_000).step_by(step).collect() };
+        let third = ItemFilter::new(&every(3), None, 20_000);
+        let few = ItemFilter::new(&[], Some(&every(997)), 20_000);
         for (sizes, items) in [(vec![4, 5, 3000], 20_000), (vec![9, 40, 60], 20_000)] {
             let shape = Shape { levels: sizes.clone(), items, ..Shape::default() };
             let bundle = random_bundle(&shape, WeightFormat::F32, 0);
-            let everything = ItemFilter::Exclude(Vec::new());
+            let everything = ItemFilter::everything();
             for filter in [&everything, &third, &few] {
                 for width in [1, 7, 64, 512] {
                     let mut beams = vec![Beam::root(&bundle.catalog)];

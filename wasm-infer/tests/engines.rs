@@ -49,7 +49,10 @@ fn queries(bundle: &Bundle, seed: u64) -> Vec<EngineQuery> {
     let tokens = &bundle.tokens;
     let mut some =
         |count: usize| -> Vec<u32> { (0..count).map(|_| random.below(items) as u32).collect() };
-    let everything = || ItemFilter::Exclude(Vec::new());
+    let everything = ItemFilter::everything;
+    let excluded = |ranks: Vec<u32>| ItemFilter::new(&ranks, None, items);
+    let allowed =
+        |exclude: Vec<u32>, allow: Vec<u32>| ItemFilter::new(&exclude, Some(&allow), items);
     let most: Vec<u32> = (0..items as u32).filter(|rank| rank % 7 != 3).collect();
     let levels = tokens.levels.len();
     let sampled = |temperatures: &[f32], seed| Sampling::new(temperatures, levels, seed).ok();
@@ -60,11 +63,12 @@ fn queries(bundle: &Bundle, seed: u64) -> Vec<EngineQuery> {
         (tokens.max_items, 50, everything()),
         (tokens.max_items + 5, 13, everything()),
         (3, 512, everything()),
-        (3, 20, ItemFilter::new(some(items / 3), None)),
-        (3, 20, ItemFilter::new(most, None)),
-        (3, 20, ItemFilter::new(some(3), Some(some(items.min(9))))),
-        (2, 5, ItemFilter::new(Vec::new(), Some(Vec::new()))),
-        (2, 5, ItemFilter::new((0..items as u32).collect(), None)),
+        (3, 20, excluded(some(items / 3))),
+        (3, 20, excluded(most.clone())),
+        (3, 20, allowed(some(3), some(items.min(9)))),
+        (2, 5, allowed(Vec::new(), Vec::new())),
+        (2, 5, excluded((0..items as u32).collect())),
+        (3, 20, allowed(some(3), most)),
     ]
     .into_iter()
     .map(|(length, beams, filter)| (length, beams, filter, None))
@@ -74,9 +78,9 @@ fn queries(bundle: &Bundle, seed: u64) -> Vec<EngineQuery> {
         (4, 20, everything(), sampled(&[2.5], (1 << 53) - 1)),
         (0, 200, everything(), sampled(&mixed, 3)),
         (4, 1, everything(), sampled(&[0.1], 4)),
-        (4, 20, ItemFilter::new(some(items / 3), None), sampled(&[1.5], 5)),
-        (3, 20, ItemFilter::new(some(3), Some(some(items.min(9)))), sampled(&[1.0], 6)),
-        (2, 5, ItemFilter::new(Vec::new(), Some(Vec::new())), sampled(&[1.0], 7)),
+        (4, 20, excluded(some(items / 3)), sampled(&[1.5], 5)),
+        (3, 20, allowed(some(3), some(items.min(9))), sampled(&[1.0], 6)),
+        (2, 5, allowed(Vec::new(), Vec::new()), sampled(&[1.0], 7)),
         (4, 1, everything(), sampled(&[1e-38], 8)),
         (4, 20, everything(), sampled(&[1e38], 9)),
     ]);

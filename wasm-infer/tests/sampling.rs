@@ -15,6 +15,7 @@ use tigret_infer::{
 };
 
 const SIZES: [u32; 3] = [3, 2, 4];
+const ITEMS: usize = 8;
 
 /// An uneven tree of eight items.
 fn catalog() -> Catalog {
@@ -144,7 +145,7 @@ fn assert_distributed(filter: &ItemFilter, temperatures: &[f32], width: usize, d
 }
 
 fn everything() -> ItemFilter {
-    ItemFilter::Exclude(Vec::new())
+    ItemFilter::everything()
 }
 
 #[test]
@@ -163,11 +164,11 @@ fn several_beams_draw_without_replacement() {
 
 #[test]
 fn what_is_not_allowed_is_not_drawn_and_the_rest_renormalised() {
-    let excluded = ItemFilter::new(vec![0, 3, 6], None);
+    let excluded = ItemFilter::new(&[0, 3, 6], None, ITEMS);
     assert_distributed(&excluded, &[1.0], 2, 20_000);
-    let allowed = ItemFilter::new(vec![5], Some(vec![1, 4, 5, 6, 7]));
+    let allowed = ItemFilter::new(&[5], Some(&[1, 4, 5, 6, 7]), ITEMS);
     assert_distributed(&allowed, &[2.0, 1.0, 0.5], 2, 20_000);
-    let nothing = ItemFilter::new(Vec::new(), Some(Vec::new()));
+    let nothing = ItemFilter::new(&[], Some(&[]), ITEMS);
     assert!(sample(&nothing, &[1.0], 1, 4).is_empty());
 }
 
@@ -215,7 +216,7 @@ fn extreme_temperatures_are_the_greedy_path_and_the_uniform_draw() {
 #[test]
 fn a_request_samples_and_a_seed_repeats_it() {
     let bundle = std::sync::Arc::new(random_bundle(&Shape::default(), WeightFormat::Q4, 5));
-    let history = vec![bundle.catalog.ids()[3].clone(), bundle.catalog.ids()[200].clone()];
+    let history = vec![bundle.catalog.id_of(3).to_owned(), bundle.catalog.id_of(200).to_owned()];
     let mut recommender = block_on(Recommender::new(bundle, Backend::Cpu)).unwrap();
     let mut draw = |temperature: &[f32], seed: u64| {
         let request = Request {

@@ -115,7 +115,7 @@ mod tests {
         let inputs = [vec![2, 5, 1], vec![3, 6, 4, 7, 1]];
         // 8 tokens, two places: 64 sequences, of which 9 name an item.
         let found = free_beam_search(&model, &weights, &ids, &inputs, 64);
-        let filters = vec![ItemFilter::Exclude(vec![]); 2];
+        let filters = vec![ItemFilter::everything(); 2];
         for (user, input) in inputs.iter().enumerate() {
             assert_eq!(found[user].len(), 64);
             assert!(found[user].is_sorted_by(|a, b| a.score >= b.score));

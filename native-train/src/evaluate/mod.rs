@@ -64,7 +64,7 @@ pub fn rank_targets(
     let _guard = tch::no_grad_guard();
     let mut ranks = vec![None; sequences.len()];
     for_each_batch(ids, sequences, settings, progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let filters = vec![ItemFilter::everything(); chunk.len()];
         let found = search::beam_search(model, weights, ids, inputs, &filters, settings.beams);
         for (&i, hits) in chunk.iter().zip(found) {
             let (_, target) = settings.split.of(sequences[i]);
@@ -134,7 +134,7 @@ pub fn rank_targets_of_bundle(
         let query = EngineQuery {
             input: bundle.tokens.encoder_input(user, codes),
             beams: settings.beams,
-            filter: ItemFilter::Exclude(Vec::new()),
+            filter: ItemFilter::everything(),
             sampling: None,
         };
         progress.inc(1);

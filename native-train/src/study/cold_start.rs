@@ -263,7 +263,7 @@ fn measure(
     let progress = lab.progress(2 * users.len(), "cold start");
     let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
     for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let filters = vec![ItemFilter::everything(); chunk.len()];
         let found = beam_search(model, weights, ids, inputs, &filters, BEAMS);
         for (&user, hits) in chunk.iter().zip(found) {
             lists[user] = candidates(ids, &hits, &is_unseen, &by_prefix);

@@ -169,7 +169,7 @@ fn point(
     let progress = lab.progress(users.len(), &shown);
     let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
     for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::Exclude(Vec::new()); chunk.len()];
+        let filters = vec![ItemFilter::everything(); chunk.len()];
         let found: Vec<Vec<Hit>> = match &samplings {
             None => beam_search(model, weights, ids, inputs, &filters, beams),
             Some(all) => {

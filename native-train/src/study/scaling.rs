@@ -140,7 +140,7 @@ fn median_milliseconds(bundle: Bundle, dataset: &Dataset) -> f64 {
         EngineQuery {
             input: bundle.tokens.encoder_input(user, codes.iter().copied()),
             beams: BEAMS,
-            filter: ItemFilter::Exclude(Vec::new()),
+            filter: ItemFilter::everything(),
             sampling: None,
         }
     };

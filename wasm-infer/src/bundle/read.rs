@@ -11,6 +11,7 @@ use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS, check_quantizer};
 use crate::catalog::{Catalog, MAX_ITEMS};
 use crate::config::T5Config;
 use crate::error::BundleError;
+use crate::ids::Ids;
 use crate::quantizer::{self, Quantizer};
 use crate::tokens::TokenLayout;
 use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
@@ -189,19 +190,15 @@ fn read_catalog<'a>(
     expect(ID_BYTES, &bytes, Dtype::U8, &[bytes.data().len()])?;
 
     let codes = codes.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-    let offsets: Vec<usize> = offsets
+    let offsets: Vec<u32> = offsets
         .data()
         .chunks_exact(4)
-        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as usize)
+        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
-    let mut ids = Vec::with_capacity(items);
-    for (rank, pair) in offsets.windows(2).enumerate() {
-        let id = bytes.data().get(pair[0]..pair[1]).ok_or_else(|| {
-            BundleError::tensor(ID_OFFSETS, format!("entry {rank} is out of range"))
-        })?;
-        let id = std::str::from_utf8(id)
-            .map_err(|_| BundleError::tensor(ID_BYTES, format!("id {rank} is not UTF-8")))?;
-        ids.push(id.to_owned());
-    }
-    Catalog::from_sorted(codes, ids, tokens)
+    let text = std::str::from_utf8(bytes.data()).map_err(|e| {
+        let rank = offsets.partition_point(|&begin| begin as usize <= e.valid_up_to());
+        let what = format!("id {} is not UTF-8", rank.saturating_sub(1));
+        BundleError::tensor(ID_BYTES, what)
+    })?;
+    Catalog::from_sorted(codes, Ids::from_parts(text.to_owned(), offsets)?, tokens)
 }

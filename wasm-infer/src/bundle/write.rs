@@ -46,20 +46,13 @@ impl Bundle {
             vec![catalog.len(), catalog.levels()],
             cast_slice(catalog.codes()).to_vec(),
         ));
-        let mut offsets = vec![0u32];
-        let mut bytes = Vec::new();
-        for id in catalog.ids() {
-            bytes.extend_from_slice(id.as_bytes());
-            let end = u32::try_from(bytes.len())
-                .map_err(|_| BundleError::Catalog("the ids exceed 4 GiB".into()))?;
-            offsets.push(end);
-        }
-        tensors.push((ID_BYTES.into(), Dtype::U8, vec![bytes.len()], bytes));
+        let (text, offsets) = catalog.ids().parts();
+        tensors.push((ID_BYTES.into(), Dtype::U8, vec![text.len()], text.as_bytes().to_vec()));
         tensors.push((
             ID_OFFSETS.into(),
             Dtype::U32,
             vec![offsets.len()],
-            cast_slice(&offsets).to_vec(),
+            cast_slice(offsets).to_vec(),
         ));
         let json = |field: &str, text: serde_json::Result<String>| {
             text.map_err(|e| BundleError::metadata(field, e))

@@ -312,7 +312,6 @@ struct SearchCase {
 }
 
 fn search_cases() -> Vec<SearchCase> {
-    let everything = || ItemFilter::Exclude(Vec::new());
     let base = |name, level, rows, width| SearchCase {
         name,
         sizes: vec![13, 70, 5, 300],
@@ -320,7 +319,7 @@ fn search_cases() -> Vec<SearchCase> {
         level,
         rows,
         width,
-        filter: everything(),
+        filter: ItemFilter::everything(),
         temperature: None,
         flat: false,
     };
@@ -334,15 +333,19 @@ fn search_cases() -> Vec<SearchCase> {
         SearchCase { flat: true, ..base("ties", 2, 40, 33) },
         SearchCase { flat: true, ..base("ties at the end", 3, 40, 512) },
         SearchCase {
-            filter: ItemFilter::new(third.clone(), None),
+            filter: ItemFilter::new(&third, None, 2000),
             ..base("a third excluded", 3, 40, 100)
         },
         SearchCase {
-            filter: ItemFilter::new(Vec::new(), Some(third[..40].to_vec())),
+            filter: ItemFilter::new(&[], Some(&third[..40]), 2000),
             ..base("forty allowed", 1, 13, 100)
         },
         SearchCase {
-            filter: ItemFilter::new(Vec::new(), Some(vec![7])),
+            filter: ItemFilter::new(&third[..30], Some(&third), 2000),
+            ..base("a third allowed, of which thirty are not", 3, 40, 512)
+        },
+        SearchCase {
+            filter: ItemFilter::new(&[], Some(&[7]), 2000),
             ..base("one allowed", 3, 1, 4)
         },
         SearchCase { sizes: vec![3, 4096], items: 9000, ..base("a codebook of 4096", 1, 3, 512) },
@@ -415,15 +418,12 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         let Level { offset, size } = layout.levels[level];
         let rows = beams.len() as u32;
         let next_rows = width as u32;
-        let mut listed =
-            vec![u32::from(matches!(filter, ItemFilter::Allow(_))), filter.ranks().len() as u32];
-        listed.extend(filter.ranks());
         let buffers = [
             &pack_codes(catalog)[..],
             &state(&beams, beams.len(), level),
             &rows_on_quads(&expected_from, vocabulary),
             &vec![0; 4 * beams.len()],
-            &listed,
+            &filter.words(),
             &vec![0; beams.len() * size as usize],
             &vec![7; (width + 1) * RECORD],
             &vec![7; width],

@@ -19,7 +19,7 @@ pub use executor::Counts;
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::error::InferError;
-use crate::search::{EngineQuery, Hit, ItemFilter, sort_hits};
+use crate::search::{EngineQuery, Hit, sort_hits};
 
 /// Runs queries with the WGSL kernels.
 pub struct GpuEngine {
@@ -118,11 +118,8 @@ impl GpuEngine {
 
     /// Puts a query on the GPU and returns what is to be launched.
     fn upload(&mut self, query: &EngineQuery) -> Result<Vec<Dispatch>, InferError> {
-        let listed = query.filter.ranks();
-        self.reserve(Capacity { beams: query.beams, listed: listed.len() })?;
-        let mode = u32::from(matches!(query.filter, ItemFilter::Allow(_)));
-        let mut filter = vec![mode, listed.len() as u32];
-        filter.extend(listed);
+        let filter = query.filter.words();
+        self.reserve(Capacity { beams: query.beams, listed: filter.len() })?;
         let (plan, executor) = (&self.plan, &mut self.executor);
         executor.upload(plan.id(Scratch::Input), &query.input);
         executor.upload(plan.id(Scratch::Tokens), &[self.bundle.tokens.decoder_start]);

@@ -87,7 +87,7 @@ pub(super) enum Scratch {
     Input,
     /// Decoder input tokens of a step.
     Tokens,
-    /// The allowed items.
+    /// The filter.
     Listed,
     /// Residual stream of the encoder.
     EncoderStream,
@@ -147,7 +147,7 @@ impl Scratch {
 pub(super) struct Capacity {
     /// Beams.
     pub(super) beams: usize,
-    /// Listed ranks of a filter.
+    /// Words of a filter.
     pub(super) listed: usize,
 }
 
@@ -358,7 +358,7 @@ impl Plan {
         let fixed = [
             (Scratch::Input, input * 4),
             (Scratch::Tokens, rows * 4),
-            (Scratch::Listed, (capacity.listed as u64 + 2) * 4),
+            (Scratch::Listed, capacity.listed as u64 * 4),
             (Scratch::EncoderStream, input * quads(d4)),
             (Scratch::DecoderStream, rows * quads(d4)),
             (Scratch::EncoderQkv, input * quads(3 * part4) + keys * quads(part4)),
