@@ -1,4 +1,4 @@
-// Attention of four queries and one head a workgroup, over keys that all queries share: the
+// Attention of four queries and one head a workgroup, over keys that all queries of a user share: the
 // encoder's self-attention (with relative position bias) and the decoder's cross-attention
 // (without). Unscaled, as in T5: out = softmax(q . k + bias) v.
 //
@@ -6,8 +6,9 @@
 // values. Any number of keys: the softmax is kept up from chunk to chunk.
 
 struct Params {
-    queries: u32,
-    keys: u32,
+    queries: u32, // of a user
+    key_rows: u32, // rows of keys and values of a user
+    heads: u32,
     head4: u32, // quads of d_kv
     q_stride4: u32, // quads between queries
     k_offset: u32, // first value of the keys
@@ -27,10 +28,11 @@ const CHUNK: u32 = 4u * TILE;
 const BLOCK: u32 = 2u * LANES;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [queries, heads, head4] at stride
-@group(0) @binding(2) var<storage, read> kv: array<f32>; // [heads, 4 * head4, k_stride], [keys, heads, 4 * head4] at stride
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [users, queries, heads, head4] at stride
+@group(0) @binding(2) var<storage, read> kv: array<f32>; // [heads, 4 * head4, k_stride], [users, key_rows, heads, 4 * head4] at stride
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [heads, 2 * reach + 1]
-@group(0) @binding(4) var<storage, read_write> context: array<f32>; // [queries, heads, 4 * head4]
+@group(0) @binding(4) var<storage, read_write> context: array<f32>; // [users, queries, heads, 4 * head4]
+@group(0) @binding(5) var<storage, read> lengths: array<u32>; // [users], keys of each
 
 // A component a query.
 var<workgroup> scores: array<vec4<f32>, CHUNK>;
@@ -43,13 +45,15 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let first = group.x * 4u;
-    let head = group.y;
+    let head = group.y % p.heads;
+    let user = group.y / p.heads;
+    let key_count = lengths[user];
     let width = 4u * p.head4;
     // Queries past the end repeat the last one and are not stored.
     let query = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.queries - 1u));
-    let q_at = query * p.q_stride4 + head * p.head4;
-    let k_at = p.k_offset + head * width * p.k_stride;
-    let v_at = p.v_offset + head * width;
+    let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
+    let k_at = p.k_offset + head * width * p.k_stride + user * p.key_rows;
+    let v_at = p.v_offset + head * width + user * p.key_rows * p.v_stride;
     let bias_at = head * (2u * p.reach + 1u) + p.reach - query;
 
     for (var block = 0u; block < width; block += BLOCK) {
@@ -60,11 +64,11 @@ fn main(
         var sum = vec4<f32>(0.0);
         var out0 = vec4<f32>(0.0);
         var out1 = vec4<f32>(0.0);
-        for (var begin = 0u; begin < p.keys; begin += CHUNK) {
-            let end = min(begin + CHUNK, p.keys);
+        for (var begin = 0u; begin < key_count; begin += CHUNK) {
+            let end = min(begin + CHUNK, key_count);
             var mine = vec4<f32>(-3.4e38);
             for (var key = begin + lane; key < end; key += TILE) {
-                let keys = min(key + vec3<u32>(0u, LANES, 2u * LANES), vec3<u32>(p.keys - 1u));
+                let keys = min(key + vec3<u32>(0u, LANES, 2u * LANES), vec3<u32>(key_count - 1u));
                 var score0 = vec4<f32>(0.0);
                 var score1 = vec4<f32>(0.0);
                 var score2 = vec4<f32>(0.0);
@@ -128,7 +132,7 @@ fn main(
             workgroupBarrier();
         }
         for (var i = 0u; i < min(4u, p.queries - first); i++) {
-            let at = (first + i) * p.out_stride + head * width + component;
+            let at = (user * p.queries + first + i) * p.out_stride + head * width + component;
             if component.x < width {
                 context[at.x] = out0[i] / sum[i];
             }

@@ -4,12 +4,13 @@
 #import beam
 
 struct Params {
-    rows: u32,
+    rows: u32, // of all users
     heads: u32,
     head4: u32, // quads of d_kv
     step: u32, // this step, counted from 0
-    step_rows: u32, // rows that the cache keeps a step
+    step_rows: u32, // rows that the cache keeps a step, of all users
     bias_stride: u32, // distances in the bias table of a head
+    users: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

@@ -14,9 +14,8 @@ struct Params {
     codes: u32, // codes of the level
     offset: u32, // token of code 0
     stride: u32, // values between rows of logits
-    key0: u32, // the generator's key for the level
-    key1: u32,
-    inverse_temperature: f32,
+    users: u32,
+    rows: u32, // rows of a user
 }
 
 const LANES: u32 = 64u;
@@ -26,6 +25,8 @@ const LANES: u32 = 64u;
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>; // [rows, codes]
 @group(0) @binding(5) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], `sampled.wgsl`
+// [levels, users] the generator's key, the inverse of the temperature (f32 bits), unused
+@group(0) @binding(6) var<storage, read> samplings: array<vec4<u32>>;
 
 var<workgroup> reduced: array<f32, LANES>;
 
@@ -39,6 +40,8 @@ fn main(
     let begin = row * p.codes;
     let logits_at = row * p.stride + p.offset;
     var normaliser = normalisers[row];
+    let sampling = samplings[p.level * p.users + row / p.rows];
+    let inverse_temperature = bitcast<f32>(sampling.z);
 
     var largest = -3.4e38;
     for (var code = lane; code < p.codes; code += LANES) {
@@ -52,7 +55,7 @@ fn main(
     for (var code = lane; code < p.codes; code += LANES) {
         if keys[begin + code] != 0u {
             let log_prob = logits[logits_at + code] - normaliser.x;
-            sum += exp(sampled_log_prob(log_prob, normaliser, p.inverse_temperature));
+            sum += exp(sampled_log_prob(log_prob, normaliser, inverse_temperature));
         }
     }
     reduced[lane] = sum;
@@ -79,10 +82,10 @@ fn main(
     for (var code = lane; code < p.codes; code += LANES) {
         if keys[begin + code] != 0u {
             let log_prob = logits[logits_at + code] - normaliser.x;
-            let sampled = parent + sampled_log_prob(log_prob, normaliser, p.inverse_temperature);
+            let sampled = parent + sampled_log_prob(log_prob, normaliser, inverse_temperature);
             var own = counter;
             own[p.level / 2u] |= code << (16u * (p.level % 2u));
-            let bits = philox(vec4<u32>(own[0], own[1], own[2], own[3]), vec2<u32>(p.key0, p.key1));
+            let bits = philox(vec4<u32>(own[0], own[1], own[2], own[3]), sampling.xy);
             let raw = sampled + gumbel(bits);
             keys[begin + code] = order_key(raw);
             largest = max(largest, raw);

@@ -1,5 +1,5 @@
 // Keeps the best `width` candidates, ties to the smaller index, and writes them as the next beams
-// in ascending order of index, which is ascending order of semantic ID. One workgroup.
+// in ascending order of index, which is ascending order of semantic ID. One workgroup a user.
 //
 // A radix select over the keys, a byte at a time from the top, finds the smallest key that
 // survives and how many of its equals do.
@@ -13,20 +13,20 @@ struct Params {
     words: u32, // words of one item's codes
     codes: u32, // codes of the level
     offset: u32, // token of code 0
-    rows: u32, // rows of candidates
+    rows: u32, // rows of candidates of a user
     width: u32, // beams that survive at most
-    next_rows: u32, // rows that the next step computes
+    next_rows: u32, // rows of a user that the next step computes
+    users: u32,
     stride: u32, // values between rows of logits (sampling only)
-    inverse_temperature: f32, // (sampling only)
 }
 
 const LANES: u32 = 256u;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
-@group(0) @binding(3) var<storage, read> keys: array<u32>; // [rows, codes]
+@group(0) @binding(3) var<storage, read> keys: array<u32>; // [users, rows, codes]
 @group(0) @binding(4) var<storage, read_write> next: array<u32>; // beam state
-@group(0) @binding(5) var<storage, read_write> tokens: array<u32>; // [next_rows]
+@group(0) @binding(5) var<storage, read_write> tokens: array<u32>; // [users, next_rows]
 
 var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> threshold: u32; // the bytes of the smallest surviving key found so far
@@ -36,8 +36,14 @@ var<workgroup> above: array<u32, LANES>; // keys above the threshold, by chunk
 var<workgroup> equal: array<u32, LANES>; // keys equal to it
 
 @compute @workgroup_size(LANES)
-fn main(@builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let user = group.x;
     let total = p.rows * p.codes;
+    let keys_at = user * total;
+    let next_at = user * p.next_rows;
     if lane == 0u {
         threshold = 0u;
         wanted = p.width;
@@ -50,7 +56,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         // Shifting by 32 is undefined: the first pass has no bytes to compare.
         let prefix = threshold;
         for (var i = lane; i < total; i += LANES) {
-            let key = keys[i];
+            let key = keys[keys_at + i];
             let matches = pass_index == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u));
             if key != 0u && matches {
                 atomicAdd(&histogram[(key >> shift) & 255u], 1u);
@@ -90,7 +96,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var mine_above = 0u;
     var mine_equal = 0u;
     for (var i = begin; i < to; i++) {
-        let key = keys[i];
+        let key = keys[keys_at + i];
         mine_above += u32(key > least);
         mine_equal += u32(key == least);
     }
@@ -111,28 +117,28 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     let live = all_above + min(all_equal, ties);
     if lane == 0u {
-        next[0] = live;
+        next[user] = live;
     }
     // Rows that no beam fills are computed all the same: they must not read stale state.
     for (var row = live + lane; row < p.next_rows; row += LANES) {
         for (var i = 0u; i < RECORD; i++) {
-            next[beam_at(row) + i] = 0u;
+            next[beam_at(next_at + row) + i] = 0u;
         }
-        tokens[row] = p.offset;
+        tokens[next_at + row] = p.offset;
     }
     for (var i = begin; i < to; i++) {
-        let key = keys[i];
+        let key = keys[keys_at + i];
         let tie = key == least && before_equal < ties;
         if key > least || tie {
-            write_beam(before_above + min(before_equal, ties), i, key);
+            write_beam(next_at + before_above + min(before_equal, ties), user * p.rows, i, key);
         }
         before_above += u32(key > least);
         before_equal += u32(key == least);
     }
 }
 
-fn write_beam(row: u32, candidate: u32, key: u32) {
-    let parent_row = candidate / p.codes;
+fn write_beam(row: u32, first_parent: u32, candidate: u32, key: u32) {
+    let parent_row = first_parent + candidate / p.codes;
     let code = candidate % p.codes;
     let parent = beam_at(parent_row);
     let beam = beam_at(row);

@@ -1,9 +1,10 @@
-// Beam state: a header, then one record a beam, in ascending order of semantic ID.
-//   header: [0] number of live beams
+// Beam state: how many beams of each user are alive, a word a user and RECORD words a user in all,
+// then one record a beam: as many rows a user as the step computes, in ascending order of semantic
+// ID. The kernels' Params say how many `users` there are.
 //   record: [0] score (f32 bits), [1] first rank, [2] end rank, [3] last code,
 //           [4] log-probability under the sampled distribution (f32 bits, sampling only),
 //           [5] the same, perturbed (sampling only),
-//           [8 + s] row of its ancestor in step s
+//           [8 + s] row of its ancestor in step s, counted over all users
 
 const RECORD: u32 = 16u;
 const SAMPLED: u32 = 4u;
@@ -11,5 +12,5 @@ const PERTURBED: u32 = 5u;
 const PATH: u32 = 8u;
 
 fn beam_at(row: u32) -> u32 {
-    return (row + 1u) * RECORD;
+    return (p.users + row) * RECORD;
 }

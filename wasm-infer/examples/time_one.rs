@@ -1,7 +1,8 @@
-//! Times one recommendation (20 items, beam 50, the paper's sizes) and prints JSON.
+//! Times one recommendation (20 items, beam 50, the paper's sizes), or one of several users that
+//! are answered at once, and prints JSON.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--calls 20] [--profile true]
+//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--users 1] [--calls 20] [--profile true]
 //! [--folder FOLDER]`; a profile is the time of each kernel, by timestamps. A folder is one of the
 //! example `random_model`: its bundle of that format and its first history are taken. Beside the
 //! calls it says how long the bundle took to be read and checked (`load_s`), and to be put on the
@@ -62,6 +63,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     let start = begin.elapsed().as_secs_f64();
     let beams: usize = option("--beams", "50").parse()?;
+    let users = option("--users", "1").parse::<usize>()?.max(1);
     let request = Request { history, beams, top: beams.min(20), ..Request::default() };
     let answer = pollster::block_on(recommender.recommend(&request))?;
     if option("--profile", "false") == "true" {
@@ -69,17 +71,19 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         pollster::block_on(recommender.profile(&request))?;
         print_profile(&pollster::block_on(recommender.profile(&request))?);
     }
+    let requests = vec![request; users];
     let mut times = Vec::with_capacity(calls.max(1));
     for _ in 0..calls.max(1) {
         let begin = Instant::now();
-        pollster::block_on(recommender.recommend(&request))?;
-        times.push(begin.elapsed().as_secs_f64() * 1e3);
+        pollster::block_on(recommender.recommend_all(&requests))?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3 / users as f64);
     }
     times.sort_by(f64::total_cmp);
     let result = serde_json::json!({
         "adapter": recommender.engine_name(),
         "format": format.name(),
         "calls": times.len(),
+        "users": users,
         "median_ms": times[times.len() / 2],
         "least_ms": times[0],
         "items": recommender.catalog().len(),

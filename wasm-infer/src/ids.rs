@@ -110,8 +110,6 @@ fn slice<'a>(text: &'a str, offsets: &[u32], rank: u32) -> &'a str {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "ids that cannot be made fail the test")]
-
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ pub mod catalog;
 pub mod config;
 pub mod cpu;
 pub mod error;
+pub mod explain;
 pub mod filter;
 pub mod gpu;
 pub mod ids;

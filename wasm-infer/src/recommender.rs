@@ -99,6 +99,8 @@ pub struct Recommender {
     /// The bundle's, or that with the items added since.
     catalog: Arc<Catalog>,
     engine: Engine,
+    /// What explains answers of the GPU, once that is asked for.
+    explainer: Option<Box<CpuEngine>>,
 }
 
 /// A new item's semantic ID.
@@ -121,7 +123,7 @@ impl Recommender {
             Backend::Gpu => Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle)).await?)),
         };
         let catalog = Arc::clone(&bundle.catalog);
-        Ok(Self { bundle, catalog, engine })
+        Ok(Self { bundle, catalog, engine, explainer: None })
     }
 
     /// The same model and the same items on another engine, or on a new one of the same kind.
@@ -134,6 +136,23 @@ impl Recommender {
             other.set_catalog(Arc::clone(&self.catalog))?;
         }
         Ok(other)
+    }
+
+    /// The items, to be held on to.
+    pub(crate) fn catalog_handle(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog)
+    }
+
+    /// A CPU engine: the one in use, or one beside the GPU.
+    pub(crate) fn cpu(&mut self) -> &CpuEngine {
+        match &self.engine {
+            Engine::Cpu(cpu) => cpu,
+            Engine::Gpu(_) => self.explainer.get_or_insert_with(|| {
+                let mut cpu = CpuEngine::new(Arc::clone(&self.bundle));
+                cpu.set_catalog(Arc::clone(&self.catalog));
+                Box::new(cpu)
+            }),
+        }
     }
 
     /// The items, those added included.
@@ -162,6 +181,9 @@ impl Recommender {
         match &mut self.engine {
             Engine::Cpu(cpu) => cpu.set_catalog(Arc::clone(&catalog)),
             Engine::Gpu(gpu) => gpu.set_catalog(Arc::clone(&catalog))?,
+        }
+        if let Some(cpu) = &mut self.explainer {
+            cpu.set_catalog(Arc::clone(&catalog));
         }
         self.catalog = catalog;
         Ok(())
@@ -243,23 +265,49 @@ impl Recommender {
     /// GPU fails.
     pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
         let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
-        let mut hits = self.search(&query).await?;
-        hits.truncate(request.top);
-        let catalog = &self.catalog;
-        let items = hits
+        let hits = self.search(&query).await?;
+        Ok(Recommendation { items: self.picks(hits, request.top), unknown })
+    }
+
+    /// Answers requests of several users at once: the same answers as one by one, with less time
+    /// for each.
+    ///
+    /// # Errors
+    /// As [`Recommender::recommend`], before anything is computed where a request is at fault.
+    pub async fn recommend_all(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<Vec<Recommendation>, InferError> {
+        let prepared = requests
             .iter()
-            .map(|hit| Pick {
-                id: catalog.id_of(hit.rank).to_owned(),
-                score: hit.score,
-                codes: catalog.codes_of(hit.rank).to_vec(),
+            .map(|request| Self::prepare(&self.bundle.tokens, &self.catalog, request))
+            .collect::<Result<Vec<_>, _>>()?;
+        let (queries, unknown): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+        let hits = match &mut self.engine {
+            Engine::Cpu(cpu) => cpu.search_all(&queries),
+            Engine::Gpu(gpu) => gpu.search_all(&queries).await?,
+        };
+        let answers = hits.into_iter().zip(requests).zip(unknown);
+        Ok(answers
+            .map(|((hits, request), unknown)| Recommendation {
+                items: self.picks(hits, request.top),
+                unknown,
             })
-            .collect::<Vec<_>>();
-        debug_assert_eq!(
-            items.iter().map(|i| &i.id).collect::<HashSet<_>>().len(),
-            items.len(),
-            "an item is returned once"
-        );
-        Ok(Recommendation { items, unknown })
+            .collect())
+    }
+
+    fn picks(&self, mut hits: Vec<Hit>, top: usize) -> Vec<Pick> {
+        hits.truncate(top);
+        let catalog = &self.catalog;
+        let pick = |hit: &Hit| Pick {
+            id: catalog.id_of(hit.rank).to_owned(),
+            score: hit.score,
+            codes: catalog.codes_of(hit.rank).to_vec(),
+        };
+        let picks: Vec<Pick> = hits.iter().map(pick).collect();
+        let distinct = || picks.iter().map(|pick| &pick.id).collect::<HashSet<_>>().len();
+        debug_assert_eq!(distinct(), picks.len(), "an item is returned once");
+        picks
     }
 
     /// Times each kernel of a request on the GPU, as [`GpuEngine::profile`].

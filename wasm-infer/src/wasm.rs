@@ -98,8 +98,7 @@ impl Session {
     /// # Errors
     /// An `Error` with code `bad-request` or `device-lost`.
     pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
-        let request: Request = serde_wasm_bindgen::from_value(request)
-            .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))?;
+        let request = parse_request(request)?;
         let answer = self.recommender.recommend(&request).await.map_err(|e| to_js(&e))?;
         to_value(&answer)
     }
@@ -114,6 +113,34 @@ impl Session {
             .map_err(|e| coded(&format!("the items cannot be read: {e}"), "bad-request"))?;
         let added = self.recommender.add_items(&items).map_err(|e| to_js(&e))?;
         to_value(&added)
+    }
+
+    /// Why an item has its score for a request: `{ id, codes, logProbs, score, history: [{ id,
+    /// codes, shared, influence }] }`.
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-request`.
+    pub fn explain(&mut self, request: JsValue, id: String) -> Result<JsValue, Error> {
+        let request = parse_request(request)?;
+        to_value(&self.recommender.explain(&request, &id).map_err(|e| to_js(&e))?)
+    }
+
+    /// The prefixes that the search of a request keeps at each level: `[[{ codes, score, items }]]`.
+    ///
+    /// # Errors
+    /// An `Error` with code `bad-request`.
+    pub fn trace(&mut self, request: JsValue) -> Result<JsValue, Error> {
+        to_value(&self.recommender.trace(&parse_request(request)?).map_err(|e| to_js(&e))?)
+    }
+
+    /// The ids of all items, in ascending order of semantic ID.
+    pub fn ids(&self) -> Vec<JsString> {
+        self.recommender.catalog().ids().iter().map(JsString::from).collect()
+    }
+
+    /// The semantic IDs of all items, row-major `[items, levels]`, in the order of `ids`.
+    pub fn codes(&self) -> Vec<u16> {
+        self.recommender.catalog().codes().to_vec()
     }
 
     /// The engine in words: `cpu`, or the GPU adapter's name.
@@ -161,6 +188,11 @@ impl Session {
             .map(|rank| JsString::from(catalog.id_of(rank)))
             .collect()
     }
+}
+
+fn parse_request(request: JsValue) -> Result<Request, Error> {
+    serde_wasm_bindgen::from_value(request)
+        .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))
 }
 
 fn parse_backend(name: &str) -> Result<Backend, Error> {

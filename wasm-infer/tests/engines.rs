@@ -173,6 +173,39 @@ fn integers_on_the_cpu_score_as_floats_do() {
     println!("largest difference of a score: {furthest}");
 }
 
+/// Inputs of different lengths, filters of both forms, samples with seeds and temperatures of
+/// their own, and different numbers of beams in one call: what a user is told does not depend on
+/// who else is asked about.
+#[test]
+fn queries_of_many_users_at_once_are_answered_as_one_by_one() {
+    for (index, (name, shape)) in shapes().into_iter().enumerate() {
+        let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, index as u64));
+        let cpu = CpuEngine::new(Arc::clone(&bundle));
+        let mut all = queries(&bundle, 13);
+        // Keys at the two extreme temperatures are too large for an absolute tolerance.
+        all.truncate(all.len() - 2);
+        for (place, query) in all.iter_mut().enumerate() {
+            // Runs of queries that can share a submit, more than one of them.
+            query.beams = if place < 12 { 20 } else { 7 };
+        }
+        let expected: Vec<_> = all.iter().map(|query| cpu.search(query)).collect();
+        assert_eq!(cpu.search_all(&all), expected, "{name}");
+        assert!(cpu.search_all(&[]).is_empty());
+        let Some(mut gpu) = gpu(&bundle) else { return };
+        let found = block_on(gpu.search_all(&all)).unwrap();
+        assert_eq!(found.len(), expected.len());
+        for (case, (expected, found)) in expected.iter().zip(&found).enumerate() {
+            assert_same(expected, found, &format!("{name}, case {case}"));
+        }
+        // More users than one submit takes, then one again.
+        let many: Vec<_> = std::iter::repeat_n(&all[2], 70).cloned().collect();
+        let found = block_on(gpu.search_all(&many)).unwrap();
+        assert_eq!(found, vec![found[0].clone(); 70], "{name}");
+        assert_same(&expected[2], &block_on(gpu.search(&all[2])).unwrap(), name);
+        assert!(block_on(gpu.search_all(&[])).unwrap().is_empty());
+    }
+}
+
 #[test]
 fn gpu_and_cpu_compute_the_same_logits() {
     for (name, shape) in shapes() {

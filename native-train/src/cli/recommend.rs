@@ -51,6 +51,10 @@ pub(super) struct Args {
     /// different lines do not depend on each other.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
     seed: u64,
+    /// Histories that are answered at once; with 1 each answer is written before the next line is
+    /// read.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    batch: usize,
     /// Engine: cpu or gpu.
     #[arg(long, value_enum, default_value_t = Engine::Cpu)]
     backend: Engine,
@@ -94,44 +98,85 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     let (mut skipped, mut histories) = (0, 0);
-    for (index, line) in BufReader::new(file).lines().enumerate() {
-        let number = index + 1;
-        let line = line.map_err(|e| TrainError::line(path, number, e))?;
-        if line.trim().is_empty() {
-            continue;
+    let mut lines = BufReader::new(file).lines().enumerate();
+    loop {
+        // A line at fault ends the run, after the lines before it have been answered.
+        let mut fault = None;
+        let mut batch = Vec::with_capacity(args.batch);
+        for (index, line) in lines.by_ref() {
+            match request(&args, &recommender, index, line) {
+                Ok(request) => batch.extend(request.map(|request| (index + 1, request))),
+                Err(e) => fault = Some(e),
+            }
+            if fault.is_some() || batch.len() == args.batch {
+                break;
+            }
         }
-        let line: Line =
-            serde_json::from_str(&line).map_err(|e| TrainError::line(path, number, e))?;
-        let request = Request {
-            history: line.history,
-            user: line.user,
-            user_token: line.user_token,
-            top: args.top,
-            beams: args.beams,
-            exclude: line.exclude,
-            exclude_history: args.exclude_history,
-            allow: line.allow,
-            temperature: args.temperature.clone(),
-            seed: (args.seed + index as u64) & MAX_SEED,
-        };
-        let answer = pollster::block_on(recommender.recommend(&request)).map_err(|e| match e {
-            InferError::Request(reason) => TrainError::line(path, number, reason),
-            other => other.into(),
-        })?;
-        skipped += answer.unknown.len();
-        histories += 1;
-        if print(&mut out, &answer, number, output).is_err() {
-            // The reader has closed the pipe: nobody is left to answer.
+        let (numbers, requests): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let answers = pollster::block_on(recommender.recommend_all(&requests))?;
+        for (answer, number) in answers.iter().zip(&numbers) {
+            skipped += answer.unknown.len();
+            histories += 1;
+            if print(&mut out, answer, *number, output).is_err() {
+                // The reader has closed the pipe: nobody is left to answer.
+                return Ok(());
+            }
+        }
+        if out.flush().is_err() {
             return Ok(());
         }
+        match fault {
+            Some(fault) => return Err(fault),
+            None if requests.is_empty() => break,
+            None => {}
+        }
     }
-    let _ = out.flush();
     if skipped > 0 {
         eprintln!(
             "tigret: skipped {skipped} history items that the catalogue does not have, in {histories} histories"
         );
     }
     Ok(())
+}
+
+/// The request of a line, if it is not empty.
+fn request(
+    args: &Args,
+    recommender: &Recommender,
+    index: usize,
+    line: std::io::Result<String>,
+) -> Result<Option<Request>> {
+    let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, index + 1, e);
+    let line = line.map_err(|e| at(&e))?;
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
+    let line: Line = serde_json::from_str(&line).map_err(|e| at(&e))?;
+    let request = Request {
+        history: line.history,
+        user: line.user,
+        user_token: line.user_token,
+        top: args.top,
+        beams: args.beams,
+        exclude: line.exclude,
+        exclude_history: args.exclude_history,
+        allow: line.allow,
+        temperature: args.temperature.clone(),
+        seed: (args.seed + index as u64) & MAX_SEED,
+    };
+    match Recommender::prepare(&recommender.bundle().tokens, recommender.catalog(), &request) {
+        Ok(_) => Ok(Some(request)),
+        Err(InferError::Request(reason)) => Err(at(&reason)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("use 1 or more".into()),
+        Ok(count) => Ok(count),
+        Err(e) => Err(format!("{e}")),
+    }
 }
 
 fn new_items(path: &Path) -> Result<Vec<NewItem>> {

@@ -17,6 +17,7 @@ use crate::catalog::Catalog;
 use crate::search::{Beam, EngineQuery, Hit, extend, sort_hits};
 use decoder::Decoder;
 
+pub(crate) use math::log_sum_exp;
 pub use model::Model;
 
 /// Runs queries on the processor: vector instructions, threads natively.
@@ -58,6 +59,15 @@ impl CpuEngine {
 
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
+        self.search_seen(query, |_, _| {})
+    }
+
+    /// As [`CpuEngine::search`]; `see` is shown each level and the beams that survive it.
+    pub(crate) fn search_seen(
+        &self,
+        query: &EngineQuery,
+        see: impl FnMut(usize, &[Beam]) + Send,
+    ) -> Vec<Hit> {
         let root = Beam::root(&self.catalog);
         if query.filter.allowed_in(root.node.clone()) == 0 {
             return Vec::new();
@@ -65,7 +75,7 @@ impl CpuEngine {
         // A list of free memory is whole whenever it can be looked at.
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = idle().pop().unwrap_or_default();
-        let beams = threads::enter(|| self.search_from(root, query, &mut memory));
+        let beams = threads::enter(|| self.search_from(root, query, &mut memory, see));
         idle().push(memory);
         // A whole semantic ID is one item: every surviving range has length one.
         let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
@@ -73,7 +83,18 @@ impl CpuEngine {
         hits
     }
 
-    fn search_from(&self, root: Beam, query: &EngineQuery, memory: &mut Memory) -> Vec<Beam> {
+    /// Runs queries, natively a thread each.
+    pub fn search_all(&self, queries: &[EngineQuery]) -> Vec<Vec<Hit>> {
+        threads::map(queries, |query| self.search(query))
+    }
+
+    fn search_from(
+        &self,
+        root: Beam,
+        query: &EngineQuery,
+        memory: &mut Memory,
+        mut see: impl FnMut(usize, &[Beam]),
+    ) -> Vec<Beam> {
         let Memory { decoder, log_probs, tokens, parents } = memory;
         let (model, layout) = (&self.model, &self.model.bundle().tokens);
         let mut beams = vec![root];
@@ -93,6 +114,7 @@ impl CpuEngine {
             let sampling = query.sampling.as_ref();
             let (catalog, filter) = (&*self.catalog, &query.filter);
             beams = extend(catalog, filter, sampling, level, &beams, log_probs, query.beams);
+            see(level, &beams);
         }
         beams
     }

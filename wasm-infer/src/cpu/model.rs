@@ -13,6 +13,7 @@ use super::matmul::{Matrix, Write};
 use super::threads;
 use crate::bundle::Bundle;
 use crate::config::T5Config;
+use crate::tokens::TokenLayout;
 
 /// A block's norm weight and the projections behind it.
 #[derive(Debug)]
@@ -150,6 +151,11 @@ impl Model {
 
     pub(super) fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// How semantic IDs are tokens.
+    pub(crate) fn layout(&self) -> &TokenLayout {
+        &self.bundle.tokens
     }
 
     /// The embeddings of tokens to `x[tokens, d_model]`.

@@ -23,6 +23,18 @@ pub(super) fn enter<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     work()
 }
 
+/// What `work` makes of each of `all`, in order.
+pub(super) fn map<A: Sync, B: Send>(all: &[A], work: impl Fn(&A) -> B + Send + Sync) -> Vec<B> {
+    #[cfg(not(target_arch = "wasm32"))]
+    let mapped = {
+        use rayon::prelude::*;
+        all.par_iter().with_max_len(1).map(work).collect()
+    };
+    #[cfg(target_arch = "wasm32")]
+    let mapped = all.iter().map(work).collect();
+    mapped
+}
+
 /// Calls `work(first row, part of the buffer, scratch)` for parts of the rows of a buffer, `width`
 /// numbers each, with one of `scratch` a part, of which there is one a thread.
 pub(super) fn by_rows<S: Send>(

@@ -172,7 +172,7 @@ impl Executor {
     }
 
     /// Most bytes of a storage buffer.
-    fn limit(&self) -> u64 {
+    pub(super) fn limit(&self) -> u64 {
         let limits = self.device.limits();
         limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
     }

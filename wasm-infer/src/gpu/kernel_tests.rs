@@ -418,17 +418,24 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         let Level { offset, size } = layout.levels[level];
         let rows = beams.len() as u32;
         let next_rows = width as u32;
+        let mut of_levels = vec![0; 4 * (level + 1)];
+        if let Some(sampling) = &sampling {
+            let inverse = sampling.inverse_temperature(level).to_bits();
+            of_levels[4 * level..][..2].copy_from_slice(&sampling.key(level));
+            of_levels[4 * level + 2] = inverse;
+        }
         let buffers = [
             &pack_codes(catalog)[..],
             &state(&beams, beams.len(), level),
             &rows_on_quads(&expected_from, vocabulary),
             &vec![0; 4 * beams.len()],
-            &filter.words(),
+            &[&[1][..], &filter.words()].concat(),
             &vec![0; beams.len() * size as usize],
             &vec![7; (width + 1) * RECORD],
             &vec![7; width],
+            &of_levels,
         ];
-        let [codes, before, logits, normalisers, listed, keys, after, tokens] =
+        let [codes, before, logits, normalisers, listed, keys, after, tokens, samplings] =
             std::array::from_fn(|index| index);
         let code_words = layout.levels.len().div_ceil(2) as u32;
         let place = [level as u32, code_words, size, offset];
@@ -438,23 +445,20 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
             launch("normalise", &[vocabulary as u32, stride], &[logits, normalisers], a_row),
             launch(
                 "candidates",
-                &params(&[stride]),
+                &params(&[stride, 1, rows]),
                 &[codes, before, logits, normalisers, listed, keys],
                 [size, rows],
             ),
         ];
         let select = [codes, before, keys, after, tokens];
-        if let Some(sampling) = &sampling {
-            let inverse = sampling.inverse_temperature(level).to_bits();
-            let [key0, key1] = sampling.key(level);
-            let perturb = [codes, before, logits, keys, normalisers];
-            let more = params(&[stride, key0, key1, inverse]);
-            dispatches.push(launch("perturb", &more, &perturb, a_row));
-            let more = params(&[rows, width as u32, next_rows, stride, inverse]);
-            let select = [&select[..], &[logits, normalisers]].concat();
+        if sampling.is_some() {
+            let perturb = [codes, before, logits, keys, normalisers, samplings];
+            dispatches.push(launch("perturb", &params(&[stride, 1, rows]), &perturb, a_row));
+            let more = params(&[rows, width as u32, next_rows, 1, stride]);
+            let select = [&select[..], &[logits, normalisers, samplings]].concat();
             dispatches.push(launch("select_sampled", &more, &select, [1, 1]));
         } else {
-            let more = params(&[rows, width as u32, next_rows]);
+            let more = params(&[rows, width as u32, next_rows, 1]);
             dispatches.push(launch("select", &more, &select, [1, 1]));
         }
         let found = run_all(&mut device, &dispatches, &buffers, after);
@@ -538,6 +542,7 @@ fn attention_is_the_plain_loop() {
         let params = [
             queries,
             keys,
+            heads,
             width / 4,
             part / 4,
             0,
@@ -549,7 +554,8 @@ fn attention_is_the_plain_loop() {
             reach,
         ]
         .map(|value| value as u32);
-        let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context];
+        let lengths = [keys as u32];
+        let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context, &lengths];
         let groups = [32 * queries.div_ceil(4) as u32, heads as u32];
         let found = floats(&run(&mut device, "attention", &params, &buffers, groups, 3));
         for query in 0..queries {
@@ -594,7 +600,8 @@ fn attention_of_beams_follows_their_paths() {
             paths.push(path);
         }
         let context = vec![0; rows * heads * head4 * 4];
-        let params = [rows, heads, head4, step, step_rows, steps].map(|value: usize| value as u32);
+        let params =
+            [rows, heads, head4, step, step_rows, steps, 1].map(|value: usize| value as u32);
         let buffers = [&rows_on_quads(&qkv, d_kv)[..], &beams, &words(&bias), &context];
         let invocations = [(rows * heads) as u32, 1];
         let name = "attention_beams";

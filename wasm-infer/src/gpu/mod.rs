@@ -12,7 +12,7 @@ mod plan;
 use std::sync::Arc;
 
 use executor::Executor;
-use plan::{Capacity, Dispatch, PERTURBED, Plan, RECORD, Scratch, Tile};
+use plan::{Batch, Capacity, Dispatch, PERTURBED, Plan, RECORD, Scratch, Tile};
 
 pub use executor::Counts;
 
@@ -20,6 +20,11 @@ use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::search::{EngineQuery, Hit, sort_hits};
+
+/// Most workgroups of a launch in one dimension, by WebGPU's default limits.
+const MAX_GROUPS: usize = 65_535;
+/// Most users of one submit: beyond, a GPU is busy and memory only grows.
+const MAX_USERS: u64 = 32;
 
 /// Runs queries with the WGSL kernels.
 pub struct GpuEngine {
@@ -43,7 +48,7 @@ impl GpuEngine {
             constant.words = Vec::new();
         }
         plan.set_tile(if executor.is_software() { Tile::Wide } else { Tile::Narrow });
-        let capacity = Capacity { beams: 64, listed: 1024 };
+        let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, plan, executor, capacity })
@@ -84,22 +89,61 @@ impl GpuEngine {
     /// [`InferError::DeviceLost`] when the device fails, [`InferError::NoGpu`] when so many beams
     /// exceed its limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
-        let dispatches = self.upload(query)?;
-        let (plan, levels) = (&self.plan, self.bundle.tokens.levels.len());
-        let rows = plan.rows(query.beams)[levels] as usize;
-        let words = (rows + 1) * RECORD;
-        let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
-        let mut hits: Vec<Hit> = state
-            .chunks_exact(RECORD)
-            .skip(1)
-            .take(state[0] as usize)
-            .map(|beam| {
-                let key = if query.sampling.is_some() { beam[PERTURBED] } else { beam[0] };
-                Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
-            })
-            .collect();
-        sort_hits(&mut hits);
+        Ok(self.run(&[query]).await?.pop().unwrap_or_default())
+    }
+
+    /// Runs queries, many at once: neighbours with the same number of beams, sampled or not, share
+    /// a submit as far as the adapter's limits go.
+    ///
+    /// # Errors
+    /// As [`GpuEngine::search`].
+    pub async fn search_all(
+        &mut self,
+        queries: &[EngineQuery],
+    ) -> Result<Vec<Vec<Hit>>, InferError> {
+        let alike = |a: &EngineQuery, b: &EngineQuery| {
+            a.beams == b.beams && a.sampling.is_some() == b.sampling.is_some()
+        };
+        let mut hits = Vec::with_capacity(queries.len());
+        for group in queries.chunk_by(alike) {
+            for batch in group.chunks(self.most_users(group[0].beams)) {
+                hits.extend(self.run(&batch.iter().collect::<Vec<_>>()).await?);
+            }
+        }
         Ok(hits)
+    }
+
+    /// Most users of one submit.
+    fn most_users(&self, beams: usize) -> usize {
+        let one = self.plan.scratch(Capacity { users: 1, beams, listed: 0 });
+        let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
+        let room = self.executor.limit() / largest;
+        // Rows of all users are counted by one dimension of a launch.
+        room.min((MAX_GROUPS / beams) as u64).clamp(1, MAX_USERS) as usize
+    }
+
+    /// Runs queries that are alike in one submit.
+    async fn run(&mut self, queries: &[&EngineQuery]) -> Result<Vec<Vec<Hit>>, InferError> {
+        let Some(batch) = batch_of(queries) else { return Ok(Vec::new()) };
+        let dispatches = self.upload(queries, batch)?;
+        let (plan, levels, users) = (&self.plan, self.bundle.tokens.levels.len(), queries.len());
+        let rows = plan.rows(batch.beams)[levels];
+        let words = Plan::state_words(users, rows);
+        let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
+        let (alive, records) = state.split_at(users * RECORD);
+        let hit = |beam: &[u32]| {
+            let key = if batch.sampled { beam[PERTURBED] } else { beam[0] };
+            Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
+        };
+        let of_users = records.chunks_exact(rows as usize * RECORD).zip(alive);
+        Ok(of_users
+            .map(|(records, &alive)| {
+                let live = records.chunks_exact(RECORD).take(alive as usize);
+                let mut hits: Vec<Hit> = live.map(hit).collect();
+                sort_hits(&mut hits);
+                hits
+            })
+            .collect())
     }
 
     /// Runs a query with each launch in a pass of its own, and returns the kernels' names with
@@ -111,24 +155,50 @@ impl GpuEngine {
         &mut self,
         query: &EngineQuery,
     ) -> Result<Vec<(&'static str, f64)>, InferError> {
-        let dispatches = self.upload(query)?;
+        let Some(batch) = batch_of(&[query]) else { return Ok(Vec::new()) };
+        let dispatches = self.upload(&[query], batch)?;
         let times = self.executor.profile(&dispatches).await?;
         Ok(dispatches.iter().map(|dispatch| dispatch.shader).zip(times).collect())
     }
 
-    /// Puts a query on the GPU and returns what is to be launched.
-    fn upload(&mut self, query: &EngineQuery) -> Result<Vec<Dispatch>, InferError> {
-        let filter = query.filter.words();
-        self.reserve(Capacity { beams: query.beams, listed: filter.len() })?;
+    /// Puts queries that are alike on the GPU and returns what is to be launched.
+    fn upload(
+        &mut self,
+        queries: &[&EngineQuery],
+        batch: Batch,
+    ) -> Result<Vec<Dispatch>, InferError> {
+        let users = queries.len();
+        // Where each user's filter begins, then the filters.
+        let mut filters = vec![0; users];
+        let mut input = Vec::with_capacity(users * batch.input as usize);
+        for (user, query) in queries.iter().enumerate() {
+            filters[user] = filters.len() as u32;
+            filters.extend(query.filter.words());
+            input.extend_from_slice(&query.input);
+            // Nothing reads what a shorter input has behind it.
+            input.resize((user + 1) * batch.input as usize, self.bundle.tokens.pad);
+        }
+        let lengths: Vec<u32> = queries.iter().map(|query| query.input.len() as u32).collect();
+        let mut samplings = Vec::new();
+        for level in 0..self.bundle.tokens.levels.len() {
+            for sampling in queries.iter().filter_map(|query| query.sampling.as_ref()) {
+                samplings.extend(sampling.key(level));
+                samplings.extend([sampling.inverse_temperature(level).to_bits(), 0]);
+            }
+        }
+        self.reserve(Capacity { users, beams: batch.beams, listed: filters.len() })?;
         let (plan, executor) = (&self.plan, &mut self.executor);
-        executor.upload(plan.id(Scratch::Input), &query.input);
-        executor.upload(plan.id(Scratch::Tokens), &[self.bundle.tokens.decoder_start]);
-        executor.upload(plan.id(Scratch::Listed), &filter);
-        executor.upload(plan.beams_before(0), &plan.root());
-        Ok(plan.dispatches(query))
+        executor.upload(plan.id(Scratch::Input), &input);
+        executor.upload(plan.id(Scratch::Lengths), &lengths);
+        executor.upload(plan.id(Scratch::Listed), &filters);
+        executor.upload(plan.id(Scratch::Samplings), &samplings);
+        let start = self.bundle.tokens.decoder_start;
+        executor.upload(plan.id(Scratch::Tokens), &vec![start; users]);
+        executor.upload(plan.beams_before(0), &plan.root(users));
+        Ok(plan.dispatches(batch))
     }
 
-    /// Logits of the last step of the last call, for tests: each live beam's decoder input after
+    /// Logits of the last step of the last [`GpuEngine::search`], for tests: each live beam's decoder input after
     /// the start token (codes of all levels but the last) with its `vocab_size` logits.
     ///
     /// # Errors
@@ -162,13 +232,26 @@ impl GpuEngine {
         let grow =
             |have: usize, need: usize| if need > have { need.next_power_of_two() } else { have };
         let capacity = Capacity {
+            users: grow(self.capacity.users, needed.users),
             beams: grow(self.capacity.beams, needed.beams),
             listed: grow(self.capacity.listed, needed.listed),
         };
         if capacity != self.capacity {
+            self.plan.set_users(capacity.users);
             self.executor.set_scratch(&self.plan.scratch(capacity))?;
             self.capacity = capacity;
         }
         Ok(())
     }
+}
+
+/// What queries that are alike need; `None` for no query.
+fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
+    let first = queries.first()?;
+    Some(Batch {
+        users: queries.len() as u32,
+        input: queries.iter().map(|query| query.input.len() as u32).max()?,
+        beams: first.beams,
+        sampled: first.sampling.is_some(),
+    })
 }

@@ -7,7 +7,6 @@ use super::pack::{self, Axis, Packed};
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::config::{T5Config, relative_position_bucket};
-use crate::search::EngineQuery;
 use crate::tokens::TokenLayout;
 use crate::weights::WeightFormat;
 
@@ -87,8 +86,12 @@ pub(super) enum Scratch {
     Input,
     /// Decoder input tokens of a step.
     Tokens,
-    /// The filter.
+    /// The users' filters.
     Listed,
+    /// Tokens of each user's input.
+    Lengths,
+    /// Keys and temperatures of sampling.
+    Samplings,
     /// Residual stream of the encoder.
     EncoderStream,
     /// Residual stream of the decoder.
@@ -117,7 +120,7 @@ pub(super) enum Scratch {
     Cache(usize),
 }
 
-const FIXED_SCRATCH: usize = 15;
+const FIXED_SCRATCH: usize = 17;
 
 impl Scratch {
     fn index(self) -> usize {
@@ -125,18 +128,20 @@ impl Scratch {
             Self::Input => 0,
             Self::Tokens => 1,
             Self::Listed => 2,
-            Self::EncoderStream => 3,
-            Self::DecoderStream => 4,
-            Self::EncoderQkv => 5,
-            Self::Context => 6,
-            Self::CrossQ => 7,
-            Self::CrossKv => 8,
-            Self::Hidden => 9,
-            Self::Logits => 10,
-            Self::Normalisers => 11,
-            Self::Keys => 12,
-            Self::BeamsEven => 13,
-            Self::BeamsOdd => 14,
+            Self::Lengths => 3,
+            Self::Samplings => 4,
+            Self::EncoderStream => 5,
+            Self::DecoderStream => 6,
+            Self::EncoderQkv => 7,
+            Self::Context => 8,
+            Self::CrossQ => 9,
+            Self::CrossKv => 10,
+            Self::Hidden => 11,
+            Self::Logits => 12,
+            Self::Normalisers => 13,
+            Self::Keys => 14,
+            Self::BeamsEven => 15,
+            Self::BeamsOdd => 16,
             Self::Cache(layer) => FIXED_SCRATCH + layer,
         }
     }
@@ -145,10 +150,25 @@ impl Scratch {
 /// What a call needs room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capacity {
-    /// Beams.
+    /// Users.
+    pub(super) users: usize,
+    /// Beams of a user.
     pub(super) beams: usize,
-    /// Words of a filter.
+    /// Words of all filters.
     pub(super) listed: usize,
+}
+
+/// What the dispatches of a call depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batch {
+    /// Users, at least one.
+    pub(super) users: u32,
+    /// Tokens of the longest input.
+    pub(super) input: u32,
+    /// Beams of each user.
+    pub(super) beams: usize,
+    /// Whether items are sampled.
+    pub(super) sampled: bool,
 }
 
 /// The plan of a model.
@@ -159,6 +179,8 @@ pub(super) struct Plan {
     layout: TokenLayout,
     items: usize,
     tile: Tile,
+    /// Values between the components of transposed keys: the inputs of all users side by side.
+    key_stride: u32,
     embedding: Matrix,
     head: Matrix,
     encoder: Vec<EncoderLayer>,
@@ -294,6 +316,7 @@ impl Plan {
             constants: b.constants,
             items: bundle.catalog.len(),
             tile: Tile::Narrow,
+            key_stride: layout.max_input() as u32,
             config,
             layout,
             embedding,
@@ -333,7 +356,7 @@ impl Plan {
         self.layout.levels.len().div_ceil(2) as u32
     }
 
-    /// Beams that can be alive before each step, and after the last: never more than there are
+    /// Beams of a user that can be alive before each step, and after the last: never more than there are
     /// prefixes or items.
     pub(super) fn rows(&self, beams: usize) -> Vec<u32> {
         let mut prefixes = 1usize;
@@ -348,23 +371,26 @@ impl Plan {
     /// Name and bytes of each scratch buffer, in the order of [`Scratch::index`].
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
-        let input = self.layout.max_input() as u64;
-        let keys = u64::from(self.key_stride());
-        let rows = u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
+        let users = capacity.users as u64;
+        let input = users * self.layout.max_input() as u64;
+        let rows = users * u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
         let both = input.max(rows);
         let (d4, part4) = (Axis::Plain(self.config.d_model).quads(), self.heads().quads());
         let codes = self.layout.levels.iter().map(|l| u64::from(l.size)).max().unwrap_or(1);
-        let beams = (rows + 1) * RECORD as u64 * 4;
+        let beams = (users + rows) * RECORD as u64 * 4;
+        let levels = self.layout.levels.len() as u64;
         let fixed = [
             (Scratch::Input, input * 4),
             (Scratch::Tokens, rows * 4),
             (Scratch::Listed, capacity.listed as u64 * 4),
+            (Scratch::Lengths, users * 4),
+            (Scratch::Samplings, levels * users * 16),
             (Scratch::EncoderStream, input * quads(d4)),
             (Scratch::DecoderStream, rows * quads(d4)),
-            (Scratch::EncoderQkv, input * quads(3 * part4) + keys * quads(part4)),
+            (Scratch::EncoderQkv, input * quads(4 * part4)),
             (Scratch::Context, both * quads(part4)),
             (Scratch::CrossQ, rows * quads(part4)),
-            (Scratch::CrossKv, (2 * input + keys) * self.decoder.len() as u64 * quads(part4)),
+            (Scratch::CrossKv, 3 * input * self.decoder.len() as u64 * quads(part4)),
             (Scratch::Hidden, both * quads(Axis::Plain(self.config.d_ff).quads())),
             (Scratch::Logits, rows * u64::from(self.head.outputs) * 4),
             (Scratch::Normalisers, rows * 16),
@@ -372,9 +398,8 @@ impl Plan {
             (Scratch::BeamsEven, beams),
             (Scratch::BeamsOdd, beams),
         ];
-        let steps = self.layout.levels.len() as u64;
         let caches = (0..self.decoder.len())
-            .map(|layer| (Scratch::Cache(layer), steps * rows * quads(3 * part4)));
+            .map(|layer| (Scratch::Cache(layer), levels * rows * quads(3 * part4)));
         fixed
             .into_iter()
             .chain(caches)
@@ -392,39 +417,46 @@ impl Plan {
         self.id(if step.is_multiple_of(2) { Scratch::BeamsEven } else { Scratch::BeamsOdd })
     }
 
-    /// The state before the first step: one beam, all items.
-    pub(super) fn root(&self) -> [u32; 2 * RECORD] {
-        let mut state = [0; 2 * RECORD];
-        state[0] = 1;
-        state[RECORD + 2] = self.items as u32;
+    /// The state before the first step: one beam a user, all items.
+    pub(super) fn root(&self, users: usize) -> Vec<u32> {
+        let mut state = vec![0; 2 * users * RECORD];
+        state[..users].fill(1);
+        for record in state[users * RECORD..].chunks_exact_mut(RECORD) {
+            record[2] = self.items as u32;
+        }
         state
     }
 
+    /// Words of the state with so many rows a user.
+    pub(super) fn state_words(users: usize, rows: u32) -> usize {
+        users * (rows as usize + 1) * RECORD
+    }
+
+    /// Takes up how many users there is room for.
+    pub(super) fn set_users(&mut self, users: usize) {
+        self.key_stride = (users * self.layout.max_input()) as u32;
+    }
+
     /// Everything that one call launches, in order.
-    pub(super) fn dispatches(&self, query: &EngineQuery) -> Vec<Dispatch> {
+    pub(super) fn dispatches(&self, batch: Batch) -> Vec<Dispatch> {
         let mut out = Vec::new();
-        let rows = self.rows(query.beams);
-        let step_rows = rows.iter().copied().max().unwrap_or(1);
-        let input = query.input.len() as u32;
-        self.encoder(input, &mut out);
+        let rows = self.rows(batch.beams);
+        let step_rows = batch.users * rows.iter().copied().max().unwrap_or(1);
+        self.encoder(batch, &mut out);
         for step in 0..self.layout.levels.len() {
-            self.decoder_step(step as u32, rows[step], step_rows, input, &mut out);
-            self.search_step(step, rows[step], rows[step + 1], query, &mut out);
+            self.decoder_step(step as u32, rows[step], step_rows, batch, &mut out);
+            self.search_step(step, rows[step], rows[step + 1], batch, &mut out);
         }
         out
     }
 
-    /// Values between the components of transposed keys.
-    fn key_stride(&self) -> u32 {
-        self.layout.max_input() as u32
-    }
-
-    fn encoder(&self, input: u32, out: &mut Vec<Dispatch>) {
+    fn encoder(&self, batch: Batch, out: &mut Vec<Dispatch>) {
         let id = |scratch| self.id(scratch);
         let part = self.heads().padded() as u32;
         let stream = id(Scratch::EncoderStream);
+        let input = batch.users * batch.input;
         out.push(self.embed(id(Scratch::Input), stream, input));
-        let transposed = self.key_stride() * 3 * part;
+        let transposed = self.key_stride * 3 * part;
         for layer in &self.encoder {
             let qkv = id(Scratch::EncoderQkv);
             out.push(
@@ -435,13 +467,14 @@ impl Plan {
                         parts: 3,
                         which: 1,
                         at: transposed,
-                        stride: self.key_stride(),
+                        stride: self.key_stride,
                     })
                     .into(),
             );
             out.push(self.attention(AttentionShape {
-                queries: input,
-                keys: input,
+                users: batch.users,
+                queries: batch.input,
+                key_rows: batch.input,
                 q: qkv,
                 q_stride: 3 * part,
                 kv: qkv,
@@ -454,10 +487,10 @@ impl Plan {
             self.feed_forward(input, stream, &layer.feed_forward, out);
         }
         let kv = self.linear(input, stream, &self.cross_kv, id(Scratch::CrossKv));
-        let transposed = self.key_stride() * self.cross_kv.outputs;
+        let transposed = self.key_stride * self.cross_kv.outputs;
         out.push(
             kv.norm(self.encoder_norm, &self.config)
-                .keys(Keys { part, parts: 2, which: 0, at: transposed, stride: self.key_stride() })
+                .keys(Keys { part, parts: 2, which: 0, at: transposed, stride: self.key_stride })
                 .into(),
         );
     }
@@ -465,12 +498,13 @@ impl Plan {
     fn decoder_step(
         &self,
         step: u32,
-        rows: u32,
+        user_rows: u32,
         step_rows: u32,
-        input: u32,
+        batch: Batch,
         out: &mut Vec<Dispatch>,
     ) {
         let id = |scratch| self.id(scratch);
+        let rows = batch.users * user_rows;
         let part = self.heads().padded() as u32;
         let stream = id(Scratch::DecoderStream);
         out.push(self.embed(id(Scratch::Tokens), stream, rows));
@@ -493,6 +527,7 @@ impl Plan {
                     step,
                     step_rows,
                     self.layout.levels.len() as u32,
+                    batch.users,
                 ],
                 [rows * self.config.num_heads as u32, 1],
             ));
@@ -503,12 +538,13 @@ impl Plan {
                     .into(),
             );
             out.push(self.attention(AttentionShape {
-                queries: rows,
-                keys: input,
+                users: batch.users,
+                queries: user_rows,
+                key_rows: batch.input,
                 q: id(Scratch::CrossQ),
                 q_stride: part,
                 kv: id(Scratch::CrossKv),
-                k_offset: self.key_stride() * (self.cross_kv.outputs + index as u32 * part),
+                k_offset: self.key_stride * (self.cross_kv.outputs + index as u32 * part),
                 v_offset: (2 * index as u32 + 1) * part,
                 v_stride: self.cross_kv.outputs,
                 bias: None,
@@ -523,12 +559,13 @@ impl Plan {
     fn search_step(
         &self,
         step: usize,
-        rows: u32,
+        user_rows: u32,
         next_rows: u32,
-        query: &EngineQuery,
+        batch: Batch,
         out: &mut Vec<Dispatch>,
     ) {
         let id = |scratch| self.id(scratch);
+        let rows = batch.users * user_rows;
         let level = self.layout.levels[step];
         let (logits, normalisers, keys) =
             (id(Scratch::Logits), id(Scratch::Normalisers), id(Scratch::Keys));
@@ -545,26 +582,24 @@ impl Plan {
         out.push(dispatch(
             "candidates",
             &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
-            &[&place[..], &[stride]].concat(),
+            &[&place[..], &[stride, batch.users, user_rows]].concat(),
             [level.size, rows],
         ));
         let mut select = vec![self.codes, before, keys, after, id(Scratch::Tokens)];
-        let rows_and_width = [rows, query.beams as u32, next_rows];
-        let Some(sampling) = &query.sampling else {
-            let params = [&place[..], &rows_and_width].concat();
-            out.push(dispatch("select", &select, &params, [1, 1]));
+        let chosen = [user_rows, batch.beams as u32, next_rows, batch.users, stride];
+        let chosen = [&place[..], &chosen].concat();
+        let groups = [batch.users, 1];
+        if !batch.sampled {
+            out.push(Dispatch { groups, ..dispatch("select", &select, &chosen, [1, 1]) });
             return;
-        };
-        let inverse = sampling.inverse_temperature(step).to_bits();
-        let [key0, key1] = sampling.key(step);
-        let params = [&place[..], &[stride, key0, key1, inverse]].concat();
-        out.push(Dispatch {
-            groups: [rows, 1],
-            ..dispatch("perturb", &[self.codes, before, logits, keys, normalisers], &params, [1, 1])
-        });
-        select.extend([logits, normalisers]);
-        let params = [&place[..], &rows_and_width, &[stride, inverse]].concat();
-        out.push(dispatch("select_sampled", &select, &params, [1, 1]));
+        }
+        let samplings = id(Scratch::Samplings);
+        let perturb = [self.codes, before, logits, keys, normalisers, samplings];
+        let params = [&place[..], &[stride, batch.users, user_rows]].concat();
+        let a_row = [rows, 1];
+        out.push(Dispatch { groups: a_row, ..dispatch("perturb", &perturb, &params, [1, 1]) });
+        select.extend([logits, normalisers, samplings]);
+        out.push(Dispatch { groups, ..dispatch("select_sampled", &select, &chosen, [1, 1]) });
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
@@ -622,14 +657,16 @@ impl Plan {
         let heads = self.config.num_heads as u32;
         let part = self.heads().padded() as u32;
         let bias = shape.bias.unwrap_or(self.encoder_bias);
-        let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context)];
+        let lengths = self.id(Scratch::Lengths);
+        let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context), lengths];
         let params = [
             shape.queries,
-            shape.keys,
+            shape.key_rows,
+            heads,
             part / 4 / heads,
             shape.q_stride / 4,
             shape.k_offset,
-            self.key_stride(),
+            self.key_stride,
             shape.v_offset,
             shape.v_stride,
             part,
@@ -637,7 +674,7 @@ impl Plan {
             self.layout.max_input() as u32 - 1,
         ];
         Dispatch {
-            groups: [shape.queries.div_ceil(4), heads],
+            groups: [shape.queries.div_ceil(4), heads * shape.users],
             ..dispatch("attention", &buffers, &params, [1, 1])
         }
     }
@@ -679,8 +716,11 @@ impl Tile {
 
 /// Operands of an attention over shared keys, in values.
 struct AttentionShape {
+    users: u32,
+    /// Queries of a user.
     queries: u32,
-    keys: u32,
+    /// Rows of keys and values of a user.
+    key_rows: u32,
     q: BufferId,
     q_stride: u32,
     kv: BufferId,

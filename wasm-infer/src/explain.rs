@@ -1,0 +1,213 @@
+//! How a recommendation comes about: the levels of its semantic ID, what each item of the history
+//! did for it, and which prefixes the search kept on the way.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cpu::CpuEngine;
+use crate::error::InferError;
+use crate::recommender::{Recommender, Request};
+
+/// Why an item has the score that it has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The item.
+    pub id: String,
+    /// Its semantic ID.
+    pub codes: Vec<u16>,
+    /// The model's log-probability of each of its codes, given those before it.
+    pub log_probs: Vec<f32>,
+    /// Their sum.
+    pub score: f32,
+    /// The items of the history that the model read, oldest first.
+    pub history: Vec<Influence>,
+}
+
+/// What one item of a history did for the score of another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Influence {
+    /// The item of the history.
+    pub id: String,
+    /// Its semantic ID.
+    pub codes: Vec<u16>,
+    /// Leading codes that both semantic IDs share.
+    pub shared: usize,
+    /// The score less the score without this item: above 0 where it speaks for the other.
+    pub influence: f32,
+}
+
+/// A prefix of semantic IDs that a search kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prefix {
+    /// Its codes.
+    pub codes: Vec<u16>,
+    /// Sum of the model's log-probabilities of them.
+    pub score: f32,
+    /// Items of the catalogue under it.
+    pub items: u32,
+}
+
+impl Recommender {
+    /// Why an item has the score that it has for a request's history and user; the rest of the
+    /// request makes no difference. Any item of the catalogue can be asked about. It is always the
+    /// CPU that computes, one pass of the model for each item of the history and one more.
+    ///
+    /// # Errors
+    /// [`InferError::Request`] for an id that the catalogue does not have, or an option out of
+    /// range.
+    pub fn explain(&mut self, request: &Request, id: &str) -> Result<Explanation, InferError> {
+        let catalog = self.catalog_handle();
+        let rank = catalog.rank_of(id).ok_or_else(|| {
+            InferError::Request(format!("the catalogue has no item \"{id}\" to explain"))
+        })?;
+        let codes = catalog.codes_of(rank);
+        let known = |id: &&String| catalog.rank_of(id).is_some();
+        let history: Vec<&String> = request.history.iter().filter(known).collect();
+        let read = history.len().saturating_sub(self.bundle().tokens.max_items);
+        let history = &history[read..];
+        let score_without = |recommender: &mut Self, left_out: Option<usize>| {
+            let kept = history.iter().enumerate().filter(|(place, _)| Some(*place) != left_out);
+            let history = kept.map(|(_, id)| (*id).clone()).collect();
+            let request = Request { history, ..request.clone() };
+            let (query, _) = Self::prepare(&recommender.bundle().tokens, &catalog, &request)?;
+            Ok::<_, InferError>(recommender.cpu().log_probs_of(&query.input, codes))
+        };
+        let log_probs = score_without(self, None)?;
+        let score = log_probs.iter().sum();
+        let mut influences = Vec::with_capacity(history.len());
+        for (place, id) in history.iter().enumerate() {
+            let without: f32 = score_without(self, Some(place))?.iter().sum();
+            // Those without a rank were left out above.
+            let own = catalog.rank_of(id).map_or(&[][..], |rank| catalog.codes_of(rank));
+            influences.push(Influence {
+                id: (*id).clone(),
+                codes: own.to_vec(),
+                shared: own.iter().zip(codes).take_while(|(a, b)| a == b).count(),
+                influence: score - without,
+            });
+        }
+        let (id, codes) = (id.to_owned(), codes.to_vec());
+        Ok(Explanation { id, codes, log_probs, score, history: influences })
+    }
+
+    /// The prefixes that the search of a request keeps at each level, in ascending order of
+    /// semantic ID; those of the last level are the items. It is always the CPU that computes.
+    ///
+    /// # Errors
+    /// [`InferError::Request`] for an option out of range.
+    pub fn trace(&mut self, request: &Request) -> Result<Vec<Vec<Prefix>>, InferError> {
+        let catalog = self.catalog_handle();
+        let (query, _) = Self::prepare(&self.bundle().tokens, &catalog, request)?;
+        let mut levels = Vec::new();
+        self.cpu().search_seen(&query, |level, beams| {
+            let prefix = |beam: &crate::search::Beam| Prefix {
+                codes: catalog.codes_of(beam.node.start)[..=level].to_vec(),
+                score: beam.score,
+                items: beam.node.len() as u32,
+            };
+            levels.push(beams.iter().map(prefix).collect());
+        });
+        Ok(levels)
+    }
+}
+
+impl CpuEngine {
+    /// The log-probability of each code of a semantic ID after the encoder's input, given the codes
+    /// before it.
+    pub fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
+        let layout = self.model().layout();
+        let tokens: Vec<u32> =
+            layout.levels.iter().zip(codes).map(|(l, &code)| l.offset + u32::from(code)).collect();
+        let before = std::iter::once(layout.decoder_start).chain(tokens.iter().copied());
+        let before: Vec<u32> = before.take(tokens.len()).collect();
+        let logits = self.model().forced_logits(input, &before);
+        let rows = logits.chunks_exact(logits.len() / tokens.len());
+        rows.zip(&tokens)
+            .map(|(row, &token)| row[token as usize] - crate::cpu::log_sum_exp(row))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::recommender::Backend;
+    use crate::testing::{Shape, random_bundle};
+    use crate::weights::WeightFormat;
+
+    fn recommender() -> Recommender {
+        let shape = Shape { items: 80, ..Shape::default() };
+        let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
+        block_on(Recommender::new(bundle, Backend::Cpu)).unwrap()
+    }
+
+    fn ids(recommender: &Recommender, ranks: &[u32]) -> Vec<String> {
+        ranks.iter().map(|&rank| recommender.catalog().id_of(rank).to_owned()).collect()
+    }
+
+    #[test]
+    fn an_explanation_adds_up_to_the_score_and_to_the_scores_without_each_item() {
+        let mut recommender = recommender();
+        let history = [&["unknown".to_owned()][..], &ids(&recommender, &[5, 40, 5, 61])].concat();
+        let request = Request { history, top: 5, beams: 30, ..Request::default() };
+        for pick in block_on(recommender.recommend(&request)).unwrap().items {
+            let found = recommender.explain(&request, &pick.id).unwrap();
+            assert_eq!((&found.id, &found.codes), (&pick.id, &pick.codes));
+            assert!((found.score - pick.score).abs() < 1e-4, "{} {}", found.score, pick.score);
+            assert!((found.log_probs.iter().sum::<f32>() - found.score).abs() < 1e-5);
+            assert_eq!(found.history.len(), 4, "unknown items are not read");
+            for (place, item) in found.history.iter().enumerate() {
+                let mut history = request.history[1..].to_vec();
+                assert_eq!(item.id, history.remove(place));
+                let without =
+                    recommender.explain(&Request { history, ..request.clone() }, &pick.id);
+                let expected = found.score - without.unwrap().score;
+                assert!((item.influence - expected).abs() < 1e-5);
+                let shared = item.codes.iter().zip(&pick.codes).take_while(|(a, b)| a == b);
+                assert_eq!(item.shared, shared.count());
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_the_model_reads_is_explained() {
+        let mut recommender = recommender();
+        let most = recommender.bundle().tokens.max_items;
+        let ranks: Vec<u32> = (0..most as u32 + 3).collect();
+        let history = ids(&recommender, &ranks);
+        let request = Request { history: history.clone(), ..Request::default() };
+        let found = recommender.explain(&request, &history[0]).unwrap();
+        let read: Vec<&String> = found.history.iter().map(|item| &item.id).collect();
+        assert_eq!(read, history[3..].iter().collect::<Vec<_>>());
+        assert!(recommender.explain(&Request::default(), &history[0]).unwrap().history.is_empty());
+        let message = recommender.explain(&request, "nothing").unwrap_err().to_string();
+        assert!(message.contains("no item \"nothing\""), "{message}");
+    }
+
+    #[test]
+    fn a_trace_ends_at_the_items_and_each_prefix_goes_on_one_of_the_level_before() {
+        let mut recommender = recommender();
+        let history = ids(&recommender, &[7, 8]);
+        let request =
+            Request { history, beams: 12, top: 12, exclude_history: true, ..Request::default() };
+        let levels = recommender.trace(&request).unwrap();
+        assert_eq!(levels.len(), recommender.bundle().tokens.levels.len());
+        for (level, prefixes) in levels.iter().enumerate() {
+            assert!(prefixes.len() <= 12 && prefixes.iter().all(|p| p.codes.len() == level + 1));
+            for prefix in prefixes.iter().filter(|_| level > 0) {
+                let parents = levels[level - 1].iter();
+                let parent = parents.clone().find(|p| p.codes[..] == prefix.codes[..level]);
+                assert!(parent.is_some_and(|p| p.score >= prefix.score && p.items >= prefix.items));
+            }
+        }
+        let mut last: Vec<_> =
+            levels[levels.len() - 1].iter().map(|p| (&p.codes, p.score)).collect();
+        last.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let items = block_on(recommender.recommend(&request)).unwrap().items;
+        assert_eq!(last, items.iter().map(|p| (&p.codes, p.score)).collect::<Vec<_>>());
+    }
+}
