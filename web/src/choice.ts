@@ -54,6 +54,9 @@ export async function fasterEngine(timed: Timed, request: EngineRequest): Promis
   return "cpu";
 }
 
+/** With what the keys of this package begin in `localStorage`. */
+export const PREFIX = "tigret:";
+
 /** Under what a choice is remembered: it holds for one model and engine on one device. */
 export function choiceKey(parts: {
   fingerprint: string;
@@ -61,7 +64,9 @@ export function choiceKey(parts: {
   adapter: string | null;
 }): string {
   const agent = globalThis.navigator?.userAgent ?? "";
-  return ["tigret:engine", parts.version, parts.fingerprint, parts.adapter ?? "-", agent].join("|");
+  return [`${PREFIX}engine`, parts.version, parts.fingerprint, parts.adapter ?? "-", agent].join(
+    "|",
+  );
 }
 
 /** The remembered engine; `undefined` too where storage is denied. */

@@ -1,4 +1,4 @@
-/** Getting the bytes of a bundle, with progress. */
+/** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
 
@@ -8,46 +8,144 @@ export interface Progress {
   total: number | null;
 }
 
-/** Where a bundle comes from. */
-export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
+/** What a download is told. */
+export interface DownloadOptions {
+  onProgress?: ((progress: Progress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  headers?: Record<string, string>;
+  /** Milliseconds without a byte after which a connection counts as broken. */
+  stall?: number;
+  /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
+  pause?: number;
+}
+
+/** What came. */
+export interface Downloaded {
+  bytes: Uint8Array<ArrayBuffer>;
+  /** The server's name of the version, if it gave one. */
+  etag: string | null;
+}
+
+const STALL = 30_000;
+const PAUSE = 500;
+/** How often a broken download goes on. */
+const ATTEMPTS = 4;
+
+/** The server says that the version named in `If-None-Match` is the current one. */
+export const UNCHANGED = Symbol("unchanged");
 
 /**
- * The bytes of `source`, in memory that nobody else holds.
+ * Downloads a file. A connection that breaks off or stalls is taken up again where it was, if the
+ * server has ranges and says that the file is still the same one, and else from the start.
  *
  * Rejects with code `download`, or with the signal's reason.
  */
-export async function bytesOf(
-  source: Source,
-  onProgress?: (progress: Progress) => void,
-  signal?: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
-  signal?.throwIfAborted();
-  if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
-  if (source instanceof Uint8Array) return new Uint8Array(source);
-  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
-  const response = source instanceof Response ? source : await request(source, signal);
-  return read(response, onProgress, signal);
-}
-
-async function request(url: string | URL, signal?: AbortSignal): Promise<Response> {
-  try {
-    return await fetch(url, { ...(signal && { signal }) });
-  } catch (cause) {
-    signal?.throwIfAborted();
-    throw new TigretError(
-      "download",
-      `${url} could not be fetched (${(cause as Error).message}): check the address, the network and, for another origin, its CORS headers`,
-      { cause },
-    );
+export async function download(
+  url: string,
+  options: DownloadOptions = {},
+): Promise<Downloaded | typeof UNCHANGED> {
+  const { signal, pause = PAUSE } = options;
+  const buffer = new Buffer();
+  let version: Version | null = null;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const from = version?.resumable ? buffer.length : 0;
+      const response = await request(url, options, from);
+      if (response.status === 304) return UNCHANGED;
+      const next = versionOf(response);
+      if (!goesOn(response, from) || next.name !== version?.name) {
+        buffer.length = 0;
+        version = null;
+        // 206 is a part of another version, 416 says that it is shorter by now.
+        if (response.status !== 200) throw new Broken("the file changed on the server");
+      }
+      version = next;
+      await read(response, buffer, options);
+      return { bytes: buffer.bytes(), etag: response.headers.get("etag") };
+    } catch (error) {
+      signal?.throwIfAborted();
+      if (!(error instanceof Broken)) throw error;
+      const nothing = error.unanswered && buffer.length === 0;
+      if (attempt === ATTEMPTS || nothing) throw told(url, buffer, error);
+      await sleep(pause * 2 ** (attempt - 1), signal);
+    }
   }
 }
 
-async function read(
+/** The bytes of a response that somebody else has asked for: there is no second attempt. */
+export async function bytesOfResponse(
   response: Response,
-  onProgress?: (progress: Progress) => void,
-  signal?: AbortSignal,
+  options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const from = response.url || "the response";
+  const buffer = new Buffer();
+  try {
+    check(response, response.url || "the response");
+    await read(response, buffer, options);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (!(error instanceof Broken)) throw error;
+    throw told(response.url || "the response", buffer, error);
+  }
+  return buffer.bytes();
+}
+
+/** A connection failed; another attempt may succeed. */
+class Broken extends Error {
+  /** No server answered: the address or the network may be wrong, rather than the connection. */
+  readonly unanswered: boolean;
+
+  constructor(why: string, options?: ErrorOptions & { unanswered?: boolean }) {
+    super(why, options);
+    this.unanswered = options?.unanswered ?? false;
+  }
+}
+
+function told(url: string, buffer: Buffer, error: Broken): TigretError {
+  const message =
+    buffer.length === 0
+      ? `${url} could not be fetched (${error.message}): check the address, the network and, for another origin, its CORS headers`
+      : `${url}: the download broke off after ${buffer.length} bytes (${error.message}); try again`;
+  return new TigretError("download", message, { cause: error.cause ?? error });
+}
+
+interface Version {
+  /** A strong name: bytes of two answers with the same one belong together. */
+  name: string | null;
+  resumable: boolean;
+}
+
+function versionOf(response: Response): Version {
+  const etag = response.headers.get("etag");
+  const strong = etag !== null && !etag.startsWith("W/") ? etag : null;
+  const name = strong ?? response.headers.get("last-modified");
+  // Ranges count bytes as they are sent; those of a compressed answer are others than we read.
+  const plain = !response.headers.has("content-encoding");
+  return { name, resumable: plain && name !== null };
+}
+
+/** Whether an answer is the part that was asked for. */
+function goesOn(response: Response, from: number): boolean {
+  const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
+  // Another origin may hide the header; the status then has to do.
+  return from > 0 && response.status === 206 && (range === null || Number(range[1]) === from);
+}
+
+async function request(url: string, options: DownloadOptions, from: number): Promise<Response> {
+  const headers = { ...options.headers };
+  if (from > 0) headers.range = `bytes=${from}-`;
+  let response: Response;
+  try {
+    const init: RequestInit = { headers, cache: from > 0 ? "no-store" : "no-cache" };
+    if (options.signal) init.signal = options.signal;
+    response = await fetch(url, init);
+  } catch (cause) {
+    throw new Broken((cause as Error).message, { cause, unanswered: true });
+  }
+  if (response.status !== 304 && !(from > 0 && response.status === 416)) check(response, url);
+  return response;
+}
+
+function check(response: Response, from: string): void {
   if (!response.ok) {
     throw new TigretError(
       "download",
@@ -60,41 +158,90 @@ async function read(
       `${from}: the server answered with an HTML page instead of a bundle; check the address`,
     );
   }
-  if (!response.body) return new Uint8Array(await response.arrayBuffer());
+}
+
+/** Appends what a response has to a buffer. */
+async function read(response: Response, buffer: Buffer, options: DownloadOptions): Promise<void> {
+  const { onProgress, signal, stall = STALL } = options;
   // The length of a compressed response is not the length of what is read from it.
   const length = response.headers.has("content-encoding")
     ? 0
     : Number(response.headers.get("content-length"));
-  const chunks: Uint8Array[] = [];
-  let loaded = 0;
+  const total = length > 0 ? buffer.length + length : null;
+  if (total !== null) buffer.reserve(total);
+  if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
   signal?.addEventListener("abort", cancel, { once: true });
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const chunk = await within(stall, reader.read());
       signal?.throwIfAborted();
-      if (done) break;
-      chunks.push(value);
-      loaded += value.byteLength;
-      onProgress?.({ loaded, total: length >= loaded ? length : null });
+      if (chunk.done) break;
+      buffer.append(chunk.value);
+      const { length: loaded } = buffer;
+      onProgress?.({ loaded, total: total !== null && total >= loaded ? total : null });
     }
   } catch (cause) {
-    signal?.throwIfAborted();
-    const why = (cause as Error).message;
-    throw new TigretError(
-      "download",
-      `${from}: the download broke off after ${loaded} bytes (${why}); try again`,
-      { cause },
-    );
+    cancel();
+    if (cause instanceof Broken) throw cause;
+    throw new Broken((cause as Error).message, { cause });
   } finally {
     signal?.removeEventListener("abort", cancel);
   }
-  const bytes = new Uint8Array(loaded);
-  let at = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, at);
-    at += chunk.byteLength;
+  if (total !== null && buffer.length < total) {
+    throw new Broken(`it ended before its ${total} bytes`);
   }
-  return bytes;
+}
+
+/** Bytes that grow. */
+class Buffer {
+  #bytes = new Uint8Array(0);
+  length = 0;
+
+  reserve(length: number): void {
+    if (this.#bytes.length >= length) return;
+    try {
+      const larger = new Uint8Array(length);
+      larger.set(this.#bytes.subarray(0, this.length));
+      this.#bytes = larger;
+    } catch (cause) {
+      const message = `the file has ${length} bytes, more than this device has room for`;
+      throw new TigretError("download", message, { cause });
+    }
+  }
+
+  append(chunk: Uint8Array): void {
+    const end = this.length + chunk.byteLength;
+    if (end > this.#bytes.length) this.reserve(Math.max(end, 2 * this.#bytes.length));
+    this.#bytes.set(chunk, this.length);
+    this.length = end;
+  }
+
+  bytes(): Uint8Array<ArrayBuffer> {
+    return this.length === this.#bytes.length ? this.#bytes : this.#bytes.slice(0, this.length);
+  }
+}
+
+function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = () => reject(new Broken(`nothing came for ${milliseconds / 1000} seconds`));
+    const timer = setTimeout(late, milliseconds);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(done, milliseconds);
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    function done(): void {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }
+    signal?.addEventListener("abort", abort, { once: true });
+  });
 }

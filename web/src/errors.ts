@@ -5,9 +5,12 @@
  * - `bad-bundle`: the file is not a bundle, or a damaged one; the message names the field;
  * - `no-tokenizer`: items are to be added to a model whose bundle cannot give them semantic IDs;
  * - `download`: the file could not be fetched;
+ * - `integrity`: the file is another one than `integrity` asks for, or that cannot be checked;
  * - `no-gpu`: `backend: "webgpu"` where there is no usable WebGPU;
  * - `device-lost`: the GPU failed, and so did everything tried instead;
  * - `crashed`: the worker stopped, and so did the one started in its place;
+ * - `superseded`: a newer call with `latest` took the place of this one;
+ * - `storage`: the browser could not read or write the history;
  * - `disposed`: the recommender is not there any more.
  */
 export type TigretErrorCode =
@@ -15,9 +18,12 @@ export type TigretErrorCode =
   | "bad-bundle"
   | "no-tokenizer"
   | "download"
+  | "integrity"
   | "no-gpu"
   | "device-lost"
   | "crashed"
+  | "superseded"
+  | "storage"
   | "disposed";
 
 /** Every error that this package raises, except for the `reason` of an aborted signal. */

@@ -1,6 +1,19 @@
-export type { Progress, Source } from "./download.js";
+export type { Progress } from "./download.js";
 export { TigretError, type TigretErrorCode } from "./errors.js";
+export { forget } from "./forget.js";
+export { type HistoryEntry, HistoryStore } from "./history.js";
 export type { Backend, LoadOptions, RecommendOptions } from "./options.js";
 export { MAX_BEAMS, MAX_SEED } from "./options.js";
-export type { Added, Engine, ModelInfo, NewItem, Pick } from "./protocol.js";
-export { Recommender, type Report } from "./recommender.js";
+export type {
+  Added,
+  Catalogue,
+  Engine,
+  Explanation,
+  Influence,
+  ModelInfo,
+  NewItem,
+  Pick,
+  Prefix,
+} from "./protocol.js";
+export { Recommender, type RecommenderEvents, type Report } from "./recommender.js";
+export type { Source } from "./source.js";

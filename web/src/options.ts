@@ -2,6 +2,7 @@
 
 import type { Progress } from "./download.js";
 import { TigretError } from "./errors.js";
+import { parseIntegrity } from "./integrity.js";
 import type { AddRequest, EngineRequest, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
@@ -17,6 +18,20 @@ export type Backend = "auto" | "webgpu" | "cpu";
 export interface LoadOptions {
   /** Default `auto`. */
   backend?: Backend;
+  /**
+   * Whether a bundle from an address is kept on the device (Cache API), so that the next visit does
+   * not download it again and works offline. Default true.
+   */
+  cache?: boolean;
+  /**
+   * The SHA-256 that the bundle must have: `sha256-` and base64, or 64 hexadecimal digits. With it
+   * a kept copy is used without asking the server.
+   */
+  integrity?: string;
+  /** The visitor's id for calls that name none, for models that were trained with user tokens. */
+  userId?: string;
+  /** Name of the stored history ({@link Recommender.history}). Default `default`. */
+  historyName?: string;
   /** Called while the bundle is downloaded. */
   onProgress?: (progress: Progress) => void;
   /** Aborts the download and the start. */
@@ -29,8 +44,8 @@ export interface LoadOptions {
 }
 
 export interface RecommendOptions {
-  /** Ids of the items that the visitor liked, oldest first. */
-  history: readonly string[];
+  /** Ids of the items that the visitor liked, oldest first. Default: the stored history. */
+  history?: readonly string[];
   /** The visitor's id, for models that were trained with user tokens. */
   user?: string | null;
   /** The index of a user token, instead of `user`. */
@@ -54,6 +69,11 @@ export interface RecommendOptions {
    * {@link MAX_SEED}; drawn anew for each call by default.
    */
   seed?: number;
+  /**
+   * Takes the place of earlier calls with `latest` that are not answered yet: they reject with code
+   * `superseded`. For pages that recommend while the visitor clicks.
+   */
+  latest?: boolean;
   /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */
   signal?: AbortSignal;
 }
@@ -114,6 +134,12 @@ function randomSeed(): number {
   return (high >>> 11) * 2 ** 32 + low;
 }
 
+function flag(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") {
+    bad(`${name} is ${shown(value)}, not true or false`);
+  }
+}
+
 function checkSignal(signal: unknown): void {
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     bad(`signal is ${shown(signal)}, not an AbortSignal; pass \`controller.signal\``);
@@ -122,8 +148,25 @@ function checkSignal(signal: unknown): void {
 
 /** Checks the options of `load`. */
 export function checkLoadOptions(options: LoadOptions): void {
-  noUnknown("load", options, ["backend", "onProgress", "signal", "worker"]);
-  const { backend = "auto", onProgress, worker, signal } = options;
+  noUnknown("load", options, [
+    "backend",
+    "cache",
+    "integrity",
+    "userId",
+    "historyName",
+    "onProgress",
+    "signal",
+    "worker",
+  ]);
+  const { backend = "auto", cache, integrity, userId, historyName, onProgress, worker } = options;
+  const { signal } = options;
+  flag("cache", cache);
+  if (integrity !== undefined) parseIntegrity(integrity);
+  for (const [name, value] of Object.entries({ userId, historyName })) {
+    if (value !== undefined && (typeof value !== "string" || value === "")) {
+      bad(`${name} is ${shown(value)}, not a string, or empty`);
+    }
+  }
   checkSignal(signal);
   if (!["auto", "webgpu", "cpu"].includes(backend)) {
     bad(`backend is ${shown(backend)}, not "auto", "webgpu" or "cpu"`);
@@ -162,8 +205,11 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
   return { ids, embeddings, width };
 }
 
-/** Checks the options of `recommend` and puts them into the engine's words. */
-export function toRequest(options: RecommendOptions): EngineRequest {
+/**
+ * Checks the options of `recommend` and puts them into the engine's words. Where they do not say,
+ * the history is empty and the user is the one given.
+ */
+export function toRequest(options: RecommendOptions, userId?: string): EngineRequest {
   noUnknown("recommend", options, [
     "history",
     "user",
@@ -174,10 +220,14 @@ export function toRequest(options: RecommendOptions): EngineRequest {
     "allow",
     "temperature",
     "seed",
+    "latest",
     "signal",
   ]);
-  const { history, user, userToken, exclude = [], allow, temperature, seed, signal } = options;
+  const { history = [], userToken, exclude = [], allow, temperature, seed, signal } = options;
+  // A call without any user, for a recommender that has one, says `user: null`.
+  const user = options.user === undefined && userToken === undefined ? userId : options.user;
   checkSignal(signal);
+  flag("latest", options.latest);
   const beams = integer("beams", options.beams ?? 50, 1, MAX_BEAMS);
   // A caller who asks for a narrow search and no number of items gets what the search can give.
   const top = integer(

@@ -36,6 +36,45 @@ export interface Added {
   codes: number[];
 }
 
+/** Why an item has the score that it has. */
+export interface Explanation {
+  id: string;
+  /** Its semantic ID, coarse to fine. */
+  codes: number[];
+  /** The model's log-probability of each code, given those before it. */
+  logProbs: number[];
+  /** Their sum. */
+  score: number;
+  /** The items of the history that the model read, oldest first. */
+  history: Influence[];
+}
+
+/** What one item of a history did for the score of another. */
+export interface Influence {
+  id: string;
+  codes: number[];
+  /** Leading codes that both semantic IDs share. */
+  shared: number;
+  /** The score less the score without this item: above 0 where it speaks for the other. */
+  influence: number;
+}
+
+/** A prefix of semantic IDs that a search kept. */
+export interface Prefix {
+  codes: number[];
+  /** Sum of the model's log-probabilities of them. */
+  score: number;
+  /** Items of the catalogue under it. */
+  items: number;
+}
+
+/** All items, in ascending order of semantic ID. */
+export interface Catalogue {
+  ids: string[];
+  /** Row-major `[ids.length, levels]`. */
+  codes: Uint16Array;
+}
+
 /** Sizes of a model and its catalogue. */
 export interface ModelInfo {
   /** Changes when any byte of the bundle does. */
@@ -114,6 +153,9 @@ export interface Methods {
   use: { arguments: { engine: Engine }; result: { engineName: string } };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };
   recommend: { arguments: { request: EngineRequest }; result: Answer };
+  explain: { arguments: { request: EngineRequest; item: string }; result: Explanation };
+  trace: { arguments: { request: EngineRequest }; result: Prefix[][] };
+  catalogue: { arguments: Record<never, never>; result: Catalogue };
 }
 
 export type Method = keyof Methods;

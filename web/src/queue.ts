@@ -26,3 +26,17 @@ export class Queue {
     });
   }
 }
+
+/** A signal that is aborted as soon as one of two is, with its reason. */
+export function joined(first: AbortSignal, second: AbortSignal | undefined): AbortSignal {
+  if (!second) return first;
+  const either = new AbortController();
+  for (const signal of [first, second]) {
+    if (signal.aborted) either.abort(signal.reason);
+    signal.addEventListener("abort", () => either.abort(signal.reason), {
+      once: true,
+      signal: either.signal,
+    });
+  }
+  return either.signal;
+}

@@ -1,6 +1,7 @@
 import { choiceKey, fasterEngine, remember, remembered, type Timed } from "./choice.js";
-import { bytesOf, type Source } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
+import { Events } from "./events.js";
+import { HistoryStore } from "./history.js";
 import {
   type Backend,
   checkLoadOptions,
@@ -9,19 +10,26 @@ import {
   toAddRequest,
   toRequest,
 } from "./options.js";
+import { platform } from "./platform.js";
 import type {
   Added,
   AddRequest,
   Answer,
+  Catalogue,
   Engine,
   EngineRequest,
+  Explanation,
   Loaded,
+  Method,
+  Methods,
   ModelInfo,
   NewItem,
   Pick,
+  Prefix,
 } from "./protocol.js";
-import { Queue } from "./queue.js";
+import { joined, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
+import { bundleOf, type Source } from "./source.js";
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
@@ -39,8 +47,12 @@ export interface Report {
   milliseconds: number;
 }
 
-function startWorker(): WorkerLike {
-  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+/** What {@link Recommender.on} tells of. */
+export interface RecommenderEvents {
+  /** The GPU or the worker failed. The call that met it is repeated on what is built anew. */
+  "device-lost": { error: TigretError };
+  /** Another engine computes from now on. */
+  "backend-changed": { engine: Engine; engineName: string };
 }
 
 /**
@@ -62,17 +74,31 @@ export class Recommender {
   #engineName: string;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
+  readonly #events = new Events<RecommenderEvents>();
+  /** What each pick was an answer to, for {@link explain}. */
+  readonly #askedFor = new WeakMap<Pick, EngineRequest>();
+  readonly #userId: string | undefined;
+  /** The history that calls without one use. */
+  readonly history: HistoryStore;
+  /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
+  readonly downloaded: number;
+  #latest: AbortController | undefined;
   #disposed = false;
 
   private constructor(
     start: () => WorkerLike,
     bundle: Blob,
+    downloaded: number,
     remote: Remote,
     loaded: Loaded,
     engine: Engine,
+    { userId, historyName }: LoadOptions,
   ) {
     this.#start = start;
     this.#bundle = bundle;
+    this.downloaded = downloaded;
+    this.#userId = userId;
+    this.history = new HistoryStore(historyName);
     this.#remote = remote;
     this.#loaded = loaded;
     this.#engine = engine;
@@ -82,13 +108,15 @@ export class Recommender {
   /**
    * Gets a bundle and puts it on an engine.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `download`, `bad-bundle`, `no-gpu`,
-   * `crashed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `download`, `integrity`, `bad-bundle`,
+   * `no-gpu`, `crashed`), or with the signal's reason.
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
-    const { backend = "auto", onProgress, signal, worker: start = startWorker } = options;
-    const bytes = await bytesOf(source, onProgress, signal);
+    const { backend = "auto", onProgress, signal, cache, integrity } = options;
+    const start = options.worker ?? platform.startWorker;
+    const found = await bundleOf(source, { onProgress, signal, cache, integrity });
+    const { bytes, downloaded } = found;
     const bundle = new Blob([bytes]);
     const remote = new Remote(start());
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
@@ -97,7 +125,8 @@ export class Recommender {
     try {
       const engine = backend === "auto" ? "cpu" : backend;
       const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
-      const recommender = new Recommender(start, bundle, remote, loaded, engine);
+      const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
+      const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
       if (backend === "auto") await recommender.#choose();
       signal?.throwIfAborted();
@@ -132,23 +161,69 @@ export class Recommender {
    * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
    * up again and the call repeated; if that fails too, the CPU takes over.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `device-lost`, `crashed`, `disposed`), or
-   * with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `device-lost`,
+   * `crashed`, `disposed`), or with the signal's reason.
    */
-  async recommend(options: RecommendOptions): Promise<Pick[]> {
+  async recommend(options: RecommendOptions = {}): Promise<Pick[]> {
     return (await this.report(options)).picks;
   }
 
   /** As {@link recommend}, with the time taken, the engine and the unknown ids. */
-  async report(options: RecommendOptions): Promise<Report> {
-    const request = toRequest(options);
-    this.#alive();
+  async report(options: RecommendOptions = {}): Promise<Report> {
+    const complete = this.#request(options);
+    const signal = options.latest ? this.#supersede(options.signal) : options.signal;
     return this.#queue.run(async () => {
+      const request = await complete();
       const { items, unknown, milliseconds } = await this.#answer(request);
+      for (const pick of items) this.#askedFor.set(pick, request);
       const { engine, engineName } = this;
       const seed = request.seed ?? null;
       return { picks: items, unknown, seed, engine, engineName, milliseconds };
-    }, options.signal);
+    }, signal);
+  }
+
+  /**
+   * Why an item has its score: level by level, and what each item of the history did for it (one
+   * pass of the model an item, on the CPU).
+   *
+   * Takes a pick of this recommender, which remembers what it was an answer to, or any item's id
+   * with the options of the call in question.
+   *
+   * Rejects with a {@link TigretError} (`bad-request`, `crashed`, `disposed`).
+   */
+  async explain(item: Pick | string, options?: RecommendOptions): Promise<Explanation> {
+    const asked = typeof item === "string" ? undefined : this.#askedFor.get(item);
+    const id = typeof item === "string" ? item : item?.id;
+    if (typeof id !== "string") {
+      throw new TigretError("bad-request", "explain: the item is no pick and no id");
+    }
+    const complete = options === undefined ? this.#again(asked) : this.#request(options);
+    return this.#ask("explain", async () => ({ request: await complete(), item: id }));
+  }
+
+  /**
+   * Which prefixes of semantic IDs the search of a call keeps at each level, in ascending order: how
+   * the beams narrow down to the items. It is always the CPU that computes.
+   *
+   * Rejects with a {@link TigretError} (`bad-request`, `crashed`, `disposed`).
+   */
+  async trace(options: RecommendOptions = {}): Promise<Prefix[][]> {
+    const complete = this.#request(options);
+    return this.#ask("trace", async () => ({ request: await complete() }), options.signal);
+  }
+
+  /** All items with their semantic IDs. */
+  async catalogue(): Promise<Catalogue> {
+    this.#alive();
+    return this.#ask("catalogue", async () => ({}));
+  }
+
+  /** Adds a listener and returns what takes it away again. */
+  on<Name extends keyof RecommenderEvents>(
+    name: Name,
+    listener: (detail: RecommenderEvents[Name]) => void,
+  ): () => void {
+    return this.#events.on(name, listener);
   }
 
   /**
@@ -188,6 +263,7 @@ export class Recommender {
   /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
   dispose(): void {
     this.#disposed = true;
+    void this.history.close();
     this.#remote.stop(
       new TigretError("disposed", "the recommender was disposed of; load another one"),
     );
@@ -199,8 +275,56 @@ export class Recommender {
     }
   }
 
+  /** A call that is the newest: those before it that are not answered yet are not wanted. */
+  #supersede(signal: AbortSignal | undefined): AbortSignal {
+    this.#latest?.abort(new TigretError("superseded", "a newer call took the place of this one"));
+    this.#latest = new AbortController();
+    return joined(this.#latest.signal, signal);
+  }
+
+  /**
+   * Checks the options of a call at once, and takes what they hold; what the call's turn has to wait
+   * for is the stored history, where that is meant.
+   */
+  #request(options: RecommendOptions): () => Promise<EngineRequest> {
+    const request = toRequest(options, this.#userId);
+    this.#alive();
+    const stored = options.history === undefined;
+    return async () => (stored ? { ...request, history: await this.history.list() } : request);
+  }
+
+  #again(asked: EngineRequest | undefined): () => Promise<EngineRequest> {
+    this.#alive();
+    if (asked) return async () => asked;
+    throw new TigretError(
+      "bad-request",
+      "explain: this is no pick of this recommender (a copy, perhaps); give the options of the call too",
+    );
+  }
+
+  /** Asks the worker in turn; a worker that is gone is started again. */
+  #ask<M extends Method>(
+    method: M,
+    args: () => Promise<Methods[M]["arguments"]>,
+    signal?: AbortSignal,
+  ): Promise<Methods[M]["result"]> {
+    return this.#queue.run(async () => {
+      const ready = await args();
+      if (this.#remote.stopped) await this.#use(this.#engine);
+      return this.#remote.call(method, ready);
+    }, signal);
+  }
+
   /** Builds an engine anew, in a new worker if the old one is gone. */
   async #use(engine: Engine): Promise<void> {
+    const before = this.#engineName;
+    await this.#build(engine);
+    if (this.#engineName !== before) {
+      this.#events.emit("backend-changed", { engine, engineName: this.#engineName });
+    }
+  }
+
+  async #build(engine: Engine): Promise<void> {
     if (this.#remote.stopped) {
       const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
       this.#alive();
@@ -255,6 +379,7 @@ export class Recommender {
   /** Once more on an engine built anew, then on the CPU. */
   async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
     let failure = first;
+    this.#events.emit("device-lost", { error: first });
     // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
     const again = this.#engine === "webgpu" && first.code !== "no-gpu";
     const attempts: Engine[] = again ? ["webgpu", "cpu"] : ["cpu"];

@@ -1,27 +1,56 @@
 import { afterEach, expect, test, vi } from "vitest";
-import { bytesOf, type Progress } from "../src/download.js";
+import { type DownloadOptions, download, type Progress, UNCHANGED } from "../src/download.js";
+import { bundleOf } from "../src/source.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
-function inChunks(chunks: number[][], init?: ResponseInit): Response {
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      for (const chunk of chunks) controller.enqueue(new Uint8Array(chunk));
-      controller.close();
+const FAST: DownloadOptions = { pause: 1 };
+
+/** A body in chunks that breaks off at the end, if it is to. */
+function body(chunks: number[][], breaks = false): ReadableStream<Uint8Array> {
+  const left = [...chunks];
+  return new ReadableStream({
+    pull(stream) {
+      const chunk = left.shift();
+      if (chunk) stream.enqueue(new Uint8Array(chunk));
+      else if (breaks) stream.error(new TypeError("network error"));
+      else stream.close();
     },
   });
-  return new Response(body, init);
+}
+
+function inChunks(chunks: number[][], init?: ResponseInit): Response {
+  return new Response(body(chunks), init);
+}
+
+/** Stubs `fetch` with these answers in turn; returns what it was asked for. */
+function server(...answers: (Response | Error)[]): Headers[] {
+  const asked: Headers[] = [];
+  vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
+    asked.push(new Headers(init.headers));
+    const answer = answers[asked.length - 1] ?? new Error("one request too many");
+    if (answer instanceof Error) throw answer;
+    return answer;
+  });
+  return asked;
+}
+
+async function bytesOf(options: DownloadOptions = FAST): Promise<number[]> {
+  const found = await download("https://host/m.safetensors", options);
+  if (found === UNCHANGED) throw new Error("unchanged");
+  return [...found.bytes];
 }
 
 async function progressOf(response: Response): Promise<Progress[]> {
   const seen: Progress[] = [];
-  await bytesOf(response, (progress) => seen.push(progress));
+  await bundleOf(response, { onProgress: (progress) => seen.push(progress) });
   return seen;
 }
 
 test("a response is read whole, with progress", async () => {
   const headers = { "content-length": "3" };
-  expect([...(await bytesOf(inChunks([[1, 2], [3]], { headers })))]).toEqual([1, 2, 3]);
+  const { bytes, downloaded } = await bundleOf(inChunks([[1, 2], [3]], { headers }));
+  expect([[...bytes], downloaded]).toEqual([[1, 2, 3], 3]);
   expect(await progressOf(inChunks([[1, 2], [3]], { headers }))).toEqual([
     { loaded: 2, total: 3 },
     { loaded: 3, total: 3 },
@@ -39,34 +68,88 @@ test("a total is given only where it is known", async () => {
 test("bytes, buffers and blobs are copied, a view without what lies around it", async () => {
   const bytes = new Uint8Array([1, 2, 3]);
   const view = bytes.subarray(1);
-  expect(await bytesOf(view)).toEqual(view);
-  expect((await bytesOf(view)).buffer.byteLength).toBe(2);
-  expect(await bytesOf(bytes.buffer)).toEqual(bytes);
-  expect((await bytesOf(bytes.buffer)).buffer).not.toBe(bytes.buffer);
-  expect(await bytesOf(new Blob([bytes]))).toEqual(bytes);
+  const copyOf = async (source: Uint8Array | ArrayBuffer | Blob) => (await bundleOf(source)).bytes;
+  expect(await copyOf(view)).toEqual(view);
+  expect((await copyOf(view)).buffer.byteLength).toBe(2);
+  expect(await copyOf(bytes.buffer)).toEqual(bytes);
+  expect((await copyOf(bytes.buffer)).buffer).not.toBe(bytes.buffer);
+  expect(await copyOf(new Blob([bytes]))).toEqual(bytes);
 });
 
 test.each([
   [new Response("", { status: 404 }), "status 404"],
   [new Response("", { headers: { "content-type": "text/html" } }), "an HTML page"],
 ])("an answer that is no bundle says so (%#)", async (response, message) => {
-  await expect(bytesOf(response)).rejects.toMatchObject({
+  await expect(bundleOf(response)).rejects.toMatchObject({
     code: "download",
     message: expect.stringContaining(message),
   });
 });
 
-test("a network error names the address", async () => {
-  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("refused")));
-  await expect(bytesOf("./m.safetensors")).rejects.toMatchObject({
+test("a network error names the address, and is not tried again where nothing came", async () => {
+  const asked = server(new TypeError("refused"));
+  await expect(bytesOf()).rejects.toMatchObject({
     code: "download",
-    message: expect.stringContaining("./m.safetensors"),
+    message: expect.stringContaining("https://host/m.safetensors"),
   });
+  expect(asked).toHaveLength(1);
+  await expect(bundleOf("no address")).rejects.toMatchObject({ code: "bad-request" });
+});
+
+test("a download that breaks off goes on where it was", async () => {
+  const whole = { "content-length": "4", etag: '"1"' };
+  const part = { "content-length": "2", etag: '"1"', "content-range": "bytes 2-3/4" };
+  const seen: Progress[] = [];
+  const asked = server(
+    new Response(body([[1, 2]], true), { headers: whole }),
+    new TypeError("still away"),
+    new Response(body([[3, 4]]), { status: 206, headers: part }),
+  );
+  expect(await bytesOf({ ...FAST, onProgress: (at) => seen.push(at) })).toEqual([1, 2, 3, 4]);
+  expect(asked.map((headers) => headers.get("range"))).toEqual([null, "bytes=2-", "bytes=2-"]);
+  expect(seen).toEqual([
+    { loaded: 2, total: 4 },
+    { loaded: 4, total: 4 },
+  ]);
+});
+
+test.each([
+  ["another version", { status: 206, headers: { etag: '"2"', "content-range": "bytes 2-3/4" } }],
+  ["another place", { status: 206, headers: { etag: '"1"', "content-range": "bytes 0-3/4" } }],
+  ["nothing behind it", { status: 416 }],
+])("a part that does not fit is not joined: %s", async (_, init) => {
+  const etag = { etag: '"1"' };
+  const asked = server(
+    new Response(body([[1, 2]], true), { headers: etag }),
+    new Response(body([[9, 9]]), init),
+    new Response(body([[5, 6, 7]]), { headers: etag }),
+  );
+  expect(await bytesOf()).toEqual([5, 6, 7]);
+  expect(asked[2]?.has("range")).toBe(false);
+});
+
+test("without a name for its version a file is downloaded from the start again", async () => {
+  const asked = server(new Response(body([[1]], true)), new Response(body([[1, 2]])));
+  expect(await bytesOf()).toEqual([1, 2]);
+  expect(asked[1]?.has("range")).toBe(false);
+});
+
+test("a server that stalls, or ends too early, is asked again, and not for ever", async () => {
+  const headers = { etag: '"1"', "content-length": "2" };
+  const silent = new Response(new ReadableStream(), { headers });
+  const short = new Response(body([[1]]), { headers });
+  const rest = { etag: '"1"', "content-range": "bytes 1-1/2" };
+  server(silent, short, new Response(body([[2]]), { status: 206, headers: rest }));
+  expect(await bytesOf({ pause: 1, stall: 20 })).toEqual([1, 2]);
+  const silence = () => new Response(new ReadableStream(), { headers });
+  const asked = server(silence(), silence(), silence(), silence(), silence());
+  await expect(bytesOf({ pause: 1, stall: 5 })).rejects.toMatchObject({ code: "download" });
+  expect(asked).toHaveLength(4);
 });
 
 test("aborting a download rejects with the reason and stops reading", async () => {
   let cancelled = false;
-  const body = new ReadableStream({
+  const endless = new ReadableStream({
     pull(stream) {
       stream.enqueue(new Uint8Array(1));
     },
@@ -75,7 +158,16 @@ test("aborting a download rejects with the reason and stops reading", async () =
     },
   });
   const controller = new AbortController();
-  const reading = bytesOf(new Response(body), () => controller.abort(), controller.signal);
+  const onProgress = () => controller.abort();
+  const reading = bundleOf(new Response(endless), { onProgress, signal: controller.signal });
   await expect(reading).rejects.toMatchObject({ name: "AbortError" });
   expect(cancelled).toBe(true);
+});
+
+test("an abort ends the pause between two attempts", async () => {
+  server(new Response(body([[1]], true)));
+  const controller = new AbortController();
+  const reading = bytesOf({ pause: 60_000, signal: controller.signal });
+  setTimeout(() => controller.abort(), 20);
+  await expect(reading).rejects.toMatchObject({ name: "AbortError" });
 });

@@ -108,6 +108,20 @@ export class FakeWorker implements WorkerLike {
         const added = call.ids.map((id) => ({ id, codes: [1, 1] }));
         return { added, items: 3 + this.added };
       }
+      case "explain": {
+        const { request, item } = call;
+        const history = request.history.map((id) => ({
+          id,
+          codes: [0, 0],
+          shared: 1,
+          influence: 0.5,
+        }));
+        return { id: item, codes: [0, 1], logProbs: [-0.5, -0.5], score: -1, history };
+      }
+      case "trace":
+        return [[{ codes: [0], score: -0.5, items: 2 }]];
+      case "catalogue":
+        return { ids: ["a", "b", "c"], codes: new Uint16Array([0, 0, 0, 1, 1, 0]) };
       case "recommend":
         return {
           items: [{ id: call.request.history.at(-1) ?? "first", score: -1, codes: [0, 1] }],

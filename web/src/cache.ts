@@ -1,0 +1,81 @@
+/** Bundles kept on the device by the Cache API: the newest version of each address. */
+
+import { type Sha256, sha256Of } from "./integrity.js";
+
+/** Name of the cache. */
+export const CACHE = "tigret";
+
+const HASH = "x-tigret-sha256";
+const ETAG = "etag";
+
+/** A kept bundle. */
+export interface Kept {
+  /** Its hash when it was kept. */
+  sha256: Sha256;
+  /** The server's name of the version, if it gave one. */
+  etag: string | null;
+  /** Its bytes, or `null` where they are not those that were kept. */
+  bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
+}
+
+/** Where an address is kept: under the page's own origin, which nothing else uses. */
+function key(url: string): string {
+  return new URL(`/__tigret__/${encodeURIComponent(url)}`, globalThis.location.href).href;
+}
+
+/** The cache, or `null` where there is none or it is denied. */
+async function open(): Promise<Cache | null> {
+  try {
+    return (await globalThis.caches?.open(CACHE)) ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/** What is kept of an address. */
+export async function kept(url: string): Promise<Kept | null> {
+  try {
+    const response = await (await open())?.match(key(url));
+    const sha256 = response?.headers.get(HASH);
+    if (!response || !sha256) return null;
+    return {
+      sha256,
+      etag: response.headers.get(ETAG),
+      bytes: async () => {
+        try {
+          const bytes = new Uint8Array(await response.arrayBuffer());
+          return (await sha256Of(bytes)) === sha256 ? bytes : null;
+        } catch {
+          return null;
+        }
+      },
+    };
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps a bundle in the place of older ones of its address; without room for it, nothing is kept. */
+export async function keep(
+  url: string,
+  bytes: Uint8Array<ArrayBuffer>,
+  sha256: Sha256,
+  etag: string | null,
+): Promise<void> {
+  const headers = new Headers({ [HASH]: sha256, "content-type": "application/octet-stream" });
+  if (etag !== null) headers.set(ETAG, etag);
+  try {
+    await (await open())?.put(key(url), new Response(bytes, { headers }));
+  } catch {
+    // Full or denied: the next visit downloads again.
+  }
+}
+
+/** Drops what is kept of an address. */
+export async function drop(url: string): Promise<void> {
+  try {
+    await (await open())?.delete(key(url));
+  } catch {
+    // Denied: nothing is kept either.
+  }
+}

@@ -1,0 +1,32 @@
+/** Leaves nothing of this package on the device. */
+
+import { CACHE } from "./cache.js";
+import { PREFIX } from "./choice.js";
+import { DATABASE } from "./history.js";
+
+/**
+ * Deletes all that this package keeps on the device, for every model and history of this origin:
+ * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on.
+ */
+export async function forget(): Promise<void> {
+  try {
+    await globalThis.caches?.delete(CACHE);
+  } catch {
+    // Denied: nothing is kept either.
+  }
+  try {
+    const keys = Object.keys(globalThis.localStorage ?? {});
+    for (const key of keys.filter((key) => key.startsWith(PREFIX))) localStorage.removeItem(key);
+  } catch {
+    // Denied.
+  }
+  await new Promise<void>((resolve) => {
+    try {
+      const request = globalThis.indexedDB.deleteDatabase(DATABASE);
+      request.onsuccess = () => resolve();
+      request.onerror = () => resolve();
+    } catch {
+      resolve();
+    }
+  });
+}

@@ -1,0 +1,188 @@
+/** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
+
+import { TigretError } from "./errors.js";
+
+/** One liked item. */
+export interface HistoryEntry {
+  id: string;
+  /** When it was added, in milliseconds since 1970. */
+  at: number;
+}
+
+/** Name of the database. */
+export const DATABASE = "tigret";
+const STORE = "histories";
+
+/**
+ * A history under a name, oldest first. Nothing of it leaves the device.
+ *
+ * Tabs of the same origin share it: a change in one is announced to the others.
+ */
+export class HistoryStore {
+  readonly #name: string;
+  readonly #listeners = new Set<() => void>();
+  /** Where IndexedDB is denied, the entries themselves. */
+  #memory: HistoryEntry[] = [];
+  #database: Promise<IDBDatabase | null> | undefined;
+  #channel: BroadcastChannel | undefined;
+
+  constructor(name = "default") {
+    if (typeof name !== "string" || name === "") {
+      throw new TigretError("bad-request", "the history's name is not a string, or empty");
+    }
+    this.#name = name;
+  }
+
+  /** Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. */
+  async persistent(): Promise<boolean> {
+    return (await this.#open()) !== null;
+  }
+
+  /** The ids, oldest first. */
+  async list(): Promise<string[]> {
+    return (await this.entries()).map(({ id }) => id);
+  }
+
+  /** The ids with when each was added, oldest first. */
+  async entries(): Promise<HistoryEntry[]> {
+    return this.#change((entries) => entries, "readonly");
+  }
+
+  /** Adds an item at the end, also where it is in the history already. */
+  async add(id: string): Promise<void> {
+    checkId(id);
+    await this.#change((entries) => [...entries, { id, at: Date.now() }]);
+  }
+
+  /** Removes every entry of an item; does nothing where there is none. */
+  async remove(id: string): Promise<void> {
+    checkId(id);
+    await this.#change((entries) => entries.filter((entry) => entry.id !== id));
+  }
+
+  /** Removes everything. */
+  async clear(): Promise<void> {
+    await this.#change(() => []);
+  }
+
+  /** All that is kept, as JSON for the visitor to take along. */
+  async export(): Promise<string> {
+    return JSON.stringify({ name: this.#name, entries: await this.entries() }, null, 2);
+  }
+
+  /** Calls a listener after each change, in this tab or another; returns what takes it away. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    this.#listen();
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Lets go of the database; the next call opens it again. */
+  async close(): Promise<void> {
+    this.#channel?.close();
+    this.#channel = undefined;
+    const database = this.#database;
+    this.#database = undefined;
+    (await database)?.close();
+  }
+
+  /** Reads the entries and writes what `change` makes of them, in one transaction. */
+  async #change(
+    change: (entries: HistoryEntry[]) => HistoryEntry[],
+    mode: IDBTransactionMode = "readwrite",
+  ): Promise<HistoryEntry[]> {
+    const database = await this.#open();
+    let changed: HistoryEntry[];
+    if (database) {
+      changed = await transact(database, this.#name, mode, change);
+    } else {
+      changed = change(this.#memory);
+      this.#memory = changed;
+    }
+    if (mode === "readwrite") {
+      this.#listen();
+      this.#channel?.postMessage(null);
+      for (const listener of [...this.#listeners]) listener();
+    }
+    return changed;
+  }
+
+  #listen(): void {
+    if (this.#channel || typeof BroadcastChannel === "undefined") return;
+    this.#channel = new BroadcastChannel(`tigret:history:${this.#name}`);
+    this.#channel.addEventListener("message", () => {
+      for (const listener of [...this.#listeners]) listener();
+    });
+    // Node would wait for it.
+    (this.#channel as { unref?: () => void }).unref?.();
+  }
+
+  #open(): Promise<IDBDatabase | null> {
+    this.#database ??= open().then((database) => {
+      // Another tab deletes the database, or the visitor does: let go of it, and open it anew later.
+      const forget = () => {
+        this.#database = undefined;
+      };
+      database?.addEventListener("versionchange", () => {
+        forget();
+        database.close();
+      });
+      database?.addEventListener("close", forget);
+      return database;
+    });
+    return this.#database;
+  }
+}
+
+function checkId(id: unknown): void {
+  if (typeof id !== "string") {
+    throw new TigretError("bad-request", `the id is ${String(id)}, not a string`);
+  }
+}
+
+function open(): Promise<IDBDatabase | null> {
+  return new Promise((resolve) => {
+    try {
+      const request = globalThis.indexedDB.open(DATABASE, 1);
+      request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => resolve(null);
+      request.onblocked = () => resolve(null);
+    } catch {
+      resolve(null);
+    }
+  });
+}
+
+function transact(
+  database: IDBDatabase,
+  name: string,
+  mode: IDBTransactionMode,
+  change: (entries: HistoryEntry[]) => HistoryEntry[],
+): Promise<HistoryEntry[]> {
+  return new Promise((resolve, reject) => {
+    const failed = (cause: unknown) => {
+      const why = cause instanceof Error ? cause.message : "the browser does not say why";
+      const message = `the history could not be ${mode === "readonly" ? "read" : "stored"} (${why})`;
+      reject(new TigretError("storage", message, { cause }));
+    };
+    try {
+      const transaction = database.transaction(STORE, mode);
+      const store = transaction.objectStore(STORE);
+      let changed: HistoryEntry[] = [];
+      const reading = store.get(name);
+      reading.onsuccess = () => {
+        changed = change(Array.isArray(reading.result) ? reading.result : []);
+        if (mode === "readonly") return;
+        if (changed.length > 0) store.put(changed, name);
+        // An empty history leaves no trace of its name either.
+        else store.delete(name);
+      };
+      transaction.oncomplete = () => resolve(changed);
+      transaction.onerror = () => failed(transaction.error);
+      transaction.onabort = () => failed(transaction.error);
+    } catch (error) {
+      failed(error);
+    }
+  });
+}

@@ -1,0 +1,136 @@
+/** Where a bundle comes from: memory, a response, the device's cache or a server. */
+
+import { drop, type Kept, keep, kept } from "./cache.js";
+import {
+  bytesOfResponse,
+  type DownloadOptions,
+  download,
+  type Progress,
+  UNCHANGED,
+} from "./download.js";
+import { TigretError } from "./errors.js";
+import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
+import { platform } from "./platform.js";
+
+/** Where a bundle comes from. */
+export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
+
+export interface SourceOptions {
+  onProgress?: ((progress: Progress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  /** Whether bundles of addresses are kept on the device; default true. */
+  cache?: boolean | undefined;
+  /** The SHA-256 that the bytes must have. */
+  integrity?: string | undefined;
+  /** For tests: the pace of {@link download}. */
+  pace?: Pick<DownloadOptions, "stall" | "pause">;
+}
+
+/** A bundle and how it came. */
+export interface Bundle {
+  /** In memory that nobody else holds. */
+  bytes: Uint8Array<ArrayBuffer>;
+  /** Bytes that came over the network for it. */
+  downloaded: number;
+}
+
+/**
+ * The bytes of `source`.
+ *
+ * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
+ * Without it the server is asked whether the copy is the current version; where it cannot be
+ * reached, or fails, the copy serves.
+ *
+ * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
+ */
+export async function bundleOf(source: Source, options: SourceOptions = {}): Promise<Bundle> {
+  const { signal, integrity, cache = true } = options;
+  const wanted = integrity === undefined ? null : parseIntegrity(integrity);
+  signal?.throwIfAborted();
+  const own = await ownBytes(source, options);
+  if (own) {
+    if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
+    const downloaded = source instanceof Response ? own.byteLength : 0;
+    return { bytes: own, downloaded };
+  }
+  const url = address(source as string | URL);
+  const copy = cache ? await kept(url) : null;
+  if (copy && wanted === copy.sha256) {
+    const bytes = await bytesOfCopy(copy, url, options);
+    if (bytes) return { bytes, downloaded: 0 };
+  }
+  return fromServer(url, copy, wanted, options);
+}
+
+async function fromServer(
+  url: string,
+  copy: Kept | null,
+  wanted: Sha256 | null,
+  options: SourceOptions,
+): Promise<Bundle> {
+  const { onProgress, signal, pace } = options;
+  // A copy of another version than the one that is wanted is of no use.
+  const usable = copy && wanted === null ? copy : null;
+  const headers = usable?.etag ? { "if-none-match": usable.etag } : {};
+  let answer: Awaited<ReturnType<typeof download>>;
+  try {
+    answer = await download(url, { onProgress, signal, headers, ...pace });
+  } catch (error) {
+    signal?.throwIfAborted();
+    const bytes = usable && mayServe(error) ? await bytesOfCopy(usable, url, options) : null;
+    if (bytes) return { bytes, downloaded: 0 };
+    throw error;
+  }
+  if (answer === UNCHANGED) {
+    const bytes = usable && (await bytesOfCopy(usable, url, options));
+    if (bytes) return { bytes, downloaded: 0 };
+    // The copy is damaged, and gone by now: ask again, without it.
+    return fromServer(url, null, wanted, options);
+  }
+  const { bytes, etag } = answer;
+  const sha256 = await sha256Of(bytes);
+  if (wanted) checkIntegrity(wanted, sha256, url);
+  if (options.cache !== false && sha256 !== null) await keep(url, bytes, sha256, etag);
+  signal?.throwIfAborted();
+  return { bytes, downloaded: bytes.byteLength };
+}
+
+/** Bytes of what is no address, or of what the platform reads by itself. */
+async function ownBytes(
+  source: Source,
+  { onProgress, signal }: SourceOptions,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
+  if (source instanceof Uint8Array) return new Uint8Array(source);
+  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  if (source instanceof Response) return bytesOfResponse(source, { onProgress, signal });
+  return (await platform.readFile?.(source)) ?? null;
+}
+
+function address(source: string | URL): string {
+  try {
+    return new URL(source, globalThis.location?.href).href;
+  } catch (cause) {
+    const message = `"${source}" is no address: give a URL, or the bytes of a bundle`;
+    throw new TigretError("bad-request", message, { cause });
+  }
+}
+
+async function bytesOfCopy(
+  copy: Kept,
+  url: string,
+  { onProgress }: SourceOptions,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const bytes = await copy.bytes();
+  if (bytes) onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
+  // Damaged, or another file put in its place.
+  else await drop(url);
+  return bytes;
+}
+
+/** Whether a copy may serve for a download that failed: not where the server took the file away. */
+function mayServe(error: unknown): boolean {
+  return (
+    error instanceof TigretError && error.code === "download" && !/status 4/.test(error.message)
+  );
+}

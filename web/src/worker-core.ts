@@ -1,0 +1,141 @@
+/** What a worker does, in a browser or in Node: it holds the wasm module and answers calls. */
+
+import init, { Session } from "../pkg/tigret_infer.js";
+import type { TigretErrorCode } from "./errors.js";
+import type {
+  Added,
+  Answer,
+  Call,
+  Catalogue,
+  Engine,
+  Explanation,
+  Message,
+  Method,
+  Methods,
+  ModelInfo,
+  Prefix,
+} from "./protocol.js";
+
+/** Where the wasm module is: an address, or its bytes. */
+export type Module = URL | Uint8Array<ArrayBuffer>;
+
+/** Answers calls one after the other, by `post`. */
+export class Server {
+  readonly #post: (message: Message) => void;
+  readonly #module: () => Promise<Module>;
+  #session: Session | undefined;
+
+  constructor(post: (message: Message) => void, module: () => Promise<Module>) {
+    this.#post = post;
+    this.#module = module;
+  }
+
+  async receive(call: Call): Promise<void> {
+    try {
+      this.#post({ kind: "result", id: call.id, value: await this.#answer(call) });
+    } catch (cause) {
+      const error = cause as Error & { code?: string };
+      if (error.code && CODES.includes(error.code)) {
+        const code = error.code as TigretErrorCode;
+        this.#post({ kind: "error", id: call.id, code, message: error.message });
+      } else {
+        // A trap in the module, or a module that did not load: nothing works from here on.
+        this.crash(error.message);
+      }
+    }
+  }
+
+  /** Says that nothing works any more. */
+  crash(message: string): void {
+    this.#post({ kind: "crash", message });
+  }
+
+  get #loaded(): Session {
+    if (!this.#session) throw new Error("the worker was asked before it had a model");
+    return this.#session;
+  }
+
+  async #answer(call: Call): Promise<Methods[Method]["result"]> {
+    switch (call.method) {
+      case "load": {
+        await init({ module_or_path: await this.#module() });
+        await requireAdapter(call.engine);
+        this.#session?.free();
+        this.#session = undefined;
+        const session = await Session.load(call.bytes, backendOf(call.engine));
+        this.#session = session;
+        return {
+          info: session.info() as ModelInfo,
+          engineName: await this.#engineName(call.engine),
+          adapter: await adapterInWords(),
+          sampleHistory: session.sampleHistory() as string[],
+        };
+      }
+      case "use": {
+        await requireAdapter(call.engine);
+        await this.#loaded.useBackend(backendOf(call.engine));
+        return { engineName: await this.#engineName(call.engine) };
+      }
+      case "add": {
+        const { ids, embeddings, width } = call;
+        const items = ids.map((id, at) => ({
+          id,
+          embedding: embeddings.subarray(at * width, (at + 1) * width),
+        }));
+        const added = this.#loaded.addItems(items) as Added[];
+        return { added, items: (this.#loaded.info() as ModelInfo).items };
+      }
+      case "recommend": {
+        const start = performance.now();
+        const { items, unknown } = (await this.#loaded.recommend(call.request)) as Answer;
+        return { items, unknown, milliseconds: performance.now() - start };
+      }
+      case "explain":
+        return this.#loaded.explain(call.request, call.item) as Explanation;
+      case "trace":
+        return this.#loaded.trace(call.request) as Prefix[][];
+      case "catalogue":
+        return { ids: this.#loaded.ids(), codes: this.#loaded.codes() } as Catalogue;
+    }
+  }
+
+  /** The engine in words. wgpu does not say the adapter's name in a browser. */
+  async #engineName(engine: Engine): Promise<string> {
+    return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
+  }
+}
+
+const CODES: readonly string[] = [
+  "bad-request",
+  "bad-bundle",
+  "no-tokenizer",
+  "no-gpu",
+  "device-lost",
+];
+
+function backendOf(engine: Engine): string {
+  return engine === "webgpu" ? "gpu" : "cpu";
+}
+
+/** The adapter in words; part of the key under which the faster engine is remembered. */
+async function adapterInWords(): Promise<string | null> {
+  try {
+    const gpu = globalThis.navigator?.gpu;
+    const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+    if (!adapter) return null;
+    const { vendor, architecture, device, description } = adapter.info;
+    return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
+  } catch {
+    return null;
+  }
+}
+
+/** Refuses `webgpu` in plainer words than wgpu's where there is no adapter. */
+async function requireAdapter(engine: Engine): Promise<void> {
+  if (engine === "cpu" || (await adapterInWords()) !== null) return;
+  const why = globalThis.navigator?.gpu
+    ? "this browser has WebGPU, but no adapter for it (is hardware acceleration turned off?)"
+    : "there is no WebGPU here, or the page is not served over HTTPS";
+  const message = `no usable GPU: ${why}; use backend "auto" or "cpu"`;
+  throw Object.assign(new Error(message), { code: "no-gpu" });
+}

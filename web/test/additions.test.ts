@@ -1,0 +1,165 @@
+import { expect, test } from "vitest";
+import { Events } from "../src/events.js";
+import { HistoryStore } from "../src/history.js";
+import type { LoadOptions } from "../src/options.js";
+import { joined } from "../src/queue.js";
+import { Recommender } from "../src/recommender.js";
+import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
+
+async function load(script: Script = {}, options: LoadOptions = {}) {
+  const { made, worker } = fakeWorkers({ adapter: null, ...script });
+  return { made, recommender: await Recommender.load(new Uint8Array(1), { worker, ...options }) };
+}
+
+/** Requests that the fakes got by a method. */
+function requests(made: { calls: object[] }[], method: string): Record<string, unknown>[] {
+  const calls = made.flatMap((fake) => fake.calls as Record<string, unknown>[]);
+  return calls.filter((call) => call.method === method).map((call) => call.request as never);
+}
+
+test("a newer call with latest takes the place of older ones, and of no others", async () => {
+  const { recommender } = await load();
+  const plain = recommender.recommend({ history: ["plain"] });
+  const older = ["a", "b"].map((id) => recommender.recommend({ history: [id], latest: true }));
+  const newest = recommender.recommend({ history: ["c"], latest: true });
+  for (const call of older) await expect(call).rejects.toMatchObject({ code: "superseded" });
+  expect([(await plain)[0]?.id, (await newest)[0]?.id]).toEqual(["plain", "c"]);
+  const controller = new AbortController();
+  const aborted = recommender.recommend({
+    history: [],
+    latest: true,
+    signal: controller.signal,
+  });
+  controller.abort();
+  await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
+});
+
+test("a call without a history uses the stored one, as it is when its turn comes", async () => {
+  const { made, recommender } = await load();
+  expect(await recommender.history.persistent()).toBe(false);
+  await recommender.history.add("first");
+  await recommender.history.add("second");
+  const early = recommender.recommend();
+  expect((await early)[0]?.id).toBe("second");
+  expect(requests(made, "recommend").at(-1)?.history).toEqual(["first", "second"]);
+  await recommender.recommend({ history: [] });
+  expect(requests(made, "recommend").at(-1)?.history).toEqual([]);
+});
+
+test("what a call is given is taken at once", async () => {
+  const { made, recommender } = await load();
+  const history = ["a"];
+  const running = recommender.recommend({ history });
+  history.push("b");
+  await running;
+  expect(requests(made, "recommend").at(-1)?.history).toEqual(["a"]);
+});
+
+test("the user of load is that of calls which name none", async () => {
+  const { made, recommender } = await load({}, { userId: "u1" });
+  for (const options of [{}, { user: "u2" }, { user: null }, { userToken: 3 }]) {
+    await recommender.recommend({ history: [], ...options });
+  }
+  const asked = requests(made, "recommend").map(({ user, user_token }) => user ?? user_token);
+  expect(asked).toEqual(["u1", "u2", undefined, 3]);
+});
+
+test("a pick is explained by the request that it answers, an id by the options given", async () => {
+  const { made, recommender } = await load();
+  const [pick] = await recommender.recommend({ history: ["a", "b"] });
+  if (!pick) throw new Error("no pick");
+  const found = await recommender.explain(pick);
+  expect(found.id).toBe(pick.id);
+  expect(found.history.map(({ id }) => id)).toEqual(["a", "b"]);
+  await recommender.explain("x", { history: ["c"] });
+  expect(requests(made, "explain").map(({ history }) => history)).toEqual([["a", "b"], ["c"]]);
+  for (const wrong of [{ ...pick }, "x", null as never]) {
+    await expect(recommender.explain(wrong)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  expect(await recommender.trace({ history: [] })).toHaveLength(1);
+  expect((await recommender.catalogue()).ids).toEqual(["a", "b", "c"]);
+  recommender.dispose();
+  await expect(recommender.catalogue()).rejects.toMatchObject({ code: "disposed" });
+});
+
+test("a lost device and another engine are told of", async () => {
+  let fails = false;
+  const { recommender } = await load(
+    {
+      adapter: "gpu",
+      before: (call, worker) => {
+        if (fails && call.method === "recommend" && worker.engine === "webgpu") {
+          throw new Failure("device-lost");
+        }
+      },
+    },
+    { backend: "webgpu" },
+  );
+  const seen: string[] = [];
+  recommender.on("device-lost", ({ error }) => seen.push(error.code));
+  const off = recommender.on("backend-changed", ({ engine }) => seen.push(engine));
+  fails = true;
+  expect((await recommender.report({ history: [] })).engine).toBe("cpu");
+  expect(seen).toEqual(["device-lost", "cpu"]);
+  off();
+  fails = false;
+  await recommender.use("webgpu");
+  expect(seen).toHaveLength(2);
+});
+
+test("a listener may come, go and throw while others are called", async () => {
+  const events = new Events<{ x: number }>();
+  const seen: number[] = [];
+  const off = events.on("x", (value) => {
+    seen.push(value);
+    off();
+  });
+  events.on("x", (value) => seen.push(10 * value));
+  events.emit("x", 1);
+  events.emit("x", 2);
+  expect(seen).toEqual([1, 10, 20]);
+});
+
+test("a history adds at the end, removes all of an item, and exports what it has", async () => {
+  const history = new HistoryStore("shelf");
+  let changes = 0;
+  const off = history.onChange(() => changes++);
+  for (const id of ["a", "b", "a", "c"]) await history.add(id);
+  expect(await history.list()).toEqual(["a", "b", "a", "c"]);
+  await history.remove("a");
+  await history.remove("not there");
+  expect(await history.list()).toEqual(["b", "c"]);
+  const { name, entries } = JSON.parse(await history.export());
+  expect([name, entries.map(({ id }: { id: string }) => id)]).toEqual(["shelf", ["b", "c"]]);
+  await history.clear();
+  expect(await history.list()).toEqual([]);
+  expect(changes).toBe(7);
+  off();
+  await expect(history.add(5 as never)).rejects.toMatchObject({ code: "bad-request" });
+  expect(() => new HistoryStore("")).toThrow("name");
+  await history.close();
+});
+
+test("a joined signal has the reason of whichever is first", () => {
+  const [a, b] = [new AbortController(), new AbortController()];
+  const either = joined(a.signal, b.signal);
+  b.abort("second");
+  a.abort("first");
+  expect([either.aborted, either.reason]).toEqual([true, "second"]);
+  expect(joined(a.signal, new AbortController().signal).reason).toBe("first");
+  expect(joined(a.signal, undefined)).toBe(a.signal);
+});
+
+test.each([
+  [{ cache: 1 }, "cache is 1"],
+  [{ userId: "" }, "userId"],
+  [{ historyName: 5 }, "historyName"],
+  [{ integrity: "x" }, "integrity"],
+])("load refuses %o", async (options, message) => {
+  const { worker } = fakeWorkers();
+  const loading = Recommender.load(new Uint8Array(1), { worker, ...(options as object) });
+  await expect(loading).rejects.toMatchObject({
+    code: "bad-request",
+    message: expect.stringContaining(message),
+  });
+});

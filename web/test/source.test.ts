@@ -1,0 +1,157 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { bundleOf } from "../src/source.js";
+
+const URL_OF_MODEL = "https://host/m.safetensors";
+const HASH_OF_123 = "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81";
+const BASE64_OF_123 = "A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc+4E=";
+
+/** The Cache API in memory. */
+class Caches {
+  readonly entries = new Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>();
+  full = false;
+
+  async open(): Promise<Partial<Cache>> {
+    return {
+      match: async (key) => {
+        const entry = this.entries.get(String(key));
+        return entry && new Response(entry.bytes, { headers: entry.headers });
+      },
+      put: async (key, response) => {
+        if (this.full) throw new DOMException("full", "QuotaExceededError");
+        const bytes = new Uint8Array(await response.arrayBuffer());
+        this.entries.set(String(key), { bytes, headers: response.headers });
+      },
+      delete: async (key) => this.entries.delete(String(key)),
+    };
+  }
+
+  /** Puts other bytes into every entry. */
+  poison(): void {
+    for (const entry of this.entries.values()) entry.bytes = new Uint8Array([6, 6, 6]);
+  }
+}
+
+let caches: Caches;
+/** What the server does, and what it was asked. */
+let serve: (headers: Headers) => Response;
+let asked: Headers[];
+
+beforeEach(() => {
+  caches = new Caches();
+  asked = [];
+  serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
+  vi.stubGlobal("caches", caches);
+  vi.stubGlobal("location", new URL("https://host/page/"));
+  vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
+    const headers = new Headers(init.headers);
+    asked.push(headers);
+    return serve(headers);
+  });
+});
+
+afterEach(() => vi.unstubAllGlobals());
+
+const unreachable = () => {
+  throw new TypeError("offline");
+};
+
+async function load(options = {}): Promise<[number[], number]> {
+  const { bytes, downloaded } = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+  return [[...bytes], downloaded];
+}
+
+test("the second visit asks whether the copy is current, and downloads nothing if it is", async () => {
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+  serve = () => new Response(null, { status: 304 });
+  const seen: unknown[] = [];
+  expect(await load({ onProgress: (at: unknown) => seen.push(at) })).toEqual([[1, 2, 3], 0]);
+  expect(asked[1]?.get("if-none-match")).toBe('"1"');
+  expect(seen).toEqual([{ loaded: 3, total: 3 }]);
+});
+
+test("a new version takes the place of the old one", async () => {
+  await load();
+  serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
+  expect(await load()).toEqual([[4], 1]);
+  expect(caches.entries.size).toBe(1);
+  serve = unreachable;
+  expect(await load()).toEqual([[4], 0]);
+});
+
+test("offline, or where the server fails, the copy serves; where the file is gone it does not", async () => {
+  await load();
+  serve = unreachable;
+  expect(await load()).toEqual([[1, 2, 3], 0]);
+  serve = () => new Response("", { status: 503 });
+  expect(await load()).toEqual([[1, 2, 3], 0]);
+  serve = () => new Response("<html>", { headers: { "content-type": "text/html" } });
+  expect(await load()).toEqual([[1, 2, 3], 0]);
+  serve = () => new Response("", { status: 404 });
+  await expect(load()).rejects.toMatchObject({ code: "download" });
+});
+
+test.each([HASH_OF_123, HASH_OF_123.toUpperCase(), `sha256-${BASE64_OF_123}`])(
+  "with integrity a copy is used without asking (%#)",
+  async (integrity) => {
+    expect(await load({ integrity })).toEqual([[1, 2, 3], 3]);
+    expect(await load({ integrity })).toEqual([[1, 2, 3], 0]);
+    expect(asked).toHaveLength(1);
+  },
+);
+
+test("another file than the one that is meant is refused, wherever it comes from", async () => {
+  const integrity = "0".repeat(64);
+  await expect(load({ integrity })).rejects.toMatchObject({
+    code: "integrity",
+    message: expect.stringContaining(HASH_OF_123),
+  });
+  expect(caches.entries.size).toBe(0);
+  const bytes = new Uint8Array([1, 2, 3]);
+  await expect(bundleOf(bytes, { integrity })).rejects.toMatchObject({ code: "integrity" });
+  expect((await bundleOf(bytes, { integrity: HASH_OF_123 })).downloaded).toBe(0);
+});
+
+test("a copy that was changed on the device is not used", async () => {
+  await load();
+  caches.poison();
+  expect(await load({ integrity: HASH_OF_123 })).toEqual([[1, 2, 3], 3]);
+  caches.poison();
+  serve = (headers) =>
+    headers.has("if-none-match")
+      ? new Response(null, { status: 304 })
+      : new Response(new Uint8Array([1, 2, 3]));
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+});
+
+test("a full cache, none, or one that is denied costs nothing but the copy", async () => {
+  caches.full = true;
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+  vi.stubGlobal("caches", undefined);
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+  const open = () => Promise.reject(new DOMException("denied", "SecurityError"));
+  vi.stubGlobal("caches", { open });
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+});
+
+test("cache: false keeps nothing and uses nothing", async () => {
+  await load();
+  expect(await load({ cache: false })).toEqual([[1, 2, 3], 3]);
+  expect(asked[1]?.has("if-none-match")).toBe(false);
+});
+
+test("integrity cannot be checked without HTTPS, and says so", async () => {
+  vi.stubGlobal("crypto", {});
+  await expect(load({ integrity: HASH_OF_123 })).rejects.toMatchObject({
+    code: "integrity",
+    message: expect.stringContaining("HTTPS"),
+  });
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+});
+
+test.each(["sha256-short=", "md5-abc", 5, "", `sha384-${BASE64_OF_123}`])(
+  "what is no hash is refused (%#)",
+  async (integrity) => {
+    await expect(load({ integrity })).rejects.toMatchObject({ code: "bad-request" });
+    expect(asked).toHaveLength(0);
+  },
+);
