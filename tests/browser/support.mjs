@@ -65,19 +65,31 @@ const TYPES = new Map([
   [".json", "application/json"],
 ]);
 
+/** The policy under which the package has to work. */
+const STRICT =
+  "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'; object-src 'none'";
+
 /**
- * Serves folders under path prefixes, and an empty page at `/blank.html`.
+ * Serves folders under path prefixes, an empty page at `/blank.html`, and one with a strict content
+ * security policy at `/strict.html`.
  *
  * @param {Record<string, string>} folders prefix, with slashes around it, to folder
+ * @param {Record<string, import("node:http").RequestListener>} routes path to what answers it
  */
-export async function serve(folders) {
+export async function serve(folders, routes = {}) {
   /** @type {string[]} */
   const requests = [];
   const server = createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
     requests.push(path);
-    if (path === "/blank.html") {
+    if (path === "/blank.html" || path === "/strict.html") {
+      if (path === "/strict.html") response.setHeader("content-security-policy", STRICT);
       response.setHeader("content-type", "text/html").end("<!doctype html><title>blank</title>");
+      return;
+    }
+    const route = routes[path];
+    if (route) {
+      route(request, response);
       return;
     }
     const prefix = Object.keys(folders)

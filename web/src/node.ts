@@ -13,7 +13,8 @@ platform.readFile = readSource;
 
 /** A thread that looks like a browser's worker. */
 function startWorker(): WorkerLike {
-  const worker = new Worker(new URL("./worker-node.js", import.meta.url));
+  // Flags of the program itself (such as --input-type) are none of the worker.
+  const worker = new Worker(new URL("./worker-node.js", import.meta.url), { execArgv: [] });
   // A recommender that was not disposed of keeps no program from ending.
   worker.unref();
   return {

@@ -1,0 +1,297 @@
+/** What the package keeps on the device, asks of the network and does to the page, in Chromium. */
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
+
+const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
+const BUNDLE = "/fixtures/four-levels-f32.safetensors";
+
+describe("on the device", { skip }, () => {
+  /** @type {Awaited<ReturnType<typeof serve>>} */
+  let server;
+  /** @type {Awaited<ReturnType<typeof launch>>} */
+  let browser;
+  /** What the route `/faulty` does, and the `range` headers that it was asked with. */
+  let fault = "none";
+  /** @type {(string | undefined)[]} */
+  let ranges = [];
+
+  before(async () => {
+    assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
+    const folder = parityFolder ?? "";
+    const bytes = readFileSync(join(folder, "four-levels-f32.safetensors"));
+    server = await serve(
+      { "/package/": packageFolder, "/fixtures/": folder },
+      {
+        "/faulty": (request, response) => {
+          const { range } = request.headers;
+          ranges.push(range);
+          const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+          const rest = bytes.subarray(from);
+          response.setHeader("content-length", rest.length).setHeader("etag", '"1"');
+          if (from > 0) {
+            response.setHeader(
+              "content-range",
+              `bytes ${from}-${bytes.length - 1}/${bytes.length}`,
+            );
+            response.statusCode = 206;
+          }
+          if (fault === "none") return void response.end(rest);
+          if (fault === "changed") {
+            const changed = Buffer.from(rest);
+            changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
+            return void response.end(changed);
+          }
+          // Breaks off once, in the middle.
+          if (fault === "breaks") fault = "none";
+          response.write(rest.subarray(0, rest.length >> 1), () =>
+            setTimeout(() => response.destroy(), 50),
+          );
+        },
+      },
+    );
+    browser = await launch();
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  /** A page with storage of its own. @param {string} path */
+  async function open(path = "/blank.html") {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(server.url + path);
+    return { context, page };
+  }
+
+  /**
+   * Loads a bundle, recommends, and says what came of it.
+   *
+   * @param {import("playwright-core").Page} page
+   * @param {string} url @param {Record<string, unknown>} options
+   */
+  function visit(page, url = BUNDLE, options = {}) {
+    return page.evaluate(
+      async ({ url, options }) => {
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender } = await import("/package/dist/index.js");
+        try {
+          const recommender = await Recommender.load(url, { backend: "cpu", ...options });
+          const picks = await recommender.recommend({ history: [] });
+          recommender.dispose();
+          return { items: picks.length, downloaded: recommender.downloaded, code: null };
+        } catch (error) {
+          return { items: 0, downloaded: 0, code: /** @type {any} */ (error).code };
+        }
+      },
+      { url, options },
+    );
+  }
+
+  test("a second visit works without a network, and downloads nothing", async () => {
+    const { context, page } = await open();
+    const first = await visit(page);
+    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    // Scripts of the package come from the server too: only the bundle is cut off.
+    await context.route(`**${BUNDLE}`, (route) => route.abort());
+    const second = await visit(page);
+    assert.deepEqual(second, { ...first, downloaded: 0 });
+    const uncached = await visit(page, BUNDLE, { cache: false });
+    assert.equal(uncached.code, "download");
+    await context.close();
+  });
+
+  test("a kept bundle that was changed on the device is not used", async () => {
+    const { context, page } = await open();
+    const first = await visit(page);
+    await page.evaluate(async () => {
+      const cache = await caches.open("tigret");
+      for (const request of await cache.keys()) {
+        const response = await cache.match(request);
+        const headers = response?.headers ?? new Headers();
+        await cache.put(request, new Response(new Uint8Array([1, 2, 3]), { headers }));
+      }
+    });
+    assert.deepEqual(await visit(page), first);
+    await context.close();
+  });
+
+  test("a download that breaks off goes on where it was", async () => {
+    const { context, page } = await open();
+    [fault, ranges] = ["breaks", []];
+    const found = await visit(page, "/faulty");
+    assert.ok(found.items > 0, JSON.stringify(found));
+    assert.equal(ranges.length, 2);
+    assert.match(ranges[1] ?? "", /^bytes=[1-9]\d*-$/);
+    await context.close();
+  });
+
+  test("a file that was changed on the way is refused by its hash, and the next call works", async () => {
+    const { context, page } = await open();
+    const hash = await page.evaluate(async (url) => {
+      const bytes = await (await fetch(url)).arrayBuffer();
+      const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+      return `sha256-${btoa(String.fromCharCode(...digest))}`;
+    }, BUNDLE);
+    fault = "changed";
+    const changed = await visit(page, "/faulty", { integrity: hash });
+    assert.equal(changed.code, "integrity");
+    fault = "none";
+    const whole = await visit(page, "/faulty", { integrity: hash });
+    assert.ok(whole.items > 0 && whole.downloaded > 0);
+    assert.equal((await visit(page, "/faulty", { integrity: hash })).downloaded, 0);
+    await context.close();
+  });
+
+  test("a download that is cut off by a reload leaves nothing broken", async () => {
+    const { context, page } = await open();
+    await page.evaluate(async (url) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      await new Promise((resolve) => {
+        void Recommender.load(url, { onProgress: resolve }).catch(() => {});
+      });
+    }, BUNDLE);
+    await page.reload();
+    assert.ok((await visit(page)).items > 0);
+    await context.close();
+  });
+
+  test("a history outlives a reload, is seen by another tab, and can be forgotten", async () => {
+    const { context, page } = await open();
+    /** @param {import("playwright-core").Page} tab @param {string} code */
+    const inTab = (tab, code) =>
+      tab.evaluate(async (code) => {
+        // @ts-expect-error: the address is the test server's.
+        const tigret = await import("/package/dist/index.js");
+        const kept = /** @type {any} */ (globalThis);
+        kept.store ??= new tigret.HistoryStore();
+        const store = kept.store;
+        return new Function("store", "tigret", `return (async () => { ${code} })()`)(store, tigret);
+      }, code);
+    assert.equal(await inTab(page, "return store.persistent()"), true);
+    await inTab(page, "await store.add('a'); await store.add('b');");
+    await page.reload();
+    assert.deepEqual(await inTab(page, "return store.list()"), ["a", "b"]);
+
+    const other = await context.newPage();
+    await other.goto(`${server.url}/blank.html`);
+    await inTab(other, "globalThis.changes = 0; store.onChange(() => globalThis.changes++);");
+    await inTab(page, "await Promise.all([store.add('c'), store.remove('a')]);");
+    await other.waitForFunction("globalThis.changes === 2");
+    assert.deepEqual(await inTab(other, "return store.list()"), ["b", "c"]);
+    // Both at once lose nothing.
+    await Promise.all(
+      [page, other].map((tab, which) =>
+        inTab(tab, `for (let i = 0; i < 20; i++) await store.add("${which}-" + i);`),
+      ),
+    );
+    assert.equal((await inTab(page, "return store.list()")).length, 42);
+
+    await visit(page, BUNDLE, { backend: "auto" });
+    await inTab(page, "await tigret.forget();");
+    const left = await page.evaluate(async () => ({
+      databases: await indexedDB.databases(),
+      caches: await caches.keys(),
+      local: Object.keys(localStorage),
+    }));
+    assert.deepEqual(left, { databases: [], caches: [], local: [] });
+    assert.deepEqual(await inTab(other, "return store.list()"), []);
+    await context.close();
+  });
+
+  for (const backend of ["cpu", "webgpu"]) {
+    test(`a strict policy allows all of it, and after the load nothing is asked for (${backend})`, async () => {
+      const { context, page } = await open("/strict.html");
+      /** @type {string[]} */
+      const violations = [];
+      page.on("console", (message) => {
+        if (message.text().includes("Content Security Policy")) violations.push(message.text());
+      });
+      await page.evaluate(
+        async ({ url, backend }) => {
+          const code = "/package/dist/index.js";
+          const { Recommender } = await import(code);
+          /** @type {any} */ (globalThis).recommender = await Recommender.load(url, { backend });
+        },
+        { url: BUNDLE, backend },
+      );
+      /** @type {string[]} */
+      const traffic = [];
+      context.on("request", (request) => traffic.push(request.url()));
+      const before = server.requests.length;
+      const items = await page.evaluate(async () => {
+        const { recommender } = /** @type {any} */ (globalThis);
+        const { ids } = await recommender.catalogue();
+        let items = 0;
+        for (let click = 0; click < 8; click++) {
+          await recommender.history.add(ids[click]);
+          const picks = await recommender.recommend({ exclude: "history" });
+          items += picks.length;
+          await recommender.explain(picks[0]);
+          await recommender.trace();
+        }
+        await recommender.recommend({ temperature: 1.5, allow: ids.slice(0, 40) });
+        await recommender.history.clear();
+        return items;
+      });
+      assert.ok(items > 0);
+      assert.deepEqual(violations, []);
+      assert.deepEqual(traffic, []);
+      assert.deepEqual(server.requests.slice(before), []);
+      await context.close();
+    });
+  }
+
+  test("the page's own thread stays free while a model loads and answers", async () => {
+    // On a busy machine any task can be long: it has to stay free once in three times.
+    /** @type {number[]} */
+    let long = [];
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const { context, page } = await open();
+      long = await page.evaluate(async (url) => {
+        /** @type {number[]} */
+        const durations = [];
+        const observer = new PerformanceObserver((list) => {
+          for (const entry of list.getEntries()) durations.push(entry.duration);
+        });
+        observer.observe({ type: "longtask" });
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender } = await import("/package/dist/index.js");
+        const recommender = await Recommender.load(url, { backend: "cpu" });
+        for (let call = 0; call < 50; call++) await recommender.recommend({ history: [] });
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return durations;
+      }, BUNDLE);
+      await context.close();
+      if (long.length === 0) break;
+    }
+    assert.deepEqual(long, [], "long tasks, in milliseconds");
+  });
+
+  test("a page that comes back from the back-forward cache goes on", async () => {
+    const { context, page } = await open();
+    await page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      /** @type {any} */ (globalThis).recommender = await Recommender.load(url, { backend: "cpu" });
+    }, BUNDLE);
+    await page.goto(`${server.url}/strict.html`);
+    await page.goBack();
+    const items = await page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      // Without the cache the page is new, and loads as it did before.
+      const kept = /** @type {any} */ (globalThis);
+      kept.recommender ??= await Recommender.load(url, { backend: "cpu" });
+      return (await kept.recommender.recommend({ history: [] })).length;
+    }, BUNDLE);
+    assert.ok(items > 0);
+    await context.close();
+  });
+});

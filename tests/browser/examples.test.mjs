@@ -1,0 +1,136 @@
+/** The packed package: what is in it, and that each example builds with it and runs in Chromium. */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
+
+/** Most bytes of the package as it is downloaded. */
+const BUDGET = 350_000;
+
+/** @param {string} program @param {string[]} args @param {string} cwd */
+function run(program, args, cwd) {
+  try {
+    return execFileSync(program, args, { cwd, encoding: "utf8", stdio: "pipe" });
+  } catch (error) {
+    const { stdout, stderr } = /** @type {{ stdout: string, stderr: string }} */ (error);
+    throw new Error(`${program} ${args.join(" ")} failed:\n${stdout}\n${stderr}`);
+  }
+}
+
+/** A program of the package's development dependencies. @param {string} name */
+const tool = (name) => join(packageFolder, "node_modules/.bin", name);
+
+describe("the packed package", () => {
+  const folder = mkdtempSync(join(tmpdir(), "tigret-pack-"));
+  /** @type {{ filename: string, size: number, files: { path: string }[] }} */
+  let packed;
+
+  before(() => {
+    const [first] = JSON.parse(
+      run("npm", ["pack", "--json", "--silent", "--pack-destination", folder], packageFolder),
+    );
+    packed = first;
+    const modules = join(folder, "node_modules");
+    mkdirSync(modules);
+    run("tar", ["-xzf", join(folder, packed.filename), "-C", modules], folder);
+    run("mv", ["package", "tigret"], modules);
+    // The bundlers of the examples; the package itself is the packed one.
+    for (const name of ["esbuild", "webpack", "vite"]) {
+      symlinkSync(join(packageFolder, "node_modules", name), join(modules, name));
+    }
+  });
+
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  test("holds what it needs and nothing else, within its budget", () => {
+    assert.ok(packed.size <= BUDGET, `${packed.size} bytes, more than ${BUDGET}`);
+    const files = packed.files.map((file) => file.path);
+    const needed = [
+      "LICENSE-APACHE",
+      "LICENSE-MIT",
+      "README.md",
+      "dist/index.d.ts",
+      "dist/index.js",
+      "dist/node.js",
+      "dist/worker.js",
+      "package.json",
+      "pkg/tigret_infer.js",
+      "pkg/tigret_infer_bg.wasm",
+    ];
+    for (const path of needed) assert.ok(files.includes(path), `${path} is missing`);
+    const known =
+      /^(LICENSE-\w+|README\.md|package\.json|dist\/[\w-]+\.(js|d\.ts|js\.map)|pkg\/.*)$/;
+    assert.deepEqual(
+      files.filter((path) => !known.test(path)),
+      [],
+    );
+    const { dependencies } = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
+    assert.equal(dependencies, undefined);
+  });
+
+  test("is what publint and arethetypeswrong expect of an ES module", () => {
+    const archive = join(folder, packed.filename);
+    run(tool("publint"), [archive, "--strict"], packageFolder);
+    run(tool("attw"), [archive, "--profile", "esm-only", "--format", "ascii"], packageFolder);
+  });
+
+  describe("in Chromium", { skip: parityFolder ? false : "TIGRET_PARITY_DIR is not set" }, () => {
+    /** @type {Awaited<ReturnType<typeof launch>>} */
+    let browser;
+    before(async () => {
+      browser = await launch();
+    });
+    after(() => browser?.close());
+
+    /** How each example is built, in its folder; the result is where it says. */
+    const builds = {
+      static: (/** @type {string} */ at) => {
+        cpSync(join(folder, "node_modules/tigret"), join(at, "tigret"), { recursive: true });
+        return at;
+      },
+      vite: (/** @type {string} */ at) => {
+        run(tool("vite"), ["build"], at);
+        return join(at, "dist");
+      },
+      webpack: (/** @type {string} */ at) => {
+        run(tool("webpack"), [], at);
+        cpSync(join(at, "index.html"), join(at, "dist/index.html"));
+        return join(at, "dist");
+      },
+      esbuild: (/** @type {string} */ at) => {
+        run(process.execPath, ["build.js"], at);
+        cpSync(join(at, "index.html"), join(at, "dist/index.html"));
+        return join(at, "dist");
+      },
+    };
+
+    for (const [name, build] of Object.entries(builds)) {
+      test(`the example ${name} recommends`, async () => {
+        const at = join(folder, name);
+        cpSync(join(packageFolder, "examples", name), at, { recursive: true });
+        run("node", ["-e", "fs.writeFileSync('package.json', '{ \"type\": \"module\" }')"], at);
+        const built = build(at);
+        const bundle = join(parityFolder ?? "", "four-levels-f32.safetensors");
+        cpSync(bundle, join(built, "model.safetensors"));
+        const server = await serve({ "/": built });
+        const page = await browser.newPage();
+        /** @type {string[]} */
+        const errors = [];
+        page.on("pageerror", (error) => errors.push(error.message));
+        await page.goto(`${server.url}/index.html`);
+        try {
+          await page.waitForFunction("document.title === '20 for you'", null, { timeout: 30_000 });
+        } catch (error) {
+          throw new Error(`${error}\n${errors.join("\n")}\n${server.requests.join("\n")}`);
+        }
+        assert.equal(await page.locator("#picks li").count(), 20);
+        await page.close();
+        await server.close();
+      });
+    }
+  });
+});

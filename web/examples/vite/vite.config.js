@@ -1,0 +1,2 @@
+/** Only where the page lies: the package needs no settings. */
+export default { base: "./" };
