@@ -19,6 +19,13 @@ export default defineConfig({
     // The model lies beside the page and stays.
     emptyOutDir: false,
     modulePreload: { polyfill: false },
+    rollupOptions: {
+      input: { main: here("demo/index.html"), sw: here("demo/sw.ts") },
+      // A service worker keeps its name: browsers look under it for a newer one.
+      output: {
+        entryFileNames: ({ name }) => (name === "sw" ? "sw.js" : "assets/[name]-[hash].js"),
+      },
+    },
   },
   plugins: [
     {

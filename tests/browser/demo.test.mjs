@@ -1,10 +1,14 @@
 /** The built demo, as a visitor uses it. */
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { demoFolder, launch, serve } from "./support.mjs";
+import { demoFolder, launch, packageFolder, serve } from "./support.mjs";
+
+const fromPackage = createRequire(join(packageFolder, "package.json"));
+const axe = readFileSync(fromPackage.resolve("axe-core/axe.min.js"), "utf8");
 
 const model = join(demoFolder, "model/model.safetensors");
 const skip = existsSync(model) ? false : `there is no ${model}`;
@@ -58,23 +62,20 @@ describe("the demo", { skip }, () => {
         await items.nth(0).locator(".title").textContent(),
         await items.nth(3).locator(".title").textContent(),
       ]);
-      await page.waitForFunction(
-        (old) =>
-          [...document.querySelectorAll("#picks .title")].map((e) => e.textContent).join() !== old,
-        before.join(),
-      );
-      const ids = await page.evaluate(() =>
-        [...document.querySelectorAll("#picks button")].map(
-          (e) => /** @type {HTMLElement} */ (e).dataset.id,
-        ),
-      );
       const history = decodeURIComponent(new URL(page.url()).hash)
         .slice("#history=".length)
         .split(",");
       assert.equal(history.length, 2);
-      assert.ok(
-        history.every((id) => !ids.includes(id)),
-        "what is liked is not recommended",
+      // What is liked is not recommended, as soon as the last call is answered.
+      await page.waitForFunction(
+        ([history, old]) => {
+          const buttons = [...document.querySelectorAll("#picks button")];
+          const titles = [...document.querySelectorAll("#picks .title")];
+          const ids = buttons.map((e) => /** @type {HTMLElement} */ (e).dataset.id ?? "");
+          const changed = titles.map((e) => e.textContent).join() !== old;
+          return changed && ids.length === 20 && !ids.some((id) => history.includes(id));
+        },
+        /** @type {[string[], string]} */ ([history, before.join()]),
       );
 
       await page.locator("#search").fill("no such thing anywhere");
@@ -98,6 +99,7 @@ describe("the demo", { skip }, () => {
 
   test("the engine and the beams can be changed while the page is open", async () => {
     const { page } = await open("/?backend=cpu");
+    await page.locator("summary").click();
     await page.locator("input[value=webgpu]").check({ force: true });
     await page.waitForFunction(() =>
       /WebGPU \(/.test(document.querySelector("#status")?.textContent ?? ""),
@@ -107,8 +109,167 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
+  test("diversity draws a sample that can be drawn again, and a filter holds", async () => {
+    const { page } = await open("/?backend=cpu");
+    const titles = () => page.locator("#picks .title").allTextContents();
+    /** @param {() => Promise<unknown>} act */
+    const changed = async (act) => {
+      const before = (await titles()).join();
+      await act();
+      await page.waitForFunction(
+        (old) =>
+          [...document.querySelectorAll("#picks .title")].map((e) => e.textContent).join() !== old,
+        before,
+      );
+      return titles();
+    };
+    await changed(() => page.locator("#diversity").fill("5"));
+    assert.equal(await page.locator("#diversity-value").textContent(), "2");
+    await changed(() => page.locator("#again").click());
+    const tag = await page.locator("#only option").nth(1).getAttribute("value");
+    assert.ok(tag);
+    const allowed = await changed(() => page.locator("#only").selectOption(tag));
+    assert.ok(allowed.length > 0);
+    await page.locator("#search").fill(tag);
+    for (const title of allowed) {
+      await page.locator("#search").fill(`${tag} ${title}`);
+      assert.ok((await page.locator("#items li").count()) > 0, `${title} is ${tag}`);
+    }
+    await page.close();
+  });
+
+  test("picks say which liked item did most for them", async () => {
+    const { page } = await open("/?backend=cpu");
+    const liked = page.locator("#items button").nth(2);
+    await liked.click();
+    await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
+    const title = await liked.locator(".title").textContent();
+    assert.equal(await page.locator("#picks .reason em").first().textContent(), title);
+    await page.close();
+  });
+
+  test("a new item gets its semantic ID, can be found, liked and is no request", async () => {
+    const { page, problems } = await open("/?backend=cpu");
+    const requests = server.requests.length;
+    const before = await page.locator("#count").textContent();
+    const entry = page.locator("#arrival-list li").first();
+    const title = (await entry.locator(".title").textContent()) ?? "";
+    await entry.locator("button").click();
+    await entry.locator(".semantic-id").waitFor();
+    assert.match((await entry.locator(".semantic-id").textContent()) ?? "", /^\d+( · \d+)+$/);
+    assert.notEqual(await page.locator("#count").textContent(), before);
+    await page.locator("#search").fill(title);
+    await page.locator("#items button").first().click();
+    assert.deepEqual(await page.locator("#history .title").allTextContents(), [title]);
+    assert.equal(await page.locator("#unknown").isVisible(), false);
+    assert.equal(server.requests.length, requests);
+    assert.match((await page.locator("#requests").textContent()) ?? "", /^0 requests/);
+    assert.deepEqual(problems, []);
+    await page.close();
+  });
+
+  test("the history outlives a reload, and `Forget me` leaves nothing", async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("#items button").nth(1).click();
+    await page.locator("#history li").waitFor();
+    await page.goto(`${server.url}/blank.html`);
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.locator("#history li").waitFor();
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("summary").click();
+    await page.locator("#forget").click();
+    await page.waitForFunction(() =>
+      document.querySelector("#status")?.textContent?.startsWith("Nothing"),
+    );
+    const left = await page.evaluate(async () => ({
+      databases: await indexedDB.databases(),
+      caches: await caches.keys(),
+      local: Object.keys(localStorage),
+      workers: (await navigator.serviceWorker.getRegistrations()).length,
+      hash: location.hash,
+    }));
+    assert.deepEqual(left, { databases: [], caches: [], local: [], workers: 0, hash: "" });
+    await context.close();
+  });
+
+  test("a second visit works without a server", async () => {
+    const other = await serve({ "/": demoFolder });
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    // What was fetched before the service worker saw it is kept a moment later.
+    await page.waitForFunction(async () => {
+      const cache = await caches.open("tigret-demo");
+      const kept = (await cache.keys()).map((request) => new URL(request.url).pathname);
+      return kept.includes("/") && kept.some((path) => path.endsWith(".css"));
+    });
+    await other.close();
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.locator("#picks li").count(), 20);
+    assert.equal(await page.locator("#alert").isVisible(), false);
+    await context.close();
+  });
+
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    for (const width of [1280, 390]) {
+      test(`axe finds nothing serious (${colorScheme}, ${width} pixels)`, async () => {
+        const page = await browser.newPage({ colorScheme, viewport: { width, height: 800 } });
+        await page.goto(`${server.url}/?backend=cpu`);
+        await page.waitForSelector("html[data-ready]");
+        await page.locator("#items button").nth(1).click();
+        await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
+        await page.locator("summary").click();
+        // By the debugger: the page's policy allows no script but its own.
+        const session = await page.context().newCDPSession(page);
+        await session.send("Runtime.evaluate", { expression: axe });
+        const found = await page.evaluate(async () => {
+          const { violations } = await /** @type {any} */ (globalThis).axe.run();
+          return violations.map((/** @type {any} */ v) => [
+            v.impact,
+            v.id,
+            v.nodes.map((/** @type {any} */ node) => node.html),
+          ]);
+        });
+        const serious = found.filter((/** @type {string[]} */ [impact]) =>
+          ["serious", "critical"].includes(impact ?? ""),
+        );
+        assert.deepEqual(serious, []);
+        await page.close();
+      });
+    }
+  }
+
+  test("everything can be done with the keyboard", async () => {
+    const { page } = await open("/?backend=cpu");
+    await page.keyboard.press("Tab");
+    assert.equal(
+      await page.evaluate(() => document.activeElement?.textContent),
+      "Skip to the catalogue",
+    );
+    await page.keyboard.press("Enter");
+    // The search, then the first new item, then on to the first of the catalogue.
+    await page.keyboard.press("Tab");
+    await page.keyboard.type("austen");
+    await page.waitForFunction(() => document.querySelectorAll("#items li").length < 20);
+    for (let press = 0; press < 20; press++) {
+      await page.keyboard.press("Tab");
+      if (await page.evaluate(() => document.activeElement?.closest("#items") !== null)) break;
+    }
+    await page.keyboard.press("Space");
+    await page.locator("#history li").waitFor();
+    await page.locator("#diversity").focus();
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await page.locator("#diversity-value").textContent(), "0.5");
+    await page.close();
+  });
+
   test("a bundle that is none is refused in words on the page", async () => {
-    const page = await browser.newPage();
+    const page = await browser.newPage({ serviceWorkers: "block" });
     await page.route("**/model.safetensors", (route) =>
       route.fulfill({ body: "not a bundle", contentType: "application/octet-stream" }),
     );

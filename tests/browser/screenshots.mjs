@@ -20,6 +20,8 @@ try {
       const page = await browser.newPage({ viewport, colorScheme, deviceScaleFactor: 2 });
       await page.goto(`${server.url}/#history=${history}`);
       await page.waitForSelector("html[data-ready]");
+      // Until the map has lit up.
+      await page.waitForTimeout(2000);
       const path = join(folder, `demo-${name}-${colorScheme}.png`);
       await page.screenshot({ path });
       console.log(path);

@@ -6,6 +6,7 @@ export interface Item {
   title: string;
   /** Author and year, or brand: what stands under the title. */
   byline: string;
+  /** Subjects or categories, the main one first. */
   tags: string[];
   /** 0 to 359; items of one author or brand share a colour. */
   hue: number;
@@ -54,10 +55,36 @@ function describe(fields: Fields): Item {
     id,
     title,
     byline,
-    tags: tags.slice(0, 3),
+    tags,
     hue: hueOf(maker || tags[0] || id),
     text: [title, byline, ...tags, id].join(" ").toLocaleLowerCase(),
   };
+}
+
+/** An item of `new.jsonl`: one that the model has not seen, with its content vector. */
+export interface Arrival {
+  item: Item;
+  embedding: number[];
+}
+
+/** Reads the lines of a `new.jsonl`; those without a vector are left out. */
+export function parseArrivals(jsonl: string): Arrival[] {
+  const items = parseItems(jsonl);
+  const lines = jsonl.split("\n").filter((line) => line.trim() !== "");
+  return lines.flatMap((line, at) => {
+    const { embedding } = JSON.parse(line) as { embedding?: number[] };
+    const item = items[at];
+    return item && Array.isArray(embedding) ? [{ item, embedding }] : [];
+  });
+}
+
+/** All tags with how many items have each, the most frequent first. */
+export function tagCounts(items: readonly Item[]): [string, number][] {
+  const counts = new Map<string, number>();
+  for (const tag of items.flatMap((item) => [...new Set(item.tags)])) {
+    counts.set(tag, (counts.get(tag) ?? 0) + 1);
+  }
+  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));
 }
 
 /** Reads the lines of an `items.jsonl`. Throws with the number of a line that cannot be read. */

@@ -1,14 +1,33 @@
 /** The demo: a catalogue, a history, and what the model recommends after it. */
 
-import { type Backend, type ModelInfo, Recommender, TigretError } from "tigret";
+import {
+  type Backend,
+  forget,
+  HistoryStore,
+  type Pick,
+  Recommender,
+  type RecommendOptions,
+  TigretError,
+} from "tigret";
+import { type About, count, facts, inWords } from "./about.js";
+import { CatalogueView } from "./catalogue.js";
 import { byId, make } from "./dom.js";
-import { type Item, parseItems, search } from "./items.js";
-import { catalogueEntry, historyEntry, pickEntry } from "./views.js";
+import { type Arrival, type Item, parseArrivals, parseItems, tagCounts } from "./items.js";
+import { SemanticMap } from "./map.js";
+import { megabytes, RequestCount, Times } from "./meter.js";
+import { forgetOffline, stayOffline } from "./offline.js";
+import { arrivalEntry, historyEntry, pickEntry } from "./views.js";
 
+const MODEL = "./model/model.safetensors";
+const HISTORY = "demo";
 const TOP = 20;
 const BEAMS = [5, 10, 20, 50, 100, 200, 350, 512];
-/** Entries of the catalogue that are added at a time. */
-const PAGE = 60;
+/** Temperatures of the slider; the first place is the best, without a sample. */
+const TEMPERATURES = [null, 0.5, 0.8, 1, 1.5, 2, 3];
+/** An item of the history that does less than this for a pick is no reason for it. */
+const REASON = 0.05;
+/** Tags that the filter offers. */
+const TAGS = 40;
 
 const page = {
   alert: byId("alert", HTMLDivElement),
@@ -19,31 +38,44 @@ const page = {
   progress: byId("progress", HTMLProgressElement),
   picks: byId("picks", HTMLOListElement),
   unknown: byId("unknown", HTMLParagraphElement),
-  backends: byId("backends", HTMLDivElement),
+  only: byId("only", HTMLSelectElement),
+  diversity: byId("diversity", HTMLInputElement),
+  diversityValue: byId("diversity-value", HTMLOutputElement),
+  again: byId("again", HTMLButtonElement),
   beams: byId("beams", HTMLInputElement),
   beamsValue: byId("beams-value", HTMLOutputElement),
+  backends: byId("backends", HTMLDivElement),
+  requests: byId("requests", HTMLParagraphElement),
+  device: byId("device", HTMLDListElement),
   facts: byId("facts", HTMLDListElement),
-  search: byId("search", HTMLInputElement),
-  count: byId("count", HTMLSpanElement),
-  items: byId("items", HTMLUListElement),
-  more: byId("more", HTMLButtonElement),
+  forget: byId("forget", HTMLButtonElement),
+  arrivals: byId("arrivals", HTMLElement),
+  arrivalList: byId("arrival-list", HTMLUListElement),
+  map: byId("map", HTMLCanvasElement),
+  mapHint: byId("map-hint", HTMLParagraphElement),
   about: byId("about", HTMLParagraphElement),
 };
 
-const settings = byId("settings", HTMLDetailsElement);
+const store = new HistoryStore(HISTORY);
+const catalogue = new CatalogueView(toggle);
+const map = new SemanticMap(page.map);
+const times = new Times();
 
 let items: Item[] = [];
 let byItemId = new Map<string, Item>();
-let found: Item[] = [];
-let shown = 0;
-let history = readHash();
+let arrivals: Arrival[] = [];
+let history: string[] = [];
 let recommender: Recommender | undefined;
-let current = new AbortController();
+let seed = 1;
+/** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
+let turn = 0;
+
+// The history: in the address, so that it can be shared, and kept on the device.
 
 /** The ids in `#history=id1,id2`. A comma inside an id is escaped, so it is split first. */
-function readHash(): string[] {
-  const ids = /^#history=(.*)$/.exec(location.hash)?.[1] ?? "";
-  return ids.split(",").filter(Boolean).map(unescapeId);
+function readHash(): string[] | null {
+  const ids = /^#history=(.*)$/.exec(location.hash)?.[1];
+  return ids === undefined ? null : ids.split(",").filter(Boolean).map(unescapeId);
 }
 
 function unescapeId(id: string): string {
@@ -60,94 +92,106 @@ function writeHash(): void {
   window.history.replaceState(null, "", ids ? `#history=${ids}` : pathname + query);
 }
 
-/** Shows an error until a call succeeds; what is no call's error stays. */
-function fail(error: unknown, ofCall = false): void {
-  page.alert.dataset.ofCall = String(ofCall);
-  const message = error instanceof Error ? error.message : String(error);
-  page.alert.textContent = message;
-  page.alert.hidden = false;
+async function replaceHistory(ids: string[]): Promise<void> {
+  history = ids;
+  historyChanged();
+  await store.clear();
+  for (const id of ids) await store.add(id);
+}
+
+function toggle(id: string): void {
+  const known = history.includes(id);
+  history = known ? history.filter((other) => other !== id) : [...history, id];
+  void (known ? store.remove(id) : store.add(id)).catch(fail);
+  historyChanged();
+}
+
+function historyChanged(): void {
+  writeHash();
+  page.history.replaceChildren(...history.map((id) => historyEntry(itemOf(id))));
+  page.historyEmpty.hidden = history.length > 0;
+  page.clear.hidden = history.length === 0;
+  catalogue.setLiked(history);
+  map.setLiked(history);
+  void recommend();
 }
 
 function itemOf(id: string): Item {
   return byItemId.get(id) ?? { id, title: `Item ${id}`, byline: "", tags: [], hue: 0, text: "" };
 }
 
-function count(number: number, one: string, many = `${one}s`): string {
-  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
-}
-
-// The catalogue.
-
-function showCatalogue(): void {
-  found = search(items, page.search.value);
-  shown = 0;
-  page.items.replaceChildren();
-  page.count.textContent =
-    found.length === items.length
-      ? count(items.length, "item")
-      : `${found.length.toLocaleString("en")} of ${count(items.length, "item")}`;
-  showMore();
-}
-
-function showMore(): void {
-  const liked = new Set(history);
-  const next = found.slice(shown, shown + PAGE);
-  page.items.append(...next.map((item) => catalogueEntry(item, liked.has(item.id))));
-  shown += next.length;
-  page.more.hidden = shown >= found.length;
-}
-
-function toggle(id: string): void {
-  history = history.includes(id) ? history.filter((other) => other !== id) : [...history, id];
-  historyChanged();
-}
-
-function historyChanged(): void {
-  writeHash();
-  showHistory();
-  void recommend();
-}
-
-function showHistory(): void {
-  page.history.replaceChildren(...history.map((id) => historyEntry(itemOf(id))));
-  page.historyEmpty.hidden = history.length > 0;
-  page.clear.hidden = history.length === 0;
-  const liked = new Set(history);
-  for (const button of page.items.querySelectorAll<HTMLButtonElement>("button[data-id]")) {
-    button.ariaPressed = String(liked.has(button.dataset.id ?? ""));
-  }
-}
-
 // The recommendations.
+
+/** Shows an error until a call succeeds; what is no call's error stays. */
+function fail(error: unknown, ofCall = false): void {
+  page.alert.dataset.ofCall = String(ofCall);
+  page.alert.textContent = error instanceof Error ? error.message : String(error);
+  page.alert.hidden = false;
+}
 
 function beams(): number {
   return BEAMS[page.beams.valueAsNumber] ?? 50;
 }
 
+function temperature(): number | null {
+  return TEMPERATURES[page.diversity.valueAsNumber] ?? null;
+}
+
+function options(): RecommendOptions {
+  const [width, heat, tag] = [beams(), temperature(), page.only.value];
+  return {
+    history,
+    beams: width,
+    top: Math.min(TOP, width),
+    exclude: "history",
+    latest: true,
+    ...(heat !== null && { temperature: heat, seed }),
+    ...(tag && { allow: items.filter((item) => item.tags.includes(tag)).map(({ id }) => id) }),
+  };
+}
+
 async function recommend(): Promise<void> {
   if (!recommender) return;
-  current.abort();
-  current = new AbortController();
-  const { signal } = current;
+  const [mine, asked] = [++turn, options()];
   try {
-    const width = beams();
-    const { picks, unknown, engine, engineName, milliseconds } = await recommender.report({
-      history,
-      beams: width,
-      top: Math.min(TOP, width),
-      exclude: "history",
-      signal,
-    });
-    const best = picks[0]?.score ?? 0;
+    const { picks, unknown, milliseconds } = await recommender.report(asked);
+    if (mine !== turn) return;
+    const best = Math.max(...picks.map((pick) => pick.score));
     page.picks.replaceChildren(...picks.map((pick) => pickEntry(itemOf(pick.id), pick, best)));
-    const name = engine === "cpu" ? "CPU" : `WebGPU (${engineName})`;
-    page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${name}`;
+    page.picks.scrollTop = 0;
+    times.add(milliseconds);
+    page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
     page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
     page.unknown.hidden = unknown.length === 0;
     if (page.alert.dataset.ofCall === "true") page.alert.hidden = true;
+    showDevice();
+    const trace = await recommender.trace(asked);
+    if (mine !== turn) return;
+    map.show(trace);
+    await tellWhy(picks, mine);
   } catch (error) {
-    if (!signal.aborted) fail(error, true);
+    const superseded = error instanceof TigretError && error.code === "superseded";
+    if (!superseded && mine === turn) fail(error, true);
   }
+}
+
+/** Adds to each pick which item of the history did most for it. */
+async function tellWhy(picks: readonly Pick[], mine: number): Promise<void> {
+  for (const pick of picks) {
+    if (mine !== turn || !recommender || history.length === 0) return;
+    const reasons = (await recommender.explain(pick)).history;
+    const [most] = reasons.sort((a, b) => b.influence - a.influence);
+    if (mine !== turn) return;
+    const place = page.picks.querySelector(`button[data-id="${CSS.escape(pick.id)}"] .reason`);
+    if (place && most && most.influence >= REASON) {
+      place.replaceChildren("because of ", make("em", "", itemOf(most.id).title));
+    }
+  }
+}
+
+function engineInWords(): string {
+  if (!recommender) return "";
+  return recommender.engine === "cpu" ? "CPU" : `WebGPU (${recommender.engineName})`;
 }
 
 function selectBackend(backend: Backend): void {
@@ -167,54 +211,70 @@ async function changeBackend(backend: Backend): Promise<void> {
   }
 }
 
-// The start.
+// New arrivals.
 
-function showFacts(info: ModelInfo): void {
-  const facts: [string, string][] = [
-    ["Model", `${(info.parameters / 1e6).toFixed(1)} M parameters, ${info.weightFormat}`],
-    [
-      "Layers",
-      `${info.encoderLayers} encoder, ${info.decoderLayers} decoder, width ${info.dModel}`,
-    ],
-    [
-      "Semantic IDs",
-      `${info.levels.length} levels of ${[...new Set(info.levels)].join(", ")} codes`,
-    ],
-    ["Catalogue", count(info.items, "item")],
-  ];
-  const rows = facts.map(([name, value]) =>
+function showArrivals(added: ReadonlyMap<string, readonly number[]> = new Map()): void {
+  page.arrivals.hidden = arrivals.length === 0;
+  const entries = arrivals.map(({ item }) => arrivalEntry(item, added.get(item.id) ?? null));
+  page.arrivalList.replaceChildren(...entries);
+}
+
+const given = new Map<string, readonly number[]>();
+
+async function addArrival(id: string): Promise<void> {
+  const arrival = arrivals.find(({ item }) => item.id === id);
+  if (!arrival || !recommender || given.has(id)) return;
+  const { item, embedding } = arrival;
+  try {
+    const [added] = await recommender.addItems([{ id, embedding }]);
+    given.set(id, added?.codes ?? []);
+    items = [item, ...items];
+    byItemId.set(id, item);
+    catalogue.setItems(items);
+    map.setCatalogue(await recommender.catalogue());
+    map.setLiked(history);
+    showArrivals(given);
+    showFacts();
+    await recommend();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+// What there is to be known.
+
+function rows(list: HTMLDListElement, facts: readonly (readonly [string, string])[]): void {
+  const entries = facts.map(([name, value]) =>
     make("div", "", make("dt", "", name), make("dd", "", value)),
   );
-  page.facts.replaceChildren(...rows);
+  list.replaceChildren(...entries);
 }
 
-/** What `about.json` may say of the model; every part may be missing. */
-type About = Partial<Record<string, unknown>>;
-
-function showAbout(about: About): void {
-  const figure = (name: string) => (typeof about[name] === "number" ? about[name] : undefined);
-  const sentences: string[] = [];
-  if (about.simulated === true) {
-    sentences.push(
-      "The items are real; the readers this model learned from are simulated, with tastes drawn from a known rule.",
-    );
-  }
-  const recall = figure("recall@10");
-  if (recall !== undefined) {
-    const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
-    const beside = [
-      [figure("popularity recall@10"), "recommending what is popular"],
-      [figure("optimum recall@10"), "the best possible"],
-    ] as const;
-    const others = beside.flatMap(([value, name]) =>
-      value === undefined ? [] : [`${name}: ${percent(value)}`],
-    );
-    sentences.push(
-      `In ${percent(recall)} of histories the next item is among the first ten recommendations${others.length ? ` (${others.join("; ")})` : ""}.`,
-    );
-  }
-  page.about.textContent = sentences.join(" ");
+function showDevice(): void {
+  if (!recommender) return;
+  const { downloaded } = recommender;
+  rows(page.device, [
+    ["Engine", engineInWords()],
+    ["Median", `${times.median.toFixed(1)} ms a call`],
+    [
+      "Model",
+      downloaded > 0 ? `${megabytes(downloaded)} downloaded` : "kept on this device, 0 bytes now",
+    ],
+  ]);
 }
+
+function showFacts(): void {
+  if (recommender) rows(page.facts, facts(recommender.info));
+}
+
+async function forgetMe(): Promise<void> {
+  await replaceHistory([]);
+  await forget();
+  await forgetOffline();
+  page.status.textContent = "Nothing about you, and nothing of this page, is kept on this device.";
+}
+
+// The start.
 
 async function fetchText(url: string): Promise<string> {
   const response = await fetch(url);
@@ -222,19 +282,26 @@ async function fetchText(url: string): Promise<string> {
   return response.text();
 }
 
-async function loadAbout(): Promise<void> {
+/** A file that may be missing. */
+async function fetchOptional<T>(url: string, read: (text: string) => T): Promise<T | null> {
   try {
-    showAbout(JSON.parse(await fetchText("./model/about.json")) as About);
+    return read(await fetchText(url));
   } catch {
-    // The file is optional.
+    return null;
   }
 }
 
 async function loadItems(): Promise<void> {
   items = parseItems(await fetchText("./model/items.jsonl"));
   byItemId = new Map(items.map((item) => [item.id, item]));
-  showCatalogue();
-  showHistory();
+  const tags = tagCounts(items).filter(([, number]) => number > 1);
+  const choices = tags.slice(0, TAGS).map(([tag, number]) => {
+    const choice = make("option", "", `${tag} (${number})`);
+    choice.value = tag;
+    return choice;
+  });
+  page.only.append(...choices);
+  catalogue.setItems(items);
 }
 
 async function loadModel(): Promise<void> {
@@ -242,45 +309,51 @@ async function loadModel(): Promise<void> {
   const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
   const onProgress = ({ loaded, total }: { loaded: number; total: number | null }) => {
-    const megabytes = (loaded / 1e6).toFixed(1);
-    page.status.textContent = `Downloading the model: ${megabytes} MB`;
+    page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
     if (total) page.progress.value = loaded / total;
     if (loaded === total) page.status.textContent = "Starting the engine…";
   };
-  const url = "./model/model.safetensors";
+  const settings = { onProgress, historyName: HISTORY };
   try {
-    recommender = await Recommender.load(url, { backend, onProgress });
+    recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
     if (!(error instanceof TigretError && error.code === "no-gpu")) throw error;
-    recommender = await Recommender.load(url, { backend: "cpu", onProgress });
+    recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     selectBackend("cpu");
     fail(new Error(`${error.message}. The CPU computes for now.`));
   }
   page.progress.hidden = true;
-  showFacts(recommender.info);
+  recommender.on("backend-changed", showDevice);
+  map.setCatalogue(await recommender.catalogue());
 }
 
 function listen(): void {
-  settings.open = window.matchMedia("(min-width: 60rem)").matches;
-  for (const list of [page.items, page.picks, page.history]) {
+  for (const list of [page.picks, page.history]) {
     list.addEventListener("click", (event) => {
       const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
       if (button?.dataset.id) toggle(button.dataset.id);
     });
   }
   page.clear.addEventListener("click", () => {
-    history = [];
-    historyChanged();
-    page.search.focus();
+    void replaceHistory([]).catch(fail);
+    catalogue.focus();
   });
-  page.search.addEventListener("input", showCatalogue);
-  page.more.addEventListener("click", showMore);
-  new IntersectionObserver(
-    (entries) => {
-      if (entries.some((entry) => entry.isIntersecting)) showMore();
-    },
-    { rootMargin: "400px" },
-  ).observe(page.more);
+  page.arrivalList.addEventListener("click", (event) => {
+    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-add]");
+    if (button?.dataset.add) void addArrival(button.dataset.add);
+  });
+  page.forget.addEventListener("click", () => void forgetMe().catch(fail));
+  page.only.addEventListener("change", () => void recommend());
+  page.again.addEventListener("click", () => {
+    seed++;
+    void recommend();
+  });
+  page.diversity.addEventListener("input", () => {
+    const heat = temperature();
+    page.diversityValue.value = heat === null ? "best" : String(heat);
+    page.again.hidden = heat === null;
+    void recommend();
+  });
   page.beams.addEventListener("input", () => {
     page.beamsValue.value = String(beams());
     void recommend();
@@ -288,27 +361,57 @@ function listen(): void {
   page.backends.addEventListener("change", (event) => {
     void changeBackend((event.target as HTMLInputElement).value as Backend);
   });
+  page.map.addEventListener("pointermove", ({ offsetX, offsetY }) => {
+    const under = map.at(offsetX, offsetY);
+    if (!under) return;
+    const titles = under.ids.slice(0, 4).map((id) => itemOf(id).title);
+    const others = under.ids.length - titles.length;
+    page.mapHint.textContent = `${under.codes.join(" · ")}: ${titles.join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
+  });
   window.addEventListener("hashchange", () => {
+    const ids = readHash();
     // Other fragments are places on the page.
-    if (!location.hash.startsWith("#history")) return;
-    history = readHash();
-    historyChanged();
+    if (ids && ids.join() !== history.join()) void replaceHistory(ids).catch(fail);
+  });
+  store.onChange(() => {
+    // Another tab may have changed it; our own changes are known already.
+    void store.list().then((ids) => {
+      if (document.hidden && ids.join() !== history.join()) {
+        history = ids;
+        historyChanged();
+      }
+    });
   });
 }
 
 async function start(): Promise<void> {
   listen();
-  showHistory();
-  const about = loadAbout();
+  const shared = readHash();
+  const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
+  const fresh = fetchOptional("./model/new.jsonl", parseArrivals);
   try {
+    await stayOffline();
     await Promise.all([loadItems(), loadModel()]);
+    page.about.textContent = inWords((await about) ?? {});
+    if (recommender?.info.embedding) arrivals = (await fresh) ?? [];
+    showArrivals();
+    showFacts();
+    // From here on the page needs nothing of the network, and the count shows it.
+    new RequestCount((number) => {
+      page.requests.textContent = `${count(number, "request")} since the model is here`;
+      page.requests.hidden = false;
+    });
+    if (shared) await replaceHistory(shared);
+    else {
+      history = await store.list();
+      historyChanged();
+    }
     await recommend();
   } catch (error) {
     page.progress.hidden = true;
     page.status.textContent = "Stopped";
     fail(error);
   }
-  await about;
   document.documentElement.dataset.ready = "true";
 }
 

@@ -24,6 +24,23 @@ function words(item: Item): HTMLElement {
   return element;
 }
 
+/** A new item, before it is in the catalogue and after. */
+export function arrivalEntry(item: Item, codes: readonly number[] | null): HTMLLIElement {
+  const entry = make("li", "arrival", cover(item), words(item));
+  if (codes === null) {
+    const add = make("button", "quiet", "Add");
+    add.type = "button";
+    add.dataset.add = item.id;
+    add.ariaLabel = `Add ${item.title} to the catalogue`;
+    entry.append(add);
+  } else {
+    const told = make("span", "semantic-id", codes.join(" · "));
+    told.title = "Its semantic ID, given on this device";
+    entry.append(told);
+  }
+  return entry;
+}
+
 /** An entry of the catalogue; pressed while it is liked. */
 export function catalogueEntry(item: Item, liked: boolean): HTMLLIElement {
   const button = make("button", "item", cover(item), words(item));
@@ -31,7 +48,7 @@ export function catalogueEntry(item: Item, liked: boolean): HTMLLIElement {
   button.dataset.id = item.id;
   button.ariaPressed = String(liked);
   if (item.tags.length > 0) {
-    const tags = make("span", "tags", ...item.tags.map((tag) => make("span", "", tag)));
+    const tags = make("span", "tags", ...item.tags.slice(0, 3).map((tag) => make("span", "", tag)));
     button.querySelector(".words")?.append(tags);
   }
   return make("li", "", button);
@@ -64,6 +81,7 @@ export function pickEntry(item: Item, pick: Pick, best: number): HTMLLIElement {
     code.append(square);
   }
   const score = make("span", "score", bar, code);
+  button.querySelector(".words")?.append(make("span", "reason"));
   score.title = `log-probability ${pick.score.toFixed(3)}, semantic ID ${pick.codes.join("·")}`;
   score.ariaHidden = "true";
   button.append(score);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
@@ -19,6 +20,10 @@ use crate::workspace;
 
 /// The bundle of a run, as `tigret run` names it.
 const BUNDLE: &str = "bundle.safetensors";
+
+/// New items, which the model has not seen: in a run of one's own, and those of the classics.
+const ARRIVALS: &str = "new.jsonl";
+const DEMO_ARRIVALS: &str = "demo-new.jsonl";
 
 /// The demo in half a minute, for the tests: what it recommends is of no use.
 const SMALL: [&str; 4] =
@@ -55,6 +60,10 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let program = tigret::build(&libtorch, report)?;
 
     let tigret = Tigret { program: &program, libtorch: &libtorch, report };
+    let arrivals = match &args.run {
+        Some(own) => own.join(ARRIVALS),
+        None => workspace::root().join("xtask").join(DEMO_ARRIVALS),
+    };
     let run = match &args.run {
         Some(own) => {
             let own = std::path::absolute(own).map_err(|e| Error::file(own, e))?;
@@ -76,6 +85,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build:demo"]))?;
     let built = built_page();
     lay_model(&run, &built.join("model"))?;
+    tigret.lay_arrivals(&run, &arrivals, &built.join("model"))?;
     report.doing("page", format!("built in {}", built.display()));
     if args.no_serve {
         return Ok(ExitCode::SUCCESS);
@@ -95,8 +105,11 @@ pub(crate) fn make_small(program: &Path, libtorch: &Libtorch, report: &Report) -
     if run.exists() {
         fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
     }
-    Tigret { program, libtorch, report }.make(&run, &SMALL)?;
-    lay_model(&run, &built_page().join("model"))
+    let tigret = Tigret { program, libtorch, report };
+    tigret.make(&run, &SMALL)?;
+    let folder = built_page().join("model");
+    lay_model(&run, &folder)?;
+    tigret.lay_arrivals(&run, &workspace::root().join("xtask").join(DEMO_ARRIVALS), &folder)
 }
 
 /// Where `npm run build:demo` puts the page.
@@ -141,7 +154,32 @@ impl Tigret<'_> {
         }
         let mut command = Command::new(self.program);
         command.args(["export", "--quantize", "q8", "--run"]).arg(run).arg("--out").arg(bundle);
+        if run.join("tokenizer.safetensors").exists() {
+            command.arg("--with-tokenizer");
+        }
         self.call(command)
+    }
+
+    /// Lays new items with their content vectors beside the model, if there are any.
+    fn lay_arrivals(&self, run: &Path, arrivals: &Path, folder: &Path) -> Result<()> {
+        let to = folder.join(ARRIVALS);
+        if !arrivals.exists() {
+            return match fs::remove_file(&to) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file(&to, e)),
+                _ => Ok(()),
+            };
+        }
+        let vectors = run.join("new.safetensors");
+        let mut command = Command::new(self.program);
+        command.args(["embed", "--run"]).arg(run).arg("--texts").arg(arrivals);
+        self.call({
+            command.arg("--out").arg(&vectors);
+            command
+        })?;
+        let text = fs::read_to_string(arrivals).map_err(|e| Error::file(arrivals, e))?;
+        let bytes = fs::read(&vectors).map_err(|e| Error::file(&vectors, e))?;
+        let lines = with_embeddings(&text, &bytes).map_err(|e| Error::file(arrivals, e))?;
+        fs::write(&to, lines).map_err(|e| Error::file(&to, e))
     }
 
     fn call(&self, mut command: Command) -> Result<()> {
@@ -164,6 +202,29 @@ fn lay_model(run: &Path, folder: &Path) -> Result<()> {
     let path = folder.join("about.json");
     let about = about(&dataset, &evaluation, &oracle);
     fs::write(&path, format!("{about:#}\n")).map_err(|e| Error::file(&path, e))
+}
+
+/// The items of a JSONL text, each with its row of the vectors as `embedding`.
+fn with_embeddings(
+    text: &str,
+    vectors: &[u8],
+) -> std::result::Result<String, Box<dyn std::error::Error>> {
+    let file = SafeTensors::deserialize(vectors)?;
+    let vectors = file.tensor("vectors")?;
+    let &[rows, width] = vectors.shape() else { return Err("the vectors are no matrix".into()) };
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if lines.len() != rows || width == 0 {
+        return Err(format!("{} items, {rows} vectors of {width}", lines.len()).into());
+    }
+    let mut out = String::new();
+    for (line, row) in lines.into_iter().zip(vectors.data().chunks_exact(4 * width)) {
+        let mut item: serde_json::Map<String, Value> = serde_json::from_str(line)?;
+        let values = row.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        item.insert("embedding".into(), values.collect());
+        out += &serde_json::to_string(&item)?;
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 /// What the page says of the model.

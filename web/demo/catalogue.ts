@@ -1,0 +1,76 @@
+/** The catalogue on the page: searched, paged, with what is liked pressed. */
+
+import { count } from "./about.js";
+import { byId } from "./dom.js";
+import { type Item, search } from "./items.js";
+import { catalogueEntry } from "./views.js";
+
+/** Entries that are added at a time. */
+const PAGE = 60;
+
+export class CatalogueView {
+  readonly #list = byId("items", HTMLUListElement);
+  readonly #search = byId("search", HTMLInputElement);
+  readonly #count = byId("count", HTMLSpanElement);
+  readonly #more = byId("more", HTMLButtonElement);
+  #items: readonly Item[] = [];
+  #found: Item[] = [];
+  #shown = 0;
+  #liked: ReadonlySet<string> = new Set();
+
+  constructor(onToggle: (id: string) => void) {
+    this.#list.addEventListener("click", (event) => {
+      const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
+      if (button?.dataset.id) onToggle(button.dataset.id);
+    });
+    this.#search.addEventListener("input", () => this.#searchAgain());
+    this.#more.addEventListener("click", () => this.#showMore());
+    new IntersectionObserver(
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) this.#showMore();
+      },
+      { rootMargin: "400px" },
+    ).observe(this.#more);
+  }
+
+  setItems(items: readonly Item[]): void {
+    this.#items = items;
+    this.#searchAgain();
+  }
+
+  setLiked(ids: Iterable<string>): void {
+    this.#liked = new Set(ids);
+    for (const button of this.#list.querySelectorAll<HTMLButtonElement>("button[data-id]")) {
+      button.ariaPressed = String(this.#liked.has(button.dataset.id ?? ""));
+    }
+  }
+
+  /** Looks for a text, as if it were typed. */
+  lookFor(text: string): void {
+    this.#search.value = text;
+    this.#searchAgain();
+  }
+
+  focus(): void {
+    this.#search.focus();
+  }
+
+  #searchAgain(): void {
+    this.#found = search(this.#items, this.#search.value);
+    this.#shown = 0;
+    this.#list.replaceChildren();
+    const all = count(this.#items.length, "item");
+    this.#count.textContent =
+      this.#found.length === this.#items.length
+        ? all
+        : `${this.#found.length.toLocaleString("en")} of ${all}`;
+    this.#showMore();
+  }
+
+  #showMore(): void {
+    const next = this.#found.slice(this.#shown, this.#shown + PAGE);
+    this.#list.append(...next.map((item) => catalogueEntry(item, this.#liked.has(item.id))));
+    this.#shown += next.length;
+    this.#more.hidden = this.#shown >= this.#found.length;
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The map of semantic IDs: an icicle with a row a level and a column an item, in the order of the
+ * semantic IDs. What the visitor liked is marked; the prefixes that a search kept light up level by
+ * level, as the beams narrow down.
+ */
+
+import type { Catalogue, Prefix } from "tigret";
+
+/** A node of the tree: the ranks from `start` to before `end` at a level. */
+interface Node {
+  start: number;
+  end: number;
+}
+
+const ROW = 26;
+const GAP = 2;
+/** Milliseconds in which the beams of a level light up. */
+const PACE = 220;
+
+export class SemanticMap {
+  readonly #canvas: HTMLCanvasElement;
+  readonly #calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  #ids: string[] = [];
+  #codes: Uint16Array = new Uint16Array(0);
+  #levels = 1;
+  /** Nodes of each level, in order. */
+  #nodes: Node[][] = [];
+  #rankOf = new Map<string, number>();
+  #liked: number[] = [];
+  #trace: Prefix[][] = [];
+  #began = 0;
+  #frame = 0;
+
+  constructor(canvas: HTMLCanvasElement) {
+    this.#canvas = canvas;
+    new ResizeObserver(() => this.#draw()).observe(canvas);
+    window
+      .matchMedia("(prefers-color-scheme: dark)")
+      .addEventListener("change", () => this.#draw());
+  }
+
+  /** Takes up the items. */
+  setCatalogue({ ids, codes }: Catalogue): void {
+    this.#ids = ids;
+    this.#codes = codes;
+    this.#levels = ids.length > 0 ? codes.length / ids.length : 1;
+    this.#rankOf = new Map(ids.map((id, rank) => [id, rank]));
+    this.#nodes = Array.from({ length: this.#levels }, (_, level) => this.#nodesOf(level));
+    this.#canvas.style.height = `${this.#levels * ROW}px`;
+    this.#draw();
+  }
+
+  /** Marks what the visitor liked. */
+  setLiked(ids: readonly string[]): void {
+    this.#liked = ids.flatMap((id) => this.#rankOf.get(id) ?? []);
+    this.#draw();
+  }
+
+  /** Shows what a search kept at each level. */
+  show(trace: Prefix[][]): void {
+    this.#trace = trace;
+    this.#began = this.#calm.matches ? Number.NEGATIVE_INFINITY : performance.now();
+    cancelAnimationFrame(this.#frame);
+    this.#animate();
+    const kept = trace.map((level) => level.length).join(", then ");
+    const levels = trace.length === 1 ? "level" : "levels";
+    this.#canvas.ariaLabel = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}.`;
+  }
+
+  /** The ids under a point, with the codes that they share; `null` beside the tree. */
+  at(x: number, y: number): { codes: number[]; ids: string[] } | null {
+    const { width } = this.#canvas.getBoundingClientRect();
+    const level = Math.floor(y / ROW);
+    const rank = Math.floor((x / width) * this.#ids.length);
+    const node = this.#nodes[level]?.find(({ start, end }) => start <= rank && rank < end);
+    if (!node) return null;
+    const first = node.start * this.#levels;
+    return {
+      codes: [...this.#codes.subarray(first, first + level + 1)],
+      ids: this.#ids.slice(node.start, node.end),
+    };
+  }
+
+  /** Whether two neighbouring items part at a level or before. */
+  #partsAt(rank: number, level: number): boolean {
+    for (let l = 0; l <= level; l++) {
+      if (this.#codes[rank * this.#levels + l] !== this.#codes[(rank - 1) * this.#levels + l]) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  #nodesOf(level: number): Node[] {
+    const nodes: Node[] = [];
+    let start = 0;
+    for (let rank = 1; rank <= this.#ids.length; rank++) {
+      if (rank === this.#ids.length || this.#partsAt(rank, level)) {
+        nodes.push({ start, end: rank });
+        start = rank;
+      }
+    }
+    return nodes;
+  }
+
+  /** The ranks under a prefix. */
+  #rangeOf(codes: readonly number[]): Node {
+    const compare = (rank: number) => {
+      for (const [level, code] of codes.entries()) {
+        const difference = (this.#codes[rank * this.#levels + level] ?? 0) - code;
+        if (difference !== 0) return difference;
+      }
+      return 0;
+    };
+    const first = (after: boolean) => {
+      let [low, high] = [0, this.#ids.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        const side = compare(middle);
+        if (side < 0 || (after && side === 0)) low = middle + 1;
+        else high = middle;
+      }
+      return low;
+    };
+    return { start: first(false), end: first(true) };
+  }
+
+  #animate(): void {
+    this.#draw();
+    const over = (performance.now() - this.#began) / PACE > this.#levels + 1;
+    if (!over) this.#frame = requestAnimationFrame(() => this.#animate());
+  }
+
+  #draw(): void {
+    const context = this.#canvas.getContext("2d");
+    const { width, height } = this.#canvas.getBoundingClientRect();
+    if (!context || width === 0 || this.#ids.length === 0) return;
+    const scale = window.devicePixelRatio;
+    this.#canvas.width = Math.round(width * scale);
+    this.#canvas.height = Math.round(height * scale);
+    context.scale(scale, scale);
+    const style = getComputedStyle(this.#canvas);
+    const tone = (name: string) => style.getPropertyValue(name).trim();
+    const column = width / this.#ids.length;
+    const rectangle = (node: Node, level: number) => {
+      const x = node.start * column;
+      const room = (node.end - node.start) * column;
+      context.fillRect(x, level * ROW, Math.max(room - (room > 3 ? 1 : 0), 0.5), ROW - GAP);
+    };
+    const hue = (rank: number) => ((this.#codes[rank * this.#levels] ?? 0) * 137.508) % 360;
+
+    for (const [level, nodes] of this.#nodes.entries()) {
+      for (const node of nodes) {
+        context.fillStyle = `oklch(${tone("--map-light")} ${tone("--map-chroma")} ${hue(node.start)})`;
+        rectangle(node, level);
+      }
+    }
+    const progress = (performance.now() - this.#began) / PACE;
+    for (const [level, prefixes] of this.#trace.entries()) {
+      const appearing = Math.min(Math.max(progress - level, 0), 1);
+      if (appearing === 0) break;
+      const next = this.#trace[level + 1];
+      const fading = next ? Math.min(Math.max(progress - level - 1, 0), 1) : 0;
+      const best = Math.max(...prefixes.map((prefix) => prefix.score));
+      const goesOn = new Set(next?.map((prefix) => prefix.codes.slice(0, level + 1).join()));
+      for (const { codes, score } of prefixes) {
+        const range = this.#rangeOf(codes);
+        const strength = 0.3 + 0.7 * Math.exp((score - best) / 2);
+        const dims = next && !goesOn.has(codes.join()) ? 1 - 0.85 * fading : 1;
+        context.globalAlpha = appearing * strength * dims;
+        context.fillStyle = `oklch(${tone("--map-lit")} 0.17 ${hue(range.start)})`;
+        rectangle(range, level);
+      }
+    }
+    context.globalAlpha = 1;
+    context.fillStyle = tone("--ink");
+    for (const rank of this.#liked) {
+      const x = (rank + 0.5) * column;
+      context.fillRect(x - 1, 0, 2, height - GAP);
+      context.beginPath();
+      context.arc(x, height - GAP - 4, 4, 0, 2 * Math.PI);
+      context.fill();
+    }
+  }
+}

@@ -1,0 +1,37 @@
+/// <reference types="vite/client" />
+/** The page without a network: a service worker keeps what the page is made of. */
+
+/** Milliseconds to wait for the service worker: a page without it works too. */
+const PATIENCE = 1500;
+
+/**
+ * Registers the service worker and waits until it sees this page's requests, so that the worker and
+ * the wasm module, which load after this, are kept by the first visit. It never waits for long: in a
+ * private window, say, there is no service worker, and the page needs the network.
+ */
+export async function stayOffline(): Promise<void> {
+  if (!import.meta.env.PROD || !navigator.serviceWorker) return;
+  await Promise.race([
+    takeControl(navigator.serviceWorker).catch(() => {}),
+    new Promise((resolve) => setTimeout(resolve, PATIENCE)),
+  ]);
+}
+
+async function takeControl(container: ServiceWorkerContainer): Promise<void> {
+  const control = new Promise((resolve) => {
+    container.addEventListener("controllerchange", resolve, { once: true });
+  });
+  await container.register("./sw.js");
+  const { active } = await container.ready;
+  if (!container.controller) await control;
+  const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+  active?.postMessage({ kind: "keep", urls: [location.href.split("#")[0], ...loaded] });
+}
+
+/** Lets go of all that the service worker keeps. */
+export async function forgetOffline(): Promise<void> {
+  for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
+    await registration.unregister();
+  }
+  for (const name of (await globalThis.caches?.keys()) ?? []) await caches.delete(name);
+}
