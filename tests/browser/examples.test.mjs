@@ -2,7 +2,16 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -14,7 +23,8 @@ const BUDGET = 350_000;
 /** @param {string} program @param {string[]} args @param {string} cwd */
 function run(program, args, cwd) {
   try {
-    return execFileSync(program, args, { cwd, encoding: "utf8", stdio: "pipe" });
+    const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1" };
+    return execFileSync(program, args, { cwd, env, encoding: "utf8", stdio: "pipe" });
   } catch (error) {
     const { stdout, stderr } = /** @type {{ stdout: string, stderr: string }} */ (error);
     throw new Error(`${program} ${args.join(" ")} failed:\n${stdout}\n${stderr}`);
@@ -101,6 +111,14 @@ describe("the packed package", () => {
         cpSync(join(at, "index.html"), join(at, "dist/index.html"));
         return join(at, "dist");
       },
+      next: (/** @type {string} */ at) => {
+        run("npm", ["ci", "--no-audit", "--no-fund"], at);
+        cpSync(join(folder, "node_modules/tigret"), join(at, "node_modules/tigret"), {
+          recursive: true,
+        });
+        run(join(at, "node_modules/.bin/next"), ["build"], at);
+        return join(at, "out");
+      },
       esbuild: (/** @type {string} */ at) => {
         run(process.execPath, ["build.js"], at);
         cpSync(join(at, "index.html"), join(at, "dist/index.html"));
@@ -112,7 +130,8 @@ describe("the packed package", () => {
       test(`the example ${name} recommends`, async () => {
         const at = join(folder, name);
         cpSync(join(packageFolder, "examples", name), at, { recursive: true });
-        run("node", ["-e", "fs.writeFileSync('package.json', '{ \"type\": \"module\" }')"], at);
+        const own = join(at, "package.json");
+        if (!existsSync(own)) writeFileSync(own, '{ "type": "module" }');
         const built = build(at);
         const bundle = join(parityFolder ?? "", "four-levels-f32.safetensors");
         cpSync(bundle, join(built, "model.safetensors"));
