@@ -1,4 +1,4 @@
-import { Recommender } from "tigret";
+import { Recommender } from "tigret/inline";
 
 const recommender = await Recommender.load("./model.safetensors");
 const { ids } = await recommender.catalogue();

@@ -1,0 +1,21 @@
+/** What a worker in a browser listens to. */
+
+import type { Call } from "./protocol.js";
+import { type Module, Server } from "./worker-core.js";
+
+/** Answers the page's calls; `module` says where the wasm module is. */
+export function serveInBrowser(module: () => Promise<Module>): void {
+  const server = new Server((message) => self.postMessage(message), module);
+  self.addEventListener("message", ({ data: call }: MessageEvent<Call>) => {
+    void server.receive(call);
+  });
+  // A panic in the module arrives here: `reportError` first, with the message, then the trap.
+  self.addEventListener("error", (event) => {
+    event.preventDefault();
+    server.crash(event.message);
+  });
+  self.addEventListener("unhandledrejection", (event) => {
+    event.preventDefault();
+    server.crash(String(event.reason?.message ?? event.reason));
+  });
+}
