@@ -15,6 +15,7 @@ pub mod model;
 pub mod pipeline;
 pub mod report;
 pub mod run_dir;
+pub mod site;
 pub mod study;
 pub mod tokenizer;
 pub mod train;

@@ -138,6 +138,34 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
+  test("the list goes on, an item can be taken back, and the map tells what lies under it", async () => {
+    const { page } = await open("/?backend=cpu");
+    const entries = page.locator("#items li");
+    assert.equal(await entries.count(), 60);
+    await page.locator("#more").scrollIntoViewIfNeeded();
+    await page.waitForFunction(() => document.querySelectorAll("#items li").length > 60);
+    await page.locator("#items button").nth(4).click();
+    await page.locator("#history .remove").click();
+    assert.equal(await page.locator("#history li").count(), 0);
+    assert.equal(await page.locator("#items button").nth(4).getAttribute("aria-pressed"), "false");
+    // A pick is liked by a click, too.
+    const pick = await page.locator("#picks .title").first().textContent();
+    await page.locator("#picks button").first().click();
+    assert.deepEqual(await page.locator("#history .title").allTextContents(), [pick]);
+
+    const map = page.locator("#map");
+    await map.scrollIntoViewIfNeeded();
+    assert.match((await map.getAttribute("aria-label")) ?? "", /over \d+ items.* kept \d+/);
+    const { width = 0, height = 0 } = (await map.boundingBox()) ?? {};
+    await map.hover({ position: { x: width / 2, y: height - 8 } });
+    const hint = (await page.locator("#map-hint").textContent()) ?? "";
+    const titles = hint.replace(/^[\d ·]+: /, "");
+    assert.notEqual(titles, hint, "codes, then titles");
+    await page.locator("#search").fill(titles);
+    assert.ok((await entries.count()) > 0, titles);
+    await page.close();
+  });
+
   test("picks say which liked item did most for them", async () => {
     const { page } = await open("/?backend=cpu");
     const liked = page.locator("#items button").nth(2);

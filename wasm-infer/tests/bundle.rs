@@ -25,6 +25,15 @@ fn a_written_bundle_reads_back_equal() {
     }
 }
 
+#[test]
+fn the_same_bundle_has_the_same_bytes() {
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    let first = bundle.to_bytes().unwrap();
+    // Its metadata has five fields: any other order would be met soon.
+    assert!((0..20).all(|_| bundle.to_bytes().unwrap() == first));
+    assert_eq!(Bundle::from_bytes(&first).unwrap().to_bytes().unwrap(), first);
+}
+
 /// Puts `value` at the start of a tensor's bytes.
 fn overwrite(bytes: &mut [u8], name: &str, value: &[u8]) {
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

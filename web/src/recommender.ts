@@ -198,7 +198,8 @@ export class Recommender {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
     const complete = options === undefined ? this.#again(asked) : this.#request(options);
-    return this.#ask("explain", async () => ({ request: await complete(), item: id }));
+    const args = async () => ({ request: await complete(), item: id });
+    return this.#ask("explain", args, options?.signal);
   }
 
   /**

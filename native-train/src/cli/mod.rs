@@ -2,6 +2,7 @@
 
 mod baselines;
 mod bench;
+mod demo;
 mod embed;
 mod evaluate;
 mod export;
@@ -52,6 +53,7 @@ enum Verb {
     Inspect(inspect::Args),
     Run(run::Args),
     Study(study::Args),
+    Demo(demo::Args),
     Bench(bench::Args),
 }
 
@@ -90,6 +92,7 @@ impl Verb {
             | Self::Inspect(_)
             | Self::Run(_)
             | Self::Study(_)
+            | Self::Demo(_)
             | Self::Bench(_) => None,
         }
     }
@@ -107,6 +110,7 @@ impl Verb {
             Self::Inspect(args) => inspect::run(args, output),
             Self::Run(args) => run::run(args, output),
             Self::Study(args) => study::run(args, output),
+            Self::Demo(args) => demo::run(args, output),
             Self::Bench(args) => bench::run(args, output),
         }
     }

@@ -47,6 +47,8 @@ fn search(
     samplings: Option<&[Sampling]>,
     beams: usize,
 ) -> Vec<Vec<Hit>> {
+    // Nobody asks for gradients of an answer, and their graph would be many times its size.
+    let _guard = tch::no_grad_guard();
     let device = weights.get("shared.weight").device();
     let layout = &ids.layout;
     let users = inputs.len();

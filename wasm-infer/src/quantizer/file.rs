@@ -1,8 +1,9 @@
 //! A quantiser in a safetensors file: the tokenizer's own artefact, or a part of a bundle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Map, Value};
 
 use super::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::error::BundleError;
@@ -220,7 +221,8 @@ impl Quantizer {
     }
 }
 
-/// Tensors and metadata as the bytes of a safetensors file.
+/// Tensors and metadata as the bytes of a safetensors file: the same bytes for the same contents, so
+/// that a hash of the file names them.
 pub(crate) fn serialize(
     tensors: &[FileTensor],
     metadata: HashMap<String, String>,
@@ -233,6 +235,16 @@ pub(crate) fn serialize(
                 .map_err(|e| BundleError::tensor(name, e))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    safetensors::serialize(views, Some(metadata))
-        .map_err(|e| BundleError::NotSafetensors(e.to_string()))
+    let failed = |e: &dyn std::fmt::Display| BundleError::NotSafetensors(e.to_string());
+    let file = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
+    // `serialize` would write the metadata in the order of the map, which is another each time.
+    let (length, rest) = file.split_at(8);
+    let length = length.iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte));
+    let (header, data) = rest.split_at(length);
+    let mut header: Map<String, Value> = serde_json::from_slice(header).map_err(|e| failed(&e))?;
+    let metadata: BTreeMap<String, String> = metadata.into_iter().collect();
+    header.insert("__metadata__".into(), serde_json::json!(metadata));
+    let mut header = serde_json::to_vec(&header).map_err(|e| failed(&e))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }

@@ -1,0 +1,196 @@
+//! A run as a static site: the built demo page with the run's model, items and figures beside it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tigret_infer::WeightFormat;
+
+use crate::data::new_items::for_each_new_item;
+use crate::data::template::TextRecipe;
+use crate::embed::encoder::Ready;
+use crate::error::{Result, TrainError};
+use crate::export::{bundle_from_files, write_bundle};
+use crate::run_dir::{RunDir, read_json, write_atomically, write_json};
+use crate::tokenizer::assign::load_quantizer;
+
+/// The folder beside the page that holds what belongs to a run.
+const MODEL: &str = "model";
+
+/// What was laid beside the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Laid {
+    /// Bytes of the bundle.
+    pub bytes: usize,
+    /// Items of the catalogue.
+    pub items: usize,
+    /// New items, which the model has not seen.
+    pub new_items: usize,
+}
+
+/// Copies a built page to `out`, unless that is where it lies; an older run's model stays until
+/// [`lay_run`] replaces it.
+///
+/// # Errors
+/// [`TrainError::File`] where there is no page, or a file cannot be read or written.
+pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
+    if !page.join("index.html").is_file() {
+        return Err(TrainError::file(
+            page,
+            "has no index.html: it is no built page; `cargo xtask demo` builds one, into \
+             web/demo-dist",
+        ));
+    }
+    let same = || Some(page.canonicalize().ok()? == out.canonicalize().ok()?);
+    match same() {
+        Some(true) => Ok(()),
+        _ => copy_folder(page, out, &|name| name != MODEL),
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    fs::create_dir_all(to).map_err(|e| TrainError::file(to, e))?;
+    for entry in fs::read_dir(from).map_err(|e| TrainError::file(from, e))? {
+        let entry = entry.map_err(|e| TrainError::file(from, e))?;
+        if !wanted(&entry.file_name().to_string_lossy()) {
+            continue;
+        }
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy_folder(&source, &target, &|_| true)?;
+        } else {
+            fs::copy(&source, &target).map_err(|e| TrainError::file(&source, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Lays a run's model, items, figures and new items beside the page in `out`. The bundle carries
+/// the tokenizer, if the run has one; what new items there are (a JSONL file) is encoded by `encode`
+/// into rows of content vectors.
+///
+/// # Errors
+/// [`TrainError::File`] for artefacts that are missing or wrong, [`TrainError::Line`] for a new item
+/// without an id, and what `encode` reports.
+pub fn lay_run(
+    run: &RunDir,
+    out: &Path,
+    format: WeightFormat,
+    new_items: Option<&Path>,
+    encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>>,
+    recipe: Option<&TextRecipe>,
+) -> Result<Laid> {
+    let folder = out.join(MODEL);
+    fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
+    let mut bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), format)?;
+    if run.tokenizer().is_file() {
+        let quantizer = load_quantizer(run)?;
+        bundle =
+            bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
+    }
+    let bytes = write_bundle(&bundle, &folder.join("model.safetensors"))?;
+    let items = fs::read(run.items()).map_err(|e| TrainError::file(run.items(), e))?;
+    write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&items))?;
+    write_json(&folder.join("about.json"), &about(run)?)?;
+    let to = folder.join("new.jsonl");
+    let laid = match new_items {
+        Some(path) => lay_new_items(path, &to, encode, recipe)?,
+        None => {
+            // Those of another run, if there are any.
+            match fs::remove_file(&to) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(TrainError::file(&to, e));
+                }
+                _ => 0,
+            }
+        }
+    };
+    Ok(Laid { bytes, items: bundle.catalog.len(), new_items: laid })
+}
+
+fn lay_new_items(
+    path: &Path,
+    to: &Path,
+    encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>>,
+    recipe: Option<&TextRecipe>,
+) -> Result<usize> {
+    let (mut items, mut texts): (Vec<Map<String, Value>>, Vec<String>) = (Vec::new(), Vec::new());
+    for_each_new_item(path, |item| {
+        texts.push(item.text_to_encode(recipe)?);
+        items.push(item.fields);
+        Ok(())
+    })?;
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for (item, row) in items.iter_mut().zip(encode(&texts)?) {
+        item.insert("embedding".into(), json!(row));
+    }
+    write_atomically(to, |file| {
+        items.iter().try_for_each(|item| writeln!(file, "{}", Value::Object(item.clone())))
+    })?;
+    Ok(items.len())
+}
+
+/// Rows of content vectors by a run's encoder.
+///
+/// # Errors
+/// What the encoder reports.
+pub fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+    let vectors = encoder.encode(texts, &|| false)?;
+    Ok(vectors.data.chunks_exact(vectors.dimensions).map(<[f32]>::to_vec).collect())
+}
+
+/// What the page says of the model. A run that was never evaluated has no figures.
+fn about(run: &RunDir) -> Result<Value> {
+    let dataset: Value = read_json(&run.dataset(), "make it with `tigret prepare`")?;
+    let optional = |path: &Path| read_json(path, "").unwrap_or(Value::Null);
+    let (evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
+    Ok(json!({
+        "name": dataset["source"],
+        "simulated": dataset["simulated"],
+        "items": dataset["items"],
+        "users": dataset["users"],
+        "recall@10": evaluation["model"]["recall@10"],
+        "popularity recall@10": evaluation["popularity"]["recall@10"],
+        "optimum recall@10": oracle["recall@10"],
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_told_the_figures_that_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::open(folder.path()).unwrap();
+        assert!(about(&run).unwrap_err().to_string().contains("tigret prepare"));
+        let dataset = json!({"source": "classics", "simulated": true, "items": 12, "users": 3});
+        write_json(&run.dataset(), &dataset).unwrap();
+        assert_eq!(about(&run).unwrap()["recall@10"], Value::Null);
+        let evaluation = json!({"model": {"recall@10": 0.4}, "popularity": {"recall@10": 0.1}});
+        write_json(&run.evaluation(), &evaluation).unwrap();
+        write_json(&run.oracle(), &json!({"recall@10": 0.5})).unwrap();
+        let told = about(&run).unwrap();
+        assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
+        let figures = ["recall@10", "popularity recall@10", "optimum recall@10"];
+        assert_eq!(figures.map(|name| told[name].as_f64().unwrap()), [0.4, 0.1, 0.5]);
+    }
+
+    #[test]
+    fn a_page_is_copied_without_the_model_of_another_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (page, out) = (folder.path().join("page"), folder.path().join("site"));
+        assert!(copy_page(&page, &out).unwrap_err().to_string().contains("index.html"));
+        fs::create_dir_all(page.join("assets/model")).unwrap();
+        fs::create_dir_all(page.join("model")).unwrap();
+        for file in ["index.html", "assets/model/a.js", "model/model.safetensors"] {
+            fs::write(page.join(file), file).unwrap();
+        }
+        copy_page(&page, &out).unwrap();
+        assert!(out.join("index.html").is_file() && out.join("assets/model/a.js").is_file());
+        assert!(!out.join("model").exists());
+        copy_page(&page, &page).unwrap();
+        assert_eq!(fs::read_to_string(page.join("index.html")).unwrap(), "index.html");
+    }
+}
