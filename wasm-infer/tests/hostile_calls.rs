@@ -1,0 +1,174 @@
+//! Requests of any kind: each ends in the answer that scoring all items one by one gives, or in an
+//! error that names the option.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use pollster::block_on;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tigret_infer::testing::{Shape, exhaustive, random_bundle};
+use tigret_infer::{
+    Backend, Bundle, InferError, Recommendation, Recommender, Request, WeightFormat,
+};
+
+const ITEMS: usize = 70;
+const LEVELS: usize = 3;
+/// Scores of engines and of the plain sum differ by rounding only.
+const TOLERANCE: f32 = 1e-3;
+
+fn bundle() -> Arc<Bundle> {
+    let levels = vec![5, 6, 7];
+    let shape = Shape { levels, items: ITEMS, layers: (1, 1), ..Shape::default() };
+    Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
+}
+
+/// Ids as they may come: most of the catalogue's, some that nobody has, empty ones, long ones.
+fn ids(most: usize) -> impl Strategy<Value = Vec<String>> {
+    let id = prop_oneof![
+        8 => (0..ITEMS).prop_map(|item| format!("item-{item}")),
+        1 => select(vec!["", "item-", "item-70", "ITEM-1", "\u{0}", "🐯", " item-1"])
+            .prop_map(str::to_owned),
+        1 => "\\PC{0,40}",
+    ];
+    prop::collection::vec(id, 0..=most)
+}
+
+fn temperatures() -> impl Strategy<Value = Option<Vec<f32>>> {
+    let value = prop_oneof![
+        4 => 0.05f32..4.0,
+        1 => select(vec![
+            0.0, -0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE,
+            1e-45, 1e-38, f32::MAX,
+        ]),
+    ];
+    prop::option::weighted(0.4, prop::collection::vec(value, 0..=LEVELS + 1))
+}
+
+fn requests() -> impl Strategy<Value = Request> {
+    let size = || prop_oneof![6 => 1usize..=80, 1 => select(vec![0, 512, 513, usize::MAX])];
+    let user = prop::option::weighted(0.2, "\\PC{0,12}");
+    let user_token = prop::option::weighted(0.2, prop_oneof![0u32..12, Just(u32::MAX)]);
+    let seed = prop_oneof![0u64..100, select(vec![(1 << 53) - 1, 1 << 53, u64::MAX])];
+    let allow = prop::option::weighted(0.4, ids(90));
+    (
+        (ids(25), ids(90), any::<bool>(), allow),
+        (size(), prop_oneof![3 => Just(None), 1 => size().prop_map(Some)]),
+        (user, user_token, temperatures(), seed),
+    )
+        .prop_map(|((history, exclude, exclude_history, allow), (beams, top), rest)| {
+            let (user, user_token, temperature, seed) = rest;
+            let top = top.unwrap_or(beams);
+            Request {
+                history,
+                user,
+                user_token,
+                top,
+                beams,
+                exclude,
+                exclude_history,
+                allow,
+                temperature,
+                seed,
+            }
+        })
+}
+
+/// The contract's conditions, written down once more.
+fn is_valid(request: &Request, users: u32) -> bool {
+    let sampled = request.temperature.as_ref().is_none_or(|all| {
+        [1, LEVELS].contains(&all.len())
+            && all.iter().all(|t| t.is_finite() && *t > 0.0)
+            && request.seed < 1 << 53
+    });
+    (1..=512).contains(&request.beams)
+        && (1..=request.beams).contains(&request.top)
+        && !(request.user.is_some() && request.user_token.is_some())
+        && request.user_token.is_none_or(|token| token < users)
+        && sampled
+}
+
+fn check(bundle: &Bundle, request: &Request, found: Result<Recommendation, InferError>) {
+    let users = bundle.tokens.users.map_or(0, |users| users.count);
+    if !is_valid(request, users) {
+        let error = found.expect_err("a request out of range is answered");
+        assert!(matches!(error, InferError::Request(_)), "{error}");
+        return;
+    }
+    let answer = found.unwrap();
+    let known: HashSet<String> = bundle.catalog.ids().iter().map(str::to_owned).collect();
+    let unknown: Vec<&String> = request.history.iter().filter(|id| !known.contains(*id)).collect();
+    assert_eq!(answer.unknown.iter().collect::<Vec<_>>(), unknown);
+
+    let (query, _) = Recommender::prepare(&bundle.tokens, &bundle.catalog, request).unwrap();
+    let allowed = |id: &str| {
+        request.allow.as_ref().is_none_or(|allow| allow.iter().any(|other| other == id))
+            && !request.exclude.iter().any(|other| other == id)
+            && !(request.exclude_history && request.history.iter().any(|other| other == id))
+    };
+    let expected = exhaustive(bundle, &bundle.catalog, &query);
+    let scores: HashMap<&str, f32> =
+        expected.iter().map(|hit| (bundle.catalog.id_of(hit.rank), hit.score)).collect();
+    let all = known.iter().filter(|id| allowed(id)).count();
+    assert_eq!(scores.len(), all, "the filter allows what the request allows");
+    assert_eq!(answer.items.is_empty(), all == 0);
+    assert!(answer.items.len() <= request.top.min(all));
+    for pick in &answer.items {
+        let own = scores.get(&pick.id[..]).expect("an item that is not allowed is returned");
+        assert!((pick.score - own).abs() <= TOLERANCE, "{pick:?}, not {own}");
+    }
+    let distinct: HashSet<&String> = answer.items.iter().map(|pick| &pick.id).collect();
+    assert_eq!(distinct.len(), answer.items.len(), "an item is returned once");
+    if request.temperature.is_none() {
+        assert!(answer.items.is_sorted_by(|a, b| a.score >= b.score));
+        // As wide as the catalogue, the search misses nothing.
+        if request.beams >= ITEMS {
+            assert_eq!(answer.items.len(), request.top.min(all));
+            for (pick, best) in answer.items.iter().zip(&expected) {
+                assert!((pick.score - best.score).abs() <= TOLERANCE, "{pick:?}, not {best:?}");
+            }
+        }
+    } else if request.beams >= ITEMS {
+        assert_eq!(answer.items.len(), request.top.min(all), "a sample of all is all");
+    }
+}
+
+fn hold(backend: Backend, cases: u32) {
+    let bundle = bundle();
+    let recommender = match block_on(Recommender::new(Arc::clone(&bundle), backend)) {
+        Ok(recommender) => Mutex::new(recommender),
+        Err(InferError::NoGpu(why)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
+            println!("skipped: {why}");
+            return;
+        }
+        Err(e) => panic!("{e}"),
+    };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(request in requests(), others in prop::collection::vec(requests(), 0..4))| {
+        let mut recommender = recommender.lock().unwrap();
+        let alone = block_on(recommender.recommend(&request));
+        let users = bundle.tokens.users.map_or(0, |users| users.count);
+        // In company the answer is the same; one wrong request among them is said.
+        let all = [&[request.clone()][..], &others].concat();
+        let together = block_on(recommender.recommend_all(&all));
+        if all.iter().all(|request| is_valid(request, users)) {
+            let first = together.unwrap().swap_remove(0);
+            prop_assert_eq!(Some(&first), alone.as_ref().ok());
+        } else {
+            prop_assert!(matches!(together, Err(InferError::Request(_))));
+        }
+        check(&bundle, &request, alone);
+    });
+}
+
+#[test]
+fn requests_of_any_kind_on_the_cpu() {
+    hold(Backend::Cpu, 2000);
+}
+
+#[test]
+fn requests_of_any_kind_on_the_gpu() {
+    hold(Backend::Gpu, 300);
+}
