@@ -1,5 +1,5 @@
 //! Assembles every permutation of every kernel, validates it with naga, and emits the typed
-//! `SHADERS` constant: source, workgroup size and bindings are read from the shader itself.
+//! `SHADERS` list: source, workgroup size and bindings are read from the shader itself.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -53,7 +53,7 @@ fn generate() -> Result<String, Vec<String>> {
         let _ = writeln!(code, "const TEXT_{index}: &str = {text:?};");
     }
     let body: String = entries.into_values().collect();
-    code += "/// Every permutation, sorted by name.\npub const SHADERS: &[Shader] = &[\n";
+    code += "/// Every permutation, sorted by name.\npub static SHADERS: &[Shader] = &[\n";
     Ok(code + &body + "];\n")
 }
 

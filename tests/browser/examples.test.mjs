@@ -12,7 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
@@ -78,6 +78,11 @@ describe("the packed package", () => {
       files.filter((path) => !known.test(path)),
       [],
     );
+    // Panic messages name the places of the code, and no folders of the machine that built it.
+    const module = readFileSync(join(folder, "node_modules/tigret/pkg/tigret_infer_bg.wasm"));
+    for (const trace of [homedir(), packageFolder, "registry/src"]) {
+      assert.equal(module.includes(trace), false, `the module has ${trace} in it`);
+    }
     const { dependencies } = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
     assert.equal(dependencies, undefined);
   });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build;
@@ -77,6 +77,7 @@ fn kilobytes(bytes: u64) -> u64 {
 pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<Size> {
     let mut cargo = toolchain.cargo("build");
     cargo.args(["--package", "tigret-infer", "--lib", "--profile", "wasm"]);
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\u{1f}"));
     let announcement = "compiling for wasm32";
     let module = build::quietly(&mut cargo, STEP, announcement, report)?.file(NAME, "wasm")?;
 
@@ -94,6 +95,24 @@ pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<S
     let size = size_of(&made)?;
     report.doing(STEP, format!("in web/pkg ({size})"));
     Ok(size)
+}
+
+/// Flags of the compiler: those of `.cargo/config.toml`, and that panic messages, which are part of
+/// the module, name no folders of the machine that built it.
+fn rust_flags() -> Vec<String> {
+    let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
+    let mut hidden = vec![workspace::root().to_owned()];
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    if let Some(sources) = home.map(|home| home.join("registry").join("src")) {
+        // A folder for each registry, with its crates.
+        hidden.extend(fs::read_dir(&sources).into_iter().flatten().flatten().map(|e| e.path()));
+        hidden.push(sources);
+    }
+    // Of several that fit, the compiler takes the last one.
+    hidden.sort();
+    flags.extend(hidden.iter().map(|path| format!("--remap-path-prefix={}=.", path.display())));
+    flags
 }
 
 /// Makes the folder under another name and puts it in place whole.
