@@ -46,7 +46,7 @@ fn write_log(folder: &Path) {
     let mut log = String::from("user,item,timestamp\n");
     for user in 0..40 {
         for step in 0..8 {
-            log += &format!("u{user},i{},{}\n", (user + step) % 30, 1000 + step);
+            log += &format!("customer-{user},i{},{}\n", (user + step) % 30, 1000 + step);
         }
     }
     let items: String = (0..30)
@@ -103,6 +103,12 @@ fn from_a_log_to_recommendations() {
         let out = format!("{format}.safetensors");
         works(at, &["export", "--run", "r", "--quantize", format, "--out", &out]);
         works(at, &["inspect", &out]);
+        // Nothing of those whom the model was trained on is in the file, nor texts of items.
+        let bytes = fs::read(at.join(&out)).unwrap();
+        for private in ["customer-", "of kind"] {
+            let found = bytes.windows(private.len()).any(|window| window == private.as_bytes());
+            assert!(!found, "the bundle in {format} has \"{private}\" in it");
+        }
     }
     // The bundle in f32 is the model: the same figures on the CPU engine.
     let bundle =

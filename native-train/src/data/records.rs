@@ -42,6 +42,7 @@ pub(super) fn open_delimited(
     progress: &ProgressBar,
 ) -> Result<csv::Reader<Text>> {
     let text = source::open(path, "check the path", progress)?;
+    let text = source::with_lines_limited(text);
     Ok(csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text))
 }
 

@@ -33,6 +33,37 @@ pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Te
     Ok(BufReader::with_capacity(1 << 16, stream))
 }
 
+/// A text for a reader that knows no longest line of its own: one that is longer ends it.
+pub(super) fn with_lines_limited(text: Text) -> Text {
+    BufReader::new(Box::new(LineLimit { text, line: 1, length: 0 }))
+}
+
+struct LineLimit {
+    text: Text,
+    line: usize,
+    /// Bytes of the line so far.
+    length: u64,
+}
+
+impl Read for LineLimit {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.text.read(buffer)?;
+        let pieces = buffer[..read].split(|&byte| byte == b'\n').enumerate();
+        for (index, piece) in pieces {
+            if index > 0 {
+                self.line += 1;
+                self.length = 0;
+            }
+            self.length += piece.len() as u64;
+            if self.length > MOST_LINE {
+                let what = format!("line {} is longer than 64 MiB", self.line);
+                return Err(std::io::Error::other(what));
+            }
+        }
+        Ok(read)
+    }
+}
+
 /// The extension that tells the format: that before `.gz`, in lower case.
 pub(super) fn extension(path: &Path) -> String {
     let of = |path: &Path| {
