@@ -48,12 +48,16 @@ function chromiumPath() {
   throw new Error("no Chromium on the PATH: install one, or set TIGRET_CHROMIUM to its executable");
 }
 
-/** Starts the browser; `webgpu: false` gives one without WebGPU. */
-export function launch({ webgpu = true } = {}) {
+/**
+ * Starts the browser; `webgpu: false` gives one without WebGPU.
+ *
+ * @param {{ webgpu?: boolean, flags?: string[] }} options
+ */
+export function launch({ webgpu = true, flags = [] } = {}) {
   const args = webgpu
     ? FLAGS
     : [...FLAGS.slice(0, 1), ...FLAGS.slice(3), "--disable-features=WebGPU"];
-  return chromium.launch({ executablePath: chromiumPath(), args });
+  return chromium.launch({ executablePath: chromiumPath(), args: [...args, ...flags] });
 }
 
 const TYPES = new Map([
@@ -82,6 +86,9 @@ export async function serve(folders, routes = {}) {
   const server = createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
     requests.push(path);
+    // Isolated, a page may ask how much memory it uses, workers and wasm included.
+    response.setHeader("cross-origin-opener-policy", "same-origin");
+    response.setHeader("cross-origin-embedder-policy", "require-corp");
     if (path === "/blank.html" || path === "/strict.html") {
       if (path === "/strict.html") response.setHeader("content-security-policy", STRICT);
       response.setHeader("content-type", "text/html").end("<!doctype html><title>blank</title>");
