@@ -6,12 +6,11 @@
  *
  * `cargo xtask test` leaves the bundles in `.tigret/parity`. Prints JSON; exit status 1 where an
  * answer changed or memory grew by more than 5 % in the second half of the calls. The first is for
- * the browser, which compiles code anew and sizes its heaps while a page runs. Memory is that of
- * the objects of page and worker after a collection, and on Linux that of the page's process, in
- * which the wasm module's is.
+ * the browser, which compiles code anew while a page runs. Memory is that of the objects of page and
+ * worker after a collection, and of the wasm module; what the browser keeps beside them is its own.
  */
 
-import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 const backend = process.argv[2] ?? "cpu";
@@ -23,37 +22,26 @@ if (!parityFolder || !(calls >= 100)) {
   process.exit(2);
 }
 
-const server = await serve({ "/package/": packageFolder, "/fixtures/": parityFolder });
+const here = fileURLToPath(new URL(".", import.meta.url));
+const folders = { "/package/": packageFolder, "/fixtures/": parityFolder, "/tests/": here };
+const server = await serve(folders);
 // The measurement collects garbage first, and does not wait until that would happen anyway.
 const browser = await launch({ flags: ["--enable-blink-features=ForceEagerMeasureMemory"] });
 try {
   const page = await browser.newPage();
   await page.goto(`${server.url}/blank.html`);
-  const session = await browser.newBrowserCDPSession();
-
-  /** Bytes of the page's process in memory; `null` where there is no `/proc`. */
-  const resident = async () => {
-    const { processInfo } = await session.send("SystemInfo.getProcessInfo");
-    const sizes = processInfo
-      .filter(({ type }) => type === "renderer")
-      .map(({ id }) => {
-        try {
-          const status = readFileSync(`/proc/${id}/status`, "utf8");
-          return 1024 * Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0);
-        } catch {
-          return 0;
-        }
-      });
-    return Math.max(0, ...sizes) || null;
-  };
-
   const memory = async () => {
     /** @type {number} */
     const objects = await page.evaluate(async () => {
       const { bytes } = await /** @type {any} */ (performance).measureUserAgentSpecificMemory();
       return bytes;
     });
-    return { objects, process: await resident() };
+    const [worker] = page.workers();
+    /** @type {number} */
+    const wasm = await worker?.evaluate(
+      () => /** @type {any} */ (globalThis).wasmMemory.buffer.byteLength,
+    );
+    return { objects, wasm };
   };
 
   await page.evaluate(
@@ -61,7 +49,10 @@ try {
       const code = "/package/dist/index.js";
       const { Recommender } = await import(code);
       const url = "/fixtures/four-levels-q8.safetensors";
-      const recommender = await Recommender.load(url, { backend });
+      const recommender = await Recommender.load(url, {
+        backend,
+        worker: () => new Worker("/tests/measured-worker.mjs", { type: "module" }),
+      });
       const { ids } = await recommender.catalogue();
       const questions = Array.from({ length: 20 }, (_, index) => ({
         history: ids.slice(index, 2 * index),
@@ -104,9 +95,7 @@ try {
   const end = await memory();
   /** @type {number[]} */
   const times = await page.evaluate(() => [.../** @type {any} */ (globalThis).times.sort()]);
-  const flat =
-    end.objects <= GROWTH * middle.objects &&
-    (middle.process === null || (end.process ?? 0) <= GROWTH * middle.process);
+  const flat = end.objects <= GROWTH * middle.objects && end.wasm <= GROWTH * middle.wasm;
   console.log(
     JSON.stringify({
       backend,
