@@ -257,7 +257,7 @@ function showDevice(): void {
     ["Engine", engineInWords()],
     ["Median", `${times.median.toFixed(1)} ms a call`],
     [
-      "Model",
+      "Download",
       downloaded > 0 ? `${megabytes(downloaded)} downloaded` : "kept on this device, 0 bytes now",
     ],
   ]);
