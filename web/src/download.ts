@@ -145,16 +145,24 @@ async function request(url: string, options: DownloadOptions, from: number): Pro
   return response;
 }
 
+/** The server answered, and what it answered is no file. */
+export class Refused extends TigretError {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super("download", message);
+    this.status = status;
+  }
+}
+
 function check(response: Response, from: string): void {
+  const { status } = response;
   if (!response.ok) {
-    throw new TigretError(
-      "download",
-      `${from}: the server answered with status ${response.status}`,
-    );
+    throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
   if (response.headers.get("content-type")?.startsWith("text/html")) {
-    throw new TigretError(
-      "download",
+    throw new Refused(
+      status,
       `${from}: the server answered with an HTML page instead of a bundle; check the address`,
     );
   }

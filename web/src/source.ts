@@ -6,6 +6,7 @@ import {
   type DownloadOptions,
   download,
   type Progress,
+  Refused,
   UNCHANGED,
 } from "./download.js";
 import { TigretError } from "./errors.js";
@@ -130,7 +131,6 @@ async function bytesOfCopy(
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */
 function mayServe(error: unknown): boolean {
-  return (
-    error instanceof TigretError && error.code === "download" && !/status 4/.test(error.message)
-  );
+  const gone = error instanceof Refused && error.status >= 400 && error.status < 500;
+  return error instanceof TigretError && error.code === "download" && !gone;
 }
