@@ -45,12 +45,6 @@ export class CatalogueView {
     }
   }
 
-  /** Looks for a text, as if it were typed. */
-  lookFor(text: string): void {
-    this.#search.value = text;
-    this.#searchAgain();
-  }
-
   focus(): void {
     this.#search.focus();
   }

@@ -27,7 +27,10 @@ export class Queue {
   }
 }
 
-/** A signal that is aborted as soon as one of two is, with its reason. */
+/**
+ * A signal that is aborted as soon as one of two is, with its reason: `AbortSignal.any` is younger
+ * than browsers that the CPU engine serves.
+ */
 export function joined(first: AbortSignal, second: AbortSignal | undefined): AbortSignal {
   if (!second) return first;
   const either = new AbortController();
