@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tigret_infer::error::brief;
 
 use crate::pipeline::Step;
 
@@ -12,7 +13,7 @@ use crate::pipeline::Step;
 #[non_exhaustive]
 pub enum TrainError {
     /// A line of an input file is wrong.
-    #[error("{}:{line}: {reason}", path.display())]
+    #[error("{}:{line}: {}", path.display(), brief(reason))]
     Line {
         /// The file.
         path: PathBuf,
@@ -22,7 +23,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A file as a whole is wrong.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), brief(reason))]
     File {
         /// The file.
         path: PathBuf,
@@ -30,7 +31,7 @@ pub enum TrainError {
         reason: String,
     },
     /// An option or a combination of options is wrong.
-    #[error("{0}")]
+    #[error("{}", brief(.0))]
     Usage(String),
     /// The bundle or a part of it was refused.
     #[error(transparent)]

@@ -1,5 +1,8 @@
 //! Shared helpers of the cross-crate tests.
 
+pub mod mutation;
+pub mod readers;
+
 use std::path::{Path, PathBuf};
 
 use tigret_infer::search::Hit;

@@ -1,16 +1,33 @@
 //! The errors of this crate: each says what is wrong, where, and where possible how to mend it.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
+
+/// Longest sentence that is printed whole, in bytes.
+const LONGEST: usize = 1200;
+
+/// A sentence of a length that a person reads: it may quote a name from a file, and a name in a
+/// damaged file can be as long as the file. What is left out of its middle is counted.
+pub fn brief(sentence: &str) -> Cow<'_, str> {
+    if sentence.len() <= LONGEST {
+        return sentence.into();
+    }
+    let start = sentence.floor_char_boundary(LONGEST * 2 / 3);
+    let end = sentence.ceil_char_boundary(sentence.len() - LONGEST / 3);
+    let left_out = end - start;
+    format!("{} [{left_out} bytes] {}", &sentence[..start], &sentence[end..]).into()
+}
 
 /// Why a bundle, catalogue or token layout was refused.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BundleError {
     /// The bytes are not a safetensors file.
-    #[error("the bundle is not a valid safetensors file: {0}")]
+    #[error("the bundle is not a valid safetensors file: {}", brief(.0))]
     NotSafetensors(String),
     /// A metadata field is missing or wrong.
-    #[error("metadata field `{field}`: {reason}")]
+    #[error("metadata field `{}`: {}", brief(field), brief(reason))]
     Metadata {
         /// The field's name.
         field: String,
@@ -18,7 +35,7 @@ pub enum BundleError {
         reason: String,
     },
     /// A tensor is missing or wrong.
-    #[error("tensor `{name}`: {reason}")]
+    #[error("tensor `{}`: {}", brief(name), brief(reason))]
     Tensor {
         /// The tensor's name.
         name: String,
@@ -26,10 +43,10 @@ pub enum BundleError {
         reason: String,
     },
     /// The catalogue is wrong.
-    #[error("catalogue: {0}")]
+    #[error("catalogue: {}", brief(.0))]
     Catalog(String),
     /// The token layout is wrong.
-    #[error("token layout: {0}")]
+    #[error("token layout: {}", brief(.0))]
     Tokens(String),
 }
 
@@ -50,7 +67,7 @@ impl BundleError {
 #[non_exhaustive]
 pub enum InferError {
     /// The request is out of range.
-    #[error("{0}")]
+    #[error("{}", brief(.0))]
     Request(String),
     /// The bundle was refused.
     #[error(transparent)]
@@ -67,4 +84,18 @@ pub enum InferError {
     /// The GPU was lost or failed in a call.
     #[error("the GPU device failed: {0}")]
     DeviceLost(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_that_quotes_a_whole_file_is_shortened() {
+        let name = "ü".repeat(100_000);
+        let error = BundleError::tensor(&name, format!("is not {name} but twelve")).to_string();
+        assert!(error.len() < 3 * LONGEST, "{} bytes", error.len());
+        assert!(error.starts_with("tensor `ü") && error.ends_with("ü but twelve"), "{error}");
+        assert_eq!(brief("short"), "short");
+    }
 }

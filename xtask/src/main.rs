@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod demo;
 mod error;
+mod fuzz;
 mod machine;
 mod page;
 mod process;
@@ -44,6 +45,8 @@ enum Verb {
     Bench(bench::Args),
     /// Tokenize runs by every method and print their figures side by side.
     CompareTokenizers(tokenizers::Args),
+    /// Give every reader of files what libFuzzer finds worth trying (needs `cargo fuzz`).
+    Fuzz(fuzz::Args),
     /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
     Wasm(page::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
@@ -77,6 +80,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Test(args) => test::run(&args, &Report::all()),
         Verb::Bench(args) => bench::run(&args, &Report::all()),
         Verb::CompareTokenizers(args) => tokenizers::run(&args, &Report::all()),
+        Verb::Fuzz(args) => fuzz::run(&args, &Report::all()),
         Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }

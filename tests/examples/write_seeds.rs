@@ -1,0 +1,28 @@
+//! Writes the seed corpus of the fuzz targets: a folder for each reader, with its good files.
+//!
+//! `cargo run -p tigret-tests --example write_seeds -- FOLDER`
+
+#![expect(clippy::unwrap_used, reason = "a file that cannot be written ends the program")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use tigret_tests::readers::Reader;
+use tigret_tests::repository;
+
+fn main() {
+    let out: PathBuf = std::env::args_os().nth(1).expect("name the folder to write into").into();
+    for name in Reader::NAMES {
+        let folder = out.join(name);
+        fs::create_dir_all(&folder).unwrap();
+        for (file, bytes) in Reader::open(name).good {
+            fs::write(folder.join(file), bytes).unwrap();
+        }
+        // What broke a reader once is where its code has corners.
+        let attacks = repository().join("tests/attacks").join(name);
+        for attack in fs::read_dir(attacks).into_iter().flatten() {
+            let path = attack.unwrap().path();
+            fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! Every reader of files: good files to begin from, the call that a user would make, and what one
+//! call may cost. The tests of hostile files and the fuzz targets share them.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use peak_alloc::PeakAlloc;
+use rustix::time::{ClockId, clock_gettime};
+use tigret_infer::testing::{Shape, random_bundle, random_bundle_with_quantizer};
+use tigret_infer::{Bundle, WeightFormat};
+use tigret_train::cli::Cli;
+use tigret_train::pipeline::Config;
+
+use crate::repository;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Memory and time are counted for the whole program: what measures them does so alone.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Most processor time that a reader may take for a file of 1 MB; a build without optimisations
+/// gets more.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+
+/// Memory that a command takes whatever it reads: buffers, a model of some kilobytes, threads.
+const BASE: usize = 4 << 20;
+
+/// Memory that a packed file may take whatever its size: a line of at most 64 MiB, while it grows
+/// and as text.
+const UNPACKED: usize = 256 << 20;
+
+/// What reading a file comes to: the sentence that refuses it.
+type Outcome = Result<(), String>;
+
+/// Reads the bytes of a file of that name.
+type Call = dyn Fn(&str, &[u8]) -> Outcome;
+
+/// A reader of one kind of file.
+pub struct Reader {
+    /// Its name, that of its fuzz target and of its folder of attacks.
+    pub name: &'static str,
+    /// Good files with a name each.
+    pub good: Vec<(&'static str, Vec<u8>)>,
+    /// Changed files that a short test gives it: what it does with one takes its time.
+    pub rounds: usize,
+    memory: Memory,
+    read: Box<Call>,
+}
+
+/// Memory that a file may take: so many times its size, and so many bytes more.
+struct Memory(usize, usize);
+
+/// What reading a file came to and cost.
+#[derive(Debug)]
+pub struct Reading {
+    /// The sentence that refused the file, if it was refused.
+    pub outcome: Outcome,
+    /// Memory at the peak, beyond what was in use before, in bytes.
+    pub memory: usize,
+    /// Processor time, of all threads.
+    pub time: Duration,
+}
+
+impl Reader {
+    /// The names of all.
+    pub const NAMES: [&str; 14] = [
+        "bundle",
+        "config",
+        "tokens",
+        "catalog",
+        "checkpoint",
+        "histories",
+        "interactions-csv",
+        "interactions-jsonl",
+        "interactions-gzip",
+        "interactions-parquet",
+        "items",
+        "npy",
+        "safetensors",
+        "pipeline",
+    ];
+
+    /// The reader of a name in [`Self::NAMES`], with the files that its call needs beside the one
+    /// it reads.
+    ///
+    /// # Panics
+    /// For another name, and when the fixture cannot be made.
+    pub fn open(name: &str) -> Self {
+        match name {
+            "bundle" => bundle(),
+            "config" => checkpoint("config", "config.json"),
+            "tokens" => checkpoint("tokens", "tokens.json"),
+            "catalog" => checkpoint("catalog", "catalog.json"),
+            "checkpoint" => checkpoint("checkpoint", "model.safetensors"),
+            "histories" => histories(),
+            "interactions-csv" => interactions("interactions-csv", "csv", log().into_bytes()),
+            "interactions-jsonl" => {
+                interactions("interactions-jsonl", "jsonl", log_of_objects().into_bytes())
+            }
+            "interactions-gzip" => {
+                interactions("interactions-gzip", "csv.gz", zipped(log().as_bytes()))
+            }
+            "interactions-parquet" => {
+                let file = repository().join("tests/golden/parquet/millis.parquet");
+                interactions("interactions-parquet", "parquet", fs::read(file).unwrap())
+            }
+            "items" => items_file(),
+            "npy" => vectors("npy", npy()),
+            "safetensors" => vectors("safetensors", safetensors()),
+            "pipeline" => pipeline(),
+            other => panic!("no reader is called {other}"),
+        }
+    }
+
+    /// Reads a file, which may have any name that begins with the reader's.
+    ///
+    /// # Panics
+    /// When the reader panics, takes more memory or time than a file of this size may, or refuses
+    /// it without a sentence. That is what a test or a fuzzer is to find.
+    pub fn read(&self, name: &str, bytes: &[u8]) -> Reading {
+        let (before, start) = (MEMORY.current_usage(), processor_time());
+        MEMORY.reset_peak_usage();
+        let outcome = (self.read)(name, bytes);
+        let memory = MEMORY.peak_usage().saturating_sub(before);
+        let time = processor_time().saturating_sub(start);
+        let Memory(times, more) = self.memory;
+        let unpacked = if name.ends_with(".gz") { UNPACKED } else { 0 };
+        let most = times * bytes.len() + more + unpacked;
+        assert!(memory <= most, "{name} of {} bytes took {memory} of memory", bytes.len());
+        let patience = PATIENCE * u32::try_from(1 + bytes.len() / 1_000_000).unwrap();
+        assert!(time <= patience, "{name} of {} bytes took {time:?}", bytes.len());
+        if let Err(sentence) = &outcome {
+            let fits = !sentence.trim().is_empty() && sentence.len() < 4000;
+            assert!(fits, "{name} is refused with: {sentence}");
+        }
+        Reading { outcome, memory, time }
+    }
+}
+
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
+}
+
+/// A folder of files for a command; gone when the reader is.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+/// Runs `tigret`, in this process.
+fn tigret(arguments: &[&dyn AsRef<OsStr>]) -> Outcome {
+    let line = std::iter::once("tigret".into())
+        .chain(arguments.iter().map(|argument| argument.as_ref().to_owned()));
+    Cli::try_parse_from(line).unwrap().run().map_err(|error| error.to_string())
+}
+
+fn bundle() -> Reader {
+    let shape =
+        Shape { items: 12, layers: (1, 1), d_model: 8, heads: (2, 4), d_ff: 8, ..Shape::default() };
+    let bytes = |bundle: Bundle| bundle.to_bytes().unwrap();
+    Reader {
+        name: "bundle",
+        good: vec![
+            ("f32", bytes(random_bundle(&shape, WeightFormat::F32, 1))),
+            ("f16", bytes(random_bundle(&shape, WeightFormat::F16, 1))),
+            ("q4", bytes(random_bundle(&shape, WeightFormat::Q4, 1))),
+            ("q8-with-tokenizer", bytes(random_bundle_with_quantizer(&shape, WeightFormat::Q8, 1))),
+        ],
+        rounds: 3000,
+        memory: Memory(8, 1 << 20),
+        read: Box::new(|_, bytes| {
+            Bundle::from_bytes(bytes).map(|_| ()).map_err(|error| error.to_string())
+        }),
+    }
+}
+
+/// `tigret import` of a folder in which one file is another.
+fn checkpoint(name: &'static str, file: &'static str) -> Reader {
+    let golden = repository().join("tests/golden/tied");
+    let folder = Folder::new();
+    for each in ["config.json", "model.safetensors", "tokens.json", "catalog.json"] {
+        folder.write(each, fs::read(golden.join(each)).unwrap());
+    }
+    Reader {
+        name,
+        good: vec![("tied", fs::read(golden.join(file)).unwrap())],
+        rounds: 150,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            folder.write(file, bytes);
+            tigret(&[
+                &"import",
+                &"--json",
+                &"--checkpoint",
+                &folder.0.path(),
+                &"--tokens",
+                &folder.path("tokens.json"),
+                &"--catalog",
+                &folder.path("catalog.json"),
+                &"--quantize",
+                &"q8",
+                &"--out",
+                &folder.path("out.safetensors"),
+            ])
+        }),
+    }
+}
+
+fn histories() -> Reader {
+    let folder = Folder::new();
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 2);
+    let model = folder.write("model.safetensors", bundle.to_bytes().unwrap());
+    let lines = "{\"history\":[\"item-1\",\"item-2\"],\"user\":\"u\"}\n\
+                 {\"history\":[],\"exclude\":[\"item-3\"]}\n\
+                 {\"history\":[\"item-9\"],\"allow\":[\"item-4\",\"item-5\"],\"user_token\":3}\n";
+    Reader {
+        name: "histories",
+        good: vec![("three", lines.into())],
+        rounds: 200,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            let histories = folder.write("h.jsonl", bytes);
+            tigret(&[
+                &"recommend",
+                &"--json",
+                &"--model",
+                &model,
+                &"--histories",
+                &histories,
+                &"--beams",
+                &"4",
+                &"--top",
+                &"2",
+            ])
+        }),
+    }
+}
+
+/// A log of twenty users on twelve items.
+fn log() -> String {
+    let mut log = "user,item,time,rating\n".to_owned();
+    for user in 0..20 {
+        for step in 0..8 {
+            log += &format!("u{user},i{},{},4\n", (user * 3 + step) % 12, 1_600_000_000 + step);
+        }
+    }
+    log
+}
+
+fn log_of_objects() -> String {
+    let object = |line: &str| {
+        let [user, item, time, _] = line.split(',').collect::<Vec<_>>()[..] else {
+            panic!("a line of the log has four cells")
+        };
+        format!("{{\"user\":\"{user}\",\"item\":\"{item}\",\"time\":{time}}}\n")
+    };
+    log().lines().skip(1).map(object).collect()
+}
+
+/// The items of [`log`].
+fn items() -> String {
+    let ids: Vec<String> = (0..12).map(|item| format!("i{item}")).collect();
+    items_named(&ids)
+}
+
+fn items_named(ids: &[impl AsRef<str>]) -> String {
+    let line = |(at, id): (usize, &str)| {
+        format!("{{\"id\":\"{id}\",\"title\":\"{id}, red\",\"brand\":\"B{}\"}}\n", at % 3)
+    };
+    ids.iter().map(AsRef::as_ref).enumerate().map(line).collect()
+}
+
+/// Bytes as gzip packs them.
+fn zipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// `tigret prepare` on a log and items, into the folder's run.
+fn prepare(folder: &Folder, log: &Path, items: &Path) -> Outcome {
+    prepare_by(folder, log, items, "time")
+}
+
+fn prepare_by(folder: &Folder, log: &Path, items: &Path, time: &str) -> Outcome {
+    let run = folder.path("run");
+    let _ = fs::remove_dir_all(&run);
+    tigret(&[
+        &"prepare",
+        &"--json",
+        &"--run",
+        &run,
+        &"--interactions",
+        &log,
+        &"--items",
+        &items,
+        &"--text-columns",
+        &"title,brand",
+        &"--user-column",
+        &"user",
+        &"--item-column",
+        &"item",
+        &"--time-column",
+        &time,
+        &"--k-core",
+        &"0",
+    ])
+}
+
+fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> Reader {
+    let folder = Folder::new();
+    // The golden file has other names.
+    let (time, items) = match extension {
+        "parquet" => ("timestamp", items_named(&["kettle", "lamp", "stool", "mug"])),
+        _ => ("time", items()),
+    };
+    let items = folder.write("items.jsonl", items);
+    let packed = matches!(extension, "csv.gz" | "parquet");
+    Reader {
+        name,
+        good: vec![("log", good)],
+        rounds: 150,
+        memory: Memory(64, if packed { UNPACKED } else { BASE }),
+        read: Box::new(move |_, bytes| {
+            prepare_by(&folder, &folder.write(&format!("log.{extension}"), bytes), &items, time)
+        }),
+    }
+}
+
+fn items_file() -> Reader {
+    let folder = Folder::new();
+    let log = folder.write("log.csv", log());
+    Reader {
+        name: "items",
+        good: vec![("twelve", items().into_bytes())],
+        rounds: 150,
+        memory: Memory(64, BASE),
+        read: Box::new(move |name, bytes| {
+            let packed = if name.ends_with(".gz") { ".gz" } else { "" };
+            prepare(&folder, &log, &folder.write(&format!("items.jsonl{packed}"), bytes))
+        }),
+    }
+}
+
+/// `tigret embed --vectors` in a run of twelve items.
+fn vectors(name: &'static str, good: Vec<u8>) -> Reader {
+    let folder = Folder::new();
+    let (log, items) = (folder.write("log.csv", log()), folder.write("items.jsonl", items()));
+    prepare(&folder, &log, &items).unwrap();
+    Reader {
+        name,
+        good: vec![("twelve", good)],
+        rounds: 300,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            let vectors = folder.write(&format!("v.{name}"), bytes);
+            tigret(&[&"embed", &"--json", &"--run", &folder.path("run"), &"--vectors", &vectors])
+        }),
+    }
+}
+
+const ROWS: usize = 12;
+const WIDTH: usize = 5;
+
+fn values() -> Vec<u8> {
+    (0..ROWS * WIDTH).flat_map(|i| ((i * 7 % 11) as f32).to_le_bytes()).collect()
+}
+
+fn npy() -> Vec<u8> {
+    let header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({ROWS}, {WIDTH}), }}");
+    let header = format!("{header:<117}\n");
+    let length = (header.len() as u16).to_le_bytes();
+    [b"\x93NUMPY\x01\x00", &length[..], header.as_bytes(), &values()].concat()
+}
+
+fn safetensors() -> Vec<u8> {
+    let values = values();
+    let header = format!(
+        "{{\"vectors\":{{\"dtype\":\"F32\",\"shape\":[{ROWS},{WIDTH}],\"data_offsets\":[0,{}]}}}}",
+        values.len()
+    );
+    let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values].concat()
+}
+
+/// The settings of `tigret run`; only read, so that what a changed file names is not touched.
+fn pipeline() -> Reader {
+    let folder = Folder::new();
+    let text = "run = \"runs/shop\"\nprepare = { interactions = \"log.csv\", items = \"items.csv\", \
+                text-columns = [\"title\"] }\n[train]\npreset = \"small\"\nmax-minutes = 60\n\
+                [export]\nquantize = \"q8\"\n";
+    Reader {
+        name: "pipeline",
+        good: vec![("shop", text.into())],
+        rounds: 1500,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            let path = folder.write("shop.toml", bytes);
+            let config = Config::load(&path, &[]);
+            let calls = config.and_then(|config| config.pipeline(&Cli::command()));
+            calls.map(|_| ()).map_err(|error| error.to_string())
+        }),
+    }
+}

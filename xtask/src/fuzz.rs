@@ -1,0 +1,256 @@
+//! `cargo xtask fuzz`: give every reader of files what libFuzzer finds worth trying.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use crate::build;
+use crate::error::{Error, Result};
+use crate::process;
+use crate::report::Report;
+use crate::setup::libtorch::Libtorch;
+use crate::workspace;
+
+/// Arguments of `cargo xtask fuzz`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Targets, the names of the files in tests/fuzz/targets; all of them if none is named.
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Minutes for each target.
+    #[arg(long, default_value_t = 15.0, value_name = "M")]
+    minutes: f64,
+    /// Targets that run at the same time.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
+}
+
+/// Larger files are the subject of a test of their own (tests/faults/hostile_files.rs).
+const LONGEST_FILE: usize = 1 << 16;
+
+/// Runs the targets and prints a row of a Markdown table for each.
+///
+/// # Errors
+/// When `cargo fuzz` is not there, a target is unknown, or the build fails.
+pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    if !process::succeeds(workspace::cargo().args(["fuzz", "--version"])) {
+        return Err(Error::message(
+            "cargo fuzz is not installed; `cargo install cargo-fuzz --locked` gets it",
+        ));
+    }
+    let crate_folder = workspace::root().join("tests/fuzz");
+    let targets = chosen(&args.targets, &names_in(&crate_folder.join("targets"))?)?;
+    let work = workspace::root().join(".tigret/fuzz");
+    let libtorch = Libtorch::locate(report)?;
+    let seeds = write_seeds(&work, &libtorch, report)?;
+
+    report.doing("fuzz", "compiling everything for libFuzzer; the first time takes some minutes");
+    let built = workspace::root().join("target/fuzz");
+    let mut cargo = workspace::cargo();
+    // Our crates forbid `unsafe`, so that a stable compiler without sanitizers finds what there
+    // is to be found: panics, memory and time.
+    cargo.args(["fuzz", "build", "--sanitizer", "none", "--fuzz-dir"]).arg(&crate_folder);
+    process::run_on_stderr(libtorch.apply(cargo.env("CARGO_TARGET_DIR", &built)))?;
+    // cargo fuzz always names the target, and so has a folder for it.
+    let host = process::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let programs = built.join(host).join("release");
+
+    println!(
+        "| reader | files tried | a second | edges of the good files | edges at the end | files \
+         kept | failed |\n|---|---|---|---|---|---|---|"
+    );
+    let mut has_failures = false;
+    let mut waiting = targets.into_iter();
+    let mut running: Vec<Fuzzer> = Vec::new();
+    loop {
+        while running.len() < usize::from(args.jobs)
+            && let Some(target) = waiting.next()
+        {
+            report.doing("fuzz", format!("{target}, {} minutes", args.minutes));
+            running.push(Fuzzer::start(
+                &target,
+                &programs,
+                &work,
+                &seeds,
+                args.minutes,
+                &libtorch,
+            )?);
+        }
+        if running.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let mut still = Vec::new();
+        for mut fuzzer in running {
+            match fuzzer.child.try_wait().map_err(|e| Error::file(&fuzzer.log, e))? {
+                None => still.push(fuzzer),
+                Some(status) => {
+                    println!("{}", fuzzer.row()?);
+                    if !status.success() {
+                        has_failures = true;
+                        fuzzer.explain(&programs, &libtorch)?;
+                    }
+                }
+            }
+        }
+        running = still;
+    }
+    Ok(if has_failures { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).map_err(|e| Error::file(folder, e))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The named targets, or all.
+fn chosen(named: &[String], all: &[String]) -> Result<Vec<String>> {
+    if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
+        let all = all.join(", ");
+        return Err(Error::message(format!("there is no target {unknown}; there are {all}")));
+    }
+    Ok(if named.is_empty() { all.to_vec() } else { named.to_vec() })
+}
+
+/// Writes the good files and the attacks that each target begins from.
+fn write_seeds(work: &Path, libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
+    let seeds = work.join("seeds");
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--package", "tigret-tests", "--example", "write_seeds"]);
+    let built = build::quietly(libtorch.apply(&mut cargo), "fuzz", "compiling the seeds", report)?;
+    let mut write = Command::new(built.program("write_seeds")?);
+    process::run_on_stderr(libtorch.apply(write.arg(&seeds)))?;
+    Ok(seeds)
+}
+
+/// A target at work.
+struct Fuzzer {
+    target: String,
+    child: Child,
+    log: PathBuf,
+    /// Where files go that broke the reader, each name beginning with the target's.
+    found: PathBuf,
+}
+
+impl Fuzzer {
+    fn start(
+        target: &str,
+        programs: &Path,
+        work: &Path,
+        seeds: &Path,
+        minutes: f64,
+        libtorch: &Libtorch,
+    ) -> Result<Self> {
+        let corpus = work.join("corpus").join(target);
+        let found = work.join("found");
+        for folder in [&corpus, &found] {
+            fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
+        }
+        let log = work.join(format!("{target}.log"));
+        let file = File::create(&log).map_err(|e| Error::file(&log, e))?;
+        let mut command = Command::new(programs.join(target));
+        command
+            .arg(&corpus)
+            .arg(seeds.join(target))
+            .arg(format!("-max_total_time={}", (minutes * 60.0).ceil()))
+            .arg(format!("-max_len={LONGEST_FILE}"))
+            // A reader that hangs; what is slow but ends is found by the target itself.
+            .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1"])
+            // What the commands print is of no interest.
+            .arg("-close_fd_mask=3")
+            .arg(format!("-artifact_prefix={}/{target}-", found.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        scratch_in_memory(libtorch.apply(&mut command));
+        let child = command.spawn().map_err(|cause| process::not_started(&command, cause))?;
+        Ok(Self { target: target.into(), child, log, found })
+    }
+
+    /// What its log says, as a row of the table.
+    fn row(&self) -> Result<String> {
+        let log = fs::read(&self.log).map_err(|e| Error::file(&self.log, e))?;
+        let log = String::from_utf8_lossy(&log);
+        let found = names_in(&self.found)?;
+        let failed = found.iter().filter(|name| name.starts_with(&format!("{}-", self.target)));
+        Ok(format!("| {} | {} | {} |", self.target, figures(&log).join(" | "), failed.count()))
+    }
+
+    /// Shows what the reader did with the files that broke it.
+    fn explain(&self, programs: &Path, libtorch: &Libtorch) -> Result<()> {
+        for name in names_in(&self.found)?.iter().filter(|name| name.starts_with(&self.target)) {
+            let file = self.found.join(name);
+            eprintln!("\n{} broke the reader:", file.display());
+            let mut again = Command::new(programs.join(&self.target));
+            scratch_in_memory(libtorch.apply(again.arg(&file)));
+            let output = again.output().map_err(|cause| process::not_started(&again, cause))?;
+            let text = String::from_utf8_lossy(&output.stderr);
+            text.lines()
+                .skip_while(|line| !line.contains("panicked at"))
+                .take(3)
+                .for_each(|line| eprintln!("  {line}"));
+        }
+        eprintln!("mend it, and put the file into tests/attacks with what refuses it");
+        Ok(())
+    }
+}
+
+/// The commands write their results; on a disk that would be most of the time.
+fn scratch_in_memory(command: &mut Command) {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        command.env("TMPDIR", memory);
+    }
+}
+
+/// From libFuzzer's log: executions, executions a second, edges reached by the seeds and at the
+/// end, files kept.
+fn figures(log: &str) -> [String; 5] {
+    let after = |line: &str, key: &str| -> Option<String> {
+        let rest = line.split_once(key)?.1.trim_start();
+        Some(rest.split([' ', '/']).next()?.to_owned())
+    };
+    let of = |mut lines: Box<dyn Iterator<Item = &str> + '_>, key: &str| {
+        lines.find_map(|line| after(line, key)).unwrap_or_else(|| "?".into())
+    };
+    [
+        of(Box::new(log.lines()), "stat::number_of_executed_units:"),
+        of(Box::new(log.lines()), "stat::average_exec_per_sec:"),
+        of(Box::new(log.lines().filter(|line| line.contains("INITED"))), "cov:"),
+        of(Box::new(log.lines().rev()), "cov:"),
+        of(Box::new(log.lines().rev()), "corp:"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_figures_are_those_of_the_log() {
+        let log = "INFO: seed corpus: files: 5\n\
+                   #5\tINITED cov: 992 ft: 1165 corp: 4/35Kb exec/s: 0 rss: 158Mb\n\
+                   #9\tNEW    cov: 1010 ft: 1200 corp: 7/41Kb lim: 4 exec/s: 0 rss: 158Mb\n\
+                   #99\tDONE   cov: 1012 ft: 1204 corp: 8/41Kb lim: 4 exec/s: 0 rss: 158Mb\n\
+                   stat::number_of_executed_units: 199167\n\
+                   stat::average_exec_per_sec:     15320\n";
+        assert_eq!(figures(log), ["199167", "15320", "992", "1012", "8"]);
+        assert_eq!(figures("the program could not be started")[0], "?");
+    }
+
+    #[test]
+    fn every_reader_has_a_target_and_unknown_ones_are_refused() {
+        let folder = workspace::root().join("tests/fuzz/targets");
+        let all = names_in(&folder).unwrap_or_default();
+        let readers = fs::read_to_string(workspace::root().join("tests/support/readers.rs"));
+        let readers = readers.unwrap_or_default();
+        assert!(!all.is_empty() && all.iter().all(|name| readers.contains(&format!("\"{name}\""))));
+        assert_eq!(chosen(&[], &all).unwrap_or_default(), all);
+        assert!(chosen(&["nothing".into()], &all).is_err());
+    }
+}
