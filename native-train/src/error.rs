@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tigret_infer::error::brief;
 
+use crate::panics;
 use crate::pipeline::Step;
 
 /// Why a step could not be done. [`TrainError::Paused`] ends the command with exit status 75, every
@@ -41,7 +42,7 @@ pub enum TrainError {
     Infer(#[from] tigret_infer::InferError),
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(String),
     /// The time limit of a command that goes on when it is called again.
     #[error("the time is up; the same command goes on where it stopped")]
     Paused,
@@ -80,6 +81,12 @@ impl TrainError {
     /// A [`TrainError::Usage`].
     pub fn usage(reason: impl ToString) -> Self {
         Self::Usage(reason.to_string())
+    }
+}
+
+impl From<tch::TchError> for TrainError {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(panics::torch_sentence(&error.to_string()))
     }
 }
 

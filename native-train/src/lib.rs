@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod export;
 pub mod interrupt;
 pub mod model;
+mod panics;
 pub mod pipeline;
 pub mod report;
 pub mod run_dir;

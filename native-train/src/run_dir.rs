@@ -186,6 +186,18 @@ pub fn write_atomically(
     })
 }
 
+/// Makes a folder and tries to write into it, so that long work does not end with a result that
+/// finds no place.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn check_writable(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+    let probe = folder.join("writable.partial");
+    write_atomically(&probe, |_| Ok(()))?;
+    fs::remove_file(&probe).map_err(|e| TrainError::file(&probe, e))
+}
+
 /// Writes a value as pretty JSON, whole.
 ///
 /// # Errors

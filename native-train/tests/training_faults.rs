@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -11,6 +12,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tch::Device;
 use tigret_train::data::Dataset;
@@ -130,6 +133,201 @@ fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
     };
     let resumed = fs::read_to_string(at.join("r/train.jsonl")).unwrap();
     assert_eq!(losses(&resumed), losses(&log));
+}
+
+/// `TIGRET_FAULT_ROUNDS` sets how often training is killed; the default is for every test run,
+/// 50 for trust.
+#[test]
+fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let rounds = number("TIGRET_FAULT_ROUNDS").unwrap_or(4);
+    let seed = number("TIGRET_FAULT_SEED").unwrap_or(1);
+    println!("{rounds} rounds of seed {seed}");
+    let mut random = SmallRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    let model = at.join("r/model");
+    let begin = Instant::now();
+    works(at, &TRAIN);
+    let whole = begin.elapsed();
+    let best = fs::read(model.join("model.safetensors")).unwrap();
+    let expected = state(at);
+
+    let (mut before, mut between, mut amid) = (0, 0, 0);
+    for round in 0..rounds {
+        fs::remove_dir_all(&model).unwrap();
+        let mut child = tigret(at, &TRAIN).stdout(Stdio::null()).spawn().unwrap();
+        let moment = whole.mul_f64(random.random::<f64>());
+        let begin = Instant::now();
+        let is_writing = || {
+            let mut files = fs::read_dir(&model).into_iter().flatten().flatten();
+            files.any(|file| file.path().extension().is_some_and(|e| e == "partial"))
+        };
+        // Every other time in the middle of a write, of which there are few moments.
+        while child.try_wait().unwrap().is_none()
+            && (begin.elapsed() < moment || round % 2 == 1 && !is_writing())
+        {
+            sleep(Duration::from_micros(200));
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        let has_state = model.join("last.safetensors").exists();
+        *match (has_state, is_writing()) {
+            (_, true) => &mut amid,
+            (true, _) => &mut between,
+            (false, _) => &mut before,
+        } += 1;
+        let resume = [&TRAIN[..], &["--resume"]].concat();
+        works(at, if has_state { &resume } else { &TRAIN });
+        assert_eq!(state(at), expected, "round {round}");
+        assert_eq!(fs::read(model.join("model.safetensors")).unwrap(), best, "round {round}");
+    }
+    println!(
+        "killed {before} times before the first state, {between} between two, {amid} in the middle \
+         of a write"
+    );
+}
+
+/// The sentence with which a command ends that cannot go on.
+fn refused(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let own: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
+    assert_eq!(own.len(), 1, "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    own[0].to_owned()
+}
+
+/// Runs a line of bash in which `tigret` is the command.
+fn bash(at: &Path, line: &str) -> Command {
+    let mut bash = Command::new("bash");
+    bash.current_dir(at).args(["-c", &line.replace("tigret ", &format!("{TIGRET} "))]);
+    bash
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    let path = at.join("r/model/last.safetensors");
+    let good = fs::read(&path).unwrap();
+    let mut damaged = good.clone();
+    damaged[8] ^= 0x40;
+    let of_others = fs::read(at.join("r/model/model.safetensors")).unwrap();
+    let resume = [&TRAIN[..], &["--resume"]].concat();
+    for (bytes, sentence) in [
+        (&good[..good.len() / 2], "not a valid safetensors file"),
+        (&damaged, "not a valid safetensors file"),
+        (b"", "not a valid safetensors file"),
+        (&of_others, "holds no training state"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let said = refused(&mut tigret(at, &resume));
+        assert!(said.contains(sentence) && said.contains("r/model"), "{said}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "what could not be read is left as it was");
+    }
+    fs::remove_file(&path).unwrap();
+    let said = refused(&mut tigret(at, &resume));
+    assert!(said.contains("there is nothing to resume; train without --resume"), "{said}");
+}
+
+#[test]
+fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    let (good, log) = (state(at), fs::read(at.join("r/train.jsonl")).unwrap());
+    // Permissions do not bind root, unless it gives up the right to pass over them.
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    let bound = if is_root { "setpriv --bounding-set -dac_override " } else { "" };
+    for closed in ["r", "r/model", "r/.tigret"] {
+        let line = format!(
+            "chmod -R a-w {closed}; {bound}tigret {} --resume; status=$?; chmod -R u+w {closed}; \
+             exit $status",
+            TRAIN.join(" ")
+        );
+        let said = refused(&mut bash(at, &line));
+        assert!(said.contains("Permission denied") && said.contains("r/"), "{closed}: {said}");
+        assert_eq!(state(at), good, "{closed}");
+        assert_eq!(fs::read(at.join("r/train.jsonl")).unwrap(), log, "{closed}");
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    // A disk of our own, for as long as the line runs, where the system lets us have one.
+    let own_disk = "unshare --map-root-user --mount bash -c";
+    let mount = "mkdir -p full && mount -t tmpfs -o size=64m none full";
+    if !bash(at, &format!("{own_disk} '{mount}'")).output().unwrap().status.success() {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let train = TRAIN.join(" ");
+    let line = format!(
+        "{own_disk} '
+            {mount} && cp -r r full/r && cd full && tigret {train} --max-minutes 0.01 || exit 1
+            cp r/model/last.safetensors ../before
+            cat /dev/zero > filler
+            tigret {train} --resume; test $? = 2 || exit 3
+            cmp r/model/last.safetensors ../before && ! ls r/model | grep partial || exit 4
+            rm filler; tigret {train} --resume && cp r/model/last.safetensors ..'"
+    );
+    let output = bash(at, &line).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let own: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
+    assert!(matches!(own[..], [full] if full.contains("No space left on device")), "{errors}");
+    works(at, &TRAIN);
+    assert_eq!(state(at), read_tensors(at, "last", "").unwrap().0);
+}
+
+/// The clock jumps by forty years in between, forwards and back.
+#[test]
+fn the_time_of_day_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    let train = TRAIN.join(" ");
+    // Only the time of day is another: libtorch waits by the monotonic clock.
+    let at_date = |date: &str, line: &str| {
+        let line = format!("FAKETIME_DONT_FAKE_MONOTONIC=1 faketime \"{date}\" {line}");
+        bash(at, &line).output().unwrap()
+    };
+    if !at_date("2040-01-01", "true").status.success() {
+        println!("skipped: the program faketime is not there");
+        return;
+    }
+    for (date, more) in [
+        ("2040-01-01", "--max-minutes 0.01"),
+        ("1999-12-31", "--resume --max-minutes 0.02"),
+        ("2060-01-01", "--resume"),
+    ] {
+        let output = at_date(date, &format!("tigret {train} {more}"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{date}: {errors}");
+    }
+    let jumped = state(at);
+    fs::remove_dir_all(at.join("r/model")).unwrap();
+    works(at, &TRAIN);
+    assert_eq!(state(at), jumped);
+}
+
+#[test]
+fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    let line = format!("ulimit -v 6000000; tigret {} --width 4096 --layers 32", TRAIN.join(" "));
+    let said = refused(&mut bash(at, &line));
+    assert!(said.contains("out of memory; lower --batch or the sizes of the model"), "{said}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ use serde_json::Value;
 pub use output::Output;
 
 use crate::error::{Result, TrainError};
+use crate::panics;
 use crate::pipeline::{RunLock, Verbs, stamp};
 use crate::run_dir::RunDir;
 
@@ -73,7 +74,7 @@ impl Cli {
             }
             _ => None,
         };
-        self.verb.run(&output)
+        panics::torch(|| self.verb.run(&output)).unwrap_or_else(|said| Err(TrainError::Torch(said)))
     }
 }
 

@@ -1,10 +1,8 @@
 //! Tables in Parquet, row by row: as much of the format as logs and items are written in.
 
-use std::cell::Cell as StdCell;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type as Physical};
@@ -17,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::events::Moment;
 use crate::error::{Result, TrainError};
+use crate::panics::caught;
 
 /// Rows between two reports of progress.
 const REPORT: u64 = 1 << 14;
@@ -261,25 +260,9 @@ fn value(field: Field, unit: Unit) -> Value {
     }
 }
 
-thread_local! {
-    /// Whether this thread is in a step of the reader.
-    static READING: StdCell<bool> = const { StdCell::new(false) };
-}
-
 /// Runs a step of the reader, which gives up with a panic where a damaged file breaks what it
-/// takes for granted: an error like any other, without the panic's own lines.
+/// takes for granted.
 fn guarded<T>(step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !READING.get() {
-                usual(panic);
-            }
-        }));
-    });
-    READING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(step));
-    READING.set(false);
-    result.unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
+    caught(|_| true, step)
+        .unwrap_or_else(|_| Err(ParquetError::General("the file is damaged".to_owned())))
 }

@@ -171,6 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_from_the_future_is_read_each_time() {
+        // So it looks after the clock was set back: nothing says that it will not change again
+        // at the same time.
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        let mut prints = Fingerprints::open(folder.path().join("m"));
+        let mut of = |text: &str| {
+            fs::write(&file, text).unwrap();
+            set_time(&file, u64::from(u32::MAX));
+            prints.of(&file).unwrap()
+        };
+        assert_ne!(of("abc"), of("abd"));
+    }
+
+    #[test]
     fn a_folder_is_its_files_and_their_names() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join("d").join(name);

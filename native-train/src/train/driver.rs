@@ -18,7 +18,7 @@ use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
-use crate::run_dir::write_atomically;
+use crate::run_dir::{check_writable, write_atomically};
 
 /// What is trained.
 pub(crate) trait Job {
@@ -166,6 +166,7 @@ pub(crate) fn drive<J: Job>(
             ));
         }
     }
+    check_writable(folder)?;
     let mut log = open_log(log_path, state.step)?;
     let mut events = EventWriter::create(tensorboard, state.step)?;
     let total = plan.steps();
