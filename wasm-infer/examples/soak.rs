@@ -1,20 +1,25 @@
 //! Asks an engine the same varied questions over and over: every answer must be the one that was
-//! given the first time, and memory must not grow.
+//! given the first time, and memory must not grow. Ten of twelve calls recommend, one recommends to
+//! several users at once, one explains or traces.
 //!
 //! `cargo run --release -p tigret-infer --features testing --example soak -- --backend cpu|gpu
-//! [--calls 100000] [--size paper|small] [--format q8]`
+//! [--calls 100000 | --minutes 60] [--size paper|small] [--format q8]`
 //!
 //! Prints JSON; exit status 1 where an answer changed or memory grew by more than 5 % after the
-//! first tenth of the calls. Memory is what Linux says is resident; elsewhere it is not looked at.
+//! first tenth. Memory is what Linux says is resident; elsewhere it is not looked at. Times are
+//! those of the calls that recommend to one.
 
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pollster::block_on;
+use tigret_infer::explain::{Explanation, Prefix};
 use tigret_infer::testing::{Random, Shape, random_bundle};
-use tigret_infer::{Backend, Bundle, Recommender, Request, WeightFormat};
+use tigret_infer::{
+    Backend, Bundle, InferError, Recommendation, Recommender, Request, WeightFormat,
+};
 
 /// Growth of memory that is not yet a leak.
 const GROWTH: f64 = 1.05;
@@ -48,42 +53,134 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     };
     let format: WeightFormat = option("--format", "q8").parse()?;
     let calls = option("--calls", "100000").parse::<usize>()?.max(10);
+    let minutes = option("--minutes", "0").parse::<f64>()?;
+    let time = (minutes > 0.0).then(|| Duration::from_secs_f64(60.0 * minutes));
     let bundle = Arc::new(random_bundle(&shape, format, 0));
     let mut recommender = block_on(Recommender::new(Arc::clone(&bundle), backend))?;
     let requests = requests(&bundle);
+    let questions = questions(&requests);
     let mut first = Vec::new();
-    for request in &requests {
-        first.push(block_on(recommender.recommend(request))?);
+    for question in &questions {
+        first.push(question.ask(&mut recommender)?);
     }
-    let (mut changed, mut warm) = (0usize, None);
-    let mut times = Vec::with_capacity(calls);
+    let (mut asked, mut changed, mut warm) = (0usize, 0usize, None);
+    let mut latencies = Latencies::default();
     let begin = Instant::now();
-    for call in 0..calls {
-        if call == calls / 10 {
+    loop {
+        let done = match time {
+            Some(time) => begin.elapsed().div_duration_f64(time),
+            None => asked as f64 / calls as f64,
+        };
+        if done >= 0.1 && warm.is_none() {
             warm = resident();
         }
-        let which = call % requests.len();
+        if done >= 1.0 {
+            break;
+        }
+        let which = asked % questions.len();
         let start = Instant::now();
-        let answer = block_on(recommender.recommend(&requests[which]))?;
-        times.push(start.elapsed().as_secs_f32() * 1e3);
+        let answer = questions[which].ask(&mut recommender)?;
+        if matches!(answer, Answer::One(_)) {
+            latencies.add(start.elapsed());
+        }
         changed += usize::from(answer != first[which]);
+        asked += 1;
     }
     let seconds = begin.elapsed().as_secs_f64();
     let end = resident();
     let flat = warm.zip(end).is_none_or(|(warm, end)| end as f64 <= warm as f64 * GROWTH);
-    times.sort_by(f32::total_cmp);
     let result = serde_json::json!({
         "engine": recommender.engine_name(),
-        "calls": calls,
+        "calls": asked,
         "changed_answers": changed,
         "resident_bytes_after_a_tenth": warm,
         "resident_bytes_at_the_end": end,
-        "median_ms": times[calls / 2],
-        "p99_ms": times[calls - 1 - calls / 100],
+        "median_ms": latencies.quantile(0.5),
+        "p99_ms": latencies.quantile(0.99),
         "seconds": seconds,
     });
     println!("{result}");
     Ok(changed == 0 && flat)
+}
+
+/// A call of one kind.
+enum Question<'a> {
+    Recommend(&'a Request),
+    RecommendAll(&'a [Request]),
+    Explain(&'a Request),
+    Trace(&'a Request),
+}
+
+#[derive(PartialEq)]
+enum Answer {
+    One(Recommendation),
+    All(Vec<Recommendation>),
+    Why(Option<Explanation>),
+    Path(Vec<Vec<Prefix>>),
+}
+
+impl Question<'_> {
+    fn ask(&self, recommender: &mut Recommender) -> Result<Answer, InferError> {
+        Ok(match self {
+            Self::Recommend(request) => Answer::One(block_on(recommender.recommend(request))?),
+            Self::RecommendAll(requests) => {
+                Answer::All(block_on(recommender.recommend_all(requests))?)
+            }
+            Self::Explain(request) => {
+                let picks = block_on(recommender.recommend(request))?.items;
+                let pick = picks.first();
+                Answer::Why(pick.map(|pick| recommender.explain(request, &pick.id)).transpose()?)
+            }
+            Self::Trace(request) => Answer::Path(recommender.trace(request)?),
+        })
+    }
+}
+
+fn questions(requests: &[Request]) -> Vec<Question<'_>> {
+    let mut questions: Vec<Question<'_>> = requests.iter().map(Question::Recommend).collect();
+    for (turn, at) in [(0, 8), (1, 9), (2, 18), (3, 19)] {
+        questions.insert(
+            at,
+            match turn {
+                0 => Question::RecommendAll(&requests[..5]),
+                1 => Question::Explain(&requests[5]),
+                2 => Question::RecommendAll(&requests[9..14]),
+                _ => Question::Trace(&requests[7]),
+            },
+        );
+    }
+    questions
+}
+
+/// Counts of times by size, so that a call of an hour takes no more memory than one of a minute.
+struct Latencies(Vec<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self(vec![0; 1200])
+    }
+}
+
+impl Latencies {
+    /// Ratio of neighbouring sizes; the smallest is a microsecond.
+    const STEP: f64 = 1.02;
+
+    fn add(&mut self, time: Duration) {
+        let at = (time.as_secs_f64() * 1e6).max(1.0).log(Self::STEP) as usize;
+        let last = self.0.len() - 1;
+        self.0[at.min(last)] += 1;
+    }
+
+    /// The time in milliseconds below which this share of all lies, to 2 %.
+    fn quantile(&self, share: f64) -> f64 {
+        let wanted = (share * self.0.iter().sum::<u64>() as f64) as u64;
+        let mut below = 0;
+        let at = self.0.iter().position(|count| {
+            below += count;
+            below > wanted
+        });
+        Self::STEP.powi(at.unwrap_or(self.0.len()) as i32) / 1e3
+    }
 }
 
 /// Histories of every length, beams of every width, filters and samples.
