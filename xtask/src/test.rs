@@ -78,6 +78,15 @@ fn check_rust(summary: &mut Summary, tools: &Tools<'_>, quick: bool) {
         let mut clippy = toolchain.cargo("clippy");
         passed(clippy.args(["--package", "tigret-infer", "--lib", "--", "-D", "warnings"]))
     });
+    summary.step("cargo deny", || {
+        let deny = ["deny", "--log-level", "error"];
+        if !process::succeeds(workspace::cargo().args(["deny", "--version"])) {
+            let lack = "not installed; `cargo install cargo-deny --locked` gets it";
+            return Ok(Outcome::Skipped(lack.into()));
+        }
+        // Advisories need a network, and change with the day: docs/trust.md has their command.
+        passed(workspace::cargo().args(deny).args(["check", "licenses", "bans", "sources"]))
+    });
     summary.step("cargo doc", || {
         if quick {
             return Ok(Outcome::Skipped("--quick".into()));
