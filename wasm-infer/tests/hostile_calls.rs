@@ -135,7 +135,10 @@ fn check(bundle: &Bundle, request: &Request, found: Result<Recommendation, Infer
     }
 }
 
-fn hold(backend: Backend, cases: u32) {
+/// `TIGRET_FUZZ_ROUNDS` sets how many requests are drawn; the default is for every test run.
+fn hold(backend: Backend, default_cases: u32) {
+    let own = std::env::var("TIGRET_FUZZ_ROUNDS").ok();
+    let cases = own.map_or(default_cases, |text| text.parse().expect("a number"));
     let bundle = bundle();
     let recommender = match block_on(Recommender::new(Arc::clone(&bundle), backend)) {
         Ok(recommender) => Mutex::new(recommender),

@@ -26,6 +26,13 @@ pub(crate) struct Args {
     jobs: u8,
 }
 
+impl Args {
+    /// Every target for so many minutes.
+    pub(crate) fn of_all(minutes: f64) -> Self {
+        Self { targets: Vec::new(), minutes, jobs: 2 }
+    }
+}
+
 /// Larger files are the subject of a test of their own (tests/faults/hostile_files.rs).
 const LONGEST_FILE: usize = 1 << 16;
 

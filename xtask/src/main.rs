@@ -15,6 +15,7 @@ mod summary;
 mod test;
 mod tigret;
 mod tokenizers;
+mod trust;
 mod workspace;
 
 use std::ffi::OsString;
@@ -47,6 +48,8 @@ enum Verb {
     CompareTokenizers(tokenizers::Args),
     /// Give every reader of files what libFuzzer finds worth trying (needs `cargo fuzz`).
     Fuzz(fuzz::Args),
+    /// Run the long form of the tests of faults, hostile input and long runs: hours.
+    Trust(trust::Args),
     /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
     Wasm(page::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
@@ -81,6 +84,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Bench(args) => bench::run(&args, &Report::all()),
         Verb::CompareTokenizers(args) => tokenizers::run(&args, &Report::all()),
         Verb::Fuzz(args) => fuzz::run(&args, &Report::all()),
+        Verb::Trust(args) => trust::run(&args, &Report::all()),
         Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }
