@@ -28,6 +28,10 @@ fn main() {
         ("interactions-gzip", packed()),
         ("interactions-parquet", parquet()),
         ("items", items()),
+        ("amazon-reviews", amazon_reviews()),
+        ("amazon-items", amazon_items()),
+        ("movielens", movielens()),
+        ("new-items", new_items()),
         ("npy", npy()),
         ("safetensors", vectors()),
         ("pipeline", pipelines()),
@@ -330,6 +334,49 @@ fn items() -> Files {
         ("id-null.jsonl", b"{\"id\":null,\"title\":\"t\"}\n".to_vec()),
         ("id-twice.jsonl", format!("{text}{text}").into()),
         ("half-a-surrogate.jsonl", b"{\"id\":\"i0\",\"title\":\"\\ud800\"}\n".to_vec()),
+    ]
+}
+
+fn amazon_reviews() -> Files {
+    let line = |text: &str| format!("{text}\n").into_bytes();
+    vec![
+        ("asin-null.json", line("{\"reviewerID\":\"u\",\"asin\":null,\"unixReviewTime\":1}")),
+        (
+            "time-text.json",
+            line("{\"reviewerID\":\"u\",\"asin\":\"lamp\",\"unixReviewTime\":\"x\"}"),
+        ),
+        ("not-utf-8.json", b"{\"reviewerID\":\"\xff\"}\n".to_vec()),
+    ]
+}
+
+fn amazon_items() -> Files {
+    vec![
+        ("deep.json", [b"{'asin': ".to_vec(), deep("[", 5000)].concat()),
+        ("escape-cut-off.json", b"{'asin': 'lamp\\x4'}\n".to_vec()),
+        ("string-open.json", b"{'asin': 'lamp\n".to_vec()),
+        ("a-call.json", b"{'asin': __import__('os')}\n".to_vec()),
+    ]
+}
+
+fn movielens() -> Files {
+    let text = String::from_utf8(good("movielens")).unwrap();
+    vec![
+        ("cells-missing.dat", format!("{text}1::2\n").into()),
+        ("rating-nan.dat", format!("{text}1::2::NaN::3\n").into()),
+        ("time-text.dat", format!("{text}1::2::3::noon\n").into()),
+    ]
+}
+
+fn new_items() -> Files {
+    let text = String::from_utf8(good("new-items")).unwrap();
+    vec![
+        ("embedding-short.jsonl", b"{\"id\":\"a\",\"embedding\":[1.0]}\n".to_vec()),
+        ("embedding-of-text.jsonl", b"{\"id\":\"a\",\"embedding\":\"NaN\"}\n".to_vec()),
+        ("value-1e999.jsonl", text.replacen("[0.0", "[1e999", 1).into()),
+        ("value-1e39.jsonl", text.replacen("[0.0", "[1e39", 1).into()),
+        ("id-known.jsonl", text.replacen("new-0", "item-1", 1).into()),
+        ("id-twice.jsonl", format!("{text}{text}").into()),
+        ("deep.jsonl", deep("[", 5000)),
     ]
 }
 

@@ -76,7 +76,7 @@ pub struct Reading {
 
 impl Reader {
     /// The names of all.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 18] = [
         "bundle",
         "config",
         "tokens",
@@ -88,6 +88,10 @@ impl Reader {
         "interactions-gzip",
         "interactions-parquet",
         "items",
+        "amazon-reviews",
+        "amazon-items",
+        "movielens",
+        "new-items",
         "npy",
         "safetensors",
         "pipeline",
@@ -118,6 +122,10 @@ impl Reader {
                 interactions("interactions-parquet", "parquet", fs::read(file).unwrap())
             }
             "items" => items_file(),
+            "amazon-reviews" => amazon("amazon-reviews", "reviews.json", amazon_reviews()),
+            "amazon-items" => amazon("amazon-items", "meta.json", AMAZON_ITEMS.into()),
+            "movielens" => movielens(),
+            "new-items" => new_items(),
             "npy" => vectors("npy", npy()),
             "safetensors" => vectors("safetensors", safetensors()),
             "pipeline" => pipeline(),
@@ -309,28 +317,12 @@ fn prepare(folder: &Folder, log: &Path, items: &Path) -> Outcome {
 }
 
 fn prepare_by(folder: &Folder, log: &Path, items: &Path, time: &str) -> Outcome {
-    let run = folder.path("run");
-    let _ = fs::remove_dir_all(&run);
-    tigret(&[
-        &"prepare",
-        &"--json",
-        &"--run",
-        &run,
-        &"--interactions",
-        &log,
-        &"--items",
-        &items,
-        &"--text-columns",
-        &"title,brand",
-        &"--user-column",
-        &"user",
-        &"--item-column",
-        &"item",
-        &"--time-column",
-        &time,
-        &"--k-core",
-        &"0",
-    ])
+    let columns =
+        ["--text-columns", "title,brand", "--user-column", "user", "--item-column", "item"];
+    let mut source: Vec<&dyn AsRef<OsStr>> = vec![&"--interactions", &log, &"--items", &items];
+    source.extend(columns.iter().map(|column| column as &dyn AsRef<OsStr>));
+    source.extend::<[&dyn AsRef<OsStr>; 2]>([&"--time-column", &time]);
+    prepare_from(folder, &source)
 }
 
 fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> Reader {
@@ -364,6 +356,129 @@ fn items_file() -> Reader {
         read: Box::new(move |name, bytes| {
             let packed = if name.ends_with(".gz") { ".gz" } else { "" };
             prepare(&folder, &log, &folder.write(&format!("items.jsonl{packed}"), bytes))
+        }),
+    }
+}
+
+/// Four users on four items.
+const REVIEWS: [(&str, &str, u32); 12] = [
+    ("ann", "kettle", 3),
+    ("ann", "lamp", 1),
+    ("ann", "mug", 2),
+    ("bob", "lamp", 4),
+    ("bob", "kettle", 5),
+    ("bob", "stool", 6),
+    ("cy", "mug", 7),
+    ("cy", "stool", 8),
+    ("cy", "lamp", 9),
+    ("dee", "stool", 1),
+    ("dee", "mug", 2),
+    ("dee", "kettle", 3),
+];
+
+fn amazon_reviews() -> String {
+    let line = |(user, item, time): &(&str, &str, u32)| {
+        format!(
+            "{{\"reviewerID\":\"{user}\",\"asin\":\"{item}\",\"overall\":4.0,\
+             \"unixReviewTime\":{time}}}\n"
+        )
+    };
+    REVIEWS.iter().map(line).collect()
+}
+
+/// As the metadata of 2014 is printed: dictionaries of Python.
+const AMAZON_ITEMS: &str = "\
+{'asin': 'kettle', 'title': \"Nan's kettle\", 'price': 12.5, 'brand': u'Caf\\xe9', 'x': None}
+{'asin': 'lamp', 'title': 'Lamp \\u2014 red', 'categories': [['Home', 'Light'], []], 'y': (1, -2.5)}
+{'asin': 'mug', 'title': 'Mug', 'related': {'also_bought': ['lamp']}, 'sold': True}
+{'asin': 'stool', 'title': 'Stool'}
+";
+
+/// `tigret prepare --amazon` with one of the two files changed.
+fn amazon(name: &'static str, file: &'static str, good: String) -> Reader {
+    let folder = Folder::new();
+    folder.write("reviews.json", amazon_reviews());
+    folder.write("meta.json", AMAZON_ITEMS);
+    Reader {
+        name,
+        good: vec![("four", good.into_bytes())],
+        rounds: 150,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            folder.write(file, bytes);
+            prepare_from(
+                &folder,
+                &[&"--amazon", &folder.path("reviews.json"), &"--items", &folder.path("meta.json")],
+            )
+        }),
+    }
+}
+
+/// `tigret prepare --movielens` with other ratings.
+fn movielens() -> Reader {
+    let folder = Folder::new();
+    let films = ["kettle", "lamp", "mug", "stool"];
+    let number = |name: &str| 1 + films.iter().position(|film| *film == name).unwrap();
+    let line = |(user, item, time): &(&str, &str, u32)| {
+        format!("{}::{}::4::{time}\n", user.as_bytes()[0], number(item))
+    };
+    let ratings: String = REVIEWS.iter().map(line).collect();
+    let titles = films.iter().map(|film| format!("{}::{film} (1999)::Drama|War\n", number(film)));
+    folder.write("movies.dat", titles.collect::<String>());
+    Reader {
+        name: "movielens",
+        good: vec![("ratings", ratings.into_bytes())],
+        rounds: 150,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            folder.write("ratings.dat", bytes);
+            prepare_from(&folder, &[&"--movielens", &folder.0.path()])
+        }),
+    }
+}
+
+/// `tigret prepare` into the folder's run.
+fn prepare_from(folder: &Folder, source: &[&dyn AsRef<OsStr>]) -> Outcome {
+    let run = folder.path("run");
+    let _ = fs::remove_dir_all(&run);
+    let arguments: [&dyn AsRef<OsStr>; 6] =
+        [&"prepare", &"--json", &"--k-core", &"0", &"--run", &run];
+    tigret(&[&arguments[..], source].concat())
+}
+
+/// `tigret recommend --add-items` with a bundle that carries its tokenizer.
+fn new_items() -> Reader {
+    let folder = Folder::new();
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 2);
+    let width = bundle.quantizer().unwrap().config().input;
+    let model = folder.write("model.safetensors", bundle.to_bytes().unwrap());
+    let histories = folder.write("h.jsonl", "{\"history\":[\"item-1\"]}\n");
+    let line = |item: usize| {
+        let vector: Vec<f32> = (0..width).map(|at| ((item + at) % 7) as f32).collect();
+        format!("{{\"id\":\"new-{item}\",\"embedding\":{vector:?}}}\n")
+    };
+    let good: String = (0..3).map(line).collect();
+    Reader {
+        name: "new-items",
+        good: vec![("three", good.into_bytes())],
+        rounds: 200,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            let items = folder.write("new.jsonl", bytes);
+            tigret(&[
+                &"recommend",
+                &"--json",
+                &"--model",
+                &model,
+                &"--histories",
+                &histories,
+                &"--add-items",
+                &items,
+                &"--beams",
+                &"2",
+                &"--top",
+                &"2",
+            ])
         }),
     }
 }

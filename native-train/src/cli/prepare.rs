@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Output;
 use crate::data::classics::{self, books};
-use crate::data::events::{LeftOut, Moment, Rules};
+use crate::data::events::{LeftOut, Moment, Rules, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, LogColumns, UnknownItems};
@@ -63,7 +63,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
     rating_column: Option<String>,
     /// Leave out interactions that are rated below this.
-    #[arg(long, value_name = "RATING", conflicts_with_all = ["sequences", "classics"])]
+    #[arg(long, value_name = "RATING", value_parser = parse_rating,
+          conflicts_with_all = ["sequences", "classics"])]
     min_rating: Option<f64>,
     /// Leave out interactions before this time (a number in the unit of the data, or an RFC 3339
     /// date and time where the data have such).

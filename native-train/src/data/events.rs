@@ -70,6 +70,12 @@ impl Moment {
     }
 }
 
+/// A rating: any number but those that cannot be compared or averaged.
+pub fn parse_rating(text: &str) -> Result<f64, String> {
+    let rating = text.trim().parse().ok().filter(|rating: &f64| rating.is_finite());
+    rating.ok_or_else(|| format!("\"{text}\" is not a number"))
+}
+
 impl FromStr for Moment {
     type Err = String;
 

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, LeftOut, Moment, Rules, TimeStyle};
+use super::events::{Events, LeftOut, Moment, Rules, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
 use super::lines::for_each_line_with;
 use super::parquet::{Cell, Table};
@@ -223,9 +223,7 @@ fn interaction<'a>(
         format!("time \"{time}\" is neither a number nor an RFC 3339 date and time")
     })?;
     let rating = match values.get(3) {
-        Some(text) => Some(
-            text.trim().parse::<f64>().map_err(|_| format!("rating \"{text}\" is not a number"))?,
-        ),
+        Some(text) => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
         None => None,
     };
     Ok(Interaction { user: values[0], item: values[1], moment, style, rating })

@@ -6,7 +6,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
-use super::events::{Events, Ids, LeftOut, Moment, Rules};
+use super::events::{Events, Ids, LeftOut, Moment, Rules, parse_rating};
 use super::source;
 use super::template::Template;
 use super::{Dataset, Item};
@@ -54,7 +54,7 @@ pub fn read(
         let [user, movie, rating, time] = row else {
             return Err(wrong("does not have four columns: user, movie, rating, time"));
         };
-        let rating: f64 = rating.parse().map_err(|_| wrong("has a rating that is no number"))?;
+        let rating = parse_rating(rating).map_err(|_| wrong("has a rating that is no number"))?;
         let time = time.trim().parse().map_err(|_| wrong("has a time that is no whole number"))?;
         let moment = Moment::whole(time);
         if events.counts(Some(rating), moment) {

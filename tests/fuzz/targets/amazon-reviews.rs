@@ -1,0 +1,3 @@
+#![no_main]
+
+tigret_fuzz::target!("amazon-reviews");
