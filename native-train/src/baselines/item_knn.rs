@@ -142,7 +142,7 @@ impl Baseline for ItemKnn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::tests::{dataset, with_other_targets};
+    use crate::data::testing::{dataset, with_other_targets};
 
     const PLAIN: Settings = Settings { neighbours: 10, decay: 0.5, shrinkage: 0.0 };
 

@@ -34,8 +34,8 @@ impl Baseline for Popularity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::tests::{dataset, with_other_targets};
     use crate::baselines::{evaluate, recommend};
+    use crate::data::testing::{dataset, with_other_targets};
     use crate::evaluate::Split;
     use indicatif::ProgressBar;
 

@@ -113,8 +113,8 @@ impl Baseline for SemanticKnn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baselines::tests::{dataset, with_other_targets};
     use crate::baselines::{recommend, top_k};
+    use crate::data::testing::{dataset, with_other_targets};
     use indicatif::ProgressBar;
 
     /// Angles of 0, 30, 90 and 180 degrees, lengths that must not matter, and no content.

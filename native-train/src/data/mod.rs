@@ -23,6 +23,8 @@ pub mod research;
 mod source;
 pub mod summary;
 pub mod template;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::HashMap;
 use std::path::Path;

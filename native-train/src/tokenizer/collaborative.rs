@@ -133,17 +133,7 @@ pub fn join(content: &Vectors, learned: &Vectors, weight: f64) -> Vectors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Item, Sequence};
-
-    fn dataset(sequences: &[&[u32]], items: usize) -> Dataset {
-        let item = |i| Item { id: format!("{i}"), text: String::new(), fields: Default::default() };
-        let sequence =
-            |(i, s): (usize, &&[u32])| Sequence { user: format!("{i}"), items: s.to_vec() };
-        Dataset {
-            items: (0..items).map(item).collect(),
-            sequences: sequences.iter().enumerate().map(sequence).collect(),
-        }
-    }
+    use crate::data::testing::{dataset, with_other_targets};
 
     fn learn(dataset: &Dataset) -> Vectors {
         let als = Als { factors: 4, ..Als::default() };
@@ -156,7 +146,7 @@ mod tests {
         let sequences: Vec<&[u32]> = (0..20)
             .map(|i| if i % 2 == 0 { &[0, 1, 2, 0, 1][..] } else { &[3, 4, 5, 3, 4] })
             .collect();
-        let vectors = learn(&dataset(&sequences, 6));
+        let vectors = learn(&dataset(6, &sequences));
         let cosine = |a: usize, b: usize| -> f32 {
             vectors.row(a).iter().zip(vectors.row(b)).map(|(x, y)| x * y).sum()
         };
@@ -166,12 +156,8 @@ mod tests {
 
     #[test]
     fn nothing_of_validation_and_test_is_read() {
-        let one = dataset(&[&[0, 1, 2, 3], &[1, 0, 3, 2], &[2, 1, 0, 3]], 5);
-        let mut other = one.clone();
-        for sequence in &mut other.sequences {
-            let targets = sequence.items.len() - 2;
-            sequence.items[targets..].copy_from_slice(&[4, 4]);
-        }
+        let one = dataset(5, &[&[0, 1, 2, 3], &[1, 0, 3, 2], &[2, 1, 0, 3]]);
+        let other = with_other_targets(&one, 4);
         let vectors = learn(&one);
         assert_eq!(vectors, learn(&other));
         assert!(vectors.row(4).iter().all(|&x| x == 0.0), "item 4 has no training interaction");
