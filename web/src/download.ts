@@ -1,6 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
+import { joined } from "./queue.js";
 
 /** How far a download is, in bytes. `total` is `null` where the server does not say. */
 export interface Progress {
@@ -131,17 +132,23 @@ function goesOn(response: Response, from: number): boolean {
 }
 
 async function request(url: string, options: DownloadOptions, from: number): Promise<Response> {
+  const { stall = STALL } = options;
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
+  const late = new AbortController();
   let response: Response;
   try {
-    const init: RequestInit = { headers, cache: from > 0 ? "no-store" : "no-cache" };
-    if (options.signal) init.signal = options.signal;
-    response = await fetch(url, init);
+    const signal = joined(late.signal, options.signal);
+    const init: RequestInit = { headers, cache: from > 0 ? "no-store" : "no-cache", signal };
+    response = await within(stall, fetch(url, init));
   } catch (cause) {
+    late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
   }
-  if (response.status !== 304 && !(from > 0 && response.status === 416)) check(response, url);
+  const { status } = response;
+  // Some servers send 304 to who has nothing that could be unchanged.
+  const asked = status === 304 ? "if-none-match" in headers : status === 416 && from > 0;
+  if (!asked) check(response, url);
   return response;
 }
 

@@ -1,6 +1,6 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -136,7 +136,7 @@ export class HistoryStore {
 
 function checkId(id: unknown): void {
   if (typeof id !== "string") {
-    throw new TigretError("bad-request", `the id is ${String(id)}, not a string`);
+    throw new TigretError("bad-request", `the id is ${shown(id)}, not a string`);
   }
 }
 

@@ -1,7 +1,7 @@
 /** The options of the face, and their checks: types can lie where the caller is JavaScript. */
 
 import type { Progress } from "./download.js";
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 import { parseIntegrity } from "./integrity.js";
 import type { AddRequest, EngineRequest, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
@@ -80,13 +80,6 @@ export interface RecommendOptions {
 
 function bad(message: string): never {
   throw new TigretError("bad-request", message);
-}
-
-/** A value as an error message shows it. */
-function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (value === null || typeof value !== "object") return String(value);
-  return Array.isArray(value) ? "an array" : "an object";
 }
 
 function noUnknown(name: string, given: unknown, known: readonly string[]): void {

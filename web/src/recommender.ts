@@ -125,6 +125,7 @@ export class Recommender {
     try {
       const engine = backend === "auto" ? "cpu" : backend;
       const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
+      await found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
@@ -133,6 +134,7 @@ export class Recommender {
       return recommender;
     } catch (error) {
       stop();
+      if (error instanceof TigretError && error.code === "bad-bundle") await found.drop();
       signal?.throwIfAborted();
       throw error;
     } finally {

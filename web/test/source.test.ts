@@ -56,7 +56,9 @@ const unreachable = () => {
 };
 
 async function load(options = {}): Promise<[number[], number]> {
-  const { bytes, downloaded } = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+  const found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+  const { bytes, downloaded } = found;
+  await found.keep(new Blob([bytes]));
   return [[...bytes], downloaded];
 }
 
@@ -133,6 +135,36 @@ test("a full cache, none, or one that is denied costs nothing but the copy", asy
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
+test("what no engine takes is not kept, and a kept copy that none takes is dropped", async () => {
+  const found = await bundleOf(URL_OF_MODEL);
+  expect(caches.entries.size).toBe(0);
+  await found.drop();
+  await load();
+  serve = unreachable;
+  const copy = await bundleOf(URL_OF_MODEL);
+  expect([...copy.bytes]).toEqual([1, 2, 3]);
+  await copy.drop();
+  expect(caches.entries.size).toBe(0);
+  await expect(load()).rejects.toMatchObject({ code: "download" });
+});
+
+test("a server that sends 304 to who has no copy is refused, and not asked for ever", async () => {
+  serve = () => new Response(null, { status: 304 });
+  await expect(load()).rejects.toMatchObject({
+    code: "download",
+    message: expect.stringContaining("status 304"),
+  });
+  expect(asked).toHaveLength(1);
+});
+
+test.each([5, null, Symbol("s"), Object.create(null), new Float32Array(2)])(
+  "what is no source is refused (%#)",
+  async (source) => {
+    await expect(bundleOf(source as never)).rejects.toMatchObject({ code: "bad-request" });
+    expect(asked).toHaveLength(0);
+  },
+);
+
 test("cache: false keeps nothing and uses nothing", async () => {
   await load();
   expect(await load({ cache: false })).toEqual([[1, 2, 3], 3]);
@@ -148,7 +180,7 @@ test("integrity cannot be checked without HTTPS, and says so", async () => {
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
-test.each(["sha256-short=", "md5-abc", 5, "", `sha384-${BASE64_OF_123}`])(
+test.each(["sha256-short=", "md5-abc", 5, Object.create(null), "", `sha384-${BASE64_OF_123}`])(
   "what is no hash is refused (%#)",
   async (integrity) => {
     await expect(load({ integrity })).rejects.toMatchObject({ code: "bad-request" });
