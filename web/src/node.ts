@@ -33,7 +33,9 @@ function startWorker(): WorkerLike {
       }
       if (type === "messageerror") worker.on("messageerror", () => call(new Event("messageerror")));
       if (type === "error") {
-        worker.on("error", ({ message }) => call(Object.assign(new Event("error"), { message })));
+        const fail = (message: string) => call(Object.assign(new Event("error"), { message }));
+        worker.on("error", ({ message }) => fail(message));
+        worker.on("exit", (code) => fail(`it ended with exit code ${code}`));
       }
     },
   } as WorkerLike;

@@ -118,7 +118,7 @@ export class Recommender {
     const found = await bundleOf(source, { onProgress, signal, cache, integrity });
     const { bytes, downloaded } = found;
     const bundle = new Blob([bytes]);
-    const remote = new Remote(start());
+    const remote = Remote.start(start);
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
@@ -331,12 +331,18 @@ export class Recommender {
     if (this.#remote.stopped) {
       const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
       this.#alive();
-      this.#remote = new Remote(this.#start());
-      this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
-      this.#engineName = this.#loaded.engineName;
-      for (const request of this.#additions) {
-        const { items } = await this.#remote.call("add", request);
-        this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+      this.#remote = Remote.start(this.#start);
+      try {
+        this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
+        this.#engineName = this.#loaded.engineName;
+        for (const request of this.#additions) {
+          const { items } = await this.#remote.call("add", request);
+          this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+        }
+      } catch (error) {
+        // A worker without the whole model would answer wrongly, or not at all.
+        this.#remote.stop(error as TigretError);
+        throw error;
       }
     } else {
       this.#engineName = (await this.#remote.call("use", { engine })).engineName;
@@ -358,10 +364,10 @@ export class Recommender {
         if (known !== this.#engine) await this.#use(known);
         return;
       } catch (error) {
-        if (!(error instanceof TigretError) || error.code !== "no-gpu") throw error;
+        if (!isFailure(error)) throw error;
       }
     }
-    if (this.#engine !== "cpu") await this.#use("cpu");
+    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
     const timed: Timed = {
       use: (engine) => this.#use(engine),
       recommend: (request) => this.#remote.call("recommend", { request }),

@@ -23,11 +23,17 @@ export type Module = URL | Uint8Array<ArrayBuffer>;
 export class Server {
   readonly #post: (message: Message) => void;
   readonly #module: () => Promise<Module>;
+  readonly #locks: LockManager | undefined;
   #session: Session | undefined;
 
-  constructor(post: (message: Message) => void, module: () => Promise<Module>) {
+  constructor(
+    post: (message: Message) => void,
+    module: () => Promise<Module>,
+    locks?: LockManager,
+  ) {
     this.#post = post;
     this.#module = module;
+    this.#locks = locks;
   }
 
   async receive(call: Call): Promise<void> {
@@ -57,6 +63,8 @@ export class Server {
 
   async #answer(call: Call): Promise<Methods[Method]["result"]> {
     switch (call.method) {
+      case "start":
+        return { held: await hold(this.#locks, call.lock) };
       case "load": {
         await init({ module_or_path: await this.#module() });
         await requireAdapter(call.engine);
@@ -112,6 +120,18 @@ const CODES: readonly string[] = [
   "no-gpu",
   "device-lost",
 ];
+
+/** Takes a lock and never gives it back. Resolves once it is held; false where that is denied. */
+function hold(locks: LockManager | undefined, name: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const held = () => {
+      resolve(true);
+      return new Promise<never>(() => {});
+    };
+    if (locks) locks.request(name, held).catch(() => resolve(false));
+    else resolve(false);
+  });
+}
 
 function backendOf(engine: Engine): string {
   return engine === "webgpu" ? "gpu" : "cpu";
