@@ -200,9 +200,13 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
 
 /**
  * Checks the options of `recommend` and puts them into the engine's words. Where they do not say,
- * the history is empty and the user is the one given.
+ * the history is empty and the user is the one given. `users` is how many user tokens the model has.
  */
-export function toRequest(options: RecommendOptions, userId?: string): EngineRequest {
+export function toRequest(
+  options: RecommendOptions,
+  userId?: string,
+  users: number = 2 ** 32,
+): EngineRequest {
   noUnknown("recommend", options, [
     "history",
     "user",
@@ -243,7 +247,8 @@ export function toRequest(options: RecommendOptions, userId?: string): EngineReq
     request.user = user;
   }
   if (userToken !== undefined) {
-    request.user_token = integer("userToken", userToken, 0, 2 ** 32 - 1);
+    if (users === 0) bad("userToken is given, but the model has no user tokens");
+    request.user_token = integer("userToken", userToken, 0, users - 1);
   }
   if (allow !== undefined) request.allow = ids("allow", allow);
   if (temperature !== undefined) {

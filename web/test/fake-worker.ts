@@ -85,7 +85,7 @@ export class FakeWorker implements WorkerLike {
             version: "0.0.0",
             items: 3,
             levels: [2, 2],
-            users: 0,
+            users: 10,
             maxItems: 2,
             embedding: this.#script.embedding === undefined ? 2 : this.#script.embedding,
             weightFormat: "f32",

@@ -72,6 +72,13 @@ test.each([
   );
 });
 
+test("a user token is one of the model's", () => {
+  expect(toRequest({ userToken: 9 }, undefined, 10).user_token).toBe(9);
+  expect(() => toRequest({ userToken: 10 }, undefined, 10)).toThrow(
+    "userToken is 10, not a whole number from 0 to 9",
+  );
+});
+
 test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ backend: "gpu" } as never)).toThrow('backend is "gpu"');
   expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");

@@ -190,6 +190,12 @@ test("a bad request is not tried again", async () => {
     code: "bad-request",
   });
   expect(made[0]?.calls).toHaveLength(2);
+  // How many users the model has, the page knows by itself.
+  await expect(recommender.recommend({ history: [], userToken: 10 })).rejects.toMatchObject({
+    code: "bad-request",
+    message: expect.stringContaining("userToken"),
+  });
+  expect(made[0]?.calls).toHaveLength(2);
 });
 
 test("changing to a GPU that is not there rejects and keeps the engine", async () => {
