@@ -14,6 +14,20 @@ const { chromium } = createRequire(join(web, "package.json"))("playwright-core")
 /** Folder with fixture bundles, requests and native answers; see README.md. */
 export const parityFolder = process.env.TIGRET_PARITY_DIR;
 
+/** What the tests with random faults draw from: `TIGRET_FAULT_SEED`, or another each time. */
+export const faultSeed = Number(process.env.TIGRET_FAULT_SEED ?? Date.now() % 2 ** 32);
+
+/**
+ * How often a test with random faults draws: `TIGRET_FAULT_ROUNDS`, or what is quick.
+ *
+ * @template {Record<string, number>} T @param {T} quick @returns {T}
+ */
+export function faultRounds(quick) {
+  const own = Number(process.env.TIGRET_FAULT_ROUNDS ?? 0);
+  const rounds = Object.entries(quick).map(([name, rounds]) => [name, own || rounds]);
+  return Object.fromEntries(rounds);
+}
+
 /**
  * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
  * every machine has. The others keep the browser from reaching for the network.
