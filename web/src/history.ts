@@ -162,7 +162,9 @@ function transact(
 ): Promise<HistoryEntry[]> {
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) => {
-      const why = cause instanceof Error ? cause.message : "the browser does not say why";
+      // Where storage is full, Chromium gives a name and no words.
+      const said = cause instanceof Error ? cause.message || cause.name : null;
+      const why = said ?? "the browser does not say why";
       const message = `the history could not be ${mode === "readonly" ? "read" : "stored"} (${why})`;
       reject(new TigretError("storage", message, { cause }));
     };

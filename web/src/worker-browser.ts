@@ -14,10 +14,10 @@ export function serveInBrowser(module: () => Promise<Module>): void {
   // A panic in the module arrives here: `reportError` first, with the message, then the trap.
   self.addEventListener("error", (event) => {
     event.preventDefault();
-    server.crash(event.message);
+    server.crash(event.error ?? event);
   });
   self.addEventListener("unhandledrejection", (event) => {
     event.preventDefault();
-    server.crash(String(event.reason?.message ?? event.reason));
+    server.crash(event.reason);
   });
 }

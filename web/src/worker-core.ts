@@ -46,13 +46,17 @@ export class Server {
         this.#post({ kind: "error", id: call.id, code, message: error.message });
       } else {
         // A trap in the module, or a module that did not load: nothing works from here on.
-        this.crash(error.message);
+        this.crash(error);
       }
     }
   }
 
   /** Says that nothing works any more. */
-  crash(message: string): void {
+  crash(cause: unknown): void {
+    const said = String((cause as Error | null)?.message ?? cause);
+    // A panic says what happened before it traps; memory that cannot grow only traps.
+    const trapped = cause instanceof WebAssembly.RuntimeError;
+    const message = trapped ? `${said}; most likely there was too little memory` : said;
     this.#post({ kind: "crash", message });
   }
 
