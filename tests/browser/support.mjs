@@ -74,6 +74,11 @@ export function launch({ webgpu = true, flags = [] } = {}) {
   return chromium.launch({ executablePath: chromiumPath(), args: [...args, ...flags] });
 }
 
+/** Starts the browser with a profile that lies in a folder. @param {string} folder */
+export function launchProfile(folder) {
+  return chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: FLAGS });
+}
+
 const TYPES = new Map([
   [".html", "text/html; charset=utf-8"],
   [".js", "text/javascript"],
@@ -132,7 +137,11 @@ export async function serve(folders, routes = {}) {
   return {
     url: `http://127.0.0.1:${address.port}`,
     requests,
-    close: () => new Promise((resolve) => server.close(resolve)),
+    close: () => {
+      // Answers that a test never ends would keep the server open.
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
   };
 }
 

@@ -14,6 +14,8 @@ export interface DownloadOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
   headers?: Record<string, string>;
+  /** Past the browser's cache, which may hold a file that was changed on the way. */
+  fresh?: boolean;
   /** Milliseconds without a byte after which a connection counts as broken. */
   stall?: number;
   /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
@@ -139,16 +141,19 @@ async function request(url: string, options: DownloadOptions, from: number): Pro
   let response: Response;
   try {
     const signal = joined(late.signal, options.signal);
-    const init: RequestInit = { headers, cache: from > 0 ? "no-store" : "no-cache", signal };
-    response = await within(stall, fetch(url, init));
+    const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
+    response = await within(stall, fetch(url, { headers, cache, signal }));
   } catch (cause) {
     late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
   }
-  const { status } = response;
-  // Some servers send 304 to who has nothing that could be unchanged.
-  const asked = status === 304 ? "if-none-match" in headers : status === 416 && from > 0;
-  if (!asked) check(response, url);
+  try {
+    check(response, url, "if-none-match" in headers, from > 0);
+  } catch (error) {
+    // Nobody reads the rest, and the browser would let the next request of the address wait for it.
+    late.abort();
+    throw error;
+  }
   return response;
 }
 
@@ -162,9 +167,14 @@ export class Refused extends TigretError {
   }
 }
 
-function check(response: Response, from: string): void {
+/**
+ * Refuses what is no file: every status but 200, and those that the request asks for. Some servers
+ * send 304 to who has nothing that could be unchanged, or a part to who wants the whole.
+ */
+function check(response: Response, from: string, conditional = false, part = false): void {
   const { status } = response;
-  if (!response.ok) {
+  if ((conditional && status === 304) || (part && status === 416)) return;
+  if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
   if (response.headers.get("content-type")?.startsWith("text/html")) {
@@ -183,12 +193,12 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     ? 0
     : Number(response.headers.get("content-length"));
   const total = length > 0 ? buffer.length + length : null;
-  if (total !== null) buffer.reserve(total);
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
   signal?.addEventListener("abort", cancel, { once: true });
   try {
+    if (total !== null) buffer.reserve(total);
     for (;;) {
       const chunk = await within(stall, reader.read());
       signal?.throwIfAborted();
@@ -199,7 +209,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     }
   } catch (cause) {
     cancel();
-    if (cause instanceof Broken) throw cause;
+    if (cause instanceof Broken || cause instanceof TigretError) throw cause;
     throw new Broken((cause as Error).message, { cause });
   } finally {
     signal?.removeEventListener("abort", cancel);

@@ -115,16 +115,25 @@ export class Recommender {
     checkLoadOptions(options);
     const { backend = "auto", onProgress, signal, cache, integrity } = options;
     const start = options.worker ?? platform.startWorker;
-    const found = await bundleOf(source, { onProgress, signal, cache, integrity });
-    const { bytes, downloaded } = found;
-    const bundle = new Blob([bytes]);
+    let found = await bundleOf(source, { onProgress, signal, cache, integrity });
+    let { downloaded } = found;
+    let bundle = new Blob([found.bytes]);
     const remote = Remote.start(start);
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       const engine = backend === "auto" ? "cpu" : backend;
-      const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
+      const put = (bytes: Uint8Array<ArrayBuffer>) =>
+        remote.call("load", { bytes, engine }, [bytes.buffer]);
+      const loaded = await put(found.bytes).catch(async (error: TigretError) => {
+        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+        if (!better) throw error;
+        found = better;
+        downloaded += better.downloaded;
+        bundle = new Blob([better.bytes]);
+        return put(better.bytes);
+      });
       await found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
       const recommender = new Recommender(...parts, options);
@@ -134,7 +143,6 @@ export class Recommender {
       return recommender;
     } catch (error) {
       stop();
-      if (error instanceof TigretError && error.code === "bad-bundle") await found.drop();
       signal?.throwIfAborted();
       throw error;
     } finally {

@@ -35,11 +35,15 @@ export interface Bundle {
   downloaded: number;
   /** Keeps it on the device, where it is to be kept: for when an engine has taken it. */
   keep(bundle: Blob): Promise<void>;
-  /** Lets go of the kept copy that it is: for when no engine takes it. */
-  drop(): Promise<void>;
+  /**
+   * Fetches it once more, past every cache: for when no engine takes it. `null` where that can
+   * change nothing.
+   */
+  again(): Promise<Bundle | null>;
 }
 
 const nothing = async () => {};
+const nowhere = async () => null;
 
 /**
  * The bytes of `source`.
@@ -58,12 +62,12 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
     const downloaded = source instanceof Response ? own.byteLength : 0;
-    return { bytes: own, downloaded, keep: nothing, drop: nothing };
+    return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
   const copy = cache ? await kept(url) : null;
   if (copy && wanted === copy.sha256) {
-    const found = await fromCopy(copy, url, options);
+    const found = await fromCopy(copy, url, wanted, options);
     if (found) return found;
   }
   return fromServer(url, copy, wanted, options);
@@ -74,28 +78,32 @@ async function fromServer(
   copy: Kept | null,
   wanted: Sha256 | null,
   options: SourceOptions,
+  fresh = false,
 ): Promise<Bundle> {
   const { onProgress, signal, pace } = options;
+  const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
   const headers = usable?.etag ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
-    answer = await download(url, { onProgress, signal, headers, ...pace });
+    answer = await download(url, { onProgress, signal, headers, fresh, ...pace });
   } catch (error) {
     signal?.throwIfAborted();
-    const found = usable && mayServe(error) ? await fromCopy(usable, url, options) : null;
+    const found = usable && mayServe(error) ? await fromCopy(usable, url, wanted, options) : null;
     if (found) return found;
     throw error;
   }
   if (answer === UNCHANGED) {
-    const found = usable && (await fromCopy(usable, url, options));
+    const found = usable && (await fromCopy(usable, url, wanted, options));
     if (found) return found;
     // The copy is damaged, and gone by now: ask again, without it.
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
   const sha256 = await sha256Of(bytes);
+  // The browser's own cache may have given a file that was changed on the way, once.
+  if (wanted && !fresh && sha256 !== null && sha256 !== wanted) return again();
   if (wanted) checkIntegrity(wanted, sha256, url);
   signal?.throwIfAborted();
   const wantsCopy = options.cache !== false && sha256 !== null;
@@ -103,7 +111,7 @@ async function fromServer(
     bytes,
     downloaded: bytes.byteLength,
     keep: wantsCopy ? (bundle) => keep(url, bundle, sha256, etag) : nothing,
-    drop: nothing,
+    again: fresh ? nowhere : again,
   };
 }
 
@@ -135,7 +143,8 @@ function address(source: string | URL): string {
 async function fromCopy(
   copy: Kept,
   url: string,
-  { onProgress }: SourceOptions,
+  wanted: Sha256 | null,
+  options: SourceOptions,
 ): Promise<Bundle | null> {
   const bytes = await copy.bytes();
   if (!bytes) {
@@ -143,8 +152,12 @@ async function fromCopy(
     await drop(url);
     return null;
   }
-  onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
-  return { bytes, downloaded: 0, keep: nothing, drop: () => drop(url) };
+  options.onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
+  const again = async () => {
+    await drop(url);
+    return fromServer(url, null, wanted, options, true);
+  };
+  return { bytes, downloaded: 0, keep: nothing, again };
 }
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */

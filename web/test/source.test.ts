@@ -35,16 +35,19 @@ let caches: Caches;
 /** What the server does, and what it was asked. */
 let serve: (headers: Headers) => Response;
 let asked: Headers[];
+let modes: (RequestCache | undefined)[];
 
 beforeEach(() => {
   caches = new Caches();
   asked = [];
+  modes = [];
   serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
   vi.stubGlobal("caches", caches);
   vi.stubGlobal("location", new URL("https://host/page/"));
   vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
     const headers = new Headers(init.headers);
     asked.push(headers);
+    modes.push(init.cache);
     return serve(headers);
   });
 });
@@ -135,17 +138,25 @@ test("a full cache, none, or one that is denied costs nothing but the copy", asy
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
-test("what no engine takes is not kept, and a kept copy that none takes is dropped", async () => {
+test("what no engine takes is not kept, and fetched once more past every cache", async () => {
   const found = await bundleOf(URL_OF_MODEL);
   expect(caches.entries.size).toBe(0);
-  await found.drop();
+  const better = await found.again();
+  expect([better?.downloaded, await better?.again()]).toEqual([3, null]);
   await load();
-  serve = unreachable;
+  serve = () => new Response(null, { status: 304 });
   const copy = await bundleOf(URL_OF_MODEL);
-  expect([...copy.bytes]).toEqual([1, 2, 3]);
-  await copy.drop();
+  expect(copy.downloaded).toBe(0);
+  serve = () => new Response(new Uint8Array([4]));
+  expect((await copy.again())?.downloaded).toBe(1);
   expect(caches.entries.size).toBe(0);
-  await expect(load()).rejects.toMatchObject({ code: "download" });
+  expect(modes).toEqual(["no-cache", "reload", "no-cache", "no-cache", "reload"]);
+});
+
+test("a file that the browser kept as it was changed on the way is fetched past its cache", async () => {
+  const good = serve;
+  serve = () => (modes.at(-1) === "reload" ? good(new Headers()) : new Response("changed"));
+  expect(await load({ integrity: HASH_OF_123 })).toEqual([[1, 2, 3], 3]);
 });
 
 test("a server that sends 304 to who has no copy is refused, and not asked for ever", async () => {
