@@ -51,16 +51,19 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
   }));
   /** @type {{ cpu: Picks, webgpu: Picks }[]} */
   const meant = [];
-  let slowest = 0;
+  /** @type {number[]} How long each takes. */
+  const times = [];
   for (const question of questions) {
     const cpu = await reference.recommend(question);
+    meant.push({ cpu, webgpu: await recommender.recommend(question) });
+    // The first time is longer than all others.
     const start = performance.now();
-    const own = await recommender.recommend(question);
-    slowest = Math.max(slowest, performance.now() - start);
-    meant.push({ cpu, webgpu: own });
+    await recommender.recommend(question);
+    times.push(performance.now() - start);
   }
   const explanation = JSON.stringify(await reference.explain(ids[0], questions[1]));
   let struck = 0;
+  let inCall = 0;
   recommender.on("device-lost", () => struck++);
 
   /** @type {Record<string, number>} */
@@ -71,8 +74,9 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
     const when = random.one(["before", "in", "in", "twice"]);
     const explains = what === "worker" && random.chance(0.2);
     const which = random.below(questions.length);
-    const moment = random.unit() * slowest;
+    const moment = random.unit() * (times[explains ? 1 : which] ?? 0);
     const where = `${what}, ${when}, after ${moment.toFixed(1)} ms, question ${which}`;
+    const before = struck;
     if (when === "before") {
       strike();
       await after(moment);
@@ -95,11 +99,12 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
         if (workers.length > count) {
           await new Promise((resolve) => newest?.addEventListener("message", resolve));
         }
-        await after(random.unit() * (what === "worker" ? 3 * slowest : 1000));
+        await after(random.unit() * (what === "worker" ? 100 : 1000));
         strike();
       }
     }
     const end = await ended;
+    if (when !== "before" && struck > before) inCall++;
     const typed = end instanceof TigretError;
     const name = typed ? end.code : end instanceof Error ? String(end) : "answered";
     ends[name] = (ends[name] ?? 0) + 1;
@@ -123,5 +128,5 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
   }
   recommender.dispose();
   reference.dispose();
-  return { ends, failures, struck };
+  return { ends, failures, struck, inCall };
 }

@@ -27,7 +27,7 @@ const BUNDLE = `/fixtures/${NAME}`;
 const FAULTY = "/faulty.safetensors";
 
 /** A GPU takes seconds to set up again on a software adapter. */
-const LOSSES = faultRounds({ webgpu: 4 });
+const LOSSES = faultRounds({ webgpu: 3 });
 const KILLS = faultRounds({ cpu: 40, webgpu: 1 });
 
 describe("faults", { skip }, () => {
@@ -152,7 +152,7 @@ describe("faults", { skip }, () => {
   ])) {
     test(`the ${what} is lost at random moments of calls (${backend})`, async (context) => {
       const { context: own, page } = await open();
-      const { ends, failures, struck } = await page.evaluate(
+      const { ends, failures, struck, inCall } = await page.evaluate(
         async ({ what, url, backend, seed, rounds }) => {
           const code = "/package/dist/index.js";
           const tigret = await import(code);
@@ -163,9 +163,12 @@ describe("faults", { skip }, () => {
         { what, url: BUNDLE, backend, seed: faultSeed, rounds },
       );
       await own.close();
-      context.diagnostic(`${JSON.stringify({ ...ends, struck })}, TIGRET_FAULT_SEED=${faultSeed}`);
+      context.diagnostic(
+        `${JSON.stringify({ ...ends, struck, inCall })}, TIGRET_FAULT_SEED=${faultSeed}`,
+      );
       assert.deepEqual(failures, [], `TIGRET_FAULT_SEED=${faultSeed}`);
       assert.ok(struck > 0, "no call was struck");
+      if (backend === "cpu") assert.ok(inCall > 0, "none was struck while it was answered");
     });
   }
 

@@ -298,7 +298,7 @@ export class Recommender {
    * for is the stored history, where that is meant.
    */
   #request(options: RecommendOptions): () => Promise<EngineRequest> {
-    const request = toRequest(options, this.#userId, this.info.users);
+    const request = toRequest(options, this.#userId, this.info);
     this.#alive();
     const stored = options.history === undefined;
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
