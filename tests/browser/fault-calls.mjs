@@ -120,8 +120,9 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
     }
     // The next call works.
     const next = await recommender.report(questions[0]).catch((/** @type {unknown} */ e) => e);
-    if (!same(next.picks ?? [], meant[0]?.[/** @type {"cpu"} */ (next.engine)] ?? [])) {
-      failures.push(`${where}: the next call ended with ${next.picks ? "another answer" : next}`);
+    if (!next.picks) failures.push(`${where}: the next call ended with ${next}`);
+    else if (!same(next.picks, meant[0]?.[/** @type {"cpu"} */ (next.engine)] ?? [])) {
+      failures.push(`${where}: another answer of the next call, ${JSON.stringify(next)}`);
     }
     // Where the GPU was lost twice the CPU took over.
     if (recommender.engine !== backend) await recommender.use(backend);

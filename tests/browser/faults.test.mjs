@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import {
+  faultLimit,
   faultRounds,
   faultSeed,
   launch,
@@ -150,29 +151,33 @@ describe("faults", { skip }, () => {
     ["worker", "cpu", KILLS.cpu],
     ["worker", "webgpu", KILLS.webgpu],
   ])) {
-    test(`the ${what} is lost at random moments of calls (${backend})`, async (context) => {
-      const { context: own, page } = await open();
-      const { ends, failures, struck, inCall } = await page.evaluate(
-        async ({ what, url, backend, seed, rounds }) => {
-          const code = "/package/dist/index.js";
-          const tigret = await import(code);
-          // @ts-expect-error: the address is the test server's.
-          const { holdStrikes } = await import("/tests/fault-calls.mjs");
-          return holdStrikes(tigret, url, backend, what, seed, rounds);
-        },
-        { what, url: BUNDLE, backend, seed: faultSeed, rounds },
-      );
-      await own.close();
-      context.diagnostic(
-        `${JSON.stringify({ ...ends, struck, inCall })}, TIGRET_FAULT_SEED=${faultSeed}`,
-      );
-      assert.deepEqual(failures, [], `TIGRET_FAULT_SEED=${faultSeed}`);
-      assert.ok(struck > 0, "no call was struck");
-      if (backend === "cpu") assert.ok(inCall > 0, "none was struck while it was answered");
-    });
+    test(
+      `the ${what} is lost at random moments of calls (${backend})`,
+      faultLimit,
+      async (context) => {
+        const { context: own, page } = await open();
+        const { ends, failures, struck, inCall } = await page.evaluate(
+          async ({ what, url, backend, seed, rounds }) => {
+            const code = "/package/dist/index.js";
+            const tigret = await import(code);
+            // @ts-expect-error: the address is the test server's.
+            const { holdStrikes } = await import("/tests/fault-calls.mjs");
+            return holdStrikes(tigret, url, backend, what, seed, rounds);
+          },
+          { what, url: BUNDLE, backend, seed: faultSeed, rounds },
+        );
+        await own.close();
+        context.diagnostic(
+          `${JSON.stringify({ ...ends, struck, inCall })}, TIGRET_FAULT_SEED=${faultSeed}`,
+        );
+        assert.deepEqual(failures, [], `TIGRET_FAULT_SEED=${faultSeed}`);
+        assert.ok(struck > 0, "no call was struck");
+        if (backend === "cpu") assert.ok(inCall > 0, "none was struck while it was answered");
+      },
+    );
   }
 
-  test("the browser's whole GPU process crashes in mid-call", async () => {
+  test("the browser's whole GPU process crashes in mid-call", faultLimit, async () => {
     const { context, page } = await open();
     const before = await page.evaluate(async (url) => {
       const code = "/package/dist/index.js";
@@ -202,25 +207,29 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
-  test("a worker that is dead before it starts, or that the page hands out twice", async () => {
-    const { context, page } = await open();
-    await page.clock.install();
-    const loading = page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
-      const worker = new Worker("/package/dist/worker.js", { type: "module" });
-      const recommender = await Recommender.load(url, { backend: "cpu", worker: () => worker });
-      worker.terminate();
-      Object.assign(globalThis, { restarts: true });
-      return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
-    }, BUNDLE);
-    await page.waitForFunction("globalThis.restarts");
-    assert.equal(await hurried(page, loading, 1000), "crashed");
-    assert.deepEqual((await visit(page, BUNDLE)).code, null);
-    await context.close();
-  });
+  test(
+    "a worker that is dead before it starts, or that the page hands out twice",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      await page.clock.install();
+      const loading = page.evaluate(async (url) => {
+        const code = "/package/dist/index.js";
+        const { Recommender } = await import(code);
+        const worker = new Worker("/package/dist/worker.js", { type: "module" });
+        const recommender = await Recommender.load(url, { backend: "cpu", worker: () => worker });
+        worker.terminate();
+        Object.assign(globalThis, { restarts: true });
+        return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
+      }, BUNDLE);
+      await page.waitForFunction("globalThis.restarts");
+      assert.equal(await hurried(page, loading, 1000), "crashed");
+      assert.deepEqual((await visit(page, BUNDLE)).code, null);
+      await context.close();
+    },
+  );
 
-  test("memory that cannot grow", async () => {
+  test("memory that cannot grow", faultLimit, async () => {
     const { context, page } = await open();
     /** @type {Set<string>} */
     const ends = new Set();
@@ -264,7 +273,7 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
-  test("storage that is full", async () => {
+  test("storage that is full", faultLimit, async () => {
     const { context, page } = await open();
     const devtools = await context.newCDPSession(page);
     const full = { origin: server.url, quotaSize: 1 };
@@ -298,7 +307,7 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
-  test("storage that the visitor denies", async () => {
+  test("storage that the visitor denies", faultLimit, async () => {
     const profile = mkdtempSync(join(tmpdir(), "tigret-profile-"));
     mkdirSync(join(profile, "Default"));
     // "Block all cookies" in the settings: it stands for all that a page can store.
@@ -408,7 +417,7 @@ describe("faults", { skip }, () => {
   };
 
   for (const [what, [code, faulty]] of Object.entries(servers)) {
-    test(`a server that ${what}`, async () => {
+    test(`a server that ${what}`, faultLimit, async () => {
       const { context, page } = await open();
       await page.clock.install();
       answer = faulty;
@@ -446,7 +455,7 @@ describe("faults", { skip }, () => {
       },
     ],
   ])) {
-    test(`a server that stalls ${where}`, async () => {
+    test(`a server that stalls ${where}`, faultLimit, async () => {
       const { context, page } = await open();
       // The server stalls for real; only the page's clock runs faster.
       await page.clock.install();
@@ -464,7 +473,7 @@ describe("faults", { skip }, () => {
     ["worker's script", "/other/dist/worker.js"],
     ["wasm module", "/altered/dist/worker.js"],
   ]) {
-    test(`a ${which} that is not there, is another file or does not come`, async () => {
+    test(`a ${which} that is not there, is another file or does not come`, faultLimit, async () => {
       const { context, page } = await open();
       /** @type {import("node:http").RequestListener[]} */
       const faults = [
@@ -502,20 +511,24 @@ describe("faults", { skip }, () => {
     });
   }
 
-  test("a changed file that the browser keeps by itself, while the server says it is the same", async () => {
-    const digest = await crypto.subtle.digest("SHA-256", bundle);
-    const integrity = `sha256-${Buffer.from(digest).toString("base64")}`;
-    const { context, page } = await open();
-    const changed = Buffer.from(bundle);
-    changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
-    answer = (_, response) => response.writeHead(200, whole).end(changed);
-    assert.equal((await visit(page, FAULTY, { integrity })).code, "integrity");
-    answer = healthy;
-    assert.deepEqual((await visit(page, FAULTY, { integrity })).ids, ids);
-    await context.close();
-  });
+  test(
+    "a changed file that the browser keeps by itself, while the server says it is the same",
+    faultLimit,
+    async () => {
+      const digest = await crypto.subtle.digest("SHA-256", bundle);
+      const integrity = `sha256-${Buffer.from(digest).toString("base64")}`;
+      const { context, page } = await open();
+      const changed = Buffer.from(bundle);
+      changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
+      answer = (_, response) => response.writeHead(200, whole).end(changed);
+      assert.equal((await visit(page, FAULTY, { integrity })).code, "integrity");
+      answer = healthy;
+      assert.deepEqual((await visit(page, FAULTY, { integrity })).ids, ids);
+      await context.close();
+    },
+  );
 
-  test("another file in the place of the kept copy", async () => {
+  test("another file in the place of the kept copy", faultLimit, async () => {
     /** Puts bytes into the cache as the package would. @param {Page} page @param {Buffer} bytes */
     const poison = (page, bytes) =>
       page.evaluate(

@@ -5,7 +5,15 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { faultRounds, faultSeed, launch, packageFolder, parityFolder, serve } from "./support.mjs";
+import {
+  faultLimit,
+  faultRounds,
+  faultSeed,
+  launch,
+  packageFolder,
+  parityFolder,
+  serve,
+} from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -65,17 +73,21 @@ describe("calls of any kind", { skip }, () => {
 
   for (const backend of /** @type {const} */ (["cpu", "webgpu"])) {
     for (const bundle of ON[backend]) {
-      test(`${bundle} on ${backend}, some at once`, async (context) => {
+      test(`${bundle} on ${backend}, some at once`, faultLimit, async (context) => {
         const ends = await hold(context, "holdCalls", bundle, backend, CALLS[backend]);
         // What is drawn is neither all wrong nor all right.
         assert.ok((ends.answered ?? 0) > 0 && (ends["bad-request"] ?? 0) > 0);
       });
     }
 
-    test(`a recommender on ${backend} that is disposed of in mid-call`, async (context) => {
-      const bundle = BUNDLES[0] ?? "";
-      const ends = await hold(context, "holdDisposals", bundle, backend, DISPOSALS[backend]);
-      assert.ok((ends.disposed ?? 0) > 0);
-    });
+    test(
+      `a recommender on ${backend} that is disposed of in mid-call`,
+      faultLimit,
+      async (context) => {
+        const bundle = BUNDLES[0] ?? "";
+        const ends = await hold(context, "holdDisposals", bundle, backend, DISPOSALS[backend]);
+        assert.ok((ends.disposed ?? 0) > 0);
+      },
+    );
   }
 });

@@ -28,6 +28,9 @@ export function faultRounds(quick) {
   return Object.fromEntries(rounds);
 }
 
+/** A fault that is not noticed is waited for without end: such a test fails by this limit. */
+export const faultLimit = { timeout: process.env.TIGRET_FAULT_ROUNDS ? 3_600_000 : 300_000 };
+
 /**
  * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
  * every machine has. The others keep the browser from reaching for the network.
