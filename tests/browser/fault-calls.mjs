@@ -117,6 +117,8 @@ export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
         ? JSON.stringify(end) === explanation
         : same(end.picks, meant[which]?.[/** @type {"cpu"} */ (end.engine)] ?? []);
       if (!right) failures.push(`${where}: another answer, ${JSON.stringify(end)}`);
+      // What is struck once is set up again, and no other engine takes over.
+      if (when !== "twice" && recommender.engine !== backend) failures.push(`${where}: on the CPU`);
     }
     // The next call works.
     const next = await recommender.report(questions[0]).catch((/** @type {unknown} */ e) => e);

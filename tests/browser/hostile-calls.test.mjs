@@ -20,7 +20,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 
 /** Users and four levels; three levels and no users; a catalogue of one item. */
 const BUNDLES = ["four-levels-f32", "three-levels-of-seven", "one-item"];
-const CALLS = faultRounds({ cpu: 200, webgpu: 40 });
+const CALLS = faultRounds({ cpu: 200, webgpu: 25 });
 const DISPOSALS = faultRounds({ cpu: 15, webgpu: 1 });
 /** On a software adapter a model takes seconds to start: the quick form has one. */
 const ON = {
