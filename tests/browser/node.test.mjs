@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { Worker } from "node:worker_threads";
 import { packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
@@ -48,6 +49,32 @@ describe("in Node", { skip }, () => {
     await assert.rejects(Recommender.load(here), { name: "TigretError", code: "bad-bundle" });
     await assert.rejects(Recommender.load("no/such/file"), { code: "download" });
     await assert.rejects(Recommender.load(bundle, { backend: "webgpu" }), { code: "no-gpu" });
+  });
+
+  test("a worker that something else ends is started again", async () => {
+    const { Recommender } = await import(entry);
+    // The package does not hand out its worker: it shows itself when it is asked.
+    const { postMessage } = Worker.prototype;
+    /** @type {Worker[]} */
+    const asked = [];
+    Worker.prototype.postMessage = function (...args) {
+      asked.push(this);
+      return postMessage.apply(this, args);
+    };
+    try {
+      const recommender = await Recommender.load(bundle);
+      const before = await recommender.recommend({ history: [] });
+      await asked.at(-1)?.terminate();
+      assert.deepEqual(await recommender.recommend({ history: [] }), before);
+      const running = recommender.recommend({ history: [] });
+      await new Promise(setImmediate);
+      asked.at(-1)?.terminate();
+      assert.deepEqual(await running, before);
+      assert.ok(new Set(asked).size >= 2);
+      recommender.dispose();
+    } finally {
+      Worker.prototype.postMessage = postMessage;
+    }
   });
 
   test("a program ends though it did not dispose of its recommender", () => {

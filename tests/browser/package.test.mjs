@@ -4,7 +4,6 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 /** @typedef {{ id: string, score: number, codes: number[] }} Pick */
@@ -15,7 +14,6 @@ import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const folder = parityFolder ?? "";
-const here = fileURLToPath(new URL(".", import.meta.url));
 const ENGINES = /** @type {const} */ (["cpu", "webgpu"]);
 
 /** @param {string} name @returns {unknown} */
@@ -82,7 +80,7 @@ describe("the package", { skip }, () => {
 
   before(async () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
-    server = await serve({ "/package/": packageFolder, "/fixtures/": folder, "/tests/": here });
+    server = await serve({ "/package/": packageFolder, "/fixtures/": folder });
     browser = await launch();
     page = await browser.newPage();
     await page.goto(`${server.url}/blank.html`);
@@ -207,25 +205,6 @@ describe("the package", { skip }, () => {
       assert.deepEqual(seen.disposed, ["disposed", "disposed"]);
     });
   }
-
-  test("a lost GPU is set up again, and the call answered", async () => {
-    const seen = await page.evaluate(async (bundle) => {
-      // @ts-expect-error: the address is the test server's.
-      const { Recommender } = await import("/package/dist/index.js");
-      const worker = new Worker("/tests/losing-worker.mjs", { type: "module" });
-      const recommender = await Recommender.load(`/fixtures/${bundle}`, {
-        backend: "webgpu",
-        worker: () => worker,
-      });
-      const before = await recommender.report({ history: [] });
-      worker.postMessage("lose");
-      const after = await recommender.report({ history: [] });
-      recommender.dispose();
-      return { before, after };
-    }, parity[0]?.[1].bundle ?? "");
-    assert.deepEqual(seen.after.picks, seen.before.picks);
-    assert.equal(seen.after.engine, "webgpu");
-  });
 
   test("an aborted load rejects with AbortError", async () => {
     const name = await page.evaluate(async (bundle) => {

@@ -14,6 +14,23 @@ const { chromium } = createRequire(join(web, "package.json"))("playwright-core")
 /** Folder with fixture bundles, requests and native answers; see README.md. */
 export const parityFolder = process.env.TIGRET_PARITY_DIR;
 
+/** What the tests with random faults draw from: `TIGRET_FAULT_SEED`, or another each time. */
+export const faultSeed = Number(process.env.TIGRET_FAULT_SEED ?? Date.now() % 2 ** 32);
+
+/**
+ * How often a test with random faults draws: `TIGRET_FAULT_ROUNDS`, or what is quick.
+ *
+ * @template {Record<string, number>} T @param {T} quick @returns {T}
+ */
+export function faultRounds(quick) {
+  const own = Number(process.env.TIGRET_FAULT_ROUNDS ?? 0);
+  const rounds = Object.entries(quick).map(([name, rounds]) => [name, own || rounds]);
+  return Object.fromEntries(rounds);
+}
+
+/** A fault that is not noticed is waited for without end: such a test fails by this limit. */
+export const faultLimit = { timeout: process.env.TIGRET_FAULT_ROUNDS ? 3_600_000 : 300_000 };
+
 /**
  * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
  * every machine has. The others keep the browser from reaching for the network.
@@ -58,6 +75,11 @@ export function launch({ webgpu = true, flags = [] } = {}) {
     ? FLAGS
     : [...FLAGS.slice(0, 1), ...FLAGS.slice(3), "--disable-features=WebGPU"];
   return chromium.launch({ executablePath: chromiumPath(), args: [...args, ...flags] });
+}
+
+/** Starts the browser with a profile that lies in a folder. @param {string} folder */
+export function launchProfile(folder) {
+  return chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: FLAGS });
 }
 
 const TYPES = new Map([
@@ -118,7 +140,11 @@ export async function serve(folders, routes = {}) {
   return {
     url: `http://127.0.0.1:${address.port}`,
     requests,
-    close: () => new Promise((resolve) => server.close(resolve)),
+    close: () => {
+      // Answers that a test never ends would keep the server open.
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
   };
 }
 

@@ -58,14 +58,14 @@ export async function kept(url: string): Promise<Kept | null> {
 /** Keeps a bundle in the place of older ones of its address; without room for it, nothing is kept. */
 export async function keep(
   url: string,
-  bytes: Uint8Array<ArrayBuffer>,
+  bundle: Blob,
   sha256: Sha256,
   etag: string | null,
 ): Promise<void> {
   const headers = new Headers({ [HASH]: sha256, "content-type": "application/octet-stream" });
   if (etag !== null) headers.set(ETAG, etag);
   try {
-    await (await open())?.put(key(url), new Response(bytes, { headers }));
+    await (await open())?.put(key(url), new Response(bundle, { headers }));
   } catch {
     // Full or denied: the next visit downloads again.
   }

@@ -1,6 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
+import { joined } from "./queue.js";
 
 /** How far a download is, in bytes. `total` is `null` where the server does not say. */
 export interface Progress {
@@ -13,6 +14,8 @@ export interface DownloadOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
   headers?: Record<string, string>;
+  /** Past the browser's cache, which may hold a file that was changed on the way. */
+  fresh?: boolean;
   /** Milliseconds without a byte after which a connection counts as broken. */
   stall?: number;
   /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
@@ -131,17 +134,26 @@ function goesOn(response: Response, from: number): boolean {
 }
 
 async function request(url: string, options: DownloadOptions, from: number): Promise<Response> {
+  const { stall = STALL } = options;
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
+  const late = new AbortController();
   let response: Response;
   try {
-    const init: RequestInit = { headers, cache: from > 0 ? "no-store" : "no-cache" };
-    if (options.signal) init.signal = options.signal;
-    response = await fetch(url, init);
+    const signal = joined(late.signal, options.signal);
+    const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
+    response = await within(stall, fetch(url, { headers, cache, signal }));
   } catch (cause) {
+    late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
   }
-  if (response.status !== 304 && !(from > 0 && response.status === 416)) check(response, url);
+  try {
+    check(response, url, "if-none-match" in headers, from > 0);
+  } catch (error) {
+    // Nobody reads the rest, and the browser would let the next request of the address wait for it.
+    late.abort();
+    throw error;
+  }
   return response;
 }
 
@@ -155,9 +167,14 @@ export class Refused extends TigretError {
   }
 }
 
-function check(response: Response, from: string): void {
+/**
+ * Refuses what is no file: every status but 200, and those that the request asks for. Some servers
+ * send 304 to who has nothing that could be unchanged, or a part to who wants the whole.
+ */
+function check(response: Response, from: string, conditional = false, part = false): void {
   const { status } = response;
-  if (!response.ok) {
+  if ((conditional && status === 304) || (part && status === 416)) return;
+  if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
   if (response.headers.get("content-type")?.startsWith("text/html")) {
@@ -176,12 +193,12 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     ? 0
     : Number(response.headers.get("content-length"));
   const total = length > 0 ? buffer.length + length : null;
-  if (total !== null) buffer.reserve(total);
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
   signal?.addEventListener("abort", cancel, { once: true });
   try {
+    if (total !== null) buffer.reserve(total);
     for (;;) {
       const chunk = await within(stall, reader.read());
       signal?.throwIfAborted();
@@ -192,7 +209,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     }
   } catch (cause) {
     cancel();
-    if (cause instanceof Broken) throw cause;
+    if (cause instanceof Broken || cause instanceof TigretError) throw cause;
     throw new Broken((cause as Error).message, { cause });
   } finally {
     signal?.removeEventListener("abort", cancel);

@@ -41,3 +41,10 @@ export class TigretError extends Error {
 export function isFailure(error: unknown): error is TigretError {
   return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);
 }
+
+/** A value as a message shows it: objects of a caller may not be turned into strings. */
+export function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (value === null || typeof value !== "object") return String(value);
+  return Array.isArray(value) ? "an array" : "an object";
+}

@@ -1,6 +1,6 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -136,7 +136,7 @@ export class HistoryStore {
 
 function checkId(id: unknown): void {
   if (typeof id !== "string") {
-    throw new TigretError("bad-request", `the id is ${String(id)}, not a string`);
+    throw new TigretError("bad-request", `the id is ${shown(id)}, not a string`);
   }
 }
 
@@ -162,7 +162,9 @@ function transact(
 ): Promise<HistoryEntry[]> {
   return new Promise((resolve, reject) => {
     const failed = (cause: unknown) => {
-      const why = cause instanceof Error ? cause.message : "the browser does not say why";
+      // Where storage is full, Chromium gives a name and no words.
+      const said = cause instanceof Error ? cause.message || cause.name : null;
+      const why = said ?? "the browser does not say why";
       const message = `the history could not be ${mode === "readonly" ? "read" : "stored"} (${why})`;
       reject(new TigretError("storage", message, { cause }));
     };

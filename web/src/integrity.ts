@@ -1,6 +1,6 @@
 /** Whether a file is the one that was meant: SHA-256, as subresource integrity writes it. */
 
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 
 /** A hash in lower-case hexadecimal digits. */
 export type Sha256 = string;
@@ -16,7 +16,7 @@ export function parseIntegrity(text: unknown): Sha256 {
   const bad = (): never => {
     throw new TigretError(
       "bad-request",
-      `integrity is ${typeof text === "string" ? JSON.stringify(text) : String(text)}, not "sha256-" with 44 characters of base64, nor 64 hexadecimal digits`,
+      `integrity is ${shown(text)}, not "sha256-" with 44 characters of base64, nor 64 hexadecimal digits`,
     );
   };
   if (typeof text !== "string") return bad();

@@ -15,10 +15,12 @@ platform.readFile = readSource;
 function startWorker(): WorkerLike {
   // Flags of the program itself (such as --input-type) are none of the worker.
   const worker = new Worker(new URL("./worker-node.js", import.meta.url), { execArgv: [] });
-  // A recommender that was not disposed of keeps no program from ending.
+  // A recommender that was not disposed of keeps no program from ending; a call does.
   worker.unref();
+  let unanswered = 0;
   return {
     postMessage: (message: unknown, transfer: unknown) => {
+      unanswered++;
       worker.ref();
       worker.postMessage(message, transfer as never);
     },
@@ -27,13 +29,15 @@ function startWorker(): WorkerLike {
       const call = listener as (event: Event) => void;
       if (type === "message") {
         worker.on("message", (data) => {
-          worker.unref();
+          if (--unanswered === 0) worker.unref();
           call(Object.assign(new Event("message"), { data }));
         });
       }
       if (type === "messageerror") worker.on("messageerror", () => call(new Event("messageerror")));
       if (type === "error") {
-        worker.on("error", ({ message }) => call(Object.assign(new Event("error"), { message })));
+        const fail = (message: string) => call(Object.assign(new Event("error"), { message }));
+        worker.on("error", ({ message }) => fail(message));
+        worker.on("exit", (code) => fail(`it ended with exit code ${code}`));
       }
     },
   } as WorkerLike;

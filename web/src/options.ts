@@ -1,9 +1,9 @@
 /** The options of the face, and their checks: types can lie where the caller is JavaScript. */
 
 import type { Progress } from "./download.js";
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 import { parseIntegrity } from "./integrity.js";
-import type { AddRequest, EngineRequest, NewItem } from "./protocol.js";
+import type { AddRequest, EngineRequest, ModelInfo, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
 /** The largest seed of a sample. */
@@ -82,13 +82,6 @@ function bad(message: string): never {
   throw new TigretError("bad-request", message);
 }
 
-/** A value as an error message shows it. */
-function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (value === null || typeof value !== "object") return String(value);
-  return Array.isArray(value) ? "an array" : "an object";
-}
-
 function noUnknown(name: string, given: unknown, known: readonly string[]): void {
   if (typeof given !== "object" || given === null) {
     bad(`${name}: the options are ${shown(given)}, not an object`);
@@ -116,9 +109,13 @@ function ids(name: string, value: unknown): string[] {
   return [...value];
 }
 
-function temperatures(value: number | readonly number[]): number[] {
+function temperatures(value: number | readonly number[], levels?: number): number[] {
   const all = Array.isArray(value) ? [...value] : [value];
   if (all.length === 0) bad("temperature is an empty array: give one value, or one a level");
+  if (levels !== undefined && all.length !== 1 && all.length !== levels) {
+    const has = `temperature has ${all.length} values, the model has ${levels} levels`;
+    bad(`${has}: give one value, or one a level`);
+  }
   for (const one of all) {
     // The engines compute in 32 bits.
     const narrow = typeof one === "number" ? Math.fround(one) : Number.NaN;
@@ -207,9 +204,13 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
 
 /**
  * Checks the options of `recommend` and puts them into the engine's words. Where they do not say,
- * the history is empty and the user is the one given.
+ * the history is empty and the user is the one given. What a call asks for must suit the model.
  */
-export function toRequest(options: RecommendOptions, userId?: string): EngineRequest {
+export function toRequest(
+  options: RecommendOptions,
+  userId?: string,
+  model?: Pick<ModelInfo, "users" | "levels">,
+): EngineRequest {
   noUnknown("recommend", options, [
     "history",
     "user",
@@ -250,11 +251,12 @@ export function toRequest(options: RecommendOptions, userId?: string): EngineReq
     request.user = user;
   }
   if (userToken !== undefined) {
-    request.user_token = integer("userToken", userToken, 0, 2 ** 32 - 1);
+    if (model?.users === 0) bad("userToken is given, but the model has no user tokens");
+    request.user_token = integer("userToken", userToken, 0, (model?.users ?? 2 ** 32) - 1);
   }
   if (allow !== undefined) request.allow = ids("allow", allow);
   if (temperature !== undefined) {
-    request.temperature = temperatures(temperature);
+    request.temperature = temperatures(temperature, model?.levels.length);
     request.seed = seed === undefined ? randomSeed() : integer("seed", seed, 0, MAX_SEED);
   } else if (seed !== undefined) {
     bad("seed is given, but no temperature: only a sample has a seed");

@@ -149,6 +149,8 @@ export interface Answer {
 
 /** The worker's methods: arguments and result. */
 export interface Methods {
+  /** Takes a lock, for as long as the worker runs; `held` is false where there are no locks. */
+  start: { arguments: { lock: string }; result: { held: boolean } };
   load: { arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine }; result: Loaded };
   use: { arguments: { engine: Engine }; result: { engineName: string } };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };

@@ -115,16 +115,26 @@ export class Recommender {
     checkLoadOptions(options);
     const { backend = "auto", onProgress, signal, cache, integrity } = options;
     const start = options.worker ?? platform.startWorker;
-    const found = await bundleOf(source, { onProgress, signal, cache, integrity });
-    const { bytes, downloaded } = found;
-    const bundle = new Blob([bytes]);
-    const remote = new Remote(start());
+    let found = await bundleOf(source, { onProgress, signal, cache, integrity });
+    let { downloaded } = found;
+    let bundle = new Blob([found.bytes]);
+    const remote = Remote.start(start);
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       const engine = backend === "auto" ? "cpu" : backend;
-      const loaded = await remote.call("load", { bytes, engine }, [bytes.buffer]);
+      const put = (bytes: Uint8Array<ArrayBuffer>) =>
+        remote.call("load", { bytes, engine }, [bytes.buffer]);
+      const loaded = await put(found.bytes).catch(async (error: TigretError) => {
+        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+        if (!better) throw error;
+        found = better;
+        downloaded += better.downloaded;
+        bundle = new Blob([better.bytes]);
+        return put(better.bytes);
+      });
+      await found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
@@ -288,7 +298,7 @@ export class Recommender {
    * for is the stored history, where that is meant.
    */
   #request(options: RecommendOptions): () => Promise<EngineRequest> {
-    const request = toRequest(options, this.#userId);
+    const request = toRequest(options, this.#userId, this.info);
     this.#alive();
     const stored = options.history === undefined;
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
@@ -329,12 +339,18 @@ export class Recommender {
     if (this.#remote.stopped) {
       const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
       this.#alive();
-      this.#remote = new Remote(this.#start());
-      this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
-      this.#engineName = this.#loaded.engineName;
-      for (const request of this.#additions) {
-        const { items } = await this.#remote.call("add", request);
-        this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+      this.#remote = Remote.start(this.#start);
+      try {
+        this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
+        this.#engineName = this.#loaded.engineName;
+        for (const request of this.#additions) {
+          const { items } = await this.#remote.call("add", request);
+          this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+        }
+      } catch (error) {
+        // A worker without the whole model would answer wrongly, or not at all.
+        this.#remote.stop(error as TigretError);
+        throw error;
       }
     } else {
       this.#engineName = (await this.#remote.call("use", { engine })).engineName;
@@ -356,10 +372,10 @@ export class Recommender {
         if (known !== this.#engine) await this.#use(known);
         return;
       } catch (error) {
-        if (!(error instanceof TigretError) || error.code !== "no-gpu") throw error;
+        if (!isFailure(error)) throw error;
       }
     }
-    if (this.#engine !== "cpu") await this.#use("cpu");
+    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
     const timed: Timed = {
       use: (engine) => this.#use(engine),
       recommend: (request) => this.#remote.call("recommend", { request }),

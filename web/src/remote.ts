@@ -6,6 +6,9 @@ import type { Message, Method, Methods } from "./protocol.js";
 /** What this package needs of a `Worker`. */
 export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "addEventListener">;
 
+/** Milliseconds that a worker's script may take to arrive and run. */
+const START = 60_000;
+
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
   reject(error: TigretError): void;
@@ -17,7 +20,17 @@ export class Remote {
   #next = 0;
   #stopped: TigretError | undefined;
 
-  constructor(worker: WorkerLike) {
+  /** Starts a worker. Throws with code `crashed` where that fails. */
+  static start(start: () => WorkerLike): Remote {
+    try {
+      return new Remote(start());
+    } catch (cause) {
+      const message = `the worker could not be started (${(cause as Error)?.message})`;
+      throw new TigretError("crashed", message, { cause });
+    }
+  }
+
+  private constructor(worker: WorkerLike) {
     this.#worker = worker;
     worker.addEventListener("message", (event) => {
       this.#receive((event as MessageEvent<Message>).data);
@@ -32,6 +45,7 @@ export class Remote {
     worker.addEventListener("messageerror", () => {
       this.stop(new TigretError("crashed", "the worker stopped: a message could not be read"));
     });
+    void this.#watch();
   }
 
   /** Asks the worker. Rejects with a {@link TigretError}. */
@@ -60,6 +74,26 @@ export class Remote {
     this.#worker.terminate();
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
+  }
+
+  /**
+   * Notices that the worker has ended where no event tells of it: when something else than this
+   * package ends it, or its script never arrives. The worker holds a lock, which the browser frees
+   * at its end; that works while it computes, too.
+   */
+  async #watch(): Promise<void> {
+    const stop = (why: string) => this.stop(new TigretError("crashed", `the worker ${why}`));
+    const late = () => stop(`did not start within ${START / 1000} seconds`);
+    const timer = setTimeout(late, START);
+    const lock = `tigret:worker:${Math.random()}`;
+    const { held } = await this.call("start", { lock }).catch(() => ({ held: false }));
+    clearTimeout(timer);
+    if (!held) return;
+    try {
+      await navigator.locks.request(lock, () => stop("was ended from outside"));
+    } catch {
+      // The page itself ends.
+    }
   }
 
   #receive(message: Message): void {

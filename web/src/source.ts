@@ -9,7 +9,7 @@ import {
   Refused,
   UNCHANGED,
 } from "./download.js";
-import { TigretError } from "./errors.js";
+import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
 import { platform } from "./platform.js";
 
@@ -33,7 +33,17 @@ export interface Bundle {
   bytes: Uint8Array<ArrayBuffer>;
   /** Bytes that came over the network for it. */
   downloaded: number;
+  /** Keeps it on the device, where it is to be kept: for when an engine has taken it. */
+  keep(bundle: Blob): Promise<void>;
+  /**
+   * Fetches it once more, past every cache: for when no engine takes it. `null` where that can
+   * change nothing.
+   */
+  again(): Promise<Bundle | null>;
 }
+
+const nothing = async () => {};
+const nowhere = async () => null;
 
 /**
  * The bytes of `source`.
@@ -52,13 +62,13 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
     const downloaded = source instanceof Response ? own.byteLength : 0;
-    return { bytes: own, downloaded };
+    return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
   const copy = cache ? await kept(url) : null;
   if (copy && wanted === copy.sha256) {
-    const bytes = await bytesOfCopy(copy, url, options);
-    if (bytes) return { bytes, downloaded: 0 };
+    const found = await fromCopy(copy, url, wanted, options);
+    if (found) return found;
   }
   return fromServer(url, copy, wanted, options);
 }
@@ -68,32 +78,41 @@ async function fromServer(
   copy: Kept | null,
   wanted: Sha256 | null,
   options: SourceOptions,
+  fresh = false,
 ): Promise<Bundle> {
   const { onProgress, signal, pace } = options;
+  const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
   const headers = usable?.etag ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
-    answer = await download(url, { onProgress, signal, headers, ...pace });
+    answer = await download(url, { onProgress, signal, headers, fresh, ...pace });
   } catch (error) {
     signal?.throwIfAborted();
-    const bytes = usable && mayServe(error) ? await bytesOfCopy(usable, url, options) : null;
-    if (bytes) return { bytes, downloaded: 0 };
+    const found = usable && mayServe(error) ? await fromCopy(usable, url, wanted, options) : null;
+    if (found) return found;
     throw error;
   }
   if (answer === UNCHANGED) {
-    const bytes = usable && (await bytesOfCopy(usable, url, options));
-    if (bytes) return { bytes, downloaded: 0 };
+    const found = usable && (await fromCopy(usable, url, wanted, options));
+    if (found) return found;
     // The copy is damaged, and gone by now: ask again, without it.
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
   const sha256 = await sha256Of(bytes);
+  // The browser's own cache may have given a file that was changed on the way, once.
+  if (wanted && !fresh && sha256 !== null && sha256 !== wanted) return again();
   if (wanted) checkIntegrity(wanted, sha256, url);
-  if (options.cache !== false && sha256 !== null) await keep(url, bytes, sha256, etag);
   signal?.throwIfAborted();
-  return { bytes, downloaded: bytes.byteLength };
+  const wantsCopy = options.cache !== false && sha256 !== null;
+  return {
+    bytes,
+    downloaded: bytes.byteLength,
+    keep: wantsCopy ? (bundle) => keep(url, bundle, sha256, etag) : nothing,
+    again: fresh ? nowhere : again,
+  };
 }
 
 /** Bytes of what is no address, or of what the platform reads by itself. */
@@ -105,6 +124,10 @@ async function ownBytes(
   if (source instanceof Uint8Array) return new Uint8Array(source);
   if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
   if (source instanceof Response) return bytesOfResponse(source, { onProgress, signal });
+  if (typeof source !== "string" && !(source instanceof URL)) {
+    const message = `the source is ${shown(source)}, no address, response, blob or bytes`;
+    throw new TigretError("bad-request", message);
+  }
   return (await platform.readFile?.(source)) ?? null;
 }
 
@@ -117,16 +140,24 @@ function address(source: string | URL): string {
   }
 }
 
-async function bytesOfCopy(
+async function fromCopy(
   copy: Kept,
   url: string,
-  { onProgress }: SourceOptions,
-): Promise<Uint8Array<ArrayBuffer> | null> {
+  wanted: Sha256 | null,
+  options: SourceOptions,
+): Promise<Bundle | null> {
   const bytes = await copy.bytes();
-  if (bytes) onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
-  // Damaged, or another file put in its place.
-  else await drop(url);
-  return bytes;
+  if (!bytes) {
+    // Damaged, or another file put in its place.
+    await drop(url);
+    return null;
+  }
+  options.onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
+  const again = async () => {
+    await drop(url);
+    return fromServer(url, null, wanted, options, true);
+  };
+  return { bytes, downloaded: 0, keep: nothing, again };
 }
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */

@@ -23,11 +23,17 @@ export type Module = URL | Uint8Array<ArrayBuffer>;
 export class Server {
   readonly #post: (message: Message) => void;
   readonly #module: () => Promise<Module>;
+  readonly #locks: LockManager | undefined;
   #session: Session | undefined;
 
-  constructor(post: (message: Message) => void, module: () => Promise<Module>) {
+  constructor(
+    post: (message: Message) => void,
+    module: () => Promise<Module>,
+    locks?: LockManager,
+  ) {
     this.#post = post;
     this.#module = module;
+    this.#locks = locks;
   }
 
   async receive(call: Call): Promise<void> {
@@ -40,13 +46,17 @@ export class Server {
         this.#post({ kind: "error", id: call.id, code, message: error.message });
       } else {
         // A trap in the module, or a module that did not load: nothing works from here on.
-        this.crash(error.message);
+        this.crash(error);
       }
     }
   }
 
   /** Says that nothing works any more. */
-  crash(message: string): void {
+  crash(cause: unknown): void {
+    const said = String((cause as Error | null)?.message ?? cause);
+    // A panic says what happened before it traps; memory that cannot grow only traps.
+    const trapped = cause instanceof WebAssembly.RuntimeError;
+    const message = trapped ? `${said}; most likely there was too little memory` : said;
     this.#post({ kind: "crash", message });
   }
 
@@ -57,6 +67,8 @@ export class Server {
 
   async #answer(call: Call): Promise<Methods[Method]["result"]> {
     switch (call.method) {
+      case "start":
+        return { held: await hold(this.#locks, call.lock) };
       case "load": {
         await init({ module_or_path: await this.#module() });
         await requireAdapter(call.engine);
@@ -112,6 +124,18 @@ const CODES: readonly string[] = [
   "no-gpu",
   "device-lost",
 ];
+
+/** Takes a lock and never gives it back. Resolves once it is held; false where that is denied. */
+function hold(locks: LockManager | undefined, name: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const held = () => {
+      resolve(true);
+      return new Promise<never>(() => {});
+    };
+    if (locks) locks.request(name, held).catch(() => resolve(false));
+    else resolve(false);
+  });
+}
 
 function backendOf(engine: Engine): string {
   return engine === "webgpu" ? "gpu" : "cpu";

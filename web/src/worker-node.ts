@@ -13,6 +13,6 @@ const server = new Server(
 );
 
 // How a panic in the module says what happened, before the trap.
-globalThis.reportError ??= (error) => server.crash(String((error as Error)?.message ?? error));
+globalThis.reportError ??= (error) => server.crash(error);
 
 parentPort?.on("message", (call: Call) => void server.receive(call));

@@ -135,7 +135,9 @@ test("a history adds at the end, removes all of an item, and exports what it has
   expect(await history.list()).toEqual([]);
   expect(changes).toBe(7);
   off();
-  await expect(history.add(5 as never)).rejects.toMatchObject({ code: "bad-request" });
+  for (const id of [5, Object.create(null)]) {
+    await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
+  }
   expect(() => new HistoryStore("")).toThrow("name");
   await history.close();
 });

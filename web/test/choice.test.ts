@@ -54,6 +54,18 @@ test("denied storage costs the memory and nothing else", async () => {
   expect(recommender.engine).toBe("webgpu");
 });
 
+test("a remembered engine that fails by now is not the end", async () => {
+  const time = { cpu: 5, webgpu: 2 };
+  for (const code of ["crash", "device-lost", "no-gpu"] as const) {
+    vi.stubGlobal("localStorage", storage());
+    expect((await load({ time })).recommender.engine).toBe("webgpu");
+    const before: Script["before"] = (call) => {
+      if (call.method === "use" && call.engine === "webgpu") throw new Failure(code);
+    };
+    expect((await load({ time, before })).recommender.engine).toBe("cpu");
+  }
+});
+
 test("a GPU that is far slower is not timed to the end", async () => {
   const { recommender, timed } = await load({ time: { cpu: 50, webgpu: 3000 } });
   expect(recommender.engine).toBe("cpu");

@@ -147,6 +147,19 @@ test("a server that stalls, or ends too early, is asked again, and not for ever"
   expect(asked).toHaveLength(4);
 });
 
+test("a server that takes the question and says nothing is given up", async () => {
+  let given: AbortSignal | null | undefined;
+  vi.stubGlobal("fetch", (_: unknown, init: RequestInit) => {
+    given = init.signal;
+    return new Promise(() => {});
+  });
+  await expect(bytesOf({ pause: 1, stall: 5 })).rejects.toMatchObject({
+    code: "download",
+    message: expect.stringContaining("nothing came"),
+  });
+  expect(given?.aborted).toBe(true);
+});
+
 test("aborting a download rejects with the reason and stops reading", async () => {
   let cancelled = false;
   const endless = new ReadableStream({

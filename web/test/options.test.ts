@@ -72,6 +72,17 @@ test.each([
   );
 });
 
+test("a call suits the model", () => {
+  const model = { users: 10, levels: [4, 4, 4] };
+  const suits = (options: RecommendOptions) => toRequest(options, undefined, model);
+  expect(suits({ userToken: 9 }).user_token).toBe(9);
+  expect(() => suits({ userToken: 10 })).toThrow("userToken is 10, not a whole number from 0 to 9");
+  const none = { ...model, users: 0 };
+  expect(() => toRequest({ userToken: 0 }, undefined, none)).toThrow("no user tokens");
+  expect(suits({ temperature: [1, 2, 3] }).temperature).toHaveLength(3);
+  expect(() => suits({ temperature: [1, 2] })).toThrow("temperature has 2 values");
+});
+
 test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ backend: "gpu" } as never)).toThrow('backend is "gpu"');
   expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");

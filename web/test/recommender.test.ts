@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
 import { Failure, fakeWorkers } from "./fake-worker.js";
 
@@ -112,6 +112,57 @@ test("a crashed worker is started again with the same bundle", async () => {
   expect(made[1]?.calls[0]).toMatchObject({ method: "load", bytes: BUNDLE });
 });
 
+test("a worker that finds no GPU again gives way to one on the CPU", async () => {
+  let crashed = false;
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "load" && call.engine === "webgpu" && crashed) {
+        throw new Failure("no-gpu");
+      }
+      if (call.method === "recommend" && !crashed) {
+        crashed = true;
+        throw new Failure("crash");
+      }
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const report = await recommender.report({ history: ["a"] });
+  expect(report).toMatchObject({ engine: "cpu", picks: [{ id: "a" }] });
+  // The second has no model, and answers nothing.
+  expect(made.map((fake) => fake.terminated)).toEqual([true, true, false]);
+  expect(made[2]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
+});
+
+test("a worker that cannot be made, or never starts, is an error that says so", async () => {
+  const refused = () => {
+    throw new DOMException("another origin", "SecurityError");
+  };
+  const loading = Recommender.load(BUNDLE, { worker: refused });
+  await expect(loading).rejects.toMatchObject({
+    code: "crashed",
+    message: expect.stringContaining("another origin"),
+  });
+  vi.useFakeTimers();
+  try {
+    const { made, worker } = fakeWorkers();
+    const silent = () => {
+      const fake = worker();
+      fake.terminate();
+      return fake;
+    };
+    const waiting = Recommender.load(BUNDLE, { worker: silent });
+    const said = expect(waiting).rejects.toMatchObject({
+      code: "crashed",
+      message: expect.stringContaining("did not start within 60 seconds"),
+    });
+    await vi.advanceTimersByTimeAsync(60_000);
+    await said;
+    expect(made).toHaveLength(1);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 test("what crashes on the CPU too is reported, and the next call tries again", async () => {
   let broken = true;
   const { worker } = fakeWorkers({
@@ -137,6 +188,12 @@ test("a bad request is not tried again", async () => {
   const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
   await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({
     code: "bad-request",
+  });
+  expect(made[0]?.calls).toHaveLength(2);
+  // How many users the model has, the page knows by itself.
+  await expect(recommender.recommend({ history: [], userToken: 10 })).rejects.toMatchObject({
+    code: "bad-request",
+    message: expect.stringContaining("userToken"),
   });
   expect(made[0]?.calls).toHaveLength(2);
 });

@@ -35,16 +35,19 @@ let caches: Caches;
 /** What the server does, and what it was asked. */
 let serve: (headers: Headers) => Response;
 let asked: Headers[];
+let modes: (RequestCache | undefined)[];
 
 beforeEach(() => {
   caches = new Caches();
   asked = [];
+  modes = [];
   serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
   vi.stubGlobal("caches", caches);
   vi.stubGlobal("location", new URL("https://host/page/"));
   vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
     const headers = new Headers(init.headers);
     asked.push(headers);
+    modes.push(init.cache);
     return serve(headers);
   });
 });
@@ -56,7 +59,9 @@ const unreachable = () => {
 };
 
 async function load(options = {}): Promise<[number[], number]> {
-  const { bytes, downloaded } = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+  const found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+  const { bytes, downloaded } = found;
+  await found.keep(new Blob([bytes]));
   return [[...bytes], downloaded];
 }
 
@@ -133,6 +138,44 @@ test("a full cache, none, or one that is denied costs nothing but the copy", asy
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
+test("what no engine takes is not kept, and fetched once more past every cache", async () => {
+  const found = await bundleOf(URL_OF_MODEL);
+  expect(caches.entries.size).toBe(0);
+  const better = await found.again();
+  expect([better?.downloaded, await better?.again()]).toEqual([3, null]);
+  await load();
+  serve = () => new Response(null, { status: 304 });
+  const copy = await bundleOf(URL_OF_MODEL);
+  expect(copy.downloaded).toBe(0);
+  serve = () => new Response(new Uint8Array([4]));
+  expect((await copy.again())?.downloaded).toBe(1);
+  expect(caches.entries.size).toBe(0);
+  expect(modes).toEqual(["no-cache", "reload", "no-cache", "no-cache", "reload"]);
+});
+
+test("a file that the browser kept as it was changed on the way is fetched past its cache", async () => {
+  const good = serve;
+  serve = () => (modes.at(-1) === "reload" ? good(new Headers()) : new Response("changed"));
+  expect(await load({ integrity: HASH_OF_123 })).toEqual([[1, 2, 3], 3]);
+});
+
+test("a server that sends 304 to who has no copy is refused, and not asked for ever", async () => {
+  serve = () => new Response(null, { status: 304 });
+  await expect(load()).rejects.toMatchObject({
+    code: "download",
+    message: expect.stringContaining("status 304"),
+  });
+  expect(asked).toHaveLength(1);
+});
+
+test.each([5, null, Symbol("s"), Object.create(null), new Float32Array(2)])(
+  "what is no source is refused (%#)",
+  async (source) => {
+    await expect(bundleOf(source as never)).rejects.toMatchObject({ code: "bad-request" });
+    expect(asked).toHaveLength(0);
+  },
+);
+
 test("cache: false keeps nothing and uses nothing", async () => {
   await load();
   expect(await load({ cache: false })).toEqual([[1, 2, 3], 3]);
@@ -148,7 +191,7 @@ test("integrity cannot be checked without HTTPS, and says so", async () => {
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
-test.each(["sha256-short=", "md5-abc", 5, "", `sha384-${BASE64_OF_123}`])(
+test.each(["sha256-short=", "md5-abc", 5, Object.create(null), "", `sha384-${BASE64_OF_123}`])(
   "what is no hash is refused (%#)",
   async (integrity) => {
     await expect(load({ integrity })).rejects.toMatchObject({ code: "bad-request" });

@@ -1,0 +1,571 @@
+/** What fails around the package, in Chromium: each fault ends in the right answer or a typed error. */
+
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import {
+  faultLimit,
+  faultRounds,
+  faultSeed,
+  launch,
+  launchProfile,
+  packageFolder,
+  parityFolder,
+  serve,
+} from "./support.mjs";
+
+/** @typedef {import("playwright-core").Page} Page */
+
+const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
+const folder = parityFolder ?? "";
+const here = fileURLToPath(new URL(".", import.meta.url));
+const NAME = "four-levels-f32.safetensors";
+const BUNDLE = `/fixtures/${NAME}`;
+/** The route whose answers a test chooses. */
+const FAULTY = "/faulty.safetensors";
+
+/** A GPU takes seconds to set up again on a software adapter: the quick form has two. */
+const LOSSES = faultRounds({ webgpu: 2 });
+const KILLS = faultRounds({ cpu: 40, webgpu: 0 });
+
+describe("faults", { skip }, () => {
+  /** @type {Awaited<ReturnType<typeof serve>>} */
+  let server;
+  /** @type {Awaited<ReturnType<typeof launch>>} */
+  let browser;
+  const bundle = skip ? Buffer.alloc(0) : readFileSync(join(folder, NAME));
+  const other = skip ? bundle : readFileSync(join(folder, "three-levels-of-seven.safetensors"));
+  const whole = {
+    "content-type": "application/octet-stream",
+    "content-length": bundle.length,
+    etag: '"good"',
+  };
+
+  /** @type {import("node:http").RequestListener} */
+  const healthy = (request, response) => {
+    if (request.headers["if-none-match"] === whole.etag) response.writeHead(304).end();
+    else response.writeHead(200, whole).end(bundle);
+  };
+  /** What answers `FAULTY`, the worker's script and the module of `/altered/`. */
+  let answer = healthy;
+  /** @type {string[]} What a visit answers that nothing disturbs. */
+  let ids = [];
+  /** How often it was asked. */
+  let asked = 0;
+
+  before(async () => {
+    assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
+    /** @type {import("node:http").RequestListener} */
+    const route = (request, response) => {
+      asked++;
+      answer(request, response);
+    };
+    server = await serve(
+      {
+        "/package/": packageFolder,
+        "/altered/": packageFolder,
+        "/other/": packageFolder,
+        "/fixtures/": folder,
+        "/tests/": here,
+      },
+      {
+        [FAULTY]: route,
+        "/altered/pkg/tigret_infer_bg.wasm": route,
+        "/other/dist/worker.js": route,
+      },
+    );
+    // A GPU process that crashes is not held against the page.
+    browser = await launch({ flags: ["--disable-domain-blocking-for-3d-apis"] });
+    const { context, page } = await open();
+    ids = (await visit(page, BUNDLE)).ids ?? [];
+    assert.ok(ids.length > 0);
+    await context.close();
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  /** A page with storage of its own. */
+  async function open() {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${server.url}/blank.html`);
+    return { context, page };
+  }
+
+  /**
+   * Loads a bundle and recommends: what came of it. `worker` is the address of another worker.
+   *
+   * @param {Page} page @param {string} url
+   * @param {Record<string, unknown> & { worker?: string | undefined }} options
+   * @returns {Promise<{ ids: string[] | null, downloaded: number, code: string | null, message: string, typed: boolean }>}
+   */
+  function visit(page, url = FAULTY, { worker, ...options } = {}) {
+    return page.evaluate(
+      async ({ url, worker, options }) => {
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender, TigretError } = await import("/package/dist/index.js");
+        try {
+          const recommender = await Recommender.load(url, {
+            backend: "cpu",
+            ...options,
+            ...(worker && { worker: () => new Worker(worker, { type: "module" }) }),
+          });
+          const picks = await recommender.recommend({ history: [] });
+          recommender.dispose();
+          const ids = picks.map((/** @type {{ id: string }} */ { id }) => id);
+          return { ids, downloaded: recommender.downloaded, code: null, message: "", typed: false };
+        } catch (error) {
+          const { code, message } = /** @type {any} */ (error);
+          return { ids: null, downloaded: 0, code, message, typed: error instanceof TigretError };
+        }
+      },
+      { url, worker, options },
+    );
+  }
+
+  /**
+   * Lets the page's clock run faster than time until something has ended.
+   *
+   * @template T @param {Page} page @param {Promise<T>} ending @param {number} step milliseconds
+   */
+  async function hurried(page, ending, step) {
+    let over = false;
+    const ended = ending.finally(() => {
+      over = true;
+    });
+    while (!over) {
+      await page.clock.runFor(step);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    return ended;
+  }
+
+  for (const [what, backend, rounds] of /** @type {const} */ ([
+    ["device", "webgpu", LOSSES.webgpu],
+    ["worker", "cpu", KILLS.cpu],
+    ["worker", "webgpu", KILLS.webgpu],
+  ])) {
+    test(`the ${what} is lost at random moments of calls (${backend})`, {
+      ...faultLimit,
+      skip: rounds === 0 && "TIGRET_FAULT_ROUNDS is not set",
+    }, async (context) => {
+      const { context: own, page } = await open();
+      const { ends, failures, struck, inCall } = await page.evaluate(
+        async ({ what, url, backend, seed, rounds }) => {
+          const code = "/package/dist/index.js";
+          const tigret = await import(code);
+          // @ts-expect-error: the address is the test server's.
+          const { holdStrikes } = await import("/tests/fault-calls.mjs");
+          return holdStrikes(tigret, url, backend, what, seed, rounds);
+        },
+        { what, url: BUNDLE, backend, seed: faultSeed, rounds },
+      );
+      await own.close();
+      context.diagnostic(
+        `${JSON.stringify({ ...ends, struck, inCall })}, TIGRET_FAULT_SEED=${faultSeed}`,
+      );
+      assert.deepEqual(failures, [], `TIGRET_FAULT_SEED=${faultSeed}`);
+      assert.ok(struck > 0, "no call was struck");
+      if (backend === "cpu") assert.ok(inCall > 0, "none was struck while it was answered");
+    });
+  }
+
+  test("the browser's whole GPU process crashes in mid-call", faultLimit, async () => {
+    const { context, page } = await open();
+    const before = await page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      const recommender = await Recommender.load(url, { backend: "webgpu" });
+      const kept = { recommender, lost: 0 };
+      Object.assign(globalThis, { kept });
+      recommender.on("device-lost", () => kept.lost++);
+      return recommender.recommend({ history: [], beams: 512 });
+    }, BUNDLE);
+    const calls = page.evaluate(async () => {
+      const { kept } = /** @type {any} */ (globalThis);
+      let answers = [];
+      // Until one of the calls was struck, and one more.
+      for (let more = 1; more >= 0; more -= kept.lost > 0 ? 1 : 0) {
+        answers.push(await kept.recommender.recommend({ history: [], beams: 512 }));
+        answers = answers.slice(-2);
+      }
+      return answers;
+    });
+    const devtools = await browser.newBrowserCDPSession();
+    await devtools.send("Browser.crashGpuProcess");
+    for (const picks of await calls) {
+      const ids = (/** @type {{ id: string }[]} */ all) => all.map(({ id }) => id);
+      assert.deepEqual(ids(picks), ids(before));
+    }
+    await context.close();
+  });
+
+  test(
+    "a worker that is dead before it starts, or that the page hands out twice",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      await page.clock.install();
+      const loading = page.evaluate(async (url) => {
+        const code = "/package/dist/index.js";
+        const { Recommender } = await import(code);
+        const worker = new Worker("/package/dist/worker.js", { type: "module" });
+        const recommender = await Recommender.load(url, { backend: "cpu", worker: () => worker });
+        worker.terminate();
+        Object.assign(globalThis, { restarts: true });
+        return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
+      }, BUNDLE);
+      await page.waitForFunction("globalThis.restarts");
+      assert.equal(await hurried(page, loading, 1000), "crashed");
+      assert.deepEqual((await visit(page, BUNDLE)).code, null);
+      await context.close();
+    },
+  );
+
+  test("memory that cannot grow", faultLimit, async () => {
+    const { context, page } = await open();
+    /** @type {Set<string>} */
+    const ends = new Set();
+    // From less than the module asks for to more than the largest search needs.
+    for (let pages = 18; pages <= 60; pages += 3) {
+      const end = await page.evaluate(
+        async ({ url, pages }) => {
+          const code = "/package/dist/index.js";
+          const { Recommender, TigretError } = await import(code);
+          const say = (/** @type {any} */ error) =>
+            error instanceof TigretError ? error.message : `not typed: ${error}`;
+          const address = `/tests/limited-worker.mjs?${pages}`;
+          try {
+            const recommender = await Recommender.load(url, {
+              backend: "cpu",
+              worker: () => new Worker(address, { type: "module" }),
+            });
+            const large = await recommender
+              .recommend({ history: [], beams: 512 })
+              .then(() => "answered", say);
+            const next = await recommender
+              .recommend({ history: [], beams: 1 })
+              .then((/** @type {unknown[]} */ picks) => picks.length, say);
+            recommender.dispose();
+            return { loaded: "loaded", large, next };
+          } catch (error) {
+            return { loaded: say(error), large: "", next: 0 };
+          }
+        },
+        { url: BUNDLE, pages },
+      );
+      for (const said of [end.loaded, end.large]) {
+        if (["loaded", "answered", ""].includes(said)) continue;
+        assert.match(said, /too little memory/, `${pages} pages`);
+      }
+      assert.equal(end.next, end.loaded === "loaded" ? 1 : 0, `${pages} pages`);
+      const short = (/** @type {string} */ said) => (said.includes("memory") ? "no memory" : said);
+      ends.add(`${short(end.loaded)}, ${short(end.large)}`);
+    }
+    assert.deepEqual([...ends], ["no memory, ", "loaded, no memory", "loaded, answered"]);
+    await context.close();
+  });
+
+  test("storage that is full", faultLimit, async () => {
+    const { context, page } = await open();
+    const devtools = await context.newCDPSession(page);
+    const full = { origin: server.url, quotaSize: 1 };
+    await devtools.send("Storage.overrideQuotaForOrigin", full);
+    answer = healthy;
+    for (let time = 0; time < 2; time++) {
+      const seen = await visit(page);
+      assert.deepEqual(seen.ids, ids);
+      assert.equal(seen.downloaded, bundle.length, "nothing was kept");
+    }
+    const add = () =>
+      page.evaluate(async () => {
+        // @ts-expect-error: the address is the test server's.
+        const { HistoryStore } = await import("/package/dist/index.js");
+        const store = new HistoryStore();
+        const failed = await store.add("x".repeat(100_000)).then(
+          () => null,
+          (/** @type {any} */ error) => `${error.code}: ${error.message}`,
+        );
+        const entries = (await store.list()).length;
+        await store.close();
+        return { failed, entries };
+      });
+    const seen = await add();
+    assert.match(seen.failed ?? "", /^storage: .*Quota/);
+    assert.equal(seen.entries, 0);
+    await devtools.send("Storage.overrideQuotaForOrigin", { origin: server.url });
+    assert.deepEqual(await add(), { failed: null, entries: 1 });
+    assert.equal((await visit(page)).downloaded, bundle.length);
+    assert.equal((await visit(page)).downloaded, 0);
+    await context.close();
+  });
+
+  test("storage that the visitor denies", faultLimit, async () => {
+    const profile = mkdtempSync(join(tmpdir(), "tigret-profile-"));
+    mkdirSync(join(profile, "Default"));
+    // "Block all cookies" in the settings: it stands for all that a page can store.
+    const preferences = { profile: { default_content_setting_values: { cookies: 2 } } };
+    writeFileSync(join(profile, "Default/Preferences"), JSON.stringify(preferences));
+    const denying = await launchProfile(profile);
+    try {
+      const page = await denying.newPage();
+      await page.goto(`${server.url}/blank.html`);
+      const denied = await page.evaluate(() => {
+        try {
+          return localStorage.length;
+        } catch (error) {
+          return /** @type {Error} */ (error).name;
+        }
+      });
+      assert.equal(denied, "SecurityError", "the profile denies nothing");
+      answer = healthy;
+      for (const backend of ["auto", "cpu"]) {
+        const seen = await visit(page, FAULTY, { backend });
+        assert.deepEqual([seen.ids, seen.downloaded], [ids, bundle.length]);
+      }
+      const history = await page.evaluate(async () => {
+        // @ts-expect-error: the address is the test server's.
+        const { HistoryStore, forget } = await import("/package/dist/index.js");
+        const store = new HistoryStore();
+        await store.add("a");
+        await forget();
+        return { list: await store.list(), persistent: await store.persistent() };
+      });
+      assert.deepEqual(history, { list: ["a"], persistent: false });
+    } finally {
+      await denying.close();
+      rmSync(profile, { recursive: true, force: true });
+    }
+  });
+
+  /** @type {Record<string, [code: string | null, faulty: import("node:http").RequestListener]>} */
+  const servers = {
+    "has no such file": ["download", (_, response) => response.writeHead(404).end("no")],
+    fails: ["download", (_, response) => response.writeHead(503).end("busy")],
+    "sends its page for files that it does not have": [
+      "download",
+      (_, response) =>
+        response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html>"),
+    ],
+    "sends an error as JSON with status 200": [
+      "bad-bundle",
+      (_, response) => response.writeHead(200, { "content-type": "application/json" }).end("{}"),
+    ],
+    "names the type wrongly": [
+      null,
+      (_, response) =>
+        response.writeHead(200, { ...whole, "content-type": "image/png" }).end(bundle),
+    ],
+    "sends nothing": ["bad-bundle", (_, response) => response.writeHead(200).end()],
+    "has no content": ["download", (_, response) => response.writeHead(204).end()],
+    "sends a part that nobody asked for": [
+      "download",
+      (_, response) =>
+        response.writeHead(206, { "content-range": "bytes 0-9/10" }).end("0123456789"),
+    ],
+    "says that the file is unchanged to who has none": [
+      "download",
+      (_, response) => response.writeHead(304).end(),
+    ],
+    "sends around in circles": [
+      "download",
+      (_, response) => response.writeHead(302, { location: FAULTY }).end(),
+    ],
+    "hangs up": ["download", (request) => request.destroy()],
+    "ends too early without saying how long the file is": [
+      "bad-bundle",
+      (_, response) => response.writeHead(200).end(bundle.subarray(0, 5000)),
+    ],
+    "always breaks off": [
+      "download",
+      (_, response) => {
+        response.writeHead(200, { ...whole, etag: '"other"' });
+        response.write(bundle.subarray(0, 5000), () => setTimeout(() => response.destroy(), 20));
+      },
+    ],
+    "says that the file is shorter than it is": [
+      "bad-bundle",
+      (_, response) => {
+        response.strictContentLength = false;
+        response
+          .writeHead(200, { ...whole, "content-length": 5000, connection: "close" })
+          .end(bundle);
+      },
+    ],
+    "sends more than a bundle": [
+      "bad-bundle",
+      (_, response) => response.writeHead(200).end(Buffer.concat([bundle, bundle])),
+    ],
+    "says that the file is larger than any memory": [
+      "download",
+      (_, response) => {
+        response.writeHead(200, { ...whole, "content-length": 2 ** 52 });
+        response.write(bundle);
+      },
+    ],
+    "says that plain bytes are compressed": [
+      "download",
+      (_, response) => response.writeHead(200, { "content-encoding": "gzip" }).end(bundle),
+    ],
+  };
+
+  for (const [what, [code, faulty]] of Object.entries(servers)) {
+    test(`a server that ${what}`, faultLimit, async () => {
+      const { context, page } = await open();
+      await page.clock.install();
+      answer = faulty;
+      asked = 0;
+      const seen = await hurried(page, visit(page), 200);
+      assert.equal(seen.code, code, seen.message);
+      assert.ok(code === null ? seen.ids : seen.typed, JSON.stringify(seen));
+      assert.ok(asked <= 30, `asked ${asked} times`);
+      // The next call works, and nothing wrong was kept.
+      answer = healthy;
+      assert.deepEqual((await visit(page)).ids, ids);
+      // With a good copy on the device the fault takes nothing away.
+      answer = faulty;
+      await hurried(page, visit(page), 200);
+      answer = (request) => void request.destroy();
+      assert.deepEqual((await visit(page)).ids, ids);
+      await context.close();
+    });
+  }
+
+  for (const [where, stalled] of /** @type {[string, import("node:http").RequestListener][]} */ ([
+    ["before it answers", () => {}],
+    [
+      "in the middle",
+      (request, response) => {
+        const from = Number(/\d+/.exec(request.headers.range ?? "")?.[0] ?? 0);
+        const range = `bytes ${from}-${bundle.length - 1}/${bundle.length}`;
+        const length = bundle.length - from;
+        response.writeHead(from ? 206 : 200, {
+          ...whole,
+          "content-length": length,
+          ...(from && { "content-range": range }),
+        });
+        response.write(bundle.subarray(from, from + 5000));
+      },
+    ],
+  ])) {
+    test(`a server that stalls ${where}`, faultLimit, async () => {
+      const { context, page } = await open();
+      // The server stalls for real; only the page's clock runs faster.
+      await page.clock.install();
+      answer = stalled;
+      const seen = await hurried(page, visit(page), 2000);
+      assert.equal(seen.code, "download", JSON.stringify(seen));
+      assert.match(seen.message, /nothing came for 30 seconds/);
+      answer = healthy;
+      assert.deepEqual((await visit(page)).ids, ids);
+      await context.close();
+    });
+  }
+
+  for (const [which, worker] of [
+    ["worker's script", "/other/dist/worker.js"],
+    ["wasm module", "/altered/dist/worker.js"],
+  ]) {
+    test(`a ${which} that is not there, is another file or does not come`, faultLimit, async () => {
+      const { context, page } = await open();
+      /** @type {import("node:http").RequestListener[]} */
+      const faults = [
+        (_, response) => response.writeHead(404).end(),
+        (_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<p>page"),
+        (_, response) => response.writeHead(200).end(),
+        (request) => request.destroy(),
+      ];
+      for (const [index, faulty] of faults.entries()) {
+        answer = faulty;
+        const seen = await visit(page, BUNDLE, { worker });
+        assert.equal(seen.code, "crashed", `${index}: ${JSON.stringify(seen)}`);
+        assert.ok(seen.typed);
+      }
+      // It waits for as long as the page wants.
+      answer = () => {};
+      const name = await page.evaluate(
+        async ({ url, worker }) => {
+          // @ts-expect-error: the address is the test server's.
+          const { Recommender } = await import("/package/dist/index.js");
+          const controller = new AbortController();
+          const loading = Recommender.load(url, {
+            backend: "cpu",
+            signal: controller.signal,
+            worker: () => new Worker(/** @type {string} */ (worker), { type: "module" }),
+          });
+          setTimeout(() => controller.abort(), 300);
+          return loading.catch((/** @type {Error} */ error) => error.name);
+        },
+        { url: BUNDLE, worker },
+      );
+      assert.equal(name, "AbortError");
+      assert.deepEqual((await visit(page, BUNDLE)).ids, ids);
+      await context.close();
+    });
+  }
+
+  test(
+    "a changed file that the browser keeps by itself, while the server says it is the same",
+    faultLimit,
+    async () => {
+      const digest = await crypto.subtle.digest("SHA-256", bundle);
+      const integrity = `sha256-${Buffer.from(digest).toString("base64")}`;
+      const { context, page } = await open();
+      const changed = Buffer.from(bundle);
+      changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
+      answer = (_, response) => response.writeHead(200, whole).end(changed);
+      assert.equal((await visit(page, FAULTY, { integrity })).code, "integrity");
+      answer = healthy;
+      assert.deepEqual((await visit(page, FAULTY, { integrity })).ids, ids);
+      await context.close();
+    },
+  );
+
+  test("another file in the place of the kept copy", faultLimit, async () => {
+    /** Puts bytes into the cache as the package would. @param {Page} page @param {Buffer} bytes */
+    const poison = (page, bytes) =>
+      page.evaluate(
+        async (numbers) => {
+          const bytes = new Uint8Array(numbers);
+          const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+          const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+          const cache = await caches.open("tigret");
+          const keys = await cache.keys();
+          for (const request of keys) {
+            const headers = new Headers((await cache.match(request))?.headers);
+            headers.set("x-tigret-sha256", hash);
+            await cache.put(request, new Response(bytes, { headers }));
+          }
+          return keys.length;
+        },
+        [...bytes],
+      );
+    const digest = await crypto.subtle.digest("SHA-256", bundle);
+    const integrity = `sha256-${Buffer.from(digest).toString("base64")}`;
+
+    // With its hash the page gets the file that it means, though the other is a bundle too.
+    const { context, page } = await open();
+    answer = healthy;
+    assert.deepEqual((await visit(page, FAULTY, { integrity })).ids, ids);
+    assert.equal(await poison(page, other), 1);
+    assert.deepEqual((await visit(page, FAULTY, { integrity })).ids, ids);
+    const kept = await visit(page, FAULTY, { integrity });
+    assert.deepEqual([kept.ids, kept.downloaded], [ids, 0]);
+
+    // Without it, what is no bundle is noticed when it is read, and fetched again.
+    await poison(page, Buffer.from("no bundle"));
+    assert.deepEqual((await visit(page)).ids, ids);
+    answer = (request) => void request.destroy();
+    assert.deepEqual((await visit(page)).ids, ids);
+    // Where that fails it is the engine that has the last word.
+    await poison(page, Buffer.from("no bundle"));
+    assert.equal((await visit(page)).code, "bad-bundle");
+    await context.close();
+  });
+});
