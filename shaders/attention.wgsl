@@ -2,42 +2,39 @@
 // encoder's self-attention (with relative position bias) and the decoder's cross-attention
 // (without). Unscaled, as in T5: out = softmax(q . k + bias) v.
 //
-// Keys come transposed, so that neighbouring invocations read neighbouring keys, then neighbouring
-// values. Any number of keys: the softmax is kept up from chunk to chunk.
+// Keys come transposed, in quads: an invocation scores four of them, then sums up a quad of the
+// values' components. Any number of keys: the softmax is kept up from chunk to chunk.
 
 struct Params {
     queries: u32, // of a user
-    key_rows: u32, // rows of keys and values of a user
+    key_rows: u32, // rows of keys and values of a user, a multiple of four
     heads: u32,
     head4: u32, // quads of d_kv
     q_stride4: u32, // quads between queries
-    k_offset: u32, // first value of the keys
-    k_stride: u32, // values between the components of a key
-    v_offset: u32, // first value of the values
-    v_stride: u32, // values between values
-    out_stride: u32, // values between outputs
+    k_offset4: u32, // first quad of the keys
+    k_stride4: u32, // quads between the components of a key
+    v_offset4: u32, // first quad of the values
+    v_stride4: u32, // quads between values
     biased: u32, // 1: add the bias
     reach: u32, // the bias table's centre
 }
 
-const LANES: u32 = 32u;
-// Keys that one invocation scores at once; three fit twenty items best.
-const TILE: u32 = 3u * LANES;
-const CHUNK: u32 = 4u * TILE;
-// Components of values that a workgroup sums up at once, two an invocation.
-const BLOCK: u32 = 2u * LANES;
+// As many as a head of 64 has quads: fewer barriers than with more, no sums made twice as with fewer.
+const LANES: u32 = 16u;
+// Keys that a workgroup scores before it sums up their values.
+const CHUNK: u32 = 384u;
+const NEVER: f32 = -3.4e38;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [users, queries, heads, head4] at stride
-@group(0) @binding(2) var<storage, read> kv: array<f32>; // [heads, 4 * head4, k_stride], [users, key_rows, heads, 4 * head4] at stride
+@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>; // [heads, 4 * head4, k_stride4], [users, key_rows, heads, head4] at stride
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [heads, 2 * reach + 1]
-@group(0) @binding(4) var<storage, read_write> context: array<f32>; // [users, queries, heads, 4 * head4]
+@group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [users, queries, heads, head4]
 @group(0) @binding(5) var<storage, read> lengths: array<u32>; // [users], keys of each
 
 // A component a query.
 var<workgroup> scores: array<vec4<f32>, CHUNK>;
 var<workgroup> maxima: array<vec4<f32>, LANES>;
-var<workgroup> fewer: array<vec4<f32>, 8>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -48,68 +45,50 @@ fn main(
     let head = group.y % p.heads;
     let user = group.y / p.heads;
     let key_count = lengths[user];
-    let width = 4u * p.head4;
     // Queries past the end repeat the last one and are not stored.
     let query = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.queries - 1u));
     let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
-    let k_at = p.k_offset + head * width * p.k_stride + user * p.key_rows;
-    let v_at = p.v_offset + head * width + user * p.key_rows * p.v_stride;
-    let bias_at = head * (2u * p.reach + 1u) + p.reach - query;
+    let k_at = p.k_offset4 + head * 4u * p.head4 * p.k_stride4 + user * p.key_rows / 4u;
+    let v_at = p.v_offset4 + head * p.head4 + user * p.key_rows * p.v_stride4;
+    // Rows that fill the last quad of an input lie beyond the table; nothing reads them.
+    let bias_at = head * (2u * p.reach + 1u) + p.reach - min(query, vec4<u32>(p.reach));
 
-    for (var block = 0u; block < width; block += BLOCK) {
-        let component = block + vec2<u32>(lane, lane + LANES);
-        // Components past the end read anything and are not stored.
-        let v_lane = v_at + component;
-        var largest = vec4<f32>(-3.4e38);
+    for (var block = 0u; block < p.head4; block += LANES) {
+        // Components past the end are not stored.
+        let quad = block + lane;
+        var largest = vec4<f32>(NEVER);
         var sum = vec4<f32>(0.0);
-        var out0 = vec4<f32>(0.0);
-        var out1 = vec4<f32>(0.0);
+        // A column a query.
+        var out = mat4x4<f32>();
         for (var begin = 0u; begin < key_count; begin += CHUNK) {
             let end = min(begin + CHUNK, key_count);
-            var mine = vec4<f32>(-3.4e38);
-            for (var key = begin + lane; key < end; key += TILE) {
-                let keys = min(key + vec3<u32>(0u, LANES, 2u * LANES), vec3<u32>(key_count - 1u));
-                var score0 = vec4<f32>(0.0);
-                var score1 = vec4<f32>(0.0);
-                var score2 = vec4<f32>(0.0);
+            var mine = vec4<f32>(NEVER);
+            for (var key = begin + 4u * lane; key < end; key += 4u * LANES) {
+                // A column a query, a component a key.
+                var of_queries = mat4x4<f32>();
+                var at = k_at + key / 4u;
                 for (var i = 0u; i < p.head4; i++) {
-                    let q0 = q[q_at.x + i];
-                    let q1 = q[q_at.y + i];
-                    let q2 = q[q_at.z + i];
-                    let q3 = q[q_at.w + i];
-                    let k0 = key_quad(k_at, i, keys.x);
-                    let k1 = key_quad(k_at, i, keys.y);
-                    let k2 = key_quad(k_at, i, keys.z);
-                    score0 += vec4<f32>(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
-                    score1 += vec4<f32>(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
-                    score2 += vec4<f32>(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
+                    let components = mat4x4<f32>(
+                        kv[at],
+                        kv[at + p.k_stride4],
+                        kv[at + 2u * p.k_stride4],
+                        kv[at + 3u * p.k_stride4],
+                    );
+                    at += 4u * p.k_stride4;
+                    of_queries += components
+                        * mat4x4<f32>(q[q_at.x + i], q[q_at.y + i], q[q_at.z + i], q[q_at.w + i]);
                 }
-                if p.biased == 1u {
-                    score0 += bias_of(bias_at + keys.x);
-                    score1 += bias_of(bias_at + keys.y);
-                    score2 += bias_of(bias_at + keys.z);
-                }
-                // Keys past the end repeat the last one, which changes no maximum.
-                mine = max(mine, max(score0, max(score1, score2)));
-                scores[key - begin] = score0;
-                if key + LANES < end {
-                    scores[key + LANES - begin] = score1;
-                }
-                if key + 2u * LANES < end {
-                    scores[key + 2u * LANES - begin] = score2;
-                }
+                let of_keys = transpose(of_queries);
+                mine = max(mine, score(key, 0u, begin, end, bias_at, of_keys[0]));
+                mine = max(mine, score(key, 1u, begin, end, bias_at, of_keys[1]));
+                mine = max(mine, score(key, 2u, begin, end, bias_at, of_keys[2]));
+                mine = max(mine, score(key, 3u, begin, end, bias_at, of_keys[3]));
             }
             maxima[lane] = mine;
             workgroupBarrier();
-            if lane < 8u {
-                let at = 4u * lane;
-                fewer[lane] =
-                    max(max(maxima[at], maxima[at + 1u]), max(maxima[at + 2u], maxima[at + 3u]));
-            }
-            workgroupBarrier();
             var next = largest;
-            for (var i = 0u; i < 8u; i++) {
-                next = max(next, fewer[i]);
+            for (var i = 0u; i < LANES; i++) {
+                next = max(next, maxima[i]);
             }
             for (var key = begin + lane; key < end; key += LANES) {
                 scores[key - begin] = exp(scores[key - begin] - next);
@@ -118,42 +97,64 @@ fn main(
             let shrink = exp(largest - next);
             largest = next;
             sum *= shrink;
-            out0 *= shrink;
-            out1 *= shrink;
-            if component.x < width {
+            out = mat4x4<f32>(
+                out[0] * shrink.x,
+                out[1] * shrink.y,
+                out[2] * shrink.z,
+                out[3] * shrink.w,
+            );
+            if quad < p.head4 {
+                var at = v_at + quad + begin * p.v_stride4;
                 for (var key = begin; key < end; key++) {
                     let weights = scores[key - begin];
-                    let at = v_lane + key * p.v_stride;
+                    let value = kv[at];
+                    at += p.v_stride4;
                     sum += weights;
-                    out0 += weights * kv[at.x];
-                    out1 += weights * kv[at.y];
+                    out += mat4x4<f32>(
+                        weights.x * value,
+                        weights.y * value,
+                        weights.z * value,
+                        weights.w * value,
+                    );
                 }
             }
             workgroupBarrier();
         }
-        for (var i = 0u; i < min(4u, p.queries - first); i++) {
-            let at = (user * p.queries + first + i) * p.out_stride + head * width + component;
-            if component.x < width {
-                context[at.x] = out0[i] / sum[i];
+        if quad < p.head4 {
+            let to_query = p.heads * p.head4;
+            let at = (user * p.queries + first) * to_query + head * p.head4 + quad;
+            context[at] = out[0] / sum.x;
+            if first + 1u < p.queries {
+                context[at + to_query] = out[1] / sum.y;
             }
-            if component.y < width {
-                context[at.y] = out1[i] / sum[i];
+            if first + 2u < p.queries {
+                context[at + 2u * to_query] = out[2] / sum.z;
+            }
+            if first + 3u < p.queries {
+                context[at + 3u * to_query] = out[3] / sum.w;
             }
         }
     }
 }
 
-// Four neighbouring components of a key.
-fn key_quad(k_at: u32, quad: u32, key: u32) -> vec4<f32> {
-    let at = k_at + 4u * quad * p.k_stride + key;
-    return vec4<f32>(
-        kv[at],
-        kv[at + p.k_stride],
-        kv[at + 2u * p.k_stride],
-        kv[at + 3u * p.k_stride],
-    );
-}
-
-fn bias_of(at: vec4<u32>) -> vec4<f32> {
-    return vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+// Keeps the scores of one of four neighbouring keys, and returns them; a component a query.
+fn score(
+    key: u32,
+    which: u32,
+    begin: u32,
+    end: u32,
+    bias_at: vec4<u32>,
+    products: vec4<f32>,
+) -> vec4<f32> {
+    let own = key + which;
+    if own >= end {
+        return vec4<f32>(NEVER);
+    }
+    var sums = products;
+    if p.biased == 1u {
+        let at = bias_at + own;
+        sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+    }
+    scores[own - begin] = sums;
+    return sums;
 }

@@ -18,5 +18,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let token = tokens[id.x / p.width4];
-    x[id.x] = weight(id.x % p.width4, token, p.outputs) * output_scale(token);
+    let rows = transpose(weights_of(id.x % p.width4, token / 4u, p.outputs / 4u));
+    x[id.x] = rows[token % 4u] * scales_of(token / 4u)[token % 4u];
 }

@@ -1,7 +1,8 @@
 // Linear layer with what stands around it in T5:
 //   y = [y +] [relu] (scale * ([RMS norm of] x) W^T)
 // One invocation computes a tile of 4 rows by 4 outputs in registers, or by 16 where that pays
-// (`tile`). Its outputs lie LANES apart, so that neighbours read neighbouring weights, and all of a
+// (`tile`). Outputs come in quads, of which the weights of a quad of inputs are one load or a few;
+// an invocation's quads lie LANES apart, so that neighbours read neighbouring weights, and all of a
 // row read the same inputs. The norm's factor belongs to a whole row, so it is gathered on the way
 // and applied at the end.
 //
@@ -36,12 +37,14 @@ struct Params {
 @compute @workgroup_size(LANES, TILES)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row = id.y * 4u;
-    let first = id.x / LANES * OUTPUTS * LANES + id.x % LANES;
-    if row >= p.rows || first >= p.outputs {
+    let outputs4 = p.outputs / 4u;
+    let first = id.x / LANES * (OUTPUTS / 4u) * LANES + id.x % LANES;
+    if row >= p.rows || first >= outputs4 {
         return;
     }
     // Rows past the end repeat the last one, outputs past the end read anything; neither is stored.
     let at = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(p.rows - 1u)) * p.inputs4;
+    // A column a row of x, a component an output.
     var sums0 = mat4x4<f32>();
     var sums1 = mat4x4<f32>();
     var sums2 = mat4x4<f32>();
@@ -59,11 +62,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let n = norm[k];
             rows = mat4x4<f32>(rows[0] * n, rows[1] * n, rows[2] * n, rows[3] * n);
         }
-        sums0 += products(rows, k, first);
+        sums0 += weights_of(k, first, outputs4) * rows;
         if OUTPUTS == 16u {
-            sums1 += products(rows, k, first + 4u * LANES);
-            sums2 += products(rows, k, first + 8u * LANES);
-            sums3 += products(rows, k, first + 12u * LANES);
+            sums1 += weights_of(k, first + LANES, outputs4) * rows;
+            sums2 += weights_of(k, first + 2u * LANES, outputs4) * rows;
+            sums3 += weights_of(k, first + 3u * LANES, outputs4) * rows;
         }
     }
     var factors = vec4<f32>(p.scale);
@@ -72,60 +75,50 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     store_four(row, first, sums0, factors);
     if OUTPUTS == 16u {
-        store_four(row, first + 4u * LANES, sums1, factors);
-        store_four(row, first + 8u * LANES, sums2, factors);
-        store_four(row, first + 12u * LANES, sums3, factors);
+        store_four(row, first + LANES, sums1, factors);
+        store_four(row, first + 2u * LANES, sums2, factors);
+        store_four(row, first + 3u * LANES, sums3, factors);
     }
 }
 
-// Products of a quad of inputs: a column a row of x, a component an output.
-fn products(rows: mat4x4<f32>, k: u32, first: u32) -> mat4x4<f32> {
-    let w0 = weight(k, first, p.outputs);
-    let w1 = weight(k, first + LANES, p.outputs);
-    let w2 = weight(k, first + 2u * LANES, p.outputs);
-    let w3 = weight(k, first + 3u * LANES, p.outputs);
-    return mat4x4<f32>(
-        vec4<f32>(dot(rows[0], w0), dot(rows[0], w1), dot(rows[0], w2), dot(rows[0], w3)),
-        vec4<f32>(dot(rows[1], w0), dot(rows[1], w1), dot(rows[1], w2), dot(rows[1], w3)),
-        vec4<f32>(dot(rows[2], w0), dot(rows[2], w1), dot(rows[2], w2), dot(rows[2], w3)),
-        vec4<f32>(dot(rows[3], w0), dot(rows[3], w1), dot(rows[3], w2), dot(rows[3], w3)),
-    );
-}
-
-fn store_four(row: u32, first: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
-    let of_outputs = transpose(sums);
-    store(row, first, of_outputs[0] * factors);
-    store(row, first + LANES, of_outputs[1] * factors);
-    store(row, first + 2u * LANES, of_outputs[2] * factors);
-    store(row, first + 3u * LANES, of_outputs[3] * factors);
-}
-
-// Stores one output of four rows.
-fn store(row: u32, output: u32, sums: vec4<f32>) {
+// Stores a quad of outputs of four rows.
+fn store_four(row: u32, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
+    let output = 4u * outputs;
     if output >= p.outputs {
         return;
     }
     var at = p.y_offset + row * p.outputs + output;
-    var stride = p.outputs;
+    var to_row = p.outputs;
+    var to_output = 1u;
+    // A part is a multiple of four wide: a quad is keys or is not.
     if p.parts != 0u && (output / p.part) % p.parts == p.key_part {
         let layer = output / (p.part * p.parts);
         at = p.key_offset + (layer * p.part + output % p.part) * p.key_stride + row;
-        stride = 1u;
+        to_row = 1u;
+        to_output = p.key_stride;
     }
-    var values = sums * output_scale(output);
+    let scales = scales_of(outputs);
+    store_row(at, to_output, sums[0] * (scales * factors.x));
+    if row + 1u < p.rows {
+        store_row(at + to_row, to_output, sums[1] * (scales * factors.y));
+    }
+    if row + 2u < p.rows {
+        store_row(at + 2u * to_row, to_output, sums[2] * (scales * factors.z));
+    }
+    if row + 3u < p.rows {
+        store_row(at + 3u * to_row, to_output, sums[3] * (scales * factors.w));
+    }
+}
+
+fn store_row(at: u32, to_output: u32, sums: vec4<f32>) {
+    var values = sums;
     if p.relu == 1u {
         values = max(values, vec4<f32>(0.0));
     }
     store_one(at, values.x);
-    if row + 1u < p.rows {
-        store_one(at + stride, values.y);
-    }
-    if row + 2u < p.rows {
-        store_one(at + 2u * stride, values.z);
-    }
-    if row + 3u < p.rows {
-        store_one(at + 3u * stride, values.w);
-    }
+    store_one(at + to_output, values.y);
+    store_one(at + 2u * to_output, values.z);
+    store_one(at + 3u * to_output, values.w);
 }
 
 fn store_one(at: u32, sum: f32) {

@@ -1,15 +1,21 @@
-// Weight matrix in halves, two inputs a word, one row a word, so that neighbouring outputs lie side
-// by side: unpacking needs no feature of the device. Outputs and inputs are padded with zeros to
-// multiples of four.
+// Weight matrix in halves, two inputs a word, a row a word: unpacking needs no feature of the
+// device. Outputs and inputs are padded with zeros to multiples of four.
 
-@group(0) @binding(5) var<storage, read> weights: array<u32>; // [inputs / 2, outputs]
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // [inputs / 2, outputs / 4]
 
-// Four neighbouring inputs of an output; `quad` counts them.
-fn weight(quad: u32, output: u32, outputs: u32) -> vec4<f32> {
-    let at = quad * 2u * outputs + output;
-    return vec4<f32>(unpack2x16float(weights[at]), unpack2x16float(weights[at + outputs]));
+// A quad of inputs, columns, of a quad of outputs; `outputs4` counts those of the matrix.
+fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
+    let at = 2u * inputs * outputs4 + outputs;
+    let low = weights[at];
+    let high = weights[at + outputs4];
+    return transpose(mat4x4<f32>(
+        vec4<f32>(unpack2x16float(low.x), unpack2x16float(high.x)),
+        vec4<f32>(unpack2x16float(low.y), unpack2x16float(high.y)),
+        vec4<f32>(unpack2x16float(low.z), unpack2x16float(high.z)),
+        vec4<f32>(unpack2x16float(low.w), unpack2x16float(high.w)),
+    ));
 }
 
-fn output_scale(output: u32) -> f32 {
-    return 1.0;
+fn scales_of(outputs: u32) -> vec4<f32> {
+    return vec4<f32>(1.0);
 }

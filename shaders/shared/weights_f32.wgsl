@@ -1,19 +1,19 @@
-// Weight matrix as it is, one row an input column, so that neighbouring outputs lie side by side.
-// Outputs and inputs are padded with zeros to multiples of four.
+// Weight matrix as it is, a row an input. Outputs and inputs are padded with zeros to multiples of
+// four.
 
-@group(0) @binding(5) var<storage, read> weights: array<f32>; // [inputs, outputs]
+@group(0) @binding(5) var<storage, read> weights: array<vec4<f32>>; // [inputs, outputs / 4]
 
-// Four neighbouring inputs of an output; `quad` counts them.
-fn weight(quad: u32, output: u32, outputs: u32) -> vec4<f32> {
-    let at = quad * 4u * outputs + output;
-    return vec4<f32>(
+// A quad of inputs, columns, of a quad of outputs; `outputs4` counts those of the matrix.
+fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
+    let at = 4u * inputs * outputs4 + outputs;
+    return mat4x4<f32>(
         weights[at],
-        weights[at + outputs],
-        weights[at + 2u * outputs],
-        weights[at + 3u * outputs],
+        weights[at + outputs4],
+        weights[at + 2u * outputs4],
+        weights[at + 3u * outputs4],
     );
 }
 
-fn output_scale(output: u32) -> f32 {
-    return 1.0;
+fn scales_of(outputs: u32) -> vec4<f32> {
+    return vec4<f32>(1.0);
 }

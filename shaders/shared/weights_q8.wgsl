@@ -1,16 +1,23 @@
-// Weight matrix in int8, four inputs a word, one row a word, so that neighbouring outputs lie side
-// by side, and a scale per output. Outputs and inputs are padded with zeros to multiples of four.
+// Weight matrix in int8, four inputs a word, a row a word, and a scale per output. Outputs and
+// inputs are padded with zeros to multiples of four.
 
-@group(0) @binding(5) var<storage, read> weights: array<u32>; // [inputs / 4, outputs]
-@group(0) @binding(6) var<storage, read> scales: array<f32>; // [outputs]
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // [inputs / 4, outputs / 4]
+@group(0) @binding(6) var<storage, read> scales: array<vec4<f32>>; // [outputs / 4]
 
-// Four neighbouring inputs of an output, not scaled; `quad` counts them.
-fn weight(quad: u32, output: u32, outputs: u32) -> vec4<f32> {
-    let word = bitcast<i32>(weights[quad * outputs + output]);
+// A quad of inputs, columns, of a quad of outputs, not scaled; `outputs4` counts those of the
+// matrix.
+fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
+    let words = bitcast<vec4<i32>>(weights[inputs * outputs4 + outputs]);
     // Each byte is moved to the top and back, which extends its sign.
-    return vec4<f32>(vec4<i32>(word << 24u, word << 16u, word << 8u, word) >> vec4<u32>(24u));
+    let top = vec4<u32>(24u);
+    return mat4x4<f32>(
+        vec4<f32>((words << top) >> top),
+        vec4<f32>((words << vec4<u32>(16u)) >> top),
+        vec4<f32>((words << vec4<u32>(8u)) >> top),
+        vec4<f32>(words >> top),
+    );
 }
 
-fn output_scale(output: u32) -> f32 {
-    return scales[output];
+fn scales_of(outputs: u32) -> vec4<f32> {
+    return scales[outputs];
 }

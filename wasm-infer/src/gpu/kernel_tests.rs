@@ -515,6 +515,7 @@ fn attention_is_the_plain_loop() {
         (2, 33, 1, 64),
         (5, 90, 2, 136),
         (3, 200, 4, 9),
+        (4, 84, 6, 64),
         (6, 1000, 2, 20),
     ];
     for (index, (queries, keys, heads, d_kv)) in shapes.into_iter().enumerate() {
@@ -529,7 +530,7 @@ fn attention_is_the_plain_loop() {
         let width = d_kv.next_multiple_of(4);
         let part = heads * width;
         // Keys transposed, with room between their components, then values.
-        let key_stride = keys + 3;
+        let key_stride = keys.next_multiple_of(4) + 4;
         let mut kv = vec![0u32; part * key_stride];
         for (key, row) in k.chunks(inner).enumerate() {
             for (at, value) in rows_on_quads(row, d_kv).into_iter().enumerate() {
@@ -546,17 +547,16 @@ fn attention_is_the_plain_loop() {
             width / 4,
             part / 4,
             0,
-            key_stride,
-            v_offset,
-            part,
-            part,
+            key_stride / 4,
+            v_offset / 4,
+            part / 4,
             usize::from(biased),
             reach,
         ]
         .map(|value| value as u32);
         let lengths = [keys as u32];
         let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context, &lengths];
-        let groups = [32 * queries.div_ceil(4) as u32, heads as u32];
+        let groups = [16 * queries.div_ceil(4) as u32, heads as u32];
         let found = floats(&run(&mut device, "attention", &params, &buffers, groups, 3));
         for query in 0..queries {
             for head in 0..heads {

@@ -250,7 +250,7 @@ fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
     let first = queries.first()?;
     Some(Batch {
         users: queries.len() as u32,
-        input: queries.iter().map(|query| query.input.len() as u32).max()?,
+        input: plan::input_rows(queries.iter().map(|query| query.input.len()).max()?) as u32,
         beams: first.beams,
         sampled: first.sampling.is_some(),
     })

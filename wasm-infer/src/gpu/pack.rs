@@ -62,7 +62,7 @@ pub(super) struct Packed {
 /// Packs matrices of the same shape and format one above the other.
 ///
 /// A word holds neighbouring inputs of one output, and words of neighbouring outputs lie side by
-/// side, since neighbouring invocations compute them.
+/// side, since one load takes those of a quad and neighbouring invocations the next ones.
 ///
 /// `q4` whose groups of columns would be torn apart by the padding of `inputs` (heads of a width
 /// that is no multiple of four) is widened to `f32`.

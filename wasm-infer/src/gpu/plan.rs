@@ -163,7 +163,7 @@ pub(super) struct Capacity {
 pub(super) struct Batch {
     /// Users, at least one.
     pub(super) users: u32,
-    /// Tokens of the longest input.
+    /// Rows of each user's input ([`input_rows`] of the longest).
     pub(super) input: u32,
     /// Beams of each user.
     pub(super) beams: usize,
@@ -316,7 +316,7 @@ impl Plan {
             constants: b.constants,
             items: bundle.catalog.len(),
             tile: Tile::Narrow,
-            key_stride: layout.max_input() as u32,
+            key_stride: input_rows(layout.max_input()) as u32,
             config,
             layout,
             embedding,
@@ -372,7 +372,7 @@ impl Plan {
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
         let users = capacity.users as u64;
-        let input = users * self.layout.max_input() as u64;
+        let input = users * input_rows(self.layout.max_input()) as u64;
         let rows = users * u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
         let both = input.max(rows);
         let (d4, part4) = (Axis::Plain(self.config.d_model).quads(), self.heads().quads());
@@ -434,7 +434,7 @@ impl Plan {
 
     /// Takes up how many users there is room for.
     pub(super) fn set_users(&mut self, users: usize) {
-        self.key_stride = (users * self.layout.max_input()) as u32;
+        self.key_stride = (users * input_rows(self.layout.max_input())) as u32;
     }
 
     /// Everything that one call launches, in order.
@@ -665,11 +665,10 @@ impl Plan {
             heads,
             part / 4 / heads,
             shape.q_stride / 4,
-            shape.k_offset,
-            self.key_stride,
-            shape.v_offset,
-            shape.v_stride,
-            part,
+            shape.k_offset / 4,
+            self.key_stride / 4,
+            shape.v_offset / 4,
+            shape.v_stride / 4,
             u32::from(shape.bias.is_some()),
             self.layout.max_input() as u32 - 1,
         ];
@@ -809,6 +808,11 @@ fn dispatch(
 fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
     let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
     [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]
+}
+
+/// Rows of an input of so many tokens: kernels read keys in quads, so each user has whole ones.
+pub(super) fn input_rows(tokens: usize) -> usize {
+    tokens.next_multiple_of(4)
 }
 
 /// Codes of all items in rank order, two a word, each item on whole words.
