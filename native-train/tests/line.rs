@@ -41,6 +41,20 @@ fn refuses(folder: &Path, arguments: &[&str]) -> String {
     errors
 }
 
+/// Whether a bundle has no part in which interactions could be.
+fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
+    let length = u64::from_le_bytes(bundle[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&bundle[8..8 + length]).unwrap();
+    let names = |value: &Value| -> Vec<String> {
+        value.as_object().unwrap().keys().map(String::clone).collect()
+    };
+    let is_weight = |name: &String| name.ends_with(".weight") || name.ends_with(".weight.scale");
+    let mut others = names(&header);
+    others.retain(|name| !is_weight(name));
+    others == ["__metadata__", "catalog.codes", "catalog.id_bytes", "catalog.id_offsets"]
+        && names(&header["__metadata__"]) == ["config", "format", "quantization", "tokens"]
+}
+
 /// A shop whose customers walk through the items in order.
 fn write_log(folder: &Path) {
     let mut log = String::from("user,item,timestamp\n");
@@ -109,6 +123,7 @@ fn from_a_log_to_recommendations() {
             let found = bytes.windows(private.len()).any(|window| window == private.as_bytes());
             assert!(!found, "the bundle in {format} has \"{private}\" in it");
         }
+        assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
     // The bundle in f32 is the model: the same figures on the CPU engine.
     let bundle =
