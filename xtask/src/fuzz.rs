@@ -183,14 +183,20 @@ impl Fuzzer {
     fn row(&self) -> Result<String> {
         let log = fs::read(&self.log).map_err(|e| Error::file(&self.log, e))?;
         let log = String::from_utf8_lossy(&log);
-        let found = names_in(&self.found)?;
-        let failed = found.iter().filter(|name| name.starts_with(&format!("{}-", self.target)));
-        Ok(format!("| {} | {} | {} |", self.target, figures(&log).join(" | "), failed.count()))
+        let figures = figures(&log).join(" | ");
+        Ok(format!("| {} | {figures} | {} |", self.target, self.failures()?.len()))
+    }
+
+    /// The names of the files that broke the reader, in this run or an earlier one.
+    fn failures(&self) -> Result<Vec<String>> {
+        let mut names = names_in(&self.found)?;
+        names.retain(|name| name.starts_with(&format!("{}-", self.target)));
+        Ok(names)
     }
 
     /// Shows what the reader did with the files that broke it.
     fn explain(&self, programs: &Path, libtorch: &Libtorch) -> Result<()> {
-        for name in names_in(&self.found)?.iter().filter(|name| name.starts_with(&self.target)) {
+        for name in self.failures()? {
             let file = self.found.join(name);
             eprintln!("\n{} broke the reader:", file.display());
             let mut again = Command::new(programs.join(&self.target));
