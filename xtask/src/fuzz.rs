@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let programs = built.join(host).join("release");
 
     println!(
-        "| reader | files tried | a second | edges of the good files | edges at the end | files \
+        "| reader | files tried | a second | edges at the start | edges at the end | files \
          kept | failed |\n|---|---|---|---|---|---|---|"
     );
     let mut has_failures = false;
