@@ -274,6 +274,10 @@ fn logs() -> Files {
         ("cells-missing.csv", format!("{text}u1\n").into()),
         ("quote-open.csv", format!("{text}\"u1,i1,1,4\n{}", "x\n".repeat(500)).into()),
         ("item-unknown.csv", format!("{text}u1,i9999,1600000000,4\n").into()),
+        (
+            "columns-of-the-file.csv",
+            (0..70_000).map(|at| format!("{at:x},")).collect::<String>().into(),
+        ),
         ("column-as-long-as-the-file.csv", format!("{},item,time\n", "u".repeat(100_000)).into()),
     ]
 }
@@ -289,12 +293,12 @@ fn logs_of_objects() -> Files {
     ]
 }
 
-/// A gzip that unpacks to one line of 80 MiB, longer than any line may be.
-fn bomb(start: &str) -> Vec<u8> {
+/// A gzip that unpacks to so many MiB of a piece of text behind a start.
+fn bomb(start: &str, piece: &str, mib: usize) -> Vec<u8> {
     let mut zipped = GzEncoder::new(Vec::new(), Compression::best());
     zipped.write_all(start.as_bytes()).unwrap();
-    for _ in 0..80 {
-        zipped.write_all(&[b'a'; 1 << 20]).unwrap();
+    for _ in 0..mib {
+        zipped.write_all(piece.repeat((1 << 20) / piece.len()).as_bytes()).unwrap();
     }
     zipped.finish().unwrap()
 }
@@ -305,7 +309,9 @@ fn packed() -> Files {
     let middle = damaged.len() / 2;
     damaged[middle] ^= 0xff;
     vec![
-        ("zip-bomb.csv.gz", bomb("user,item,time\nu1,")),
+        ("zip-bomb.csv.gz", bomb("user,item,time\nu1,", "a", 80)),
+        ("zip-bomb-of-lines.csv.gz", bomb("user,item,time\nu1,\"", "\n", 80)),
+        ("zip-bomb-of-cells.csv.gz", bomb("user,item,time", ",", 80)),
         ("truncated.csv.gz", good[..good.len() - 9].to_vec()),
         ("damaged.csv.gz", damaged),
         ("not-gzip.csv.gz", b"user,item,time\nu1,i1,1\n".to_vec()),
@@ -328,7 +334,9 @@ fn parquet() -> Files {
 fn items() -> Files {
     let text = String::from_utf8(good("items")).unwrap();
     vec![
-        ("zip-bomb.jsonl.gz", bomb("{\"id\":\"")),
+        ("zip-bomb.jsonl.gz", bomb("{\"id\":\"", "a", 80)),
+        ("zip-bomb-of-numbers.jsonl.gz", bomb("{\"id\":\"a\",\"x\":[", "1,", 80)),
+        ("numbers.jsonl.gz", bomb("{\"id\":\"a\",\"x\":[", "1,", 7)),
         ("deep.jsonl", deep("{\"id\":[", 3000)),
         ("not-utf-8.jsonl", b"{\"id\":\"i0\",\"title\":\"\xff\xfe\"}\n".to_vec()),
         ("id-null.jsonl", b"{\"id\":null,\"title\":\"t\"}\n".to_vec()),

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } 
 /// Memory that a command takes whatever it reads: buffers, a model of some kilobytes, threads.
 const BASE: usize = 4 << 20;
 
-/// Memory that a packed file may take whatever its size: a line of at most 64 MiB, while it grows
+/// Memory that a packed file may take whatever its size: a line of at most 8 MiB, while it grows
 /// and as text.
 const UNPACKED: usize = 256 << 20;
 

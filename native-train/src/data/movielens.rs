@@ -116,7 +116,8 @@ fn for_each_row(
 ) -> Result<()> {
     let text = source::open(path, "a MovieLens release has it beside the other file", progress)?;
     if csv {
-        let mut reader = csv::ReaderBuilder::new().from_reader(source::with_lines_limited(text));
+        let text = source::with_records_limited(text, b',');
+        let mut reader = csv::ReaderBuilder::new().from_reader(text);
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record).map_err(|e| super::records::csv_error(path, &e))? {
             let line = record.position().map_or(0, |position| position.line() as usize);

@@ -1,5 +1,6 @@
 //! Files of records, JSONL, CSV, TSV or Parquet by their extension, as maps with line numbers.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -42,7 +43,7 @@ pub(super) fn open_delimited(
     progress: &ProgressBar,
 ) -> Result<csv::Reader<Text>> {
     let text = source::open(path, "check the path", progress)?;
-    let text = source::with_lines_limited(text);
+    let text = source::with_records_limited(text, delimiter);
     Ok(csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text))
 }
 
@@ -74,8 +75,9 @@ pub(super) fn header(path: &Path, reader: &mut csv::Reader<Text>) -> Result<Vec<
     if names.is_empty() {
         return Err(TrainError::file(path, "is empty; the first line must name the columns"));
     }
-    for (at, name) in names.iter().enumerate() {
-        if names[..at].contains(name) {
+    let mut seen = HashSet::with_capacity(names.len());
+    for name in &names {
+        if !seen.insert(name) {
             return Err(TrainError::line(path, 1, format!("column \"{name}\" stands twice")));
         }
     }

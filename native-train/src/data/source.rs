@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use crate::error::{Result, TrainError};
 
 /// Longest line that is read: a compressed file may hold a line larger than any memory.
-const MOST_LINE: u64 = 64 << 20;
+const MOST_LINE: u64 = 8 << 20;
 
 /// A file as a stream of text, unpacked where its name ends in `.gz`.
 pub(super) type Text = BufReader<Box<dyn Read>>;
@@ -33,32 +33,70 @@ pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Te
     Ok(BufReader::with_capacity(1 << 16, stream))
 }
 
-/// A text for a reader that knows no longest line of its own: one that is longer ends it.
-pub(super) fn with_lines_limited(text: Text) -> Text {
-    BufReader::new(Box::new(LineLimit { text, line: 1, length: 0 }))
+/// Most cells of a record: more are no table, and each takes many times its byte.
+const MOST_CELLS: usize = 1 << 16;
+
+/// A delimited text for a reader that knows no longest record of its own: one that is longer, or of
+/// too many cells, ends it.
+pub(super) fn with_records_limited(text: Text, delimiter: u8) -> Text {
+    let limit =
+        RecordLimit { text, delimiter, place: Place::CellStart, line: 1, length: 0, cells: 1 };
+    BufReader::new(Box::new(limit))
 }
 
-struct LineLimit {
+/// Where in a record a byte is. Quotes count at the start of a cell only, as for the `csv` crate.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    CellStart,
+    Plain,
+    Quoted,
+    /// Behind a quote in a quoted cell: its end, or the first of two that stand for one.
+    Closing,
+}
+
+struct RecordLimit {
     text: Text,
+    delimiter: u8,
+    place: Place,
     line: usize,
-    /// Bytes of the line so far.
+    /// Bytes of the record so far; a quoted cell may go over many lines.
     length: u64,
+    cells: usize,
 }
 
-impl Read for LineLimit {
+impl RecordLimit {
+    fn pass(&mut self, byte: u8) -> Result<(), String> {
+        self.length += 1;
+        self.line += usize::from(byte == b'\n');
+        self.place = match (self.place, byte) {
+            (Place::Quoted, b'"') => Place::Closing,
+            (Place::Quoted, _) | (Place::Closing | Place::CellStart, b'"') => Place::Quoted,
+            (_, b'\n' | b'\r') => {
+                (self.length, self.cells) = (0, 1);
+                Place::CellStart
+            }
+            (_, byte) if byte == self.delimiter => {
+                self.cells += 1;
+                Place::CellStart
+            }
+            _ => Place::Plain,
+        };
+        let line = self.line;
+        if self.length > MOST_LINE {
+            return Err(format!("the record on line {line} is longer than 8 MiB"));
+        }
+        if self.cells > MOST_CELLS {
+            return Err(format!("line {line} has more than {MOST_CELLS} cells"));
+        }
+        Ok(())
+    }
+}
+
+impl Read for RecordLimit {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.text.read(buffer)?;
-        let pieces = buffer[..read].split(|&byte| byte == b'\n').enumerate();
-        for (index, piece) in pieces {
-            if index > 0 {
-                self.line += 1;
-                self.length = 0;
-            }
-            self.length += piece.len() as u64;
-            if self.length > MOST_LINE {
-                let what = format!("line {} is longer than 64 MiB", self.line);
-                return Err(std::io::Error::other(what));
-            }
+        for &byte in &buffer[..read] {
+            self.pass(byte).map_err(std::io::Error::other)?;
         }
         Ok(read)
     }
@@ -99,7 +137,7 @@ pub(super) fn for_each_line_of_bytes(
             break;
         }
         if read as u64 == MOST_LINE {
-            return Err(TrainError::line(path, number, "is longer than 64 MiB"));
+            return Err(TrainError::line(path, number, "is longer than 8 MiB"));
         }
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -108,4 +146,44 @@ pub(super) fn for_each_line_of_bytes(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes and cells of the record that a text ends in.
+    fn open_record(text: &str) -> (u64, usize) {
+        let mut limit = RecordLimit {
+            text: BufReader::new(Box::new(std::io::empty())),
+            delimiter: b',',
+            place: Place::CellStart,
+            line: 1,
+            length: 0,
+            cells: 1,
+        };
+        text.bytes().for_each(|byte| limit.pass(byte).unwrap());
+        (limit.length, limit.cells)
+    }
+
+    #[test]
+    fn a_record_ends_where_the_csv_crate_ends_it() {
+        for (text, open) in [
+            ("a,b\nc,d,", (4, 3)),
+            ("a,b\r\nc", (1, 1)),
+            // A quoted cell goes over lines and delimiters, and two quotes in it are one.
+            ("a,\"b\nc,d", (8, 2)),
+            ("a,\"b\"\"\nc", (8, 2)),
+            ("a,\"b\"\nc", (1, 1)),
+            // In the middle of a cell a quote is a quote.
+            ("a,5\" disk\nc", (1, 1)),
+            ("a,\"b\"c\"\nd", (1, 1)),
+        ] {
+            assert_eq!(open_record(text), open, "{text}");
+            let mut reader = csv::ReaderBuilder::new();
+            let reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
+            let last = reader.into_records().last().unwrap().unwrap();
+            assert_eq!(last.len(), open.1, "{text}");
+        }
+    }
 }
