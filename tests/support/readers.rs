@@ -254,20 +254,17 @@ fn histories() -> Reader {
         memory: Memory(64, BASE),
         read: Box::new(move |_, bytes| {
             let histories = folder.write("h.jsonl", bytes);
-            tigret(&[
-                &"recommend",
-                &"--json",
-                &"--model",
-                &model,
-                &"--histories",
-                &histories,
-                &"--beams",
-                &"4",
-                &"--top",
-                &"2",
-            ])
+            recommend(&model, &histories, &[])
         }),
     }
+}
+
+/// `tigret recommend` with few beams.
+fn recommend(model: &Path, histories: &Path, more: &[&dyn AsRef<OsStr>]) -> Outcome {
+    let small: [&dyn AsRef<OsStr>; 4] = [&"--beams", &"4", &"--top", &"2"];
+    let files: [&dyn AsRef<OsStr>; 4] = [&"--model", &model, &"--histories", &histories];
+    let verb: [&dyn AsRef<OsStr>; 2] = [&"recommend", &"--json"];
+    tigret(&[&verb[..], &files, &small, more].concat())
 }
 
 /// A log of twenty users on twelve items.
@@ -465,20 +462,7 @@ fn new_items() -> Reader {
         memory: Memory(64, BASE),
         read: Box::new(move |_, bytes| {
             let items = folder.write("new.jsonl", bytes);
-            tigret(&[
-                &"recommend",
-                &"--json",
-                &"--model",
-                &model,
-                &"--histories",
-                &histories,
-                &"--add-items",
-                &items,
-                &"--beams",
-                &"2",
-                &"--top",
-                &"2",
-            ])
+            recommend(&model, &histories, &[&"--add-items", &items])
         }),
     }
 }

@@ -28,6 +28,11 @@ impl Error {
         Self::File { path: path.display().to_string(), cause: cause.to_string() }
     }
 
+    /// The same sentence once more, for another step that fails for it.
+    pub(crate) fn again(&self) -> Self {
+        Self::message(self.to_string())
+    }
+
     /// An error with its own sentence.
     pub(crate) fn message(text: impl Into<String>) -> Self {
         Self::Message(text.into())

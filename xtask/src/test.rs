@@ -158,11 +158,11 @@ fn check_page(summary: &mut Summary, tools: &Tools<'_>) {
 
 impl Tools<'_> {
     fn libtorch(&self) -> Result<&Libtorch> {
-        self.libtorch.as_ref().map_err(|why| Error::message(why.to_string()))
+        self.libtorch.as_ref().map_err(Error::again)
     }
 
     fn wasm(&self) -> Result<&WasmToolchain> {
-        self.wasm.as_ref().map_err(|why| Error::message(why.to_string()))
+        self.wasm.as_ref().map_err(Error::again)
     }
 }
 

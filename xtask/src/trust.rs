@@ -67,7 +67,10 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let page = Page::locate(report);
     for (step, backend) in [("soak in Chromium, CPU", "cpu"), ("soak in Chromium, GPU", "webgpu")] {
         summary.step(step, || {
-            page.as_ref().map_err(again)?.soak(backend, args.soak_minutes).and_then(|()| passed())
+            page.as_ref()
+                .map_err(Error::again)?
+                .soak(backend, args.soak_minutes)
+                .and_then(|()| passed())
         });
     }
     // Calls are quick beside faults.
@@ -76,16 +79,12 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         ("hostile calls in the page", "test:calls", 20 * args.faults),
     ] {
         summary.step(step, || {
-            page.as_ref().map_err(again)?.tests(script, rounds).and_then(|()| passed())
+            page.as_ref().map_err(Error::again)?.tests(script, rounds).and_then(|()| passed())
         });
     }
 
     println!("\n{}\n{}", summary.table(), summary.closing_line());
     Ok(if summary.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn again(why: &Error) -> Error {
-    Error::message(why.to_string())
 }
 
 /// Asks a native engine the same questions for a time.
