@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import {
+  callRounds,
   faultLimit,
   faultRounds,
   faultSeed,
@@ -20,12 +21,12 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 
 /** Users and four levels; three levels and no users; a catalogue of one item. */
 const BUNDLES = ["four-levels-f32", "three-levels-of-seven", "one-item"];
-const CALLS = faultRounds({ cpu: 200, webgpu: 25 });
+const CALLS = callRounds({ cpu: 200, webgpu: 25 });
 const DISPOSALS = faultRounds({ cpu: 15, webgpu: 1 });
 /** On a software adapter a model takes seconds to start: the quick form has one. */
 const ON = {
   cpu: BUNDLES,
-  webgpu: process.env.TIGRET_FAULT_ROUNDS ? BUNDLES : BUNDLES.slice(0, 1),
+  webgpu: process.env.TIGRET_FUZZ_ROUNDS ? BUNDLES : BUNDLES.slice(0, 1),
 };
 
 describe("calls of any kind", { skip }, () => {

@@ -18,18 +18,33 @@ export const parityFolder = process.env.TIGRET_PARITY_DIR;
 export const faultSeed = Number(process.env.TIGRET_FAULT_SEED ?? Date.now() % 2 ** 32);
 
 /**
- * How often a test with random faults draws: `TIGRET_FAULT_ROUNDS`, or what is quick.
- *
- * @template {Record<string, number>} T @param {T} quick @returns {T}
+ * @template {Record<string, number>} T @param {string} variable @param {T} quick @returns {T}
  */
-export function faultRounds(quick) {
-  const own = Number(process.env.TIGRET_FAULT_ROUNDS ?? 0);
-  const rounds = Object.entries(quick).map(([name, rounds]) => [name, own || rounds]);
-  return Object.fromEntries(rounds);
+function rounds(variable, quick) {
+  const own = Number(process.env[variable] ?? 0);
+  return /** @type {T} */ (
+    Object.fromEntries(Object.entries(quick).map(([name, rounds]) => [name, own || rounds]))
+  );
 }
 
+/**
+ * How often a fault is drawn, after which a model starts anew: `TIGRET_FAULT_ROUNDS`, or what is
+ * quick.
+ *
+ * @template {Record<string, number>} T @param {T} quick
+ */
+export const faultRounds = (quick) => rounds("TIGRET_FAULT_ROUNDS", quick);
+
+/**
+ * How many calls are drawn: `TIGRET_FUZZ_ROUNDS`, or what is quick.
+ *
+ * @template {Record<string, number>} T @param {T} quick
+ */
+export const callRounds = (quick) => rounds("TIGRET_FUZZ_ROUNDS", quick);
+
+const isLong = process.env.TIGRET_FAULT_ROUNDS || process.env.TIGRET_FUZZ_ROUNDS;
 /** A fault that is not noticed is waited for without end: such a test fails by this limit. */
-export const faultLimit = { timeout: process.env.TIGRET_FAULT_ROUNDS ? 3_600_000 : 300_000 };
+export const faultLimit = { timeout: isLong ? 3_600_000 : 300_000 };
 
 /**
  * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
