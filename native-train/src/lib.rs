@@ -14,11 +14,13 @@ pub mod interrupt;
 pub mod model;
 mod panics;
 pub mod pipeline;
+mod random;
 pub mod report;
 pub mod run_dir;
 pub mod site;
 pub mod study;
 pub mod tokenizer;
 pub mod train;
+mod workers;
 
 pub use error::{Result, TrainError};

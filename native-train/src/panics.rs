@@ -34,6 +34,22 @@ pub(crate) fn caught<T>(is_error: IsError, step: impl FnOnce() -> T) -> Result<T
     })
 }
 
+/// What the thread's present step takes for an error, for the threads that help it.
+#[derive(Clone, Copy)]
+pub(crate) struct Guard(Option<IsError>);
+
+/// Of this thread.
+pub(crate) fn guard() -> Guard {
+    Guard(GUARD.get())
+}
+
+impl Guard {
+    /// Takes the same for an error in this thread, whose panics go to the one that it helps.
+    pub(crate) fn take_up(self) {
+        GUARD.set(self.0);
+    }
+}
+
 fn message(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default()

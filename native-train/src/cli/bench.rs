@@ -137,7 +137,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         precision,
         threads: tch::get_num_threads(),
         weights: trainer.parameters(),
-        samples_per_step: mean(|batch| batch.labels.size()[0] as usize),
+        samples_per_step: mean(Batch::rows),
         tokens_per_step: mean(|batch| batch.tokens.numel()),
         first_loss,
         train_samples_per_s,

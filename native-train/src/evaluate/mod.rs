@@ -9,14 +9,16 @@ use std::thread;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 use tigret_infer::Bundle;
 use tigret_infer::cpu::CpuEngine;
-use tigret_infer::search::{EngineQuery, ItemFilter};
+use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 
 use crate::data::{Dataset, Sequence};
 use crate::model::T5;
 use crate::model::params::Views;
 use crate::tokenizer::SemanticIds;
+use crate::workers;
 pub use metrics::Metrics;
 
 /// Which held-out item of a sequence is to be found.
@@ -46,11 +48,15 @@ pub struct Settings {
     pub split: Split,
     /// Beams of the search.
     pub beams: usize,
-    /// Users searched together.
+    /// Users searched together, at most.
     pub batch: usize,
     /// Whether the user token is given.
     pub user_token: bool,
 }
+
+/// Most users that a thread of a CPU searches for together: more are not faster, and take memory on
+/// every thread.
+const USERS_OF_A_THREAD: usize = 16;
 
 /// The rank of each sequence's held-out item under the model, `None` beyond the beams.
 pub fn rank_targets(
@@ -61,46 +67,55 @@ pub fn rank_targets(
     settings: Settings,
     progress: &ProgressBar,
 ) -> Vec<Option<usize>> {
-    let _guard = tch::no_grad_guard();
-    let mut ranks = vec![None; sequences.len()];
-    for_each_batch(ids, sequences, settings, progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::everything(); chunk.len()];
+    in_batches(weights, ids, sequences, settings, progress, |weights, users, inputs| {
+        let filters = vec![ItemFilter::everything(); users.len()];
         let found = search::beam_search(model, weights, ids, inputs, &filters, settings.beams);
-        for (&i, hits) in chunk.iter().zip(found) {
-            let (_, target) = settings.split.of(sequences[i]);
+        let rank = |(&user, hits): (&usize, Vec<Hit>)| {
+            let (_, target) = settings.split.of(sequences[user]);
             let target = ids.rank_of_item[target as usize];
-            ranks[i] = hits.iter().position(|hit| hit.rank == target);
-        }
-    });
-    ranks
+            hits.iter().position(|hit| hit.rank == target)
+        };
+        users.iter().zip(found).map(rank).collect()
+    })
 }
 
-/// Calls `each` with batches of histories of about the same length: their indices in `sequences`
-/// and the encoder inputs.
-pub fn for_each_batch(
+/// What `search` finds for each sequence, in their order. It is called with batches of histories of
+/// about the same length: the weights, the batch's indices in `sequences`, and the encoder inputs;
+/// it returns as many answers. On a CPU there is a batch a thread.
+pub fn in_batches<R: Send>(
+    weights: &Views,
     ids: &SemanticIds,
     sequences: &[&Sequence],
     settings: Settings,
     progress: &ProgressBar,
-    mut each: impl FnMut(&[usize], &[Vec<u32>]),
-) {
+    search: impl Fn(&Views, &[usize], &[Vec<u32>]) -> Vec<R> + Sync,
+) -> Vec<R> {
     let layout = &ids.layout;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     // Histories of equal length together: nothing is padded.
     order.sort_by_key(|&i| settings.split.of(sequences[i]).0.len().min(layout.max_items));
-    for chunk in order.chunks(settings.batch) {
-        let inputs: Vec<Vec<u32>> = chunk
-            .iter()
-            .map(|&i| {
-                let sequence = sequences[i];
-                let user = settings.user_token.then(|| layout.user_token(&sequence.user)).flatten();
-                let (history, _) = settings.split.of(sequence);
-                layout.encoder_input(user, history.iter().map(|&item| ids.codes(item)))
-            })
-            .collect();
-        each(chunk, &inputs);
-        progress.inc(chunk.len() as u64);
-    }
+    let input = |&i: &usize| {
+        let sequence = sequences[i];
+        let user = settings.user_token.then(|| layout.user_token(&sequence.user)).flatten();
+        let (history, _) = settings.split.of(sequence);
+        layout.encoder_input(user, history.iter().map(|&item| ids.codes(item)))
+    };
+    let device = weights.device();
+    let most = if device == Device::Cpu { USERS_OF_A_THREAD } else { usize::MAX };
+    let jobs = order
+        .chunks(settings.batch.min(most))
+        .map(|users| (users, weights.shallow_clone()))
+        .collect();
+    let answers = workers::map(device, jobs, |(users, weights): (&[usize], Views)| {
+        let inputs: Vec<Vec<u32>> = users.iter().map(input).collect();
+        let answers = search(&weights, users, &inputs);
+        progress.inc(users.len() as u64);
+        answers
+    });
+    let mut answers: Vec<(usize, R)> =
+        order.into_iter().zip(answers.into_iter().flatten()).collect();
+    answers.sort_unstable_by_key(|&(sequence, _)| sequence);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 /// The metrics of [`rank_targets`] over all sequences of a data set.

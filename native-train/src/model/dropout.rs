@@ -1,33 +1,27 @@
 //! Dropout (Srivastava et al. 2014).
 //!
 //! On a CPU, ATen draws the mask by one Mersenne Twister on one thread, which at these sizes takes
-//! as long as all else that is not a matrix product. Here blocks of a mask are drawn side by side,
-//! each from a generator of its own, so the mask does not depend on the number of threads.
+//! as long as all else that is not a matrix product. Here each shard of a batch has a generator of
+//! its own, a faster one, in the thread that computes the shard.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::RefCell;
 
 use rand::rngs::SmallRng;
 use rand::{RngCore, SeedableRng};
-use rayon::prelude::*;
 use tch::{Device, Tensor};
 
-/// Values that one generator draws for.
-const BLOCK: usize = 1 << 15;
-
-/// The dropout of one training step.
+/// The dropout of one pass.
 #[derive(Debug)]
 pub struct Dropout {
     rate: f64,
-    seed: u64,
-    /// Masks drawn so far.
-    drawn: AtomicU64,
+    generator: RefCell<SmallRng>,
 }
 
 impl Dropout {
     /// Drops values with probability `rate`, in `0.0..1.0`. The same seed gives the same masks in
     /// the same order; on CUDA they follow from libtorch's own seed instead.
     pub fn new(rate: f64, seed: u64) -> Self {
-        Self { rate, seed, drawn: AtomicU64::new(0) }
+        Self { rate, generator: RefCell::new(SmallRng::seed_from_u64(seed)) }
     }
 
     /// The probability of being dropped.
@@ -58,23 +52,18 @@ impl Dropout {
 
     /// 0 or `1 / (1 - rate)`, of the shape and kind of `x`.
     fn mask(&self, x: &Tensor) -> Tensor {
-        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         // 16 random bits a value; the rate is rounded to them, and the scale fits the rounded one.
         let dropped = (self.rate * 65_536.0).round().min(65_535.0);
         let kept = (65_536.0 / (65_536.0 - dropped)) as f32;
         let mut mask = vec![0.0f32; x.numel()];
-        mask.par_chunks_mut(BLOCK).enumerate().for_each(|(block, values)| {
-            let stream =
-                self.seed ^ (number << 32 | block as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let mut rng = SmallRng::seed_from_u64(stream);
-            for four in values.chunks_mut(4) {
-                let bits = rng.next_u64();
-                for (at, value) in four.iter_mut().enumerate() {
-                    let drawn = (bits >> (16 * at)) as u16;
-                    *value = if f64::from(drawn) < dropped { 0.0 } else { kept };
-                }
+        let mut generator = self.generator.borrow_mut();
+        for four in mask.chunks_mut(4) {
+            let bits = generator.next_u64();
+            for (at, value) in four.iter_mut().enumerate() {
+                let drawn = (bits >> (16 * at)) as u16;
+                *value = if f64::from(drawn) < dropped { 0.0 } else { kept };
             }
-        });
+        }
         Tensor::from_slice(&mask).view(x.size().as_slice()).to_kind(x.kind())
     }
 }
@@ -97,7 +86,7 @@ mod tests {
         assert!((dropped - 0.25).abs() < 5.0 * (0.25f64 * 0.75 / 200_000.0).sqrt(), "{dropped}");
         assert!(values.iter().all(|&v| v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-4));
         // Neighbours and the four draws of one number are independent: both dropped in 1/16.
-        for distance in [1, 2, 3, 4, BLOCK] {
+        for distance in [1, 2, 3, 4, 5] {
             let both = values.windows(distance + 1).filter(|w| w[0] == 0.0 && w[distance] == 0.0);
             let share = both.count() as f64 / 200_000.0;
             assert!((share - 0.0625).abs() < 0.0625 * 0.25, "{distance}: {share}");

@@ -33,10 +33,15 @@ impl AdamW {
 
     /// One step with the gradient of the flat buffer, scaled down to `max_norm` (infinite: never)
     /// where it is longer. The norm stays on the device: no value is read back.
-    pub fn step(&mut self, params: &Params, learning_rate: f64, max_norm: f64) {
+    pub fn step(
+        &mut self,
+        params: &Params,
+        mut gradient: Tensor,
+        learning_rate: f64,
+        max_norm: f64,
+    ) {
         tch::no_grad(|| {
             let mut flat = params.flat().detach();
-            let mut gradient = params.flat().grad();
             if max_norm.is_finite() {
                 let scale = (max_norm / (gradient.norm() + 1e-6)).clamp_max(1.0);
                 let _ = gradient.g_mul_(&scale);
@@ -57,7 +62,6 @@ impl AdamW {
             let _ = update.sqrt_().g_mul_scalar_(1.0 / correction2.sqrt());
             let _ = update.g_add_scalar_(self.epsilon).reciprocal_().g_mul_(&self.first);
             let _ = flat.g_sub_(&update.g_mul_scalar_(learning_rate / correction1));
-            let _ = update.zero_();
         });
     }
 
@@ -100,13 +104,11 @@ impl Adagrad {
     }
 
     /// One step with the gradient of the flat buffer.
-    pub fn step(&mut self, params: &Params, learning_rate: f64) {
+    pub fn step(&mut self, params: &Params, gradient: &Tensor, learning_rate: f64) {
         tch::no_grad(|| {
-            let mut gradient = params.flat().grad();
             let _ = self.sum.g_add_(&gradient.square());
             let mut flat = params.flat().detach();
-            let _ = flat.g_sub_(&(&gradient / (self.sum.sqrt() + 1e-10) * learning_rate));
-            let _ = gradient.zero_();
+            let _ = flat.g_sub_(&(gradient / (self.sum.sqrt() + 1e-10) * learning_rate));
         });
     }
 }

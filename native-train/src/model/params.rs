@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::HostWeights;
 use crate::error::{Result, TrainError};
+use crate::random;
 
 /// How a weight starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +69,19 @@ pub struct Views {
 }
 
 impl Views {
+    /// The same views once more, for another thread.
+    pub fn shallow_clone(&self) -> Self {
+        let cloned = |views: &HashMap<String, Tensor>| {
+            views.iter().map(|(name, view)| (name.clone(), view.shallow_clone())).collect()
+        };
+        Self { master: cloned(&self.master), reduced: self.reduced.as_ref().map(cloned) }
+    }
+
+    /// Where they lie.
+    pub fn device(&self) -> Device {
+        self.master.values().next().map_or(Device::Cpu, Tensor::device)
+    }
+
     /// A weight or stack in `f32`.
     ///
     /// # Panics
@@ -89,19 +103,16 @@ impl Views {
 impl Params {
     /// Initialises every weight; the same seed gives the same weights.
     pub fn new(specs: Vec<Spec>, seed: u64, device: Device) -> Self {
-        tch::manual_seed(seed as i64);
-        let parts: Vec<Tensor> = specs
-            .iter()
-            .map(|spec| {
-                // Drawn on the CPU, so that the start does not depend on the device.
-                let part = Tensor::zeros([spec.len()], (Kind::Float, Device::Cpu));
-                match spec.init {
-                    Init::Normal(deviation) => part.randn_like() * deviation,
-                    Init::Uniform(bound) => (part.rand_like() * 2.0 - 1.0) * bound,
-                    Init::Constant(value) => part + value,
-                }
-            })
-            .collect();
+        let start = |spec: &Spec| {
+            // Drawn on the CPU, so that the start does not depend on the device.
+            let part = Tensor::zeros([spec.len()], (Kind::Float, Device::Cpu));
+            match spec.init {
+                Init::Normal(deviation) => part.randn_like() * deviation,
+                Init::Uniform(bound) => (part.rand_like() * 2.0 - 1.0) * bound,
+                Init::Constant(value) => part + value,
+            }
+        };
+        let parts: Vec<Tensor> = random::seeded(seed, || specs.iter().map(start).collect());
         let flat = Tensor::cat(&parts, 0).to_device(device).set_requires_grad(true);
         Self { flat, specs }
     }
@@ -109,6 +120,20 @@ impl Params {
     /// The flat buffer, a leaf of autograd.
     pub fn flat(&self) -> &Tensor {
         &self.flat
+    }
+
+    /// The gradient of `loss`, computed from this buffer's views, by the buffer.
+    pub fn backward(&self, loss: &Tensor) -> Tensor {
+        let mut flat = self.flat.shallow_clone();
+        flat.zero_grad();
+        loss.backward();
+        flat.grad()
+    }
+
+    /// The same weights, in the same memory, as a leaf of its own: gradients of passes at the same
+    /// time do not meet.
+    pub fn replica(&self) -> Self {
+        Self { flat: self.flat.detach().set_requires_grad(true), specs: self.specs.clone() }
     }
 
     /// Number of values.

@@ -26,7 +26,8 @@ use crate::data::{Dataset, MIN_SEQUENCE, Sequence, Summary};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
-use crate::evaluate::{Settings, Split, for_each_batch};
+use crate::evaluate::{Settings, Split, in_batches};
+use crate::model::params::Views;
 use crate::pipeline::Step;
 use crate::run_dir::{RunDir, write_atomically};
 use crate::tokenizer::SemanticIds;
@@ -261,14 +262,12 @@ fn measure(
     let users = lab.users(joined);
     let settings = Settings { split: Split::Test, beams: BEAMS, batch: 128, user_token: true };
     let progress = lab.progress(2 * users.len(), "cold start");
-    let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
-    for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::everything(); chunk.len()];
+    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
+        let filters = vec![ItemFilter::everything(); users.len()];
         let found = beam_search(model, weights, ids, inputs, &filters, BEAMS);
-        for (&user, hits) in chunk.iter().zip(found) {
-            lists[user] = candidates(ids, &hits, &is_unseen, &by_prefix);
-        }
-    });
+        found.iter().map(|hits| candidates(ids, hits, &is_unseen, &by_prefix)).collect()
+    };
+    let lists: Vec<Vec<u32>> = in_batches(weights, ids, &users, settings, &progress, search);
     let knn = SemanticKnn::new(joined, rows(vectors, &order), semantic_knn::Settings::DEFAULT)?;
     let histories: Vec<&[u32]> = users.iter().map(|user| user.test().0).collect();
     let nearest = baselines::recommend(&knn, &histories, MOST, &progress);

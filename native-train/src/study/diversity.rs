@@ -16,7 +16,8 @@ use super::report::Report;
 use super::table::{Cell, Figure, Table};
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::{beam_search, sampled_beam_search};
-use crate::evaluate::{Metrics, Settings, Split, for_each_batch};
+use crate::evaluate::{Metrics, Settings, Split, in_batches};
+use crate::model::params::Views;
 use crate::report::category::categories;
 
 const TEMPERATURES: [f64; 3] = [1.0, 1.5, 2.0];
@@ -167,20 +168,19 @@ fn point(
         .transpose()?;
     let shown = temperature.map_or("the best".to_owned(), |t| format!("temperature {t}"));
     let progress = lab.progress(users.len(), &shown);
-    let mut lists: Vec<Vec<u32>> = vec![Vec::new(); users.len()];
-    for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
-        let filters = vec![ItemFilter::everything(); chunk.len()];
+    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
+        let filters = vec![ItemFilter::everything(); users.len()];
         let found: Vec<Vec<Hit>> = match &samplings {
             None => beam_search(model, weights, ids, inputs, &filters, beams),
             Some(all) => {
-                let own: Vec<Sampling> = chunk.iter().map(|&user| all[user].clone()).collect();
+                let own: Vec<Sampling> = users.iter().map(|&user| all[user].clone()).collect();
                 sampled_beam_search(model, weights, ids, inputs, &filters, &own, beams)
             }
         };
-        for (&user, hits) in chunk.iter().zip(found) {
-            lists[user] = hits.iter().map(|hit| ids.item_of_rank[hit.rank as usize]).collect();
-        }
-    });
+        let item = |hit: &Hit| ids.item_of_rank[hit.rank as usize];
+        found.iter().map(|hits| hits.iter().map(item).collect()).collect()
+    };
+    let lists: Vec<Vec<u32>> = in_batches(weights, ids, &users, settings, &progress, search);
     let rank = |(user, list): (usize, &Vec<u32>)| {
         list.iter().position(|&item| item == users[user].test().1)
     };

@@ -13,7 +13,8 @@ use super::report::Report;
 use super::table::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::free_search::{Generated, free_beam_search};
-use crate::evaluate::{Metrics, Settings, Split, for_each_batch, rank_targets};
+use crate::evaluate::{Metrics, Settings, Split, in_batches, rank_targets};
+use crate::model::params::Views;
 
 /// What is looked at of the results of a user.
 const TOP: usize = 10;
@@ -142,13 +143,10 @@ fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
     let batch = (128 * 50 / beams).clamp(8, 128);
     let settings = Settings { split: Split::Test, beams, batch, user_token: true };
     let progress = lab.progress(2 * users.len(), &format!("{beams} beams"));
-    let mut generated: Vec<Vec<Generated>> = vec![Vec::new(); users.len()];
-    for_each_batch(ids, &users, settings, &progress, |chunk, inputs| {
-        let found = free_beam_search(model, weights, ids, inputs, beams);
-        for (&user, found) in chunk.iter().zip(found) {
-            generated[user] = found;
-        }
-    });
+    let free = |weights: &Views, _: &[usize], inputs: &[Vec<u32>]| {
+        free_beam_search(model, weights, ids, inputs, beams)
+    };
+    let generated = in_batches(weights, ids, &users, settings, &progress, free);
     let constrained = rank_targets(model, weights, ids, &users, settings, &progress);
     let target = |user: usize| Some(ids.rank_of_item[Split::Test.of(users[user]).1 as usize]);
     let ranks = |is_kept: fn(&&Generated) -> bool| -> Vec<Option<usize>> {

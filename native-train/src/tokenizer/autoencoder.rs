@@ -245,6 +245,7 @@ pub fn initialise_codebooks(shape: &Shape, params: &Params, x: &Tensor, rng: &mu
 mod tests {
     use super::*;
     use crate::model::params::to_vec;
+    use crate::random;
     use tch::Device;
 
     fn shape(residual: bool) -> Shape {
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn both_gradients_give_the_decoder_the_quantised_vector() {
-        let x = Tensor::randn([7, 6], (Kind::Float, Device::Cpu));
+        let x = random::normal(7, [7, 6]);
         for residual in [true, false] {
             let shape = shape(residual);
             let params = Params::new(shape.specs(), 1, Device::Cpu);
@@ -287,8 +288,8 @@ mod tests {
     fn the_rotation_trick_is_the_matrix_of_its_paper_held_fixed() {
         // Fifty et al. 2024, section 4: q~ = (|q| / |e|) R e with R = I - 2 r r^T + 2 q^ e^T, where
         // hats are unit vectors, r = (e^ + q^) / |e^ + q^|, and no gradient flows into R or the ratio.
-        let random = || Tensor::randn([5, 4], (Kind::Float, Device::Cpu));
-        let (z, quantised, upstream) = (random().set_requires_grad(true), random(), random());
+        let [z, quantised, upstream] = [1, 2, 3].map(|seed| random::normal(seed, [5, 4]));
+        let z = z.set_requires_grad(true);
         let turned = rotate(&z, &quantised);
         (&turned * &upstream).sum(Kind::Float).backward();
         let rows = |x: &Tensor| -> Vec<Vec<f64>> {
@@ -352,8 +353,7 @@ mod tests {
             Gradient::Rotation => rotate(&z, &quantised),
         };
         loss += per_item(x - decode(shape, &w, &passed));
-        loss.backward();
-        [to_vec(&loss), to_vec(&params.flat().grad())].concat()
+        [to_vec(&loss), to_vec(&params.backward(&loss))].concat()
     }
 
     #[test]
@@ -365,16 +365,13 @@ mod tests {
             (false, Gradient::Rotation),
         ] {
             let shape = shape(residual);
-            let x = Tensor::randn([9, 6], (Kind::Float, Device::Cpu));
+            let x = random::normal(9, [9, 6]);
             let how = quantise(gradient);
             let ours = Params::new(shape.specs(), 4, Device::Cpu);
-            let mut plain = Params::new(shape.specs(), 4, Device::Cpu);
-            // The generator is shared with tests on other threads.
-            plain.load(&ours.to_host()).unwrap();
+            let plain = Params::new(shape.specs(), 4, Device::Cpu);
             let step = pass(&shape, &ours.views(), &x, how);
             let loss = &step.reconstruction + &step.quantisation;
-            loss.backward();
-            let found = [to_vec(&loss), to_vec(&ours.flat().grad())].concat();
+            let found = [to_vec(&loss), to_vec(&ours.backward(&loss))].concat();
             let expected = plain_loss_and_gradient(&shape, &plain, &x, how);
             for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert!((found - expected).abs() < 1e-5, "{residual} {gradient:?} {at}");
@@ -384,7 +381,7 @@ mod tests {
 
     #[test]
     fn levels_of_a_vq_vae_are_parts_and_those_of_an_rq_vae_residuals() {
-        let x = Tensor::randn([4, 6], (Kind::Float, Device::Cpu));
+        let x = random::normal(4, [4, 6]);
         for residual in [true, false] {
             let shape = shape(residual);
             let params = Params::new(shape.specs(), 2, Device::Cpu);

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::Dataset;
 use crate::embed::Vectors;
+use crate::random;
 
 /// Settings of the factorisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,8 +57,7 @@ pub fn item_vectors(
             items[item as usize].push(user as i64);
         }
     }
-    tch::manual_seed(settings.seed as i64);
-    let start = Tensor::randn([items.len() as i64, settings.factors], (Kind::Float, Device::Cpu));
+    let start = random::normal(settings.seed, [items.len() as i64, settings.factors]);
     let mut item_factors = (start * 0.1).to_device(device);
     for _ in 0..settings.rounds {
         let user_factors = solve(&users, &item_factors, settings);

@@ -14,6 +14,7 @@ use super::{balance, hierarchical_kmeans, opq, residual_kmeans};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::params::{Params, to_vec};
+use crate::random;
 
 /// Largest size of a number in the vectors: sums of squares have to stay within f32.
 const LARGEST: f32 = 1e15;
@@ -77,7 +78,6 @@ pub fn fit(
     let items = ids.len();
     let sizes: Vec<i64> = settings.sizes.iter().map(|&size| size.into()).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(settings.seed);
-    tch::manual_seed(settings.seed as i64);
     let raw = Tensor::from_slice(&vectors.data)
         .view([items as i64, vectors.dimensions as i64])
         .to_device(device);
@@ -99,7 +99,8 @@ pub fn fit(
                 let bits = i64::from(size.trailing_zeros());
                 to_vec(&Tensor::randn([bits, data.size()[1]], (Kind::Float, Device::Cpu)))
             };
-            plain(Structure::Hyperplanes, sizes.iter().map(normals).collect())
+            let levels = || sizes.iter().map(normals).collect();
+            plain(Structure::Hyperplanes, random::seeded(settings.seed, levels))
         }
         Method::Random => plain(Structure::Hash, Vec::new()),
         Method::Opq => {

@@ -31,10 +31,10 @@ pub(super) enum Optimizer {
 
 impl Optimizer {
     /// One step with the gradient of the flat buffer.
-    pub(super) fn step(&mut self, params: &Params, rate: f64) {
+    pub(super) fn step(&mut self, params: &Params, gradient: Tensor, rate: f64) {
         match self {
-            Self::AdamW(adamw) => adamw.step(params, rate, f64::INFINITY),
-            Self::Adagrad(adagrad) => adagrad.step(params, rate),
+            Self::AdamW(adamw) => adamw.step(params, gradient, rate, f64::INFINITY),
+            Self::Adagrad(adagrad) => adagrad.step(params, &gradient, rate),
         }
     }
 

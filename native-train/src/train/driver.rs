@@ -33,7 +33,7 @@ pub(crate) trait Job {
     fn learning_rate(&self, step: u64) -> f64;
 
     /// One optimiser step, counted from 0; returns the loss, `[]`, still on the device, and the
-    /// number of samples. Its randomness follows from [`seed_step`] alone.
+    /// number of samples. Its randomness follows from [`step_seed`] alone.
     fn step(&mut self, step: u64) -> (Tensor, usize);
 
     /// The figures that decide which model is the best, and when to stop.
@@ -125,11 +125,6 @@ const LOG_EVERY: u64 = 50;
 /// resumed run draws what an uninterrupted one would have drawn.
 pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
     seed ^ (step + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
-/// Seeds libtorch for a step.
-pub(crate) fn seed_step(seed: u64, step: u64) {
-    tch::manual_seed(step_seed(seed, step) as i64);
 }
 
 /// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state

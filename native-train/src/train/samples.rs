@@ -30,6 +30,13 @@ pub struct Batch {
     pub labels: Tensor,
 }
 
+impl Batch {
+    /// Its number of samples.
+    pub fn rows(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+}
+
 /// Every prefix of every training sequence.
 pub fn training_samples(dataset: &Dataset) -> Vec<Sample> {
     let mut samples = Vec::new();

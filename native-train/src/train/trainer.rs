@@ -19,8 +19,10 @@ use crate::model::dropout::Dropout;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
+use crate::random;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
+use crate::workers;
 
 /// What the matrix products of training compute in; everything else is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -80,6 +82,10 @@ pub struct Settings {
     /// Seed of everything random.
     pub seed: u64,
 }
+
+/// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
+/// not depend on the number of threads; small enough for a cache, large enough for matrix products.
+const SHARD: usize = 32;
 
 /// A model in training.
 pub struct Trainer<'a> {
@@ -208,24 +214,63 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step, as training makes it.
     pub fn batch(&mut self, step: u64) -> Batch {
-        driver::seed_step(self.settings.seed, step);
+        self.parts(step, usize::MAX).remove(0)
+    }
+
+    /// [`Trainer::batch`] in the parts that are computed one by one.
+    fn shards(&mut self, step: u64) -> Vec<Batch> {
+        self.parts(step, if self.device == Device::Cpu { SHARD } else { usize::MAX })
+    }
+
+    /// The batch of a step in parts of `size` samples.
+    fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
+        let Settings { seed, drop_user, .. } = self.settings;
         let (chosen, index) = self.samples_of(step);
         let chosen = chosen.to_vec();
-        self.resident.batch(&chosen, &index, self.settings.drop_user)
+        let size = size.min(chosen.len());
+        let indices = index.split(size as i64, 0);
+        random::seeded(driver::step_seed(seed, step), || {
+            let parts = chosen.chunks(size).zip(&indices);
+            parts.map(|(chosen, index)| self.resident.batch(chosen, index, drop_user)).collect()
+        })
     }
 
     /// One optimiser step, counted from 0; returns the loss, still on the device, and the number
     /// of samples.
     pub fn step(&mut self, step: u64) -> (Tensor, usize) {
-        let batch = self.batch(step);
-        let weights = self.params.views_in(self.settings.precision.kind());
-        let seed = driver::step_seed(self.settings.seed, step);
-        let dropout = Dropout::new(self.settings.config.dropout_rate, seed);
-        let loss = loss(&self.model, &weights, &batch, Some(&dropout));
-        loss.backward();
+        let shards = self.shards(step);
+        let samples = shards.iter().map(Batch::rows).sum();
+        let (loss, gradient) = self.gradient(shards, driver::step_seed(self.settings.seed, step));
         let rate = learning_rate(self.settings.learning_rate, self.settings.warmup, step);
-        self.optimizer.step(&self.params, rate, self.settings.clip);
-        (loss.detach(), batch.labels.size()[0] as usize)
+        self.optimizer.step(&self.params, gradient, rate, self.settings.clip);
+        (loss, samples)
+    }
+
+    /// The mean loss of some shards' samples and its gradient by the flat buffer.
+    fn gradient(&self, shards: Vec<Batch>, seed: u64) -> (Tensor, Tensor) {
+        let samples: usize = shards.iter().map(Batch::rows).sum();
+        let jobs = shards.into_iter().enumerate().map(|job| (job, self.params.replica())).collect();
+        let Self { model, settings: Settings { config, precision, .. }, .. } = self;
+        let parts = workers::map(
+            self.device,
+            jobs,
+            |((number, shard), params): ((usize, Batch), Params)| {
+                let dropout = Dropout::new(config.dropout_rate, shard_seed(seed, number));
+                let weights = params.views_in(precision.kind());
+                let share = shard.rows() as f64 / samples as f64;
+                let loss = loss(model, &weights, &shard, Some(&dropout)) * share;
+                let gradient = params.backward(&loss);
+                (loss.detach(), gradient)
+            },
+        );
+        // In the order of the shards, whichever was ready first: a sum of floats depends on it.
+        let mut parts = parts.into_iter();
+        let (mut loss, mut gradient) = parts.next().expect("no batch is empty, so it has a shard");
+        for (more_loss, more) in parts {
+            loss += more_loss;
+            gradient += more;
+        }
+        (loss, gradient)
     }
 
     /// Evenly spread over the file, so that every run validates on the same users.
@@ -234,6 +279,11 @@ impl<'a> Trainer<'a> {
         let wanted = self.settings.validation_users.clamp(1, all.len());
         (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
     }
+}
+
+/// The seed of what is random within a shard.
+fn shard_seed(step_seed: u64, shard: usize) -> u64 {
+    step_seed ^ (shard as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03)
 }
 
 impl Job for Trainer<'_> {
@@ -302,4 +352,87 @@ pub fn loss(model: &T5, weights: &Views, batch: &Batch, train: Option<&Dropout>)
     let inputs = Tensor::cat(&[start, batch.labels.narrow(1, 0, levels - 1)], 1);
     let logits = model.decode(weights, &inputs, &cross, train);
     logits.view([rows * levels, -1]).cross_entropy_for_logits(&batch.labels.view([rows * levels]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing;
+    use crate::model::params::to_vec;
+    use crate::model::presets::Preset;
+    use tigret_infer::TokenLayout;
+
+    /// A data set of 70 samples and IDs for it.
+    fn data() -> (Dataset, SemanticIds) {
+        let sequences: Vec<Vec<u32>> =
+            (0..20).map(|user| (0..6 + user % 2).map(|i| (7 * i + user) % 20).collect()).collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let dataset = testing::dataset(20, &sequences);
+        let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
+        let layout = TokenLayout::contiguous(&[5, 4, 2], 6, 4);
+        let ids = SemanticIds::new(&dataset, layout, &codes).unwrap();
+        (dataset, ids)
+    }
+
+    fn settings(ids: &SemanticIds, dropout_rate: f64) -> Settings {
+        Settings {
+            config: T5Config { dropout_rate, ..Preset::Tiny.config(&ids.layout) },
+            batch: 70,
+            batching: Batching::Samples,
+            precision: Precision::F32,
+            epochs: 1,
+            learning_rate: 1e-3,
+            warmup: 1,
+            weight_decay: 0.0,
+            // Always acts, so that its norm counts.
+            clip: 1e-3,
+            drop_user: 0.2,
+            validate_every: 1,
+            patience: 1,
+            validation_users: 1,
+            validation_beams: 1,
+            seed: 5,
+        }
+    }
+
+    #[test]
+    fn a_batch_in_shards_has_the_loss_and_the_gradient_of_the_batch() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let settings = settings(&ids, 0.0);
+        let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+        let shards = trainer.shards(0);
+        let rows: Vec<usize> = shards.iter().map(Batch::rows).collect();
+        assert_eq!(rows.iter().sum::<usize>(), trainer.samples());
+        assert!(rows.len() > 1 && rows.iter().any(|&r| r != rows[0]), "{rows:?}");
+        let whole = trainer.batch(0);
+        let expected_loss = loss(&trainer.model, &trainer.params.views(), &whole, None);
+        let expected = to_vec(&trainer.params.backward(&expected_loss));
+        let (loss, gradient) = trainer.gradient(shards, 0);
+        assert!((to_vec(&loss)[0] - to_vec(&expected_loss)[0]).abs() < 1e-5);
+        let largest = expected.iter().fold(0.0f32, |most, g| most.max(g.abs()));
+        for (found, expected) in to_vec(&gradient).iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5 * largest, "{found} and {expected}");
+        }
+    }
+
+    #[test]
+    fn weights_do_not_depend_on_the_number_of_threads() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let threads = tch::get_num_threads();
+        let mut trained = [1, 2, 3].map(|threads| {
+            let settings = settings(&ids, 0.1);
+            let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+            tch::set_num_threads(threads);
+            let losses = [0, 0, 0].map(|step| to_vec(&trainer.step(step).0));
+            (losses, trainer.weights())
+        });
+        tch::set_num_threads(threads);
+        let first = trained[0].clone();
+        assert!(first.0[2] < first.0[0], "{:?}", first.0);
+        for other in &mut trained[1..] {
+            assert!(*other == first);
+        }
+    }
 }

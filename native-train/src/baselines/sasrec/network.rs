@@ -188,6 +188,7 @@ mod tests {
     use super::*;
     use crate::model::Params;
     use crate::model::params::to_vec;
+    use crate::random;
     use std::collections::BTreeMap;
     use tch::Device;
 
@@ -302,9 +303,7 @@ mod tests {
 
     #[test]
     fn the_loss_and_its_gradient_are_those_of_autograd() {
-        let leaf = |shape: [i64; 2]| {
-            Tensor::randn(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true)
-        };
+        let leaf = |shape: [i64; 2]| random::normal(8, shape).set_requires_grad(true);
         let (hidden, embeddings) = (leaf([37, 8]), leaf([11, 8]));
         let targets: Vec<i64> = (0..37).map(|row| row * 7 % 11).collect();
         let targets = Tensor::from_slice(&targets);

@@ -19,6 +19,7 @@ use crate::evaluate::{Metrics, Split};
 use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
+use crate::random;
 use crate::train::driver::{self, Control, Files, Job, Plan};
 use crate::train::samples::{Batching, Epoch, Sample, epoch_batches, training_samples};
 use crate::train::state;
@@ -292,11 +293,11 @@ impl Job for Trainer<'_> {
     }
 
     fn step(&mut self, step: u64) -> (Tensor, usize) {
-        driver::seed_step(self.identity.settings.seed, step);
         let chosen = self.samples_of(step);
-        let (loss, carrier) = self.loss(&chosen, true);
-        carrier.backward();
-        self.optimizer.step(&self.params, self.learning_rate(step), CLIP);
+        let seed = driver::step_seed(self.identity.settings.seed, step);
+        let (loss, carrier) = random::seeded(seed, || self.loss(&chosen, true));
+        let gradient = self.params.backward(&carrier);
+        self.optimizer.step(&self.params, gradient, self.learning_rate(step), CLIP);
         (loss, chosen.len())
     }
 
