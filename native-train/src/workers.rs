@@ -5,6 +5,7 @@
 //! shared, and what lies between two of them is too large for a cache. A job that stays on one
 //! thread has neither trouble.
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -13,22 +14,36 @@ use tch::Device;
 
 use crate::panics;
 
-/// Does `work` on every job, on as many threads as libtorch has, and returns the results in the
-/// order of the jobs. The last jobs are begun first: where jobs grow, none large is left to the end.
-/// A GPU, which is shared out by itself, gets one job after the other.
+/// Does `work` on every job and returns the results in the order of the jobs; see [`backwards`].
 pub(crate) fn map<J: Send, R: Send>(
     device: Device,
     jobs: Vec<J>,
     work: impl Fn(J) -> R + Sync,
 ) -> Vec<R> {
+    let mut results = Vec::with_capacity(jobs.len());
+    backwards(device, jobs, work, |result| results.push(result));
+    results.reverse();
+    results
+}
+
+/// Does `work` on every job, on as many threads as libtorch has, and gives `take` the results, the
+/// last job's first: where jobs grow, none large is left to the end. Results are taken as soon as it
+/// is their turn, so of jobs that take about as long, few wait. A GPU, which is shared out by
+/// itself, gets one job after the other.
+pub(crate) fn backwards<J: Send, R: Send>(
+    device: Device,
+    jobs: Vec<J>,
+    work: impl Fn(J) -> R + Sync,
+    mut take: impl FnMut(R) + Send,
+) {
     let threads = (tch::get_num_threads().max(1) as usize).min(jobs.len());
     if threads < 2 || device != Device::Cpu {
-        return jobs.into_iter().map(work).collect();
+        return jobs.into_iter().rev().for_each(|job| take(work(job)));
     }
     // With fewer jobs than threads, each job has several.
     let each = tch::get_num_threads() / threads as i32;
-    let mut results: Vec<Option<R>> = jobs.iter().map(|_| None).collect();
-    let queue = Mutex::new(jobs.into_iter().zip(&mut results).collect::<Vec<_>>());
+    let turns = Mutex::new(Turns { left: jobs.len(), waiting: BTreeMap::new(), take });
+    let queue = Mutex::new(jobs.into_iter().enumerate().collect::<Vec<_>>());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let guard = panics::guard();
     thread::scope(|scope| {
@@ -38,8 +53,9 @@ pub(crate) fn map<J: Send, R: Send>(
                     guard.take_up();
                     // Of this thread alone; the caller's stays.
                     tch::set_num_threads(each);
-                    while let Some((job, result)) = next() {
-                        *result = Some(work(job));
+                    while let Some((number, job)) = next() {
+                        let result = work(job);
+                        turns.lock().unwrap_or_else(PoisonError::into_inner).add(number, result);
                     }
                 })
             })
@@ -49,14 +65,30 @@ pub(crate) fn map<J: Send, R: Send>(
             worker.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
     });
-    drop(queue);
-    // No worker has panicked, so the queue is empty and every job has left its result.
-    results.into_iter().flatten().collect()
+}
+
+/// Results that wait until all behind them have been taken.
+struct Turns<R, T> {
+    /// Results that have not been taken.
+    left: usize,
+    waiting: BTreeMap<usize, R>,
+    take: T,
+}
+
+impl<R, T: FnMut(R)> Turns<R, T> {
+    fn add(&mut self, number: usize, result: R) {
+        self.waiting.insert(number, result);
+        while let Some(result) = self.left.checked_sub(1).and_then(|at| self.waiting.remove(&at)) {
+            (self.take)(result);
+            self.left -= 1;
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::time::Duration;
 
     use tch::{Kind, Tensor};
 
@@ -69,6 +101,17 @@ mod tests {
             let squares = map(Device::Cpu, jobs, |i| Tensor::from(i).square().int64_value(&[]));
             assert_eq!(squares, (0..count).map(|i| i * i).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn results_are_taken_from_the_last_to_the_first_whichever_is_ready_first() {
+        let mut order = Vec::new();
+        let work = |job: u64| {
+            thread::sleep(Duration::from_micros(300 * (job % 3)));
+            job
+        };
+        backwards(Device::Cpu, (0..100).collect(), work, |job| order.push(job));
+        assert_eq!(order, (0..100).rev().collect::<Vec<_>>());
     }
 
     #[test]

@@ -251,26 +251,24 @@ impl<'a> Trainer<'a> {
         let samples: usize = shards.iter().map(Batch::rows).sum();
         let jobs = shards.into_iter().enumerate().map(|job| (job, self.params.replica())).collect();
         let Self { model, settings: Settings { config, precision, .. }, .. } = self;
-        let parts = workers::map(
-            self.device,
-            jobs,
-            |((number, shard), params): ((usize, Batch), Params)| {
-                let dropout = Dropout::new(config.dropout_rate, shard_seed(seed, number));
-                let weights = params.views_in(precision.kind());
-                let share = shard.rows() as f64 / samples as f64;
-                let loss = loss(model, &weights, &shard, Some(&dropout)) * share;
-                let gradient = params.backward(&loss);
-                (loss.detach(), gradient)
-            },
-        );
-        // In the order of the shards, whichever was ready first: a sum of floats depends on it.
-        let mut parts = parts.into_iter();
-        let (mut loss, mut gradient) = parts.next().expect("no batch is empty, so it has a shard");
-        for (more_loss, more) in parts {
-            loss += more_loss;
-            gradient += more;
-        }
-        (loss, gradient)
+        let pass = |((number, shard), params): ((usize, Batch), Params)| {
+            let dropout = Dropout::new(config.dropout_rate, shard_seed(seed, number));
+            let weights = params.views_in(precision.kind());
+            let share = shard.rows() as f64 / samples as f64;
+            let loss = loss(model, &weights, &shard, Some(&dropout)) * share;
+            let gradient = params.backward(&loss);
+            (loss.detach(), gradient)
+        };
+        let mut sum = None;
+        // In an order, whichever is ready first: a sum of floats depends on it.
+        workers::backwards(self.device, jobs, pass, |(loss, gradient)| match &mut sum {
+            None => sum = Some((loss, gradient)),
+            Some((losses, gradients)) => {
+                *losses += loss;
+                *gradients += gradient;
+            }
+        });
+        sum.expect("no batch is empty, so it has a shard")
     }
 
     /// Evenly spread over the file, so that every run validates on the same users.
