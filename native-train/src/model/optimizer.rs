@@ -31,8 +31,8 @@ impl AdamW {
         }
     }
 
-    /// One step with the gradient of the flat buffer, scaled down to `max_norm` (infinite: never)
-    /// where it is longer. The norm stays on the device: no value is read back.
+    /// One step with the gradient of the flat buffer, `[len]`, scaled down to `max_norm` (infinite:
+    /// never) where it is longer; its memory is used up. The norm stays on the device: no value is read back.
     pub fn step(
         &mut self,
         params: &Params,
@@ -103,7 +103,7 @@ impl Adagrad {
         tch::no_grad(|| self.sum.copy_(sum));
     }
 
-    /// One step with the gradient of the flat buffer.
+    /// One step with the gradient of the flat buffer, `[len]`.
     pub fn step(&mut self, params: &Params, gradient: &Tensor, learning_rate: f64) {
         tch::no_grad(|| {
             let _ = self.sum.g_add_(&gradient.square());

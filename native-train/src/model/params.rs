@@ -122,7 +122,8 @@ impl Params {
         &self.flat
     }
 
-    /// The gradient of `loss`, computed from this buffer's views, by the buffer.
+    /// The gradient of `loss` (`[]`, computed from this buffer's views) by the buffer, `[len]`. Its
+    /// memory is the buffer's own: the next call overwrites it.
     pub fn backward(&self, loss: &Tensor) -> Tensor {
         let mut flat = self.flat.shallow_clone();
         flat.zero_grad();
