@@ -4,6 +4,7 @@
 //
 // Keys come transposed, in quads: an invocation scores four of them, then sums up a quad of the
 // values' components. Any number of keys: the softmax is kept up from chunk to chunk.
+#import reduce
 
 struct Params {
     queries: u32, // of a user
@@ -21,6 +22,7 @@ struct Params {
 
 // As many as a head of 64 has quads: fewer barriers than with more, no sums made twice as with fewer.
 const LANES: u32 = 16u;
+alias Reduced = vec4<f32>; // a component a query
 // Keys that a workgroup scores before it sums up their values.
 const CHUNK: u32 = 384u;
 const NEVER: f32 = -3.4e38;
@@ -34,7 +36,6 @@ const NEVER: f32 = -3.4e38;
 
 // A component a query.
 var<workgroup> scores: array<vec4<f32>, CHUNK>;
-var<workgroup> maxima: array<vec4<f32>, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -84,12 +85,7 @@ fn main(
                 mine = max(mine, score(key, 2u, begin, end, bias_at, of_keys[2]));
                 mine = max(mine, score(key, 3u, begin, end, bias_at, of_keys[3]));
             }
-            maxima[lane] = mine;
-            workgroupBarrier();
-            var next = largest;
-            for (var i = 0u; i < LANES; i++) {
-                next = max(next, maxima[i]);
-            }
+            let next = max(largest, largest_of_all(lane, mine));
             for (var key = begin + lane; key < end; key += LANES) {
                 scores[key - begin] = exp(scores[key - begin] - next);
             }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 use naga::{AddressSpace, StorageAccess};
 
 fn main() {
@@ -92,11 +92,23 @@ fn permutation(line: &str, texts: &mut Vec<String>) -> Result<(String, String), 
     let mut words = rest.split_whitespace();
     let kernel = words.next().ok_or("no kernel")?;
     let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
-    let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
-    let source = pieces.concat();
-    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
     // `unpack2x16float` is in WGSL itself; only adapters that WebGPU leaves out lack it.
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+    let plain = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let (requires, directive, capabilities) = match parts.get("requires").copied() {
+        None => ("None", "", plain),
+        Some("halves") => {
+            ("Some(Requirement::Halves)", "enable f16;\n", plain | Capabilities::SHADER_FLOAT16)
+        }
+        Some("packed-products") => ("Some(Requirement::PackedProducts)", "", plain),
+        Some("subgroups") => ("Some(Requirement::Subgroups)", "", plain | Capabilities::SUBGROUP),
+        Some(other) => return Err(format!("`requires={other}` is unknown")),
+    };
+    let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
+    let source = directive.to_owned() + &pieces.concat();
+    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
+    Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&source))?;
     let entry = module.entry_points.first().ok_or("no entry point")?;
@@ -130,7 +142,7 @@ fn permutation(line: &str, texts: &mut Vec<String>) -> Result<(String, String), 
         .collect();
     write!(
         code,
-        "    Shader {{\n        name: {:?},\n        source: &[{}],\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
+        "    Shader {{\n        name: {:?},\n        source: &[{}],\n        requires: {requires},\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
         name.trim(),
         names.join(", "),
         entry.workgroup_size,

@@ -1,5 +1,6 @@
 // The softmax's normaliser: out[row].x = log(sum(exp(logits[row]))) over the whole vocabulary.
 // One workgroup a row.
+#import reduce
 
 struct Params {
     vocabulary: u32,
@@ -7,12 +8,11 @@ struct Params {
 }
 
 const LANES: u32 = 64u;
+alias Reduced = f32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
 @group(0) @binding(2) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], the first value
-
-var<workgroup> reduced: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -24,23 +24,13 @@ fn main(
     for (var i = lane; i < p.vocabulary; i += LANES) {
         largest = max(largest, logits[begin + i]);
     }
-    reduced[lane] = largest;
-    workgroupBarrier();
-    for (var i = 0u; i < LANES; i++) {
-        largest = max(largest, reduced[i]);
-    }
-    workgroupBarrier();
+    largest = largest_of_all(lane, largest);
     var sum = 0.0;
     for (var i = lane; i < p.vocabulary; i += LANES) {
         sum += exp(logits[begin + i] - largest);
     }
-    reduced[lane] = sum;
-    workgroupBarrier();
+    sum = sum_of_all(lane, sum);
     if lane == 0u {
-        sum = 0.0;
-        for (var i = 0u; i < LANES; i++) {
-            sum += reduced[i];
-        }
         normalisers[group.x].x = largest + log(sum);
     }
 }

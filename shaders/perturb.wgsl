@@ -7,6 +7,7 @@
 #import ordering
 #import philox
 #import sampled
+#import reduce
 
 struct Params {
     level: u32,
@@ -19,6 +20,7 @@ struct Params {
 }
 
 const LANES: u32 = 64u;
+alias Reduced = f32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
@@ -27,8 +29,6 @@ const LANES: u32 = 64u;
 @group(0) @binding(5) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], `sampled.wgsl`
 // [levels, users] the generator's key, the inverse of the temperature (f32 bits), unused
 @group(0) @binding(6) var<storage, read> samplings: array<vec4<u32>>;
-
-var<workgroup> reduced: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -58,13 +58,7 @@ fn main(
             sum += exp(sampled_log_prob(log_prob, normaliser, inverse_temperature));
         }
     }
-    reduced[lane] = sum;
-    workgroupBarrier();
-    sum = 0.0;
-    for (var i = 0u; i < LANES; i++) {
-        sum += reduced[i];
-    }
-    workgroupBarrier();
+    sum = sum_of_all(lane, sum);
     // At least 1, the largest one's part, where any child is alive.
     normaliser.z = log(max(sum, 1.0));
     if lane == 0u {
@@ -99,17 +93,6 @@ fn main(
             keys[begin + code] = order_key(conditioned(ordered_value(key), largest, maximum));
         }
     }
-}
-
-fn largest_of_all(lane: u32, own: f32) -> f32 {
-    reduced[lane] = own;
-    workgroupBarrier();
-    var largest = own;
-    for (var i = 0u; i < LANES; i++) {
-        largest = max(largest, reduced[i]);
-    }
-    workgroupBarrier();
-    return largest;
 }
 
 // Standard Gumbel noise: -log(-log(1 - u)), u in steps of 2^-23 from 2^-24. The step is coarse

@@ -7,6 +7,7 @@
 #import beam
 #import ordering
 #import survivors
+#import scan
 
 struct Params {
     level: u32,
@@ -32,8 +33,7 @@ var<workgroup> histogram: array<atomic<u32>, 256>;
 var<workgroup> threshold: u32; // the bytes of the smallest surviving key found so far
 var<workgroup> wanted: u32; // survivors still to be found among keys with those bytes
 var<workgroup> everything: u32; // 1: there are no more live candidates than `width`
-var<workgroup> above: array<u32, LANES>; // keys above the threshold, by chunk
-var<workgroup> equal: array<u32, LANES>; // keys equal to it
+var<workgroup> found: vec2<u32>; // live keys above the threshold and equal to it
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -44,6 +44,7 @@ fn main(
     let total = p.rows * p.codes;
     let keys_at = user * total;
     let next_at = user * p.next_rows;
+    let place = place_of(lane);
     if lane == 0u {
         threshold = 0u;
         wanted = p.width;
@@ -63,22 +64,19 @@ fn main(
             }
         }
         workgroupBarrier();
-        if lane == 0u && everything == 0u {
-            var left = wanted;
-            var byte = 255u;
-            loop {
-                let count = atomicLoad(&histogram[byte]);
-                if count >= left || byte == 0u {
-                    if count < left {
-                        everything = 1u;
-                    }
-                    break;
-                }
-                left -= count;
-                byte -= 1u;
+        // The bytes from the top down, one a place.
+        let count = atomicLoad(&histogram[255u - place]);
+        let left = wanted;
+        let done = everything;
+        let before = sum_before(place, vec2<u32>(count, 0u)).x;
+        if done == 0u {
+            if before < left && before + count >= left {
+                threshold = prefix | ((255u - place) << shift);
+                wanted = left - before;
             }
-            threshold = prefix | (byte << shift);
-            wanted = left;
+            if place == LANES - 1u && before + count < left {
+                everything = 1u;
+            }
         }
         workgroupBarrier();
     }
@@ -91,7 +89,7 @@ fn main(
     }
 
     let chunk = (total + LANES - 1u) / LANES;
-    let begin = min(lane * chunk, total);
+    let begin = min(place * chunk, total);
     let to = min(begin + chunk, total);
     var mine_above = 0u;
     var mine_equal = 0u;
@@ -100,22 +98,15 @@ fn main(
         mine_above += u32(key > least);
         mine_equal += u32(key == least);
     }
-    above[lane] = mine_above;
-    equal[lane] = mine_equal;
-    workgroupBarrier();
-    var before_above = 0u;
-    var before_equal = 0u;
-    var all_above = 0u;
-    var all_equal = 0u;
-    for (var i = 0u; i < LANES; i++) {
-        if i == lane {
-            before_above = all_above;
-            before_equal = all_equal;
-        }
-        all_above += above[i];
-        all_equal += equal[i];
+    let before = sum_before(place, vec2<u32>(mine_above, mine_equal));
+    var before_above = before.x;
+    var before_equal = before.y;
+    if place == LANES - 1u {
+        found = before + vec2<u32>(mine_above, mine_equal);
     }
-    let live = all_above + min(all_equal, ties);
+    workgroupBarrier();
+    let all = found;
+    let live = all.x + min(all.y, ties);
     if lane == 0u {
         next[user] = live;
     }

@@ -11,10 +11,23 @@ pub struct Shader {
     pub name: &'static str,
     /// WGSL in pieces, of which permutations share most.
     pub source: &'static [&'static str],
+    /// What the device has to have beyond plain WGSL.
+    pub requires: Option<Requirement>,
     /// Invocations of a workgroup in x, y and z.
     pub workgroup_size: [u32; 3],
     /// Bindings of group 0, ascending.
     pub bindings: &'static [Binding],
+}
+
+/// What not every device has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// `f16` arithmetic: the device feature `shader-f16`, to be enabled by the source.
+    Halves,
+    /// Packed dot products of bytes: the language feature `packed_4x8_integer_dot_product`.
+    PackedProducts,
+    /// Subgroups: the device feature `subgroups`, to be enabled by the source in a browser.
+    Subgroups,
 }
 
 /// One binding of a shader.

@@ -18,7 +18,7 @@ use pollster::block_on;
 use tigret_infer::explain::{Explanation, Prefix};
 use tigret_infer::testing::{Random, Shape, random_bundle};
 use tigret_infer::{
-    Backend, Bundle, InferError, Recommendation, Recommender, Request, WeightFormat,
+    Backend, Bundle, GpuOptions, InferError, Recommendation, Recommender, Request, WeightFormat,
 };
 
 /// Growth of memory that is not yet a leak.
@@ -43,7 +43,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
     };
     let backend = match option("--backend", "cpu").as_str() {
         "cpu" => Backend::Cpu,
-        "gpu" => Backend::Gpu,
+        "gpu" => Backend::Gpu(GpuOptions::default()),
         other => return Err(format!("--backend {other}: use cpu or gpu").into()),
     };
     let shape = match option("--size", "paper").as_str() {

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
 //! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--users 1] [--calls 20] [--profile true]
-//! [--folder FOLDER]`; a profile is the time of each kernel, by timestamps. A folder is one of the
+//! [--folder FOLDER] [--halves|--packed-products|--subgroups true|false]`; a profile is the time of each kernel, by timestamps. A folder is one of the
 //! example `random_model`: its bundle of that format and its first history are taken. Beside the
 //! calls it says how long the bundle took to be read and checked (`load_s`), and to be put on the
 //! engine (`start_s`).
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tigret_infer::testing::{Shape, random_bundle};
-use tigret_infer::{Backend, Bundle, Recommender, Request, WeightFormat};
+use tigret_infer::{Backend, Bundle, GpuOptions, Recommender, Request, WeightFormat};
 
 /// A request as `random_model` writes it.
 #[derive(serde::Deserialize)]
@@ -35,9 +35,18 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         let at = arguments.iter().position(|a| a == name);
         at.and_then(|i| arguments.get(i + 1).cloned()).unwrap_or(default.to_owned())
     };
+    // Whether the GPU makes use of it; by default what suits the device.
+    let extra = |name: &str| match option(name, "").as_str() {
+        "" => Ok(None),
+        value => value.parse::<bool>().map(Some),
+    };
+    let (halves, subgroups) = (extra("--halves")?, extra("--subgroups")?);
+    let packed_products = extra("--packed-products")?;
     let backend = match option("--backend", "cpu").as_str() {
         "cpu" => Backend::Cpu,
-        "gpu" => Backend::Gpu,
+        "gpu" => {
+            Backend::Gpu(GpuOptions { halves, packed_products, subgroups, ..Default::default() })
+        }
         other => return Err(format!("--backend {other}: use cpu or gpu").into()),
     };
     let format: WeightFormat = option("--format", "q8").parse()?;

@@ -26,6 +26,7 @@ pub use bundle::Bundle;
 pub use catalog::{Catalog, CatalogFile, CatalogItem};
 pub use config::T5Config;
 pub use error::{BundleError, InferError};
+pub use gpu::GpuOptions;
 pub use quantizer::{NewItem, Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 pub use recommender::{Added, Backend, Pick, Recommendation, Recommender, Request};
 pub use sampling::Sampling;

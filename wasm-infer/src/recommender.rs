@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
 use crate::error::InferError;
-use crate::gpu::GpuEngine;
+use crate::gpu::{GpuEngine, GpuOptions};
 use crate::quantizer::{NewItem, assign};
 use crate::sampling::Sampling;
 use crate::search::{EngineQuery, Hit, ItemFilter, MAX_BEAMS};
@@ -21,7 +21,7 @@ pub enum Backend {
     /// Plain Rust, the oracle.
     Cpu,
     /// WGSL kernels over WebGPU.
-    Gpu,
+    Gpu(GpuOptions),
 }
 
 /// One request.
@@ -120,7 +120,9 @@ impl Recommender {
     pub async fn new(bundle: Arc<Bundle>, backend: Backend) -> Result<Self, InferError> {
         let engine = match backend {
             Backend::Cpu => Engine::Cpu(Box::new(CpuEngine::new(Arc::clone(&bundle)))),
-            Backend::Gpu => Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle)).await?)),
+            Backend::Gpu(options) => {
+                Engine::Gpu(Box::new(GpuEngine::new(Arc::clone(&bundle), options).await?))
+            }
         };
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, engine, explainer: None })

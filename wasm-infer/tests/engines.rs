@@ -5,12 +5,21 @@ use std::sync::Arc;
 
 use pollster::block_on;
 use tigret_infer::cpu::CpuEngine;
-use tigret_infer::gpu::{Counts, GpuEngine};
+use tigret_infer::gpu::{Counts, GpuEngine, GpuOptions};
 use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 use tigret_infer::testing::{Random, Shape, exhaustive, random_bundle, widened};
 use tigret_infer::{Bundle, InferError, Sampling, WeightFormat};
 
 const TOLERANCE: f32 = 1e-3;
+/// That of a score after products in halves.
+const HALVES: f32 = 2e-2;
+/// All that not every device has, switched off.
+const NOTHING_BEYOND_WGSL: GpuOptions = GpuOptions {
+    halves: Some(false),
+    packed_products: Some(false),
+    subgroups: Some(false),
+    subgroups_granted: false,
+};
 
 fn shapes() -> Vec<(&'static str, Shape)> {
     let base = Shape::default();
@@ -117,7 +126,7 @@ fn assert_close(expected: &[Hit], found: &[Hit], tolerance: f32, what: &str) {
 
 /// The GPU engine, or `None` after saying why there is none.
 fn gpu(bundle: &Arc<Bundle>) -> Option<GpuEngine> {
-    match block_on(GpuEngine::new(Arc::clone(bundle))) {
+    match block_on(GpuEngine::new(Arc::clone(bundle), GpuOptions::default())) {
         Ok(engine) => Some(engine),
         Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
             println!("skipped: {reason}");
@@ -140,12 +149,62 @@ fn gpu_and_cpu_return_the_same_items() {
                 if format != WeightFormat::F32 && case % 4 != (index + which) % 4 {
                     continue;
                 }
-                gpu.use_wide_tiles(case % 2 == 0);
+                gpu.use_kernels(NOTHING_BEYOND_WGSL, case % 2 == 0);
                 let found = block_on(gpu.search(&query)).unwrap();
                 let what = format!("{name}, {}, case {case}", format.name());
                 assert_same(&cpu.search(&query), &found, &what);
             }
         }
+    }
+}
+
+/// What a device has beyond plain WGSL changes nothing in an answer but the rounding of sums, of
+/// inputs to 16 bits before packed products, and to 11 before products of halves.
+#[test]
+fn gpu_and_cpu_return_the_same_items_on_every_path() {
+    let paths = [
+        ("subgroups", GpuOptions { subgroups: Some(true), ..NOTHING_BEYOND_WGSL }),
+        ("packed products", GpuOptions { packed_products: Some(true), ..NOTHING_BEYOND_WGSL }),
+        ("halves", GpuOptions { halves: Some(true), ..NOTHING_BEYOND_WGSL }),
+    ];
+    let mut furthest = [0.0f32; 3];
+    for (index, (name, shape)) in shapes().into_iter().enumerate() {
+        for (which, format) in WeightFormat::ALL.into_iter().enumerate() {
+            let bundle = Arc::new(random_bundle(&shape, format, index as u64));
+            let cpu = CpuEngine::new(Arc::new(widened(&bundle)));
+            let Some(mut gpu) = gpu(&bundle) else { return };
+            for (case, query) in queries(&bundle, 7).into_iter().enumerate() {
+                if case % 4 != (index + which) % 4 {
+                    continue;
+                }
+                let expected = cpu.search(&query);
+                for ((path, options), furthest) in paths.into_iter().zip(&mut furthest) {
+                    // Other formats are multiplied in floats.
+                    let rounds = match path {
+                        "halves" => format == WeightFormat::F16,
+                        "packed products" => matches!(format, WeightFormat::Q8 | WeightFormat::Q4),
+                        _ => true,
+                    };
+                    if !rounds || !gpu.use_kernels(options, false) {
+                        continue;
+                    }
+                    let found = block_on(gpu.search(&query)).unwrap();
+                    let what = format!("{path}, {name}, {}, case {case}", format.name());
+                    let tolerance = match (path, query.sampling.is_some()) {
+                        ("halves", _) => HALVES,
+                        ("packed products", true) => 1e-2,
+                        _ => TOLERANCE,
+                    };
+                    assert_close(&expected, &found, tolerance, &what);
+                    for (e, f) in expected.iter().zip(&found).filter(|(e, f)| e.rank == f.rank) {
+                        *furthest = furthest.max((e.score - f.score).abs());
+                    }
+                }
+            }
+        }
+    }
+    for ((path, _), furthest) in paths.into_iter().zip(furthest) {
+        println!("largest difference of a score with {path}: {furthest}");
     }
 }
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use tigret_infer::testing::{Shape, exhaustive, random_bundle};
 use tigret_infer::{
-    Backend, Bundle, InferError, Recommendation, Recommender, Request, WeightFormat,
+    Backend, Bundle, GpuOptions, InferError, Recommendation, Recommender, Request, WeightFormat,
 };
 
 const ITEMS: usize = 70;
@@ -173,5 +173,5 @@ fn requests_of_any_kind_on_the_cpu() {
 
 #[test]
 fn requests_of_any_kind_on_the_gpu() {
-    hold(Backend::Gpu, 300);
+    hold(Backend::Gpu(GpuOptions::default()), 300);
 }

@@ -9,7 +9,8 @@ use tigret_infer::testing::{
     Random, Shape, exhaustive, random_bundle, random_bundle_with_quantizer,
 };
 use tigret_infer::{
-    Backend, Bundle, InferError, NewItem, Recommendation, Recommender, Request, WeightFormat,
+    Backend, Bundle, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request,
+    WeightFormat,
 };
 
 const TOLERANCE: f32 = 1e-3;
@@ -31,7 +32,7 @@ fn new_items(count: usize, seed: u64) -> Vec<NewItem> {
 
 /// On the CPU and, where there is a GPU, on the GPU.
 fn on_each_engine(bundle: &Arc<Bundle>, mut check: impl FnMut(&str, Recommender)) {
-    for (name, backend) in [("cpu", Backend::Cpu), ("gpu", Backend::Gpu)] {
+    for (name, backend) in [("cpu", Backend::Cpu), ("gpu", Backend::Gpu(GpuOptions::default()))] {
         match block_on(Recommender::new(Arc::clone(bundle), backend)) {
             Ok(recommender) => check(name, recommender),
             Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {

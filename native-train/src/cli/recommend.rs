@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use tigret_infer::sampling::MAX_SEED;
-use tigret_infer::{Backend, InferError, NewItem, Recommendation, Recommender, Request, Sampling};
+use tigret_infer::{
+    Backend, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request, Sampling,
+};
 
 use super::Output;
 use crate::data::lines::for_each_line;
@@ -86,7 +88,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let file = File::open(path).map_err(|e| TrainError::file(path, e))?;
     let backend = match args.backend {
         Engine::Cpu => Backend::Cpu,
-        Engine::Gpu => Backend::Gpu,
+        Engine::Gpu => Backend::Gpu(GpuOptions::default()),
     };
     if let Some(temperatures) = &args.temperature {
         // Refused once, and not as a fault of the first line.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::oneshot;
-use tigret_shaders::{BindingKind, SHADERS, Shader};
+use tigret_shaders::{BindingKind, Requirement, Shader, shader};
 use wgpu::{
     BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
     BindGroupLayoutEntry, BindingResource, BindingType, Buffer, BufferBinding, BufferBindingType,
@@ -13,6 +13,7 @@ use wgpu::{
     DeviceDescriptor, DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
     PipelineLayoutDescriptor, PowerPreference, QuerySet, QuerySetDescriptor, QueryType, Queue,
     RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    WgslLanguageFeatures,
 };
 
 use super::plan::{BufferId, Constant, Dispatch, PARAMS};
@@ -34,6 +35,17 @@ pub struct Counts {
     pub read_backs: usize,
 }
 
+/// What a device has beyond plain WGSL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Extras {
+    /// [`Requirement::Halves`].
+    pub(super) halves: bool,
+    /// [`Requirement::PackedProducts`].
+    pub(super) packed_products: bool,
+    /// [`Requirement::Subgroups`].
+    pub(super) subgroups: bool,
+}
+
 struct Kernel {
     shader: &'static Shader,
     layout: BindGroupLayout,
@@ -46,6 +58,7 @@ pub(super) struct Executor {
     queue: Queue,
     adapter: String,
     software: bool,
+    extras: Extras,
     kernels: HashMap<&'static str, Kernel>,
     buffers: Vec<Buffer>,
     constants: usize,
@@ -59,11 +72,12 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Opens the best adapter, compiles every kernel and uploads the constants.
+    /// Opens the best adapter and uploads the constants. `subgroups` says that the device will have
+    /// subgroups without being asked for them here: wgpu does not know them in a page.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] without an adapter, or where a constant exceeds its limits.
-    pub(super) async fn new(constants: &[Constant]) -> Result<Self, InferError> {
+    pub(super) async fn new(constants: &[Constant], subgroups: bool) -> Result<Self, InferError> {
         let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
         let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
         let options = RequestAdapterOptions {
@@ -71,7 +85,15 @@ impl Executor {
             ..RequestAdapterOptions::default()
         };
         let adapter = instance.request_adapter(&options).await.map_err(|e| no_gpu(&e))?;
+        let packed = WgslLanguageFeatures::Packed4x8IntegerDotProduct;
+        let packed_products = instance.wgsl_language_features().contains(packed);
         let available = adapter.limits();
+        let wanted = if cfg!(target_arch = "wasm32") {
+            Features::SHADER_F16
+        } else {
+            // Timestamps are for profiles, which a page does not make.
+            Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY
+        };
         let limits = Limits {
             max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
             max_buffer_size: available.max_buffer_size,
@@ -81,12 +103,7 @@ impl Executor {
             .request_device(&DeviceDescriptor {
                 label: Some("tigret"),
                 required_limits: limits,
-                // For profiles, which a page does not make.
-                required_features: if cfg!(target_arch = "wasm32") {
-                    Features::empty()
-                } else {
-                    adapter.features() & Features::TIMESTAMP_QUERY
-                },
+                required_features: adapter.features() & wanted,
                 ..DeviceDescriptor::default()
             })
             .await
@@ -103,7 +120,11 @@ impl Executor {
         device.set_device_lost_callback(move |reason, message| {
             record(&slot, format!("{reason:?}: {message}"));
         });
-        let kernels = SHADERS.iter().map(|shader| (shader.name, kernel(&device, shader))).collect();
+        let extras = Extras {
+            halves: device.features().contains(Features::SHADER_F16),
+            packed_products,
+            subgroups: subgroups || device.features().contains(Features::SUBGROUP),
+        };
         let info = adapter.get_info();
         let name = info.name;
         let params = buffer(&device, "params", PARAMS_STRIDE as u64, BufferUsages::UNIFORM);
@@ -113,7 +134,8 @@ impl Executor {
             queue,
             adapter: if name.is_empty() { "WebGPU".into() } else { name },
             software: info.device_type == DeviceType::Cpu,
-            kernels,
+            extras,
+            kernels: HashMap::new(),
             buffers: Vec::new(),
             constants: constants.len(),
             params,
@@ -138,6 +160,20 @@ impl Executor {
     /// Whether the adapter is a processor in disguise.
     pub(super) fn is_software(&self) -> bool {
         self.software
+    }
+
+    /// What the device has beyond plain WGSL.
+    pub(super) fn extras(&self) -> Extras {
+        self.extras
+    }
+
+    /// Compiles the kernels of these dispatches that have not been compiled yet.
+    pub(super) fn compile(&mut self, dispatches: &[Dispatch]) {
+        for name in dispatches.iter().map(|dispatch| dispatch.shader) {
+            if let Some(shader) = shader(name).filter(|_| !self.kernels.contains_key(name)) {
+                self.kernels.insert(name, kernel(&self.device, shader));
+            }
+        }
     }
 
     /// What the last call launched.
@@ -282,6 +318,7 @@ impl Executor {
             self.read_back = read_back_buffer(&self.device, bytes);
         }
         self.queue.write_buffer(&self.params, 0, bytemuck::cast_slice(&params));
+        self.compile(dispatches);
         for dispatch in dispatches {
             self.make_group(dispatch);
         }
@@ -431,9 +468,15 @@ fn kernel(device: &Device, shader: &'static Shader) -> Kernel {
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
+    let enable = match shader.requires {
+        Some(Requirement::Halves) => "enable f16;\n",
+        // naga has no such directive, browsers demand it.
+        Some(Requirement::Subgroups) if cfg!(target_arch = "wasm32") => "enable subgroups;\n",
+        Some(Requirement::Subgroups | Requirement::PackedProducts) | None => "",
+    };
     let module = device.create_shader_module(ShaderModuleDescriptor {
         label: Some(shader.name),
-        source: ShaderSource::Wgsl(shader.source.concat().into()),
+        source: ShaderSource::Wgsl((enable.to_owned() + &shader.source.concat()).into()),
     });
     let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
         label: Some(shader.name),

@@ -1,11 +1,11 @@
 //! Each kernel against plain loops, over odd shapes.
 
 use pollster::block_on;
-use tigret_shaders::shader;
+use tigret_shaders::{Requirement, shader};
 
 use super::executor::Executor;
 use super::pack::{self, Axis};
-use super::plan::{BufferId, Dispatch, PARAMS, RECORD, Tile, pack_codes};
+use super::plan::{BufferId, Dispatch, Kernels, PARAMS, Products, RECORD, pack_codes};
 use crate::error::InferError;
 use crate::sampling::Sampling;
 use crate::search::{Beam, ItemFilter, extend};
@@ -15,7 +15,7 @@ use crate::weights::{Weight, WeightFormat};
 
 /// A device, or `None` after saying why there is none.
 fn device() -> Option<Executor> {
-    match block_on(Executor::new(&[])) {
+    match block_on(Executor::new(&[], false)) {
         Ok(executor) => Some(executor),
         Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
             println!("skipped: {reason}");
@@ -23,6 +23,27 @@ fn device() -> Option<Executor> {
         }
         Err(e) => panic!("{e}"),
     }
+}
+
+/// Whether the device can run a kernel; says so where it cannot.
+fn can_run(device: &Executor, name: &str) -> bool {
+    let extras = device.extras();
+    let can = match shader(name).unwrap().requires {
+        None => true,
+        Some(Requirement::Halves) => extras.halves,
+        Some(Requirement::PackedProducts) => extras.packed_products,
+        Some(Requirement::Subgroups) => extras.subgroups,
+    };
+    if !can {
+        println!("skipped: {name}, which this device has not got what it takes for");
+    }
+    can
+}
+
+/// A kernel, with and without subgroups, as far as the device has them.
+fn with_and_without_subgroups(device: &Executor, name: &'static str) -> Vec<&'static str> {
+    let with = shader(&format!("{name}_subgroups")).unwrap().name;
+    [name, with].into_iter().filter(|name| can_run(device, name)).collect()
 }
 
 /// Runs one kernel over buffers in the order of its bindings and returns buffer `result`.
@@ -104,10 +125,28 @@ fn linear_is_the_plain_loop_in_every_format() {
     let Some(mut device) = device() else { return };
     let mut random = Random::new(1);
     // Rows, inputs, outputs.
-    let shapes =
-        [(1, 1, 1), (3, 7, 5), (5, 31, 13), (4, 32, 64), (7, 33, 9), (50, 97, 29), (2, 260, 130)];
-    let tiles = [Tile::Narrow, Tile::Wide];
-    for (tile, format) in tiles.into_iter().flat_map(|t| WeightFormat::ALL.map(|f| (t, f))) {
+    let shapes = [
+        (1, 1, 1),
+        (3, 7, 5),
+        (5, 31, 13),
+        (4, 32, 64),
+        (7, 33, 9),
+        (50, 97, 29),
+        (2, 260, 130),
+        (18, 515, 70),
+    ];
+    let all = [Products::Narrow, Products::Wide, Products::Rounded];
+    for (products, format) in all.into_iter().flat_map(|p| WeightFormat::ALL.map(|f| (p, f))) {
+        let name = products.linear(format);
+        if !can_run(&device, name) {
+            continue;
+        }
+        // Of the sum of all products' magnitudes: half a step of 16 bits, or of 11.
+        let rounding = match (products, format) {
+            (Products::Rounded, WeightFormat::F16) => 1e-3,
+            (Products::Rounded, _) => 3e-5,
+            (Products::Narrow | Products::Wide, _) => 0.0,
+        };
         for (index, (rows, inputs, outputs)) in shapes.into_iter().enumerate() {
             let mut values =
                 |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
@@ -142,9 +181,8 @@ fn linear_is_the_plain_loop_in_every_format() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            let name = tile.linear(format);
             let all: Vec<usize> = (0..buffers.len()).collect();
-            let groups = tile.groups(name, rows as u32, padded as u32);
+            let groups = products.groups(format, rows as u32, padded as u32);
             let dispatch = Dispatch { groups, ..launch(name, &params, &all, [1, 1]) };
             let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
             for row in 0..rows {
@@ -156,7 +194,10 @@ fn linear_is_the_plain_loop_in_every_format() {
                     let terms = x.iter().zip(w).zip(&norm).map(|((x, w), norm)| {
                         if normalise { x * factor * norm * w } else { x * w }
                     });
-                    let mut expected = scale * terms.sum::<f32>();
+                    let (sum, size) = terms.fold((0.0f32, 0.0f32), |(sum, size), term| {
+                        (sum + term, size + term.abs())
+                    });
+                    let mut expected = scale * sum;
                     if relu {
                         expected = expected.max(0.0);
                     }
@@ -164,7 +205,10 @@ fn linear_is_the_plain_loop_in_every_format() {
                         expected += before[row * outputs + output];
                     }
                     let found = found[offset + row * padded + output];
-                    close(found, expected, &format!("{name} {rows}x{inputs}x{outputs}"));
+                    let tolerance = 1e-4 * expected.abs().max(1.0) + rounding * scale * size;
+                    let off = (found - expected).abs();
+                    let what = format!("{name} {rows}x{inputs}x{outputs}");
+                    assert!(off <= tolerance, "{what}: {found} instead of {expected}");
                 }
             }
         }
@@ -190,9 +234,9 @@ fn keys_are_written_transposed_and_all_else_in_rows() {
     let params = [&params[..], &[key_offset as u32, stride as u32]].concat();
     let x_words = rows_on_quads(&x, inputs);
     let buffers = [&x_words[..], &x_words, &y, &packed.words];
-    for tile in [Tile::Narrow, Tile::Wide] {
-        let name = tile.linear(WeightFormat::F32);
-        let groups = tile.groups(name, rows as u32, outputs as u32);
+    for products in [Products::Narrow, Products::Wide] {
+        let name = products.linear(WeightFormat::F32);
+        let groups = products.groups(WeightFormat::F32, rows as u32, outputs as u32);
         let dispatch = Dispatch { groups, ..launch(name, &params, &[0, 1, 2, 3], [1, 1]) };
         let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
         for (row, x) in x.chunks(inputs).enumerate() {
@@ -232,11 +276,19 @@ fn attention_projections_read_heads_of_any_width() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            let name = Tile::Narrow.linear(packed.format);
-            let found = floats(&run(&mut device, name, &params, &buffers, [2, 1], 2));
-            for (row, found) in weight.to_f32().chunks(inputs).zip(found) {
-                let expected: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
-                close(found, expected, &format!("{name}, {heads} heads of {d_kv}"));
+            for products in [Products::Narrow, Products::Rounded] {
+                let name = products.linear(packed.format);
+                if !can_run(&device, name) {
+                    continue;
+                }
+                let tolerance = if name == "linear_f16_half" { 2e-2 } else { 1e-3 };
+                let found = floats(&run(&mut device, name, &params, &buffers, [2, 1], 2));
+                for (row, found) in weight.to_f32().chunks(inputs).zip(found) {
+                    let expected: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
+                    let what = format!("{name}, {heads} heads of {d_kv}");
+                    let off = (found - expected).abs();
+                    assert!(off <= tolerance, "{what}: {found} instead of {expected}");
+                }
             }
         }
     }
@@ -285,10 +337,12 @@ fn normalise_is_log_sum_exp() {
         let params = [vocabulary as u32, stride as u32];
         // A workgroup a row.
         let invocations = [64 * rows as u32, 1];
-        let found = floats(&run(&mut device, "normalise", &params, &buffers, invocations, 1));
-        for (row, found) in logits.chunks(vocabulary).zip(found.chunks(4)) {
-            let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
-            close(found[0], sum.ln() as f32, &format!("{rows}x{vocabulary}"));
+        for name in with_and_without_subgroups(&device, "normalise") {
+            let found = floats(&run(&mut device, name, &params, &buffers, invocations, 1));
+            for (row, found) in logits.chunks(vocabulary).zip(found.chunks(4)) {
+                let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
+                close(found[0], sum.ln() as f32, &format!("{name} {rows}x{vocabulary}"));
+            }
         }
     }
 }
@@ -382,6 +436,18 @@ fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
 #[test]
 fn a_step_of_the_search_is_that_of_the_cpu() {
     let Some(mut device) = device() else { return };
+    let subgroups = [false, true].map(|on| (on, device.extras().subgroups || !on));
+    for (subgroups, possible) in subgroups {
+        if possible {
+            steps_of_the_search(&mut device, subgroups);
+        } else {
+            println!("skipped: steps with subgroups, which this device has not got");
+        }
+    }
+}
+
+fn steps_of_the_search(device: &mut Executor, subgroups: bool) {
+    let kernels = Kernels { subgroups, ..Kernels::default() };
     for (index, case) in search_cases().into_iter().enumerate() {
         let SearchCase { name, sizes, items, level, rows, width, filter, flat, .. } = case;
         let shape = Shape { levels: sizes, items, layers: (1, 1), ..Shape::default() };
@@ -442,7 +508,12 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         let params = |more: &[u32]| [&place[..], more].concat();
         let a_row = [64 * rows, 1];
         let mut dispatches = vec![
-            launch("normalise", &[vocabulary as u32, stride], &[logits, normalisers], a_row),
+            launch(
+                kernels.normalise(),
+                &[vocabulary as u32, stride],
+                &[logits, normalisers],
+                a_row,
+            ),
             launch(
                 "candidates",
                 &params(&[stride, 1, rows]),
@@ -453,15 +524,20 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         let select = [codes, before, keys, after, tokens];
         if sampling.is_some() {
             let perturb = [codes, before, logits, keys, normalisers, samplings];
-            dispatches.push(launch("perturb", &params(&[stride, 1, rows]), &perturb, a_row));
+            dispatches.push(launch(
+                kernels.perturb(),
+                &params(&[stride, 1, rows]),
+                &perturb,
+                a_row,
+            ));
             let more = params(&[rows, width as u32, next_rows, 1, stride]);
             let select = [&select[..], &[logits, normalisers, samplings]].concat();
-            dispatches.push(launch("select_sampled", &more, &select, [1, 1]));
+            dispatches.push(launch(kernels.select_sampled(), &more, &select, [1, 1]));
         } else {
             let more = params(&[rows, width as u32, next_rows, 1]);
-            dispatches.push(launch("select", &more, &select, [1, 1]));
+            dispatches.push(launch(kernels.select(), &more, &select, [1, 1]));
         }
-        let found = run_all(&mut device, &dispatches, &buffers, after);
+        let found = run_all(device, &dispatches, &buffers, after);
         assert_eq!(found[0] as usize, expected.len(), "{name}: live beams");
         for (place, (beam, record)) in
             expected.iter().zip(found[RECORD..].chunks_exact(RECORD)).enumerate()
@@ -482,7 +558,7 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         }
         let dead = &found[(expected.len() + 1) * RECORD..];
         assert!(dead.iter().all(|&word| word == 0), "{name}: rows that no beam fills");
-        let found = run_all(&mut device, &dispatches, &buffers, tokens);
+        let found = run_all(device, &dispatches, &buffers, tokens);
         for (place, token) in found.into_iter().enumerate() {
             let code = expected.get(place).map_or(0, |beam| beam.code.into());
             assert_eq!(token, offset + code, "{name}: token {place}");
@@ -557,18 +633,22 @@ fn attention_is_the_plain_loop() {
         let lengths = [keys as u32];
         let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context, &lengths];
         let groups = [16 * queries.div_ceil(4) as u32, heads as u32];
-        let found = floats(&run(&mut device, "attention", &params, &buffers, groups, 3));
-        for query in 0..queries {
-            for head in 0..heads {
-                let at = head * d_kv;
-                let k: Vec<&[f32]> = k.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
-                let v: Vec<&[f32]> = v.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
-                let expected = attend(&q[query * inner + at..][..d_kv], &k, &v, |key| {
-                    if biased { bias[head * (2 * reach + 1) + key + reach - query] } else { 0.0 }
-                });
+        let names = with_and_without_subgroups(&device, "attention");
+        let found = names
+            .iter()
+            .map(|name| floats(&run(&mut device, name, &params, &buffers, groups, 3)))
+            .collect::<Vec<_>>();
+        for (query, head) in (0..queries).flat_map(|q| (0..heads).map(move |h| (q, h))) {
+            let at = head * d_kv;
+            let k: Vec<&[f32]> = k.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
+            let v: Vec<&[f32]> = v.chunks(inner).map(|row| &row[at..][..d_kv]).collect();
+            let expected = attend(&q[query * inner + at..][..d_kv], &k, &v, |key| {
+                if biased { bias[head * (2 * reach + 1) + key + reach - query] } else { 0.0 }
+            });
+            for (name, found) in names.iter().zip(&found) {
                 let found = &found[query * part + head * width..][..d_kv];
-                for (found, expected) in found.iter().zip(expected) {
-                    close(*found, expected, &format!("{queries} {keys} {heads} {d_kv}"));
+                for (found, expected) in found.iter().zip(&expected) {
+                    close(*found, *expected, &format!("{name} {queries} {keys} {heads} {d_kv}"));
                 }
             }
         }

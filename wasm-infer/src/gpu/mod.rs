@@ -11,8 +11,8 @@ mod plan;
 
 use std::sync::Arc;
 
-use executor::Executor;
-use plan::{Batch, Capacity, Dispatch, PERTURBED, Plan, RECORD, Scratch, Tile};
+use executor::{Executor, Extras};
+use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
 
@@ -25,6 +25,35 @@ use crate::search::{EngineQuery, Hit, sort_hits};
 const MAX_GROUPS: usize = 65_535;
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
+
+/// What the kernels may make use of. `None` leaves it to a table of devices (`docs/engine.md`),
+/// `Some(true)` uses it wherever the device has it, `Some(false)` nowhere. Answers differ by the
+/// rounding of sums at most, with halves by the rounding of inputs to 11 bits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// `f16` arithmetic, for bundles in `f16`.
+    pub halves: Option<bool>,
+    /// Packed dot products of bytes, for bundles in `q8` and `q4`.
+    pub packed_products: Option<bool>,
+    /// Reductions by subgroups.
+    pub subgroups: Option<bool>,
+    /// In a page: that whoever calls has its devices made with the feature `subgroups`, which wgpu
+    /// does not ask for there. Without a meaning natively.
+    pub subgroups_granted: bool,
+}
+
+impl GpuOptions {
+    /// The kernels for a device.
+    fn kernels(self, extras: Extras, software: bool) -> Kernels {
+        let on = |wish: Option<bool>, has: bool| has && wish.unwrap_or(!software);
+        Kernels {
+            wide: software,
+            halves: on(self.halves, extras.halves),
+            packed_products: on(self.packed_products, extras.packed_products),
+            subgroups: on(self.subgroups, extras.subgroups),
+        }
+    }
+}
 
 /// Runs queries with the WGSL kernels.
 pub struct GpuEngine {
@@ -40,14 +69,17 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
-    pub async fn new(bundle: Arc<Bundle>) -> Result<Self, InferError> {
+    pub async fn new(bundle: Arc<Bundle>, options: GpuOptions) -> Result<Self, InferError> {
         let mut plan = Plan::new(&bundle);
-        let mut executor = Executor::new(&plan.constants).await?;
+        let granted = cfg!(target_arch = "wasm32") && options.subgroups_granted;
+        let mut executor = Executor::new(&plan.constants, granted).await?;
         for constant in &mut plan.constants {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();
         }
-        plan.set_tile(if executor.is_software() { Tile::Wide } else { Tile::Narrow });
+        plan.set_kernels(options.kernels(executor.extras(), executor.is_software()));
+        // Those of a search now, those of sampling when it is first asked for.
+        executor.compile(&plan.dispatches(Batch { users: 1, input: 4, beams: 1, sampled: false }));
         let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
         let catalog = Arc::clone(&bundle.catalog);
@@ -67,10 +99,17 @@ impl GpuEngine {
         self.executor.set_scratch(&self.plan.scratch(self.capacity))
     }
 
-    /// Whether invocations of linear layers compute wide tiles: by itself, on software adapters
-    /// only. The answer is the same.
-    pub fn use_wide_tiles(&mut self, wide: bool) {
-        self.plan.set_tile(if wide { Tile::Wide } else { Tile::Narrow });
+    /// Takes up other kernels and says whether the device has all that is asked for; `wide` is
+    /// whether invocations of linear layers in floats compute wide tiles, by itself on software
+    /// adapters only. For tests and benchmarks.
+    pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
+        let extras = self.executor.extras();
+        let kernels = options.kernels(extras, self.executor.is_software());
+        self.plan.set_kernels(Kernels { wide, ..kernels });
+        let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
+        granted(options.halves, extras.halves)
+            && granted(options.packed_products, extras.packed_products)
+            && granted(options.subgroups, extras.subgroups)
     }
 
     /// The adapter's name.

@@ -1,6 +1,8 @@
 //! Lays weights out as the kernels read them: rows and columns padded with zeros to multiples of
 //! four, every attention head on a multiple of four.
 
+use half::f16;
+
 use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat, nibble};
 
 /// One dimension of a matrix.
@@ -126,6 +128,14 @@ pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed
     Packed { format, words, scales }
 }
 
+/// Whether four products of these halves, two a word, with inputs of at most 1 in magnitude add up
+/// to a half: none of them is above 8192.
+pub(super) fn fits_halves(words: &[u32]) -> bool {
+    let largest = f16::from_f32(8192.0).to_bits();
+    // Without the sign, halves are in the order of their bits.
+    words.iter().all(|word| [*word, word >> 16].iter().all(|h| h & 0x7fff <= u32::from(largest)))
+}
+
 /// A vector, padded with zeros.
 pub(super) fn vector(values: &[f32]) -> Vec<u32> {
     let mut words: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
@@ -150,6 +160,17 @@ mod tests {
         assert_eq!(values[..8], [1.0, 4.0, 0.0, 0.0, 7.0, 10.0, 0.0, 0.0]);
         assert_eq!(values[8..16], [2.0, 5.0, 0.0, 0.0, 8.0, 11.0, 0.0, 0.0]);
         assert_eq!(values[24..], [0.0; 8]);
+    }
+
+    #[test]
+    fn halves_fit_up_to_8192() {
+        let words = |values: [f32; 4]| {
+            let weight = Weight::quantize(WeightFormat::F16, [1, 4], values.to_vec());
+            matrix(&[&weight], Axis::Plain(1), Axis::Plain(4)).words
+        };
+        assert!(fits_halves(&words([8192.0, -8192.0, 0.0, -0.0])));
+        assert!(!fits_halves(&words([0.0, 8200.0, 0.0, 0.0])));
+        assert!(!fits_halves(&words([0.0, 0.0, -8200.0, 0.0])));
     }
 
     #[test]

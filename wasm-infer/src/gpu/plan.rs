@@ -49,6 +49,8 @@ struct Matrix {
     inputs: Axis,
     /// All outputs together, padding included.
     outputs: u32,
+    /// Whether four products with inputs of at most 1 fit into a half ([`pack::fits_halves`]).
+    fits_halves: bool,
 }
 
 #[derive(Debug)]
@@ -178,7 +180,7 @@ pub(super) struct Plan {
     config: T5Config,
     layout: TokenLayout,
     items: usize,
-    tile: Tile,
+    kernels: Kernels,
     /// Values between the components of transposed keys: the inputs of all users side by side.
     key_stride: u32,
     embedding: Matrix,
@@ -216,9 +218,10 @@ impl Builder<'_> {
         let Packed { format, words, scales } = pack::matrix(&weights, outputs, inputs);
         let name = names[0].clone();
         let scales = (!scales.is_empty()).then(|| self.constant(format!("{name}.scale"), scales));
+        let fits_halves = format == WeightFormat::F16 && pack::fits_halves(&words);
         let weights = self.constant(name, words);
         let outputs = (outputs.padded() * names.len()) as u32;
-        Matrix { format, weights, scales, inputs, outputs }
+        Matrix { format, weights, scales, inputs, outputs, fits_halves }
     }
 
     /// A relative position bias, `[heads, distances]`, over `relatives`.
@@ -315,7 +318,7 @@ impl Plan {
         Self {
             constants: b.constants,
             items: bundle.catalog.len(),
-            tile: Tile::Narrow,
+            kernels: Kernels::default(),
             key_stride: input_rows(layout.max_input()) as u32,
             config,
             layout,
@@ -342,9 +345,9 @@ impl Plan {
         self.items = items;
     }
 
-    /// Takes up the tile that suits the adapter.
-    pub(super) fn set_tile(&mut self, tile: Tile) {
-        self.tile = tile;
+    /// Takes up the kernels that suit the device.
+    pub(super) fn set_kernels(&mut self, kernels: Kernels) {
+        self.kernels = kernels;
     }
 
     fn heads(&self) -> Axis {
@@ -575,7 +578,12 @@ impl Plan {
         let vocabulary = self.config.vocab_size as u32;
         out.push(Dispatch {
             groups: [rows, 1],
-            ..dispatch("normalise", &[logits, normalisers], &[vocabulary, stride], [1, 1])
+            ..dispatch(
+                self.kernels.normalise(),
+                &[logits, normalisers],
+                &[vocabulary, stride],
+                [1, 1],
+            )
         });
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
         let place = [step as u32, self.code_words(), level.size, level.offset];
@@ -590,16 +598,21 @@ impl Plan {
         let chosen = [&place[..], &chosen].concat();
         let groups = [batch.users, 1];
         if !batch.sampled {
-            out.push(Dispatch { groups, ..dispatch("select", &select, &chosen, [1, 1]) });
+            out.push(Dispatch {
+                groups,
+                ..dispatch(self.kernels.select(), &select, &chosen, [1, 1])
+            });
             return;
         }
         let samplings = id(Scratch::Samplings);
         let perturb = [self.codes, before, logits, keys, normalisers, samplings];
         let params = [&place[..], &[stride, batch.users, user_rows]].concat();
         let a_row = [rows, 1];
-        out.push(Dispatch { groups: a_row, ..dispatch("perturb", &perturb, &params, [1, 1]) });
+        let name = self.kernels.perturb();
+        out.push(Dispatch { groups: a_row, ..dispatch(name, &perturb, &params, [1, 1]) });
         select.extend([logits, normalisers, samplings]);
-        out.push(Dispatch { groups, ..dispatch("select_sampled", &select, &chosen, [1, 1]) });
+        let name = self.kernels.select_sampled();
+        out.push(Dispatch { groups, ..dispatch(name, &select, &chosen, [1, 1]) });
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
@@ -644,12 +657,12 @@ impl Plan {
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
-        let shader = self.tile.linear(matrix.format);
+        let products = self.kernels.products(matrix.format, matrix.fits_halves);
         Linear(Dispatch {
-            shader,
+            shader: products.linear(matrix.format),
             buffers,
             params,
-            groups: self.tile.groups(shader, rows, matrix.outputs),
+            groups: products.groups(matrix.format, rows, matrix.outputs),
         })
     }
 
@@ -674,25 +687,75 @@ impl Plan {
         ];
         Dispatch {
             groups: [shape.queries.div_ceil(4), heads * shape.users],
-            ..dispatch("attention", &buffers, &params, [1, 1])
+            ..dispatch(self.kernels.attention(), &buffers, &params, [1, 1])
         }
     }
 }
 
-/// How much of a linear layer one invocation computes (`shaders/shared/tile_*.wgsl`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tile {
-    /// Four rows by four outputs: for GPUs.
-    Narrow,
-    /// Four rows by sixteen: for software.
-    Wide,
+/// Which permutations of the kernels a device is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Kernels {
+    /// Whether an invocation of a linear layer in floats computes a wide tile.
+    pub(super) wide: bool,
+    /// Whether `f16` weights are multiplied in halves.
+    pub(super) halves: bool,
+    /// Whether integer weights are multiplied by packed dot products.
+    pub(super) packed_products: bool,
+    /// Whether reductions over a workgroup use subgroups.
+    pub(super) subgroups: bool,
 }
 
-impl Tile {
-    /// The kernel of a linear layer.
+impl Kernels {
+    fn products(self, format: WeightFormat, fits_halves: bool) -> Products {
+        let rounded = match format {
+            WeightFormat::F32 => false,
+            WeightFormat::F16 => self.halves && fits_halves,
+            WeightFormat::Q8 | WeightFormat::Q4 => self.packed_products,
+        };
+        match self {
+            _ if rounded => Products::Rounded,
+            Self { wide: true, .. } => Products::Wide,
+            Self { wide: false, .. } => Products::Narrow,
+        }
+    }
+
+    fn attention(self) -> &'static str {
+        if self.subgroups { "attention_subgroups" } else { "attention" }
+    }
+
+    pub(super) fn normalise(self) -> &'static str {
+        if self.subgroups { "normalise_subgroups" } else { "normalise" }
+    }
+
+    pub(super) fn perturb(self) -> &'static str {
+        if self.subgroups { "perturb_subgroups" } else { "perturb" }
+    }
+
+    pub(super) fn select(self) -> &'static str {
+        if self.subgroups { "select_subgroups" } else { "select" }
+    }
+
+    pub(super) fn select_sampled(self) -> &'static str {
+        if self.subgroups { "select_sampled_subgroups" } else { "select_sampled" }
+    }
+}
+
+/// How a linear layer multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Products {
+    /// In floats, an invocation four rows by four outputs: for GPUs.
+    Narrow,
+    /// In floats, four rows by sixteen outputs: for software.
+    Wide,
+    /// Inputs rounded to what the device multiplies fastest, four rows by four outputs.
+    Rounded,
+}
+
+impl Products {
+    /// The kernel of a linear layer; there is none that rounds for `f32`.
     pub(super) fn linear(self, format: WeightFormat) -> &'static str {
         match (self, format) {
-            (Self::Narrow, WeightFormat::F32) => "linear_f32",
+            (Self::Narrow | Self::Rounded, WeightFormat::F32) => "linear_f32",
             (Self::Narrow, WeightFormat::F16) => "linear_f16",
             (Self::Narrow, WeightFormat::Q8) => "linear_q8",
             (Self::Narrow, WeightFormat::Q4) => "linear_q4",
@@ -700,16 +763,19 @@ impl Tile {
             (Self::Wide, WeightFormat::F16) => "linear_f16_wide",
             (Self::Wide, WeightFormat::Q8) => "linear_q8_wide",
             (Self::Wide, WeightFormat::Q4) => "linear_q4_wide",
+            (Self::Rounded, WeightFormat::F16) => "linear_f16_half",
+            (Self::Rounded, WeightFormat::Q8) => "linear_q8_packed",
+            (Self::Rounded, WeightFormat::Q4) => "linear_q4_packed",
         }
     }
 
     /// Its workgroups.
-    pub(super) fn groups(self, shader: &str, rows: u32, outputs: u32) -> [u32; 2] {
+    pub(super) fn groups(self, format: WeightFormat, rows: u32, outputs: u32) -> [u32; 2] {
         let of_an_invocation = match self {
-            Self::Narrow => 4,
+            Self::Narrow | Self::Rounded => 4,
             Self::Wide => 16,
         };
-        cover(shader, [outputs.div_ceil(of_an_invocation), rows.div_ceil(4)])
+        cover(self.linear(format), [outputs.div_ceil(of_an_invocation), rows.div_ceil(4)])
     }
 }
 

@@ -1,0 +1,101 @@
+// A linear layer (`shared/linear_layer.wgsl`) whose inputs a workgroup rounds once, into its memory,
+// to the numbers that its device multiplies fastest (`products`).
+//
+// Rows are rounded relative to their largest magnitude in a chunk of the inputs, so that nothing
+// overflows and small rows stay precise. Then each invocation multiplies 4 rows by 4 outputs.
+#import linear_layer
+#import products
+
+const LANES: u32 = 16u; // neighbouring invocations that share rows
+const TILES: u32 = 4u; // tiles of rows in a workgroup
+const ROWS: u32 = 4u * TILES;
+const CHUNK: u32 = 64u; // quads of inputs in the workgroup's memory
+const STAGERS: u32 = LANES * TILES / ROWS; // invocations that round a row
+
+var<workgroup> staged: array<Quad, CHUNK * ROWS>; // [CHUNK, ROWS]
+var<workgroup> reduced: array<f32, LANES * TILES>; // of each invocation
+var<workgroup> units: array<f32, ROWS>; // what 1 of a rounded row stands for
+
+@compute @workgroup_size(LANES, TILES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let outputs4 = p.outputs / 4u;
+    let first = group.y * ROWS;
+    // This invocation rounds a part of this row; rows past the end repeat the last one.
+    let own = lane / STAGERS;
+    let x_at = min(first + own, p.rows - 1u) * p.inputs4;
+    // It multiplies these rows and outputs; outputs past the end repeat the last and are not stored.
+    let row = first + 4u * local.y;
+    let output = group.x * LANES + local.x;
+    let read = min(output, outputs4 - 1u);
+
+    // A column a row of x, a component an output.
+    var sums = mat4x4<f32>();
+    var squares = 0.0;
+    for (var begin = 0u; begin < p.inputs4; begin += CHUNK) {
+        let end = min(begin + CHUNK, p.inputs4);
+        var largest = 0.0;
+        for (var k = begin + lane % STAGERS; k < end; k += STAGERS) {
+            let raw = x[x_at + k];
+            squares += dot(raw, raw);
+            let size = abs(input_of(raw, k));
+            largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
+        }
+        reduced[lane] = largest;
+        workgroupBarrier();
+        for (var i = 0u; i < STAGERS; i++) {
+            largest = max(largest, reduced[own * STAGERS + i]);
+        }
+        // A row that is all but zero has no inverse.
+        let factor = select(0.0, LARGEST / largest, largest > 1e-30);
+        for (var k = begin + lane % STAGERS; k < end; k += STAGERS) {
+            staged[(k - begin) * ROWS + own] = rounded(factor * input_of(x[x_at + k], k));
+        }
+        if lane % STAGERS == 0u {
+            units[own] = largest / LARGEST;
+        }
+        workgroupBarrier();
+        if row < p.rows {
+            let at = 4u * local.y;
+            let products = products_of(at, begin, end, read, outputs4);
+            sums += mat4x4<f32>(
+                products[0] * units[at],
+                products[1] * units[at + 1u],
+                products[2] * units[at + 2u],
+                products[3] * units[at + 3u],
+            );
+        }
+        workgroupBarrier();
+    }
+    reduced[lane] = squares;
+    workgroupBarrier();
+    if row >= p.rows || output >= outputs4 {
+        return;
+    }
+    var factors = vec4<f32>(p.scale);
+    if p.normalise == 1u {
+        let at = 4u * local.y;
+        let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
+        factors *= inverseSqrt(all / f32(p.inputs) + p.epsilon);
+    }
+    store_four(row, output, sums, factors);
+}
+
+// A quad of a row as it is multiplied, but for the norm's factor.
+fn input_of(raw: vec4<f32>, k: u32) -> vec4<f32> {
+    if p.normalise == 1u {
+        return raw * norm[k];
+    }
+    return raw;
+}
+
+fn squares_of(row: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < STAGERS; i++) {
+        sum += reduced[row * STAGERS + i];
+    }
+    return sum;
+}

@@ -1,0 +1,25 @@
+// Reductions over a workgroup of LANES, through its memory.
+
+var<workgroup> reduced: array<Reduced, LANES>;
+
+fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
+    reduced[lane] = own;
+    workgroupBarrier();
+    var largest = own;
+    for (var i = 0u; i < LANES; i++) {
+        largest = max(largest, reduced[i]);
+    }
+    workgroupBarrier();
+    return largest;
+}
+
+fn sum_of_all(lane: u32, own: Reduced) -> Reduced {
+    reduced[lane] = own;
+    workgroupBarrier();
+    var sum = Reduced();
+    for (var i = 0u; i < LANES; i++) {
+        sum += reduced[i];
+    }
+    workgroupBarrier();
+    return sum;
+}

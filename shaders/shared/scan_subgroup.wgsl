@@ -1,0 +1,34 @@
+// Sums of what the invocations of a workgroup of LANES hold that come before each, by subgroups of
+// any size. Neighbours need not be in one subgroup: the places are handed out by it.
+
+var<workgroup> taken: atomic<u32>; // places handed out, zero at first
+var<workgroup> of_groups: array<vec2<u32>, LANES>; // at the first place of each subgroup, its sum
+
+// The place of an invocation in the order of the sums: each has one of its own, and those of a
+// subgroup are neighbours.
+fn place_of(lane: u32) -> u32 {
+    let index = subgroupExclusiveAdd(1u);
+    let width = subgroupAdd(1u);
+    var first = 0u;
+    if index == 0u {
+        first = atomicAdd(&taken, width);
+    }
+    return subgroupBroadcastFirst(first) + index;
+}
+
+// The sum of what places before this one hold.
+fn sum_before(place: u32, own: vec2<u32>) -> vec2<u32> {
+    let inside = subgroupExclusiveAdd(own);
+    let all = subgroupAdd(own);
+    let index = subgroupExclusiveAdd(1u);
+    of_groups[place] = select(vec2<u32>(0u), all, index == 0u);
+    workgroupBarrier();
+    let first = place - index;
+    let width = subgroupAdd(1u);
+    var before = vec2<u32>(0u);
+    for (var i = index; i < first; i += width) {
+        before += of_groups[i];
+    }
+    workgroupBarrier();
+    return subgroupAdd(before) + inside;
+}
