@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 /** @typedef {{ id: string, score: number, codes: number[] }} Pick */
@@ -14,7 +15,14 @@ import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const folder = parityFolder ?? "";
+const here = fileURLToPath(new URL(".", import.meta.url));
 const ENGINES = /** @type {const} */ (["cpu", "webgpu"]);
+/** What an engine is loaded with: the last with all that adapters may have. */
+const VARIANTS = /** @type {const} */ ([
+  ["cpu", "cpu", {}],
+  ["webgpu", "webgpu", { halves: false, packedProducts: false, subgroups: false }],
+  ["webgpu and all that it has", "webgpu", { halves: true, packedProducts: true, subgroups: true }],
+]);
 
 /** @param {string} name @returns {unknown} */
 const read = (name) => JSON.parse(readFileSync(join(folder, name), "utf8"));
@@ -80,7 +88,11 @@ describe("the package", { skip }, () => {
 
   before(async () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
-    server = await serve({ "/package/": packageFolder, "/fixtures/": folder });
+    server = await serve({
+      "/package/": packageFolder,
+      "/fixtures/": folder,
+      "/tests/": here,
+    });
     browser = await launch();
     page = await browser.newPage();
     await page.goto(`${server.url}/blank.html`);
@@ -96,18 +108,30 @@ describe("the package", { skip }, () => {
     : readdirSync(folder).filter((name) => name.endsWith(".json") && name !== "bad.json");
   const parity = parityFiles.map((name) => /** @type {[string, Parity]} */ ([name, read(name)]));
 
-  test("there is something to compare", () => {
+  test("there is something to compare", async () => {
     assert.ok(parity.length > 0, `no NAME.json in ${folder}`);
+    const has = await page.evaluate(async () => {
+      const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+      const words = navigator.gpu.wgslLanguageFeatures;
+      return {
+        halves: adapter?.features.has("shader-f16") ?? false,
+        packedProducts: words.has("packed_4x8_integer_dot_product"),
+        subgroups: adapter?.features.has("subgroups") ?? false,
+      };
+    });
+    for (const [name, there] of Object.entries(has)) {
+      if (!there) console.log(`not compared, since this adapter has none: ${name}`);
+    }
   });
 
   for (const [name, { bundle, tolerance, cases, add, added }] of parity) {
-    for (const engine of ENGINES) {
-      test(`${name} on ${engine} is what the native CPU engine answers`, async () => {
+    for (const [variant, engine, gpu] of VARIANTS) {
+      test(`${name} on ${variant} is what the native CPU engine answers`, async () => {
         const { answers, codes } = await page.evaluate(
-          async ({ bundle, backend, requests, add }) => {
+          async ({ bundle, backend, gpu, requests, add }) => {
             // @ts-expect-error: the address is the test server's.
             const { Recommender } = await import("/package/dist/index.js");
-            const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend });
+            const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend, gpu });
             const codes = add && (await recommender.addItems(add));
             const answers = [];
             for (const request of requests) answers.push(await recommender.report(request));
@@ -117,6 +141,7 @@ describe("the package", { skip }, () => {
           {
             bundle,
             backend: engine,
+            gpu,
             requests: cases.map(({ request }) => toOptions(request)),
             add,
           },
@@ -130,6 +155,42 @@ describe("the package", { skip }, () => {
       });
     }
   }
+
+  test("the kernels make use of what the adapter has, and of nothing that is switched off", async () => {
+    const bundle = "four-levels-q8.safetensors";
+    const { everything, nothing, has } = await page.evaluate(async (bundle) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      /** @type {string[]} */
+      let kernels = [];
+      const channel = new BroadcastChannel("kernels");
+      channel.onmessage = ({ data }) => kernels.push(data);
+      /** @param {boolean} on */
+      const compiled = async (on) => {
+        kernels = [];
+        const gpu = { halves: on, packedProducts: on, subgroups: on };
+        const worker = () => new Worker("/tests/watched-worker.mjs", { type: "module" });
+        const options = { backend: "webgpu", gpu, worker };
+        const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
+        await recommender.recommend({ history: [] });
+        recommender.dispose();
+        return kernels;
+      };
+      const [everything, nothing] = [await compiled(true), await compiled(false)];
+      const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
+      const has = [...(adapter?.features ?? []), ...navigator.gpu.wgslLanguageFeatures];
+      return { everything, nothing, has };
+    }, bundle);
+    /** @param {string[]} kernels @param {string} ending */
+    const some = (kernels, ending) => kernels.some((name) => name.endsWith(ending));
+    assert.equal(some(everything, "_subgroups"), has.includes("subgroups"));
+    const packed = has.includes("packed_4x8_integer_dot_product");
+    assert.equal(some(everything, "_packed"), packed);
+    assert.equal(some(nothing, "_subgroups") || some(nothing, "_packed"), false);
+    // A search compiles what it launches, and nothing for sampling.
+    assert.equal(nothing.includes("perturb"), false, nothing.join(", "));
+    assert.equal(nothing.length, new Set(nothing).size);
+  });
 
   /** @type {{ file: string, expect: string }[]} */
   const bad =

@@ -11,6 +11,7 @@ use wasm_bindgen::prelude::*;
 
 use crate::bundle::Bundle;
 use crate::error::InferError;
+use crate::gpu::GpuOptions;
 use crate::quantizer::NewItem;
 use crate::recommender::{Backend, Recommender, Request};
 use crate::tokens::fnv1a;
@@ -62,23 +63,33 @@ struct Info<'a> {
 pub struct Session {
     bundle: Arc<Bundle>,
     fingerprint: String,
+    gpu: GpuOptions,
     recommender: Recommender,
 }
 
 #[wasm_bindgen]
 impl Session {
-    /// Reads a bundle and puts it on `backend`: `cpu` or `gpu`.
+    /// Reads a bundle and puts it on `backend`: `cpu` or `gpu`. The others are the fields of
+    /// `GpuOptions`.
     ///
     /// # Errors
     /// An `Error` with code `bad-bundle`, `bad-request` or `no-gpu`.
-    pub async fn load(bytes: Vec<u8>, backend: String) -> Result<Session, Error> {
-        let backend = parse_backend(&backend)?;
+    pub async fn load(
+        bytes: Vec<u8>,
+        backend: String,
+        halves: Option<bool>,
+        packed_products: Option<bool>,
+        subgroups: Option<bool>,
+        subgroups_granted: bool,
+    ) -> Result<Session, Error> {
+        let gpu = GpuOptions { halves, packed_products, subgroups, subgroups_granted };
+        let backend = parse_backend(&backend, gpu)?;
         let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|e| to_js(&e.into()))?);
         let fingerprint = format!("{:016x}", fnv1a(&bytes));
         drop(bytes);
         let recommender =
             Recommender::new(Arc::clone(&bundle), backend).await.map_err(|e| to_js(&e))?;
-        Ok(Self { bundle, fingerprint, recommender })
+        Ok(Self { bundle, fingerprint, gpu, recommender })
     }
 
     /// Puts the bundle on another engine, or on a new one of the same kind after a device was
@@ -88,7 +99,7 @@ impl Session {
     /// An `Error` with code `bad-request` or `no-gpu`.
     #[wasm_bindgen(js_name = useBackend)]
     pub async fn use_backend(&mut self, backend: String) -> Result<(), Error> {
-        let backend = parse_backend(&backend)?;
+        let backend = parse_backend(&backend, self.gpu)?;
         self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())
     }
@@ -195,10 +206,10 @@ fn parse_request(request: JsValue) -> Result<Request, Error> {
         .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))
 }
 
-fn parse_backend(name: &str) -> Result<Backend, Error> {
+fn parse_backend(name: &str, gpu: GpuOptions) -> Result<Backend, Error> {
     match name {
         "cpu" => Ok(Backend::Cpu),
-        "gpu" => Ok(Backend::Gpu),
+        "gpu" => Ok(Backend::Gpu(gpu)),
         _ => Err(coded(&format!("backend is \"{name}\", neither cpu nor gpu"), "bad-request")),
     }
 }

@@ -1,6 +1,6 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
-import type { Answer, Engine, EngineRequest } from "./protocol.js";
+import type { Answer, Engine, EngineRequest, GpuOptions } from "./protocol.js";
 
 /** What a choice needs of the worker. */
 export interface Timed {
@@ -62,11 +62,13 @@ export function choiceKey(parts: {
   fingerprint: string;
   version: string;
   adapter: string | null;
+  gpu: GpuOptions;
 }): string {
+  const { version, fingerprint, adapter, gpu } = parts;
+  const { halves, packedProducts, subgroups } = gpu;
+  const options = [halves, packedProducts, subgroups].join(",");
   const agent = globalThis.navigator?.userAgent ?? "";
-  return [`${PREFIX}engine`, parts.version, parts.fingerprint, parts.adapter ?? "-", agent].join(
-    "|",
-  );
+  return [`${PREFIX}engine`, version, fingerprint, adapter ?? "-", options, agent].join("|");
 }
 
 /** The remembered engine; `undefined` too where storage is denied. */

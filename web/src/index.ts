@@ -9,6 +9,7 @@ export type {
   Catalogue,
   Engine,
   Explanation,
+  GpuOptions,
   Influence,
   ModelInfo,
   NewItem,

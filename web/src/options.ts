@@ -3,7 +3,7 @@
 import type { Progress } from "./download.js";
 import { shown, TigretError } from "./errors.js";
 import { parseIntegrity } from "./integrity.js";
-import type { AddRequest, EngineRequest, ModelInfo, NewItem } from "./protocol.js";
+import type { AddRequest, EngineRequest, GpuOptions, ModelInfo, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
 /** The largest seed of a sample. */
@@ -18,6 +18,8 @@ export type Backend = "auto" | "webgpu" | "cpu";
 export interface LoadOptions {
   /** Default `auto`. */
   backend?: Backend;
+  /** What the WebGPU engine may make use of. Default: what suits the device. */
+  gpu?: GpuOptions;
   /**
    * Whether a bundle from an address is kept on the device (Cache API), so that the next visit does
    * not download it again and works offline. Default true.
@@ -147,6 +149,7 @@ function checkSignal(signal: unknown): void {
 export function checkLoadOptions(options: LoadOptions): void {
   noUnknown("load", options, [
     "backend",
+    "gpu",
     "cache",
     "integrity",
     "userId",
@@ -156,8 +159,10 @@ export function checkLoadOptions(options: LoadOptions): void {
     "worker",
   ]);
   const { backend = "auto", cache, integrity, userId, historyName, onProgress, worker } = options;
-  const { signal } = options;
+  const { signal, gpu = {} } = options;
   flag("cache", cache);
+  noUnknown("load: gpu", gpu, ["halves", "packedProducts", "subgroups"]);
+  for (const [name, value] of Object.entries(gpu)) flag(`gpu.${name}`, value);
   if (integrity !== undefined) parseIntegrity(integrity);
   for (const [name, value] of Object.entries({ userId, historyName })) {
     if (value !== undefined && (typeof value !== "string" || value === "")) {

@@ -5,6 +5,19 @@ import type { TigretErrorCode } from "./errors.js";
 /** The engine that computes. */
 export type Engine = "webgpu" | "cpu";
 
+/**
+ * What the kernels of the WebGPU engine may make use of: `false` switches it off, `true` uses it
+ * wherever the device has it; by default what suits the device. The answers differ by rounding.
+ */
+export interface GpuOptions {
+  /** Arithmetic in 16-bit floats, for `f16` bundles (`shader-f16`): scores move by up to .02. */
+  halves?: boolean;
+  /** Packed dot products of bytes, for `q8` and `q4` bundles. */
+  packedProducts?: boolean;
+  /** Sums and maxima by subgroups. */
+  subgroups?: boolean;
+}
+
 /** One recommended item. */
 export interface Pick {
   /** The item's id. */
@@ -151,7 +164,10 @@ export interface Answer {
 export interface Methods {
   /** Takes a lock, for as long as the worker runs; `held` is false where there are no locks. */
   start: { arguments: { lock: string }; result: { held: boolean } };
-  load: { arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine }; result: Loaded };
+  load: {
+    arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine; gpu: GpuOptions };
+    result: Loaded;
+  };
   use: { arguments: { engine: Engine }; result: { engineName: string } };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };
   recommend: { arguments: { request: EngineRequest }; result: Answer };

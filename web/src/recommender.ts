@@ -19,6 +19,7 @@ import type {
   Engine,
   EngineRequest,
   Explanation,
+  GpuOptions,
   Loaded,
   Method,
   Methods,
@@ -78,6 +79,7 @@ export class Recommender {
   /** What each pick was an answer to, for {@link explain}. */
   readonly #askedFor = new WeakMap<Pick, EngineRequest>();
   readonly #userId: string | undefined;
+  readonly #gpu: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
   /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
@@ -92,8 +94,9 @@ export class Recommender {
     remote: Remote,
     loaded: Loaded,
     engine: Engine,
-    { userId, historyName }: LoadOptions,
+    { userId, historyName, gpu = {} }: LoadOptions,
   ) {
+    this.#gpu = gpu;
     this.#start = start;
     this.#bundle = bundle;
     this.downloaded = downloaded;
@@ -113,7 +116,7 @@ export class Recommender {
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
-    const { backend = "auto", onProgress, signal, cache, integrity } = options;
+    const { backend = "auto", gpu = {}, onProgress, signal, cache, integrity } = options;
     const start = options.worker ?? platform.startWorker;
     let found = await bundleOf(source, { onProgress, signal, cache, integrity });
     let { downloaded } = found;
@@ -125,7 +128,7 @@ export class Recommender {
     try {
       const engine = backend === "auto" ? "cpu" : backend;
       const put = (bytes: Uint8Array<ArrayBuffer>) =>
-        remote.call("load", { bytes, engine }, [bytes.buffer]);
+        remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
       const loaded = await put(found.bytes).catch(async (error: TigretError) => {
         const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
         if (!better) throw error;
@@ -341,7 +344,8 @@ export class Recommender {
       this.#alive();
       this.#remote = Remote.start(this.#start);
       try {
-        this.#loaded = await this.#remote.call("load", { bytes, engine }, [bytes.buffer]);
+        const call = { bytes, engine, gpu: this.#gpu };
+        this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
         this.#engineName = this.#loaded.engineName;
         for (const request of this.#additions) {
           const { items } = await this.#remote.call("add", request);
@@ -365,7 +369,7 @@ export class Recommender {
       if (this.#engine !== "cpu") await this.#use("cpu");
       return;
     }
-    const key = choiceKey({ ...info, adapter });
+    const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
     const known = remembered(key);
     if (known) {
       try {

@@ -74,7 +74,10 @@ export class Server {
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
-        const session = await Session.load(call.bytes, backendOf(call.engine));
+        const { halves, packedProducts, subgroups } = call.gpu;
+        const granted = subgroups !== false && (await grantSubgroups());
+        const options = [halves, packedProducts, subgroups, granted] as const;
+        const session = await Session.load(call.bytes, backendOf(call.engine), ...options);
         this.#session = session;
         return {
           info: session.info() as ModelInfo,
@@ -141,17 +144,41 @@ function backendOf(engine: Engine): string {
   return engine === "webgpu" ? "gpu" : "cpu";
 }
 
-/** The adapter in words; part of the key under which the faster engine is remembered. */
-async function adapterInWords(): Promise<string | null> {
+async function findAdapter(): Promise<GPUAdapter | null> {
   try {
     const gpu = globalThis.navigator?.gpu;
-    const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
-    if (!adapter) return null;
-    const { vendor, architecture, device, description } = adapter.info;
-    return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
+    return (await gpu?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
   } catch {
     return null;
   }
+}
+
+/** The adapter in words; part of the key under which the faster engine is remembered. */
+async function adapterInWords(): Promise<string | null> {
+  const adapter = await findAdapter();
+  if (!adapter) return null;
+  const { vendor, architecture, device, description } = adapter.info;
+  return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
+}
+
+let granting = false;
+
+/**
+ * Has the devices of this worker made with subgroups, where the adapter has them: wgpu knows them
+ * natively only. Says whether they will.
+ */
+async function grantSubgroups(): Promise<boolean> {
+  if (!(await findAdapter())?.features.has("subgroups")) return false;
+  if (!granting) {
+    granting = true;
+    const { requestDevice } = GPUAdapter.prototype;
+    GPUAdapter.prototype.requestDevice = function (descriptor = {}) {
+      const features = [...(descriptor.requiredFeatures ?? [])];
+      if (this.features.has("subgroups")) features.push("subgroups");
+      return requestDevice.call(this, { ...descriptor, requiredFeatures: features });
+    };
+  }
+  return true;
 }
 
 /** Refuses `webgpu` in plainer words than wgpu's where there is no adapter. */

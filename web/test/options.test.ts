@@ -87,4 +87,7 @@ test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ backend: "gpu" } as never)).toThrow('backend is "gpu"');
   expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");
   expect(() => checkLoadOptions(null as never)).toThrow("options are null");
+  expect(() => checkLoadOptions({ gpu: { halves: false, subgroups: true } })).not.toThrow();
+  expect(() => checkLoadOptions({ gpu: { f16: false } } as never)).toThrow('no option "f16"');
+  expect(() => checkLoadOptions({ gpu: { halves: 1 } } as never)).toThrow("gpu.halves is 1");
 });
