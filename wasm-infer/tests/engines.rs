@@ -174,7 +174,8 @@ fn gpu_and_cpu_return_the_same_items_on_every_path() {
             let cpu = CpuEngine::new(Arc::new(widened(&bundle)));
             let Some(mut gpu) = gpu(&bundle) else { return };
             for (case, query) in queries(&bundle, 7).into_iter().enumerate() {
-                if case % 4 != (index + which) % 4 {
+                // A share of the cases each: emulated, these take long.
+                if case % 8 != (index + 2 * which) % 8 {
                     continue;
                 }
                 let expected = cpu.search(&query);
