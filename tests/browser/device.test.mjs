@@ -111,6 +111,8 @@ describe("on the device", { skip }, () => {
     const first = await visit(page);
     await page.evaluate(async () => {
       const cache = await caches.open("tigret");
+      // The load did not wait for it.
+      while ((await cache.keys()).length === 0) await new Promise((wake) => setTimeout(wake, 10));
       for (const request of await cache.keys()) {
         const response = await cache.match(request);
         const headers = response?.headers ?? new Headers();

@@ -93,12 +93,17 @@ impl Session {
     }
 
     /// Puts the bundle on another engine, or on a new one of the same kind after a device was
-    /// lost. On an error the engine stays what it was.
+    /// lost; `subgroups_granted` as for [`Session::load`]. On an error the engine stays what it was.
     ///
     /// # Errors
     /// An `Error` with code `bad-request` or `no-gpu`.
     #[wasm_bindgen(js_name = useBackend)]
-    pub async fn use_backend(&mut self, backend: String) -> Result<(), Error> {
+    pub async fn use_backend(
+        &mut self,
+        backend: String,
+        subgroups_granted: bool,
+    ) -> Result<(), Error> {
+        self.gpu.subgroups_granted = subgroups_granted;
         let backend = parse_backend(&backend, self.gpu)?;
         self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())

@@ -32,8 +32,17 @@ async function open(): Promise<Cache | null> {
   }
 }
 
+/** What is being written: a load does not wait for it. */
+const writing = new Set<Promise<void>>();
+
+/** Resolves once nothing is being written. */
+export async function settled(): Promise<void> {
+  await Promise.all(writing);
+}
+
 /** What is kept of an address. */
 export async function kept(url: string): Promise<Kept | null> {
+  await settled();
   try {
     const response = await (await open())?.match(key(url));
     const sha256 = response?.headers.get(HASH);
@@ -55,8 +64,16 @@ export async function kept(url: string): Promise<Kept | null> {
   }
 }
 
-/** Keeps a bundle in the place of older ones of its address; without room for it, nothing is kept. */
-export async function keep(
+/**
+ * Begins to keep a bundle in the place of older ones of its address; without room for it, nothing
+ * is kept.
+ */
+export function keep(url: string, bundle: Blob, sha256: Sha256, etag: string | null): void {
+  const written = write(url, bundle, sha256, etag).finally(() => writing.delete(written));
+  writing.add(written);
+}
+
+async function write(
   url: string,
   bundle: Blob,
   sha256: Sha256,

@@ -1,6 +1,6 @@
 /** Leaves nothing of this package on the device. */
 
-import { CACHE } from "./cache.js";
+import { CACHE, settled } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { DATABASE } from "./history.js";
 
@@ -9,6 +9,7 @@ import { DATABASE } from "./history.js";
  * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on.
  */
 export async function forget(): Promise<void> {
+  await settled();
   try {
     await globalThis.caches?.delete(CACHE);
   } catch {

@@ -146,8 +146,6 @@ export interface AddRequest {
 export interface Loaded {
   info: ModelInfo;
   engineName: string;
-  /** The WebGPU adapter in words, or `null` where there is none. */
-  adapter: string | null;
   /** A history to time engines with. */
   sampleHistory: string[];
 }
@@ -162,13 +160,18 @@ export interface Answer {
 
 /** The worker's methods: arguments and result. */
 export interface Methods {
-  /** Takes a lock, for as long as the worker runs; `held` is false where there are no locks. */
+  /**
+   * Takes a lock, for as long as the worker runs; `held` is false where there are no locks. The
+   * worker compiles its module meanwhile.
+   */
   start: { arguments: { lock: string }; result: { held: boolean } };
   load: {
     arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine; gpu: GpuOptions };
     result: Loaded;
   };
   use: { arguments: { engine: Engine }; result: { engineName: string } };
+  /** The WebGPU adapter in words, or `null` where there is none. */
+  adapter: { arguments: Record<never, never>; result: string | null };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };
   recommend: { arguments: { request: EngineRequest }; result: Answer };
   explain: { arguments: { request: EngineRequest; item: string }; result: Explanation };

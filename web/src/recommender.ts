@@ -118,14 +118,15 @@ export class Recommender {
     checkLoadOptions(options);
     const { backend = "auto", gpu = {}, onProgress, signal, cache, integrity } = options;
     const start = options.worker ?? platform.startWorker;
-    let found = await bundleOf(source, { onProgress, signal, cache, integrity });
-    let { downloaded } = found;
-    let bundle = new Blob([found.bytes]);
+    // It fetches and compiles its module while the bundle is on its way.
     const remote = Remote.start(start);
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
+      let found = await bundleOf(source, { onProgress, signal, cache, integrity });
+      let { downloaded } = found;
+      let bundle = new Blob([found.bytes]);
       const engine = backend === "auto" ? "cpu" : backend;
       const put = (bytes: Uint8Array<ArrayBuffer>) =>
         remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
@@ -137,7 +138,7 @@ export class Recommender {
         bundle = new Blob([better.bytes]);
         return put(better.bytes);
       });
-      await found.keep(bundle);
+      found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
@@ -363,7 +364,8 @@ export class Recommender {
   }
 
   async #choose(): Promise<void> {
-    const { info, adapter, sampleHistory } = this.#loaded;
+    const { info, sampleHistory } = this.#loaded;
+    const adapter = await this.#remote.call("adapter", {});
     // Without an adapter there is nothing to choose, and nothing worth remembering.
     if (adapter === null) {
       if (this.#engine !== "cpu") await this.#use("cpu");

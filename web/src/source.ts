@@ -33,8 +33,8 @@ export interface Bundle {
   bytes: Uint8Array<ArrayBuffer>;
   /** Bytes that came over the network for it. */
   downloaded: number;
-  /** Keeps it on the device, where it is to be kept: for when an engine has taken it. */
-  keep(bundle: Blob): Promise<void>;
+  /** Begins to keep it on the device, where it is to be kept: for when an engine has taken it. */
+  keep(bundle: Blob): void;
   /**
    * Fetches it once more, past every cache: for when no engine takes it. `null` where that can
    * change nothing.
@@ -42,7 +42,7 @@ export interface Bundle {
   again(): Promise<Bundle | null>;
 }
 
-const nothing = async () => {};
+const nothing = () => {};
 const nowhere = async () => null;
 
 /**

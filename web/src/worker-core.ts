@@ -24,7 +24,9 @@ export class Server {
   readonly #post: (message: Message) => void;
   readonly #module: () => Promise<Module>;
   readonly #locks: LockManager | undefined;
+  #compiled: Promise<unknown> | undefined;
   #session: Session | undefined;
+  #subgroups = true;
 
   constructor(
     post: (message: Message) => void,
@@ -68,29 +70,34 @@ export class Server {
   async #answer(call: Call): Promise<Methods[Method]["result"]> {
     switch (call.method) {
       case "start":
+        // Whether it can be had is a matter of the first call that needs it.
+        this.#compile().catch(() => {});
         return { held: await hold(this.#locks, call.lock) };
       case "load": {
-        await init({ module_or_path: await this.#module() });
+        await this.#compile();
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
         const { halves, packedProducts, subgroups } = call.gpu;
-        const granted = subgroups !== false && (await grantSubgroups());
+        this.#subgroups = subgroups !== false;
+        const granted = await this.#grantSubgroups(call.engine);
         const options = [halves, packedProducts, subgroups, granted] as const;
         const session = await Session.load(call.bytes, backendOf(call.engine), ...options);
         this.#session = session;
         return {
           info: session.info() as ModelInfo,
           engineName: await this.#engineName(call.engine),
-          adapter: await adapterInWords(),
           sampleHistory: session.sampleHistory() as string[],
         };
       }
       case "use": {
         await requireAdapter(call.engine);
-        await this.#loaded.useBackend(backendOf(call.engine));
+        const granted = await this.#grantSubgroups(call.engine);
+        await this.#loaded.useBackend(backendOf(call.engine), granted);
         return { engineName: await this.#engineName(call.engine) };
       }
+      case "adapter":
+        return adapterInWords();
       case "add": {
         const { ids, embeddings, width } = call;
         const items = ids.map((id, at) => ({
@@ -112,6 +119,17 @@ export class Server {
       case "catalogue":
         return { ids: this.#loaded.ids(), codes: this.#loaded.codes() } as Catalogue;
     }
+  }
+
+  /** Fetches and compiles the module, once. */
+  #compile(): Promise<unknown> {
+    this.#compiled ??= this.#module().then((module) => init({ module_or_path: module }));
+    return this.#compiled;
+  }
+
+  /** Whether devices will have subgroups: where they are wanted and the adapter has them. */
+  async #grantSubgroups(engine: Engine): Promise<boolean> {
+    return engine === "webgpu" && this.#subgroups && (await grantSubgroups());
   }
 
   /** The engine in words. wgpu does not say the adapter's name in a browser. */

@@ -1,4 +1,4 @@
-/** The worker with the wasm module inside it: `inline.mjs` puts its bytes in the place of `WASM`. */
+/** The worker with the wasm module inside it: `bundle.mjs` puts its bytes in the place of `WASM`. */
 
 import { serveInBrowser } from "./worker-browser.js";
 

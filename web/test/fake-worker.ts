@@ -100,12 +100,13 @@ export class FakeWorker implements WorkerLike {
             tied: true,
           },
           engineName: `${call.engine} of the fake`,
-          adapter: this.#script.adapter === undefined ? "fake adapter" : this.#script.adapter,
           sampleHistory: ["a", "b"],
         };
       case "use":
         this.engine = call.engine;
         return { engineName: `${call.engine} of the fake` };
+      case "adapter":
+        return this.#script.adapter === undefined ? "fake adapter" : this.#script.adapter;
       case "add": {
         this.added += call.ids.length;
         const added = call.ids.map((id) => ({ id, codes: [1, 1] }));

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { settled } from "../src/cache.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";
@@ -61,7 +62,8 @@ const unreachable = () => {
 async function load(options = {}): Promise<[number[], number]> {
   const found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
   const { bytes, downloaded } = found;
-  await found.keep(new Blob([bytes]));
+  found.keep(new Blob([bytes]));
+  await settled();
   return [[...bytes], downloaded];
 }
 

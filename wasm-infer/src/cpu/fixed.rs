@@ -98,11 +98,16 @@ impl FixedLinear {
             scales: vec![Floats([0.0; PANEL]); panels * groups],
         };
         let rows = weights.iter().flat_map(|weight| (0..weight.rows()).map(move |r| (weight, r)));
+        // Of one row, the last half pair of which may stay zero.
+        let mut integers = vec![0i32; pairs];
         for (output, (weight, row)) in rows.enumerate() {
             let (panel, lane) = (output / PANEL, output % PANEL);
-            for column in 0..inputs {
-                packed.panels[panel * pairs + column / 2].0[2 * lane + column % 2] =
-                    integer(weight, row, column);
+            let columns: &mut [i16] = bytemuck::must_cast_slice_mut(&mut integers);
+            integers_of(weight, row, &mut columns[..inputs]);
+            let panels = &mut packed.panels[panel * pairs..][..pairs];
+            for (weights, pair) in panels.iter_mut().zip(&integers) {
+                let weights: &mut [i32; PANEL] = bytemuck::must_cast_mut(weights);
+                weights[lane] = *pair;
             }
             for index in 0..groups {
                 packed.scales[panel * groups + index].0[lane] =
@@ -163,16 +168,22 @@ impl FixedLinear {
     }
 }
 
-/// A weight without its scale.
-fn integer(weight: &Weight, row: usize, column: usize) -> i16 {
-    let columns = weight.columns();
+/// A row of weights without their scales.
+fn integers_of(weight: &Weight, row: usize, out: &mut [i16]) {
+    let columns = out.len();
     match &weight.data {
-        WeightData::Q8 { values, .. } => values[row * columns + column].into(),
+        WeightData::Q8 { values, .. } => {
+            let values = &values[row * columns..][..columns];
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = (*value).into());
+        }
         WeightData::Q4 { nibbles, .. } => {
             let bytes = columns.div_ceil(2);
-            nibble(&nibbles[row * bytes..][..bytes], column).into()
+            let nibbles = &nibbles[row * bytes..][..bytes];
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = nibble(nibbles, column).into();
+            }
         }
-        WeightData::F32(_) | WeightData::F16(_) => 0,
+        WeightData::F32(_) | WeightData::F16(_) => out.fill(0),
     }
 }
 

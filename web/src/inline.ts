@@ -1,0 +1,16 @@
+/**
+ * The package in one file, with worker and wasm module inside, for where nothing follows
+ * `new URL(…, import.meta.url)`. A policy has to allow `worker-src blob:`.
+ */
+
+import { platform } from "./platform.js";
+
+/** The worker: `bundle.mjs` puts its text in the place of `WORKER`. */
+declare const WORKER: string;
+
+platform.startWorker = () => {
+  const address = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
+  return new Worker(address, { type: "module" });
+};
+
+export * from "./index.js";
