@@ -9,9 +9,11 @@
  * onnxruntime-web runs an encoder graph and a graph of a decoder step with a cache of keys and
  * values and cross-attention computed once; the trie's mask and the choice of beams are JavaScript
  * between the steps. `--webgpu` times its WebGPU provider and ours too: some minutes on SwiftShader.
+ * Each has a browser of its own; its memory is the most that the page's process, worker included,
+ * ever had at once, less that of an empty page (Linux only; what a GPU's process holds is not in it).
  */
 
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { argv, exit } from "node:process";
@@ -39,18 +41,18 @@ const server = await serve({
   "/bench/": resolve(folder),
   "/ort/": resolve(ort),
 });
-const browser = await launch();
 /** @type {Record<string, { id: string, score: number }[][]>} */
 const answers = JSON.parse(await readFile(join(folder, "answers.json"), "utf8"));
 
 /**
  * @typedef {{ id: string, score: number }[]} Answer
  * @typedef {{ cold: number, times: Record<number, number>, answers: Record<number, Answer> }} Measured
+ * @typedef {Measured & { memory: number }} Weighed
  */
 
 /**
  * @param {{ backend: string, bundle: string, warmUp: number, calls: number, beams: number[] }} options
- * @returns {Promise<Measured>}
+ * @returns {Promise<Weighed>}
  */
 async function tigret(options) {
   return inPage(async ({ backend, bundle, warmUp, calls, beams }) => {
@@ -68,7 +70,7 @@ async function tigret(options) {
 
 /**
  * @param {{ provider: string, kind: string, warmUp: number, calls: number, beams: number[] }} options
- * @returns {Promise<Measured>}
+ * @returns {Promise<Weighed>}
  */
 async function onnxruntime(options) {
   return inPage(async ({ provider, kind, warmUp, calls, beams }) => {
@@ -191,25 +193,50 @@ async function measure(recommend, { warmUp, calls, beams }) {
 }
 
 /**
- * Runs a function in a new page, where it finds `measure`; `cold` is the time from navigation to its first answer.
+ * The most memory that a renderer of this browser ever had, in bytes; NaN where the system does not
+ * say.
+ *
+ * @param {import("playwright-core").Browser} browser
+ */
+async function peakOf(browser) {
+  const session = await browser.newBrowserCDPSession();
+  const { processInfo } = await session.send("SystemInfo.getProcessInfo");
+  const renderers = processInfo.filter(({ type }) => type === "renderer");
+  const peaks = renderers.map(({ id }) => {
+    try {
+      const status = readFileSync(`/proc/${id}/status`, "utf8");
+      return Number(/^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1]) * 1024;
+    } catch {
+      return Number.NaN;
+    }
+  });
+  return Math.max(...peaks);
+}
+
+/**
+ * Runs a function in a page of a new browser, where it finds `measure`; `cold` is the time from
+ * navigation to its first answer.
  *
  * @template T
  * @param {(options: T) => Promise<Measured>} run
  * @param {T} options
  */
 async function inPage(run, options) {
-  const page = await browser.newPage();
-  page.setDefaultTimeout(0);
-  await page.addInitScript(`globalThis.measure = ${measure}`);
+  const browser = await launch();
   try {
+    const page = await browser.newPage();
+    page.setDefaultTimeout(0);
+    await page.addInitScript(`globalThis.measure = ${measure}`);
     await page.goto(`${server.url}/blank.html`);
-    return await page.evaluate(/** @type {any} */ (run), options);
+    /** @type {Measured} */
+    const measured = await page.evaluate(/** @type {any} */ (run), options);
+    return { ...measured, memory: (await peakOf(browser)) - blank };
   } finally {
-    await page.close();
+    await browser.close();
   }
 }
 
-/** @param {string} name @param {Measured} measured @param {boolean} same whether the weights are */
+/** @param {string} name @param {Weighed} measured @param {boolean} same whether the weights are */
 function report(name, measured, same) {
   if (same) {
     for (const [width, found] of Object.entries(measured.answers)) {
@@ -225,7 +252,8 @@ function report(name, measured, same) {
     }
   }
   const cells = BEAMS.map((width) => measured.times[width]?.toFixed(1) ?? "-");
-  console.log(`| ${name} | ${cells.join(" | ")} | ${measured.cold.toFixed(0)} |`);
+  const megabytes = (measured.memory / 1e6).toFixed(0);
+  console.log(`| ${name} | ${cells.join(" | ")} | ${measured.cold.toFixed(0)} | ${megabytes} |`);
 }
 
 /** @param {string[]} paths */
@@ -240,10 +268,17 @@ async function files(of, wanted) {
   return (await readdir(of)).filter(wanted).map((name) => join(of, name));
 }
 
+/** The peak of an empty page. */
+let blank = 0;
 try {
-  console.log(`Chromium ${browser.version()}, one thread\n`);
-  console.log(`| ms | ${BEAMS.map((width) => `${width} beams`).join(" | ")} | first answer |`);
-  console.log(`|---|${"---|".repeat(BEAMS.length + 1)}`);
+  const empty = await launch();
+  await (await empty.newPage()).goto(`${server.url}/blank.html`);
+  blank = await peakOf(empty);
+  console.log(`Chromium ${empty.version()}, one thread\n`);
+  await empty.close();
+  const widths = BEAMS.map((width) => `${width} beams`);
+  console.log(`| ms | ${widths.join(" | ")} | first answer | peak memory, MB |`);
+  console.log(`|---|${"---|".repeat(BEAMS.length + 2)}`);
   const often = { warmUp: 100, calls: 41, beams: BEAMS };
   for (const bundle of ["f32", "q8", "q4"]) {
     const measured = await tigret({ backend: "cpu", bundle, ...often });
@@ -282,6 +317,5 @@ try {
     console.log(`  ${name}: ${(size / 1000).toFixed(0)}`);
   }
 } finally {
-  await browser.close();
   await server.close();
 }

@@ -50,7 +50,7 @@ impl Hit {
 
 /// Puts hits into the contract's order: best key first, ties to the smaller semantic ID.
 pub fn sort_hits(hits: &mut [Hit]) {
-    hits.sort_by(|a, b| b.key.total_cmp(&a.key).then(a.rank.cmp(&b.rank)));
+    hits.sort_unstable_by(|a, b| b.key.total_cmp(&a.key).then(a.rank.cmp(&b.rank)));
 }
 
 /// A surviving prefix.
@@ -83,64 +83,84 @@ impl Beam {
     }
 }
 
-/// One level of the search: extends `beams` by the codes of `level` and keeps the best `width`
-/// live prefixes, in ascending order of semantic ID.
-///
-/// `log_probs` is row-major `[beams, codes of the level]`, already normalised over the whole
-/// vocabulary. Ascending order makes ties and parent pointers the same on every engine; the
-/// best-first order is made once, at the end.
-pub fn extend(
-    catalog: &Catalog,
-    filter: &ItemFilter,
-    sampling: Option<&Sampling>,
-    level: usize,
-    beams: &[Beam],
-    log_probs: &[f32],
-    width: usize,
-) -> Vec<Beam> {
-    let codes = log_probs.len() / beams.len().max(1);
-    let mut candidates: Vec<Beam> = Vec::new();
-    let mut open: Vec<Open> = Vec::new();
-    for (row, beam) in beams.iter().enumerate() {
-        let log_probs = &log_probs[row * codes..][..codes];
-        if sampling.is_none() && beam.node.len() > DENSE * codes {
-            let scores = log_probs.iter().map(|log_prob| beam.score + log_prob);
-            open.extend((0..).zip(scores).map(|(code, score)| Open { score, row, code }));
-            continue;
-        }
-        let first = candidates.len();
-        for (code, node) in catalog.children(level, beam.node.clone()) {
-            if filter.allowed_in(node.clone()) > 0 {
-                let score = beam.score + log_probs[usize::from(code)];
-                candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
+/// What may come after the beams of a level; its memory serves the next level, and the next search.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    live: Vec<Beam>,
+    open: Vec<Open>,
+}
+
+impl Candidates {
+    /// One level of the search: extends `beams` by the codes of `level` and keeps the best `width`
+    /// live prefixes in their place, in ascending order of semantic ID.
+    ///
+    /// `log_probs` is row-major `[beams, codes of the level]`, already normalised over the whole
+    /// vocabulary. Ascending order makes ties and parent pointers the same on every engine; the
+    /// best-first order is made once, at the end.
+    #[expect(clippy::too_many_arguments, reason = "a step of the search needs all of them")]
+    pub fn extend(
+        &mut self,
+        catalog: &Catalog,
+        filter: &ItemFilter,
+        sampling: Option<&Sampling>,
+        level: usize,
+        beams: &mut Vec<Beam>,
+        log_probs: &[f32],
+        width: usize,
+    ) {
+        let codes = log_probs.len() / beams.len().max(1);
+        let Self { live: candidates, open } = self;
+        candidates.clear();
+        open.clear();
+        for (row, beam) in beams.iter().enumerate() {
+            let log_probs = &log_probs[row * codes..][..codes];
+            if sampling.is_none() && beam.node.len() > DENSE * codes {
+                let scores = log_probs.iter().map(|log_prob| beam.score + log_prob);
+                open.extend((0..).zip(scores).map(|(code, score)| Open { score, row, code }));
+                continue;
+            }
+            let first = candidates.len();
+            for (code, node) in catalog.children(level, beam.node.clone()) {
+                if filter.allowed_in(node.clone()) > 0 {
+                    let score = beam.score + log_probs[usize::from(code)];
+                    candidates.push(Beam {
+                        score,
+                        key: score,
+                        sampled: 0.0,
+                        node,
+                        parent: row,
+                        code,
+                    });
+                }
+            }
+            if let Some(sampling) = sampling {
+                let prefix = &catalog.codes_of(beam.node.start)[..level];
+                let log_prob = |code: u16| log_probs[usize::from(code)];
+                sampling.perturb(beam, prefix, &mut candidates[first..], log_prob);
             }
         }
-        if let Some(sampling) = sampling {
-            let prefix = &catalog.codes_of(beam.node.start)[..level];
-            let log_prob = |code: u16| log_probs[usize::from(code)];
-            sampling.perturb(beam, prefix, &mut candidates[first..], log_prob);
+        let mut heap = BinaryHeap::from(std::mem::take(open));
+        // None behind the best `width` of these survives.
+        let mut missing = width;
+        while missing > 0
+            && let Some(Open { score, row, code }) = heap.pop()
+        {
+            let node = catalog.child(level, beams[row].node.clone(), code);
+            if filter.allowed_in(node.clone()) > 0 {
+                candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
+                missing -= 1;
+            }
         }
-    }
-    let mut open = BinaryHeap::from(open);
-    // None behind the best `width` of these survives.
-    let mut missing = width;
-    while missing > 0
-        && let Some(Open { score, row, code }) = open.pop()
-    {
-        let node = catalog.child(level, beams[row].node.clone(), code);
-        if filter.allowed_in(node.clone()) > 0 {
-            candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
-            missing -= 1;
+        *open = heap.into_vec();
+        if candidates.len() > width {
+            let by_rank =
+                |a: &Beam, b: &Beam| b.key.total_cmp(&a.key).then(a.node.start.cmp(&b.node.start));
+            candidates.select_nth_unstable_by(width, by_rank);
+            candidates.truncate(width);
         }
+        candidates.sort_unstable_by_key(|beam| beam.node.start);
+        std::mem::swap(beams, candidates);
     }
-    if candidates.len() > width {
-        let by_rank =
-            |a: &Beam, b: &Beam| b.key.total_cmp(&a.key).then(a.node.start.cmp(&b.node.start));
-        candidates.select_nth_unstable_by(width, by_rank);
-        candidates.truncate(width);
-    }
-    candidates.sort_unstable_by_key(|beam| beam.node.start);
-    candidates
 }
 
 /// Items a code of a level from which on a node is dense: most of its children are live then, so
@@ -219,6 +239,7 @@ mod tests {
             let shape = Shape { levels: sizes.clone(), items, ..Shape::default() };
             let bundle = random_bundle(&shape, WeightFormat::F32, 0);
             let everything = ItemFilter::everything();
+            let mut candidates = Candidates::default();
             for filter in [&everything, &third, &few] {
                 for width in [1, 7, 64, 512] {
                     let mut beams = vec![Beam::root(&bundle.catalog)];
@@ -229,9 +250,10 @@ mod tests {
                             (0..count).map(|_| -(random.below(9) as f32)).collect();
                         let catalog = &bundle.catalog;
                         let expected = plainly(catalog, filter, level, &beams, &log_probs, width);
-                        let found = extend(catalog, filter, None, level, &beams, &log_probs, width);
-                        assert_eq!(found, expected, "{sizes:?}, level {level}, width {width}");
-                        beams = found;
+                        let none = None;
+                        candidates
+                            .extend(catalog, filter, none, level, &mut beams, &log_probs, width);
+                        assert_eq!(beams, expected, "{sizes:?}, level {level}, width {width}");
                     }
                 }
             }

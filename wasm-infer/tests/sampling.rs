@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pollster::block_on;
 use tigret_infer::sampling::MAX_SEED;
-use tigret_infer::search::{Beam, Hit, ItemFilter, extend, sort_hits};
+use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, sort_hits};
 use tigret_infer::testing::{Shape, random_bundle};
 use tigret_infer::{
     Backend, Catalog, CatalogItem, InferError, Recommender, Request, Sampling, TokenLayout,
@@ -40,10 +40,11 @@ fn sample(filter: &ItemFilter, temperatures: &[f32], seed: u64, width: usize) ->
     let catalog = catalog();
     let sampling = Sampling::new(temperatures, SIZES.len(), seed).unwrap();
     let mut beams = vec![Beam::root(&catalog)];
+    let mut candidates = Candidates::default();
     for level in 0..SIZES.len() {
         let rows = beams.iter().map(|b| log_probs(&catalog.codes_of(b.node.start)[..level]));
         let rows = rows.collect::<Vec<_>>().concat();
-        beams = extend(&catalog, filter, Some(&sampling), level, &beams, &rows, width);
+        candidates.extend(&catalog, filter, Some(&sampling), level, &mut beams, &rows, width);
     }
     let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
     sort_hits(&mut hits);

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 use tigret_infer::sampling::Sampling;
-use tigret_infer::search::{Beam, Hit, ItemFilter, extend, sort_hits};
+use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, sort_hits};
 
 use crate::model::T5;
 use crate::model::params::{Views, to_vec};
@@ -86,11 +86,13 @@ fn search(
         let codes = range.size as usize;
         let log_probs = logits.narrow(-1, i64::from(range.offset), codes as i64) - normaliser;
         let log_probs = to_vec(&log_probs.to_kind(Kind::Float));
-        searches.par_iter_mut().enumerate().for_each(|(user, search)| {
+        let users = searches.par_iter_mut().enumerate();
+        users.for_each_init(Candidates::default, |candidates, (user, search)| {
             let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
             let sampling = samplings.map(|samplings| &samplings[user]);
             let filter = &filters[user];
-            *search = extend(&ids.catalog, filter, sampling, level, search, log_probs, beams);
+            let catalog = &ids.catalog;
+            candidates.extend(catalog, filter, sampling, level, search, log_probs, beams);
         });
     }
     searches

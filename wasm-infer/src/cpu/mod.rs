@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
-use crate::search::{Beam, EngineQuery, Hit, extend, sort_hits};
+use crate::search::{Beam, Candidates, EngineQuery, Hit, sort_hits};
 use decoder::Decoder;
 
 pub(crate) use math::log_sum_exp;
@@ -38,6 +38,8 @@ struct Memory {
     log_probs: Vec<f32>,
     tokens: Vec<u32>,
     parents: Vec<usize>,
+    beams: Vec<Beam>,
+    candidates: Candidates,
 }
 
 impl CpuEngine {
@@ -75,10 +77,10 @@ impl CpuEngine {
         // A list of free memory is whole whenever it can be looked at.
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = idle().pop().unwrap_or_default();
-        let beams = threads::enter(|| self.search_from(root, query, &mut memory, see));
-        idle().push(memory);
+        threads::enter(|| self.search_from(root, query, &mut memory, see));
         // A whole semantic ID is one item: every surviving range has length one.
-        let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
+        let mut hits: Vec<Hit> = memory.beams.iter().map(Beam::hit).collect();
+        idle().push(memory);
         sort_hits(&mut hits);
         hits
     }
@@ -94,10 +96,11 @@ impl CpuEngine {
         query: &EngineQuery,
         memory: &mut Memory,
         mut see: impl FnMut(usize, &[Beam]),
-    ) -> Vec<Beam> {
-        let Memory { decoder, log_probs, tokens, parents } = memory;
+    ) {
+        let Memory { decoder, log_probs, tokens, parents, beams, candidates } = memory;
         let (model, layout) = (&self.model, &self.model.bundle().tokens);
-        let mut beams = vec![root];
+        beams.clear();
+        beams.push(root);
         decoder.begin(model, &query.input);
         for (level, codes) in layout.levels.iter().enumerate() {
             tokens.clear();
@@ -113,9 +116,9 @@ impl CpuEngine {
             decoder.log_probs(model, *codes, log_probs);
             let sampling = query.sampling.as_ref();
             let (catalog, filter) = (&*self.catalog, &query.filter);
-            beams = extend(catalog, filter, sampling, level, &beams, log_probs, query.beams);
-            see(level, &beams);
+            let width = query.beams;
+            candidates.extend(catalog, filter, sampling, level, beams, log_probs, width);
+            see(level, beams);
         }
-        beams
     }
 }

@@ -8,7 +8,7 @@ use super::pack::{self, Axis};
 use super::plan::{BufferId, Dispatch, Kernels, PARAMS, Products, RECORD, pack_codes};
 use crate::error::InferError;
 use crate::sampling::Sampling;
-use crate::search::{Beam, ItemFilter, extend};
+use crate::search::{Beam, Candidates, ItemFilter};
 use crate::testing::{Random, Shape, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
@@ -347,7 +347,7 @@ fn normalise_is_log_sum_exp() {
     }
 }
 
-/// One step of a search: normaliser, candidates and selection, against [`extend`].
+/// One step of a search: normaliser, candidates and selection, against [`Candidates::extend`].
 #[derive(Clone)]
 struct SearchCase {
     name: &'static str,
@@ -471,7 +471,11 @@ fn steps_of_the_search(device: &mut Executor, subgroups: bool) {
                     codes.iter().map(move |logit| logit - sum.ln() as f32)
                 })
                 .collect();
-            extend(catalog, &filter, sampling.as_ref(), level, beams, &log_probs, width)
+            let mut beams = beams.to_vec();
+            let (next, sampling) = (&mut beams, sampling.as_ref());
+            Candidates::default()
+                .extend(catalog, &filter, sampling, level, next, &log_probs, width);
+            beams
         };
         let mut beams = vec![Beam::root(catalog)];
         for before in 0..level {
