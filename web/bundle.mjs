@@ -1,6 +1,6 @@
 /**
  * Writes the package's scripts into dist, one file an entry, so that a page without a bundler waits
- * for one request and not for a chain of them. Part of `npm run build`.
+ * for one request, and its worker for two, not for a chain of modules. Part of `npm run build`.
  */
 
 import { readdirSync, readFileSync, rmSync } from "node:fs";

@@ -1,9 +1,10 @@
-// Products in halves: inputs of at most 1 in magnitude, four products of a quad in halves, the sum
-// of quads in floats. Weights are at most 8192, so that four of them fit into a half.
+// Products in halves: four products of a quad in halves, the sum of quads in floats. Inputs are at
+// most 256 in magnitude and weights 32, so that four products fit into a half, and small ones are
+// not lost below its least numbers.
 #import weights
 
 alias Quad = vec4<f16>;
-const LARGEST: f32 = 1.0;
+const LARGEST: f32 = 256.0;
 
 fn rounded(values: vec4<f32>) -> Quad {
     return vec4<f16>(values);

@@ -4,6 +4,8 @@
 var<workgroup> reduced: array<Reduced, LANES>;
 
 fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
+    // Loops before may have parted a subgroup.
+    workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);
     reduced[lane] = subgroupMax(own);
@@ -17,6 +19,7 @@ fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
 }
 
 fn sum_of_all(lane: u32, own: Reduced) -> Reduced {
+    workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);
     // A subgroup's sum counts once.

@@ -536,7 +536,12 @@ describe("faults", { skip }, () => {
           const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
           const hash = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
           const cache = await caches.open("tigret");
-          const keys = await cache.keys();
+          let keys = await cache.keys();
+          // The load did not wait for it.
+          while (keys.length === 0) {
+            await new Promise((wake) => setTimeout(wake, 10));
+            keys = await cache.keys();
+          }
           for (const request of keys) {
             const headers = new Headers((await cache.match(request))?.headers);
             headers.set("x-tigret-sha256", hash);

@@ -161,18 +161,25 @@ describe("the package", { skip }, () => {
     const { everything, nothing, has } = await page.evaluate(async (bundle) => {
       // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
-      /** @type {string[]} */
-      let kernels = [];
-      const channel = new BroadcastChannel("kernels");
-      channel.onmessage = ({ data }) => kernels.push(data);
       /** @param {boolean} on */
       const compiled = async (on) => {
-        kernels = [];
+        /** @type {string[]} */
+        const kernels = [];
+        const name = `?kernels-${on}`;
+        const channel = new BroadcastChannel(name);
+        // The last kernel of a step.
+        const last = new Promise((resolve) => {
+          channel.onmessage = ({ data }) => {
+            kernels.push(data);
+            if (data.startsWith("select")) resolve(null);
+          };
+        });
         const gpu = { halves: on, packedProducts: on, subgroups: on };
-        const worker = () => new Worker("/tests/watched-worker.mjs", { type: "module" });
+        const worker = () => new Worker(`/tests/watched-worker.mjs${name}`, { type: "module" });
         const options = { backend: "webgpu", gpu, worker };
         const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
         await recommender.recommend({ history: [] });
+        await last;
         recommender.dispose();
         return kernels;
       };

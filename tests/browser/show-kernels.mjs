@@ -1,6 +1,6 @@
-/** Tells everyone on the channel `kernels` which kernels this worker's devices compile. */
+/** Tells everyone on the channel that the worker's address names which kernels its devices compile. */
 
-const channel = new BroadcastChannel("kernels");
+const channel = new BroadcastChannel(location.search);
 const { createComputePipeline } = GPUDevice.prototype;
 GPUDevice.prototype.createComputePipeline = function (descriptor) {
   channel.postMessage(descriptor.label);

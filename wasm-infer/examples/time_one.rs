@@ -3,10 +3,11 @@
 //!
 //! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
 //! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--users 1] [--calls 20] [--profile true]
-//! [--folder FOLDER] [--halves|--packed-products|--subgroups true|false]`; a profile is the time of each kernel, by timestamps. A folder is one of the
-//! example `random_model`: its bundle of that format and its first history are taken. Beside the
-//! calls it says how long the bundle took to be read and checked (`load_s`), and to be put on the
-//! engine (`start_s`).
+//! [--folder FOLDER] [--halves|--packed-products|--subgroups true|false] [--floor true]`; a profile
+//! is the time of each kernel, by timestamps. A folder is one of the example `random_model`: its
+//! bundle of that format and its first history are taken. Beside the calls it says how long the
+//! bundle took to be read and checked (`load_s`), and to be put on the engine (`start_s`), and with
+//! `--floor true` what no call can be faster than on this GPU.
 
 use std::fs;
 use std::path::Path;
@@ -75,11 +76,26 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let users = option("--users", "1").parse::<usize>()?.max(1);
     let request = Request { history, beams, top: beams.min(20), ..Request::default() };
     let answer = pollster::block_on(recommender.recommend(&request))?;
+    let mut kernels = Vec::new();
     if option("--profile", "false") == "true" {
         // The second: pipelines are warm then.
         pollster::block_on(recommender.profile(&request))?;
-        print_profile(&pollster::block_on(recommender.profile(&request))?);
+        kernels = by_kernel(&pollster::block_on(recommender.profile(&request))?);
+        for Kernel { name, launches, milliseconds } in &kernels {
+            eprintln!("{name:<24} {launches:>4} launches {milliseconds:>9.3} ms");
+        }
     }
+    let floor = if option("--floor", "false") == "true" {
+        let floor = pollster::block_on(recommender.floor(&request))?;
+        serde_json::json!({
+            "ms": 1e3 * floor.seconds(),
+            "launches_ms": 1e3 * floor.launches,
+            "weight_bytes": floor.weight_bytes,
+            "gigabytes_per_s": floor.bytes_per_second / 1e9,
+        })
+    } else {
+        serde_json::Value::Null
+    };
     let requests = vec![request; users];
     let mut times = Vec::with_capacity(calls.max(1));
     for _ in 0..calls.max(1) {
@@ -95,6 +111,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         "users": users,
         "median_ms": times[times.len() / 2],
         "least_ms": times[0],
+        "p95_ms": times[(times.len() * 95).div_ceil(100) - 1],
+        "floor": floor,
+        "kernels": kernels,
         "items": recommender.catalog().len(),
         "load_s": load,
         "start_s": start,
@@ -108,17 +127,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|e| format!("{}: {e}; `random_model` writes it", path.display()))
 }
 
+/// All launches of a kernel in one call.
+#[derive(serde::Serialize)]
+struct Kernel {
+    name: &'static str,
+    launches: usize,
+    milliseconds: f64,
+}
+
 /// Kernels by the time that they took, the longest first.
-fn print_profile(launches: &[(&str, f64)]) {
+fn by_kernel(launches: &[(&'static str, f64)]) -> Vec<Kernel> {
     let mut kernels = std::collections::BTreeMap::new();
-    for (name, nanoseconds) in launches {
-        let (count, sum) = kernels.entry(*name).or_insert((0, 0.0));
-        *count += 1;
-        *sum += nanoseconds / 1e6;
+    for &(name, nanoseconds) in launches {
+        let kernel = kernels.entry(name).or_insert(Kernel { name, launches: 0, milliseconds: 0.0 });
+        kernel.launches += 1;
+        kernel.milliseconds += nanoseconds / 1e6;
     }
-    let mut kernels: Vec<_> = kernels.into_iter().collect();
-    kernels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
-    for (name, (count, milliseconds)) in kernels {
-        eprintln!("{name:<20} {count:>4} launches {milliseconds:>9.3} ms");
-    }
+    let mut kernels: Vec<Kernel> = kernels.into_values().collect();
+    kernels.sort_by(|a, b| b.milliseconds.total_cmp(&a.milliseconds));
+    kernels
 }

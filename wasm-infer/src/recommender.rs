@@ -9,6 +9,8 @@ use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
 use crate::error::InferError;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::Floor;
 use crate::gpu::{GpuEngine, GpuOptions};
 use crate::quantizer::{NewItem, assign};
 use crate::sampling::Sampling;
@@ -325,6 +327,19 @@ impl Recommender {
         match &mut self.engine {
             Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine has no kernels".into())),
             Engine::Gpu(gpu) => gpu.profile(&query).await,
+        }
+    }
+
+    /// What no call can be faster than on this GPU, as [`GpuEngine::floor`].
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] on the CPU engine; else as [`Recommender::recommend`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn floor(&mut self, request: &Request) -> Result<Floor, InferError> {
+        let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        match &mut self.engine {
+            Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine launches nothing".into())),
+            Engine::Gpu(gpu) => gpu.floor(&query).await,
         }
     }
 

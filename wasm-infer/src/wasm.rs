@@ -63,7 +63,6 @@ struct Info<'a> {
 pub struct Session {
     bundle: Arc<Bundle>,
     fingerprint: String,
-    gpu: GpuOptions,
     recommender: Recommender,
 }
 
@@ -89,11 +88,11 @@ impl Session {
         drop(bytes);
         let recommender =
             Recommender::new(Arc::clone(&bundle), backend).await.map_err(|e| to_js(&e))?;
-        Ok(Self { bundle, fingerprint, gpu, recommender })
+        Ok(Self { bundle, fingerprint, recommender })
     }
 
     /// Puts the bundle on another engine, or on a new one of the same kind after a device was
-    /// lost; `subgroups_granted` as for [`Session::load`]. On an error the engine stays what it was.
+    /// lost; the options are those of [`Session::load`]. On an error the engine stays what it was.
     ///
     /// # Errors
     /// An `Error` with code `bad-request` or `no-gpu`.
@@ -101,10 +100,13 @@ impl Session {
     pub async fn use_backend(
         &mut self,
         backend: String,
+        halves: Option<bool>,
+        packed_products: Option<bool>,
+        subgroups: Option<bool>,
         subgroups_granted: bool,
     ) -> Result<(), Error> {
-        self.gpu.subgroups_granted = subgroups_granted;
-        let backend = parse_backend(&backend, self.gpu)?;
+        let gpu = GpuOptions { halves, packed_products, subgroups, subgroups_granted };
+        let backend = parse_backend(&backend, gpu)?;
         self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())
     }

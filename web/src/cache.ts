@@ -32,17 +32,17 @@ async function open(): Promise<Cache | null> {
   }
 }
 
-/** What is being written: a load does not wait for it. */
-const writing = new Set<Promise<void>>();
+/** What is being written, by address: a load does not wait for its own. */
+const writing = new Map<string, Promise<void>>();
 
 /** Resolves once nothing is being written. */
 export async function settled(): Promise<void> {
-  await Promise.all(writing);
+  while (writing.size > 0) await Promise.all(writing.values());
 }
 
 /** What is kept of an address. */
 export async function kept(url: string): Promise<Kept | null> {
-  await settled();
+  await writing.get(url);
   try {
     const response = await (await open())?.match(key(url));
     const sha256 = response?.headers.get(HASH);
@@ -69,8 +69,14 @@ export async function kept(url: string): Promise<Kept | null> {
  * is kept.
  */
 export function keep(url: string, bundle: Blob, sha256: Sha256, etag: string | null): void {
-  const written = write(url, bundle, sha256, etag).finally(() => writing.delete(written));
-  writing.add(written);
+  // One after the other: the newest stays.
+  const before = writing.get(url) ?? Promise.resolve();
+  const written = before
+    .then(() => write(url, bundle, sha256, etag))
+    .finally(() => {
+      if (writing.get(url) === written) writing.delete(url);
+    });
+  writing.set(url, written);
 }
 
 async function write(

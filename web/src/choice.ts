@@ -2,9 +2,13 @@
 
 import type { Answer, Engine, EngineRequest, GpuOptions } from "./protocol.js";
 
+/** A GPU without what not every GPU has. */
+export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
+
 /** What a choice needs of the worker. */
 export interface Timed {
-  use(engine: Engine): Promise<unknown>;
+  /** With `gpu`, what the GPU may make use of from now on. */
+  use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
 }
 
@@ -44,11 +48,16 @@ async function medianTime(
  */
 export async function fasterEngine(timed: Timed, request: EngineRequest): Promise<Engine> {
   const cpu = await medianTime(timed, request);
-  try {
-    await timed.use("webgpu");
-    if ((await medianTime(timed, request, cpu)) < cpu) return "webgpu";
-  } catch {
-    // No device, or one that fails at once: the CPU it is.
+  // Once more in case it is what not every GPU has that fails.
+  for (const gpu of [undefined, PLAIN]) {
+    try {
+      await timed.use("webgpu", gpu);
+      if ((await medianTime(timed, request, cpu)) < cpu) return "webgpu";
+      break;
+    } catch (error) {
+      // No device, or one that fails at once.
+      if ((error as { code?: string }).code === "no-gpu") break;
+    }
   }
   await timed.use("cpu");
   return "cpu";

@@ -169,7 +169,7 @@ export interface Methods {
     arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine; gpu: GpuOptions };
     result: Loaded;
   };
-  use: { arguments: { engine: Engine }; result: { engineName: string } };
+  use: { arguments: { engine: Engine; gpu: GpuOptions }; result: { engineName: string } };
   /** The WebGPU adapter in words, or `null` where there is none. */
   adapter: { arguments: Record<never, never>; result: string | null };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };

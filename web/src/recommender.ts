@@ -1,4 +1,4 @@
-import { choiceKey, fasterEngine, remember, remembered, type Timed } from "./choice.js";
+import { choiceKey, fasterEngine, PLAIN, remember, remembered, type Timed } from "./choice.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { HistoryStore } from "./history.js";
@@ -79,7 +79,7 @@ export class Recommender {
   /** What each pick was an answer to, for {@link explain}. */
   readonly #askedFor = new WeakMap<Pick, EngineRequest>();
   readonly #userId: string | undefined;
-  readonly #gpu: GpuOptions;
+  #gpu: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
   /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
@@ -330,8 +330,12 @@ export class Recommender {
     }, signal);
   }
 
-  /** Builds an engine anew, in a new worker if the old one is gone. */
-  async #use(engine: Engine): Promise<void> {
+  /**
+   * Builds an engine anew, in a new worker if the old one is gone; with `gpu`, what the GPU may make
+   * use of from now on.
+   */
+  async #use(engine: Engine, gpu?: GpuOptions): Promise<void> {
+    if (gpu) this.#gpu = gpu;
     const before = this.#engineName;
     await this.#build(engine);
     if (this.#engineName !== before) {
@@ -358,12 +362,14 @@ export class Recommender {
         throw error;
       }
     } else {
-      this.#engineName = (await this.#remote.call("use", { engine })).engineName;
+      const call = { engine, gpu: this.#gpu };
+      this.#engineName = (await this.#remote.call("use", call)).engineName;
     }
     this.#engine = engine;
   }
 
   async #choose(): Promise<void> {
+    if (this.#remote.stopped) await this.#use("cpu");
     const { info, sampleHistory } = this.#loaded;
     const adapter = await this.#remote.call("adapter", {});
     // Without an adapter there is nothing to choose, and nothing worth remembering.
@@ -383,7 +389,7 @@ export class Recommender {
     }
     if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
     const timed: Timed = {
-      use: (engine) => this.#use(engine),
+      use: (engine, gpu) => this.#use(engine, gpu),
       recommend: (request) => this.#remote.call("recommend", { request }),
     };
     const request = toRequest({ history: sampleHistory });
@@ -405,10 +411,14 @@ export class Recommender {
     this.#events.emit("device-lost", { error: first });
     // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
     const again = this.#engine === "webgpu" && first.code !== "no-gpu";
-    const attempts: Engine[] = again ? ["webgpu", "cpu"] : ["cpu"];
-    for (const engine of attempts) {
+    // The last but one, in case it is what not every GPU has that fails.
+    const attempts = again
+      ? ([["webgpu"], ["webgpu", PLAIN], ["cpu"]] as const)
+      : ([["cpu"]] as const);
+    for (const [engine, gpu] of attempts) {
+      if (gpu && failure.code === "no-gpu") continue;
       try {
-        await this.#use(engine);
+        await this.#use(engine, gpu);
         return await this.#remote.call("recommend", { request });
       } catch (error) {
         if (!isFailure(error)) throw error;

@@ -9,6 +9,7 @@ import type {
   Catalogue,
   Engine,
   Explanation,
+  GpuOptions,
   Message,
   Method,
   Methods,
@@ -26,7 +27,6 @@ export class Server {
   readonly #locks: LockManager | undefined;
   #compiled: Promise<unknown> | undefined;
   #session: Session | undefined;
-  #subgroups = true;
 
   constructor(
     post: (message: Message) => void,
@@ -78,10 +78,7 @@ export class Server {
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
-        const { halves, packedProducts, subgroups } = call.gpu;
-        this.#subgroups = subgroups !== false;
-        const granted = await this.#grantSubgroups(call.engine);
-        const options = [halves, packedProducts, subgroups, granted] as const;
+        const options = await gpuOptions(call);
         const session = await Session.load(call.bytes, backendOf(call.engine), ...options);
         this.#session = session;
         return {
@@ -92,8 +89,7 @@ export class Server {
       }
       case "use": {
         await requireAdapter(call.engine);
-        const granted = await this.#grantSubgroups(call.engine);
-        await this.#loaded.useBackend(backendOf(call.engine), granted);
+        await this.#loaded.useBackend(backendOf(call.engine), ...(await gpuOptions(call)));
         return { engineName: await this.#engineName(call.engine) };
       }
       case "adapter":
@@ -125,11 +121,6 @@ export class Server {
   #compile(): Promise<unknown> {
     this.#compiled ??= this.#module().then((module) => init({ module_or_path: module }));
     return this.#compiled;
-  }
-
-  /** Whether devices will have subgroups: where they are wanted and the adapter has them. */
-  async #grantSubgroups(engine: Engine): Promise<boolean> {
-    return engine === "webgpu" && this.#subgroups && (await grantSubgroups());
   }
 
   /** The engine in words. wgpu does not say the adapter's name in a browser. */
@@ -165,7 +156,9 @@ function backendOf(engine: Engine): string {
 async function findAdapter(): Promise<GPUAdapter | null> {
   try {
     const gpu = globalThis.navigator?.gpu;
-    return (await gpu?.requestAdapter({ powerPreference: "high-performance" })) ?? null;
+    const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+    // wgpu asks every adapter for its name, which the first browsers with WebGPU did not know.
+    return adapter?.info ? adapter : null;
   } catch {
     return null;
   }
@@ -177,6 +170,13 @@ async function adapterInWords(): Promise<string | null> {
   if (!adapter) return null;
   const { vendor, architecture, device, description } = adapter.info;
   return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
+}
+
+/** The options as the module takes them, the last being whether devices will have subgroups. */
+async function gpuOptions({ engine, gpu }: { engine: Engine; gpu: GpuOptions }) {
+  const { halves, packedProducts, subgroups } = gpu;
+  const granted = engine === "webgpu" && subgroups !== false && (await grantSubgroups());
+  return [halves, packedProducts, subgroups, granted] as const;
 }
 
 let granting = false;

@@ -133,6 +133,32 @@ test("a worker that finds no GPU again gives way to one on the CPU", async () =>
   expect(made[2]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
 });
 
+test("a GPU that fails with what not every GPU has goes on without it", async () => {
+  const { made, worker } = fakeWorkers({
+    before: (call, fake) => {
+      if (call.method !== "recommend") return;
+      const built = fake.calls.filter(({ method }) => method === "load" || method === "use");
+      const { gpu } = built.at(-1) as { gpu: { halves?: boolean } };
+      if (gpu.halves !== false) throw new Failure("device-lost");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const report = await recommender.report({ history: ["a"] });
+  expect(report).toMatchObject({ engine: "webgpu", picks: [{ id: "a" }] });
+  expect(made).toHaveLength(1);
+  const plain = { halves: false, packedProducts: false, subgroups: false };
+  expect(made[0]?.calls.at(-2)).toMatchObject({ method: "use", engine: "webgpu", gpu: plain });
+});
+
+test("`auto` starts a worker that has ended again", async () => {
+  const { made, worker } = fakeWorkers({ adapter: null });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  made[0]?.failToStart();
+  await recommender.use("auto");
+  expect(made).toHaveLength(2);
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+});
+
 test("a worker that cannot be made, or never starts, is an error that says so", async () => {
   const refused = () => {
     throw new DOMException("another origin", "SecurityError");

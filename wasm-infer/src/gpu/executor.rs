@@ -355,6 +355,28 @@ impl Executor {
         Ok(words)
     }
 
+    /// Bytes of a buffer.
+    pub(super) fn bytes(&self, id: BufferId) -> u64 {
+        self.buffers[id.0].size()
+    }
+
+    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn copy(&mut self, bytes: u64, times: usize) -> Result<(), InferError> {
+        let [from, to] =
+            ["from", "to"].map(|name| buffer(&self.device, name, bytes, BufferUsages::empty()));
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for _ in 0..times {
+            encoder.copy_buffer_to_buffer(&from, 0, &to, 0, bytes);
+        }
+        encoder.copy_buffer_to_buffer(&to, 0, &self.read_back, 0, 4);
+        self.queue.submit([encoder.finish()]);
+        self.fetch(4).await.map(drop)
+    }
+
     /// Copies a buffer to the host, in a submit of its own: for tests that look at logits.
     ///
     /// # Errors

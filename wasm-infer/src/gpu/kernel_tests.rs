@@ -215,6 +215,27 @@ fn linear_is_the_plain_loop_in_every_format() {
     }
 }
 
+/// Activations of T5 have outliers: scaled by one, the others must not vanish among the least halves.
+#[test]
+fn halves_keep_small_inputs_beside_a_large_one() {
+    let Some(mut device) = device() else { return };
+    let name = Products::Rounded.linear(WeightFormat::F16);
+    if !can_run(&device, name) {
+        return;
+    }
+    let inputs = 64;
+    let x: Vec<f32> = (0..inputs).map(|i| if i == 0 { 3000.0 } else { 1.0 }).collect();
+    // Nothing of the large one reaches the sum.
+    let weights = (0..inputs).map(|i| if i == 0 { 0.0 } else { 0.003 }).collect();
+    let weight = Weight::quantize(WeightFormat::F16, [1, inputs], weights);
+    let packed = pack::matrix(&[&weight], Axis::Plain(1), Axis::Plain(inputs));
+    let params = [1, 16, 4, 0, 64, 0, 0, 0, 0, 1f32.to_bits()];
+    let buffers = [&words(&x)[..], &words(&x), &[0; 4], &packed.words];
+    let found = floats(&run(&mut device, name, &params, &buffers, [1, 1], 2))[0];
+    let expected: f32 = weight.to_f32().iter().skip(1).sum();
+    assert!((found / expected - 1.0).abs() < 2e-3, "{found} instead of {expected}");
+}
+
 #[test]
 fn keys_are_written_transposed_and_all_else_in_rows() {
     let Some(mut device) = device() else { return };

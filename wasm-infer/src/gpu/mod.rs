@@ -26,9 +26,9 @@ const MAX_GROUPS: usize = 65_535;
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
 
-/// What the kernels may make use of. `None` leaves it to a table of devices (`docs/engine.md`),
-/// `Some(true)` uses it wherever the device has it, `Some(false)` nowhere. Answers differ by the
-/// rounding of sums at most, with halves by the rounding of inputs to 11 bits.
+/// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
+/// `None` on GPUs that have it, but not on adapters that are a processor in disguise. Answers differ
+/// by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
@@ -40,6 +40,25 @@ pub struct GpuOptions {
     /// In a page: that whoever calls has its devices made with the feature `subgroups`, which wgpu
     /// does not ask for there. Without a meaning natively.
     pub subgroups_granted: bool,
+}
+
+/// What no call can be faster than on a device: as many launches that do nothing, and the weights
+/// that the launches read, each once.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Floor {
+    /// Median seconds of as many launches of nothing, in one pass, with submit and read-back.
+    pub launches: f64,
+    /// Bytes of weights that the linear layers of a call read.
+    pub weight_bytes: u64,
+    /// What the device reads and writes a second in copying.
+    pub bytes_per_second: f64,
+}
+
+impl Floor {
+    /// Seconds of a call.
+    pub fn seconds(&self) -> f64 {
+        self.launches + self.weight_bytes as f64 / self.bytes_per_second
+    }
 }
 
 impl GpuOptions {
@@ -198,6 +217,38 @@ impl GpuEngine {
         let dispatches = self.upload(&[query], batch)?;
         let times = self.executor.profile(&dispatches).await?;
         Ok(dispatches.iter().map(|dispatch| dispatch.shader).zip(times).collect())
+    }
+
+    /// What no call can be faster than, [`Floor`].
+    ///
+    /// # Errors
+    /// As [`GpuEngine::search`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn floor(&mut self, query: &EngineQuery) -> Result<Floor, InferError> {
+        use std::time::Instant;
+        let Some(batch) = batch_of(&[query]) else { return Ok(Floor::default()) };
+        let dispatches = self.upload(&[query], batch)?;
+        let of_one = |dispatch| -> u64 {
+            self.plan.weights_of(dispatch).into_iter().map(|id| self.executor.bytes(id)).sum()
+        };
+        let weight_bytes = dispatches.iter().map(of_one).sum();
+        let nothing = vec![self.plan.nothing(); dispatches.len()];
+        let result = self.plan.beams_before(0);
+        let mut launches = Vec::new();
+        for _ in 0..20 {
+            let begin = Instant::now();
+            self.executor.run(&nothing, result, 1).await?;
+            launches.push(begin.elapsed().as_secs_f64());
+        }
+        // Far more than a cache holds, and a warm-up before.
+        let (bytes, times) = (self.executor.limit().min(128 << 20), 8);
+        self.executor.copy(bytes, 1).await?;
+        let begin = Instant::now();
+        self.executor.copy(bytes, times).await?;
+        // Read and written.
+        let bytes_per_second = 2.0 * (bytes * times as u64) as f64 / begin.elapsed().as_secs_f64();
+        launches.sort_by(f64::total_cmp);
+        Ok(Floor { launches: launches[launches.len() / 2], weight_bytes, bytes_per_second })
     }
 
     /// Puts queries that are alike on the GPU and returns what is to be launched.

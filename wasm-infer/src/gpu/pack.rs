@@ -128,10 +128,10 @@ pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed
     Packed { format, words, scales }
 }
 
-/// Whether four products of these halves, two a word, with inputs of at most 1 in magnitude add up
-/// to a half: none of them is above 8192.
+/// Whether four products of these halves, two a word, with inputs of at most 256 in magnitude add up
+/// to a half: none of them is above 32.
 pub(super) fn fits_halves(words: &[u32]) -> bool {
-    let largest = f16::from_f32(8192.0).to_bits();
+    let largest = f16::from_f32(32.0).to_bits();
     // Without the sign, halves are in the order of their bits.
     words.iter().all(|word| [*word, word >> 16].iter().all(|h| h & 0x7fff <= u32::from(largest)))
 }
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn halves_fit_up_to_8192() {
+    fn halves_fit_up_to_32() {
         let words = |values: [f32; 4]| {
             let weight = Weight::quantize(WeightFormat::F16, [1, 4], values.to_vec());
             matrix(&[&weight], Axis::Plain(1), Axis::Plain(4)).words
         };
-        assert!(fits_halves(&words([8192.0, -8192.0, 0.0, -0.0])));
-        assert!(!fits_halves(&words([0.0, 8200.0, 0.0, 0.0])));
-        assert!(!fits_halves(&words([0.0, 0.0, -8200.0, 0.0])));
+        assert!(fits_halves(&words([32.0, -32.0, 0.0, -0.0])));
+        assert!(!fits_halves(&words([0.0, 32.1, 0.0, 0.0])));
+        assert!(!fits_halves(&words([0.0, 0.0, -32.1, 0.0])));
     }
 
     #[test]

@@ -49,7 +49,7 @@ struct Matrix {
     inputs: Axis,
     /// All outputs together, padding included.
     outputs: u32,
-    /// Whether four products with inputs of at most 1 fit into a half ([`pack::fits_halves`]).
+    /// Whether four products with staged inputs fit into a half ([`pack::fits_halves`]).
     fits_halves: bool,
 }
 
@@ -451,6 +451,19 @@ impl Plan {
             self.search_step(step, rows[step], rows[step + 1], batch, &mut out);
         }
         out
+    }
+
+    /// A launch of one workgroup that does nothing.
+    pub(super) fn nothing(&self) -> Dispatch {
+        let embed = self.embed(self.id(Scratch::Tokens), self.id(Scratch::DecoderStream), 0);
+        Dispatch { groups: [1, 1], ..embed }
+    }
+
+    /// The constants that a launch reads whole: the weights of a linear layer.
+    pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
+        let linear = dispatch.shader.starts_with("linear");
+        let constant = |id: &BufferId| id.0 < self.constants.len();
+        dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
     }
 
     fn encoder(&self, batch: Batch, out: &mut Vec<Dispatch>) {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the figures that Tigret is judged by, with the machine they belong to.
 
+mod gpu;
 mod infer;
 mod train;
 
@@ -41,6 +42,9 @@ pub(crate) struct Args {
 enum What {
     /// Training beside Hugging Face transformers, on the same weights and batches.
     Train(train::Args),
+    /// One recommendation on this machine's GPU, kernel by kernel, beside what no call can be
+    /// faster than there.
+    Gpu(gpu::Args),
     /// One recommendation beside onnxruntime, PyTorch and transformers, on the same weights.
     Infer(infer::Args),
 }
@@ -68,6 +72,7 @@ enum Measured {
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     match &args.what {
         Some(What::Train(what)) => return train::run(what, args.json, report),
+        Some(What::Gpu(what)) => return gpu::run(what, args.json, report),
         Some(What::Infer(what)) => return infer::run(what, args.json, report),
         None => {}
     }
