@@ -356,6 +356,7 @@ impl Executor {
     }
 
     /// Bytes of a buffer.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn bytes(&self, id: BufferId) -> u64 {
         self.buffers[id.0].size()
     }

@@ -454,12 +454,14 @@ impl Plan {
     }
 
     /// A launch of one workgroup that does nothing.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn nothing(&self) -> Dispatch {
         let embed = self.embed(self.id(Scratch::Tokens), self.id(Scratch::DecoderStream), 0);
         Dispatch { groups: [1, 1], ..embed }
     }
 
     /// The constants that a launch reads whole: the weights of a linear layer.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
         let linear = dispatch.shader.starts_with("linear");
         let constant = |id: &BufferId| id.0 < self.constants.len();
