@@ -301,7 +301,8 @@ try {
   }
   const own = [
     ...(await files(join(packageFolder, "pkg"), (name) => /\.(js|wasm)$/.test(name))),
-    ...(await files(join(packageFolder, "dist"), (name) => name.endsWith(".js"))),
+    // What a browser loads: not the entry for Node, nor the one with all inside.
+    ...["index.js", "worker.js"].map((name) => join(packageFolder, "dist", name)),
   ];
   const wasm = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"];
   const theirs = wasm.map((name) => join(ort, name));
