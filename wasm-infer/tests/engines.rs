@@ -136,76 +136,83 @@ fn gpu(bundle: &Arc<Bundle>) -> Option<GpuEngine> {
     }
 }
 
-#[test]
-fn gpu_and_cpu_return_the_same_items() {
+/// Every model in every format, on the GPU and, in floats (integers have a tolerance of their own),
+/// on the CPU, with its name, the number of its shape and that of its format.
+fn for_every_model(mut test: impl FnMut(&str, [usize; 2], &Bundle, &CpuEngine, &mut GpuEngine)) {
     for (index, (name, shape)) in shapes().into_iter().enumerate() {
         for (which, format) in WeightFormat::ALL.into_iter().enumerate() {
             let bundle = Arc::new(random_bundle(&shape, format, index as u64));
-            // Of floats: integers have a tolerance of their own.
             let cpu = CpuEngine::new(Arc::new(widened(&bundle)));
             let Some(mut gpu) = gpu(&bundle) else { return };
-            for (case, query) in queries(&bundle, 7).into_iter().enumerate() {
-                // Formats differ in the matrices only: each narrow one gets a share of the cases.
-                if format != WeightFormat::F32 && case % 4 != (index + which) % 4 {
-                    continue;
-                }
-                gpu.use_kernels(NOTHING_BEYOND_WGSL, case % 2 == 0);
-                let found = block_on(gpu.search(&query)).unwrap();
-                let what = format!("{name}, {}, case {case}", format.name());
-                assert_same(&cpu.search(&query), &found, &what);
-            }
+            let name = format!("{name}, {}", format.name());
+            test(&name, [index, which], &bundle, &cpu, &mut gpu);
         }
     }
+}
+
+#[test]
+fn gpu_and_cpu_return_the_same_items() {
+    for_every_model(|name, [index, which], bundle, cpu, gpu| {
+        for (case, query) in queries(bundle, 7).into_iter().enumerate() {
+            // Formats differ in the matrices only: each narrow one gets a share of the cases.
+            if bundle.weight_format != WeightFormat::F32 && case % 4 != (index + which) % 4 {
+                continue;
+            }
+            gpu.use_kernels(NOTHING_BEYOND_WGSL, case % 2 == 0);
+            let found = block_on(gpu.search(&query)).unwrap();
+            assert_same(&cpu.search(&query), &found, &format!("{name}, case {case}"));
+        }
+    });
 }
 
 /// What a device has beyond plain WGSL changes nothing in an answer but the rounding of sums, of
 /// inputs to 16 bits before packed products, and to 11 before products of halves.
 #[test]
 fn gpu_and_cpu_return_the_same_items_on_every_path() {
+    use WeightFormat::{F16, Q4, Q8};
+    let plain = NOTHING_BEYOND_WGSL;
+    // With the formats whose products it changes.
     let paths = [
-        ("subgroups", GpuOptions { subgroups: Some(true), ..NOTHING_BEYOND_WGSL }),
-        ("packed products", GpuOptions { packed_products: Some(true), ..NOTHING_BEYOND_WGSL }),
-        ("halves", GpuOptions { halves: Some(true), ..NOTHING_BEYOND_WGSL }),
+        ("subgroups", GpuOptions { subgroups: Some(true), ..plain }, &WeightFormat::ALL[..]),
+        ("packed products", GpuOptions { packed_products: Some(true), ..plain }, &[Q8, Q4]),
+        ("halves", GpuOptions { halves: Some(true), ..plain }, &[F16]),
     ];
-    let mut furthest = [0.0f32; 3];
-    for (index, (name, shape)) in shapes().into_iter().enumerate() {
-        for (which, format) in WeightFormat::ALL.into_iter().enumerate() {
-            let bundle = Arc::new(random_bundle(&shape, format, index as u64));
-            let cpu = CpuEngine::new(Arc::new(widened(&bundle)));
-            let Some(mut gpu) = gpu(&bundle) else { return };
-            for (case, query) in queries(&bundle, 7).into_iter().enumerate() {
-                // A share of the cases each: emulated, these take long.
-                if case % 8 != (index + 2 * which) % 8 {
+    // The largest difference of a score; `None` for what the device has not got.
+    let mut furthest = [Some(0.0f32); 3];
+    for_every_model(|name, [index, which], bundle, cpu, gpu| {
+        for (case, query) in queries(bundle, 7).into_iter().enumerate() {
+            // A share of the cases each: emulated, these take long.
+            if case % 8 != (index + 2 * which) % 8 {
+                continue;
+            }
+            let expected = cpu.search(&query);
+            for ((path, options, formats), furthest) in paths.into_iter().zip(&mut furthest) {
+                if !formats.contains(&bundle.weight_format) {
                     continue;
                 }
-                let expected = cpu.search(&query);
-                for ((path, options), furthest) in paths.into_iter().zip(&mut furthest) {
-                    // Other formats are multiplied in floats.
-                    let rounds = match path {
-                        "halves" => format == WeightFormat::F16,
-                        "packed products" => matches!(format, WeightFormat::Q8 | WeightFormat::Q4),
-                        _ => true,
-                    };
-                    if !rounds || !gpu.use_kernels(options, false) {
-                        continue;
-                    }
-                    let found = block_on(gpu.search(&query)).unwrap();
-                    let what = format!("{path}, {name}, {}, case {case}", format.name());
-                    let tolerance = match (path, query.sampling.is_some()) {
-                        ("halves", _) => HALVES,
-                        ("packed products", true) => 1e-2,
-                        _ => TOLERANCE,
-                    };
-                    assert_close(&expected, &found, tolerance, &what);
-                    for (e, f) in expected.iter().zip(&found).filter(|(e, f)| e.rank == f.rank) {
-                        *furthest = furthest.max((e.score - f.score).abs());
-                    }
+                if !gpu.use_kernels(options, false) {
+                    *furthest = None;
+                    continue;
+                }
+                let found = block_on(gpu.search(&query)).unwrap();
+                let tolerance = match (path, query.sampling.is_some()) {
+                    ("halves", _) => HALVES,
+                    ("packed products", true) => 1e-2,
+                    _ => TOLERANCE,
+                };
+                assert_close(&expected, &found, tolerance, &format!("{path}, {name}, case {case}"));
+                for (e, f) in expected.iter().zip(&found).filter(|(e, f)| e.rank == f.rank) {
+                    let off = (e.score - f.score).abs();
+                    *furthest = furthest.map(|furthest| furthest.max(off));
                 }
             }
         }
-    }
-    for ((path, _), furthest) in paths.into_iter().zip(furthest) {
-        println!("largest difference of a score with {path}: {furthest}");
+    });
+    for ((path, ..), furthest) in paths.into_iter().zip(furthest) {
+        match furthest {
+            Some(furthest) => println!("largest difference of a score with {path}: {furthest}"),
+            None => println!("skipped: {path}, which this device has not got"),
+        }
     }
 }
 

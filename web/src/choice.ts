@@ -7,7 +7,7 @@ export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgrou
 
 /** What a choice needs of the worker. */
 export interface Timed {
-  /** With `gpu`, what the GPU may make use of from now on. */
+  /** With `gpu` in the place of the caller's own options. */
   use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
 }

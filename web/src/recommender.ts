@@ -331,11 +331,11 @@ export class Recommender {
   }
 
   /**
-   * Builds an engine anew, in a new worker if the old one is gone; with `gpu`, what the GPU may make
-   * use of from now on.
+   * Builds an engine anew, in a new worker if the old one is gone; `gpu` is what the GPU may make use
+   * of from now on.
    */
-  async #use(engine: Engine, gpu?: GpuOptions): Promise<void> {
-    if (gpu) this.#gpu = gpu;
+  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
+    this.#gpu = gpu;
     const before = this.#engineName;
     await this.#build(engine);
     if (this.#engineName !== before) {
@@ -388,8 +388,9 @@ export class Recommender {
       }
     }
     if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
+    const own = this.#gpu;
     const timed: Timed = {
-      use: (engine, gpu) => this.#use(engine, gpu),
+      use: (engine, gpu = own) => this.#use(engine, gpu),
       recommend: (request) => this.#remote.call("recommend", { request }),
     };
     const request = toRequest({ history: sampleHistory });
@@ -411,12 +412,14 @@ export class Recommender {
     this.#events.emit("device-lost", { error: first });
     // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
     const again = this.#engine === "webgpu" && first.code !== "no-gpu";
-    // The last but one, in case it is what not every GPU has that fails.
-    const attempts = again
-      ? ([["webgpu"], ["webgpu", PLAIN], ["cpu"]] as const)
-      : ([["cpu"]] as const);
-    for (const [engine, gpu] of attempts) {
-      if (gpu && failure.code === "no-gpu") continue;
+    const own = this.#gpu;
+    // The second attempt is for a GPU that fails with what not every GPU has.
+    const onGpu = [
+      ["webgpu", own],
+      ["webgpu", PLAIN],
+    ] as const;
+    for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", own] as const]) {
+      if (gpu === PLAIN && failure.code === "no-gpu") continue;
       try {
         await this.#use(engine, gpu);
         return await this.#remote.call("recommend", { request });

@@ -12,6 +12,7 @@ import {
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
 import { platform } from "./platform.js";
+import { Queue } from "./queue.js";
 
 /** Where a bundle comes from. */
 export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
@@ -65,7 +66,7 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
     return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
-  const copy = cache ? await orAborted(kept(url), signal) : null;
+  const copy = cache ? await new Queue().run(() => kept(url), signal) : null;
   if (copy && wanted === copy.sha256) {
     const found = await fromCopy(copy, url, wanted, options);
     if (found) return found;
@@ -129,21 +130,6 @@ async function ownBytes(
     throw new TigretError("bad-request", message);
   }
   return (await platform.readFile?.(source)) ?? null;
-}
-
-/** What a promise gives, or the signal's reason, whichever comes first. */
-async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return promise;
-  let abort = () => {};
-  const aborted = new Promise<never>((_, reject) => {
-    abort = () => reject(signal.reason);
-    signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener("abort", abort);
-  }
 }
 
 function address(source: string | URL): string {

@@ -150,6 +150,24 @@ test("a GPU that fails with what not every GPU has goes on without it", async ()
   expect(made[0]?.calls.at(-2)).toMatchObject({ method: "use", engine: "webgpu", gpu: plain });
 });
 
+test("after a GPU that fails whatever it makes use of, the options are the caller's again", async () => {
+  let broken = true;
+  const { made, worker } = fakeWorkers({
+    before: (call, fake) => {
+      if (call.method === "recommend" && fake.engine === "webgpu" && broken) {
+        throw new Failure("device-lost");
+      }
+    },
+  });
+  const gpu = { halves: false };
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", gpu, worker });
+  expect((await recommender.report({ history: ["a"] })).engine).toBe("cpu");
+  broken = false;
+  await recommender.use("webgpu");
+  expect(made[0]?.calls.at(-1)).toMatchObject({ method: "use", engine: "webgpu", gpu });
+  expect(made[0]?.calls.at(-1)).not.toHaveProperty("gpu.subgroups");
+});
+
 test("`auto` starts a worker that has ended again", async () => {
   const { made, worker } = fakeWorkers({ adapter: null });
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
