@@ -39,7 +39,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     // Whether the GPU makes use of it; by default what suits the device.
     let extra = |name: &str| match option(name, "").as_str() {
         "" => Ok(None),
-        value => value.parse::<bool>().map(Some),
+        value => value
+            .parse::<bool>()
+            .map(Some)
+            .map_err(|_| format!("{name} {value}: use true or false")),
     };
     let (halves, subgroups) = (extra("--halves")?, extra("--subgroups")?);
     let packed_products = extra("--packed-products")?;

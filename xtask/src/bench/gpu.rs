@@ -3,35 +3,39 @@
 
 use std::process::{Command, ExitCode};
 
+use clap::value_parser;
 use serde_json::{Value, json};
 
 use super::json_of;
 use crate::build;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::setup::vulkan;
 use crate::workspace;
 
+const FORMATS: [&str; 4] = ["f32", "f16", "q8", "q4"];
+
 /// What not every GPU has, as `time_one` calls it, with the formats that it serves.
 const EXTRAS: [(&str, &str, &[&str]); 3] = [
     ("packed products", "--packed-products", &["q8", "q4"]),
     ("halves", "--halves", &["f16"]),
-    ("subgroups", "--subgroups", &["f32", "f16", "q8", "q4"]),
+    ("subgroups", "--subgroups", &FORMATS),
 ];
 
 /// Arguments of `cargo xtask bench gpu`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Formats of the weights.
-    #[arg(long, num_args = 1.., default_values = ["f32", "f16", "q8", "q4"])]
+    #[arg(long, num_args = 1.., value_parser = FORMATS, default_values = FORMATS)]
     formats: Vec<String>,
     /// Widths of the search.
-    #[arg(long, num_args = 1.., default_values_t = [10, 20, 50])]
-    beams: Vec<usize>,
+    #[arg(long, num_args = 1.., value_parser = value_parser!(u16).range(1..=512),
+          default_values_t = [10, 20, 50])]
+    beams: Vec<u16>,
     /// Calls that are timed.
-    #[arg(long, default_value_t = 200)]
-    calls: usize,
+    #[arg(long, value_parser = value_parser!(u32).range(1..), default_value_t = 200)]
+    calls: u32,
 }
 
 /// Times each format and width as the device does it by itself, and the widest search without each
@@ -47,14 +51,15 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
     let announcement = "compiling the example time_one (release)";
     let built = build::quietly(&mut cargo, "bench gpu", announcement, report)?;
     let program = built.program("time_one")?;
-    let time = |format: &str, beams: usize, more: &[&str]| -> Result<Value> {
+    let time = |format: &str, beams: u16, more: &[&str]| -> Result<Value> {
         report.doing("bench gpu", format!("{format}, {beams} beams {}", more.join(" ")));
         let mut command = Command::new(&program);
         command.args(["--backend", "gpu", "--format", format, "--floor", "true"]);
         command.args(["--beams", &beams.to_string(), "--calls", &args.calls.to_string()]);
         json_of(command.args(more))
     };
-    let widest = args.beams.iter().copied().max().ok_or_else(|| Error::message("no beams"))?;
+    // The option takes at least one.
+    let widest = args.beams.iter().copied().max().unwrap_or_default();
     let mut rows = Vec::new();
     for format in &args.formats {
         for &beams in &args.beams {
@@ -80,7 +85,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
 }
 
 /// What is kept of an answer of `time_one`.
-fn row(answer: &Value, how: &str, beams: usize) -> Value {
+fn row(answer: &Value, how: &str, beams: u16) -> Value {
     json!({
         "adapter": answer["adapter"],
         "format": answer["format"],
