@@ -20,12 +20,16 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [rows, heads, head4]
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.rows * p.heads {
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let of_head = id.y * groups.x * 64u + id.x;
+    if of_head >= p.rows * p.heads {
         return;
     }
-    let row = id.x / p.heads;
-    let head = id.x % p.heads;
+    let row = of_head / p.heads;
+    let head = of_head % p.heads;
     let part4 = p.heads * p.head4;
     let q_at = (p.step * p.step_rows + row) * 3u * part4 + head * p.head4;
 

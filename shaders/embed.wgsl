@@ -13,11 +13,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>; // [rows, width4]
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.rows * p.width4 {
+fn main(
+    @builtin(global_invocation_id) id: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+) {
+    let at = id.y * groups.x * 64u + id.x;
+    if at >= p.rows * p.width4 {
         return;
     }
-    let token = tokens[id.x / p.width4];
-    let rows = transpose(weights_of(id.x % p.width4, token / 4u, p.outputs / 4u));
-    x[id.x] = rows[token % 4u] * scales_of(token / 4u)[token % 4u];
+    let token = tokens[at / p.width4];
+    let rows = transpose(weights_of(at % p.width4, token / 4u, p.outputs / 4u));
+    x[at] = rows[token % 4u] * scales_of(token / 4u)[token % 4u];
 }

@@ -19,7 +19,10 @@ function exported() {
   );
   return [...lines].map(([, names = "", file = ""]) => [
     file,
-    names.split(",").map((name) => name.trim().replace(/^type /, "")),
+    names
+      .split(",")
+      .map((name) => name.trim().replace(/^type /, ""))
+      .filter(Boolean),
   ]);
 }
 
@@ -32,7 +35,7 @@ function declaration(file, name) {
   const comment = /\/\*\*(?:(?!\*\/)[\s\S])*\*\/\n$/.exec(before)?.[0] ?? "";
   const rest = text.slice(start.index);
   // A declaration ends with the first line that closes it at the margin.
-  const end = /^(?:\}.*|export [^{]*;)$/m.exec(rest);
+  const end = /^(?:\}.*|export [^{;]*;)$/m.exec(rest);
   const body = rest.slice(0, end ? end.index + end[0].length : undefined);
   const code = body
     .replace(/^ {4}(?:#private|private constructor.*);\n/gm, "")

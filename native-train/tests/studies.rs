@@ -246,6 +246,44 @@ fn larger_models_cost_more() {
 }
 
 #[test]
+fn settings_are_chosen_on_validation() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    works(at, &["tuning"], &["--set", "train.learning-rate=1e-3"]);
+    is_whole(at, "tuning");
+    let trials = rows(at, "tuning/tuning-trials.csv");
+    for chosen in rows(at, "tuning/tuning.csv") {
+        let of: Vec<_> = trials.iter().filter(|row| row["method"] == chosen["method"]).collect();
+        assert_eq!(of.len(), 3, "what is configured and two other values: {of:?}");
+        assert_eq!(of[0]["settings"], "as configured");
+        let ndcg = |row: &BTreeMap<String, String>| number(row, "validation NDCG@10");
+        assert_eq!(ndcg(of[0]), number(&chosen, "validation NDCG@10 configured"));
+        let best = of.iter().max_by(|a, b| ndcg(a).total_cmp(&ndcg(b))).unwrap();
+        assert_eq!(ndcg(best), number(&chosen, "validation NDCG@10 chosen"));
+        let row = of.iter().find(|row| row["settings"] == chosen["chosen"]).unwrap();
+        assert_eq!(ndcg(row), ndcg(best), "{chosen:?}");
+    }
+    // The configured value is not tried again under another name.
+    let tiger: Vec<_> = trials.iter().filter(|row| row["method"] == "TIGER").collect();
+    assert_eq!(tiger[1]["settings"], "train.learning-rate=0.002");
+    // What is left out is not tuned, and nothing cannot be.
+    let knn =
+        ["--set", "study.tuning.train=false", "--set", "study.tuning.evaluate.baselines=item-knn"];
+    works(at, &["tuning"], &knn);
+    let methods = rows(at, "tuning/tuning.csv");
+    assert_eq!(methods.len(), 1);
+    assert_eq!(methods[0]["method"], "item-KNN");
+    let none = [
+        "--set",
+        "study.tuning.train=false",
+        "--set",
+        "study.tuning.evaluate.baselines=popularity",
+    ];
+    let line = refuses(at, &[&["tuning", "--out", "out"], &SMALL[..], &none].concat());
+    assert!(line.contains("nothing is left to tune"), "{line}");
+}
+
+#[test]
 fn pieces_come_to_the_same_end() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -319,6 +357,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
             "epoch = 1\n        [evaluate]",
             "toys, tiger, seed 3: [train] unexpected argument '--epoch'",
         ),
+        ("[study.main.train]", "[study.mian.train]", "`study.mian` is none of the studies"),
         ("data.toys.tokenize", "data.toys.more", "`data.toys.more` is no step"),
         ("out = \"out\"", "", "say where runs and reports go: --out DIR"),
     ] {

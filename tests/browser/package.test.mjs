@@ -127,7 +127,7 @@ describe("the package", { skip }, () => {
   for (const [name, { bundle, tolerance, cases, add, added }] of parity) {
     for (const [variant, engine, gpu] of VARIANTS) {
       test(`${name} on ${variant} is what the native CPU engine answers`, async () => {
-        const { answers, codes } = await page.evaluate(
+        const { answers, codes, embedding } = await page.evaluate(
           async ({ bundle, backend, gpu, requests, add }) => {
             // @ts-expect-error: the address is the test server's.
             const { Recommender } = await import("/package/dist/index.js");
@@ -135,8 +135,9 @@ describe("the package", { skip }, () => {
             const codes = add && (await recommender.addItems(add));
             const answers = [];
             for (const request of requests) answers.push(await recommender.report(request));
+            const { embedding } = recommender.info;
             recommender.dispose();
-            return { answers, codes };
+            return { answers, codes, embedding };
           },
           {
             bundle,
@@ -147,6 +148,8 @@ describe("the package", { skip }, () => {
           },
         );
         assert.deepEqual(codes, added, `${name}: semantic IDs of the added items`);
+        // Null, and not undefined, where no item can be added.
+        assert.ok(add ? embedding !== null : embedding === null, `${name}: ${embedding}`);
         cases.forEach((native, index) => {
           const where = `case ${index} of ${name}`;
           assert.equal(answers[index].engine, engine, `${where}: engine`);

@@ -1,8 +1,8 @@
 /** Tells everyone on the channel that the worker's address names which kernels its devices compile. */
 
 const channel = new BroadcastChannel(location.search);
-const { createComputePipeline } = GPUDevice.prototype;
-GPUDevice.prototype.createComputePipeline = function (descriptor) {
+const { createComputePipelineAsync } = GPUDevice.prototype;
+GPUDevice.prototype.createComputePipelineAsync = function (descriptor) {
   channel.postMessage(descriptor.label);
-  return createComputePipeline.call(this, descriptor);
+  return createComputePipelineAsync.call(this, descriptor);
 };

@@ -48,9 +48,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let packed_products = extra("--packed-products")?;
     let backend = match option("--backend", "cpu").as_str() {
         "cpu" => Backend::Cpu,
-        "gpu" => {
-            Backend::Gpu(GpuOptions { halves, packed_products, subgroups, ..Default::default() })
-        }
+        "gpu" => Backend::Gpu(GpuOptions { halves, packed_products, subgroups }),
         other => return Err(format!("--backend {other}: use cpu or gpu").into()),
     };
     let format: WeightFormat = option("--format", "q8").parse()?;

@@ -319,6 +319,7 @@ impl Recommender {
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine and without timestamps; else as
     /// [`Recommender::recommend`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub async fn profile(
         &mut self,
         request: &Request,

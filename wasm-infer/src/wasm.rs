@@ -79,9 +79,8 @@ impl Session {
         halves: Option<bool>,
         packed_products: Option<bool>,
         subgroups: Option<bool>,
-        subgroups_granted: bool,
     ) -> Result<Session, Error> {
-        let gpu = GpuOptions { halves, packed_products, subgroups, subgroups_granted };
+        let gpu = GpuOptions { halves, packed_products, subgroups };
         let backend = parse_backend(&backend, gpu)?;
         let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|e| to_js(&e.into()))?);
         let fingerprint = format!("{:016x}", fnv1a(&bytes));
@@ -103,9 +102,8 @@ impl Session {
         halves: Option<bool>,
         packed_products: Option<bool>,
         subgroups: Option<bool>,
-        subgroups_granted: bool,
     ) -> Result<(), Error> {
-        let gpu = GpuOptions { halves, packed_products, subgroups, subgroups_granted };
+        let gpu = GpuOptions { halves, packed_products, subgroups };
         let backend = parse_backend(&backend, gpu)?;
         self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())
@@ -222,7 +220,9 @@ fn parse_backend(name: &str, gpu: GpuOptions) -> Result<Backend, Error> {
 }
 
 fn to_value(value: &impl Serialize) -> Result<JsValue, Error> {
-    serde_wasm_bindgen::to_value(value).map_err(|e| coded(&e.to_string(), "bad-request"))
+    // JSON's null, which the types of the package promise, and not `undefined`.
+    let serializer = serde_wasm_bindgen::Serializer::new().serialize_missing_as_null(true);
+    value.serialize(&serializer).map_err(|e| coded(&e.to_string(), "bad-request"))
 }
 
 fn to_js(error: &InferError) -> Error {

@@ -14,12 +14,8 @@ const TOLERANCE: f32 = 1e-3;
 /// That of a score after products in halves.
 const HALVES: f32 = 2e-2;
 /// All that not every device has, switched off.
-const NOTHING_BEYOND_WGSL: GpuOptions = GpuOptions {
-    halves: Some(false),
-    packed_products: Some(false),
-    subgroups: Some(false),
-    subgroups_granted: false,
-};
+const NOTHING_BEYOND_WGSL: GpuOptions =
+    GpuOptions { halves: Some(false), packed_products: Some(false), subgroups: Some(false) };
 
 fn shapes() -> Vec<(&'static str, Shape)> {
     let base = Shape::default();
@@ -321,5 +317,74 @@ fn a_beam_as_wide_as_the_catalogue_scores_every_item() {
         let query = EngineQuery { beams: 512, ..queries(&bundle, 5).swap_remove(5) };
         let expected = exhaustive(&bundle, &bundle.catalog, &query);
         assert_same(&expected, &cpu.search(&query), name);
+    }
+}
+
+#[test]
+fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_answered() {
+    // Logits of 512 beams are beyond 128 MiB, which is all that some adapters bind.
+    let shape = Shape {
+        levels: vec![300, 300],
+        items: 2000,
+        users: 66_000,
+        layers: (1, 1),
+        d_model: 8,
+        heads: (1, 8),
+        d_ff: 8,
+        ..Shape::default()
+    };
+    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
+    let Some(mut gpu) = gpu(&bundle) else { return };
+    let cpu = CpuEngine::new(Arc::clone(&bundle));
+    let query = |beams| EngineQuery {
+        input: bundle.tokens.encoder_input(None, std::iter::once(bundle.catalog.codes_of(7))),
+        beams,
+        filter: ItemFilter::everything(),
+        sampling: None,
+    };
+    // Rounded up to a power of two, 300 beams would be 512.
+    for beams in [10, 300, 512, 300, 50] {
+        match block_on(gpu.search(&query(beams))) {
+            Ok(hits) => assert_same(&cpu.search(&query(beams)), &hits, &format!("{beams} beams")),
+            Err(InferError::NoGpu(why)) => {
+                assert!(beams == 512 && why.contains("Logits"), "{beams} beams: {why}");
+            }
+            Err(other) => panic!("{beams} beams: {other}"),
+        }
+    }
+    // As many users as fit go into one submit.
+    let queries: Vec<EngineQuery> = (0..9).map(|_| query(50)).collect();
+    for hits in block_on(gpu.search_all(&queries)).unwrap() {
+        assert_same(&cpu.search(&queries[0]), &hits, "nine users");
+    }
+}
+
+/// Mesa's processor in disguise ends every loop after 65,535 iterations.
+#[test]
+fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
+    let shape = Shape {
+        levels: vec![300, 20_000],
+        items: 2000,
+        layers: (1, 1),
+        d_model: 8,
+        heads: (1, 8),
+        d_ff: 8,
+        ..Shape::default()
+    };
+    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
+    let Some(mut gpu) = gpu(&bundle) else { return };
+    let cpu = CpuEngine::new(Arc::clone(&bundle));
+    let query = |beams| EngineQuery {
+        input: bundle.tokens.encoder_input(None, std::iter::once(bundle.catalog.codes_of(7))),
+        beams,
+        filter: ItemFilter::everything(),
+        sampling: None,
+    };
+    for beams in [70, 300] {
+        match block_on(gpu.search(&query(beams))) {
+            Ok(hits) => assert_same(&cpu.search(&query(beams)), &hits, &format!("{beams} beams")),
+            Err(InferError::NoGpu(why)) => assert_eq!(beams, 300, "{why}"),
+            Err(other) => panic!("{beams} beams: {other}"),
+        }
     }
 }

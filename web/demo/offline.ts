@@ -4,6 +4,9 @@
 /** Milliseconds to wait for the service worker: a page without it works too. */
 const PATIENCE = 1500;
 
+/** The service worker's cache, as `sw.ts` names it, which is a script that can import nothing. */
+const CACHE = "tigret-demo";
+
 /**
  * Registers the service worker and waits until it sees this page's requests, so that the worker and
  * the wasm module, which load after this, are kept by the first visit. It never waits for long: in a
@@ -28,10 +31,11 @@ async function takeControl(container: ServiceWorkerContainer): Promise<void> {
   active?.postMessage({ kind: "keep", urls: [location.href.split("#")[0], ...loaded] });
 }
 
-/** Lets go of all that the service worker keeps. */
+/** Lets go of this page's service worker and of all that it keeps; other pages of the origin have theirs. */
 export async function forgetOffline(): Promise<void> {
+  const own = new URL("./", location.href).href;
   for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
-    await registration.unregister();
+    if (registration.scope === own) await registration.unregister();
   }
-  for (const name of (await globalThis.caches?.keys()) ?? []) await caches.delete(name);
+  await globalThis.caches?.delete(CACHE);
 }

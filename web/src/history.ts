@@ -126,6 +126,8 @@ export class HistoryStore {
       database?.addEventListener("versionchange", () => {
         forget();
         database.close();
+        // What is deleted has changed, too.
+        for (const listener of [...this.#listeners]) listener();
       });
       database?.addEventListener("close", forget);
       return database;
@@ -181,7 +183,7 @@ function transact(
         else store.delete(name);
       };
       transaction.oncomplete = () => resolve(changed);
-      transaction.onerror = () => failed(transaction.error);
+      // An error aborts the transaction, which knows the reason only then.
       transaction.onabort = () => failed(transaction.error);
     } catch (error) {
       failed(error);

@@ -85,7 +85,9 @@ async function fromServer(
   const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
-  const headers = usable?.etag ? { "if-none-match": usable.etag } : {};
+  // Another origin would be asked first whether it takes the header, and one that refuses would
+  // leave the page with its copy for good.
+  const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
     answer = await download(url, { onProgress, signal, headers, fresh, ...pace });
@@ -159,6 +161,12 @@ async function fromCopy(
     return fromServer(url, null, wanted, options, true);
   };
   return { bytes, downloaded: 0, keep: nothing, again };
+}
+
+/** Whether an address is of the page's own origin. */
+function isOwn(url: string): boolean {
+  const here = globalThis.location?.href;
+  return here !== undefined && new URL(url, here).origin === new URL(here).origin;
 }
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */

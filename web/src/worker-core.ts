@@ -78,7 +78,7 @@ export class Server {
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
-        const options = await gpuOptions(call);
+        const options = gpuOptions(call.gpu);
         const session = await Session.load(call.bytes, backendOf(call.engine), ...options);
         this.#session = session;
         return {
@@ -89,7 +89,7 @@ export class Server {
       }
       case "use": {
         await requireAdapter(call.engine);
-        await this.#loaded.useBackend(backendOf(call.engine), ...(await gpuOptions(call)));
+        await this.#loaded.useBackend(backendOf(call.engine), ...gpuOptions(call.gpu));
         return { engineName: await this.#engineName(call.engine) };
       }
       case "adapter":
@@ -157,7 +157,7 @@ async function findAdapter(): Promise<GPUAdapter | null> {
   try {
     const gpu = globalThis.navigator?.gpu;
     const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
-    // wgpu asks every adapter for its name, which the first browsers with WebGPU did not know.
+    // The module asks every adapter for its name, which the first browsers with WebGPU did not know.
     return adapter?.info ? adapter : null;
   } catch {
     return null;
@@ -172,34 +172,12 @@ async function adapterInWords(): Promise<string | null> {
   return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
 }
 
-/** The options as the module takes them, the last being whether devices will have subgroups. */
-async function gpuOptions({ engine, gpu }: { engine: Engine; gpu: GpuOptions }) {
-  const { halves, packedProducts, subgroups } = gpu;
-  const granted = engine === "webgpu" && subgroups !== false && (await grantSubgroups());
-  return [halves, packedProducts, subgroups, granted] as const;
+/** The options as the module takes them. */
+function gpuOptions({ halves, packedProducts, subgroups }: GpuOptions) {
+  return [halves, packedProducts, subgroups] as const;
 }
 
-let granting = false;
-
-/**
- * Has the devices of this worker made with subgroups, where the adapter has them: wgpu knows them
- * natively only. Says whether they will.
- */
-async function grantSubgroups(): Promise<boolean> {
-  if (!(await findAdapter())?.features.has("subgroups")) return false;
-  if (!granting) {
-    granting = true;
-    const { requestDevice } = GPUAdapter.prototype;
-    GPUAdapter.prototype.requestDevice = function (descriptor = {}) {
-      const features = [...(descriptor.requiredFeatures ?? [])];
-      if (this.features.has("subgroups")) features.push("subgroups");
-      return requestDevice.call(this, { ...descriptor, requiredFeatures: features });
-    };
-  }
-  return true;
-}
-
-/** Refuses `webgpu` in plainer words than wgpu's where there is no adapter. */
+/** Refuses `webgpu` in plainer words than the module's where there is no adapter. */
 async function requireAdapter(engine: Engine): Promise<void> {
   if (engine === "cpu" || (await adapterInWords()) !== null) return;
   const why = globalThis.navigator?.gpu

@@ -100,7 +100,8 @@ pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<S
 /// Flags of the compiler: those of `.cargo/config.toml`, and that panic messages, which are part of
 /// the module, name no folders of the machine that built it.
 fn rust_flags() -> Vec<String> {
-    let mut flags = vec!["-Ctarget-feature=+simd128".to_owned()];
+    let mut flags =
+        ["-Ctarget-feature=+simd128", "--cfg=web_sys_unstable_apis"].map(str::to_owned).to_vec();
     let mut hidden = vec![workspace::root().to_owned()];
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));

@@ -90,6 +90,11 @@ pub(super) struct Place<'a> {
 type Ready = (Box<dyn Baseline>, Value, f64);
 
 impl Args {
+    /// Whether one is trained, in the run directory.
+    pub(super) fn trains(&self) -> bool {
+        self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(Method::SasRec))
+    }
+
     /// Whether any was named.
     pub(super) fn are_named(&self) -> bool {
         !self.baselines.is_empty()

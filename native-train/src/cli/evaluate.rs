@@ -85,9 +85,9 @@ struct Speed {
 }
 
 impl Args {
-    /// The run directory, if the figures go into it.
+    /// The run directory, if figures or a trained baseline go into it.
     pub(super) fn writes_into(&self) -> Option<&Path> {
-        self.bundle.is_none().then_some(&self.run)
+        (self.bundle.is_none() || self.baselines.trains()).then_some(&self.run)
     }
 }
 

@@ -161,6 +161,8 @@ struct Report {
 struct TrainingReport {
     epochs: usize,
     converged: bool,
+    /// Whether it was to go on until then.
+    until_converged: bool,
     seconds: f64,
     /// Rate of the matrix products of training, and of one large product on the same device.
     gflop_per_second: f64,
@@ -285,6 +287,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         learned = factors.dimensions;
         vectors = join(&vectors, &factors, args.collaborative);
     }
+    let until_converged = args.epochs.is_none();
     let settings = Settings {
         method: args.method,
         sizes,
@@ -338,6 +341,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         training: fitted.training.as_ref().map(|training| TrainingReport {
             epochs: training.epochs,
             converged: training.converged,
+            until_converged,
             seconds: training.seconds,
             gflop_per_second: training.flop_per_epoch * training.epochs as f64
                 / training.seconds
@@ -393,7 +397,11 @@ fn describe(report: &Report) -> String {
         text += &format!("the codes lose {:.1} % of the vectors' variance\n", 100.0 * lost);
     }
     if let Some(training) = &report.training {
-        let why = if training.converged { "converged" } else { "the number asked for" };
+        let why = match (training.converged, training.until_converged) {
+            (true, _) => "converged",
+            (false, false) => "the number asked for",
+            (false, true) => "the most allowed, not converged: raise --max-epochs",
+        };
         text += &format!(
             "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",
             training.epochs,

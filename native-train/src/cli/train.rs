@@ -153,6 +153,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let dataset = Dataset::load(&run)?;
     let ids = SemanticIds::load(&run, &dataset)?;
     let config = args.config(&ids.layout);
+    // What a bundle cannot hold is not worth its training.
+    config.validate().map_err(|e| TrainError::usage(e.to_string()))?;
     let batch = args.batch as usize;
     let samples = crate::train::samples::training_samples(&dataset).len();
     let settings = Settings {

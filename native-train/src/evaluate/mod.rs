@@ -164,6 +164,10 @@ pub fn rank_targets_of_bundle(
             .chunks(share)
             .map(|chunk| scope.spawn(|| chunk.iter().map(rank_target).collect::<Vec<_>>()))
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+        let joined = workers
+            .into_iter()
+            // A share of the users that is missing would pass for figures of all.
+            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
     })
 }

@@ -16,6 +16,7 @@ pub mod report;
 mod scaling;
 pub mod settings;
 pub mod table;
+mod tuning;
 mod user;
 
 use clap::ValueEnum;
@@ -30,6 +31,8 @@ use crate::pipeline::Verbs;
 /// An experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Study {
+    /// Settings of TIGER and of the baselines, by NDCG@10 on validation.
+    Tuning,
     /// TIGER and the baselines on every data set (table 1).
     Main,
     /// Every tokenizer (table 2).
@@ -52,7 +55,8 @@ pub enum Study {
 
 impl Study {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::Tuning,
         Self::Main,
         Self::Ids,
         Self::Layers,
@@ -67,6 +71,7 @@ impl Study {
     /// Its name on the command line and in files.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Tuning => "tuning",
             Self::Main => "main",
             Self::Ids => "ids",
             Self::Layers => "layers",
@@ -91,6 +96,7 @@ impl Study {
     ) -> Result<Written> {
         let lab = Lab::new(settings, self.name(), verbs, command.clone());
         let report = match self {
+            Self::Tuning => tuning::run(&lab),
             Self::Main => main_table::run(&lab),
             Self::Ids => ids::run(&lab),
             Self::Layers => layers::run(&lab),

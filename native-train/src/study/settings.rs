@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::Study;
 use crate::error::{Result, TrainError};
 use crate::pipeline::config::overlay;
 use crate::pipeline::{Config, Step};
@@ -141,6 +142,14 @@ impl Settings {
             .find(|(at, set)| data[..*at].iter().any(|earlier| earlier.name == set.name))
         {
             return Err(wrong(&format!("data set {} is named {}, too", at + 1, set.name)));
+        }
+        if let Some(own) = base.get("study") {
+            let own = own.as_table().ok_or_else(|| wrong("`study` is not a table of studies"))?;
+            let known = |key: &String| Study::ALL.iter().any(|study| study.name() == key);
+            if let Some(key) = own.keys().find(|key| !known(key)) {
+                let names = Study::ALL.map(Study::name).join(", ");
+                return Err(wrong(&format!("`study.{key}` is none of the studies {names}")));
+            }
         }
         for key in base.keys().filter(|key| *key != "study") {
             match key.parse::<Step>() {

@@ -118,6 +118,9 @@ struct LogLine {
 /// A killed run loses at most this much work, and what the last reading of the loss took.
 const SAVE_EVERY: Duration = Duration::from_secs(120);
 
+/// Why a training ends whose patience is used up.
+const STOPPED_RISING: &str = "validation NDCG@10 has stopped rising";
+
 /// Steps between two readings of the loss: a reading waits for the device.
 const LOG_EVERY: u64 = 50;
 
@@ -177,7 +180,11 @@ pub(crate) fn drive<J: Job>(
     let mut losses_since = 0u32;
     let mut saved = Instant::now();
     let mut stopped = "all epochs are done";
-    while state.step < total {
+    if state.validations_without_gain >= plan.patience {
+        stopped = STOPPED_RISING;
+    }
+    // A state that is taken up may be one that had come to its end.
+    while state.step < total && state.validations_without_gain < plan.patience {
         let epoch = state.step / plan.steps_per_epoch;
         let (loss, samples) = job.step(state.step);
         losses += loss;
@@ -243,7 +250,7 @@ pub(crate) fn drive<J: Job>(
             return Err(TrainError::Interrupted);
         }
         if state.validations_without_gain >= plan.patience {
-            stopped = "validation NDCG@10 has stopped rising";
+            stopped = STOPPED_RISING;
             break;
         }
         if over {

@@ -1,8 +1,9 @@
 //! The WebGPU engine: a whole recommendation in one pass, one submit and one read-back.
 //!
-//! `plan` turns the model into a list of dispatches, `executor` runs it. `docs/engine.md`
-//! explains the plan kernel by kernel.
+//! `plan` turns the model into a list of dispatches, `executor` runs it on a `device`.
+//! `docs/engine.md` explains the plan kernel by kernel.
 
+mod device;
 mod executor;
 #[cfg(test)]
 mod kernel_tests;
@@ -11,7 +12,8 @@ mod plan;
 
 use std::sync::Arc;
 
-use executor::{Executor, Extras};
+use device::Extras;
+use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
@@ -21,8 +23,10 @@ use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::search::{EngineQuery, Hit, sort_hits};
 
-/// Most workgroups of a launch in one dimension, by WebGPU's default limits.
-const MAX_GROUPS: usize = 65_535;
+/// Most candidates of a step on a software adapter. Mesa's ends the loops of an invocation, all
+/// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
+/// and for each of 512 beams that survive it takes 56 more at most.
+const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
 
@@ -37,9 +41,6 @@ pub struct GpuOptions {
     pub packed_products: Option<bool>,
     /// Reductions by subgroups.
     pub subgroups: Option<bool>,
-    /// In a page: that whoever calls has its devices made with the feature `subgroups`, which wgpu
-    /// does not ask for there. Without a meaning natively.
-    pub subgroups_granted: bool,
 }
 
 /// What no call can be faster than on a device: as many launches that do nothing, and the weights
@@ -90,15 +91,15 @@ impl GpuEngine {
     /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
     pub async fn new(bundle: Arc<Bundle>, options: GpuOptions) -> Result<Self, InferError> {
         let mut plan = Plan::new(&bundle);
-        let granted = cfg!(target_arch = "wasm32") && options.subgroups_granted;
-        let mut executor = Executor::new(&plan.constants, granted).await?;
+        let mut executor = Executor::new(&plan.constants).await?;
         for constant in &mut plan.constants {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();
         }
         plan.set_kernels(options.kernels(executor.extras(), executor.is_software()));
         // Those of a search now, those of sampling when it is first asked for.
-        executor.compile(&plan.dispatches(Batch { users: 1, input: 4, beams: 1, sampled: false }));
+        let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
+        executor.compile(&plan.dispatches(batch)).await?;
         let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
         let catalog = Arc::clone(&bundle.catalog);
@@ -111,11 +112,19 @@ impl GpuEngine {
     /// # Errors
     /// [`InferError::NoGpu`] where it exceeds the adapter's limits; the old one stays then.
     pub fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
-        self.executor.replace(self.plan.codes(), &plan::pack_codes(&catalog))?;
-        self.plan.set_items(catalog.len());
-        self.catalog = catalog;
         // With more items, more beams can be alive.
-        self.executor.set_scratch(&self.plan.scratch(self.capacity))
+        let before = self.plan.set_items(catalog.len());
+        let outcome = self
+            .executor
+            .set_scratch(&self.plan.scratch(self.capacity))
+            .and_then(|()| self.executor.replace(self.plan.codes(), &plan::pack_codes(&catalog)));
+        if outcome.is_ok() {
+            self.catalog = catalog;
+        } else {
+            // Scratch buffers may be larger than they have to be now, which harms nothing.
+            self.plan.set_items(before);
+        }
+        outcome
     }
 
     /// Takes up other kernels and says whether the device has all that is asked for; `wide` is
@@ -177,7 +186,8 @@ impl GpuEngine {
         let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
         let room = self.executor.limit() / largest;
         // Rows of all users are counted by one dimension of a launch.
-        room.min((MAX_GROUPS / beams) as u64).clamp(1, MAX_USERS) as usize
+        let rows = beams.max(self.plan.longest_input());
+        room.min((plan::MAX_GROUPS as usize / rows) as u64).clamp(1, MAX_USERS) as usize
     }
 
     /// Runs queries that are alike in one submit.
@@ -209,6 +219,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where the adapter has no timestamps; else as [`GpuEngine::search`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub async fn profile(
         &mut self,
         query: &EngineQuery,
@@ -258,6 +269,16 @@ impl GpuEngine {
         batch: Batch,
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
+        let candidates = self.plan.most_candidates(batch.beams);
+        if cfg!(not(target_arch = "wasm32"))
+            && self.executor.is_software()
+            && candidates > MOST_SOFTWARE_CANDIDATES
+        {
+            return Err(InferError::NoGpu(format!(
+                "{candidates} candidates of a step are more than a software adapter can walk \
+                 ({MOST_SOFTWARE_CANDIDATES}); use the CPU engine or fewer beams"
+            )));
+        }
         // Where each user's filter begins, then the filters.
         let mut filters = vec![0; users];
         let mut input = Vec::with_capacity(users * batch.input as usize);
@@ -317,20 +338,30 @@ impl GpuEngine {
             .collect())
     }
 
-    /// Makes room: buffers grow, by doubling, and never shrink.
+    /// Makes room: buffers grow, by doubling as long as the device can hold that, and else are as
+    /// large as they have to be.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where not even that can be; everything stays as it was.
     fn reserve(&mut self, needed: Capacity) -> Result<(), InferError> {
         let grow =
             |have: usize, need: usize| if need > have { need.next_power_of_two() } else { have };
-        let capacity = Capacity {
+        let generous = Capacity {
             users: grow(self.capacity.users, needed.users),
             beams: grow(self.capacity.beams, needed.beams),
             listed: grow(self.capacity.listed, needed.listed),
         };
-        if capacity != self.capacity {
-            self.plan.set_users(capacity.users);
-            self.executor.set_scratch(&self.plan.scratch(capacity))?;
-            self.capacity = capacity;
+        if generous == self.capacity {
+            return Ok(());
         }
+        let scratch = self.plan.scratch(generous);
+        let (capacity, scratch) = match self.executor.holds(&scratch) {
+            true => (generous, scratch),
+            false => (needed, self.plan.scratch(needed)),
+        };
+        self.executor.set_scratch(&scratch)?;
+        self.plan.set_users(capacity.users);
+        self.capacity = capacity;
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
 //! The model as a plan: pure data, a list of dispatches over named buffers. Nothing here knows
-//! wgpu, so that a plan can be counted, printed and tested anywhere.
+//! a device, so that a plan can be counted, printed and tested anywhere.
 
 use tigret_shaders::shader;
 
@@ -14,11 +14,13 @@ use crate::weights::WeightFormat;
 pub(super) const RECORD: usize = 16;
 /// Where a record has the perturbed log-probability.
 pub(super) const PERTURBED: usize = 5;
+/// Most workgroups of a launch in one dimension, by WebGPU's default limits.
+pub(super) const MAX_GROUPS: u32 = 65_535;
 /// Words of one dispatch's parameters.
 pub(super) const PARAMS: usize = 16;
 
 /// A buffer of the plan, an index into its constants and then its scratch buffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct BufferId(pub(super) usize);
 
 /// A buffer that is uploaded once.
@@ -340,9 +342,9 @@ impl Plan {
         self.codes
     }
 
-    /// Takes up another number of items.
-    pub(super) fn set_items(&mut self, items: usize) {
-        self.items = items;
+    /// Takes up another number of items and returns the one before.
+    pub(super) fn set_items(&mut self, items: usize) -> usize {
+        std::mem::replace(&mut self.items, items)
     }
 
     /// Takes up the kernels that suit the device.
@@ -375,7 +377,7 @@ impl Plan {
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
         let users = capacity.users as u64;
-        let input = users * input_rows(self.layout.max_input()) as u64;
+        let input = users * self.longest_input() as u64;
         let rows = users * u64::from(self.rows(capacity.beams).into_iter().max().unwrap_or(1));
         let both = input.max(rows);
         let (d4, part4) = (Axis::Plain(self.config.d_model).quads(), self.heads().quads());
@@ -435,9 +437,21 @@ impl Plan {
         users * (rows as usize + 1) * RECORD
     }
 
+    /// Most candidates of a user in a step.
+    pub(super) fn most_candidates(&self, beams: usize) -> u64 {
+        let rows = self.rows(beams);
+        let levels = self.layout.levels.iter().zip(rows);
+        levels.map(|(level, rows)| u64::from(level.size) * u64::from(rows)).max().unwrap_or(0)
+    }
+
+    /// Rows of the longest input.
+    pub(super) fn longest_input(&self) -> usize {
+        input_rows(self.layout.max_input())
+    }
+
     /// Takes up how many users there is room for.
     pub(super) fn set_users(&mut self, users: usize) {
-        self.key_stride = (users * input_rows(self.layout.max_input())) as u32;
+        self.key_stride = (users * self.longest_input()) as u32;
     }
 
     /// Everything that one call launches, in order.
@@ -535,7 +549,7 @@ impl Plan {
                     .into(),
             );
             let head4 = part / 4 / self.config.num_heads as u32;
-            out.push(dispatch(
+            out.push(spread(dispatch(
                 "attention_beams",
                 &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
                 &[
@@ -548,7 +562,7 @@ impl Plan {
                     batch.users,
                 ],
                 [rows * self.config.num_heads as u32, 1],
-            ));
+            )));
             out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
             out.push(
                 self.linear(rows, stream, &layer.cross_q, id(Scratch::CrossQ))
@@ -640,7 +654,8 @@ impl Plan {
             WeightFormat::Q8 => "embed_q8",
             WeightFormat::Q4 => "embed_q4",
         };
-        dispatch(name, &buffers, &[rows, width4, self.embedding.outputs], [rows * width4, 1])
+        let params = [rows, width4, self.embedding.outputs];
+        spread(dispatch(name, &buffers, &params, [rows * width4, 1]))
     }
 
     fn feed_forward(
@@ -886,6 +901,13 @@ fn dispatch(
 }
 
 /// Workgroups that cover so many invocations.
+/// Folds a launch of more workgroups in x than WebGPU allows into rows of y; the kernel counts its
+/// invocations over both.
+fn spread(dispatch: Dispatch) -> Dispatch {
+    let [x, y] = dispatch.groups;
+    Dispatch { groups: [x.min(MAX_GROUPS), y * x.div_ceil(MAX_GROUPS)], ..dispatch }
+}
+
 fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
     let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
     [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]

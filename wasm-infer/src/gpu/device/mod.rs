@@ -1,0 +1,72 @@
+//! What the executor needs of a device: buffers, kernels, and one submit of launches. Natively it
+//! is wgpu's; in a page it is the browser's own, through web-sys, since wgpu in between takes
+//! 33 KB of a module that is to be small and compiles one pipeline after the other there.
+
+#[cfg_attr(target_arch = "wasm32", path = "page.rs")]
+#[cfg_attr(not(target_arch = "wasm32"), path = "native.rs")]
+mod backend;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tigret_shaders::Shader;
+
+pub(super) use backend::{Buffer, Device, Group, Kernel};
+
+/// What a device has beyond plain WGSL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Extras {
+    /// [`tigret_shaders::Requirement::Halves`].
+    pub(super) halves: bool,
+    /// [`tigret_shaders::Requirement::PackedProducts`].
+    pub(super) packed_products: bool,
+    /// [`tigret_shaders::Requirement::Subgroups`].
+    pub(super) subgroups: bool,
+}
+
+/// What a buffer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Weights and values of kernels.
+    Storage,
+    /// Parameters of launches, [`PARAMS_STRIDE`] bytes each.
+    Params,
+    /// What the host reads.
+    ReadBack,
+}
+
+/// Bytes between the parameters of two launches: the largest alignment that WebGPU allows.
+pub(super) const PARAMS_STRIDE: usize = 256;
+
+/// Bytes of the parameters of a launch.
+const PARAMS_BYTES: u64 = super::plan::PARAMS as u64 * 4;
+
+/// A kernel over buffers.
+pub(super) struct Launch<'a> {
+    /// Of the group.
+    pub(super) kernel: &'a Kernel,
+    /// The buffers.
+    pub(super) group: &'a Group,
+    /// Where the parameters stand, in bytes.
+    pub(super) params_at: u32,
+    /// Workgroups in x and y.
+    pub(super) workgroups: [u32; 2],
+}
+
+/// Why a device can no longer be used; the first reason stays.
+#[derive(Debug, Clone, Default)]
+struct Failure(Arc<Mutex<Option<String>>>);
+
+impl Failure {
+    fn record(&self, what: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The text of a kernel, behind the directives that it needs.
+fn source(shader: &Shader, directives: &str) -> String {
+    directives.to_owned() + &shader.source.concat()
+}

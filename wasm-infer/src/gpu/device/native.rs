@@ -1,0 +1,369 @@
+//! A device of Vulkan, Metal or Direct3D, by wgpu.
+
+use std::sync::Arc;
+
+use futures_channel::oneshot;
+use tigret_shaders::{BindingKind, Requirement, Shader};
+use wgpu::{
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
+    BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding, BufferBindingType,
+    BufferDescriptor, BufferSize, BufferUsages, ComputePass, ComputePassDescriptor,
+    ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor,
+    DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode, PipelineLayoutDescriptor,
+    PollType, PowerPreference, QuerySet, QuerySetDescriptor, QueryType, Queue,
+    RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    WgslLanguageFeatures,
+};
+
+use super::{Extras, Failure, Launch, PARAMS_BYTES, Role, source};
+use crate::error::InferError;
+
+/// An open device.
+pub(in super::super) struct Device {
+    device: wgpu::Device,
+    queue: Queue,
+    name: String,
+    software: bool,
+    packed_products: bool,
+    failure: Failure,
+}
+
+/// Memory of a device.
+pub(in super::super) struct Buffer(wgpu::Buffer);
+
+/// A compiled kernel.
+pub(in super::super) struct Kernel {
+    shader: &'static Shader,
+    layout: BindGroupLayout,
+    pipeline: ComputePipeline,
+}
+
+/// Buffers of a launch.
+pub(in super::super) struct Group(BindGroup);
+
+impl Buffer {
+    /// Its size.
+    pub(in super::super) fn bytes(&self) -> u64 {
+        self.0.size()
+    }
+}
+
+impl Device {
+    /// Opens the best adapter with all that kernels can make use of.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] without an adapter.
+    pub(in super::super) async fn open() -> Result<Self, InferError> {
+        let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
+        let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
+        let options = RequestAdapterOptions {
+            power_preference: PowerPreference::HighPerformance,
+            ..RequestAdapterOptions::default()
+        };
+        let adapter = instance.request_adapter(&options).await.map_err(|e| no_gpu(&e))?;
+        let packed = WgslLanguageFeatures::Packed4x8IntegerDotProduct;
+        let packed_products = instance.wgsl_language_features().contains(packed);
+        let available = adapter.limits();
+        let wanted = Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
+        let limits = Limits {
+            max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+            max_buffer_size: available.max_buffer_size,
+            ..Limits::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&DeviceDescriptor {
+                label: Some("tigret"),
+                required_limits: limits,
+                required_features: adapter.features() & wanted,
+                ..DeviceDescriptor::default()
+            })
+            .await
+            .map_err(|e| no_gpu(&e))?;
+        let failure = Failure::default();
+        let slot = failure.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            slot.record(error.to_string());
+        }));
+        let slot = failure.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            slot.record(format!("{reason:?}: {message}"));
+        });
+        let info = adapter.get_info();
+        let software = info.device_type == DeviceType::Cpu;
+        Ok(Self { device, queue, name: info.name, software, packed_products, failure })
+    }
+
+    /// The adapter's name, which may be empty.
+    pub(in super::super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the adapter is a processor in disguise.
+    pub(in super::super) fn is_software(&self) -> bool {
+        self.software
+    }
+
+    /// What the device has beyond plain WGSL.
+    pub(in super::super) fn extras(&self) -> Extras {
+        let features = self.device.features();
+        Extras {
+            halves: features.contains(Features::SHADER_F16),
+            packed_products: self.packed_products,
+            subgroups: features.contains(Features::SUBGROUP),
+        }
+    }
+
+    /// Most bytes of a storage buffer.
+    pub(in super::super) fn limit(&self) -> u64 {
+        let limits = self.device.limits();
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+    }
+
+    /// Why the device can no longer be used.
+    pub(in super::super) fn failure(&self) -> Option<String> {
+        self.failure.get()
+    }
+
+    /// Makes a buffer, of zeros.
+    ///
+    /// # Errors
+    /// None here: what the device refuses is a [`Device::failure`].
+    pub(in super::super) fn buffer(
+        &self,
+        name: &str,
+        bytes: u64,
+        role: Role,
+    ) -> Result<Buffer, InferError> {
+        let usage = match role {
+            Role::Storage => BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+            Role::Params => BufferUsages::UNIFORM,
+            Role::ReadBack => BufferUsages::MAP_READ,
+        };
+        Ok(self.buffer_of(name, bytes, usage | BufferUsages::COPY_DST))
+    }
+
+    fn buffer_of(&self, name: &str, bytes: u64, usage: BufferUsages) -> Buffer {
+        let label = Some(name);
+        Buffer(self.device.create_buffer(&BufferDescriptor {
+            label,
+            size: bytes,
+            usage,
+            mapped_at_creation: false,
+        }))
+    }
+
+    /// Puts words at the start of a buffer, before the next submit.
+    pub(in super::super) fn write(&self, buffer: &Buffer, words: &[u32]) {
+        self.queue.write_buffer(&buffer.0, 0, bytemuck::cast_slice(words));
+    }
+
+    /// Compiles kernels.
+    ///
+    /// # Errors
+    /// None here: what the device refuses is a [`Device::failure`].
+    pub(in super::super) async fn kernels(
+        &self,
+        shaders: &[&'static Shader],
+    ) -> Result<Vec<Kernel>, InferError> {
+        Ok(shaders.iter().map(|shader| self.kernel(shader)).collect())
+    }
+
+    fn kernel(&self, shader: &'static Shader) -> Kernel {
+        let entry = |binding: &tigret_shaders::Binding| {
+            let (ty, has_dynamic_offset) = match binding.kind {
+                BindingKind::Uniform => (BufferBindingType::Uniform, true),
+                BindingKind::Read => (BufferBindingType::Storage { read_only: true }, false),
+                BindingKind::ReadWrite => (BufferBindingType::Storage { read_only: false }, false),
+            };
+            BindGroupLayoutEntry {
+                binding: binding.index,
+                visibility: ShaderStages::COMPUTE,
+                ty: BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+                count: None,
+            }
+        };
+        let label = Some(shader.name);
+        let device = &self.device;
+        let entries: Vec<BindGroupLayoutEntry> = shader.bindings.iter().map(entry).collect();
+        let layout = device
+            .create_bind_group_layout(&BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline_layout = device.create_pipeline_layout(&PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        // Of the directives naga knows this one.
+        let directives = match shader.requires {
+            Some(Requirement::Halves) => "enable f16;\n",
+            Some(Requirement::Subgroups | Requirement::PackedProducts) | None => "",
+        };
+        let module = device.create_shader_module(ShaderModuleDescriptor {
+            label,
+            source: ShaderSource::Wgsl(source(shader, directives).into()),
+        });
+        let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        Kernel { shader, layout, pipeline }
+    }
+
+    /// Binds parameters and, in the order of the kernel's bindings, storage buffers.
+    pub(in super::super) fn group<'a>(
+        &self,
+        kernel: &Kernel,
+        params: &'a Buffer,
+        mut storage: impl Iterator<Item = &'a Buffer>,
+    ) -> Group {
+        let entries: Vec<BindGroupEntry<'_>> = kernel
+            .shader
+            .bindings
+            .iter()
+            .filter_map(|binding| {
+                let resource = match binding.kind {
+                    BindingKind::Uniform => BindingResource::Buffer(BufferBinding {
+                        buffer: &params.0,
+                        offset: 0,
+                        size: BufferSize::new(PARAMS_BYTES),
+                    }),
+                    BindingKind::Read | BindingKind::ReadWrite => {
+                        storage.next()?.0.as_entire_binding()
+                    }
+                };
+                Some(BindGroupEntry { binding: binding.index, resource })
+            })
+            .collect();
+        Group(self.device.create_bind_group(&BindGroupDescriptor {
+            label: Some(kernel.shader.name),
+            layout: &kernel.layout,
+            entries: &entries,
+        }))
+    }
+
+    /// Launches in one pass and one submit, then copies the first `bytes` of `result`.
+    pub(in super::super) fn submit(
+        &self,
+        launches: &[Launch<'_>],
+        result: &Buffer,
+        read_back: &Buffer,
+        bytes: u64,
+    ) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            let mut current: Option<&Kernel> = None;
+            for launch in launches {
+                if !current.is_some_and(|kernel| std::ptr::eq(kernel, launch.kernel)) {
+                    pass.set_pipeline(&launch.kernel.pipeline);
+                    current = Some(launch.kernel);
+                }
+                add(&mut pass, launch);
+            }
+        }
+        encoder.copy_buffer_to_buffer(&result.0, 0, &read_back.0, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Waits for the first `bytes` of the read-back buffer.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    pub(in super::super) async fn fetch(
+        &self,
+        read_back: &Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u32>, InferError> {
+        let lost = |e: &dyn std::fmt::Display| {
+            InferError::DeviceLost(self.failure.get().unwrap_or_else(|| e.to_string()))
+        };
+        let (sender, receiver) = oneshot::channel();
+        read_back.0.map_async(MapMode::Read, 0..bytes, move |outcome| {
+            // The receiver is gone only if the call was dropped.
+            let _ = sender.send(outcome);
+        });
+        self.device.poll(PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
+        receiver.await.map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
+        let words = {
+            let view = read_back.0.get_mapped_range(0..bytes).map_err(|e| lost(&e))?;
+            bytemuck::pod_collect_to_vec(&view)
+        };
+        read_back.0.unmap();
+        Ok(words)
+    }
+
+    /// Launches each in a pass of its own and returns the nanoseconds that each took.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where the adapter has no timestamps, [`InferError::DeviceLost`].
+    pub(in super::super) async fn profile(
+        &self,
+        launches: &[Launch<'_>],
+    ) -> Result<Vec<f64>, InferError> {
+        if !self.device.features().contains(Features::TIMESTAMP_QUERY) {
+            return Err(InferError::NoGpu("this adapter has no timestamps".into()));
+        }
+        let count = 2 * launches.len() as u32;
+        let bytes = u64::from(count) * 8;
+        let queries = self.device.create_query_set(&QuerySetDescriptor {
+            label: Some("profile"),
+            ty: QueryType::Timestamp,
+            count,
+        });
+        let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
+        let resolved = self.buffer_of("profile", bytes, usage);
+        let read_back = self.buffer("read-back", bytes, Role::ReadBack)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for (index, launch) in launches.iter().enumerate() {
+            let mut pass = encoder.begin_compute_pass(&timed_pass(&queries, index as u32));
+            pass.set_pipeline(&launch.kernel.pipeline);
+            add(&mut pass, launch);
+        }
+        encoder.resolve_query_set(&queries, 0..count, &resolved.0, 0);
+        encoder.copy_buffer_to_buffer(&resolved.0, 0, &read_back.0, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let period = f64::from(self.queue.get_timestamp_period());
+        let words = self.fetch(&read_back, bytes).await?;
+        let ticks = words.chunks_exact(2).map(|w| u64::from(w[0]) | u64::from(w[1]) << 32);
+        let ticks: Vec<u64> = ticks.collect();
+        let spent = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period;
+        Ok(ticks.chunks_exact(2).map(spent).collect())
+    }
+
+    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    pub(in super::super) async fn copy(&self, bytes: u64, times: usize) -> Result<(), InferError> {
+        let usage = BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let [from, to] = ["from", "to"].map(|name| self.buffer_of(name, bytes, usage));
+        let read_back = self.buffer("read-back", 4, Role::ReadBack)?;
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        for _ in 0..times {
+            encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
+        }
+        encoder.copy_buffer_to_buffer(&to.0, 0, &read_back.0, 0, 4);
+        self.queue.submit([encoder.finish()]);
+        self.fetch(&read_back, 4).await.map(drop)
+    }
+}
+
+fn add(pass: &mut ComputePass<'_>, launch: &Launch<'_>) {
+    pass.set_bind_group(0, &launch.group.0, &[launch.params_at]);
+    pass.dispatch_workgroups(launch.workgroups[0], launch.workgroups[1], 1);
+}
+
+/// A pass that notes its beginning and its end.
+fn timed_pass(queries: &QuerySet, index: u32) -> ComputePassDescriptor<'_> {
+    ComputePassDescriptor {
+        label: None,
+        timestamp_writes: Some(ComputePassTimestampWrites {
+            query_set: queries,
+            beginning_of_pass_write_index: Some(2 * index),
+            end_of_pass_write_index: Some(2 * index + 1),
+        }),
+    }
+}

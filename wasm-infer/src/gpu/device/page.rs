@@ -1,0 +1,352 @@
+//! A device of the browser, in a page or a worker, by web-sys.
+
+#[cfg(not(web_sys_unstable_apis))]
+compile_error!(
+    "web-sys has WebGPU only with RUSTFLAGS=\"--cfg=web_sys_unstable_apis\", as .cargo/config.toml says"
+);
+
+use js_sys::{JsNullable, Object, Reflect, Uint32Array};
+use tigret_shaders::{Binding, BindingKind, Requirement, Shader};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{
+    Gpu, GpuBindGroup, GpuBindGroupDescriptor, GpuBindGroupEntry, GpuBindGroupLayout,
+    GpuBindGroupLayoutDescriptor, GpuBindGroupLayoutEntry, GpuBuffer, GpuBufferBinding,
+    GpuBufferBindingLayout, GpuBufferBindingType, GpuBufferDescriptor, GpuComputePipeline,
+    GpuComputePipelineDescriptor, GpuDevice, GpuDeviceDescriptor, GpuPipelineLayoutDescriptor,
+    GpuPowerPreference, GpuProgrammableStage, GpuQueue, GpuRequestAdapterOptions,
+    GpuShaderModuleDescriptor, GpuUncapturedErrorEvent, gpu_buffer_usage as usage, gpu_map_mode,
+    gpu_shader_stage,
+};
+
+use super::{Extras, Failure, Launch, PARAMS_BYTES, Role, source};
+use crate::error::InferError;
+
+/// An open device.
+pub(in super::super) struct Device {
+    device: GpuDevice,
+    queue: GpuQueue,
+    name: String,
+    software: bool,
+    extras: Extras,
+    limit: u64,
+    failure: Failure,
+    /// What the browser calls for errors that nothing else reports.
+    _on_error: Closure<dyn FnMut(GpuUncapturedErrorEvent)>,
+}
+
+/// Memory of a device.
+pub(in super::super) struct Buffer {
+    buffer: GpuBuffer,
+    bytes: u64,
+}
+
+/// A compiled kernel.
+pub(in super::super) struct Kernel {
+    shader: &'static Shader,
+    layout: GpuBindGroupLayout,
+    pipeline: GpuComputePipeline,
+}
+
+/// Buffers of a launch.
+pub(in super::super) struct Group(GpuBindGroup);
+
+impl Buffer {
+    /// Its size.
+    pub(in super::super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Its memory would stay until JavaScript's collector, which does not see its size, comes by.
+        self.buffer.destroy();
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.device.set_onuncapturederror(None);
+        self.device.destroy();
+    }
+}
+
+impl Device {
+    /// Opens the best adapter with all that kernels can make use of.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] without WebGPU or an adapter.
+    pub(in super::super) async fn open() -> Result<Self, InferError> {
+        let gpu =
+            browser_gpu().ok_or_else(|| InferError::NoGpu("this browser has no WebGPU".into()))?;
+        let options = GpuRequestAdapterOptions::new();
+        options.set_power_preference(GpuPowerPreference::HighPerformance);
+        let adapter = gpu.request_adapter_with_options(&options).await.map_err(no_gpu)?;
+        let adapter = adapter
+            .into_option()
+            .ok_or_else(|| InferError::NoGpu("the browser has no adapter for WebGPU".into()))?;
+        let (halves, subgroups) = ("shader-f16", "subgroups");
+        let available = adapter.features();
+        let wanted = [halves, subgroups].into_iter().filter(|feature| available.has(feature));
+        let descriptor = GpuDeviceDescriptor::new();
+        descriptor.set_required_features(&wanted.map(Into::into).collect::<Vec<_>>());
+        let limits = adapter.limits();
+        let (binding, size) = (limits.max_storage_buffer_binding_size(), limits.max_buffer_size());
+        let required = Object::new();
+        for (name, limit) in [("maxStorageBufferBindingSize", binding), ("maxBufferSize", size)] {
+            // Setting a property of a fresh object cannot fail.
+            let _ = Reflect::set(&required, &name.into(), &limit.into());
+        }
+        descriptor.set_required_limits(required.unchecked_ref());
+        let device = adapter.request_device_with_descriptor(&descriptor).await.map_err(no_gpu)?;
+        let failure = Failure::default();
+        let slot = failure.clone();
+        let on_error = Closure::new(move |event: GpuUncapturedErrorEvent| {
+            slot.record(event.error().message());
+        });
+        device.set_onuncapturederror(Some(on_error.as_ref().unchecked_ref()));
+        let (slot, lost) = (failure.clone(), device.lost());
+        spawn_local(async move {
+            if let Ok(info) = lost.await {
+                slot.record(format!("the device was lost: {}", info.message()));
+            }
+        });
+        let granted = device.features();
+        let info = adapter.info();
+        Ok(Self {
+            queue: device.queue(),
+            name: info.description(),
+            software: info.is_fallback_adapter(),
+            extras: Extras {
+                halves: granted.has(halves),
+                packed_products: gpu.wgsl_language_features().has("packed_4x8_integer_dot_product"),
+                subgroups: granted.has(subgroups),
+            },
+            limit: binding.min(size) as u64,
+            failure,
+            _on_error: on_error,
+            device,
+        })
+    }
+
+    /// The adapter's name, which may be empty.
+    pub(in super::super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the adapter is a processor in disguise.
+    pub(in super::super) fn is_software(&self) -> bool {
+        self.software
+    }
+
+    /// What the device has beyond plain WGSL.
+    pub(in super::super) fn extras(&self) -> Extras {
+        self.extras
+    }
+
+    /// Most bytes of a storage buffer.
+    pub(in super::super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Why the device can no longer be used.
+    pub(in super::super) fn failure(&self) -> Option<String> {
+        self.failure.get()
+    }
+
+    /// Makes a buffer, of zeros.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where the browser refuses it.
+    pub(in super::super) fn buffer(
+        &self,
+        name: &str,
+        bytes: u64,
+        role: Role,
+    ) -> Result<Buffer, InferError> {
+        let usage = usage::COPY_DST
+            | match role {
+                Role::Storage => usage::STORAGE | usage::COPY_SRC,
+                Role::Params => usage::UNIFORM,
+                Role::ReadBack => usage::MAP_READ,
+            };
+        let descriptor = GpuBufferDescriptor::new_with_f64(bytes as f64, usage);
+        descriptor.set_label(name);
+        let buffer = self.device.create_buffer(&descriptor).map_err(no_gpu)?;
+        Ok(Buffer { buffer, bytes })
+    }
+
+    /// Puts words at the start of a buffer, before the next submit.
+    pub(in super::super) fn write(&self, buffer: &Buffer, words: &[u32]) {
+        let bytes = bytemuck::cast_slice(words);
+        let outcome = self.queue.write_buffer_with_f64_and_u8_slice(&buffer.buffer, 0.0, bytes);
+        self.note(outcome);
+    }
+
+    /// Keeps an exception of a call that has no other way to fail.
+    fn note(&self, outcome: Result<(), JsValue>) {
+        if let Err(error) = outcome {
+            self.failure.record(message(&error));
+        }
+    }
+
+    /// Compiles kernels, all at the same time.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] for one that the browser refuses.
+    pub(in super::super) async fn kernels(
+        &self,
+        shaders: &[&'static Shader],
+    ) -> Result<Vec<Kernel>, InferError> {
+        let mut begun = Vec::with_capacity(shaders.len());
+        for shader in shaders {
+            let layout = self.layout(shader)?;
+            let layouts = [JsNullable::wrap(layout.clone())];
+            let pipeline_layout =
+                self.device.create_pipeline_layout(&GpuPipelineLayoutDescriptor::new(&layouts));
+            let directives = match shader.requires {
+                Some(Requirement::Halves) => "enable f16;\n",
+                Some(Requirement::Subgroups) => "enable subgroups;\n",
+                Some(Requirement::PackedProducts) | None => "",
+            };
+            let descriptor = GpuShaderModuleDescriptor::new(&source(shader, directives));
+            descriptor.set_label(shader.name);
+            let module = self.device.create_shader_module(&descriptor);
+            let stage = GpuProgrammableStage::new(&module);
+            stage.set_entry_point("main");
+            let descriptor = GpuComputePipelineDescriptor::new(&pipeline_layout, &stage);
+            descriptor.set_label(shader.name);
+            begun.push((*shader, layout, self.device.create_compute_pipeline_async(&descriptor)));
+        }
+        let mut kernels = Vec::with_capacity(begun.len());
+        for (shader, layout, pipeline) in begun {
+            let pipeline = pipeline.await.map_err(no_gpu)?;
+            kernels.push(Kernel { shader, layout, pipeline });
+        }
+        Ok(kernels)
+    }
+
+    fn layout(&self, shader: &Shader) -> Result<GpuBindGroupLayout, InferError> {
+        let entry = |binding: &Binding| {
+            let buffer = GpuBufferBindingLayout::new();
+            match binding.kind {
+                BindingKind::Uniform => buffer.set_has_dynamic_offset(true),
+                BindingKind::Read => buffer.set_type(GpuBufferBindingType::ReadOnlyStorage),
+                BindingKind::ReadWrite => buffer.set_type(GpuBufferBindingType::Storage),
+            }
+            let entry = GpuBindGroupLayoutEntry::new(binding.index, gpu_shader_stage::COMPUTE);
+            entry.set_buffer(&buffer);
+            entry
+        };
+        let entries: Vec<_> = shader.bindings.iter().map(entry).collect();
+        let descriptor = GpuBindGroupLayoutDescriptor::new(&entries);
+        self.device.create_bind_group_layout(&descriptor).map_err(no_gpu)
+    }
+
+    /// Binds parameters and, in the order of the kernel's bindings, storage buffers.
+    pub(in super::super) fn group<'a>(
+        &self,
+        kernel: &Kernel,
+        params: &'a Buffer,
+        mut storage: impl Iterator<Item = &'a Buffer>,
+    ) -> Group {
+        let entries: Vec<GpuBindGroupEntry> = kernel
+            .shader
+            .bindings
+            .iter()
+            .filter_map(|binding| {
+                let resource = match binding.kind {
+                    BindingKind::Uniform => {
+                        let resource = GpuBufferBinding::new(&params.buffer);
+                        resource.set_size(PARAMS_BYTES as u32);
+                        resource
+                    }
+                    BindingKind::Read | BindingKind::ReadWrite => {
+                        GpuBufferBinding::new(&storage.next()?.buffer)
+                    }
+                };
+                Some(GpuBindGroupEntry::new_with_gpu_buffer_binding(binding.index, &resource))
+            })
+            .collect();
+        let descriptor = GpuBindGroupDescriptor::new(&entries, &kernel.layout);
+        Group(self.device.create_bind_group(&descriptor))
+    }
+
+    /// Launches in one pass and one submit, then copies the first `bytes` of `result`.
+    pub(in super::super) fn submit(
+        &self,
+        launches: &[Launch<'_>],
+        result: &Buffer,
+        read_back: &Buffer,
+        bytes: u64,
+    ) {
+        let encoder = self.device.create_command_encoder();
+        let pass = encoder.begin_compute_pass();
+        let mut current: Option<&Kernel> = None;
+        for launch in launches {
+            if !current.is_some_and(|kernel| std::ptr::eq(kernel, launch.kernel)) {
+                pass.set_pipeline(&launch.kernel.pipeline);
+                current = Some(launch.kernel);
+            }
+            let outcome = pass
+                .set_bind_group_with_u32_slice_and_u32_and_dynamic_offsets_data_length(
+                    0,
+                    Some(&launch.group.0),
+                    &[launch.params_at],
+                    0,
+                    1,
+                );
+            self.note(outcome);
+            let [x, y] = launch.workgroups;
+            pass.dispatch_workgroups_with_workgroup_count_y(x, y);
+        }
+        pass.end();
+        let (from, to) = (&result.buffer, &read_back.buffer);
+        let outcome = encoder.copy_buffer_to_buffer_with_f64_and_f64_and_f64(
+            from,
+            0.0,
+            to,
+            0.0,
+            bytes as f64,
+        );
+        self.note(outcome);
+        self.queue.submit(&[encoder.finish()]);
+    }
+
+    /// Waits for the first `bytes` of the read-back buffer.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`].
+    pub(in super::super) async fn fetch(
+        &self,
+        read_back: &Buffer,
+        bytes: u64,
+    ) -> Result<Vec<u32>, InferError> {
+        let lost =
+            |e: JsValue| InferError::DeviceLost(self.failure.get().unwrap_or_else(|| message(&e)));
+        let (buffer, bytes) = (&read_back.buffer, bytes as f64);
+        buffer.map_async_with_f64_and_f64(gpu_map_mode::READ, 0.0, bytes).await.map_err(lost)?;
+        let mapped = buffer.get_mapped_range_with_f64_and_f64(0.0, bytes).map_err(lost)?;
+        let words = Uint32Array::new(&mapped).to_vec();
+        buffer.unmap();
+        Ok(words)
+    }
+}
+
+/// `navigator.gpu`, of a window or of a worker.
+fn browser_gpu() -> Option<Gpu> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    let gpu = Reflect::get(&navigator, &"gpu".into()).ok()?;
+    (!gpu.is_undefined() && !gpu.is_null()).then(|| gpu.unchecked_into())
+}
+
+fn no_gpu(error: JsValue) -> InferError {
+    InferError::NoGpu(message(&error))
+}
+
+/// What an exception says.
+fn message(error: &JsValue) -> String {
+    let message = Reflect::get(error, &"message".into()).ok();
+    message.and_then(|text| text.as_string()).unwrap_or_else(|| format!("{error:?}"))
+}
