@@ -320,71 +320,59 @@ fn a_beam_as_wide_as_the_catalogue_scores_every_item() {
     }
 }
 
-#[test]
-fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_answered() {
-    // Logits of 512 beams are beyond 128 MiB, which is all that some adapters bind.
-    let shape = Shape {
-        levels: vec![300, 300],
-        items: 2000,
-        users: 66_000,
-        layers: (1, 1),
-        d_model: 8,
-        heads: (1, 8),
-        d_ff: 8,
-        ..Shape::default()
-    };
-    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
-    let Some(mut gpu) = gpu(&bundle) else { return };
-    let cpu = CpuEngine::new(Arc::clone(&bundle));
-    let query = |beams| EngineQuery {
-        input: bundle.tokens.encoder_input(None, std::iter::once(bundle.catalog.codes_of(7))),
-        beams,
-        filter: ItemFilter::everything(),
-        sampling: None,
-    };
-    // Rounded up to a power of two, 300 beams would be 512.
-    for beams in [10, 300, 512, 300, 50] {
-        match block_on(gpu.search(&query(beams))) {
-            Ok(hits) => assert_same(&cpu.search(&query(beams)), &hits, &format!("{beams} beams")),
-            Err(InferError::NoGpu(why)) => {
-                assert!(beams == 512 && why.contains("Logits"), "{beams} beams: {why}");
-            }
+/// The smallest model over these levels and users, with more items than beams.
+fn narrow(levels: Vec<u32>, users: u32) -> Arc<Bundle> {
+    let (layers, heads) = ((1, 1), (1, 8));
+    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
+    let shape = Shape { levels, users, items: 2000, ..narrow };
+    Arc::new(random_bundle(&shape, WeightFormat::F32, 3))
+}
+
+/// A query of one item.
+fn wide_query(bundle: &Bundle, beams: usize) -> EngineQuery {
+    let history = std::iter::once(bundle.catalog.codes_of(7));
+    let input = bundle.tokens.encoder_input(None, history);
+    EngineQuery { input, beams, filter: ItemFilter::everything(), sampling: None }
+}
+
+/// Searches with so many beams after each other, on one engine: each call is answered as on the CPU
+/// or, only with `too_many` beams, refused in words.
+fn answered_or_refused(
+    bundle: &Arc<Bundle>,
+    gpu: &mut GpuEngine,
+    beams: &[usize],
+    too_many: usize,
+) {
+    let cpu = CpuEngine::new(Arc::clone(bundle));
+    for &beams in beams {
+        let query = wide_query(bundle, beams);
+        match block_on(gpu.search(&query)) {
+            Ok(hits) => assert_same(&cpu.search(&query), &hits, &format!("{beams} beams")),
+            Err(InferError::NoGpu(why)) => assert_eq!(beams, too_many, "{why}"),
             Err(other) => panic!("{beams} beams: {other}"),
         }
     }
+}
+
+#[test]
+fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_answered() {
+    // Logits of 512 beams are beyond 128 MiB, which is all that some adapters bind.
+    let bundle = narrow(vec![300, 300], 66_000);
+    let Some(mut gpu) = gpu(&bundle) else { return };
+    // Rounded up to a power of two, 300 beams would be 512.
+    answered_or_refused(&bundle, &mut gpu, &[10, 300, 512, 300, 50], 512);
     // As many users as fit go into one submit.
-    let queries: Vec<EngineQuery> = (0..9).map(|_| query(50)).collect();
+    let queries: Vec<EngineQuery> = (0..9).map(|_| wide_query(&bundle, 50)).collect();
+    let expected = CpuEngine::new(Arc::clone(&bundle)).search(&queries[0]);
     for hits in block_on(gpu.search_all(&queries)).unwrap() {
-        assert_same(&cpu.search(&queries[0]), &hits, "nine users");
+        assert_same(&expected, &hits, "nine users");
     }
 }
 
 /// Mesa's processor in disguise ends every loop after 65,535 iterations.
 #[test]
 fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
-    let shape = Shape {
-        levels: vec![300, 20_000],
-        items: 2000,
-        layers: (1, 1),
-        d_model: 8,
-        heads: (1, 8),
-        d_ff: 8,
-        ..Shape::default()
-    };
-    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
+    let bundle = narrow(vec![300, 20_000], 0);
     let Some(mut gpu) = gpu(&bundle) else { return };
-    let cpu = CpuEngine::new(Arc::clone(&bundle));
-    let query = |beams| EngineQuery {
-        input: bundle.tokens.encoder_input(None, std::iter::once(bundle.catalog.codes_of(7))),
-        beams,
-        filter: ItemFilter::everything(),
-        sampling: None,
-    };
-    for beams in [70, 300] {
-        match block_on(gpu.search(&query(beams))) {
-            Ok(hits) => assert_same(&cpu.search(&query(beams)), &hits, &format!("{beams} beams")),
-            Err(InferError::NoGpu(why)) => assert_eq!(beams, 300, "{why}"),
-            Err(other) => panic!("{beams} beams: {other}"),
-        }
-    }
+    answered_or_refused(&bundle, &mut gpu, &[70, 300], 300);
 }

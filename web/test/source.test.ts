@@ -76,6 +76,14 @@ test("the second visit asks whether the copy is current, and downloads nothing i
   expect(seen).toEqual([{ loaded: 3, total: 3 }]);
 });
 
+test("another origin is not asked with a header that it may refuse", async () => {
+  vi.stubGlobal("location", new URL("https://elsewhere/page/"));
+  await load();
+  serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
+  expect(await load()).toEqual([[4], 1]);
+  expect(asked[1]?.has("if-none-match")).toBe(false);
+});
+
 test("a new version takes the place of the old one", async () => {
   await load();
   serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });

@@ -161,8 +161,6 @@ struct Report {
 struct TrainingReport {
     epochs: usize,
     converged: bool,
-    /// Whether it was to go on until then.
-    until_converged: bool,
     seconds: f64,
     /// Rate of the matrix products of training, and of one large product on the same device.
     gflop_per_second: f64,
@@ -287,7 +285,6 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         learned = factors.dimensions;
         vectors = join(&vectors, &factors, args.collaborative);
     }
-    let until_converged = args.epochs.is_none();
     let settings = Settings {
         method: args.method,
         sizes,
@@ -341,7 +338,6 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         training: fitted.training.as_ref().map(|training| TrainingReport {
             epochs: training.epochs,
             converged: training.converged,
-            until_converged,
             seconds: training.seconds,
             gflop_per_second: training.flop_per_epoch * training.epochs as f64
                 / training.seconds
@@ -397,10 +393,13 @@ fn describe(report: &Report) -> String {
         text += &format!("the codes lose {:.1} % of the vectors' variance\n", 100.0 * lost);
     }
     if let Some(training) = &report.training {
-        let why = match (training.converged, training.until_converged) {
+        let epochs = report.settings.autoencoder.as_ref().map(|settings| settings.epochs);
+        let why = match (training.converged, epochs) {
             (true, _) => "converged",
-            (false, false) => "the number asked for",
-            (false, true) => "the most allowed, not converged: raise --max-epochs",
+            (false, Some(Epochs::UntilConverged(_))) => {
+                "the most allowed, not converged: raise --max-epochs"
+            }
+            (false, _) => "the number asked for",
         };
         text += &format!(
             "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",

@@ -87,13 +87,17 @@ pub(super) fn plots(title: &str, rows: &[Row]) -> Vec<Plot> {
         .collect()
 }
 
+/// What stands before the account of a trial in small.
+pub(super) fn of_trial(lab: &Lab<'_>) -> &'static str {
+    match lab.settings.smoke {
+        true => "**A trial in small (`--smoke`): the figures are of no use.** ",
+        false => "",
+    }
+}
+
 /// How many runs stand behind a figure, in words.
 pub(super) fn of_seeds(lab: &Lab<'_>) -> String {
-    let small = if lab.settings.smoke {
-        "**A trial in small (`--smoke`): the figures are of no use.** "
-    } else {
-        ""
-    };
+    let small = of_trial(lab);
     let seeds = &lab.settings.seeds;
     let list: Vec<String> = seeds.iter().map(u64::to_string).collect();
     match seeds.len() {

@@ -74,20 +74,25 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     })
 }
 
+/// Baselines, by their names, without a model.
+pub(super) fn baselines_only(name: impl Into<String>, baselines: &str, seed: u64) -> Variant {
+    // Options of the search have no place where there is no model.
+    ["beams", "batch", "no-user"].iter().fold(
+        Variant::new(name)
+            .without(Step::Tokenize)
+            .without(Step::Train)
+            .with(Step::Evaluate, "baselines", baselines)
+            .with(Step::Evaluate, "baselines-only", true)
+            .with(Step::Evaluate, "sasrec-seed", seed as i64),
+        |variant, option| variant.with(Step::Evaluate, option, false),
+    )
+}
+
 /// The figures of the baselines with every seed; those that draw nothing have one.
 fn baselines(lab: &Lab<'_>, data: &Data) -> Result<BTreeMap<Method, Vec<Metrics>>> {
     let mut found: BTreeMap<Method, Vec<Metrics>> = BTreeMap::new();
     for &seed in &lab.settings.seeds {
-        // Options of the search have no place where there is no model.
-        let variant = ["beams", "batch", "no-user"].iter().fold(
-            Variant::new("baselines")
-                .without(Step::Tokenize)
-                .without(Step::Train)
-                .with(Step::Evaluate, "baselines", "all")
-                .with(Step::Evaluate, "baselines-only", true)
-                .with(Step::Evaluate, "sasrec-seed", seed as i64),
-            |variant, option| variant.with(Step::Evaluate, option, false),
-        );
+        let variant = baselines_only("baselines", "all", seed);
         let results = lab.steps(data, &variant, seed, Step::Evaluate)?;
         let result = &results[&Step::Evaluate];
         for method in BASELINES {

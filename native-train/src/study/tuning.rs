@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 use toml::Value;
 
+use super::comparison::of_trial;
 use super::lab::{Lab, Variant};
+use super::main_table::baselines_only;
 use super::plot::{Axis, Bars, Body, Plot};
 use super::report::Report;
 use super::settings::Data;
@@ -139,11 +141,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         ));
     }
     let seed = lab.settings.seeds[0];
-    let small = if lab.settings.smoke {
-        "**A trial in small (`--smoke`): the figures are of no use.** "
-    } else {
-        ""
-    };
+    let small = of_trial(lab);
     Ok(Report {
         name: "tuning",
         title: "Settings by validation",
@@ -233,21 +231,10 @@ fn variant(subject: Subject, settings: &Settings, split: Split, seed: u64) -> Va
         let short = option.strip_prefix(subject.name()).unwrap_or(option).trim_start_matches('-');
         name += &format!("-{short}-{value}");
     }
-    let mut variant = Variant::new(name);
-    if let Subject::Baseline(method) = subject {
-        // Options of the search have no place where there is no model.
-        variant = ["beams", "batch", "no-user"].iter().fold(
-            variant
-                .without(Step::Tokenize)
-                .without(Step::Train)
-                .with(Step::Evaluate, "baselines", method.name())
-                .with(Step::Evaluate, "baselines-only", true)
-                .with(Step::Evaluate, "sasrec-seed", seed as i64),
-            |variant, option| variant.with(Step::Evaluate, option, false),
-        );
-    } else {
-        variant = variant.with(Step::Evaluate, "baselines", false);
-    }
+    let mut variant = match subject {
+        Subject::Baseline(method) => baselines_only(name, method.name(), seed),
+        Subject::Tiger => Variant::new(name).with(Step::Evaluate, "baselines", false),
+    };
     for (&option, &value) in settings {
         variant = variant.with(subject.step(), option, number(value));
     }

@@ -68,7 +68,7 @@ impl Executor {
 
     /// The adapter's name.
     pub(super) fn adapter(&self) -> &str {
-        match self.device.name() {
+        match self.device.info.name.as_str() {
             "" => "WebGPU",
             name => name,
         }
@@ -76,12 +76,12 @@ impl Executor {
 
     /// Whether the adapter is a processor in disguise.
     pub(super) fn is_software(&self) -> bool {
-        self.device.is_software()
+        self.device.info.software
     }
 
     /// What the device has beyond plain WGSL.
     pub(super) fn extras(&self) -> Extras {
-        self.device.extras()
+        self.device.info.extras
     }
 
     /// Compiles the kernels of these dispatches that have not been compiled yet.
@@ -153,7 +153,7 @@ impl Executor {
 
     /// Most bytes of a storage buffer.
     pub(super) fn limit(&self) -> u64 {
-        self.device.limit()
+        self.device.info.limit
     }
 
     fn check_size(&self, name: &str, bytes: u64) -> Result<(), InferError> {
@@ -256,7 +256,7 @@ impl Executor {
     }
 
     fn check(&self) -> Result<(), InferError> {
-        self.device.failure().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
+        self.device.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
     }
 }
 

@@ -900,7 +900,6 @@ fn dispatch(
     }
 }
 
-/// Workgroups that cover so many invocations.
 /// Folds a launch of more workgroups in x than WebGPU allows into rows of y; the kernel counts its
 /// invocations over both.
 fn spread(dispatch: Dispatch) -> Dispatch {
@@ -908,6 +907,7 @@ fn spread(dispatch: Dispatch) -> Dispatch {
     Dispatch { groups: [x.min(MAX_GROUPS), y * x.div_ceil(MAX_GROUPS)], ..dispatch }
 }
 
+/// Workgroups that cover so many invocations.
 fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
     let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
     [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]

@@ -23,6 +23,19 @@ pub(super) struct Extras {
     pub(super) subgroups: bool,
 }
 
+/// What there is to know of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Info {
+    /// The adapter's name, which may be empty.
+    pub(super) name: String,
+    /// Whether the adapter is a processor in disguise.
+    pub(super) software: bool,
+    /// What the device has beyond plain WGSL.
+    pub(super) extras: Extras,
+    /// Most bytes of a storage buffer.
+    pub(super) limit: u64,
+}
+
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -54,14 +67,15 @@ pub(super) struct Launch<'a> {
 
 /// Why a device can no longer be used; the first reason stays.
 #[derive(Debug, Clone, Default)]
-struct Failure(Arc<Mutex<Option<String>>>);
+pub(super) struct Failure(Arc<Mutex<Option<String>>>);
 
 impl Failure {
     fn record(&self, what: String) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
     }
 
-    fn get(&self) -> Option<String> {
+    /// Whether there is one.
+    pub(super) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -15,17 +15,15 @@ use wgpu::{
     WgslLanguageFeatures,
 };
 
-use super::{Extras, Failure, Launch, PARAMS_BYTES, Role, source};
+use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 
 /// An open device.
 pub(in super::super) struct Device {
     device: wgpu::Device,
     queue: Queue,
-    name: String,
-    software: bool,
-    packed_products: bool,
-    failure: Failure,
+    pub(in super::super) info: Info,
+    pub(in super::super) failure: Failure,
 }
 
 /// Memory of a device.
@@ -88,46 +86,25 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             slot.record(format!("{reason:?}: {message}"));
         });
-        let info = adapter.get_info();
-        let software = info.device_type == DeviceType::Cpu;
-        Ok(Self { device, queue, name: info.name, software, packed_products, failure })
-    }
-
-    /// The adapter's name, which may be empty.
-    pub(in super::super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the adapter is a processor in disguise.
-    pub(in super::super) fn is_software(&self) -> bool {
-        self.software
-    }
-
-    /// What the device has beyond plain WGSL.
-    pub(in super::super) fn extras(&self) -> Extras {
-        let features = self.device.features();
-        Extras {
-            halves: features.contains(Features::SHADER_F16),
-            packed_products: self.packed_products,
-            subgroups: features.contains(Features::SUBGROUP),
-        }
-    }
-
-    /// Most bytes of a storage buffer.
-    pub(in super::super) fn limit(&self) -> u64 {
-        let limits = self.device.limits();
-        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
-    }
-
-    /// Why the device can no longer be used.
-    pub(in super::super) fn failure(&self) -> Option<String> {
-        self.failure.get()
+        let (features, limits, of_adapter) =
+            (device.features(), device.limits(), adapter.get_info());
+        let info = Info {
+            name: of_adapter.name,
+            software: of_adapter.device_type == DeviceType::Cpu,
+            extras: Extras {
+                halves: features.contains(Features::SHADER_F16),
+                packed_products,
+                subgroups: features.contains(Features::SUBGROUP),
+            },
+            limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        };
+        Ok(Self { device, queue, info, failure })
     }
 
     /// Makes a buffer, of zeros.
     ///
     /// # Errors
-    /// None here: what the device refuses is a [`Device::failure`].
+    /// None here: what the device refuses is kept in `failure`.
     pub(in super::super) fn buffer(
         &self,
         name: &str,
@@ -160,7 +137,7 @@ impl Device {
     /// Compiles kernels.
     ///
     /// # Errors
-    /// None here: what the device refuses is a [`Device::failure`].
+    /// None here: what the device refuses is kept in `failure`.
     pub(in super::super) async fn kernels(
         &self,
         shaders: &[&'static Shader],

@@ -19,18 +19,15 @@ use web_sys::{
     gpu_shader_stage,
 };
 
-use super::{Extras, Failure, Launch, PARAMS_BYTES, Role, source};
+use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 
 /// An open device.
 pub(in super::super) struct Device {
     device: GpuDevice,
     queue: GpuQueue,
-    name: String,
-    software: bool,
-    extras: Extras,
-    limit: u64,
-    failure: Failure,
+    pub(in super::super) info: Info,
+    pub(in super::super) failure: Failure,
     /// What the browser calls for errors that nothing else reports.
     _on_error: Closure<dyn FnMut(GpuUncapturedErrorEvent)>,
 }
@@ -112,47 +109,19 @@ impl Device {
                 slot.record(format!("the device was lost: {}", info.message()));
             }
         });
-        let granted = device.features();
-        let info = adapter.info();
-        Ok(Self {
-            queue: device.queue(),
-            name: info.description(),
-            software: info.is_fallback_adapter(),
+        let (granted, of_adapter) = (device.features(), adapter.info());
+        let language = gpu.wgsl_language_features();
+        let info = Info {
+            name: of_adapter.description(),
+            software: of_adapter.is_fallback_adapter(),
             extras: Extras {
                 halves: granted.has(halves),
-                packed_products: gpu.wgsl_language_features().has("packed_4x8_integer_dot_product"),
+                packed_products: language.has("packed_4x8_integer_dot_product"),
                 subgroups: granted.has(subgroups),
             },
             limit: binding.min(size) as u64,
-            failure,
-            _on_error: on_error,
-            device,
-        })
-    }
-
-    /// The adapter's name, which may be empty.
-    pub(in super::super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the adapter is a processor in disguise.
-    pub(in super::super) fn is_software(&self) -> bool {
-        self.software
-    }
-
-    /// What the device has beyond plain WGSL.
-    pub(in super::super) fn extras(&self) -> Extras {
-        self.extras
-    }
-
-    /// Most bytes of a storage buffer.
-    pub(in super::super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    /// Why the device can no longer be used.
-    pub(in super::super) fn failure(&self) -> Option<String> {
-        self.failure.get()
+        };
+        Ok(Self { queue: device.queue(), info, failure, _on_error: on_error, device })
     }
 
     /// Makes a buffer, of zeros.
