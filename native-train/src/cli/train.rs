@@ -154,7 +154,12 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let ids = SemanticIds::load(&run, &dataset)?;
     let config = args.config(&ids.layout);
     // What a bundle cannot hold is not worth its training.
-    config.validate().map_err(|e| TrainError::usage(e.to_string()))?;
+    config.validate().map_err(|e| {
+        TrainError::usage(format!(
+            "no bundle can hold this model ({e}); ask for smaller sizes, or for fewer users and \
+             codes in `tigret tokenize`"
+        ))
+    })?;
     let batch = args.batch as usize;
     let samples = crate::train::samples::training_samples(&dataset).len();
     let settings = Settings {
