@@ -1,13 +1,17 @@
 //! Assembles every permutation of every kernel, validates it with naga, and emits the typed
 //! `SHADERS` list: source, workgroup size and bindings are read from the shader itself.
 
-use std::collections::BTreeMap;
+mod compact;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use naga::{AddressSpace, StorageAccess};
+use naga::{AddressSpace, Module, StorageAccess};
+
+use compact::Names;
 
 fn main() {
     println!("cargo::rerun-if-changed=.");
@@ -33,15 +37,27 @@ fn fail(errors: &[String]) -> ! {
 /// The code of the constants, or all errors of all permutations.
 fn generate() -> Result<String, Vec<String>> {
     let list = fs::read_to_string("permutations.txt").map_err(|e| vec![e.to_string()])?;
-    let mut entries = BTreeMap::new();
-    let mut texts = Vec::new();
-    let mut errors = Vec::new();
-    for line in list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
-        match permutation(line, &mut texts) {
-            Ok((name, code)) => {
-                entries.insert(name, code);
-            }
+    let lines = list.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    let (mut permutations, mut errors) = (Vec::new(), Vec::new());
+    for line in lines {
+        match Permutation::read(line) {
+            Ok(permutation) => permutations.push(permutation),
             Err(e) => errors.push(format!("{line}:\n{e}")),
+        }
+    }
+    let pieces = || permutations.iter().flat_map(|permutation| &permutation.pieces);
+    let names = Names::new(pieces().map(String::as_str).collect::<BTreeSet<_>>());
+    let mut texts = Vec::new();
+    let mut entries = BTreeMap::new();
+    for permutation in &permutations {
+        match permutation.code(&names, &mut texts) {
+            Ok(code) => {
+                entries.insert(&permutation.name, code);
+            }
+            Err(e) => errors.push(format!(
+                "{}, made compact (does a kernel give a name of WGSL to something of its own?):\n{e}",
+                permutation.name
+            )),
         }
     }
     if !errors.is_empty() {
@@ -79,75 +95,95 @@ fn assemble(path: &str, parts: &BTreeMap<&str, &str>) -> Result<Vec<String>, Str
     Ok(pieces)
 }
 
-/// WGSL without comments and indentation: it is part of what a page downloads.
-fn compact(source: &str) -> String {
-    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
-    code.filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect()
+/// One line of `permutations.txt`.
+struct Permutation {
+    name: String,
+    /// The code for what the device has to have.
+    requires: &'static str,
+    /// Goes before the pieces.
+    directive: &'static str,
+    capabilities: Capabilities,
+    /// The source.
+    pieces: Vec<String>,
 }
 
-/// One line of `permutations.txt` to its name and its entry in the constant; `texts` gains the
-/// pieces that it does not have yet.
-fn permutation(line: &str, texts: &mut Vec<String>) -> Result<(String, String), String> {
-    let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
-    let mut words = rest.split_whitespace();
-    let kernel = words.next().ok_or("no kernel")?;
-    let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
-    // `unpack2x16float` is in WGSL itself; only adapters that WebGPU leaves out lack it.
-    let plain = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let (requires, directive, capabilities) = match parts.get("requires").copied() {
-        None => ("None", "", plain),
-        Some("halves") => {
-            ("Some(Requirement::Halves)", "enable f16;\n", plain | Capabilities::SHADER_FLOAT16)
-        }
-        Some("packed-products") => ("Some(Requirement::PackedProducts)", "", plain),
-        Some("subgroups") => ("Some(Requirement::Subgroups)", "", plain | Capabilities::SUBGROUP),
-        Some(other) => return Err(format!("`requires={other}` is unknown")),
-    };
-    let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
-    let source = directive.to_owned() + &pieces.concat();
-    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
-    Validator::new(ValidationFlags::all(), capabilities)
-        .subgroup_stages(ShaderStages::COMPUTE)
-        .subgroup_operations(SubgroupOperationSet::all())
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(&source))?;
-    let entry = module.entry_points.first().ok_or("no entry point")?;
-    let mut bindings = BTreeMap::new();
-    for (_, variable) in module.global_variables.iter() {
-        let Some(binding) = &variable.binding else { continue };
-        let kind = match variable.space {
-            AddressSpace::Uniform => "Uniform",
-            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
-                "ReadWrite"
+impl Permutation {
+    fn read(line: &str) -> Result<Self, String> {
+        let (name, rest) = line.split_once('=').ok_or("expected `name = kernel part=file ...`")?;
+        let mut words = rest.split_whitespace();
+        let kernel = words.next().ok_or("no kernel")?;
+        let parts: BTreeMap<&str, &str> = words.filter_map(|word| word.split_once('=')).collect();
+        // `unpack2x16float` is in WGSL itself; only adapters that WebGPU leaves out lack it.
+        let plain = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        let (requires, directive, capabilities) = match parts.get("requires").copied() {
+            None => ("None", "", plain),
+            Some("halves") => {
+                ("Some(Requirement::Halves)", "enable f16;\n", plain | Capabilities::SHADER_FLOAT16)
             }
-            AddressSpace::Storage { .. } => "Read",
-            other => return Err(format!("unexpected address space {other:?}")),
+            Some("packed-products") => ("Some(Requirement::PackedProducts)", "", plain),
+            Some("subgroups") => {
+                ("Some(Requirement::Subgroups)", "", plain | Capabilities::SUBGROUP)
+            }
+            Some(other) => return Err(format!("`requires={other}` is unknown")),
         };
-        if bindings.insert(binding.binding, kind).is_some() {
-            return Err(format!("binding {} is used twice", binding.binding));
-        }
+        let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
+        let name = name.trim().to_owned();
+        let permutation = Self { name, requires, directive, capabilities, pieces };
+        // What is wrong is said in the words of the files.
+        permutation.validate(&permutation.pieces.concat())?;
+        Ok(permutation)
     }
-    let mut names = Vec::new();
-    for text in pieces.iter().map(|piece| compact(piece)).filter(|text| !text.is_empty()) {
-        let at = texts.iter().position(|known| *known == text).unwrap_or(texts.len());
-        if at == texts.len() {
-            texts.push(text);
-        }
-        names.push(format!("TEXT_{at}"));
+
+    fn validate(&self, source: &str) -> Result<Module, String> {
+        let source = self.directive.to_owned() + source;
+        let module =
+            naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
+        Validator::new(ValidationFlags::all(), self.capabilities)
+            .subgroup_stages(ShaderStages::COMPUTE)
+            .subgroup_operations(SubgroupOperationSet::all())
+            .validate(&module)
+            .map_err(|e| e.emit_to_string(&source))?;
+        Ok(module)
     }
-    let mut code = String::new();
-    let bindings: Vec<String> = bindings
-        .iter()
-        .map(|(index, kind)| format!("Binding {{ index: {index}, kind: BindingKind::{kind} }}"))
-        .collect();
-    write!(
-        code,
-        "    Shader {{\n        name: {:?},\n        source: &[{}],\n        requires: {requires},\n        workgroup_size: {:?},\n        bindings: &[{}],\n    }},\n",
-        name.trim(),
-        names.join(", "),
-        entry.workgroup_size,
-        bindings.join(", ")
-    )
-    .map_err(|e| e.to_string())?;
-    Ok((name.trim().to_owned(), code))
+
+    /// The entry in the constant; `texts` gains the pieces that it does not have yet.
+    fn code(&self, names: &Names, texts: &mut Vec<String>) -> Result<String, String> {
+        let mut pieces: Vec<String> = self.pieces.iter().map(|text| names.compact(text)).collect();
+        pieces.retain(|text| !text.is_empty());
+        let module = self.validate(&pieces.concat())?;
+        let entry = module.entry_points.first().ok_or("no entry point")?;
+        let mut bindings = BTreeMap::new();
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else { continue };
+            let kind = match variable.space {
+                AddressSpace::Uniform => "Uniform",
+                AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
+                    "ReadWrite"
+                }
+                AddressSpace::Storage { .. } => "Read",
+                other => return Err(format!("unexpected address space {other:?}")),
+            };
+            if bindings.insert(binding.binding, kind).is_some() {
+                return Err(format!("binding {} is used twice", binding.binding));
+            }
+        }
+        let mut source = Vec::new();
+        for text in pieces {
+            let at = texts.iter().position(|known| *known == text).unwrap_or(texts.len());
+            if at == texts.len() {
+                texts.push(text);
+            }
+            source.push(format!("TEXT_{at}"));
+        }
+        let bindings: Vec<String> = bindings
+            .iter()
+            .map(|(index, kind)| format!("Binding {{ index: {index}, kind: BindingKind::{kind} }}"))
+            .collect();
+        let (name, requires, size) = (&self.name, self.requires, entry.workgroup_size);
+        let (source, bindings) = (source.join(", "), bindings.join(", "));
+        Ok(format!(
+            "    Shader {{ name: {name:?}, source: &[{source}], requires: {requires}, \
+             workgroup_size: {size:?}, bindings: &[{bindings}] }},\n"
+        ))
+    }
 }

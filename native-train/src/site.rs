@@ -11,7 +11,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
-use crate::export::{bundle_from_files, write_bundle};
+use crate::export::{bundle_of_run, write_bundle};
 use crate::run_dir::{RunDir, read_json, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
@@ -83,7 +83,7 @@ pub fn lay_run(
 ) -> Result<Laid> {
     let folder = out.join(MODEL);
     fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
-    let mut bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), format)?;
+    let mut bundle = bundle_of_run(run, format)?;
     if run.tokenizer().is_file() {
         let quantizer = load_quantizer(run)?;
         bundle =

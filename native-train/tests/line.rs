@@ -183,6 +183,42 @@ fn from_a_log_to_recommendations() {
 }
 
 #[test]
+fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
+    works(at, &["embed", "--run", "r"]);
+    let tokenize = ["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"];
+    works(at, &tokenize);
+    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
+    works(at, &train);
+    let resume = [&train[..], &["--resume"]].concat();
+    let uses: [&[&str]; 2] =
+        [&["evaluate", "--run", "r"], &["export", "--run", "r", "--out", "m.safetensors"]];
+
+    // New items leave the IDs that there are as they are.
+    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a new thing\"}\n").unwrap();
+    works(at, &["tokenize", "--run", "r", "--assign", "new.jsonl"]);
+    for arguments in uses {
+        works(at, arguments);
+    }
+    assert!(works(at, &["inspect", "m.safetensors"]).contains("31 items"));
+
+    works(at, &[&tokenize[..], &["--seed", "1"]].concat());
+    for arguments in uses {
+        let line = refuses(at, arguments);
+        assert!(line.contains("r/model: was trained on other semantic IDs"), "{line}");
+    }
+    let line = refuses(at, &resume);
+    assert!(line.contains("other settings, or on other sequences or semantic IDs"), "{line}");
+    works(at, &train);
+    for arguments in uses {
+        works(at, arguments);
+    }
+}
+
+#[test]
 fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -14,7 +14,7 @@ fn high_product(a: u32, b: u32) -> u32 {
 fn philox(counter: vec4<u32>, key: vec2<u32>) -> u32 {
     var c = counter;
     var k = key;
-    for (var round = 0u; round < 10u; round++) {
+    for (var i = 0u; i < 10u; i++) {
         c = vec4<u32>(
             high_product(0xcd9e8d57u, c.z) ^ c.y ^ k.x,
             c.z * 0xcd9e8d57u,

@@ -58,6 +58,10 @@ pub fn shader(name: &str) -> Option<&'static Shader> {
 }
 
 #[cfg(test)]
+#[path = "../compact.rs"]
+mod compact;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

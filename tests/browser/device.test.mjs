@@ -196,7 +196,13 @@ describe("on the device", { skip }, () => {
     assert.equal((await inTab(page, "return store.list()")).length, 42);
 
     await visit(page, BUNDLE, { backend: "auto" });
+    // Who listens hears of it, and to read then does not bring a database back.
+    await inTab(
+      page,
+      "globalThis.reads = []; store.onChange(() => globalThis.reads.push(store.list()));",
+    );
     await inTab(page, "await tigret.forget();");
+    assert.deepEqual(await inTab(page, "return Promise.all(globalThis.reads)"), [[]]);
     const left = await page.evaluate(async () => ({
       databases: await indexedDB.databases(),
       caches: await caches.keys(),

@@ -1,6 +1,7 @@
 //! The model's configuration: the subset of Hugging Face's `T5Config` that fixes the function.
 
 use serde::{Deserialize, Serialize};
+use tigret_kernels::Heads;
 
 use crate::error::BundleError;
 
@@ -95,6 +96,11 @@ impl T5Config {
     /// Width of all heads together, `num_heads * d_kv`.
     pub fn inner(&self) -> usize {
         self.num_heads * self.d_kv
+    }
+
+    /// The heads of every attention.
+    pub(crate) fn heads(&self) -> Heads {
+        Heads { count: self.num_heads, width: self.d_kv }
     }
 
     /// Factor on the decoder's output before the head.

@@ -123,7 +123,7 @@ impl CpuEngine {
         let logits = self.model().forced_logits(input, &before);
         let rows = logits.chunks_exact(logits.len() / tokens.len());
         rows.zip(&tokens)
-            .map(|(row, &token)| row[token as usize] - crate::cpu::log_sum_exp(row))
+            .map(|(row, &token)| row[token as usize] - tigret_kernels::log_sum_exp(row))
             .collect()
     }
 }

@@ -61,16 +61,16 @@ impl RankSet {
     fn new(ranks: &[u32], less: &[u32], items: usize) -> Self {
         let words = items / BITS + 1;
         if ranks.len() <= 2 * words {
+            // Sorting 64 bits is what the search does, too: the code is there already.
             let sorted = |ranks: &[u32]| {
-                let mut ranks = ranks.to_vec();
+                let mut ranks: Vec<u64> = ranks.iter().copied().map(u64::from).collect();
                 ranks.sort_unstable();
                 ranks.dedup();
                 ranks
             };
             let less = sorted(less);
-            let mut ranks = sorted(ranks);
-            ranks.retain(|rank| less.binary_search(rank).is_err());
-            return Self::List(ranks);
+            let left = sorted(ranks).into_iter().filter(|rank| less.binary_search(rank).is_err());
+            return Self::List(left.map(|rank| rank as u32).collect());
         }
         let mut bits = vec![[0u32; 2]; words];
         let place = |rank: u32| (rank as usize / BITS, 1u32 << (rank as usize % BITS));

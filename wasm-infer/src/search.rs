@@ -48,9 +48,21 @@ impl Hit {
     }
 }
 
-/// Puts hits into the contract's order: best key first, ties to the smaller semantic ID.
-pub fn sort_hits(hits: &mut [Hit]) {
-    hits.sort_unstable_by(|a, b| b.key.total_cmp(&a.key).then(a.rank.cmp(&b.rank)));
+/// Hits in the contract's order: best key first, ties to the smaller semantic ID. `hit` has them in
+/// ascending order of semantic ID, `0..count`; `order` is scratch.
+pub fn best_first(count: usize, hit: impl Fn(usize) -> Hit, order: &mut Vec<u64>) -> Vec<Hit> {
+    order.clear();
+    order.extend((0..count).map(|at| place(hit(at).key, at as u32)));
+    order.sort_unstable();
+    order.iter().map(|&place| hit(place as u32 as usize)).collect()
+}
+
+/// Where a key stands among others: the smaller the better, equal keys in the order of `rank`.
+fn place(key: f32, rank: u32) -> u64 {
+    let bits = key.to_bits();
+    // As integers, floats descend when their signs differ or both are negative.
+    let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
+    u64::from(descending) << 32 | u64::from(rank)
 }
 
 /// A surviving prefix.
@@ -88,6 +100,8 @@ impl Beam {
 pub struct Candidates {
     live: Vec<Beam>,
     open: Vec<Open>,
+    /// [`place`]s, to choose and to sort by.
+    places: Vec<u64>,
 }
 
 impl Candidates {
@@ -109,7 +123,7 @@ impl Candidates {
         width: usize,
     ) {
         let codes = log_probs.len() / beams.len().max(1);
-        let Self { live: candidates, open } = self;
+        let Self { live: candidates, open, places } = self;
         candidates.clear();
         open.clear();
         for (row, beam) in beams.iter().enumerate() {
@@ -152,14 +166,33 @@ impl Candidates {
             }
         }
         *open = heap.into_vec();
+        let of = |beam: &Beam| place(beam.key, beam.node.start);
+        places.clear();
         if candidates.len() > width {
-            let by_rank =
-                |a: &Beam, b: &Beam| b.key.total_cmp(&a.key).then(a.node.start.cmp(&b.node.start));
-            candidates.select_nth_unstable_by(width, by_rank);
-            candidates.truncate(width);
+            // The best so far, the worst of them on top: few of the others displace it.
+            let mut best = BinaryHeap::from(std::mem::take(places));
+            best.extend(candidates[..width].iter().map(of));
+            for place in candidates[width..].iter().map(of) {
+                if let Some(mut worst) = best.peek_mut().filter(|worst| place < **worst) {
+                    *worst = place;
+                }
+            }
+            let last = best.peek().copied().unwrap_or_default();
+            candidates.retain(|beam| of(beam) <= last);
+            *places = best.into_vec();
+            places.clear();
         }
-        candidates.sort_unstable_by_key(|beam| beam.node.start);
-        std::mem::swap(beams, candidates);
+        // Children of dense nodes came in the order of their scores.
+        let ranks = candidates.iter().map(|beam| u64::from(beam.node.start));
+        places.extend(ranks.zip(0..).map(|(rank, at)| rank << 32 | at));
+        places.sort_unstable();
+        beams.clear();
+        beams.extend(places.iter().map(|&place| candidates[place as u32 as usize].clone()));
+    }
+
+    /// What the last level's beams have found, in the contract's order.
+    pub fn hits(&mut self, beams: &[Beam]) -> Vec<Hit> {
+        best_first(beams.len(), |at| beams[at].hit(), &mut self.places)
     }
 }
 
@@ -227,6 +260,16 @@ mod tests {
         all.truncate(width);
         all.sort_by_key(|beam| beam.node.start);
         all
+    }
+
+    #[test]
+    fn the_best_come_first_and_ties_in_the_order_of_their_ids() {
+        let keys = [-3.0, 0.0, -1e-40, 2.5, -3.0, f32::MIN, 1e-40, -0.0, 2.5, f32::MAX, -2.5];
+        let hit = |at: usize| Hit { rank: at as u32, score: 0.0, key: keys[at] };
+        let found = best_first(keys.len(), hit, &mut vec![7; 3]);
+        let mut expected: Vec<Hit> = (0..keys.len()).map(hit).collect();
+        expected.sort_by(|a, b| b.key.total_cmp(&a.key));
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::T5Config;
 use crate::cpu::Model;
 use crate::error::BundleError;
 use crate::quantizer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
-use crate::search::{EngineQuery, Hit, sort_hits};
+use crate::search::{EngineQuery, Hit, best_first};
 use crate::tokens::TokenLayout;
 use crate::weights::WeightFormat;
 
@@ -263,8 +263,7 @@ pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Ve
             .sum::<f64>();
         hits.push(Hit::scored(rank, score as f32));
     }
-    sort_hits(&mut hits);
-    hits
+    best_first(hits.len(), |at| hits[at], &mut Vec::new())
 }
 
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.

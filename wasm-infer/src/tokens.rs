@@ -135,10 +135,12 @@ impl TokenLayout {
                 }
             }
         }
-        ranges.sort();
-        for pair in ranges.windows(2) {
-            if pair[0].0 + pair[0].1 > pair[1].0 {
-                return bad(format!("{} and {} overlap", pair[0].2, pair[1].2));
+        for (index, (offset, size, name)) in ranges.iter().enumerate() {
+            let overlaps = |(other, length, _): &&(u64, u64, String)| {
+                offset < &(other + length) && *other < offset + size
+            };
+            if let Some((.., other)) = ranges[..index].iter().find(overlaps) {
+                return bad(format!("{other} and {name} overlap"));
             }
         }
         Ok(())

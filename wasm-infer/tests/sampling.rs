@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pollster::block_on;
 use tigret_infer::sampling::MAX_SEED;
-use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, sort_hits};
+use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter};
 use tigret_infer::testing::{Shape, random_bundle};
 use tigret_infer::{
     Backend, Catalog, CatalogItem, InferError, Recommender, Request, Sampling, TokenLayout,
@@ -46,9 +46,7 @@ fn sample(filter: &ItemFilter, temperatures: &[f32], seed: u64, width: usize) ->
         let rows = rows.collect::<Vec<_>>().concat();
         candidates.extend(&catalog, filter, Some(&sampling), level, &mut beams, &rows, width);
     }
-    let mut hits: Vec<Hit> = beams.iter().map(Beam::hit).collect();
-    sort_hits(&mut hits);
-    hits
+    candidates.hits(&beams)
 }
 
 /// Probability of each item under the sampled distribution.

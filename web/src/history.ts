@@ -13,6 +13,11 @@ export interface HistoryEntry {
 export const DATABASE = "tigret";
 const STORE = "histories";
 
+/** Nothing was ever written, or it was deleted. */
+const ABSENT = "absent";
+/** Null where IndexedDB is denied. */
+type Opened = IDBDatabase | typeof ABSENT | null;
+
 /**
  * A history under a name, oldest first. Nothing of it leaves the device.
  *
@@ -23,7 +28,7 @@ export class HistoryStore {
   readonly #listeners = new Set<() => void>();
   /** Where IndexedDB is denied, the entries themselves. */
   #memory: HistoryEntry[] = [];
-  #database: Promise<IDBDatabase | null> | undefined;
+  #database: Promise<Opened> = Promise.resolve(ABSENT);
   #channel: BroadcastChannel | undefined;
 
   constructor(name = "default") {
@@ -35,7 +40,7 @@ export class HistoryStore {
 
   /** Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. */
   async persistent(): Promise<boolean> {
-    return (await this.#open()) !== null;
+    return (await this.#open("readonly")) !== null;
   }
 
   /** The ids, oldest first. */
@@ -82,8 +87,9 @@ export class HistoryStore {
     this.#channel?.close();
     this.#channel = undefined;
     const database = this.#database;
-    this.#database = undefined;
-    (await database)?.close();
+    this.#database = Promise.resolve(ABSENT);
+    const opened = await database;
+    if (opened && opened !== ABSENT) opened.close();
   }
 
   /** Reads the entries and writes what `change` makes of them, in one transaction. */
@@ -91,9 +97,11 @@ export class HistoryStore {
     change: (entries: HistoryEntry[]) => HistoryEntry[],
     mode: IDBTransactionMode = "readwrite",
   ): Promise<HistoryEntry[]> {
-    const database = await this.#open();
+    const database = await this.#open(mode);
     let changed: HistoryEntry[];
-    if (database) {
+    if (database === ABSENT) {
+      changed = change([]);
+    } else if (database) {
       changed = await transact(database, this.#name, mode, change);
     } else {
       changed = change(this.#memory);
@@ -117,22 +125,29 @@ export class HistoryStore {
     (this.#channel as { unref?: () => void }).unref?.();
   }
 
-  #open(): Promise<IDBDatabase | null> {
-    this.#database ??= open().then((database) => {
-      // Another tab deletes the database, or the visitor does: let go of it, and open it anew later.
-      const forget = () => {
-        this.#database = undefined;
-      };
-      database?.addEventListener("versionchange", () => {
-        forget();
-        database.close();
-        // What is deleted has changed, too.
-        for (const listener of [...this.#listeners]) listener();
-      });
-      database?.addEventListener("close", forget);
+  /** Opens the database; where there is none, only a write makes one. */
+  #open(mode: IDBTransactionMode): Promise<Opened> {
+    this.#database = this.#database.then(async (known) => {
+      if (known !== ABSENT) return known;
+      const database = await open(mode);
+      if (database && database !== ABSENT) this.#watch(database);
       return database;
     });
     return this.#database;
+  }
+
+  #watch(database: IDBDatabase): void {
+    const letGo = () => {
+      this.#database = Promise.resolve(ABSENT);
+    };
+    // Another tab deletes the database, or the visitor does: the next call opens it anew.
+    database.addEventListener("versionchange", () => {
+      letGo();
+      database.close();
+      // What is deleted has changed, too.
+      for (const listener of [...this.#listeners]) listener();
+    });
+    database.addEventListener("close", letGo);
   }
 }
 
@@ -142,13 +157,22 @@ function checkId(id: unknown): void {
   }
 }
 
-function open(): Promise<IDBDatabase | null> {
+function open(mode: IDBTransactionMode): Promise<Opened> {
   return new Promise((resolve) => {
     try {
       const request = globalThis.indexedDB.open(DATABASE, 1);
-      request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+      let failed: Opened = null;
+      request.onupgradeneeded = () => {
+        if (mode === "readwrite") {
+          request.result.createObjectStore(STORE);
+        } else {
+          // To look into a history leaves no trace, least of all after `forget`.
+          failed = ABSENT;
+          request.transaction?.abort();
+        }
+      };
       request.onsuccess = () => resolve(request.result);
-      request.onerror = () => resolve(null);
+      request.onerror = () => resolve(failed);
       request.onblocked = () => resolve(null);
     } catch {
       resolve(null);

@@ -53,7 +53,15 @@ pub(crate) struct Size {
     /// After wasm-opt.
     pub(crate) raw: u64,
     /// Compressed with brotli as a web server would; `None` without Node.
-    brotli: Option<u64>,
+    pub(crate) brotli: Option<u64>,
+}
+
+impl Size {
+    /// Whether both are within a budget, as far as both are known.
+    pub(crate) fn fits(self, budget: Self) -> bool {
+        let brotli = self.brotli.zip(budget.brotli);
+        self.raw <= budget.raw && brotli.is_none_or(|(size, budget)| size <= budget)
+    }
 }
 
 impl fmt::Display for Size {
@@ -181,5 +189,13 @@ mod tests {
             "1235 KB, 100 KB brotli"
         );
         assert_eq!(Size { raw: 1, brotli: None }.to_string(), "1 KB");
+    }
+
+    #[test]
+    fn a_size_fits_where_both_of_its_numbers_do() {
+        let budget = Size { raw: 10, brotli: Some(4) };
+        let fits = |raw, brotli| Size { raw, brotli }.fits(budget);
+        assert!(fits(10, Some(4)) && fits(10, None));
+        assert!(!fits(11, Some(4)) && !fits(10, Some(5)) && !fits(11, None));
     }
 }

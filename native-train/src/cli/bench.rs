@@ -14,7 +14,6 @@ use super::Output;
 use crate::data::{Dataset, Item, Sequence};
 use crate::error::Result;
 use crate::evaluate::{self, Split, rank_targets};
-use crate::model::checkpoint;
 use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
@@ -194,7 +193,7 @@ fn random_data() -> Result<(Dataset, SemanticIds)> {
 
 /// The weights as `transformers` reads them, and the batches as `tokens.N`, `keep.N`, `labels.N`.
 fn dump(folder: &Path, trainer: &Trainer<'_>, batches: &[Batch]) -> Result<()> {
-    checkpoint::save(folder, trainer.model().config(), &trainer.weights())?;
+    trainer.save(folder)?;
     let path = folder.join("batches.safetensors");
     let named: Vec<(String, Tensor)> = batches
         .iter()

@@ -213,6 +213,7 @@ fn evaluate_run(
     progress: &ProgressBar,
 ) -> Result<Metrics> {
     let ids = SemanticIds::load(run, dataset)?;
+    ids.check_model(&run.model(), dataset)?;
     let (config, weights) = checkpoint::load(&run.model())?;
     if config.vocab_size < ids.layout.vocab_size() {
         return Err(TrainError::file(

@@ -7,7 +7,7 @@ use tigret_infer::{Bundle, WeightFormat};
 
 use super::Output;
 use crate::error::{Result, TrainError};
-use crate::export::{bundle_from_files, write_bundle};
+use crate::export::{bundle_of_run, write_bundle};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::load_quantizer;
 
@@ -48,7 +48,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    let mut bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), args.quantize)?;
+    let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;
         bundle =

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 use tigret_infer::sampling::Sampling;
-use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, sort_hits};
+use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, best_first};
 
 use crate::model::T5;
 use crate::model::params::{Views, to_vec};
@@ -97,10 +97,6 @@ fn search(
     }
     searches
         .into_iter()
-        .map(|search| {
-            let mut hits: Vec<Hit> = search.iter().map(Beam::hit).collect();
-            sort_hits(&mut hits);
-            hits
-        })
+        .map(|beams| best_first(beams.len(), |at| beams[at].hit(), &mut Vec::new()))
         .collect()
 }

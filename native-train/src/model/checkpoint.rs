@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tigret_infer::T5Config;
 
+use super::Provenance;
 use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::run_dir::{read_json, read_text, write_atomically, write_json};
@@ -243,16 +244,43 @@ fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, St
     Ok((tensors, header.metadata().clone().unwrap_or_default()))
 }
 
+/// The key of `config.json` under which [`Provenance`] stands; `transformers` keeps it as it is.
+const TRAINED_ON: &str = "trained_on";
+
 /// Writes `config.json` and `model.safetensors` into a folder, as `transformers` reads them.
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn save(folder: &Path, config: &T5Config, weights: &HostWeights) -> Result<()> {
+pub fn save(
+    folder: &Path,
+    config: &T5Config,
+    weights: &HostWeights,
+    trained_on: &Provenance,
+) -> Result<()> {
     let mut json = serde_json::to_value(config).map_err(|e| TrainError::file(folder, e))?;
     json["architectures"] = serde_json::json!(["T5ForConditionalGeneration"]);
     json["is_encoder_decoder"] = serde_json::json!(true);
+    json[TRAINED_ON] = serde_json::json!(trained_on);
     write_tensors(folder, MODEL, weights, HashMap::new())?;
     write_json(&folder.join("config.json"), &json)
+}
+
+const HINT: &str = "a checkpoint folder has config.json and model.safetensors";
+
+/// What the model in a folder was trained on; `None` where it does not say, as with a checkpoint
+/// from elsewhere.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
+    let path = folder.join("config.json");
+    let mut config: Value = read_json(&path, HINT)?;
+    match config.get_mut(TRAINED_ON) {
+        Some(provenance) => serde_json::from_value(provenance.take())
+            .map(Some)
+            .map_err(|e| TrainError::file(&path, format!("`{TRAINED_ON}`: {e}"))),
+        None => Ok(None),
+    }
 }
 
 /// Reads a folder that [`save`] or `transformers` wrote.
@@ -261,10 +289,9 @@ pub fn save(folder: &Path, config: &T5Config, weights: &HostWeights) -> Result<(
 /// [`TrainError::File`] naming the file and what is wrong in it.
 pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
     let path = folder.join("config.json");
-    let hint = "a checkpoint folder has config.json and model.safetensors";
     let config =
-        T5Config::parse(&read_text(&path, hint)?).map_err(|e| TrainError::file(&path, e))?;
-    let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
+        T5Config::parse(&read_text(&path, HINT)?).map_err(|e| TrainError::file(&path, e))?;
+    let (mut weights, _) = read_tensors(folder, MODEL, HINT)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
         if let Some(tensor) = weights.remove(copy) {

@@ -5,7 +5,9 @@ pub mod dropout;
 pub mod optimizer;
 pub mod params;
 pub mod presets;
+pub mod provenance;
 pub mod t5;
 
 pub use params::Params;
+pub use provenance::Provenance;
 pub use t5::T5;

@@ -245,6 +245,7 @@ impl Loaded {
     pub(super) fn with_model_of(run: &RunDir, trained: &RunDir, device: Device) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
+        ids.check_model(&trained.model(), &dataset)?;
         let (config, weights) = checkpoint::load(&trained.model())?;
         let model = T5::new(config);
         let mut params = Params::new(model.specs(), 0, device);

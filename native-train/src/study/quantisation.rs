@@ -15,7 +15,7 @@ use super::table::{Figure, METRICS, Table, metric_cells};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::{Metrics, Settings, Split, rank_targets_of_bundle};
-use crate::export::bundle_from_files;
+use crate::export::bundle_of_run;
 
 const FORMATS: [WeightFormat; 4] =
     [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
@@ -81,7 +81,7 @@ fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>
         dataset.sequences = lab.users(&dataset).into_iter().cloned().collect();
         let settings = Settings { split: Split::Test, beams, batch: 1, user_token: true };
         let point = |format: WeightFormat| {
-            let bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), format)?;
+            let bundle = bundle_of_run(run, format)?;
             let bytes = bundle.to_bytes()?.len();
             let progress = lab.progress(dataset.sequences.len(), format.name());
             let ranks = rank_targets_of_bundle(&Arc::new(bundle), &dataset, settings, &progress);

@@ -19,7 +19,7 @@ use super::settings::Data;
 use super::table::{Cell, Figure, Table};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
-use crate::export::bundle_from_files;
+use crate::export::bundle_of_run;
 use crate::model::presets::Preset;
 use crate::pipeline::Step;
 
@@ -117,7 +117,7 @@ fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
 fn cost(trained: &Trained) -> Result<Cost> {
     let run = &trained.run;
     let dataset = Dataset::load(run)?;
-    let bundle = bundle_from_files(&run.model(), &run.tokens(), &run.catalog(), WeightFormat::Q8)?;
+    let bundle = bundle_of_run(run, WeightFormat::Q8)?;
     let weights = bundle.weights().values().map(|w| w.rows() * w.columns()).sum();
     let bytes = bundle.to_bytes()?.len();
     Ok(Cost { weights, bytes, milliseconds: median_milliseconds(bundle, &dataset)? })

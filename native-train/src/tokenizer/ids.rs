@@ -1,11 +1,13 @@
 //! Semantic IDs of a data set: both look-up directions, and the files that hold them.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
+use crate::model::checkpoint;
 use crate::run_dir::{RunDir, read_json, read_text, write_json};
 
 /// The semantic IDs of a data set's items.
@@ -52,6 +54,17 @@ impl SemanticIds {
             item_of_rank[rank as usize] = item as u32;
         }
         Ok(Self { layout, catalog, rank_of_item, item_of_rank })
+    }
+
+    /// Refuses a model that was trained on other semantic IDs: its tokens would mean other items.
+    /// A model that does not say is taken.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn check_model(&self, folder: &Path, dataset: &Dataset) -> Result<()> {
+        let codes = |at: u32| self.codes(at).iter().map(|&code| u32::from(code));
+        let items = dataset.items.iter().zip(0..);
+        check_model(folder, &self.layout, items.map(|(item, at)| (item.id.as_str(), codes(at))))
     }
 
     /// The codes of an item of the data set.
@@ -104,6 +117,22 @@ impl SemanticIds {
         Self::join(dataset, layout, catalog).map_err(|id| {
             TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
         })
+    }
+}
+
+/// [`SemanticIds::check_model`] for the items of a catalogue's file.
+pub(crate) fn check_model<'a, C: IntoIterator<Item = u32>>(
+    folder: &Path,
+    layout: &TokenLayout,
+    items: impl IntoIterator<Item = (&'a str, C)>,
+) -> Result<()> {
+    match checkpoint::trained_on(folder)? {
+        Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
+            folder,
+            "was trained on other semantic IDs than the run has now; train again after `tigret \
+             tokenize`",
+        )),
+        _ => Ok(()),
     }
 }
 

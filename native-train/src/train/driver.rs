@@ -160,7 +160,8 @@ pub(crate) fn drive<J: Job>(
         if state.settings != *job.settings() {
             return Err(TrainError::file(
                 folder,
-                "was trained with other settings; give the same ones or train without --resume",
+                "was trained with other settings, or on other sequences or semantic IDs; give the \
+                 same ones or train without --resume",
             ));
         }
     }

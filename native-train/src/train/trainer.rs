@@ -1,5 +1,6 @@
 //! Training TIGER: what a step, a validation and a checkpoint are; `train/driver.rs` runs them.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::model::checkpoint::HostWeights;
 use crate::model::dropout::Dropout;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
-use crate::model::{Params, T5, checkpoint};
+use crate::model::{Params, Provenance, T5, checkpoint};
 use crate::random;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
@@ -83,6 +84,13 @@ pub struct Settings {
     pub seed: u64,
 }
 
+/// What a training follows from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    settings: Settings,
+    trained_on: Provenance,
+}
+
 /// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
 /// not depend on the number of threads; small enough for a cache, large enough for matrix products.
 const SHARD: usize = 32;
@@ -92,7 +100,7 @@ pub struct Trainer<'a> {
     run: &'a RunDir,
     dataset: &'a Dataset,
     ids: &'a SemanticIds,
-    settings: Settings,
+    identity: Identity,
     device: Device,
     model: T5,
     params: Params,
@@ -129,7 +137,7 @@ impl<'a> Trainer<'a> {
             run,
             dataset,
             ids,
-            settings,
+            identity: Identity { settings, trained_on: Provenance::new(dataset, ids) },
             device,
             model,
             params,
@@ -176,7 +184,7 @@ impl<'a> Trainer<'a> {
 
     /// Steps of a pass over all samples.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.samples.len().div_ceil(self.settings.batch) as u64
+        self.samples.len().div_ceil(self.identity.settings.batch) as u64
     }
 
     /// The network.
@@ -187,6 +195,15 @@ impl<'a> Trainer<'a> {
     /// The weights as they are now, on the host.
     pub fn weights(&self) -> HostWeights {
         self.params.to_host()
+    }
+
+    /// Writes the model as it is now into a folder.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let Identity { settings, trained_on } = &self.identity;
+        checkpoint::save(folder, &settings.config, &self.weights(), trained_on)
     }
 
     /// The weights as they are now, without gradients.
@@ -201,7 +218,7 @@ impl<'a> Trainer<'a> {
         if self.epoch.as_ref().is_none_or(|(loaded, ..)| *loaded != epoch) {
             self.epoch = None;
         }
-        let Settings { batch, batching, seed, .. } = self.settings;
+        let Settings { batch, batching, seed, .. } = self.identity.settings;
         let (_, plan, order) = self.epoch.get_or_insert_with(|| {
             let max_items = self.ids.layout.max_items;
             let plan = epoch_batches(&self.samples, max_items, batch, batching, seed, epoch);
@@ -224,7 +241,7 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step in parts of `size` samples.
     fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
-        let Settings { seed, drop_user, .. } = self.settings;
+        let Settings { seed, drop_user, .. } = self.identity.settings;
         let (chosen, index) = self.samples_of(step);
         let chosen = chosen.to_vec();
         let size = size.min(chosen.len());
@@ -240,9 +257,14 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: u64) -> (Tensor, usize) {
         let shards = self.shards(step);
         let samples = shards.iter().map(Batch::rows).sum();
-        let (loss, gradient) = self.gradient(shards, driver::step_seed(self.settings.seed, step));
-        let rate = learning_rate(self.settings.learning_rate, self.settings.warmup, step);
-        self.optimizer.step(&self.params, gradient, rate, self.settings.clip);
+        let (loss, gradient) =
+            self.gradient(shards, driver::step_seed(self.identity.settings.seed, step));
+        let rate = learning_rate(
+            self.identity.settings.learning_rate,
+            self.identity.settings.warmup,
+            step,
+        );
+        self.optimizer.step(&self.params, gradient, rate, self.identity.settings.clip);
         (loss, samples)
     }
 
@@ -250,7 +272,8 @@ impl<'a> Trainer<'a> {
     fn gradient(&self, shards: Vec<Batch>, seed: u64) -> (Tensor, Tensor) {
         let samples: usize = shards.iter().map(Batch::rows).sum();
         let jobs = shards.into_iter().enumerate().map(|job| (job, self.params.replica())).collect();
-        let Self { model, settings: Settings { config, precision, .. }, .. } = self;
+        let Self { model, identity, .. } = self;
+        let Settings { config, precision, .. } = &identity.settings;
         let pass = |((number, shard), params): ((usize, Batch), Params)| {
             let dropout = Dropout::new(config.dropout_rate, shard_seed(seed, number));
             let weights = params.views_in(precision.kind());
@@ -274,7 +297,7 @@ impl<'a> Trainer<'a> {
     /// Evenly spread over the file, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
         let all = &self.dataset.sequences;
-        let wanted = self.settings.validation_users.clamp(1, all.len());
+        let wanted = self.identity.settings.validation_users.clamp(1, all.len());
         (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
     }
 }
@@ -285,24 +308,24 @@ fn shard_seed(step_seed: u64, shard: usize) -> u64 {
 }
 
 impl Job for Trainer<'_> {
-    type Settings = Settings;
+    type Settings = Identity;
 
-    fn settings(&self) -> &Settings {
-        &self.settings
+    fn settings(&self) -> &Identity {
+        &self.identity
     }
 
     fn plan(&self) -> Plan {
         Plan {
             steps_per_epoch: self.steps_per_epoch(),
-            epochs: self.settings.epochs,
-            validate_every: self.settings.validate_every,
-            patience: self.settings.patience,
+            epochs: self.identity.settings.epochs,
+            validate_every: self.identity.settings.validate_every,
+            patience: self.identity.settings.patience,
             rate_option: "--learning-rate",
         }
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
-        learning_rate(self.settings.learning_rate, self.settings.warmup, step)
+        learning_rate(self.identity.settings.learning_rate, self.identity.settings.warmup, step)
     }
 
     fn step(&mut self, step: u64) -> (Tensor, usize) {
@@ -312,7 +335,7 @@ impl Job for Trainer<'_> {
     fn validate(&self) -> Metrics {
         let settings = evaluate::Settings {
             split: Split::Validation,
-            beams: self.settings.validation_beams,
+            beams: self.identity.settings.validation_beams,
             batch: 128,
             user_token: true,
         };
@@ -328,7 +351,7 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
-        checkpoint::save(&self.run.model(), &self.settings.config, &self.params.to_host())
+        self.save(&self.run.model())
     }
 
     fn weights(&self) -> (&Params, &AdamW) {

@@ -1,16 +1,16 @@
 //! The decoder, which steps all beams together.
 
-use super::attention::SharedKeys;
+use tigret_kernels::{MAX_STEPS, PathAttention, SharedKeys, Write};
+
 use super::encoder::Encoder;
-use super::lanes::wide;
-use super::math::attend_here;
-use super::matmul::Write;
 use super::model::{DecoderLayer, Model, Scratch, scratches};
 use super::threads::by_rows;
 use crate::tokens::{Level, MAX_LEVELS};
 
 /// A row's ancestors: its row in each step so far, its own included.
-type Path = [u32; MAX_LEVELS];
+type Path = [u32; MAX_STEPS];
+
+const _: () = assert!(MAX_LEVELS == MAX_STEPS, "a step a level");
 
 /// The decoder in the middle of a search; keeps its memory from one search to the next.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Decoder {
             model.embed(&tokens[first..first + rows], &mut scratch.x);
             let paths = &paths[first..first + rows];
             for (index, layer) in model.decoder.iter().enumerate() {
-                Rows { model, position, steps, paths, width, index }
+                Rows { model, steps: &steps[..position], paths, width, index }
                     .attend_to_path(layer, step, scratch);
                 attend_to_encoder(model, layer, &cross[index], scratch);
                 let mut x = std::mem::take(&mut scratch.x);
@@ -119,7 +119,6 @@ impl Decoder {
 /// Some rows of a step, in one layer.
 struct Rows<'a> {
     model: &'a Model,
-    position: usize,
     /// The steps before this one.
     steps: &'a [Vec<f32>],
     paths: &'a [Path],
@@ -133,8 +132,8 @@ impl Rows<'_> {
     /// Self-attention: each row attends to its ancestors and to itself. The layer's keys and
     /// values go to `step`.
     fn attend_to_path(&self, layer: &DecoderLayer, step: &mut [f32], scratch: &mut Scratch) {
-        let Self { model, position, steps, paths, width, index } = *self;
-        let (inner, d_kv) = (model.config().inner(), model.config().d_kv);
+        let Self { model, steps, paths, width, index } = *self;
+        let inner = model.config().inner();
         let Scratch { fixed, x, normed, qkv, context, .. } = scratch;
         model.normalise(x, &layer.attention.norm, normed);
         qkv.resize(paths.len() * 3 * inner, 0.0);
@@ -144,33 +143,15 @@ impl Rows<'_> {
         for (qkv, step) in qkv.chunks_exact(3 * inner).zip(step.chunks_exact_mut(width)) {
             step[at..at + 2 * inner].copy_from_slice(&qkv[inner..]);
         }
-        let step = &*step;
-        wide(
-            #[inline(always)]
-            || {
-                for (row, path) in paths.iter().enumerate() {
-                    let part = |of: usize, which: usize, head: usize| {
-                        let (rows, row) = if of == position {
-                            (step, row)
-                        } else {
-                            (&*steps[of], path[of] as usize)
-                        };
-                        &rows[row * width + at + which * inner + head * d_kv..][..d_kv]
-                    };
-                    for head in 0..model.config().num_heads {
-                        let bias = model.decoder_bias.of(head, position);
-                        attend_here(
-                            &qkv[row * 3 * inner + head * d_kv..][..d_kv],
-                            &mut [0.0; MAX_LEVELS][..=position],
-                            |step| part(step, 0, head),
-                            |step| part(step, 1, head),
-                            |step| bias[step],
-                            &mut context[row * inner + head * d_kv..][..d_kv],
-                        );
-                    }
-                }
-            },
-        );
+        PathAttention {
+            heads: model.config().heads(),
+            bias: &model.decoder_bias,
+            before: steps,
+            step,
+            width,
+            at,
+        }
+        .attend(paths, qkv, context);
         layer.attention.o.apply(context, fixed, x, Write::Add);
     }
 }
@@ -189,6 +170,6 @@ fn attend_to_encoder(
     qkv.resize(rows * inner, 0.0);
     layer.cross.q.apply(normed, fixed, qkv, Write::Store);
     context.resize(rows * inner, 0.0);
-    keys.attend(model.config(), (qkv, inner), None, scores, context);
+    keys.attend(model.config().heads(), (qkv, inner), None, scores, context);
     layer.cross.o.apply(context, fixed, x, Write::Add);
 }

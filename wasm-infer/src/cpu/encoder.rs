@@ -1,7 +1,7 @@
 //! The encoder, and what the decoder needs of it.
 
-use super::attention::SharedKeys;
-use super::matmul::Write;
+use tigret_kernels::{SharedKeys, Write};
+
 use super::model::{Model, Scratch};
 use super::threads::by_rows;
 
@@ -38,13 +38,13 @@ impl Encoder {
                 model.normalise(&x[first * d..][..rows * d], &attention.norm, &mut scratch.normed);
                 attention.qkv.apply(&scratch.normed, &mut scratch.fixed, qkv, Write::Store);
             });
-            keys.pack(config, qkv, 3 * inner, inner);
+            keys.pack(config.heads(), qkv, 3 * inner, inner);
             by_rows(x, d, scratch, |first, x, scratch| {
                 let Scratch { fixed, scores, context, .. } = scratch;
                 context.resize(x.len() / d * inner, 0.0);
                 let queries = (&qkv[first * 3 * inner..], 3 * inner);
                 let bias = Some((&model.encoder_bias, first));
-                keys.attend(config, queries, bias, scores, context);
+                keys.attend(config.heads(), queries, bias, scores, context);
                 attention.o.apply(context, fixed, x, Write::Add);
                 model.feed_forward(feed_forward, x, scratch);
             });
@@ -57,7 +57,7 @@ impl Encoder {
                 let output = &output[first * d..][..kv.len() / (2 * inner) * d];
                 layer.cross.kv.apply(output, &mut scratch.fixed, kv, Write::Store);
             });
-            keys.pack(config, qkv, 2 * inner, 0);
+            keys.pack(config.heads(), qkv, 2 * inner, 0);
         }
     }
 }

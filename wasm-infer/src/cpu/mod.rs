@@ -1,12 +1,8 @@
 //! The CPU engine: for machines without a GPU, and the oracle for every kernel.
 
-mod attention;
 mod decoder;
 mod encoder;
-mod fixed;
-mod lanes;
-mod math;
-pub(crate) mod matmul;
+mod matrix;
 mod model;
 mod threads;
 
@@ -14,10 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
-use crate::search::{Beam, Candidates, EngineQuery, Hit, sort_hits};
+use crate::search::{Beam, Candidates, EngineQuery, Hit};
 use decoder::Decoder;
 
-pub(crate) use math::log_sum_exp;
 pub use model::Model;
 
 /// Runs queries on the processor: vector instructions, threads natively.
@@ -79,9 +74,8 @@ impl CpuEngine {
         let mut memory = idle().pop().unwrap_or_default();
         threads::enter(|| self.search_from(root, query, &mut memory, see));
         // A whole semantic ID is one item: every surviving range has length one.
-        let mut hits: Vec<Hit> = memory.beams.iter().map(Beam::hit).collect();
+        let hits = memory.candidates.hits(&memory.beams);
         idle().push(memory);
-        sort_hits(&mut hits);
         hits
     }
 

@@ -5,14 +5,13 @@
 
 use std::sync::Arc;
 
-use super::attention::PositionBias;
+use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
+
 use super::decoder::Decoder;
-use super::fixed::FixedPoint;
-use super::math::{log_sum_exp, rms_norm};
-use super::matmul::{Matrix, Write};
+use super::matrix::Matrix;
 use super::threads;
 use crate::bundle::Bundle;
-use crate::config::T5Config;
+use crate::config::{T5Config, relative_position_bucket};
 use crate::tokens::TokenLayout;
 
 /// A block's norm weight and the projections behind it.
@@ -106,7 +105,17 @@ impl Model {
         let bias = |stack: &str, positions: usize| {
             let name =
                 format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-            PositionBias::new(config, stack == "encoder", &vector(name), positions)
+            let (buckets, heads) = (vector(name), config.num_heads);
+            PositionBias::new(heads, positions, |head, relative| {
+                let bucket = relative_position_bucket(
+                    relative,
+                    stack == "encoder",
+                    config.relative_attention_num_buckets,
+                    config.relative_attention_max_distance,
+                );
+                // HF's table is [num_buckets, num_heads].
+                buckets[bucket * heads + head]
+            })
         };
         let encoder_bias = bias("encoder", bundle.tokens.max_input());
         let decoder_bias = bias("decoder", bundle.tokens.levels.len());

@@ -2,7 +2,7 @@
 //!
 //! Rows do not depend on each other, so the result does not depend on the number of threads.
 
-use super::lanes::ROWS;
+use tigret_kernels::ROWS;
 
 /// Fewest rows that are worth a thread.
 const LEAST: usize = 2 * ROWS;

@@ -21,7 +21,7 @@ pub use executor::Counts;
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::error::InferError;
-use crate::search::{EngineQuery, Hit, sort_hits};
+use crate::search::{EngineQuery, Hit, best_first};
 
 /// Most candidates of a step on a software adapter. Mesa's ends the loops of an invocation, all
 /// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
@@ -206,10 +206,8 @@ impl GpuEngine {
         let of_users = records.chunks_exact(rows as usize * RECORD).zip(alive);
         Ok(of_users
             .map(|(records, &alive)| {
-                let live = records.chunks_exact(RECORD).take(alive as usize);
-                let mut hits: Vec<Hit> = live.map(hit).collect();
-                sort_hits(&mut hits);
-                hits
+                let hit = |at: usize| hit(&records[at * RECORD..][..RECORD]);
+                best_first(alive as usize, hit, &mut Vec::new())
             })
             .collect())
     }

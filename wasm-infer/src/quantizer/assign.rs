@@ -49,7 +49,10 @@ impl TakenCodes {
             for (level, &code) in prefix.iter().enumerate() {
                 node = catalog.child(level, node, code);
             }
-            catalog.children(prefix.len(), node).map(|(code, _)| code).collect()
+            // Collected in one go, they would be sorted first, which they are.
+            let mut taken = BTreeSet::new();
+            taken.extend(catalog.children(prefix.len(), node).map(|(code, _)| code));
+            taken
         });
     }
 

@@ -8,10 +8,10 @@ mod assign;
 pub(crate) mod file;
 
 use serde::{Deserialize, Serialize};
+use tigret_kernels::{Linear, Write, dot, squared_distance};
 
 pub use assign::{NewItem, TakenCodes, assign};
 
-use crate::cpu::matmul::{Linear, dot};
 use crate::error::BundleError;
 use crate::tokens::{MAX_LEVEL_SIZE, MAX_LEVELS, fnv1a};
 
@@ -274,7 +274,7 @@ impl Quantizer {
             scratch.latent.extend(normalised);
         }
         for (index, (linear, (_, bias))) in self.layers.iter().zip(layers).enumerate() {
-            linear.apply(&scratch.latent, &mut scratch.next);
+            apply(linear, &scratch.latent, &mut scratch.next);
             let last = index + 1 == self.layers.len();
             for row in scratch.next.chunks_exact_mut(bias.len()) {
                 for (x, b) in row.iter_mut().zip(bias) {
@@ -288,7 +288,7 @@ impl Quantizer {
     fn residual_codes(&self, scratch: &mut Scratch, codes: &mut [u16]) {
         let width = self.config.latent();
         for (level, (linear, half_norms)) in self.packed.iter().enumerate() {
-            linear.apply(&scratch.latent, &mut scratch.next);
+            apply(linear, &scratch.latent, &mut scratch.next);
             let rows = scratch.latent.chunks_exact_mut(width);
             let products = scratch.next.chunks_exact(half_norms.len());
             let codebook = &self.tensors.codebooks[level];
@@ -311,7 +311,7 @@ impl Quantizer {
             for row in scratch.latent.chunks_exact(latent) {
                 scratch.part.extend_from_slice(&row[level * width..][..width]);
             }
-            linear.apply(&scratch.part, &mut scratch.next);
+            apply(linear, &scratch.part, &mut scratch.next);
             let products = scratch.next.chunks_exact(half_norms.len());
             for (products, codes) in products.zip(codes.chunks_exact_mut(self.levels())) {
                 codes[level] = nearest(half_norms, products) as u16;
@@ -392,18 +392,10 @@ fn smallest(values: impl Iterator<Item = f32>) -> usize {
     best
 }
 
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    // As in `dot`, lanes of a fixed number: vectors on every target, one result on all of them.
-    let mut lanes = [0.0f32; 8];
-    let (whole_a, whole_b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = whole_a.remainder().iter().zip(whole_b.remainder());
-    let rest: f32 = rest.map(|(x, y)| (x - y) * (x - y)).sum();
-    for (a, b) in whole_a.zip(whole_b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += (x - y) * (x - y);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
+/// `out = x * weight^T`, rows of both.
+fn apply(linear: &Linear, x: &[f32], out: &mut Vec<f32>) {
+    out.resize(x.len() / linear.inputs() * linear.outputs(), 0.0);
+    linear.apply(x, out, Write::Store);
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves every

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::network::{Network, cross_entropy};
@@ -19,6 +18,7 @@ use crate::evaluate::{Metrics, Split};
 use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
+use crate::model::provenance::sequences_hash;
 use crate::random;
 use crate::train::driver::{self, Control, Files, Job, Plan};
 use crate::train::samples::{Batching, Epoch, Sample, epoch_batches, training_samples};
@@ -63,17 +63,7 @@ struct Identity {
 
 impl Identity {
     fn new(dataset: &Dataset, settings: Settings) -> Self {
-        let mut hash = Sha256::new();
-        hash.update((dataset.items.len() as u64).to_le_bytes());
-        for sequence in &dataset.sequences {
-            let (seen, _) = sequence.test();
-            hash.update((seen.len() as u64).to_le_bytes());
-            for item in seen {
-                hash.update(item.to_le_bytes());
-            }
-        }
-        let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { settings, data: hex }
+        Self { settings, data: sequences_hash(dataset) }
     }
 }
 

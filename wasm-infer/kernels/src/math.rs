@@ -1,7 +1,7 @@
 //! Element-wise mathematics in a form that vectorises, with the same result on every machine.
 
-use super::lanes::wide;
-use super::matmul::dot_here;
+use crate::lanes::wide;
+use crate::matmul::dot_here;
 
 /// Lanes of the sums and maxima here.
 const LANES: usize = 8;
@@ -61,7 +61,7 @@ fn softmax_here(row: &mut [f32]) {
 }
 
 /// Softmax of the first `length` numbers of each row of `stride`.
-pub(super) fn softmax(rows: &mut [f32], stride: usize, length: usize) {
+pub(crate) fn softmax(rows: &mut [f32], stride: usize, length: usize) {
     wide(
         #[inline(always)]
         || {
@@ -73,7 +73,7 @@ pub(super) fn softmax(rows: &mut [f32], stride: usize, length: usize) {
 }
 
 /// `ln(sum(exp(x)))`, stable.
-pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
+pub fn log_sum_exp(values: &[f32]) -> f32 {
     wide(
         #[inline(always)]
         || {
@@ -92,7 +92,7 @@ pub(crate) fn log_sum_exp(values: &[f32]) -> f32 {
 }
 
 /// RMS norm of each row of `x` times `weight`, to `out` (Zhang & Sennrich 2019; T5 has no mean).
-pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     wide(
         #[inline(always)]
         || {
@@ -110,7 +110,7 @@ pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32])
 
 /// One head of one query against a few keys: `out = softmax(q . k + bias) v`, all of one width.
 #[inline(always)]
-pub(super) fn attend_here<'a>(
+pub(crate) fn attend_here<'a>(
     q: &[f32],
     scores: &mut [f32],
     k: impl Fn(usize) -> &'a [f32],

@@ -5,19 +5,18 @@
 //! a row at most, and the result does not depend on the instruction set. Two products and their
 //! sum are one instruction on every target, which halves the work of floats.
 
-use super::lanes::{Floats, Lanes, PANEL, Pairs, ROWS, Work, run, wide};
-use super::matmul::{Write, for_each_tile};
-use crate::weights::{Q4_GROUP, Weight, WeightData, nibble};
+use crate::lanes::{Floats, Lanes, PANEL, Pairs, ROWS, Work, run, wide};
+use crate::matmul::{Write, for_each_tile};
 
 /// Largest magnitude of an input.
 const LARGEST: f32 = 32767.0;
-/// Columns whose products with `q8` weights fit into 31 bits, whatever they are:
-/// 512 * 32767 * 127 < 2^31.
-const Q8_COLUMNS: usize = 512;
+/// Columns whose products with weights of 8 bits fit into 31 bits, whatever they are:
+/// 512 * 32767 * 128 < 2^31.
+const COLUMNS: usize = 512;
 
 /// Rows of integers, with a scale each.
 #[derive(Debug, Default)]
-pub(super) struct FixedPoint {
+pub struct FixedPoint {
     /// `[rows, pairs]`: two neighbouring columns each.
     values: Vec<i32>,
     scales: Vec<f32>,
@@ -25,7 +24,7 @@ pub(super) struct FixedPoint {
 
 impl FixedPoint {
     /// Rounds rows of `inputs` numbers.
-    pub(super) fn set(&mut self, x: &[f32], inputs: usize) {
+    pub(crate) fn set(&mut self, x: &[f32], inputs: usize) {
         let (rows, pairs) = (x.len() / inputs, inputs.div_ceil(2));
         // All of it is written below but the last half pair of a row.
         self.values.resize(rows * pairs, 0);
@@ -69,7 +68,7 @@ fn round(row: &[f32], integers: &mut [i16]) -> f32 {
 
 /// A weight matrix `[outputs, inputs]` of integers, with scales.
 #[derive(Debug)]
-pub(super) struct FixedLinear {
+pub struct FixedLinear {
     outputs: usize,
     inputs: usize,
     /// Pairs of columns that share a scale.
@@ -81,12 +80,16 @@ pub(super) struct FixedLinear {
 }
 
 impl FixedLinear {
-    /// Packs quantised matrices of equal width and format one above the other.
-    pub(super) fn stack(weights: &[&Weight]) -> Self {
-        let outputs = weights.iter().map(|w| w.rows()).sum::<usize>();
-        let inputs = weights.first().map_or(0, |w| w.columns());
-        let of_q4 = weights.iter().any(|w| matches!(w.data, WeightData::Q4 { .. }));
-        let group = if of_q4 { Q4_GROUP } else { Q8_COLUMNS } / 2;
+    /// Packs a matrix `[outputs, inputs]`: `integers` writes a row, and `scale` tells the scale of a
+    /// row from a column on. `group` columns, an even number, have one scale; `None`, and a row has.
+    pub fn new(
+        outputs: usize,
+        inputs: usize,
+        group: Option<usize>,
+        integers: impl Fn(usize, &mut [i8]),
+        scale: impl Fn(usize, usize) -> f32,
+    ) -> Self {
+        let group = group.unwrap_or(COLUMNS).min(COLUMNS) / 2;
         let pairs = inputs.div_ceil(2);
         let groups = pairs.div_ceil(group);
         let panels = outputs.div_ceil(PANEL);
@@ -97,32 +100,30 @@ impl FixedLinear {
             panels: vec![Pairs([0; 2 * PANEL]); panels * pairs],
             scales: vec![Floats([0.0; PANEL]); panels * groups],
         };
-        let rows = weights.iter().flat_map(|weight| (0..weight.rows()).map(move |r| (weight, r)));
-        // Of one row, the last half pair of which may stay zero.
-        let mut integers = vec![0i32; pairs];
-        for (output, (weight, row)) in rows.enumerate() {
+        // The last half pair of a row stays zero where there is none.
+        let mut row = vec![0i8; 2 * pairs];
+        for output in 0..outputs {
             let (panel, lane) = (output / PANEL, output % PANEL);
-            let columns: &mut [i16] = bytemuck::must_cast_slice_mut(&mut integers);
-            integers_of(weight, row, &mut columns[..inputs]);
+            integers(output, &mut row[..inputs]);
             let panels = &mut packed.panels[panel * pairs..][..pairs];
-            for (weights, pair) in panels.iter_mut().zip(&integers) {
-                let weights: &mut [i32; PANEL] = bytemuck::must_cast_mut(weights);
-                weights[lane] = *pair;
+            for (weights, pair) in panels.iter_mut().zip(row.chunks_exact(2)) {
+                weights.0[2 * lane] = pair[0].into();
+                weights.0[2 * lane + 1] = pair[1].into();
             }
             for index in 0..groups {
-                packed.scales[panel * groups + index].0[lane] =
-                    scale(weight, row, index * 2 * group);
+                packed.scales[panel * groups + index].0[lane] = scale(output, index * 2 * group);
             }
         }
         packed
     }
 
-    pub(super) fn outputs(&self) -> usize {
+    /// Rows of the matrix.
+    pub fn outputs(&self) -> usize {
         self.outputs
     }
 
     /// `x[rows, inputs] * weight^T` to `out[rows, outputs]`; `fixed` is scratch.
-    pub(super) fn apply(&self, x: &[f32], fixed: &mut FixedPoint, out: &mut [f32], write: Write) {
+    pub fn apply(&self, x: &[f32], fixed: &mut FixedPoint, out: &mut [f32], write: Write) {
         struct Fill<'a>(&'a FixedLinear, &'a FixedPoint, &'a mut [f32], Write);
         impl Work for Fill<'_> {
             #[inline(always)]
@@ -136,7 +137,7 @@ impl FixedLinear {
 
     /// Multiplies rounded rows.
     #[inline(always)]
-    pub(super) fn fill(&self, lanes: impl Lanes, x: &FixedPoint, out: &mut [f32], write: Write) {
+    pub(crate) fn fill(&self, lanes: impl Lanes, x: &FixedPoint, out: &mut [f32], write: Write) {
         let pairs = self.inputs.div_ceil(2);
         let groups = pairs.div_ceil(self.group);
         let panels = self.panels.chunks_exact(pairs).zip(self.scales.chunks_exact(groups));
@@ -168,56 +169,18 @@ impl FixedLinear {
     }
 }
 
-/// A row of weights without their scales.
-fn integers_of(weight: &Weight, row: usize, out: &mut [i16]) {
-    let columns = out.len();
-    match &weight.data {
-        WeightData::Q8 { values, .. } => {
-            let values = &values[row * columns..][..columns];
-            out.iter_mut().zip(values).for_each(|(out, value)| *out = (*value).into());
-        }
-        WeightData::Q4 { nibbles, .. } => {
-            let bytes = columns.div_ceil(2);
-            let nibbles = &nibbles[row * bytes..][..bytes];
-            for (column, out) in out.iter_mut().enumerate() {
-                *out = nibble(nibbles, column).into();
-            }
-        }
-        WeightData::F32(_) | WeightData::F16(_) => out.fill(0),
-    }
-}
-
-/// The scale of a weight.
-fn scale(weight: &Weight, row: usize, column: usize) -> f32 {
-    match &weight.data {
-        WeightData::Q8 { scales, .. } => scales[row],
-        WeightData::Q4 { scales, .. } => {
-            scales[row * weight.columns().div_ceil(Q4_GROUP) + column / Q4_GROUP].to_f32()
-        }
-        WeightData::F32(_) | WeightData::F16(_) => 0.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_largest_integers_do_not_overflow() {
-        let columns = 3 * Q8_COLUMNS - 1;
-        let weight = Weight {
-            shape: vec![1, columns],
-            data: WeightData::Q8 { values: vec![-127; columns], scales: vec![1.0] },
-        };
+        let columns = 3 * COLUMNS - 1;
+        let weight = FixedLinear::new(1, columns, None, |_, row| row.fill(-128), |_, _| 1.0);
         let mut out = [0.0];
         let x = vec![1.0; columns];
-        FixedLinear::stack(&[&weight]).apply(
-            &x,
-            &mut FixedPoint::default(),
-            &mut out,
-            Write::Store,
-        );
-        let expected = -127.0 * columns as f32;
+        weight.apply(&x, &mut FixedPoint::default(), &mut out, Write::Store);
+        let expected = -128.0 * columns as f32;
         assert!((out[0] / expected - 1.0).abs() < 1e-6, "{}, not {expected}", out[0]);
     }
 

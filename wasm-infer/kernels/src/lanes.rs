@@ -6,22 +6,22 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Output columns of a panel.
-pub(super) const PANEL: usize = 16;
+pub(crate) const PANEL: usize = 16;
 /// Input rows that share one pass over a panel: as many as registers allow.
-pub(super) const ROWS: usize = 4;
+pub const ROWS: usize = 4;
 
 /// Of one input column, the weights of a panel's outputs.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(super) struct Floats(pub(super) [f32; PANEL]);
+pub(crate) struct Floats(pub(crate) [f32; PANEL]);
 
 /// Of two neighbouring input columns, the weights of a panel's outputs: `[PANEL, 2]`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-pub(super) struct Pairs(pub(super) [i16; 2 * PANEL]);
+pub(crate) struct Pairs(pub(crate) [i16; 2 * PANEL]);
 
 /// Products of some rows with one panel.
-pub(super) trait Lanes: Copy {
+pub(crate) trait Lanes: Copy {
     /// `sum over k of x[r][k] * panel[k][c]`, in ascending order of k.
     fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R];
 
@@ -30,20 +30,26 @@ pub(super) trait Lanes: Copy {
 }
 
 /// Work that is generic over the instructions.
-pub(super) trait Work {
+pub(crate) trait Work {
     /// Runs with one target's instructions; to be `#[inline(always)]`.
     fn with(self, lanes: impl Lanes);
 }
 
 /// Runs `work` with the best instructions of this machine.
-pub(super) fn run(work: impl Work) {
+pub(crate) fn run(work: impl Work) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v4) = pulp::x86::V4::try_new() {
+        return pulp::Simd::vectorize(v4, avx512::Op(work, v4));
+    }
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = pulp::x86::V3::try_new() {
         return pulp::Simd::vectorize(v3, avx2::Op(work, v3));
     }
     #[cfg(target_arch = "wasm32")]
     work.with(simd128::Simd128);
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(target_arch = "aarch64")]
+    work.with(neon::Neon);
+    #[cfg(not(any(target_arch = "wasm32", target_arch = "aarch64")))]
     wide(
         #[inline(always)]
         || work.with(Portable),
@@ -66,10 +72,10 @@ fn cut<T, const R: usize>(x: [&[T]; R], length: usize) -> [&[T]; R] {
     x.map(|row| &row[..length])
 }
 
-/// What the compiler makes of plain loops: NEON, and processors of before 2013.
+/// What the compiler makes of plain loops, for processors that have no instructions below.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "wasm always has SIMD128 here"))]
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Lanes for Portable {
     #[inline(always)]
@@ -111,7 +117,7 @@ mod avx2 {
 
     use super::{Floats, Lanes, PANEL, Pairs, Work, cut};
 
-    pub(super) struct Op<W>(pub(super) W, pub(super) V3);
+    pub(crate) struct Op<W>(pub(crate) W, pub(crate) V3);
 
     impl<W: Work> pulp::WithSimd for Op<W> {
         type Output = ();
@@ -163,6 +169,110 @@ mod avx2 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use core::arch::x86_64::{__m512, __m512i};
+
+    use pulp::x86::V4;
+
+    use super::{Floats, Lanes, PANEL, Pairs, Work, cut};
+
+    pub(super) struct Op<W>(pub(super) W, pub(super) V4);
+
+    impl<W: Work> pulp::WithSimd for Op<W> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            self.0.with(Avx512(self.1));
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Avx512(V4);
+
+    impl Lanes for Avx512 {
+        #[inline(always)]
+        fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+            let avx = self.0.avx512f;
+            let x = cut(x, panel.len());
+            let mut sums = [avx._mm512_setzero_ps(); R];
+            let panel: &[__m512] = bytemuck::must_cast_slice(panel);
+            for (k, weights) in panel.iter().enumerate() {
+                for (sum, row) in sums.iter_mut().zip(x) {
+                    let value = avx._mm512_set1_ps(row[k]);
+                    *sum = avx._mm512_add_ps(*sum, avx._mm512_mul_ps(value, *weights));
+                }
+            }
+            sums.map(bytemuck::must_cast)
+        }
+
+        #[inline(always)]
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+            let (avx, bytes_and_words) = (self.0.avx512f, self.0.avx512bw);
+            let x = cut(x, panel.len());
+            let mut sums = [avx._mm512_setzero_si512(); R];
+            let panel: &[__m512i] = bytemuck::must_cast_slice(panel);
+            for (k, weights) in panel.iter().enumerate() {
+                for (sum, row) in sums.iter_mut().zip(x) {
+                    let pair = avx._mm512_set1_epi32(row[k]);
+                    let products = bytes_and_words._mm512_madd_epi16(pair, *weights);
+                    *sum = avx._mm512_add_epi32(*sum, products);
+                }
+            }
+            sums.map(bytemuck::must_cast)
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use core::arch::aarch64::{
+        int16x8_t, vdupq_n_s32, vget_low_s16, vmlal_high_s16, vmlal_s16, vpaddq_s32,
+        vreinterpretq_s16_s32,
+    };
+
+    use super::{Floats, Lanes, PANEL, Pairs, Portable, cut};
+
+    /// Vectors of a half panel: with two sums a vector, four rows fill half of the 32 registers.
+    const HALF: usize = PANEL / 8;
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Neon;
+
+    impl Lanes for Neon {
+        #[inline(always)]
+        fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+            // Every processor of this kind has NEON, so plain loops become it.
+            Portable.floats(panel, x)
+        }
+
+        #[inline(always)]
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+            let x = cut(x, panel.len());
+            let panel: &[[[int16x8_t; HALF]; 2]] = bytemuck::must_cast_slice(panel);
+            let mut all = [[[vdupq_n_s32(0); HALF]; 2]; R];
+            for half in 0..2 {
+                // Even and odd columns are summed apart: an instruction for each product and sum.
+                let mut sums = [[[vdupq_n_s32(0); 2]; HALF]; R];
+                for (k, weights) in panel.iter().enumerate() {
+                    for (sums, row) in sums.iter_mut().zip(x) {
+                        let pair = vreinterpretq_s16_s32(vdupq_n_s32(row[k]));
+                        for ([low, high], weight) in sums.iter_mut().zip(weights[half]) {
+                            *low = vmlal_s16(*low, vget_low_s16(weight), vget_low_s16(pair));
+                            *high = vmlal_high_s16(*high, weight, pair);
+                        }
+                    }
+                }
+                for (all, sums) in all.iter_mut().zip(sums) {
+                    all[half] = sums.map(|[low, high]| vpaddq_s32(low, high));
+                }
+            }
+            all.map(bytemuck::must_cast)
+        }
+    }
+}
+
 #[cfg(target_arch = "wasm32")]
 mod simd128 {
     use core::arch::wasm32::{
@@ -175,7 +285,7 @@ mod simd128 {
     const HALF: usize = PANEL / 8;
 
     #[derive(Clone, Copy)]
-    pub(super) struct Simd128;
+    pub(crate) struct Simd128;
 
     impl Lanes for Simd128 {
         #[inline(always)]

@@ -1,0 +1,182 @@
+//! Attention with relative position bias (T5): of many queries over keys that they share, and of
+//! beams over their own pasts.
+
+use crate::lanes::{Floats, PANEL, wide};
+use crate::math::{attend_here, softmax};
+use crate::matmul::{Write, product};
+
+/// Most steps of a decoder.
+pub const MAX_STEPS: usize = 8;
+
+/// The heads of an attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// How many.
+    pub count: usize,
+    /// Numbers of a key.
+    pub width: usize,
+}
+
+impl Heads {
+    /// Numbers of the keys of all heads.
+    fn inner(self) -> usize {
+        self.count * self.width
+    }
+}
+
+/// Relative position bias of one stack, unrolled over distances so that no logarithm is left for
+/// the inner loop.
+#[derive(Debug)]
+pub struct PositionBias {
+    /// `[heads, 2 * reach + 1]`, by key position minus query position plus `reach`.
+    table: Vec<f32>,
+    reach: usize,
+}
+
+impl PositionBias {
+    /// Of `heads` heads for positions below `positions`: `bias` has it for a head and the position
+    /// of a key minus that of the query.
+    pub fn new(heads: usize, positions: usize, bias: impl Fn(usize, i32) -> f32) -> Self {
+        let reach = positions.saturating_sub(1);
+        let relative = -(reach as i32)..=reach as i32;
+        let table = (0..heads).flat_map(|head| relative.clone().map(move |r| (head, r)));
+        Self { table: table.map(|(head, relative)| bias(head, relative)).collect(), reach }
+    }
+
+    /// The bias of a query towards the keys from position 0 on.
+    #[inline(always)]
+    pub(crate) fn of(&self, head: usize, query: usize) -> &[f32] {
+        &self.table[head * (2 * self.reach + 1)..][..2 * self.reach + 1][self.reach - query..]
+    }
+}
+
+/// Keys and values, packed for products with rows of queries and of weights.
+#[derive(Debug, Default)]
+pub struct SharedKeys {
+    count: usize,
+    /// A head: `[count / PANEL, d_kv]`.
+    keys: Vec<Floats>,
+    /// A head: `[d_kv / PANEL, count]`.
+    values: Vec<Floats>,
+}
+
+impl SharedKeys {
+    /// Packs rows of `stride` numbers that hold the keys of all heads at `at` and the values
+    /// behind them.
+    pub fn pack(&mut self, heads: Heads, rows: &[f32], stride: usize, at: usize) {
+        let (inner, d_kv) = (heads.inner(), heads.width);
+        let count = rows.len() / stride;
+        let (key_panels, value_panels) = (count.div_ceil(PANEL), d_kv.div_ceil(PANEL));
+        self.count = count;
+        self.keys.clear();
+        self.keys.resize(heads.count * key_panels * d_kv, Floats([0.0; PANEL]));
+        self.values.clear();
+        self.values.resize(heads.count * value_panels * count, Floats([0.0; PANEL]));
+        for (position, row) in rows.chunks_exact(stride).enumerate() {
+            let (keys, values) = row[at..at + 2 * inner].split_at(inner);
+            for head in 0..heads.count {
+                let panel = head * key_panels + position / PANEL;
+                let panel = &mut self.keys[panel * d_kv..][..d_kv];
+                for (column, key) in panel.iter_mut().zip(&keys[head * d_kv..]) {
+                    column.0[position % PANEL] = *key;
+                }
+                for (index, part) in values[head * d_kv..][..d_kv].chunks(PANEL).enumerate() {
+                    let panel = head * value_panels + index;
+                    self.values[panel * count + position].0[..part.len()].copy_from_slice(part);
+                }
+            }
+        }
+    }
+
+    /// Attends from queries that lie at the start of rows of `stride` numbers, to `context`
+    /// (`[rows, inner]`). `bias` comes with the position of the first query.
+    pub fn attend(
+        &self,
+        heads: Heads,
+        (queries, stride): (&[f32], usize),
+        bias: Option<(&PositionBias, usize)>,
+        scores: &mut Vec<f32>,
+        context: &mut [f32],
+    ) {
+        let (inner, d_kv, count) = (heads.inner(), heads.width, self.count);
+        let rows = context.len() / inner;
+        let width = count.next_multiple_of(PANEL);
+        scores.resize(rows * width, 0.0);
+        let of_head = |panels: usize| panels / heads.count;
+        let keys = self.keys.chunks_exact(of_head(self.keys.len()));
+        let values = self.values.chunks_exact(of_head(self.values.len()));
+        for (head, (keys, values)) in keys.zip(values).enumerate() {
+            let query = |row: usize| &queries[row * stride + head * d_kv..][..d_kv];
+            product(keys, d_kv, rows, query, |row, column, values| {
+                Write::Store.write(&mut scores[row * width + column..][..PANEL], values);
+            });
+            if let Some((bias, first)) = bias {
+                for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
+                    let bias = bias.of(head, first + row);
+                    scores[..count].iter_mut().zip(bias).for_each(|(score, b)| *score += b);
+                }
+            }
+            softmax(scores, width, count);
+            let weights = |row: usize| &scores[row * width..][..count];
+            product(values, count, rows, weights, |row, column, values| {
+                let part = PANEL.min(d_kv - column);
+                let at = row * inner + head * d_kv + column;
+                Write::Store.write(&mut context[at..at + part], values);
+            });
+        }
+    }
+}
+
+/// Self-attention of the decoder's rows in one layer: each attends to its ancestors in the steps
+/// before and to itself.
+#[derive(Debug, Clone, Copy)]
+pub struct PathAttention<'a> {
+    /// The heads.
+    pub heads: Heads,
+    /// The decoder's bias.
+    pub bias: &'a PositionBias,
+    /// The steps before this one: rows of `width` numbers with keys and values of all layers.
+    pub before: &'a [Vec<f32>],
+    /// This step, likewise; its rows are those that attend.
+    pub step: &'a [f32],
+    /// Numbers of a row of a step.
+    pub width: usize,
+    /// Where in a row the layer's keys begin, all heads'; its values follow them.
+    pub at: usize,
+}
+
+impl PathAttention<'_> {
+    /// Attends from the queries at the start of each row of `qkv` (`[rows, 3 * inner]`) to
+    /// `context` (`[rows, inner]`); `paths` has each row's ancestor in each step before.
+    pub fn attend(&self, paths: &[[u32; MAX_STEPS]], qkv: &[f32], context: &mut [f32]) {
+        let Self { heads, bias, before, step, width, at } = *self;
+        let (inner, position) = (heads.inner(), before.len());
+        wide(
+            #[inline(always)]
+            || {
+                for (row, path) in paths.iter().enumerate() {
+                    let part = |of: usize, which: usize, head: usize| {
+                        let (rows, row) = if of == position {
+                            (step, row)
+                        } else {
+                            (&*before[of], path[of] as usize)
+                        };
+                        let at = row * width + at + which * inner + head * heads.width;
+                        &rows[at..][..heads.width]
+                    };
+                    for head in 0..heads.count {
+                        let bias = bias.of(head, position);
+                        attend_here(
+                            &qkv[row * 3 * inner + head * heads.width..][..heads.width],
+                            &mut [0.0; MAX_STEPS][..=position],
+                            |step| part(step, 0, head),
+                            |step| part(step, 1, head),
+                            |step| bias[step],
+                            &mut context[row * inner + head * heads.width..][..heads.width],
+                        );
+                    }
+                }
+            },
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! Products with weight matrices that are stored in panels of output columns.
+
+use crate::lanes::{Floats, Lanes, PANEL, ROWS, Work, run, wide};
+
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// It replaces the output.
+    Store,
+    /// What is negative in it becomes zero, then it replaces the output.
+    Relu,
+    /// It is added to the output.
+    Add,
+}
+
+impl Write {
+    /// Writes a part of a row.
+    #[inline(always)]
+    pub(crate) fn write(self, out: &mut [f32], values: &[f32; PANEL]) {
+        // All panels but the last are whole, and a length that is known is a few instructions.
+        match out.first_chunk_mut::<PANEL>() {
+            Some(whole) => self.each(whole, values),
+            None => self.each(out, values),
+        }
+    }
+
+    #[inline(always)]
+    fn each(self, out: &mut [f32], values: &[f32]) {
+        match self {
+            Self::Store => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
+            Self::Relu => out.iter_mut().zip(values).for_each(|(out, v)| *out = v.max(0.0)),
+            Self::Add => out.iter_mut().zip(values).for_each(|(out, v)| *out += v),
+        }
+    }
+}
+
+/// Evaluates an expression for all tiles, with their rows as a constant for the compiler.
+macro_rules! for_each_tile {
+    ($rows:expr, |$first:ident, $r:ident| $tile:expr) => {
+        let rows = $rows;
+        let mut $first = 0;
+        // Fewer than a tile's rows are left in the end: three are two and one.
+        while $first + ROWS <= rows {
+            const $r: usize = ROWS;
+            $tile;
+            $first += ROWS;
+        }
+        if $first + 2 <= rows {
+            const $r: usize = 2;
+            $tile;
+            $first += 2;
+        }
+        if $first < rows {
+            const $r: usize = 1;
+            $tile;
+        }
+    };
+}
+pub(crate) use for_each_tile;
+
+/// A weight matrix `[outputs, inputs]` of floats.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    outputs: usize,
+    inputs: usize,
+    /// `[outputs / PANEL, inputs]`, the last panel padded with zeros.
+    panels: Vec<Floats>,
+}
+
+impl Linear {
+    /// Packs a matrix `[outputs, inputs]`.
+    pub fn from_rows(outputs: usize, inputs: usize, rows: &[f32]) -> Self {
+        let mut panels = vec![Floats([0.0; PANEL]); outputs.div_ceil(PANEL) * inputs];
+        for (row, values) in rows.chunks_exact(inputs.max(1)).enumerate() {
+            let panel = &mut panels[row / PANEL * inputs..][..inputs];
+            for (column, &value) in panel.iter_mut().zip(values) {
+                column.0[row % PANEL] = value;
+            }
+        }
+        Self { outputs, inputs, panels }
+    }
+
+    /// Rows of the matrix.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of the matrix.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// `x[rows, inputs] * weight^T` to `out[rows, outputs]`, each column summed in ascending order
+    /// of `inputs`, whatever the instruction set: the result is the same on every machine.
+    pub fn apply(&self, x: &[f32], out: &mut [f32], write: Write) {
+        let row = |row: usize| &x[row * self.inputs..][..self.inputs];
+        let rows = x.len() / self.inputs;
+        product(&self.panels, self.inputs, rows, row, |row, column, values| {
+            let width = PANEL.min(self.outputs - column);
+            write.write(&mut out[row * self.outputs + column..][..width], values);
+        });
+    }
+}
+
+/// Multiplies rows, `x(row)` of `inputs` numbers each, with `panels` (`[outputs / PANEL, inputs]`);
+/// `store(row, first column, values)` takes the result.
+pub(crate) fn product<'x>(
+    panels: &[Floats],
+    inputs: usize,
+    rows: usize,
+    x: impl Fn(usize) -> &'x [f32],
+    store: impl FnMut(usize, usize, &[f32; PANEL]),
+) {
+    run(Product { panels, inputs, rows, x, store });
+}
+
+struct Product<'p, X, S> {
+    panels: &'p [Floats],
+    inputs: usize,
+    rows: usize,
+    x: X,
+    store: S,
+}
+
+impl<'x, X, S> Work for Product<'_, X, S>
+where
+    X: Fn(usize) -> &'x [f32],
+    S: FnMut(usize, usize, &[f32; PANEL]),
+{
+    #[inline(always)]
+    fn with(mut self, lanes: impl Lanes) {
+        for (index, panel) in self.panels.chunks_exact(self.inputs).enumerate() {
+            for_each_tile!(self.rows, |first, R| {
+                let rows: [&[f32]; R] = std::array::from_fn(|r| (self.x)(first + r));
+                for (r, values) in lanes.floats::<R>(panel, rows).iter().enumerate() {
+                    (self.store)(first + r, index * PANEL, values);
+                }
+            });
+        }
+    }
+}
+
+/// Dot product in eight lanes, so that it vectorises; the same result on every machine.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    wide(
+        #[inline(always)]
+        || dot_here(a, b),
+    )
+}
+
+/// Squared distance of two points; as in [`dot`], the same result on every machine.
+pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (whole_a, whole_b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest = whole_a.remainder().iter().zip(whole_b.remainder());
+    let rest: f32 = rest.map(|(x, y)| (x - y) * (x - y)).sum();
+    for (a, b) in whole_a.zip(whole_b) {
+        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += (x - y) * (x - y);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// [`dot`] inside of a vectorised loop.
+#[inline(always)]
+pub(crate) fn dot_here(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (a_whole, b_whole) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a_whole.remainder().iter().zip(b_whole.remainder()).map(|(x, y)| x * y).sum();
+    for (a, b) in a_whole.zip(b_whole) {
+        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += x * y;
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixed::{FixedLinear, FixedPoint};
+    use crate::lanes::Portable;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn all_instructions_give_the_same_bits(
+            rows in 1usize..10,
+            outputs in 1usize..40,
+            k in 1usize..70,
+            seed in 0u32..1000,
+        ) {
+            struct Both<'a>(&'a Linear, &'a FixedLinear, &'a [f32], &'a mut Vec<f32>);
+            impl Work for Both<'_> {
+                fn with(self, lanes: impl Lanes) {
+                    let Self(linear, fixed, x, results) = self;
+                    let Linear { panels, inputs, .. } = linear;
+                    let rows = x.len() / inputs;
+                    let row = |row: usize| &x[row * inputs..][..*inputs];
+                    let store =
+                        |_: usize, _: usize, values: &[f32; PANEL]| results.extend(values);
+                    Product { panels, inputs: *inputs, rows, x: row, store }.with(lanes);
+                    let mut point = FixedPoint::default();
+                    point.set(x, *inputs);
+                    let mut out = vec![0.0; rows * fixed.outputs()];
+                    fixed.fill(lanes, &point, &mut out, Write::Store);
+                    results.extend(out);
+                }
+            }
+            let integer = |i: usize| (i as u32 + seed).wrapping_mul(2_654_435_761);
+            let value = |i: usize| (integer(i) % 1009) as f32 / 504.5 - 1.0;
+            let values: Vec<f32> = (0..outputs * k).map(value).collect();
+            let x: Vec<f32> = (0..rows * k).map(|i| value(i + 77)).collect();
+            let linear = Linear::from_rows(outputs, k, &values);
+            let integers = |row: usize, out: &mut [i8]| {
+                let all = (row * k..).map(|i| (integer(i) >> 24) as i8);
+                out.iter_mut().zip(all).for_each(|(out, i)| *out = i);
+            };
+            let scale = |row: usize, column: usize| value(row * k + column);
+            let fixed = FixedLinear::new(outputs, k, Some(32), integers, scale);
+            let (mut best, mut plain) = (Vec::new(), Vec::new());
+            run(Both(&linear, &fixed, &x, &mut best));
+            Both(&linear, &fixed, &x, &mut plain).with(Portable);
+            let bits = |all: &[f32]| -> Vec<u32> { all.iter().map(|v| v.to_bits()).collect() };
+            prop_assert_eq!(bits(&best), bits(&plain));
+        }
+    }
+}
