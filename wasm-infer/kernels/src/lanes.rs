@@ -48,8 +48,10 @@ pub(crate) fn run(work: impl Work) {
     #[cfg(target_arch = "wasm32")]
     work.with(simd128::Simd128);
     #[cfg(target_arch = "aarch64")]
-    work.with(neon::Neon);
-    #[cfg(not(any(target_arch = "wasm32", target_arch = "aarch64")))]
+    if let Some(neon) = pulp::aarch64::Neon::try_new() {
+        return pulp::Simd::vectorize(neon, neon::Op(work, neon));
+    }
+    #[cfg(not(target_arch = "wasm32"))]
     wide(
         #[inline(always)]
         || work.with(Portable),
@@ -227,45 +229,58 @@ mod avx512 {
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
-    use core::arch::aarch64::{
-        int16x8_t, vdupq_n_s32, vget_low_s16, vmlal_high_s16, vmlal_s16, vpaddq_s32,
-        vreinterpretq_s16_s32,
-    };
+    use core::arch::aarch64::int16x8_t;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Portable, cut};
+    use super::{Floats, Lanes, PANEL, Pairs, Portable, Work, cut};
+
+    pub(super) struct Op<W>(pub(super) W, pub(super) pulp::aarch64::Neon);
+
+    impl<W: Work> pulp::WithSimd for Op<W> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, _: S) {
+            self.0.with(Neon(self.1));
+        }
+    }
 
     /// Vectors of a half panel: with two sums a vector, four rows fill half of the 32 registers.
     const HALF: usize = PANEL / 8;
 
     #[derive(Clone, Copy)]
-    pub(super) struct Neon;
+    struct Neon(pulp::aarch64::Neon);
 
     impl Lanes for Neon {
         #[inline(always)]
         fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
-            // Every processor of this kind has NEON, so plain loops become it.
+            // Plain loops become these instructions.
             Portable.floats(panel, x)
         }
 
         #[inline(always)]
         fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+            let neon = self.0.neon;
             let x = cut(x, panel.len());
             let panel: &[[[int16x8_t; HALF]; 2]] = bytemuck::must_cast_slice(panel);
-            let mut all = [[[vdupq_n_s32(0); HALF]; 2]; R];
+            let mut all = [[[neon.vdupq_n_s32(0); HALF]; 2]; R];
             for half in 0..2 {
-                // Even and odd columns are summed apart: an instruction for each product and sum.
-                let mut sums = [[[vdupq_n_s32(0); 2]; HALF]; R];
+                // Even and odd columns are summed apart: an instruction for two products and sums.
+                let mut sums = [[[neon.vdupq_n_s32(0); 2]; HALF]; R];
                 for (k, weights) in panel.iter().enumerate() {
                     for (sums, row) in sums.iter_mut().zip(x) {
-                        let pair = vreinterpretq_s16_s32(vdupq_n_s32(row[k]));
+                        let pair = neon.vreinterpretq_s16_s32(neon.vdupq_n_s32(row[k]));
+                        let low_pair = neon.vget_low_s16(pair);
                         for ([low, high], weight) in sums.iter_mut().zip(weights[half]) {
-                            *low = vmlal_s16(*low, vget_low_s16(weight), vget_low_s16(pair));
-                            *high = vmlal_high_s16(*high, weight, pair);
+                            *low = neon.vmlal_s16(*low, neon.vget_low_s16(weight), low_pair);
+                            *high = neon.vmlal_high_s16(*high, weight, pair);
                         }
                     }
                 }
                 for (all, sums) in all.iter_mut().zip(sums) {
-                    all[half] = sums.map(|[low, high]| vpaddq_s32(low, high));
+                    all[half] = sums.map(
+                        #[inline(always)]
+                        |[low, high]| neon.vpaddq_s32(low, high),
+                    );
                 }
             }
             all.map(bytemuck::must_cast)
