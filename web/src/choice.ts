@@ -5,6 +5,9 @@ import type { Answer, Engine, EngineRequest, GpuOptions } from "./protocol.js";
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
 
+/** An engine, or the GPU's without what not every GPU has. */
+export type Choice = Engine | "webgpu-plain";
+
 /** What a choice needs of the worker. */
 export interface Timed {
   /** With `gpu` in the place of the caller's own options. */
@@ -46,13 +49,13 @@ async function medianTime(
  * Times both engines and leaves the faster one in use. The CPU must be in use at the start; it
  * is what remains where WebGPU is missing or fails.
  */
-export async function fasterEngine(timed: Timed, request: EngineRequest): Promise<Engine> {
+export async function fasterEngine(timed: Timed, request: EngineRequest): Promise<Choice> {
   const cpu = await medianTime(timed, request);
   // Once more in case it is what not every GPU has that fails.
-  for (const gpu of [undefined, PLAIN]) {
+  for (const choice of ["webgpu", "webgpu-plain"] as const) {
     try {
-      await timed.use("webgpu", gpu);
-      if ((await medianTime(timed, request, cpu)) < cpu) return "webgpu";
+      await timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN);
+      if ((await medianTime(timed, request, cpu)) < cpu) return choice;
       break;
     } catch (error) {
       // No device, or one that fails at once.
@@ -80,20 +83,20 @@ export function choiceKey(parts: {
   return [`${PREFIX}engine`, version, fingerprint, adapter ?? "-", options, agent].join("|");
 }
 
-/** The remembered engine; `undefined` too where storage is denied. */
-export function remembered(key: string): Engine | undefined {
+/** The remembered choice; `undefined` too where storage is denied. */
+export function remembered(key: string): Choice | undefined {
   try {
     const value = globalThis.localStorage?.getItem(key);
-    return value === "webgpu" || value === "cpu" ? value : undefined;
+    return (["webgpu", "webgpu-plain", "cpu"] as const).find((choice) => choice === value);
   } catch {
     return undefined;
   }
 }
 
-/** Remembers an engine where storage allows it. */
-export function remember(key: string, engine: Engine): void {
+/** Remembers a choice where storage allows it. */
+export function remember(key: string, choice: Choice): void {
   try {
-    globalThis.localStorage?.setItem(key, engine);
+    globalThis.localStorage?.setItem(key, choice);
   } catch {
     // Denied or full: the next visit measures again.
   }

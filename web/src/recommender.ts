@@ -260,7 +260,7 @@ export class Recommender {
     }
     const request = toAddRequest(items, width);
     return this.#queue.run(async () => {
-      if (this.#remote.stopped) await this.#use(this.#engine);
+      await this.#revive();
       const { added, items: total } = await this.#remote.call("add", request);
       this.#additions.push(request);
       this.#loaded = { ...this.#loaded, info: { ...this.info, items: total } };
@@ -325,9 +325,20 @@ export class Recommender {
   ): Promise<Methods[M]["result"]> {
     return this.#queue.run(async () => {
       const ready = await args();
-      if (this.#remote.stopped) await this.#use(this.#engine);
+      await this.#revive();
       return this.#remote.call(method, ready);
     }, signal);
+  }
+
+  /** Starts a worker that is gone again: on its engine, or on the CPU where that is gone as well. */
+  async #revive(): Promise<void> {
+    if (!this.#remote.stopped) return;
+    try {
+      await this.#use(this.#engine);
+    } catch (error) {
+      if (this.#engine === "cpu" || !isFailure(error)) throw error;
+      await this.#use("cpu");
+    }
   }
 
   /**
@@ -381,7 +392,8 @@ export class Recommender {
     const known = remembered(key);
     if (known) {
       try {
-        if (known !== this.#engine) await this.#use(known);
+        if (known === "webgpu-plain") await this.#use("webgpu", PLAIN);
+        else if (known !== this.#engine) await this.#use(known);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;

@@ -67,6 +67,22 @@ test("a remembered engine that fails by now is not the end", async () => {
   }
 });
 
+test("a GPU that works only with what every GPU has is remembered so", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  let isPlain = false;
+  const before: Script["before"] = (call, worker) => {
+    if (call.method === "use") isPlain = call.gpu.subgroups === false;
+    const computes = call.method === "recommend" && worker.engine === "webgpu";
+    if (computes && !isPlain) throw new Failure("device-lost");
+  };
+  for (const visit of ["first", "second"]) {
+    const { recommender, timed } = await load({ time, before });
+    expect(recommender.engine, visit).toBe("webgpu");
+    if (visit === "second") expect([timed, isPlain]).toEqual([0, true]);
+  }
+});
+
 test("a GPU that is far slower is not timed to the end", async () => {
   const { recommender, timed } = await load({ time: { cpu: 50, webgpu: 3000 } });
   expect(recommender.engine).toBe("cpu");

@@ -207,6 +207,24 @@ test("a worker that cannot be made, or never starts, is an error that says so", 
   }
 });
 
+test("what the CPU answers anyway needs no GPU after a crash", async () => {
+  let crashed = false;
+  const { worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "load" && crashed) {
+        if (call.engine === "webgpu") throw new Failure("no-gpu");
+      } else if (call.method === "catalogue" && !crashed) {
+        crashed = true;
+        throw new Failure("crash");
+      }
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  await expect(recommender.catalogue()).rejects.toMatchObject({ code: "crashed" });
+  expect(await recommender.catalogue()).toBeDefined();
+  expect(recommender.engine).toBe("cpu");
+});
+
 test("what crashes on the CPU too is reported, and the next call tries again", async () => {
   let broken = true;
   const { worker } = fakeWorkers({
