@@ -144,13 +144,15 @@ impl Config {
     }
 }
 
-/// Lays a table over another; tables in both are joined.
+/// Lays a table over another; tables in both are joined. `a-key` and `a_key` are the same.
 pub fn overlay(under: &mut Table, over: &Table) {
     for (key, value) in over {
-        match (under.get_mut(key), value) {
+        let is_same = |known: &&String| known.replace('_', "-") == key.replace('_', "-");
+        let key = under.keys().find(is_same).unwrap_or(key).clone();
+        match (under.get_mut(&key), value) {
             (Some(Value::Table(under)), Value::Table(over)) => overlay(under, over),
             _ => {
-                under.insert(key.clone(), value.clone());
+                under.insert(key, value.clone());
             }
         }
     }
@@ -168,4 +170,18 @@ pub(super) fn one_line(text: &str) -> String {
         line += part;
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_replaced_in_either_of_its_spellings() {
+        let table = |text: &str| text.parse::<Table>().unwrap_or_else(|e| panic!("{text}: {e}"));
+        let mut under = table("out = 1\n[train]\nlearning-rate = 1\nbatch_size = 2");
+        overlay(&mut under, &table("[train]\nlearning_rate = 3\nbatch-size = 4\nd_ff = 5"));
+        let expected = "out = 1\n[train]\nlearning-rate = 3\nbatch_size = 4\nd_ff = 5";
+        assert_eq!(under, table(expected));
+    }
 }

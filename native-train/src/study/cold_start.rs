@@ -200,10 +200,29 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     seen.save(&run, &Summary::new(&seen, "cold-start", 0))?;
     seen_vectors.save(&run, &seen, "as embedded with all items")?;
     let trained = lab.train(data, &variant, seed)?;
-    let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared[&Step::Prepare]]);
+    let knn = knn_settings(lab, data)?;
+    let prepared = &prepared[&Step::Prepare];
+    let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, knn]);
     lab.measure(&trained, 1, settings, || {
-        measure(lab, &trained, &whole, &dataset, &vectors, &unseen)
+        measure(lab, &trained, &whole, &dataset, &vectors, &unseen, knn)
     })
+}
+
+/// Semantic_KNN as it is configured for `evaluate`.
+fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
+    let options = lab.settings.options(data, "cold-start");
+    let mut settings = semantic_knn::Settings::DEFAULT;
+    let given = options.get(Step::Evaluate.verb()).and_then(|evaluate| {
+        ["semantic-knn-decay", "semantic_knn_decay"].iter().find_map(|key| evaluate.get(key))
+    });
+    if let Some(decay) = given {
+        let number = decay.as_float().or(decay.as_integer().map(|whole| whole as f64));
+        settings.decay = number.ok_or_else(|| {
+            TrainError::usage(format!("[evaluate] semantic-knn-decay is {decay}, not a number"))
+        })?;
+        settings.validate()?;
+    }
+    Ok(settings)
 }
 
 /// The items that are removed: a share of those that are some user's test item.
@@ -248,6 +267,7 @@ fn measure(
     dataset: &Dataset,
     vectors: &Vectors,
     unseen: &HashSet<u32>,
+    knn: semantic_knn::Settings,
 ) -> Result<Figures> {
     let with_all = assign_unseen(&trained.run, whole, dataset, vectors, unseen)?;
     let device = Device::cuda_if_available();
@@ -268,7 +288,7 @@ fn measure(
         found.iter().map(|hits| candidates(ids, hits, &is_unseen, &by_prefix)).collect()
     };
     let lists: Vec<Vec<u32>> = in_batches(weights, ids, &users, settings, &progress, search);
-    let knn = SemanticKnn::new(joined, rows(vectors, &order), semantic_knn::Settings::DEFAULT)?;
+    let knn = SemanticKnn::new(joined, rows(vectors, &order), knn)?;
     let histories: Vec<&[u32]> = users.iter().map(|user| user.test().0).collect();
     let nearest = baselines::recommend(&knn, &histories, MOST, &progress);
     let nearest: Vec<Vec<u32>> =
