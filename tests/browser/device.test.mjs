@@ -201,6 +201,7 @@ describe("on the device", { skip }, () => {
       page,
       "globalThis.reads = []; store.onChange(() => globalThis.reads.push(store.list()));",
     );
+    await page.evaluate(() => caches.open("another page's"));
     await inTab(page, "await tigret.forget();");
     assert.deepEqual(await inTab(page, "return Promise.all(globalThis.reads)"), [[]]);
     const left = await page.evaluate(async () => ({
@@ -208,7 +209,7 @@ describe("on the device", { skip }, () => {
       caches: await caches.keys(),
       local: Object.keys(localStorage),
     }));
-    assert.deepEqual(left, { databases: [], caches: [], local: [] });
+    assert.deepEqual(left, { databases: [], caches: ["another page's"], local: [] });
     assert.deepEqual(await inTab(other, "return store.list()"), []);
     await context.close();
   });

@@ -202,6 +202,33 @@ describe("the package", { skip }, () => {
     assert.equal(nothing.length, new Set(nothing).size);
   });
 
+  test("an engine that another replaces gives its buffers back at once", async () => {
+    const { held, left } = await page.evaluate(async (bundle) => {
+      // @ts-expect-error: the address is the test server's.
+      const { Recommender } = await import("/package/dist/index.js");
+      let bytes = 0;
+      new BroadcastChannel("?buffers-bytes").onmessage = ({ data }) => {
+        bytes = data;
+      };
+      const worker = () => new Worker("/tests/watched-worker.mjs?buffers", { type: "module" });
+      const options = { backend: "webgpu", worker };
+      const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
+      await recommender.recommend({ history: [] });
+      // Messages of a channel take a moment.
+      const after = async () => {
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return bytes;
+      };
+      const held = await after();
+      await recommender.use("cpu");
+      const left = await after();
+      recommender.dispose();
+      return { held, left };
+    }, "four-levels-q8.safetensors");
+    assert.ok(held > 0);
+    assert.equal(left, 0);
+  });
+
   /** @type {{ file: string, expect: string }[]} */
   const bad =
     !skip && existsSync(join(folder, "bad.json")) ? /** @type {any} */ (read("bad.json")) : [];

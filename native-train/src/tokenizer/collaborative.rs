@@ -31,8 +31,10 @@ impl Default for Als {
     }
 }
 
-/// Rows whose systems are solved together: bounds the memory of the gathered factors.
+/// Rows whose systems are solved together at most.
 const SYSTEMS: usize = 1024;
+/// Partners whose factors are gathered at a time, also where one row alone has more: 256 MiB.
+const GATHERED: usize = 1 << 20;
 
 /// A vector of length 1 per item, or of zeros for an item without training interactions.
 pub fn item_vectors(
@@ -60,8 +62,8 @@ pub fn item_vectors(
     let start = random::normal(settings.seed, [items.len() as i64, settings.factors]);
     let mut item_factors = (start * 0.1).to_device(device);
     for _ in 0..settings.rounds {
-        let user_factors = solve(&users, &item_factors, settings);
-        item_factors = solve(&items, &user_factors, settings);
+        let user_factors = solve(&users, &item_factors, settings, GATHERED);
+        item_factors = solve(&items, &user_factors, settings, GATHERED);
         progress.inc(1);
     }
     progress.finish_and_clear();
@@ -75,7 +77,8 @@ pub fn item_vectors(
 
 /// For each row its factors, given those of the other side (`[others, factors]`):
 /// `(Y^T Y + a sum y y^T + l I) x = (1 + a) sum y` over the row's partners (Hu et al., equation 4).
-fn solve(partners: &[Vec<i64>], others: &Tensor, settings: Als) -> Tensor {
+/// Factors of at most `gathered` partners are in memory at a time.
+fn solve(partners: &[Vec<i64>], others: &Tensor, settings: Als, gathered: usize) -> Tensor {
     let factors = settings.factors;
     let (kind, device) = (Kind::Float, others.device());
     let gram = others.transpose(0, 1).matmul(others)
@@ -86,31 +89,54 @@ fn solve(partners: &[Vec<i64>], others: &Tensor, settings: Als) -> Tensor {
     let mut order: Vec<usize> = (0..partners.len()).collect();
     order.sort_by_key(|&row| partners[row].len());
     let mut solved = Tensor::zeros([partners.len() as i64, factors], (kind, device));
-    for rows in order.chunks(SYSTEMS) {
-        let longest = rows.iter().map(|&row| partners[row].len()).max().unwrap_or(0);
+    let mut rest = &order[..];
+    while !rest.is_empty() {
+        let (rows, longest);
+        (rows, longest, rest) = together(rest, |row| partners[row].len(), gathered);
+        let [mut products, mut sums] = [[factors, factors], [factors, 1]].map(|[height, width]| {
+            Tensor::zeros([rows.len() as i64, height, width], (kind, device))
+        });
+        let block = (gathered / rows.len()).max(1);
+        for first in (0..longest).step_by(block) {
+            let width = block.min(longest - first);
+            let index: Vec<i64> = rows
+                .iter()
+                .flat_map(|&row| {
+                    let known = partners[row].iter().skip(first).copied();
+                    known.chain(std::iter::repeat(pad)).take(width)
+                })
+                .collect();
+            let index = Tensor::from_slice(&index).to_device(device);
+            let factors_of =
+                padded.index_select(0, &index).view([rows.len() as i64, width as i64, factors]);
+            let transposed = factors_of.transpose(1, 2);
+            products += transposed.matmul(&factors_of);
+            sums += transposed.sum_dim_intlist([2].as_slice(), true, kind);
+        }
         if longest == 0 {
             continue;
         }
-        let index: Vec<i64> = rows
-            .iter()
-            .flat_map(|&row| {
-                let known = partners[row].iter().copied();
-                known.chain(std::iter::repeat(pad)).take(longest)
-            })
-            .collect();
-        let index = Tensor::from_slice(&index).to_device(device);
-        let gathered =
-            padded.index_select(0, &index).view([rows.len() as i64, longest as i64, factors]);
-        let systems =
-            gathered.transpose(1, 2).matmul(&gathered) * settings.confidence + gram.unsqueeze(0);
-        let right =
-            gathered.sum_dim_intlist([1].as_slice(), false, kind) * (1.0 + settings.confidence);
+        let systems = products * settings.confidence + gram.unsqueeze(0);
+        let right = sums * (1.0 + settings.confidence);
         let lower = systems.linalg_cholesky(false);
-        let x = right.unsqueeze(2).cholesky_solve(&lower, false).squeeze_dim(2);
+        let x = right.cholesky_solve(&lower, false).squeeze_dim(2);
         let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let _ = solved.index_copy_(0, &Tensor::from_slice(&rows).to_device(device), &x);
     }
     solved
+}
+
+/// Of rows in ascending order of their number of partners, those that are solved together, the
+/// number of partners of the last of them, and the rest.
+fn together(
+    order: &[usize],
+    partners: impl Fn(usize) -> usize,
+    gathered: usize,
+) -> (&[usize], usize, &[usize]) {
+    let fits = |count: &usize| count * partners(order[count - 1]) <= gathered;
+    let count = (2..=order.len().min(SYSTEMS)).take_while(fits).last().unwrap_or(1);
+    let (rows, rest) = order.split_at(count);
+    (rows, partners(rows[count - 1]), rest)
 }
 
 /// Content vectors with the learned ones behind them, these weighted by `weight` relative to
@@ -161,6 +187,24 @@ mod tests {
         let vectors = learn(&one);
         assert_eq!(vectors, learn(&other));
         assert!(vectors.row(4).iter().all(|&x| x == 0.0), "item 4 has no training interaction");
+    }
+
+    #[test]
+    fn factors_do_not_depend_on_how_many_partners_are_gathered() {
+        let als = Als { factors: 4, ..Als::default() };
+        let others = random::normal(3, [50, als.factors]);
+        // Rows of no partner, of a few, and of more than fit.
+        let partners: Vec<Vec<i64>> = (0..30)
+            .map(|row| (0..row * row / 18).map(|other| (other * 7 + row) % 50).collect())
+            .collect();
+        let solved =
+            |gathered| crate::model::params::to_vec(&solve(&partners, &others, als, gathered));
+        let whole = solved(GATHERED);
+        for gathered in [1, 5, 64, 300] {
+            for (one, other) in whole.iter().zip(solved(gathered)) {
+                assert!((one - other).abs() < 1e-5, "{gathered}: {one} and {other}");
+            }
+        }
     }
 
     #[test]
