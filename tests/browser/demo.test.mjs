@@ -221,8 +221,8 @@ describe("the demo", { skip }, () => {
       workers: (await navigator.serviceWorker.getRegistrations()).length,
       hash: location.hash,
     }));
-    const caches = ["another page's"];
-    assert.deepEqual(left, { databases: [], caches, local: [], workers: 0, hash: "" });
+    const others = ["another page's"];
+    assert.deepEqual(left, { databases: [], caches: others, local: [], workers: 0, hash: "" });
     await context.close();
   });
 
