@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use tigret_infer::{
-    Bundle, Catalog, CatalogFile, CatalogItem, T5Config, TokenLayout, WeightFormat,
-};
+use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightFormat};
 
+use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::model::checkpoint::{self, HostWeights};
 use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
@@ -18,10 +17,19 @@ use crate::tokenizer::check_model;
 /// [`TrainError::File`] naming the file and field that is wrong, also for a model that was trained
 /// on other semantic IDs.
 pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
-    let (checkpoint, catalog) = (run.model(), run.catalog());
-    let parts = Parts::read(&checkpoint, &run.tokens(), &catalog)?;
-    let items = parts.items.iter().map(|item| (item.id.as_str(), item.codes.iter().copied()));
-    check_model(&checkpoint, &parts.layout, items)?;
+    let (checkpoint, tokens, path) = (run.model(), run.tokens(), run.catalog());
+    let parts = Parts::read(&checkpoint, &tokens, &path)?;
+    // The order of the data set: that of the catalogue's file may be the user's own.
+    let items = Dataset::load_items(run)?;
+    let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
+        Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
+        None => Err(TrainError::file(
+            &path,
+            format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
+        )),
+    });
+    let items = ranks.collect::<Result<Vec<_>>>()?;
+    check_model(&checkpoint, &parts.layout, items.into_iter())?;
     parts.bundle(format)
 }
 
@@ -41,28 +49,30 @@ pub fn bundle_from_files(
 /// What a bundle is made of, and where it was read.
 struct Parts<'a> {
     checkpoint: &'a Path,
-    catalog: &'a Path,
+    tokens: &'a Path,
     config: T5Config,
     weights: HostWeights,
     layout: TokenLayout,
-    items: Vec<CatalogItem>,
+    catalog: Catalog,
 }
 
 impl<'a> Parts<'a> {
-    fn read(checkpoint: &'a Path, tokens: &Path, catalog: &'a Path) -> Result<Self> {
+    fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path) -> Result<Self> {
         let (config, weights) = checkpoint::load(checkpoint)?;
         let hint = "the token layout is described in docs/bundle.md";
         let layout = TokenLayout::parse(&read_text(tokens, hint)?)
-            .and_then(|layout| layout.validate(config.vocab_size).map(|()| layout))
+            .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
             .map_err(|e| TrainError::file(tokens, e))?;
         let CatalogFile { items } =
             read_json(catalog, "the catalogue is described in docs/bundle.md")?;
-        Ok(Self { checkpoint, catalog, config, weights, layout, items })
+        let catalog =
+            Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
+        Ok(Self { checkpoint, tokens, config, weights, layout, catalog })
     }
 
     fn bundle(self, format: WeightFormat) -> Result<Bundle> {
-        let Self { checkpoint, catalog: path, config, weights, layout, items } = self;
-        let catalog = Catalog::from_items(items, &layout).map_err(|e| TrainError::file(path, e))?;
+        let Self { checkpoint, tokens, config, weights, layout, catalog } = self;
+        layout.validate(config.vocab_size).map_err(|e| TrainError::file(tokens, e))?;
         Bundle::new(config, layout, catalog, weights, format)
             .map_err(|e| TrainError::file(checkpoint.join("model.safetensors"), e))
     }

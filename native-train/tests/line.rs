@@ -191,7 +191,8 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     works(at, &["embed", "--run", "r"]);
     let tokenize = ["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"];
     works(at, &tokenize);
-    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
+    let train =
+        ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1", "--json"];
     works(at, &train);
     let resume = [&train[..], &["--resume"]].concat();
     let uses: [&[&str]; 2] =
@@ -204,6 +205,15 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         works(at, arguments);
     }
     assert!(works(at, &["inspect", "m.safetensors"]).contains("31 items"));
+    works(at, &resume);
+    // Nor does it matter in which order a catalogue of the user's own has them.
+    let path = at.join("r/catalog.json");
+    let mut catalog: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    catalog["items"].as_array_mut().unwrap().reverse();
+    fs::write(&path, catalog.to_string()).unwrap();
+    for arguments in uses {
+        works(at, arguments);
+    }
 
     works(at, &[&tokenize[..], &["--seed", "1"]].concat());
     for arguments in uses {
@@ -211,7 +221,28 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         assert!(line.contains("r/model: was trained on other semantic IDs"), "{line}");
     }
     let line = refuses(at, &resume);
-    assert!(line.contains("other settings, or on other sequences or semantic IDs"), "{line}");
+    assert!(line.contains("was trained on other semantic IDs; give the same ones"), "{line}");
+    let baselines = ["evaluate", "--run", "r", "--baselines", "sasrec"];
+    assert!(refuses(at, &baselines).contains("was trained on other semantic IDs"));
+    assert!(!at.join("r/baselines").exists(), "it is said before a baseline is trained");
+
+    // A checkpoint that does not say is taken at its word.
+    let path = at.join("r/model/config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (said, part) in [("of then", Some("train again, or remove it")), ("", None)] {
+        config["tigret_trained_on"] = if said.is_empty() { Value::Null } else { said.into() };
+        fs::write(&path, config.to_string()).unwrap();
+        for arguments in uses {
+            match part {
+                Some(part) => assert!(refuses(at, arguments).contains(part)),
+                None => drop(works(at, arguments)),
+            }
+        }
+    }
+
+    works(at, &[&tokenize[..], &["--codebook-size", "32"]].concat());
+    let line = refuses(at, uses[1]);
+    assert!(line.contains("tokens.json: ") && line.contains("the vocabulary has"), "{line}");
     works(at, &train);
     for arguments in uses {
         works(at, arguments);

@@ -48,9 +48,10 @@ impl Hit {
     }
 }
 
-/// Hits in the contract's order: best key first, ties to the smaller semantic ID. `hit` has them in
-/// ascending order of semantic ID, `0..count`; `order` is scratch.
+/// Hits in the contract's order: best key first, ties to the smaller semantic ID. `hit` tells the
+/// hit at each of `0..count`, their ranks ascending; `order` is scratch.
 pub fn best_first(count: usize, hit: impl Fn(usize) -> Hit, order: &mut Vec<u64>) -> Vec<Hit> {
+    debug_assert!((1..count).all(|at| hit(at - 1).rank < hit(at).rank), "ranks ascend");
     order.clear();
     order.extend((0..count).map(|at| place(hit(at).key, at as u32)));
     order.sort_unstable();
@@ -100,7 +101,7 @@ impl Beam {
 pub struct Candidates {
     live: Vec<Beam>,
     open: Vec<Open>,
-    /// [`place`]s, to choose and to sort by.
+    /// Numbers to choose and to sort by, a candidate each.
     places: Vec<u64>,
 }
 

@@ -17,6 +17,8 @@ const STORE = "histories";
 const ABSENT = "absent";
 /** Null where IndexedDB is denied. */
 type Opened = IDBDatabase | typeof ABSENT | null;
+/** What is done with a history. */
+type Access = "read" | "shrink" | "grow";
 
 /**
  * A history under a name, oldest first. Nothing of it leaves the device.
@@ -40,7 +42,7 @@ export class HistoryStore {
 
   /** Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. */
   async persistent(): Promise<boolean> {
-    return (await this.#open("readonly")) !== null;
+    return (await this.#open("read")) !== null;
   }
 
   /** The ids, oldest first. */
@@ -50,7 +52,7 @@ export class HistoryStore {
 
   /** The ids with when each was added, oldest first. */
   async entries(): Promise<HistoryEntry[]> {
-    return this.#change((entries) => entries, "readonly");
+    return this.#change((entries) => entries, "read");
   }
 
   /** Adds an item at the end, also where it is in the history already. */
@@ -62,12 +64,12 @@ export class HistoryStore {
   /** Removes every entry of an item; does nothing where there is none. */
   async remove(id: string): Promise<void> {
     checkId(id);
-    await this.#change((entries) => entries.filter((entry) => entry.id !== id));
+    await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
   /** Removes everything. */
   async clear(): Promise<void> {
-    await this.#change(() => []);
+    await this.#change(() => [], "shrink");
   }
 
   /** All that is kept, as JSON for the visitor to take along. */
@@ -95,13 +97,13 @@ export class HistoryStore {
   /** Reads the entries and writes what `change` makes of them, in one transaction. */
   async #change(
     change: (entries: HistoryEntry[]) => HistoryEntry[],
-    mode: IDBTransactionMode = "readwrite",
+    access: Access = "grow",
   ): Promise<HistoryEntry[]> {
-    const database = await this.#open(mode);
+    const database = await this.#open(access);
+    if (database === ABSENT) return [];
+    const mode = access === "read" ? "readonly" : "readwrite";
     let changed: HistoryEntry[];
-    if (database === ABSENT) {
-      changed = change([]);
-    } else if (database) {
+    if (database) {
       changed = await transact(database, this.#name, mode, change);
     } else {
       changed = change(this.#memory);
@@ -125,11 +127,11 @@ export class HistoryStore {
     (this.#channel as { unref?: () => void }).unref?.();
   }
 
-  /** Opens the database; where there is none, only a write makes one. */
-  #open(mode: IDBTransactionMode): Promise<Opened> {
+  /** Opens the database; where there is none, only what grows it makes one. */
+  #open(access: Access): Promise<Opened> {
     this.#database = this.#database.then(async (known) => {
       if (known !== ABSENT) return known;
-      const database = await open(mode);
+      const database = await open(access);
       if (database && database !== ABSENT) this.#watch(database);
       return database;
     });
@@ -157,16 +159,17 @@ function checkId(id: unknown): void {
   }
 }
 
-function open(mode: IDBTransactionMode): Promise<Opened> {
+async function open(access: Access): Promise<Opened> {
+  // To look into a history leaves no trace, least of all after `forget`.
+  if (access !== "grow" && (await isAbsent())) return ABSENT;
   return new Promise((resolve) => {
     try {
       const request = globalThis.indexedDB.open(DATABASE, 1);
       let failed: Opened = null;
       request.onupgradeneeded = () => {
-        if (mode === "readwrite") {
+        if (access === "grow") {
           request.result.createObjectStore(STORE);
         } else {
-          // To look into a history leaves no trace, least of all after `forget`.
           failed = ABSENT;
           request.transaction?.abort();
         }
@@ -178,6 +181,16 @@ function open(mode: IDBTransactionMode): Promise<Opened> {
       resolve(null);
     }
   });
+}
+
+/** Whether there is no database, as far as the browser tells without making one. */
+async function isAbsent(): Promise<boolean> {
+  try {
+    const all = await globalThis.indexedDB.databases();
+    return !all.some(({ name }) => name === DATABASE);
+  } catch {
+    return false;
+  }
 }
 
 function transact(

@@ -79,7 +79,10 @@ export class Recommender {
   /** What each pick was an answer to, for {@link explain}. */
   readonly #askedFor = new WeakMap<Pick, EngineRequest>();
   readonly #userId: string | undefined;
-  #gpu: GpuOptions;
+  /** What the GPU may make use of, as the caller has it. */
+  readonly #gpu: GpuOptions;
+  /** What the engine in use may: less where only that worked. */
+  #inUse: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
   /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
@@ -97,6 +100,7 @@ export class Recommender {
     { userId, historyName, gpu = {} }: LoadOptions,
   ) {
     this.#gpu = gpu;
+    this.#inUse = gpu;
     this.#start = start;
     this.#bundle = bundle;
     this.downloaded = downloaded;
@@ -334,7 +338,7 @@ export class Recommender {
   async #revive(): Promise<void> {
     if (!this.#remote.stopped) return;
     try {
-      await this.#use(this.#engine);
+      await this.#use(this.#engine, this.#inUse);
     } catch (error) {
       if (this.#engine === "cpu" || !isFailure(error)) throw error;
       await this.#use("cpu");
@@ -343,10 +347,10 @@ export class Recommender {
 
   /**
    * Builds an engine anew, in a new worker if the old one is gone; `gpu` is what the GPU may make use
-   * of from now on.
+   * of until the next engine is built.
    */
   async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
-    this.#gpu = gpu;
+    this.#inUse = gpu;
     const before = this.#engineName;
     await this.#build(engine);
     if (this.#engineName !== before) {
@@ -360,7 +364,7 @@ export class Recommender {
       this.#alive();
       this.#remote = Remote.start(this.#start);
       try {
-        const call = { bytes, engine, gpu: this.#gpu };
+        const call = { bytes, engine, gpu: this.#inUse };
         this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
         this.#engineName = this.#loaded.engineName;
         for (const request of this.#additions) {
@@ -373,7 +377,7 @@ export class Recommender {
         throw error;
       }
     } else {
-      const call = { engine, gpu: this.#gpu };
+      const call = { engine, gpu: this.#inUse };
       this.#engineName = (await this.#remote.call("use", call)).engineName;
     }
     this.#engine = engine;
@@ -400,9 +404,8 @@ export class Recommender {
       }
     }
     if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
-    const own = this.#gpu;
     const timed: Timed = {
-      use: (engine, gpu = own) => this.#use(engine, gpu),
+      use: (engine, gpu) => this.#use(engine, gpu),
       recommend: (request) => this.#remote.call("recommend", { request }),
     };
     const request = toRequest({ history: sampleHistory });
@@ -424,13 +427,12 @@ export class Recommender {
     this.#events.emit("device-lost", { error: first });
     // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
     const again = this.#engine === "webgpu" && first.code !== "no-gpu";
-    const own = this.#gpu;
     // The second attempt is for a GPU that fails with what not every GPU has.
     const onGpu = [
-      ["webgpu", own],
+      ["webgpu", this.#inUse],
       ["webgpu", PLAIN],
     ] as const;
-    for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", own] as const]) {
+    for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", this.#gpu] as const]) {
       if (gpu === PLAIN && failure.code === "no-gpu") continue;
       try {
         await this.#use(engine, gpu);

@@ -81,6 +81,13 @@ test("a GPU that works only with what every GPU has is remembered so", async () 
     expect(recommender.engine, visit).toBe("webgpu");
     if (visit === "second") expect([timed, isPlain]).toEqual([0, true]);
   }
+  // One that fails by now is measured anew, and what comes of it remembered in its place.
+  const gone: Script["before"] = (call) => {
+    if (call.method === "use" && call.engine === "webgpu") throw new Failure("device-lost");
+  };
+  expect((await load({ time, before: gone })).recommender.engine).toBe("cpu");
+  const after = await load({ time, before });
+  expect([after.timed, after.recommender.engine]).toEqual([0, "cpu"]);
 });
 
 test("a GPU that is far slower is not timed to the end", async () => {

@@ -118,6 +118,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         _ => None,
     };
     let device = device(&args.device)?;
+    // What is wrong with the model is said before a baseline is trained.
+    let own = match (&args.bundle, baselines_only) {
+        (None, false) => Some(RunModel::load(&run, &dataset, device)?),
+        _ => None,
+    };
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
     if baselines_only && !args.baselines_only {
@@ -129,13 +134,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     if !baselines_only {
         let progress = output.progress(users as u64, "users");
         let begin = std::time::Instant::now();
-        model = Some(match &args.bundle {
-            Some(bundle) => {
-                let bundle = Arc::new(read_bundle(bundle)?);
-                Metrics::from_ranks(&rank_targets_of_bundle(&bundle, &dataset, settings, &progress))
-            }
-            None => evaluate_run(&run, &dataset, device, settings, &progress)?,
-        });
+        if let Some(own) = &own {
+            model = Some(own.evaluate(&dataset, settings, &progress));
+        } else if let Some(bundle) = &args.bundle {
+            let bundle = Arc::new(read_bundle(bundle)?);
+            let ranks = rank_targets_of_bundle(&bundle, &dataset, settings, &progress);
+            model = Some(Metrics::from_ranks(&ranks));
+        }
         progress.finish();
         let seconds = begin.elapsed().as_secs_f64();
         speed = Some(Speed { seconds, users_per_second: users as f64 / seconds });
@@ -204,26 +209,32 @@ impl Report {
     }
 }
 
-/// The figures of the run's own model, in tch.
-fn evaluate_run(
-    run: &RunDir,
-    dataset: &Dataset,
-    device: Device,
-    settings: Settings,
-    progress: &ProgressBar,
-) -> Result<Metrics> {
-    let ids = SemanticIds::load(run, dataset)?;
-    ids.check_model(&run.model(), dataset)?;
-    let (config, weights) = checkpoint::load(&run.model())?;
-    if config.vocab_size < ids.layout.vocab_size() {
-        return Err(TrainError::file(
-            run.model(),
-            "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
-        ));
+/// The run's own model, in tch.
+struct RunModel {
+    ids: SemanticIds,
+    model: T5,
+    params: Params,
+}
+
+impl RunModel {
+    fn load(run: &RunDir, dataset: &Dataset, device: Device) -> Result<Self> {
+        let ids = SemanticIds::load(run, dataset)?;
+        ids.check_model(&run.model(), dataset)?;
+        let (config, weights) = checkpoint::load(&run.model())?;
+        if config.vocab_size < ids.layout.vocab_size() {
+            return Err(TrainError::file(
+                run.model(),
+                "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
+            ));
+        }
+        let model = T5::new(config);
+        let mut params = Params::new(model.specs(), 0, device);
+        params.load(&weights).map_err(|e| TrainError::file(run.model(), e))?;
+        Ok(Self { ids, model, params })
     }
-    let model = T5::new(config);
-    let mut params = Params::new(model.specs(), 0, device);
-    params.load(&weights).map_err(|e| TrainError::file(run.model(), e))?;
-    let views = tch::no_grad(|| params.views());
-    Ok(evaluate(&model, &views, &ids, dataset, settings, progress))
+
+    fn evaluate(&self, dataset: &Dataset, settings: Settings, progress: &ProgressBar) -> Metrics {
+        let views = tch::no_grad(|| self.params.views());
+        evaluate(&self.model, &views, &self.ids, dataset, settings, progress)
+    }
 }

@@ -245,7 +245,7 @@ fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, St
 }
 
 /// The key of `config.json` under which [`Provenance`] stands; `transformers` keeps it as it is.
-const TRAINED_ON: &str = "trained_on";
+const TRAINED_ON: &str = "tigret_trained_on";
 
 /// Writes `config.json` and `model.safetensors` into a folder, as `transformers` reads them.
 ///
@@ -255,12 +255,14 @@ pub fn save(
     folder: &Path,
     config: &T5Config,
     weights: &HostWeights,
-    trained_on: &Provenance,
+    trained_on: Option<&Provenance>,
 ) -> Result<()> {
     let mut json = serde_json::to_value(config).map_err(|e| TrainError::file(folder, e))?;
     json["architectures"] = serde_json::json!(["T5ForConditionalGeneration"]);
     json["is_encoder_decoder"] = serde_json::json!(true);
-    json[TRAINED_ON] = serde_json::json!(trained_on);
+    if let Some(trained_on) = trained_on {
+        json[TRAINED_ON] = serde_json::json!(trained_on);
+    }
     write_tensors(folder, MODEL, weights, HashMap::new())?;
     write_json(&folder.join("config.json"), &json)
 }
@@ -275,12 +277,11 @@ const HINT: &str = "a checkpoint folder has config.json and model.safetensors";
 pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
     let path = folder.join("config.json");
     let mut config: Value = read_json(&path, HINT)?;
-    match config.get_mut(TRAINED_ON) {
-        Some(provenance) => serde_json::from_value(provenance.take())
-            .map(Some)
-            .map_err(|e| TrainError::file(&path, format!("`{TRAINED_ON}`: {e}"))),
-        None => Ok(None),
-    }
+    let Some(provenance) = config.get_mut(TRAINED_ON) else { return Ok(None) };
+    serde_json::from_value(provenance.take()).map_err(|e| {
+        let mend = "train again, or remove it if the model goes with the semantic IDs";
+        TrainError::file(&path, format!("`{TRAINED_ON}`: {e}; {mend}"))
+    })
 }
 
 /// Reads a folder that [`save`] or `transformers` wrote.

@@ -13,78 +13,67 @@ use crate::tokenizer::SemanticIds;
 pub struct Provenance {
     /// Items at that time; items that are assigned later follow them.
     items: usize,
-    /// Of the token layout and of each item's id and codes.
+    /// Of what tokens mean: the ranges of the layout, and each item's id and codes.
     semantic_ids: String,
-    /// Of the sequences without their test items.
+    /// Of the sequences without their test items, on which no training may depend.
     sequences: String,
 }
 
 impl Provenance {
     /// Of a training on a data set with these semantic IDs.
     pub fn new(dataset: &Dataset, ids: &SemanticIds) -> Self {
-        let mut semantic_ids = IdsHash::new(&ids.layout);
-        for (index, item) in dataset.items.iter().enumerate() {
-            let codes = ids.codes(index as u32).iter();
-            semantic_ids.item(&item.id, codes.map(|&code| code.into()));
-        }
         Self {
             items: dataset.items.len(),
-            semantic_ids: semantic_ids.finish(),
+            semantic_ids: ids_hash(&ids.layout, ids.of_items(dataset)),
             sequences: sequences_hash(dataset),
         }
     }
 
     /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
-    /// of each item, in the order of the catalogue's file.
-    pub fn has_ids<'a, C: IntoIterator<Item = u32>>(
+    /// of each item, in the order of the data set.
+    pub fn has_ids<'a>(
         &self,
         layout: &TokenLayout,
-        items: impl IntoIterator<Item = (&'a str, C)>,
+        items: impl Iterator<Item = (&'a str, &'a [u16])>,
     ) -> bool {
-        let mut hash = IdsHash::new(layout);
-        for (id, codes) in items.into_iter().take(self.items) {
-            hash.item(id, codes);
-        }
-        hash.finish() == self.semantic_ids
+        ids_hash(layout, items.take(self.items)) == self.semantic_ids
+    }
+
+    /// Whether these are the sequences of then.
+    pub fn has_sequences(&self, dataset: &Dataset) -> bool {
+        sequences_hash(dataset) == self.sequences
     }
 }
 
-/// A fingerprint of the sequences without their test items, on which no training may depend.
-pub(crate) fn sequences_hash(dataset: &Dataset) -> String {
+fn ids_hash<'a>(layout: &TokenLayout, items: impl Iterator<Item = (&'a str, &'a [u16])>) -> String {
     let mut hash = Sha256::new();
-    hash.update((dataset.items.len() as u64).to_le_bytes());
-    for sequence in &dataset.sequences {
-        hash.update((sequence.user.len() as u64).to_le_bytes());
-        hash.update(&sequence.user);
-        let (seen, _) = sequence.test();
-        hash.update((seen.len() as u64).to_le_bytes());
-        for item in seen {
-            hash.update(item.to_le_bytes());
-        }
+    for level in &layout.levels {
+        hash.update([level.offset, level.size].map(u32::to_le_bytes).concat());
+    }
+    // Tells levels and users apart, as no level is empty.
+    let [offset, count] = layout.users.map_or([0, 0], |users| [users.offset, users.count]);
+    let others = [0, 0, offset, count, layout.pad, layout.eos, layout.decoder_start];
+    hash.update(others.map(u32::to_le_bytes).concat());
+    hash.update([u8::from(layout.append_eos)]);
+    for (id, codes) in items {
+        hash.update((id.len() as u64).to_le_bytes());
+        hash.update(id);
+        codes.iter().for_each(|code| hash.update(code.to_le_bytes()));
     }
     short_hex(hash)
 }
 
-/// A hash in the making of a token layout and items.
-struct IdsHash(Sha256);
-
-impl IdsHash {
-    fn new(layout: &TokenLayout) -> Self {
-        // A layout has string keys and no failing serialiser.
-        Self(Sha256::new_with_prefix(serde_json::to_vec(layout).unwrap_or_default()))
+fn sequences_hash(dataset: &Dataset) -> String {
+    let mut hash = Sha256::new();
+    for sequence in &dataset.sequences {
+        let (seen, _) = sequence.test();
+        // Users count, since they have tokens.
+        hash.update((sequence.user.len() as u64).to_le_bytes());
+        hash.update(&sequence.user);
+        hash.update((seen.len() as u64).to_le_bytes());
+        seen.iter().for_each(|item| hash.update(item.to_le_bytes()));
     }
-
-    fn item(&mut self, id: &str, codes: impl IntoIterator<Item = u32>) {
-        self.0.update((id.len() as u64).to_le_bytes());
-        self.0.update(id);
-        for code in codes {
-            self.0.update(code.to_le_bytes());
-        }
-    }
-
-    fn finish(self) -> String {
-        short_hex(self.0)
-    }
+    short_hex(hash)
 }
 
 /// 128 bits are enough against accidents.
@@ -109,11 +98,9 @@ mod tests {
     /// Whether a model trained on these codes goes with those.
     fn goes(trained: &[u16], now: &[u16], users: u32) -> bool {
         let dataset = testing::dataset(now.len() / 2, &[]);
-        let items = dataset.items.iter().zip(now.chunks(2));
-        provenance(&[&[0, 1, 2]], trained).has_ids(
-            &TokenLayout::contiguous(&LAYOUT, users, 4),
-            items.map(|(item, codes)| (item.id.as_str(), codes.iter().map(|&c| c.into()))),
-        )
+        let ids = dataset.items.iter().map(|item| item.id.as_str());
+        let layout = TokenLayout { max_items: 9, ..TokenLayout::contiguous(&LAYOUT, users, 4) };
+        provenance(&[&[0, 1, 2]], trained).has_ids(&layout, ids.zip(now.chunks(2)))
     }
 
     #[test]
@@ -127,10 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn the_test_item_is_not_part_of_it() {
+    fn test_items_and_new_items_are_no_part_of_the_sequences() {
         let codes = [0, 1, 3, 2, 4, 0, 2, 2];
-        let of = |items: &[u32]| provenance(&[items], &codes);
-        assert_eq!(of(&[0, 1, 2]), of(&[0, 1, 3]));
-        assert_ne!(of(&[0, 1, 2]), of(&[0, 2, 2]));
+        let then = provenance(&[&[0, 1, 2]], &codes);
+        let has = |items: usize, sequence: &[u32]| {
+            then.has_sequences(&testing::dataset(items, &[sequence]))
+        };
+        assert!(has(4, &[0, 1, 3]) && has(5, &[0, 1, 2]));
+        assert!(!has(4, &[0, 2, 2]));
     }
 }

@@ -62,9 +62,15 @@ impl SemanticIds {
     /// # Errors
     /// [`TrainError::File`].
     pub fn check_model(&self, folder: &Path, dataset: &Dataset) -> Result<()> {
-        let codes = |at: u32| self.codes(at).iter().map(|&code| u32::from(code));
-        let items = dataset.items.iter().zip(0..);
-        check_model(folder, &self.layout, items.map(|(item, at)| (item.id.as_str(), codes(at))))
+        check_model(folder, &self.layout, self.of_items(dataset))
+    }
+
+    /// Id and codes of each item, in the order of the data set.
+    pub fn of_items<'a>(
+        &'a self,
+        dataset: &'a Dataset,
+    ) -> impl Iterator<Item = (&'a str, &'a [u16])> {
+        dataset.items.iter().zip(0..).map(|(item, at)| (item.id.as_str(), self.codes(at)))
     }
 
     /// The codes of an item of the data set.
@@ -120,17 +126,17 @@ impl SemanticIds {
     }
 }
 
-/// [`SemanticIds::check_model`] for the items of a catalogue's file.
-pub(crate) fn check_model<'a, C: IntoIterator<Item = u32>>(
+/// [`SemanticIds::check_model`] where only ids and codes are at hand.
+pub(crate) fn check_model<'a>(
     folder: &Path,
     layout: &TokenLayout,
-    items: impl IntoIterator<Item = (&'a str, C)>,
+    items: impl Iterator<Item = (&'a str, &'a [u16])>,
 ) -> Result<()> {
     match checkpoint::trained_on(folder)? {
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
-            "was trained on other semantic IDs than the run has now; train again after `tigret \
-             tokenize`",
+            "was trained on other semantic IDs than the run has now; train again, or bring back the \
+             catalog.json and tokens.json of then",
         )),
         _ => Ok(()),
     }

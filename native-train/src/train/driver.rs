@@ -22,10 +22,13 @@ use crate::run_dir::{check_writable, write_atomically};
 
 /// What is trained.
 pub(crate) trait Job {
-    /// What the run follows from; a resumed run must have the same.
-    type Settings: Clone + PartialEq + Serialize + DeserializeOwned;
+    /// What the run follows from.
+    type Settings: Clone + Serialize + DeserializeOwned;
 
     fn settings(&self) -> &Self::Settings;
+
+    /// Why a run that followed from `before` cannot be taken up, if so.
+    fn differs(&self, before: &Self::Settings) -> Option<&'static str>;
 
     fn plan(&self) -> Plan;
 
@@ -157,13 +160,13 @@ pub(crate) fn drive<J: Job>(
     if resume {
         let (params, optimizer) = job.weights_mut();
         state = state::load(folder, params, optimizer)?;
-        if state.settings != *job.settings() {
+        if let Some(what) = job.differs(&state.settings) {
             return Err(TrainError::file(
                 folder,
-                "was trained with other settings, or on other sequences or semantic IDs; give the \
-                 same ones or train without --resume",
+                format!("was trained {what}; give the same ones or train without --resume"),
             ));
         }
+        state.settings = job.settings().clone();
     }
     check_writable(folder)?;
     let mut log = open_log(log_path, state.step)?;

@@ -85,10 +85,12 @@ pub struct Settings {
 }
 
 /// What a training follows from.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Identity {
+    #[serde(flatten)]
     settings: Settings,
-    trained_on: Provenance,
+    /// Absent from states of before it was noted.
+    trained_on: Option<Provenance>,
 }
 
 /// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
@@ -137,7 +139,7 @@ impl<'a> Trainer<'a> {
             run,
             dataset,
             ids,
-            identity: Identity { settings, trained_on: Provenance::new(dataset, ids) },
+            identity: Identity { settings, trained_on: Some(Provenance::new(dataset, ids)) },
             device,
             model,
             params,
@@ -203,7 +205,7 @@ impl<'a> Trainer<'a> {
     /// [`TrainError::File`].
     pub fn save(&self, folder: &Path) -> Result<()> {
         let Identity { settings, trained_on } = &self.identity;
-        checkpoint::save(folder, &settings.config, &self.weights(), trained_on)
+        checkpoint::save(folder, &settings.config, &self.weights(), trained_on.as_ref())
     }
 
     /// The weights as they are now, without gradients.
@@ -312,6 +314,17 @@ impl Job for Trainer<'_> {
 
     fn settings(&self) -> &Identity {
         &self.identity
+    }
+
+    fn differs(&self, before: &Identity) -> Option<&'static str> {
+        if before.settings != self.identity.settings {
+            return Some("with other settings");
+        }
+        let then = before.trained_on.as_ref()?;
+        if !then.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
+            return Some("on other semantic IDs");
+        }
+        (!then.has_sequences(self.dataset)).then_some("on other sequences")
     }
 
     fn plan(&self) -> Plan {
@@ -435,6 +448,21 @@ mod tests {
         for (found, expected) in to_vec(&gradient).iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-5 * largest, "{found} and {expected}");
         }
+    }
+
+    #[test]
+    fn a_state_of_before_provenance_was_noted_can_be_taken_up() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let settings = settings(&ids, 0.1);
+        let trainer = Trainer::new(&run, &dataset, &ids, settings.clone(), Device::Cpu).unwrap();
+        let read = |json: serde_json::Value| serde_json::from_value::<Identity>(json).unwrap();
+        let before = read(serde_json::json!(settings));
+        assert_eq!(trainer.differs(&before), None);
+        let same = read(serde_json::json!(trainer.identity));
+        assert_eq!(trainer.differs(&same), None);
+        let other = Identity { settings: Settings { seed: 6, ..settings }, ..same };
+        assert_eq!(trainer.differs(&other), Some("with other settings"));
     }
 
     #[test]

@@ -80,8 +80,11 @@ pub struct FixedLinear {
 }
 
 impl FixedLinear {
-    /// Packs a matrix `[outputs, inputs]`: `integers` writes a row, and `scale` tells the scale of a
-    /// row from a column on. `group` columns, an even number, have one scale; `None`, and a row has.
+    /// Packs a matrix `[outputs, inputs]`: `integers` writes a row of it, and `scale` tells what a row
+    /// is multiplied by from a column on. A row has one scale, or one for each `group` columns.
+    ///
+    /// # Panics
+    /// When `group` is odd or no divisor of 512.
     pub fn new(
         outputs: usize,
         inputs: usize,
@@ -89,7 +92,9 @@ impl FixedLinear {
         integers: impl Fn(usize, &mut [i8]),
         scale: impl Fn(usize, usize) -> f32,
     ) -> Self {
-        let group = group.unwrap_or(COLUMNS).min(COLUMNS) / 2;
+        let columns = group.unwrap_or(COLUMNS);
+        assert!(columns.is_multiple_of(2) && COLUMNS.is_multiple_of(columns), "group of {columns}");
+        let group = columns / 2;
         let pairs = inputs.div_ceil(2);
         let groups = pairs.div_ceil(group);
         let panels = outputs.div_ceil(PANEL);

@@ -58,6 +58,24 @@ pub(crate) fn run(work: impl Work) {
     );
 }
 
+/// Runs work with all instructions that this machine has, plain loops first.
+#[cfg(test)]
+pub(crate) fn run_with_each<W: Work>(work: impl Fn() -> W) {
+    work().with(Portable);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v3) = pulp::x86::V3::try_new() {
+        pulp::Simd::vectorize(v3, avx2::Op(work(), v3));
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(v4) = pulp::x86::V4::try_new() {
+        pulp::Simd::vectorize(v4, avx512::Op(work(), v4));
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Some(neon) = pulp::aarch64::Neon::try_new() {
+        pulp::Simd::vectorize(neon, neon::Op(work(), neon));
+    }
+}
+
 /// Runs loops over floats that the compiler turns into the best vector instructions of this
 /// machine; all that `work` calls is to be `#[inline(always)]`.
 #[inline(always)]
@@ -264,7 +282,7 @@ mod neon {
             let panel: &[[[int16x8_t; HALF]; 2]] = bytemuck::must_cast_slice(panel);
             let mut all = [[[neon.vdupq_n_s32(0); HALF]; 2]; R];
             for half in 0..2 {
-                // Even and odd columns are summed apart: an instruction for two products and sums.
+                // Even and odd columns are summed apart, since an instruction multiplies and adds.
                 let mut sums = [[[neon.vdupq_n_s32(0); 2]; HALF]; R];
                 for (k, weights) in panel.iter().enumerate() {
                     for (sums, row) in sums.iter_mut().zip(x) {

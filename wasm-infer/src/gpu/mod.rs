@@ -207,7 +207,7 @@ impl GpuEngine {
         Ok(of_users
             .map(|(records, &alive)| {
                 let hit = |at: usize| hit(&records[at * RECORD..][..RECORD]);
-                best_first(alive as usize, hit, &mut Vec::new())
+                best_first(alive.min(rows) as usize, hit, &mut Vec::new())
             })
             .collect())
     }

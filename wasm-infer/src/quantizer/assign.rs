@@ -49,7 +49,7 @@ impl TakenCodes {
             for (level, &code) in prefix.iter().enumerate() {
                 node = catalog.child(level, node, code);
             }
-            // Collected in one go, they would be sorted first, which they are.
+            // They are in order; `collect` would sort them all the same.
             let mut taken = BTreeSet::new();
             taken.extend(catalog.children(prefix.len(), node).map(|(code, _)| code));
             taken

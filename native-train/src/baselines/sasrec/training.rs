@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::network::{Network, cross_entropy};
@@ -18,7 +19,6 @@ use crate::evaluate::{Metrics, Split};
 use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
-use crate::model::provenance::sequences_hash;
 use crate::random;
 use crate::train::driver::{self, Control, Files, Job, Plan};
 use crate::train::samples::{Batching, Epoch, Sample, epoch_batches, training_samples};
@@ -63,7 +63,17 @@ struct Identity {
 
 impl Identity {
     fn new(dataset: &Dataset, settings: Settings) -> Self {
-        Self { settings, data: sequences_hash(dataset) }
+        let mut hash = Sha256::new();
+        hash.update((dataset.items.len() as u64).to_le_bytes());
+        for sequence in &dataset.sequences {
+            let (seen, _) = sequence.test();
+            hash.update((seen.len() as u64).to_le_bytes());
+            for item in seen {
+                hash.update(item.to_le_bytes());
+            }
+        }
+        let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { settings, data: hex }
     }
 }
 
@@ -272,6 +282,14 @@ impl Job for Trainer<'_> {
 
     fn settings(&self) -> &Identity {
         &self.identity
+    }
+
+    fn differs(&self, before: &Identity) -> Option<&'static str> {
+        let Identity { settings, data } = &self.identity;
+        if before.settings != *settings {
+            return Some("with other settings");
+        }
+        (before.data != *data).then_some("on other sequences")
     }
 
     fn plan(&self) -> Plan {
