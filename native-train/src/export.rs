@@ -19,6 +19,9 @@ use crate::tokenizer::check_model;
 pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     let (checkpoint, tokens, path) = (run.model(), run.tokens(), run.catalog());
     let parts = Parts::read(&checkpoint, &tokens, &path)?;
+    if checkpoint::trained_on(&checkpoint)?.is_none() {
+        return parts.bundle(format);
+    }
     // The order of the data set: that of the catalogue's file may be the user's own.
     let items = Dataset::load_items(run)?;
     let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {

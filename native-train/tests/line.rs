@@ -205,8 +205,8 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         works(at, arguments);
     }
     assert!(works(at, &["inspect", "m.safetensors"]).contains("31 items"));
-    works(at, &resume);
-    // Nor does it matter in which order a catalogue of the user's own has them.
+    assert!(refuses(at, &resume).contains("was trained with fewer items"));
+    // It does not matter in which order a catalogue of the user's own has them.
     let path = at.join("r/catalog.json");
     let mut catalog: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     catalog["items"].as_array_mut().unwrap().reverse();
@@ -240,7 +240,10 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         }
     }
 
-    works(at, &[&tokenize[..], &["--codebook-size", "32"]].concat());
+    let [tokenize @ .., _] = tokenize;
+    works(at, &[&tokenize[..], &["32"]].concat());
+    let line = refuses(at, &resume);
+    assert!(line.contains("was trained on other semantic IDs"), "{line}");
     let line = refuses(at, uses[1]);
     assert!(line.contains("tokens.json: ") && line.contains("the vocabulary has"), "{line}");
     works(at, &train);

@@ -211,6 +211,10 @@ describe("on the device", { skip }, () => {
     }));
     assert.deepEqual(left, { databases: [], caches: ["another page's"], local: [] });
     assert.deepEqual(await inTab(other, "return store.list()"), []);
+    // Nor does what finds nothing to take away bring it back.
+    await inTab(other, "await store.remove('a'); await store.clear();");
+    assert.equal(await inTab(other, "return store.persistent()"), true);
+    assert.deepEqual(await inTab(other, "return indexedDB.databases()"), []);
     await context.close();
   });
 

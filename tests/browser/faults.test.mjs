@@ -333,11 +333,15 @@ describe("faults", { skip }, () => {
         // @ts-expect-error: the address is the test server's.
         const { HistoryStore, forget } = await import("/package/dist/index.js");
         const store = new HistoryStore();
+        const first = { list: await store.list(), persistent: await store.persistent() };
         await store.add("a");
         await forget();
-        return { list: await store.list(), persistent: await store.persistent() };
+        return [first, { list: await store.list(), persistent: await store.persistent() }];
       });
-      assert.deepEqual(history, { list: ["a"], persistent: false });
+      assert.deepEqual(history, [
+        { list: [], persistent: false },
+        { list: ["a"], persistent: false },
+      ]);
     } finally {
       await denying.close();
       rmSync(profile, { recursive: true, force: true });

@@ -350,21 +350,20 @@ export class Recommender {
    * of until the next engine is built.
    */
   async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
-    this.#inUse = gpu;
     const before = this.#engineName;
-    await this.#build(engine);
+    await this.#build(engine, gpu);
     if (this.#engineName !== before) {
       this.#events.emit("backend-changed", { engine, engineName: this.#engineName });
     }
   }
 
-  async #build(engine: Engine): Promise<void> {
+  async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
     if (this.#remote.stopped) {
       const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
       this.#alive();
       this.#remote = Remote.start(this.#start);
       try {
-        const call = { bytes, engine, gpu: this.#inUse };
+        const call = { bytes, engine, gpu };
         this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
         this.#engineName = this.#loaded.engineName;
         for (const request of this.#additions) {
@@ -377,10 +376,11 @@ export class Recommender {
         throw error;
       }
     } else {
-      const call = { engine, gpu: this.#inUse };
+      const call = { engine, gpu };
       this.#engineName = (await this.#remote.call("use", call)).engineName;
     }
     this.#engine = engine;
+    this.#inUse = gpu;
   }
 
   async #choose(): Promise<void> {
@@ -430,7 +430,7 @@ export class Recommender {
     // The second attempt is for a GPU that fails with what not every GPU has.
     const onGpu = [
       ["webgpu", this.#inUse],
-      ["webgpu", PLAIN],
+      ...(this.#inUse === PLAIN ? [] : [["webgpu", PLAIN] as const]),
     ] as const;
     for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", this.#gpu] as const]) {
       if (gpu === PLAIN && failure.code === "no-gpu") continue;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tch::Device;
+use tigret_infer::Bundle;
 
 use super::Output;
 use super::baselines::{self, Figures, Place};
@@ -119,9 +120,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     let device = device(&args.device)?;
     // What is wrong with the model is said before a baseline is trained.
-    let own = match (&args.bundle, baselines_only) {
-        (None, false) => Some(RunModel::load(&run, &dataset, device)?),
-        _ => None,
+    let ranked = match &args.bundle {
+        _ if baselines_only => None,
+        Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
+        None => Some(Ranked::Own(RunModel::load(&run, &dataset, device)?)),
     };
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
@@ -131,16 +133,15 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let users = dataset.sequences.len();
     let mut speed = None;
     let mut model = None;
-    if !baselines_only {
+    if let Some(ranked) = &ranked {
         let progress = output.progress(users as u64, "users");
         let begin = std::time::Instant::now();
-        if let Some(own) = &own {
-            model = Some(own.evaluate(&dataset, settings, &progress));
-        } else if let Some(bundle) = &args.bundle {
-            let bundle = Arc::new(read_bundle(bundle)?);
-            let ranks = rank_targets_of_bundle(&bundle, &dataset, settings, &progress);
-            model = Some(Metrics::from_ranks(&ranks));
-        }
+        model = Some(match ranked {
+            Ranked::Own(model) => model.evaluate(&dataset, settings, &progress),
+            Ranked::Bundle(bundle) => {
+                Metrics::from_ranks(&rank_targets_of_bundle(bundle, &dataset, settings, &progress))
+            }
+        });
         progress.finish();
         let seconds = begin.elapsed().as_secs_f64();
         speed = Some(Speed { seconds, users_per_second: users as f64 / seconds });
@@ -207,6 +208,12 @@ impl Report {
             })
             .collect()
     }
+}
+
+/// What ranks the items.
+enum Ranked {
+    Own(RunModel),
+    Bundle(Arc<Bundle>),
 }
 
 /// The run's own model, in tch.

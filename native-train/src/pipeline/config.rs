@@ -91,7 +91,8 @@ impl Config {
         let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(|| wrong("no key"))?;
         let mut table = &mut self.table;
         for part in parts {
-            let inner = table.entry(part).or_insert_with(|| Value::Table(Table::new()));
+            let inner =
+                table.entry(spelled(table, part)).or_insert_with(|| Value::Table(Table::new()));
             if matches!(inner, Value::Boolean(_)) {
                 // A setting of a step that the file leaves out: it is wanted after all.
                 *inner = Value::Table(Table::new());
@@ -100,7 +101,7 @@ impl Config {
                 .as_table_mut()
                 .ok_or_else(|| wrong(&format!("\"{part}\" is a value, not a table")))?;
         }
-        table.insert(last.to_owned(), value);
+        table.insert(spelled(table, last), value);
         Ok(())
     }
 
@@ -144,11 +145,16 @@ impl Config {
     }
 }
 
+/// A key as a table has it already, in whichever spelling.
+fn spelled(table: &Table, key: &str) -> String {
+    let is_same = |known: &&String| known.replace('_', "-") == key.replace('_', "-");
+    table.keys().find(is_same).map_or_else(|| key.to_owned(), String::clone)
+}
+
 /// Lays a table over another; tables in both are joined. `a-key` and `a_key` are the same.
 pub fn overlay(under: &mut Table, over: &Table) {
     for (key, value) in over {
-        let is_same = |known: &&String| known.replace('_', "-") == key.replace('_', "-");
-        let key = under.keys().find(is_same).unwrap_or(key).clone();
+        let key = spelled(under, key);
         match (under.get_mut(&key), value) {
             (Some(Value::Table(under)), Value::Table(over)) => overlay(under, over),
             _ => {
@@ -183,5 +189,12 @@ mod tests {
         overlay(&mut under, &table("[train]\nlearning_rate = 3\nbatch-size = 4\nd_ff = 5"));
         let expected = "out = 1\n[train]\nlearning-rate = 3\nbatch_size = 4\nd_ff = 5";
         assert_eq!(under, table(expected));
+
+        let mut config = Config::of_table("test", "", under);
+        for setting in ["train.learning_rate=6", "train.batch-size=7", "train.d_ff=8"] {
+            config.set(setting).unwrap_or_else(|e| panic!("{setting}: {e}"));
+        }
+        let expected = "out = 1\n[train]\nlearning-rate = 6\nbatch_size = 7\nd_ff = 8";
+        assert_eq!(config.table, table(expected));
     }
 }

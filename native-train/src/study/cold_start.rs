@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tch::Device;
 use tigret_infer::search::{Hit, ItemFilter};
+use toml::Value;
 
 use super::comparison::{figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
@@ -199,8 +200,9 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     }
     seen.save(&run, &Summary::new(&seen, "cold-start", 0))?;
     seen_vectors.save(&run, &seen, "as embedded with all items")?;
-    let trained = lab.train(data, &variant, seed)?;
+    // What is wrong with a setting is said before the training.
     let knn = knn_settings(lab, data)?;
+    let trained = lab.train(data, &variant, seed)?;
     let prepared = &prepared[&Step::Prepare];
     let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, knn]);
     lab.measure(&trained, 1, settings, || {
@@ -215,10 +217,12 @@ fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
     let given = options.get(Step::Evaluate.verb()).and_then(|evaluate| {
         ["semantic-knn-decay", "semantic_knn_decay"].iter().find_map(|key| evaluate.get(key))
     });
-    if let Some(decay) = given {
-        let number = decay.as_float().or(decay.as_integer().map(|whole| whole as f64));
-        settings.decay = number.ok_or_else(|| {
-            TrainError::usage(format!("[evaluate] semantic-knn-decay is {decay}, not a number"))
+    // As in every step, `false` leaves an option out, and a number may be a text.
+    if let Some(decay) = given.filter(|decay| **decay != Value::Boolean(false)) {
+        let text = decay.as_str().map_or_else(|| decay.to_string(), str::to_owned);
+        settings.decay = text.parse().map_err(|_| {
+            let what = "is not a number from 0 to 1";
+            TrainError::usage(format!("[evaluate] semantic-knn-decay: \"{text}\" {what}"))
         })?;
         settings.validate()?;
     }

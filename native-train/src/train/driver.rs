@@ -158,15 +158,16 @@ pub(crate) fn drive<J: Job>(
         validations_without_gain: 0,
     };
     if resume {
-        let (params, optimizer) = job.weights_mut();
-        state = state::load(folder, params, optimizer)?;
-        if let Some(what) = job.differs(&state.settings) {
+        let (tensors, before) = state::read(folder)?;
+        if let Some(what) = job.differs(&before.settings) {
             return Err(TrainError::file(
                 folder,
                 format!("was trained {what}; give the same ones or train without --resume"),
             ));
         }
-        state.settings = job.settings().clone();
+        let (params, optimizer) = job.weights_mut();
+        state::restore(folder, tensors, before.step, params, optimizer)?;
+        state = Progress { settings: job.settings().clone(), ..before };
     }
     check_writable(folder)?;
     let mut log = open_log(log_path, state.step)?;

@@ -60,14 +60,18 @@ pub(crate) fn progress<S: DeserializeOwned>(folder: &Path) -> Result<Option<Prog
     Ok(Some(read(folder)?.1))
 }
 
-fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)> {
+/// What [`save`] wrote: tensors for [`restore`], and how far the training had come.
+pub(crate) fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)> {
     let (tensors, metadata) =
         read_tensors(folder, STEM, "there is nothing to resume; train without --resume")?;
     let wrong = |reason: String| TrainError::file(folder, reason);
     let progress = metadata
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
-        .and_then(|json| serde_json::from_str(json).map_err(|e| wrong(e.to_string())))?;
+        .and_then(|json| {
+            let not_ours = |e| wrong(format!("holds another state ({e}); train without --resume"));
+            serde_json::from_str(json).map_err(not_ours)
+        })?;
     Ok((tensors, progress))
 }
 
@@ -86,13 +90,14 @@ pub fn forget(folder: &Path) -> Result<()> {
     checkpoint::files(folder, STEM)?.iter().try_for_each(|file| remove_if_there(file))
 }
 
-/// Reads what [`save`] wrote into `params` and `optimizer`.
-pub(crate) fn load<S: DeserializeOwned>(
+/// Puts the tensors of the state in a folder, as after `steps` steps, into `params` and `optimizer`.
+pub(crate) fn restore(
     folder: &Path,
+    mut tensors: HostWeights,
+    steps: u64,
     params: &mut Params,
     optimizer: &mut AdamW,
-) -> Result<Progress<S>> {
-    let (mut tensors, progress) = read(folder)?;
+) -> Result<()> {
     let wrong = |reason: String| TrainError::file(folder, reason);
     let mut moment = |prefix: &str| {
         let named = tensors
@@ -104,6 +109,6 @@ pub(crate) fn load<S: DeserializeOwned>(
     };
     let (first, second) = (moment(FIRST)?, moment(SECOND)?);
     params.load(&tensors).map_err(|e| wrong(e.to_string()))?;
-    optimizer.load_state(&first, &second, progress.step as i32);
-    Ok(progress)
+    optimizer.load_state(&first, &second, steps as i32);
+    Ok(())
 }

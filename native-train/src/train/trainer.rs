@@ -89,8 +89,9 @@ pub struct Settings {
 pub(crate) struct Identity {
     #[serde(flatten)]
     settings: Settings,
-    /// Absent from states of before it was noted.
+    // Absent from states of before they were noted.
     trained_on: Option<Provenance>,
+    max_items: Option<usize>,
 }
 
 /// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
@@ -135,11 +136,16 @@ impl<'a> Trainer<'a> {
         let params = Params::new(model.specs(), settings.seed, device);
         let optimizer = AdamW::new(&params, settings.weight_decay);
         let resident = Resident::new(dataset, ids, &samples, device);
+        let identity = Identity {
+            settings,
+            trained_on: Some(Provenance::new(dataset, ids)),
+            max_items: Some(ids.layout.max_items),
+        };
         Ok(Self {
             run,
             dataset,
             ids,
-            identity: Identity { settings, trained_on: Some(Provenance::new(dataset, ids)) },
+            identity,
             device,
             model,
             params,
@@ -204,7 +210,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, folder: &Path) -> Result<()> {
-        let Identity { settings, trained_on } = &self.identity;
+        let Identity { settings, trained_on, .. } = &self.identity;
         checkpoint::save(folder, &settings.config, &self.weights(), trained_on.as_ref())
     }
 
@@ -317,14 +323,22 @@ impl Job for Trainer<'_> {
     }
 
     fn differs(&self, before: &Identity) -> Option<&'static str> {
-        if before.settings != self.identity.settings {
-            return Some("with other settings");
+        let Identity { settings, trained_on, max_items } = &self.identity;
+        if let (Some(then), Some(now)) = (&before.trained_on, trained_on) {
+            if !then.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
+                return Some("on other semantic IDs");
+            }
+            if !then.has_sequences(self.dataset) {
+                return Some("on other sequences");
+            }
+            if then != now {
+                // Validations over more items cannot be compared with those of before.
+                return Some("with fewer items");
+            }
         }
-        let then = before.trained_on.as_ref()?;
-        if !then.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
-            return Some("on other semantic IDs");
-        }
-        (!then.has_sequences(self.dataset)).then_some("on other sequences")
+        let other_histories = before.max_items.is_some() && before.max_items != *max_items;
+        let differ = before.settings != *settings || other_histories;
+        differ.then_some("with other settings")
     }
 
     fn plan(&self) -> Plan {
@@ -456,12 +470,14 @@ mod tests {
         let run = RunDir::named("unused");
         let settings = settings(&ids, 0.1);
         let trainer = Trainer::new(&run, &dataset, &ids, settings.clone(), Device::Cpu).unwrap();
-        let read = |json: serde_json::Value| serde_json::from_value::<Identity>(json).unwrap();
-        let before = read(serde_json::json!(settings));
+        let read = |json: String| serde_json::from_str::<Identity>(&json).unwrap();
+        let before = read(serde_json::to_string(&settings).unwrap());
         assert_eq!(trainer.differs(&before), None);
-        let same = read(serde_json::json!(trainer.identity));
-        assert_eq!(trainer.differs(&same), None);
-        let other = Identity { settings: Settings { seed: 6, ..settings }, ..same };
+        let same = || read(serde_json::to_string(&trainer.identity).unwrap());
+        assert_eq!(trainer.differs(&same()), None);
+        let other = Identity { settings: Settings { seed: 6, ..settings }, ..same() };
+        assert_eq!(trainer.differs(&other), Some("with other settings"));
+        let other = Identity { max_items: Some(2), ..same() };
         assert_eq!(trainer.differs(&other), Some("with other settings"));
     }
 
