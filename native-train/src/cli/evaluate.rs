@@ -123,7 +123,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let ranked = match &args.bundle {
         _ if baselines_only => None,
         Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
-        None => Some(Ranked::Own(RunModel::load(&run, &dataset, device)?)),
+        None => Some(Ranked::Own(Box::new(RunModel::load(&run, &dataset, device)?))),
     };
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
@@ -212,7 +212,7 @@ impl Report {
 
 /// What ranks the items.
 enum Ranked {
-    Own(RunModel),
+    Own(Box<RunModel>),
     Bundle(Arc<Bundle>),
 }
 
