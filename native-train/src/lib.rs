@@ -11,6 +11,7 @@ pub mod error;
 pub mod evaluate;
 pub mod export;
 pub mod interrupt;
+mod memory;
 pub mod model;
 mod panics;
 pub mod pipeline;

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tch::Device;
 use tigret_infer::{T5Config, TokenLayout};
 
 use super::Output;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::interrupt::Watch;
+use crate::memory;
 use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
@@ -131,6 +133,28 @@ impl Args {
     }
 }
 
+/// Refuses a model whose training takes more memory than there is: weights, gradient and two moments.
+fn check_memory(config: &T5Config) -> Result<()> {
+    let weights: u64 = config
+        .weight_shapes()
+        .iter()
+        .map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>())
+        .sum();
+    let needed = weights.saturating_mul(4 * 4);
+    match memory::free() {
+        Some(free) if needed > free => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            Err(TrainError::usage(format!(
+                "a model of {weights} weights takes {:.1} GB to train, and {:.1} GB of memory are \
+                 free; ask for smaller sizes",
+                gigabytes(needed),
+                gigabytes(free)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     for (name, value, allowed) in [
         ("--learning-rate", args.learning_rate, 1e-9..=10.0),
@@ -160,6 +184,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
              codes in `tigret tokenize`"
         ))
     })?;
+    if device == Device::Cpu {
+        check_memory(&config)?;
+    }
     let batch = args.batch as usize;
     let samples = crate::train::samples::training_samples(&dataset).len();
     let settings = Settings {
