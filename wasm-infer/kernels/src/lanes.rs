@@ -35,21 +35,35 @@ pub(crate) trait Work {
     fn with(self, lanes: impl Lanes);
 }
 
+/// Work with a target's instructions, for a function that is compiled for them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+struct Op<W, L>(W, L);
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<W: Work, L: Lanes> pulp::WithSimd for Op<W, L> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.0.with(self.1);
+    }
+}
+
 /// Runs `work` with the best instructions of this machine.
 pub(crate) fn run(work: impl Work) {
     #[cfg(target_arch = "x86_64")]
     if let Some(v4) = pulp::x86::V4::try_new() {
-        return pulp::Simd::vectorize(v4, avx512::Op(work, v4));
+        return pulp::Simd::vectorize(v4, Op(work, avx512::Avx512(v4)));
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = pulp::x86::V3::try_new() {
-        return pulp::Simd::vectorize(v3, avx2::Op(work, v3));
+        return pulp::Simd::vectorize(v3, Op(work, avx2::Avx2(v3)));
     }
     #[cfg(target_arch = "wasm32")]
     work.with(simd128::Simd128);
     #[cfg(target_arch = "aarch64")]
     if let Some(neon) = pulp::aarch64::Neon::try_new() {
-        return pulp::Simd::vectorize(neon, neon::Op(work, neon));
+        return pulp::Simd::vectorize(neon, Op(work, neon::Neon(neon)));
     }
     #[cfg(not(target_arch = "wasm32"))]
     wide(
@@ -64,15 +78,15 @@ pub(crate) fn run_with_each<W: Work>(work: impl Fn() -> W) {
     work().with(Portable);
     #[cfg(target_arch = "x86_64")]
     if let Some(v3) = pulp::x86::V3::try_new() {
-        pulp::Simd::vectorize(v3, avx2::Op(work(), v3));
+        pulp::Simd::vectorize(v3, Op(work(), avx2::Avx2(v3)));
     }
     #[cfg(target_arch = "x86_64")]
     if let Some(v4) = pulp::x86::V4::try_new() {
-        pulp::Simd::vectorize(v4, avx512::Op(work(), v4));
+        pulp::Simd::vectorize(v4, Op(work(), avx512::Avx512(v4)));
     }
     #[cfg(target_arch = "aarch64")]
     if let Some(neon) = pulp::aarch64::Neon::try_new() {
-        pulp::Simd::vectorize(neon, neon::Op(work(), neon));
+        pulp::Simd::vectorize(neon, Op(work(), neon::Neon(neon)));
     }
 }
 
@@ -135,21 +149,10 @@ mod avx2 {
 
     use pulp::x86::V3;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Work, cut};
-
-    pub(crate) struct Op<W>(pub(crate) W, pub(crate) V3);
-
-    impl<W: Work> pulp::WithSimd for Op<W> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
-            self.0.with(Avx2(self.1));
-        }
-    }
+    use super::{Floats, Lanes, PANEL, Pairs, cut};
 
     #[derive(Clone, Copy)]
-    struct Avx2(V3);
+    pub(super) struct Avx2(pub(super) V3);
 
     impl Lanes for Avx2 {
         #[inline(always)]
@@ -195,21 +198,10 @@ mod avx512 {
 
     use pulp::x86::V4;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Work, cut};
-
-    pub(super) struct Op<W>(pub(super) W, pub(super) V4);
-
-    impl<W: Work> pulp::WithSimd for Op<W> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
-            self.0.with(Avx512(self.1));
-        }
-    }
+    use super::{Floats, Lanes, PANEL, Pairs, cut};
 
     #[derive(Clone, Copy)]
-    struct Avx512(V4);
+    pub(super) struct Avx512(pub(super) V4);
 
     impl Lanes for Avx512 {
         #[inline(always)]
@@ -249,24 +241,13 @@ mod avx512 {
 mod neon {
     use core::arch::aarch64::int16x8_t;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Portable, Work, cut};
-
-    pub(super) struct Op<W>(pub(super) W, pub(super) pulp::aarch64::Neon);
-
-    impl<W: Work> pulp::WithSimd for Op<W> {
-        type Output = ();
-
-        #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) {
-            self.0.with(Neon(self.1));
-        }
-    }
+    use super::{Floats, Lanes, PANEL, Pairs, Portable, cut};
 
     /// Vectors of a half panel: with two sums a vector, four rows fill half of the 32 registers.
     const HALF: usize = PANEL / 8;
 
     #[derive(Clone, Copy)]
-    struct Neon(pulp::aarch64::Neon);
+    pub(super) struct Neon(pub(super) pulp::aarch64::Neon);
 
     impl Lanes for Neon {
         #[inline(always)]
