@@ -4,35 +4,14 @@
 //
 // Keys come transposed, in quads: an invocation scores four of them, then sums up a quad of the
 // values' components. Any number of keys: the softmax is kept up from chunk to chunk.
+#import attention_operands
 #import reduce
-
-struct Params {
-    queries: u32, // of a user
-    key_rows: u32, // rows of keys and values of a user, a multiple of four
-    heads: u32,
-    head4: u32, // quads of d_kv
-    q_stride4: u32, // quads between queries
-    k_offset4: u32, // first quad of the keys
-    k_stride4: u32, // quads between the components of a key
-    v_offset4: u32, // first quad of the values
-    v_stride4: u32, // quads between values
-    biased: u32, // 1: add the bias
-    reach: u32, // the bias table's centre
-}
 
 // As many as a head of 64 has quads: fewer barriers than with more, no sums made twice as with fewer.
 const LANES: u32 = 16u;
 alias Reduced = vec4<f32>; // a component a query
 // Keys that a workgroup scores before it sums up their values.
 const CHUNK: u32 = 384u;
-const NEVER: f32 = -3.4e38;
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [users, queries, heads, head4] at stride
-@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>; // [heads, 4 * head4, k_stride4], [users, key_rows, heads, head4] at stride
-@group(0) @binding(3) var<storage, read> bias: array<f32>; // [heads, 2 * reach + 1]
-@group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [users, queries, heads, head4]
-@group(0) @binding(5) var<storage, read> lengths: array<u32>; // [users], keys of each
 
 // A component a query.
 var<workgroup> scores: array<vec4<f32>, CHUNK>;
@@ -51,8 +30,7 @@ fn main(
     let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
     let k_at = p.k_offset4 + head * 4u * p.head4 * p.k_stride4 + user * p.key_rows / 4u;
     let v_at = p.v_offset4 + head * p.head4 + user * p.key_rows * p.v_stride4;
-    // Rows that fill the last quad of an input lie beyond the table; nothing reads them.
-    let bias_at = head * (2u * p.reach + 1u) + p.reach - min(query, vec4<u32>(p.reach));
+    let bias_at = bias_row(head, query);
 
     for (var block = 0u; block < p.head4; block += LANES) {
         // Components past the end are not stored.

@@ -81,7 +81,7 @@ fn main(
         let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
         factors *= inverseSqrt(all / f32(p.inputs) + p.epsilon);
     }
-    store_four(row, output, sums, factors);
+    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, sums, factors);
 }
 
 // A quad of a row as it is multiplied, but for the norm's factor.

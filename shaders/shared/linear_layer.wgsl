@@ -26,32 +26,27 @@ struct Params {
 @group(0) @binding(2) var<storage, read> norm: array<vec4<f32>>; // [inputs4]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, outputs] at y_offset
 
-// Stores a quad of outputs of four rows.
-fn store_four(row: u32, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
+// Stores a quad of outputs of four rows, a column of the sums each.
+fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
     let output = 4u * outputs;
     if output >= p.outputs {
         return;
     }
-    var at = p.y_offset + row * p.outputs + output;
+    var at = p.y_offset + output;
     var to_row = p.outputs;
     var to_output = 1u;
     // A part is a multiple of four wide: a quad is keys or is not.
     if p.parts != 0u && (output / p.part) % p.parts == p.key_part {
         let layer = output / (p.part * p.parts);
-        at = p.key_offset + (layer * p.part + output % p.part) * p.key_stride + row;
+        at = p.key_offset + (layer * p.part + output % p.part) * p.key_stride;
         to_row = 1u;
         to_output = p.key_stride;
     }
     let scales = scales_of(outputs);
-    store_row(at, to_output, sums[0] * (scales * factors.x));
-    if row + 1u < p.rows {
-        store_row(at + to_row, to_output, sums[1] * (scales * factors.y));
-    }
-    if row + 2u < p.rows {
-        store_row(at + 2u * to_row, to_output, sums[2] * (scales * factors.z));
-    }
-    if row + 3u < p.rows {
-        store_row(at + 3u * to_row, to_output, sums[3] * (scales * factors.w));
+    for (var i = 0u; i < 4u; i++) {
+        if rows[i] < p.rows {
+            store_row(at + rows[i] * to_row, to_output, sums[i] * (scales * factors[i]));
+        }
     }
 }
 

@@ -6,23 +6,24 @@
 
 // A quad of inputs, columns, of a quad of outputs, scaled; `outputs4` counts those of the matrix.
 fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
-    let half = vec4<u32>(16u * (inputs % 2u));
-    let words = bitcast<vec4<i32>>(weights[inputs / 2u * outputs4 + outputs] >> half);
-    let group = vec4<u32>(2u * (inputs & 8u));
-    let scale = scales[inputs / 16u * outputs4 + outputs] >> group;
-    let factor = vec4<f32>(
-        unpack2x16float(scale.x).x,
-        unpack2x16float(scale.y).x,
-        unpack2x16float(scale.z).x,
-        unpack2x16float(scale.w).x,
-    );
-    // Each half byte is moved to the top and back, which extends its sign.
-    let top = vec4<u32>(28u);
+    let words = weights[inputs / 2u * outputs4 + outputs];
+    let scale = scales[inputs / 16u * outputs4 + outputs];
+    // Of two halves, the high one belongs to the groups that are odd.
+    let odd = (inputs & 8u) != 0u;
+    let x = unpack2x16float(scale.x);
+    let y = unpack2x16float(scale.y);
+    let z = unpack2x16float(scale.z);
+    let w = unpack2x16float(scale.w);
+    let factor = select(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y), odd);
+    // The four half bytes go to the top of the word, by a product, since software shifts vectors
+    // component by component. With its sign turned around, a half byte is its value and 8.
+    let top = words * select(0x10000u, 1u, inputs % 2u == 1u);
+    let turned = bitcast<vec4<i32>>(top ^ vec4<u32>(0x08880000u));
     return mat4x4<f32>(
-        factor * vec4<f32>((words << top) >> top),
-        factor * vec4<f32>((words << vec4<u32>(24u)) >> top),
-        factor * vec4<f32>((words << vec4<u32>(20u)) >> top),
-        factor * vec4<f32>((words << vec4<u32>(16u)) >> top),
+        factor * (vec4<f32>(turned & vec4<i32>(0xf0000)) * 0x1p-16 - 8.0),
+        factor * (vec4<f32>(turned & vec4<i32>(0xf00000)) * 0x1p-20 - 8.0),
+        factor * (vec4<f32>(turned & vec4<i32>(0xf000000)) * 0x1p-24 - 8.0),
+        factor * (vec4<f32>(turned & vec4<i32>(-0x10000000)) * 0x1p-28),
     );
 }
 

@@ -7,14 +7,15 @@
 // A quad of inputs, columns, of a quad of outputs, not scaled; `outputs4` counts those of the
 // matrix.
 fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
-    let words = bitcast<vec4<i32>>(weights[inputs * outputs4 + outputs]);
-    // Each byte is moved to the top and back, which extends its sign.
-    let top = vec4<u32>(24u);
+    // With its sign turned around, a byte is its value and 128; bytes are brought down as floats,
+    // which is exact, since software shifts vectors component by component.
+    let words = weights[inputs * outputs4 + outputs];
+    let turned = bitcast<vec4<i32>>(words ^ vec4<u32>(0x00808080u));
     return mat4x4<f32>(
-        vec4<f32>((words << top) >> top),
-        vec4<f32>((words << vec4<u32>(16u)) >> top),
-        vec4<f32>((words << vec4<u32>(8u)) >> top),
-        vec4<f32>(words >> top),
+        vec4<f32>(turned & vec4<i32>(0xff)) - 128.0,
+        vec4<f32>(turned & vec4<i32>(0xff00)) * 0x1p-8 - 128.0,
+        vec4<f32>(turned & vec4<i32>(0xff0000)) * 0x1p-16 - 128.0,
+        vec4<f32>(turned & vec4<i32>(-0x1000000)) * 0x1p-24,
     );
 }
 

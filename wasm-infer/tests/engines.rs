@@ -154,7 +154,9 @@ fn gpu_and_cpu_return_the_same_items() {
             if bundle.weight_format != WeightFormat::F32 && case % 4 != (index + which) % 4 {
                 continue;
             }
-            gpu.use_kernels(NOTHING_BEYOND_WGSL, case % 2 == 0);
+            // What software adapters are given, and what runs on every device.
+            let wide = case % 2 == 0;
+            gpu.use_kernels(GpuOptions { subgroups: Some(wide), ..NOTHING_BEYOND_WGSL }, wide);
             let found = block_on(gpu.search(&query)).unwrap();
             assert_same(&cpu.search(&query), &found, &format!("{name}, case {case}"));
         }

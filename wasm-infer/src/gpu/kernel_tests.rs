@@ -297,7 +297,7 @@ fn attention_projections_read_heads_of_any_width() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            for products in [Products::Narrow, Products::Rounded] {
+            for products in [Products::Narrow, Products::Wide, Products::Rounded] {
                 let name = products.linear(packed.format);
                 if !can_run(&device, name) {
                     continue;
@@ -648,7 +648,7 @@ fn attention_is_the_plain_loop() {
         let context = vec![0; queries * part];
         let params = [
             queries,
-            keys,
+            keys.next_multiple_of(4),
             heads,
             width / 4,
             part / 4,
@@ -662,12 +662,23 @@ fn attention_is_the_plain_loop() {
         .map(|value| value as u32);
         let lengths = [keys as u32];
         let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context, &lengths];
-        let groups = [16 * queries.div_ceil(4) as u32, heads as u32];
-        let names = with_and_without_subgroups(&device, "attention");
-        let found = names
-            .iter()
-            .map(|name| floats(&run(&mut device, name, &params, &buffers, groups, 3)))
-            .collect::<Vec<_>>();
+        let all = [
+            Kernels::default(),
+            Kernels { subgroups: true, ..Kernels::default() },
+            Kernels { subgroups: true, wide: true, ..Kernels::default() },
+        ];
+        let mut names = Vec::new();
+        let mut found = Vec::new();
+        for kernels in all {
+            if !can_run(&device, kernels.attention()) {
+                continue;
+            }
+            let groups = [(queries as u32).div_ceil(kernels.queries()), heads as u32];
+            let launched = launch(kernels.attention(), &params, &[0, 1, 2, 3, 4], [1, 1]);
+            let dispatch = Dispatch { groups, ..launched };
+            found.push(floats(&run_all(&mut device, &[dispatch], &buffers, 3)));
+            names.push(kernels.attention());
+        }
         for (query, head) in (0..queries).flat_map(|q| (0..heads).map(move |h| (q, h))) {
             let at = head * d_kv;
             let k: Vec<&[f32]> = k.chunks(inner).map(|row| &row[at..][..d_kv]).collect();

@@ -66,11 +66,12 @@ impl GpuOptions {
     /// The kernels for a device.
     fn kernels(self, extras: Extras, software: bool) -> Kernels {
         let on = |wish: Option<bool>, has: bool| has && wish.unwrap_or(!software);
+        let subgroups = extras.subgroups && self.subgroups.unwrap_or(true);
         Kernels {
-            wide: software,
+            wide: software && subgroups,
             halves: on(self.halves, extras.halves),
             packed_products: on(self.packed_products, extras.packed_products),
-            subgroups: on(self.subgroups, extras.subgroups),
+            subgroups,
         }
     }
 }
@@ -128,12 +129,12 @@ impl GpuEngine {
     }
 
     /// Takes up other kernels and says whether the device has all that is asked for; `wide` is
-    /// whether invocations of linear layers in floats compute wide tiles, by itself on software
-    /// adapters only. For tests and benchmarks.
+    /// whether invocations of linear layers in floats and of attentions compute wide tiles where
+    /// there are subgroups, by itself on software adapters only. For tests and benchmarks.
     pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
         let extras = self.executor.extras();
         let kernels = options.kernels(extras, self.executor.is_software());
-        self.plan.set_kernels(Kernels { wide, ..kernels });
+        self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, ..kernels });
         let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
         granted(options.halves, extras.halves)
             && granted(options.packed_products, extras.packed_products)

@@ -716,7 +716,7 @@ impl Plan {
             self.layout.max_input() as u32 - 1,
         ];
         Dispatch {
-            groups: [shape.queries.div_ceil(4), heads * shape.users],
+            groups: [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users],
             ..dispatch(self.kernels.attention(), &buffers, &params, [1, 1])
         }
     }
@@ -725,7 +725,7 @@ impl Plan {
 /// Which permutations of the kernels a device is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Kernels {
-    /// Whether an invocation of a linear layer in floats computes a wide tile.
+    /// Whether linear layers in floats and attentions compute wide tiles, with subgroups.
     pub(super) wide: bool,
     /// Whether `f16` weights are multiplied in halves.
     pub(super) halves: bool,
@@ -749,8 +749,17 @@ impl Kernels {
         }
     }
 
-    fn attention(self) -> &'static str {
-        if self.subgroups { "attention_subgroups" } else { "attention" }
+    pub(super) fn attention(self) -> &'static str {
+        match self {
+            Self { wide: true, .. } => "attention_wide",
+            Self { subgroups: true, .. } => "attention_subgroups",
+            Self { subgroups: false, .. } => "attention",
+        }
+    }
+
+    /// Queries of a workgroup of an attention.
+    pub(super) fn queries(self) -> u32 {
+        if self.wide { 8 } else { 4 }
     }
 
     pub(super) fn normalise(self) -> &'static str {
@@ -775,7 +784,7 @@ impl Kernels {
 pub(super) enum Products {
     /// In floats, an invocation four rows by four outputs: for GPUs.
     Narrow,
-    /// In floats, four rows by sixteen outputs: for software.
+    /// In floats, eight rows by sixteen outputs: for software with subgroups.
     Wide,
     /// Inputs rounded to what the device multiplies fastest, four rows by four outputs.
     Rounded,
@@ -801,11 +810,11 @@ impl Products {
 
     /// Its workgroups.
     pub(super) fn groups(self, format: WeightFormat, rows: u32, outputs: u32) -> [u32; 2] {
-        let of_an_invocation = match self {
-            Self::Narrow | Self::Rounded => 4,
-            Self::Wide => 16,
+        let (outputs_each, rows_each) = match self {
+            Self::Narrow | Self::Rounded => (4, 4),
+            Self::Wide => (16, 8),
         };
-        cover(self.linear(format), [outputs.div_ceil(of_an_invocation), rows.div_ceil(4)])
+        cover(self.linear(format), [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])
     }
 }
 
