@@ -18,7 +18,7 @@ fn main(
     let key_count = lengths[user];
     let own = invocation % 4u;
     // Queries in this invocation's order; those past the end repeat the last one and are not stored.
-    let order = vec4<u32>(own) ^ vec4<u32>(0u, 1u, 2u, 3u);
+    let order = rows_of_quad(own);
     let last = vec4<u32>(p.queries - 1u);
     let near = min(first + order, last);
     let far = min(first + 4u + order, last);
@@ -29,7 +29,7 @@ fn main(
     let far_bias = bias_row(head, far);
 
     for (var block = 0u; block < p.head4; block += 16u) {
-        let quad = block + 4u * own;
+        let quad = block + 4u * own; // of components, the first of four
         var near_largest = vec4<f32>(NEVER);
         var far_largest = vec4<f32>(NEVER);
         var near_sum = vec4<f32>(0.0);
@@ -108,14 +108,14 @@ fn main(
         let context_at = user * p.queries * p.heads * p.head4 + head * p.head4;
         let near_rows = first + order;
         let far_rows = near_rows + 4u;
-        store_four(context_at, near_rows, quad, near0, near_sum);
-        store_four(context_at, near_rows, quad + 1u, near1, near_sum);
-        store_four(context_at, near_rows, quad + 2u, near2, near_sum);
-        store_four(context_at, near_rows, quad + 3u, near3, near_sum);
-        store_four(context_at, far_rows, quad, far0, far_sum);
-        store_four(context_at, far_rows, quad + 1u, far1, far_sum);
-        store_four(context_at, far_rows, quad + 2u, far2, far_sum);
-        store_four(context_at, far_rows, quad + 3u, far3, far_sum);
+        store_quads(context_at, near_rows, quad, near0, near_sum);
+        store_quads(context_at, near_rows, quad + 1u, near1, near_sum);
+        store_quads(context_at, near_rows, quad + 2u, near2, near_sum);
+        store_quads(context_at, near_rows, quad + 3u, near3, near_sum);
+        store_quads(context_at, far_rows, quad, far0, far_sum);
+        store_quads(context_at, far_rows, quad + 1u, far1, far_sum);
+        store_quads(context_at, far_rows, quad + 2u, far2, far_sum);
+        store_quads(context_at, far_rows, quad + 3u, far3, far_sum);
     }
 }
 
@@ -163,7 +163,7 @@ fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
 }
 
-fn store_four(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<f32>) {
+fn store_quads(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<f32>) {
     if quad >= p.head4 {
         return;
     }

@@ -2,8 +2,8 @@
 //
 // One invocation computes a tile of 4 rows by 4 outputs in registers. The weights of a quad of
 // inputs and a quad of outputs are one load or a few; neighbours read neighbouring weights, and all
-// of a row read the same inputs. The norm's factor belongs to a whole row, so it is gathered on the way
-// and applied at the end.
+// of a row read the same inputs. The norm's factor belongs to a whole row, so it is gathered on the
+// way and applied at the end.
 #import weights
 #import linear_layer
 
@@ -17,7 +17,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if row >= p.rows || id.x >= outputs4 {
         return;
     }
-    // Rows past the end repeat the last one, outputs past the end read anything; neither is stored.
+    // Rows past the end repeat the last one and are not stored.
     let at = min(vec4<u32>(row, row + 1u, row + 2u, row + 3u), vec4<u32>(p.rows - 1u)) * p.inputs4;
     // A column a row of x, a component an output.
     var sums = mat4x4<f32>();

@@ -2,7 +2,7 @@
 // disguise.
 //
 // There a load costs twenty times as much as a product, whatever its pattern, since it is made and
-// checked for each component of each invocation; a sum that lives on from turn to turn costs two
+// checked for each component of each invocation; a sum that lives on from turn to turn costs three
 // products. So an invocation computes 8 rows by 16 outputs and two quads of inputs a turn, and
 // loads two of the rows only: the others come from its quad of invocations.
 #import weights
@@ -45,6 +45,7 @@ fn main(
             dot(near_k, near_k) + dot(near_l, near_l),
             dot(far_k, far_k) + dot(far_l, far_l),
         );
+        // Both are read in any case: where there is no norm, the buffer may be a shorter one.
         let norm_k = select(vec4<f32>(1.0), norm[k], p.normalise == 1u);
         let norm_l = select(vec4<f32>(1.0), norm[l], p.normalise == 1u);
         let nears_k = of_quad(near_k * norm_k);
@@ -76,7 +77,7 @@ fn main(
     let of_far = of_quad(vec4<f32>(factors.y));
     let near = vec4<f32>(of_near[0].x, of_near[1].x, of_near[2].x, of_near[3].x);
     let far = vec4<f32>(of_far[0].x, of_far[1].x, of_far[2].x, of_far[3].x);
-    let rows = row + (vec4<u32>(own) ^ vec4<u32>(0u, 1u, 2u, 3u));
+    let rows = row + rows_of_quad(own);
     store_four(rows, first, near0, near);
     store_four(rows, first + LANES, near1, near);
     store_four(rows, first + 2u * LANES, near2, near);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
 use crate::bundle::Bundle;
+use crate::bundle::fingerprint::fingerprint;
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
 use crate::quantizer::NewItem;
@@ -203,20 +204,6 @@ impl Session {
             .map(|rank| JsString::from(catalog.id_of(rank)))
             .collect()
     }
-}
-
-/// Tells bundles apart in what a page remembers of them: not for adversaries. Eight bytes at a time,
-/// since a page runs this before its loops are optimised.
-fn fingerprint(bytes: &[u8]) -> u64 {
-    let add =
-        |hash: u64, word: u64| (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let words = bytes.chunks_exact(8);
-    let rest = words.remainder().iter().fold(bytes.len() as u64, |rest, &b| add(rest, b.into()));
-    words.fold(rest, |hash, word| {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(word);
-        add(hash, u64::from_le_bytes(eight))
-    })
 }
 
 fn parse_request(request: JsValue) -> Result<Request, Error> {

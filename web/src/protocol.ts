@@ -14,7 +14,7 @@ export interface GpuOptions {
   halves?: boolean;
   /** Packed dot products of bytes, for `q8` and `q4` bundles. */
   packedProducts?: boolean;
-  /** Sums and maxima by subgroups. */
+  /** Sums and maxima by subgroups, and on software adapters wider tiles. */
   subgroups?: boolean;
 }
 

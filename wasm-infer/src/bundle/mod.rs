@@ -2,6 +2,8 @@
 //!
 //! The format is specified in `docs/bundle.md`.
 
+#[cfg(any(test, target_arch = "wasm32"))]
+pub(crate) mod fingerprint;
 mod read;
 mod write;
 

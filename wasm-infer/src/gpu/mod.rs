@@ -31,15 +31,15 @@ const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
 const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
-/// `None` on GPUs that have it, but not on adapters that are a processor in disguise. Answers differ
-/// by rounding (`docs/engine.md`).
+/// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
+/// that are a processor in disguise. Answers differ by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
     pub halves: Option<bool>,
     /// Packed dot products of bytes, for bundles in `q8` and `q4`.
     pub packed_products: Option<bool>,
-    /// Reductions by subgroups.
+    /// Reductions by subgroups, and on adapters that are a processor in disguise wide tiles.
     pub subgroups: Option<bool>,
 }
 
@@ -134,11 +134,13 @@ impl GpuEngine {
     pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
         let extras = self.executor.extras();
         let kernels = options.kernels(extras, self.executor.is_software());
+        let wide_granted = !wide || kernels.subgroups;
         self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, ..kernels });
         let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
         granted(options.halves, extras.halves)
             && granted(options.packed_products, extras.packed_products)
             && granted(options.subgroups, extras.subgroups)
+            && wide_granted
     }
 
     /// The adapter's name.

@@ -725,7 +725,7 @@ impl Plan {
 /// Which permutations of the kernels a device is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Kernels {
-    /// Whether linear layers in floats and attentions compute wide tiles, with subgroups.
+    /// Whether linear layers in floats and attentions compute wide tiles; takes subgroups.
     pub(super) wide: bool,
     /// Whether `f16` weights are multiplied in halves.
     pub(super) halves: bool,
