@@ -28,8 +28,8 @@ fn main(
     // Queries past the end repeat the last one and are not stored.
     let query = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.queries - 1u));
     let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
-    let k_at = p.k_offset4 + head * 4u * p.head4 * p.k_stride4 + user * p.key_rows / 4u;
-    let v_at = p.v_offset4 + head * p.head4 + user * p.key_rows * p.v_stride4;
+    let k_at = keys_at(head, user);
+    let v_at = values_at(head, user);
     let bias_at = bias_row(head, query);
 
     for (var block = 0u; block < p.head4; block += LANES) {

@@ -23,13 +23,14 @@ fn main(
     let near = min(first + order, last);
     let far = min(first + 4u + order, last);
     let q_at = (user * p.queries + vec2<u32>(near.x, far.x)) * p.q_stride4 + head * p.head4;
-    let k_at = p.k_offset4 + head * 4u * p.head4 * p.k_stride4 + user * p.key_rows / 4u;
-    let v_at = p.v_offset4 + head * p.head4 + user * p.key_rows * p.v_stride4;
+    let k_at = keys_at(head, user);
+    let v_at = values_at(head, user);
     let near_bias = bias_row(head, near);
     let far_bias = bias_row(head, far);
 
     for (var block = 0u; block < p.head4; block += 16u) {
-        let quad = block + 4u * own; // of components, the first of four
+        // Of the values' components, the first quad of four.
+        let quad = block + 4u * own;
         var near_largest = vec4<f32>(NEVER);
         var far_largest = vec4<f32>(NEVER);
         var near_sum = vec4<f32>(0.0);

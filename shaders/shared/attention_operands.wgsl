@@ -23,6 +23,16 @@ const NEVER: f32 = -3.4e38;
 @group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [users, queries, heads, head4]
 @group(0) @binding(5) var<storage, read> lengths: array<u32>; // [users], keys of each
 
+// Where a head's first component of a user's keys begins.
+fn keys_at(head: u32, user: u32) -> u32 {
+    return p.k_offset4 + head * 4u * p.head4 * p.k_stride4 + user * p.key_rows / 4u;
+}
+
+// Where a head's part of a user's first value begins.
+fn values_at(head: u32, user: u32) -> u32 {
+    return p.v_offset4 + head * p.head4 + user * p.key_rows * p.v_stride4;
+}
+
 // Where the table of a head has the bias between a query and key 0.
 fn bias_row(head: u32, query: vec4<u32>) -> vec4<u32> {
     // Rows that fill the last quad of an input lie beyond the table; nothing reads them.
