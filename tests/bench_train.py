@@ -25,7 +25,7 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("--device", default="cpu")
 parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
 parser.add_argument("--compile", action="store_true")
-parser.add_argument("--warmup", type=int, default=2)
+parser.add_argument("--warm-up", type=int, default=2)
 parser.add_argument("--steps", type=int, default=8)
 arguments = parser.parse_args()
 
@@ -74,12 +74,12 @@ def step(batch):
     return loss
 
 
-for i in range(arguments.warmup):
+for i in range(arguments.warm_up):
     step(batches[i % count])
 wait()
 begin = time.perf_counter()
 samples = 0
-for i in range(arguments.warmup, arguments.warmup + arguments.steps):
+for i in range(arguments.warm_up, arguments.warm_up + arguments.steps):
     step(batches[i % count])
     samples += len(batches[i % count]["labels"])
 wait()

@@ -172,6 +172,27 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let report = world.report(&[&AMAZON[..4], &times].concat());
     assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
+    assert_eq!(report["times"], json!(["10", "40"]));
+    let dates = ["--k-core", "0", "--from", "1970-01-01T00:00:20Z", "--keep-duplicates"];
+    let report = world.report(&[&AMAZON[..4], &dates].concat());
+    assert_eq!(report["left_out"]["outside_time"], 2, "a date, among seconds since 1970");
+}
+
+#[test]
+fn a_range_of_times_that_cannot_be_meant_is_refused() {
+    let world = World::new();
+    let items = golden("items");
+    for (table, range, said) in [
+        ("whole", ["--until", "10"], "go from 10 to 40"),
+        ("whole", ["--from", "2020-01-21T00:00:00Z"], "give it as they are"),
+        ("dates", ["--from", "20"], "their first is 2020-01-"),
+        ("dates", ["--from", "2024-01-01T00:00:00Z"], "no interaction is in the range"),
+    ] {
+        let log = golden(table);
+        let files = ["--interactions", &log, "--items", &items, "--k-core", "0"];
+        let error = world.refused(&[&files[..], &range].concat());
+        assert!(error.contains(said), "{table}: {error}");
+    }
 }
 
 #[test]

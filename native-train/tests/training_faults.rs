@@ -21,7 +21,7 @@ use tigret_train::model::checkpoint::{HostWeights, read_tensors};
 use tigret_train::model::presets::Preset;
 use tigret_train::run_dir::RunDir;
 use tigret_train::tokenizer::SemanticIds;
-use tigret_train::train::{Batching, Precision, Settings, Trainer};
+use tigret_train::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
 
 const TIGRET: &str = env!("CARGO_BIN_EXE_tigret");
 
@@ -385,9 +385,11 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
         batching: Batching::Samples,
         precision: Precision::F32,
         epochs: 1,
+        optimizer: OptimizerKind::Adamw,
         // The command line refuses this.
         learning_rate: 1e38,
         warmup: 1,
+        schedule: Schedule::InverseSqrt,
         weight_decay: 0.0,
         clip: 1.0,
         drop_user: 0.0,

@@ -20,7 +20,7 @@ use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::samples::Batch;
 use crate::train::trainer::loss;
-use crate::train::{Batching, Precision, Settings, Trainer};
+use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
 
 /// Times training steps and evaluation, on random data with the sizes of the paper's Beauty set or
 /// on a run's own.
@@ -36,7 +36,10 @@ pub(super) struct Args {
     /// Samples a step.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     batch: u64,
-    /// Training steps that are timed, after two that are not.
+    /// Training steps before those that are timed.
+    #[arg(long, default_value_t = 2)]
+    warm_up: u64,
+    /// Training steps that are timed.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Users that are searched for, with 50 beams; 0 to time training only.
@@ -70,9 +73,6 @@ struct Report {
     evaluate_users_per_s: Option<f64>,
 }
 
-/// Steps before those that are timed.
-const WARMUP: u64 = 2;
-
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let device = device(&args.device)?;
     let (dataset, ids) = match &args.run {
@@ -91,8 +91,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         batching: Batching::Samples,
         precision,
         epochs: 1,
+        optimizer: OptimizerKind::Adamw,
         learning_rate: 1e-3,
         warmup: 1000,
+        schedule: Schedule::InverseSqrt,
         weight_decay: 0.05,
         clip: 1.0,
         drop_user: 0.2,
@@ -105,7 +107,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     // Nothing is written: the run directory is only named.
     let run = RunDir::named(PathBuf::from("bench"));
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
-    let batches: Vec<Batch> = (0..WARMUP + args.steps).map(|step| trainer.batch(step)).collect();
+    let warm_up = args.warm_up;
+    let batches: Vec<Batch> = (0..warm_up + args.steps).map(|step| trainer.batch(step)).collect();
     if let Some(folder) = &args.dump {
         dump(folder, &trainer, &batches)?;
     }
@@ -125,10 +128,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         let _ = last.map(|loss| loss.double_value(&[]));
         samples as f64 / begin.elapsed().as_secs_f64()
     };
-    time_steps(0..WARMUP);
-    let train_samples_per_s = time_steps(WARMUP..WARMUP + args.steps);
+    time_steps(0..warm_up);
+    let train_samples_per_s = time_steps(warm_up..warm_up + args.steps);
     let mean = |of: fn(&Batch) -> usize| {
-        let timed = &batches[WARMUP as usize..];
+        let timed = &batches[warm_up as usize..];
         timed.iter().map(of).sum::<usize>() as f64 / timed.len() as f64
     };
     let report = Report {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Output;
 use crate::data::classics::{self, books};
-use crate::data::events::{LeftOut, Moment, Rules, parse_rating};
+use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, LogColumns, UnknownItems};
@@ -66,13 +66,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
     min_rating: Option<f64>,
-    /// Leave out interactions before this time (a number in the unit of the data, or an RFC 3339
-    /// date and time where the data have such).
+    /// Leave out interactions before this time: a number in the unit of the data, or an RFC 3339
+    /// date and time (not where a log has numbers, whose unit is not known).
     #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
-    from: Option<Moment>,
+    from: Option<Bound>,
     /// Leave out interactions at this time and later.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
-    until: Option<Moment>,
+    until: Option<Bound>,
     /// Count the same user, item and time several times if it stands there several times; a log
     /// of your own is always taken as it is unless --deduplicate is given.
     #[arg(long, conflicts_with_all = ["sequences", "classics", "interactions"])]
@@ -138,6 +138,9 @@ struct Report {
     /// Interactions left out by rating, time, or because they stand there twice.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOut>,
+    /// The earliest and the latest time of all interactions, where a range of them was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<[String; 2]>,
     /// Items that the metadata do not have, so that they have no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     undescribed: Option<usize>,
@@ -163,6 +166,9 @@ impl Report {
             row("duplicates", duplicates);
         }
         row("items without text", self.undescribed.unwrap_or(0));
+        if let Some([earliest, latest]) = &self.times {
+            text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
+        }
         if let Some(layout) = self.layout {
             text += &format!("\n{:<18} {layout:>12}", "layout");
         }
@@ -198,7 +204,7 @@ struct Read {
     text: TextRecipe,
     skipped_lines: Option<usize>,
     layout: Option<&'static str>,
-    left_out: Option<LeftOut>,
+    tally: Option<Tally>,
     undescribed: Option<usize>,
 }
 
@@ -211,7 +217,7 @@ impl Read {
             text,
             skipped_lines: None,
             layout: None,
-            left_out: None,
+            tally: None,
             undescribed: None,
         }
     }
@@ -220,6 +226,7 @@ impl Read {
 fn files(args: Args, output: &Output) -> Result<Report> {
     let progress = output.progress_bytes();
     progress.set_message("reading");
+    let has_range = args.from.is_some() || args.until.is_some();
     let read = read(&args, &progress)?;
     let k = args.k_core.unwrap_or(read.default_core);
     let mut dataset = k_core(read.dataset, k);
@@ -240,9 +247,11 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;
-    let Read { skipped_lines, layout, left_out, .. } = read;
+    let Read { skipped_lines, layout, tally, .. } = read;
+    let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
-    Ok(Report { summary, layout, left_out, undescribed, skipped_lines, optimum: None })
+    let times = times.flatten().filter(|_| has_range);
+    Ok(Report { summary, layout, left_out, times, undescribed, skipped_lines, optimum: None })
 }
 
 /// The template of `--text-template`, or the source's own.
@@ -282,7 +291,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         let log = log::read(interactions, &log_columns, items, &columns, unknown, rules, progress)?;
         return Ok(Read {
             skipped_lines: args.skip_unknown_items.then_some(log.skipped),
-            left_out: Some(log.left_out),
+            tally: Some(log.tally),
             ..Read::new(log.dataset, "log", 5, columns.text_recipe())
         });
     }
@@ -290,7 +299,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         let found = amazon::read(reviews, rules, progress)?;
         return Ok(Read {
             layout: Some(found.layout),
-            left_out: Some(found.left_out),
+            tally: Some(found.tally),
             ..Read::new(
                 found.dataset,
                 "amazon",
@@ -303,7 +312,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         let template = template(args, movielens::TEMPLATE)?;
         let found = movielens::read(folder, rules, &template, progress)?;
         return Ok(Read {
-            left_out: Some(found.left_out),
+            tally: Some(found.tally),
             undescribed: Some(found.undescribed),
             ..Read::new(found.dataset, "movielens", 5, TextRecipe::Template(template))
         });
@@ -335,6 +344,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         summary,
         layout: None,
         left_out: None,
+        times: None,
         undescribed: None,
         skipped_lines: None,
         optimum: Some(optimum),

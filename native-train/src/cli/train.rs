@@ -15,7 +15,7 @@ use crate::model::presets::Preset;
 use crate::model::t5::device;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Batching, Precision, Settings, Trainer};
+use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
 
 /// Trains the encoder-decoder to generate the next item's semantic ID.
 #[derive(Debug, clap::Args)]
@@ -68,13 +68,21 @@ pub(super) struct Args {
     /// Stop after this many minutes, with a last validation.
     #[arg(long)]
     max_minutes: Option<f64>,
-    /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
-    learning_rate: f64,
-    /// Steps to the peak; from there the rate falls with the inverse square root.
+    /// Which optimiser: AdamW, or AdamW whose updates are scaled by the size of each weight, as those
+    /// of T5's Adafactor are.
+    #[arg(long, value_enum, default_value_t = OptimizerKind::ScaledAdamw)]
+    optimizer: OptimizerKind,
+    /// Peak learning rate [default: 0.03 for scaled-adamw, 0.001 for adamw].
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Steps to the peak.
     #[arg(long, default_value_t = 1000)]
     warmup: u64,
-    /// Weight decay of AdamW.
+    /// How the rate falls from there: with the inverse square root, or in a line, to nothing at the
+    /// end of --epochs.
+    #[arg(long, value_enum, default_value_t = Schedule::InverseSqrt)]
+    schedule: Schedule,
+    /// Weight decay.
     #[arg(long, default_value_t = 0.05)]
     weight_decay: f64,
     /// Dropout.
@@ -156,8 +164,9 @@ fn check_memory(config: &T5Config) -> Result<()> {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    let learning_rate = args.learning_rate.unwrap_or_else(|| args.optimizer.learning_rate());
     for (name, value, allowed) in [
-        ("--learning-rate", args.learning_rate, 1e-9..=10.0),
+        ("--learning-rate", learning_rate, 1e-9..=10.0),
         ("--weight-decay", args.weight_decay, 0.0..=10.0),
         ("--dropout", args.dropout, 0.0..=0.99),
         ("--clip", args.clip, 1e-9..=1e9),
@@ -195,8 +204,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         batching: args.batching,
         precision: args.precision.unwrap_or_else(|| Precision::of(device)),
         epochs: args.epochs,
-        learning_rate: args.learning_rate,
+        optimizer: args.optimizer,
+        learning_rate,
         warmup: args.warmup,
+        schedule: args.schedule,
         weight_decay: args.weight_decay,
         clip: args.clip,
         drop_user: args.drop_user,

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::events::{Events, Ids, LeftOut, Moment, Rules};
+use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle};
 use super::items::is_empty;
 use super::lines::for_each_line_with;
 use super::python_literal::parse_dictionary;
@@ -37,8 +37,8 @@ struct Review {
 pub struct Amazon {
     /// Items in the order of their first review, users likewise, a user's items in time order.
     pub dataset: Dataset,
-    /// Reviews that do not count.
-    pub left_out: LeftOut,
+    /// What the rules left out.
+    pub tally: Tally,
     /// `amazon-2014/2018` or `amazon-2023`.
     pub layout: &'static str,
 }
@@ -58,15 +58,15 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
         let review: Review = serde_json::from_str(line).map_err(|e| {
             wrong(format!("is no review of Amazon's releases of 2014, 2018 or 2023: {e}"))
         })?;
-        layout.get_or_insert(match review.parent {
-            Some(_) => "amazon-2023",
-            None => "amazon-2014/2018",
+        let (_, a_second) = *layout.get_or_insert(match review.parent {
+            Some(_) => ("amazon-2023", 1_000),
+            None => ("amazon-2014/2018", 1),
         });
         // Variants of a product share a parent, and metadata know only that.
         let item = review.parent.or(review.asin).filter(|id| !id.is_empty());
         let item = item.ok_or_else(|| wrong("has neither \"asin\" nor \"parent_asin\"".into()))?;
         let moment = Moment::whole(review.time);
-        if events.counts(review.rating, moment) {
+        if events.counts(review.rating, moment, TimeStyle::Epoch { a_second })? {
             let item = ids.number(&item);
             let taken = item.is_some_and(|item| events.push(&review.user, item, moment));
             if !taken {
@@ -75,15 +75,15 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
         }
         Ok(())
     })?;
-    let layout =
+    let (layout, _) =
         layout.ok_or_else(|| TrainError::file(reviews, "has no reviews; check the path"))?;
     let items = ids
         .into_list()
         .into_iter()
         .map(|id| Item { id, text: String::new(), fields: Map::new() })
         .collect();
-    let (sequences, left_out) = events.into_sequences();
-    Ok(Amazon { dataset: Dataset { items, sequences }, left_out, layout })
+    let (sequences, tally) = events.into_sequences()?;
+    Ok(Amazon { dataset: Dataset { items, sequences }, tally, layout })
 }
 
 /// Gives the items of a data set fields and text out of a metadata file. Returns how many the

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Sequence;
+use crate::error::{Result, TrainError};
 
 /// A point in time that compares numbers exactly, whatever their unit: the whole part and
 /// billionths.
@@ -18,17 +19,33 @@ pub struct Moment {
 
 /// How times are written; one way a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeStyle {
+pub enum TimeStyle {
+    /// A number of a unit that only the user knows.
     Number,
+    /// A number of so many parts of a second since 1970.
+    Epoch {
+        /// 1 for seconds, 1,000 for milliseconds.
+        a_second: u32,
+    },
+    /// A date and time.
     Rfc3339,
 }
 
 impl TimeStyle {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Number => "a number",
+            Self::Number | Self::Epoch { .. } => "a number",
             Self::Rfc3339 => "an RFC 3339 date and time",
         }
+    }
+
+    /// A moment as the source would write it.
+    fn show(self, moment: Moment) -> String {
+        let date = match self {
+            Self::Rfc3339 => moment.to_rfc3339(),
+            Self::Number | Self::Epoch { .. } => None,
+        };
+        date.unwrap_or_else(|| moment.to_number())
     }
 }
 
@@ -50,6 +67,15 @@ impl Moment {
     pub(super) fn to_rfc3339(self) -> Option<String> {
         let date = OffsetDateTime::from_unix_timestamp(self.whole).ok()?;
         date.replace_nanosecond(self.billionths).ok()?.format(&Rfc3339).ok()
+    }
+
+    /// The number that it is, in whatever unit it has.
+    fn to_number(self) -> String {
+        let all = i128::from(self.whole) * 1_000_000_000 + i128::from(self.billionths);
+        let (size, sign) = (all.unsigned_abs(), if all < 0 { "-" } else { "" });
+        let (whole, billionths) = (size / 1_000_000_000, size % 1_000_000_000);
+        let number = format!("{sign}{whole}.{billionths:09}");
+        number.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
     pub(super) fn parse(text: &str) -> Option<(Self, TimeStyle)> {
@@ -76,12 +102,45 @@ pub fn parse_rating(text: &str) -> Result<f64, String> {
     rating.ok_or_else(|| format!("\"{text}\" is not a number"))
 }
 
-impl FromStr for Moment {
+/// An end of a range of times, as the user wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    moment: Moment,
+    style: TimeStyle,
+}
+
+impl FromStr for Bound {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = Self::parse(text).map(|(moment, _)| moment);
+        let parsed = Moment::parse(text).map(|(moment, style)| Self { moment, style });
         parsed.ok_or_else(|| "is neither a number nor an RFC 3339 date and time".to_owned())
+    }
+}
+
+impl Bound {
+    /// The moment that it is among times of this style, of which `first` is one; an error where
+    /// the two cannot be compared.
+    fn among(self, option: &str, style: TimeStyle, first: Moment) -> Result<Moment, String> {
+        match (self.style, style) {
+            (TimeStyle::Rfc3339, TimeStyle::Epoch { a_second }) => {
+                let parts = i128::from(self.moment.whole) * i128::from(a_second);
+                let rest = u64::from(self.moment.billionths) * u64::from(a_second);
+                // Years of four digits, so it fits.
+                let whole = parts as i64 + (rest / 1_000_000_000) as i64;
+                Ok(Moment { whole, billionths: (rest % 1_000_000_000) as u32 })
+            }
+            (TimeStyle::Rfc3339, TimeStyle::Number) | (TimeStyle::Number, TimeStyle::Rfc3339) => {
+                Err(format!(
+                    "{option} is {}, but a time of the data is {} (their first is {}); give it as \
+                     they are",
+                    self.style.name(),
+                    style.name(),
+                    style.show(first)
+                ))
+            }
+            _ => Ok(self.moment),
+        }
     }
 }
 
@@ -91,9 +150,9 @@ pub struct Rules {
     /// Least rating; an interaction without one counts.
     pub min_rating: Option<f64>,
     /// Earliest time, itself included.
-    pub from: Option<Moment>,
+    pub from: Option<Bound>,
     /// Latest time, itself not included.
-    pub until: Option<Moment>,
+    pub until: Option<Bound>,
     /// Whether the same user, item and time count once.
     pub deduplicate: bool,
 }
@@ -107,6 +166,16 @@ pub struct LeftOut {
     pub outside_time: usize,
     /// The same user, item and time again.
     pub duplicates: usize,
+}
+
+/// What was seen and left out on the way to the sequences.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// Interactions that do not count.
+    pub left_out: LeftOut,
+    /// The earliest and the latest time of all interactions, as the source writes them; nothing
+    /// where there are none.
+    pub times: Option<[String; 2]>,
 }
 
 /// One interaction.
@@ -144,31 +213,82 @@ impl Ids {
     }
 }
 
+/// Times that were seen, and the range of those that count.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    style: TimeStyle,
+    earliest: Moment,
+    latest: Moment,
+    from: Option<Moment>,
+    until: Option<Moment>,
+}
+
+impl Times {
+    /// Those of a source whose first interaction is known.
+    fn new(rules: &Rules, style: TimeStyle, first: Moment) -> Result<Self, String> {
+        let bound = |bound: Option<Bound>, option| {
+            bound.map(|bound| bound.among(option, style, first)).transpose()
+        };
+        let (from, until) = (bound(rules.from, "--from")?, bound(rules.until, "--until")?);
+        Ok(Self { style, earliest: first, latest: first, from, until })
+    }
+
+    /// Whether a time is in the range.
+    fn see(&mut self, moment: Moment) -> bool {
+        self.earliest = self.earliest.min(moment);
+        self.latest = self.latest.max(moment);
+        self.from.is_none_or(|from| moment >= from) && self.until.is_none_or(|until| moment < until)
+    }
+
+    /// The earliest and the latest that were seen.
+    fn span(&self) -> [String; 2] {
+        [self.earliest, self.latest].map(|moment| self.style.show(moment))
+    }
+}
+
 /// Interactions of many users.
 #[derive(Debug)]
 pub(super) struct Events {
     rules: Rules,
     users: Ids,
     events: Vec<Event>,
+    times: Option<Times>,
     left_out: LeftOut,
 }
 
 impl Events {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { rules, users: Ids::default(), events: Vec::new(), left_out: LeftOut::default() }
+        Self {
+            rules,
+            users: Ids::default(),
+            events: Vec::new(),
+            times: None,
+            left_out: LeftOut::default(),
+        }
     }
 
-    /// Whether an interaction of this rating and time counts; one that does not is counted.
-    pub(super) fn counts(&mut self, rating: Option<f64>, moment: Moment) -> bool {
-        let Rules { min_rating, from, until, .. } = self.rules;
-        if rating.zip(min_rating).is_some_and(|(rating, least)| rating < least) {
+    /// Whether an interaction of this rating and time counts; one that does not is counted. All
+    /// times are of one style.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] where the range of the rules is of another style than the times.
+    pub(super) fn counts(
+        &mut self,
+        rating: Option<f64>,
+        moment: Moment,
+        style: TimeStyle,
+    ) -> Result<bool> {
+        let times = match &mut self.times {
+            Some(times) => times,
+            none => none.insert(Times::new(&self.rules, style, moment).map_err(TrainError::usage)?),
+        };
+        let within = times.see(moment);
+        if rating.zip(self.rules.min_rating).is_some_and(|(rating, least)| rating < least) {
             self.left_out.below_rating += 1;
-            return false;
+            return Ok(false);
         }
-        let outside =
-            from.is_some_and(|from| moment < from) || until.is_some_and(|until| moment >= until);
-        self.left_out.outside_time += usize::from(outside);
-        !outside
+        self.left_out.outside_time += usize::from(!within);
+        Ok(within)
     }
 
     /// Takes an interaction that counts; false where there are too many users to number.
@@ -180,8 +300,20 @@ impl Events {
 
     /// Users in the order of their first interaction, each with items in time order; equal times
     /// keep the order of the source.
-    pub(super) fn into_sequences(self) -> (Vec<Sequence>, LeftOut) {
-        let Self { rules, users, mut events, mut left_out } = self;
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] where the range of times leaves nothing.
+    pub(super) fn into_sequences(self) -> Result<(Vec<Sequence>, Tally)> {
+        let Self { rules, users, mut events, times, mut left_out } = self;
+        let times = times.map(|times| times.span());
+        if let (Some([earliest, latest]), true) =
+            (&times, events.is_empty() && left_out.outside_time > 0)
+        {
+            return Err(TrainError::usage(format!(
+                "no interaction is in the range of --from and --until: the times of the data go from \
+                 {earliest} to {latest}"
+            )));
+        }
         // Stable, so that equal times keep the order of the source.
         events.sort_by_key(|event| (event.user, event.moment));
         let mut users = users.into_list();
@@ -203,7 +335,7 @@ impl Events {
                 Sequence { user: std::mem::take(&mut users[of_user[0].user as usize]), items }
             })
             .collect();
-        (sequences, left_out)
+        Ok((sequences, Tally { left_out, times }))
     }
 }
 
@@ -212,7 +344,11 @@ mod tests {
     use super::*;
 
     fn moment(text: &str) -> Moment {
-        text.parse().unwrap()
+        Moment::parse(text).unwrap().0
+    }
+
+    fn bound(text: &str) -> Option<Bound> {
+        Some(text.parse().unwrap())
     }
 
     #[test]
@@ -253,8 +389,8 @@ mod tests {
     fn rules_leave_out_and_count() {
         let mut events = Events::new(Rules {
             min_rating: Some(3.0),
-            from: Some(moment("10")),
-            until: Some(moment("20")),
+            from: bound("10"),
+            until: bound("20"),
             deduplicate: true,
         });
         for (user, item, time, rating) in [
@@ -268,13 +404,57 @@ mod tests {
             ("a", 2, "15", Some(2.9)),
         ] {
             let moment = moment(time);
-            if events.counts(rating, moment) {
+            if events.counts(rating, moment, TimeStyle::Number).unwrap() {
                 assert!(events.push(user, item, moment));
             }
         }
-        let (sequences, left_out) = events.into_sequences();
+        let (sequences, tally) = events.into_sequences().unwrap();
         let found: Vec<_> = sequences.iter().map(|s| (s.user.as_str(), &s.items[..])).collect();
         assert_eq!(found, [("b", &[1, 0, 2][..]), ("a", &[1])]);
-        assert_eq!(left_out, LeftOut { below_rating: 1, outside_time: 2, duplicates: 1 });
+        let left_out = LeftOut { below_rating: 1, outside_time: 2, duplicates: 1 };
+        assert_eq!(tally, Tally { left_out, times: Some(["9".into(), "20".into()]) });
+    }
+
+    #[test]
+    fn numbers_are_shown_as_they_are_written() {
+        for text in ["0", "-1", "-1.25", "1.5", "-0.000000001", "9223372036854775807"] {
+            assert_eq!(moment(text).to_number(), text);
+        }
+    }
+
+    /// How many of 2020-01-01 and the moment a millisecond later are in a range, or the error.
+    fn within(from: &str, style: TimeStyle, moments: [Moment; 2]) -> Result<usize, String> {
+        let mut events = Events::new(Rules { from: bound(from), ..Rules::default() });
+        let mut within = 0;
+        for moment in moments {
+            within += usize::from(events.counts(None, moment, style).map_err(|e| e.to_string())?);
+        }
+        Ok(within)
+    }
+
+    #[test]
+    fn a_date_is_compared_in_the_unit_of_the_data() {
+        let milliseconds = [1_577_836_800_000, 1_577_836_800_001].map(Moment::whole);
+        let style = TimeStyle::Epoch { a_second: 1_000 };
+        for (from, expected) in [
+            ("2020-01-01T00:00:00Z", 2),
+            ("2020-01-01T00:00:00.0005Z", 1),
+            ("2020-01-01T00:00:00.001Z", 1),
+            ("2020-01-01T00:00:00.0011Z", 0),
+            ("9999-12-31T23:59:59Z", 0),
+            ("0000-01-01T00:00:00Z", 2),
+            ("1577836800001", 1),
+        ] {
+            assert_eq!(within(from, style, milliseconds), Ok(expected), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_bound_of_another_style_is_refused() {
+        let seconds = [1_577_836_800, 1_577_836_801].map(Moment::whole);
+        let error = within("2020-01-01T00:00:00Z", TimeStyle::Number, seconds).unwrap_err();
+        assert!(error.contains("--from is an RFC 3339") && error.contains("1577836800"), "{error}");
+        let error = within("1577836800", TimeStyle::Rfc3339, seconds).unwrap_err();
+        assert!(error.contains("--from is a number") && error.contains("2020-01-01T"), "{error}");
     }
 }

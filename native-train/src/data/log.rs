@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, LeftOut, Moment, Rules, TimeStyle, parse_rating};
+use super::events::{Events, Moment, Rules, Tally, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
 use super::lines::for_each_line_with;
 use super::parquet::{Cell, Table};
@@ -46,8 +46,8 @@ pub struct Log {
     pub dataset: Dataset,
     /// Lines left out under [`UnknownItems::Skip`].
     pub skipped: usize,
-    /// Lines left out by the rules.
-    pub left_out: LeftOut,
+    /// What the rules left out.
+    pub tally: Tally,
 }
 
 /// Reads a log, and the items it names.
@@ -91,7 +91,7 @@ pub fn read(
                 items.display()
             )));
         };
-        if !events.counts(rating, moment) {
+        if !events.counts(rating, moment, this_style)? {
             return Ok(());
         }
         if !events.push(user, item, moment) {
@@ -100,9 +100,9 @@ pub fn read(
         Ok(())
     })?;
     drop(index);
-    let (sequences, left_out) = events.into_sequences();
+    let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, skipped, left_out })
+    Ok(Log { dataset: Dataset { items, sequences }, skipped, tally })
 }
 
 /// A line of the log.

@@ -6,7 +6,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
-use super::events::{Events, Ids, LeftOut, Moment, Rules, parse_rating};
+use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle, parse_rating};
 use super::source;
 use super::template::Template;
 use super::{Dataset, Item};
@@ -18,7 +18,7 @@ pub struct MovieLens {
     /// Movies in the order of their first rating, users likewise, a user's movies in time order.
     pub dataset: Dataset,
     /// Ratings that do not count.
-    pub left_out: LeftOut,
+    pub tally: Tally,
     /// Movies that were rated but that the movies file does not have.
     pub undescribed: usize,
 }
@@ -57,7 +57,7 @@ pub fn read(
         let rating = parse_rating(rating).map_err(|_| wrong("has a rating that is no number"))?;
         let time = time.trim().parse().map_err(|_| wrong("has a time that is no whole number"))?;
         let moment = Moment::whole(time);
-        if events.counts(Some(rating), moment) {
+        if events.counts(Some(rating), moment, TimeStyle::Epoch { a_second: 1 })? {
             let movie = ids.number(movie);
             if !movie.is_some_and(|movie| events.push(user, movie, moment)) {
                 return Err(wrong("more users or movies than 32 bits can number"));
@@ -65,7 +65,7 @@ pub fn read(
         }
         Ok(())
     })?;
-    let (sequences, left_out) = events.into_sequences();
+    let (sequences, tally) = events.into_sequences()?;
     let mut items: Vec<Item> = ids
         .into_list()
         .into_iter()
@@ -85,7 +85,7 @@ pub fn read(
         Ok(())
     })?;
     let undescribed = places.len();
-    Ok(MovieLens { dataset: Dataset { items, sequences }, left_out, undescribed })
+    Ok(MovieLens { dataset: Dataset { items, sequences }, tally, undescribed })
 }
 
 /// Title, year and genres; the year stands in brackets at the end of the title.

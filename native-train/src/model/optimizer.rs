@@ -14,7 +14,13 @@ pub struct AdamW {
     betas: (f64, f64),
     epsilon: f64,
     weight_decay: f64,
+    /// Values of each weight, `[weights]`, where updates are scaled by its size.
+    scaled: Option<Tensor>,
 }
+
+/// Smallest size that a weight is taken to have, so that one of zeros can grow (Adafactor, Shazeer
+/// and Stern 2018, section 8).
+const LEAST_SIZE: f64 = 1e-3;
 
 impl AdamW {
     /// Starts with zero moments; `weight_decay` applies to matrices only.
@@ -28,7 +34,15 @@ impl AdamW {
             betas: (0.9, 0.999),
             epsilon: 1e-8,
             weight_decay,
+            scaled: None,
         }
+    }
+
+    /// The learning rate is the share of a weight's root mean square from now on that a step
+    /// changes, as in Adafactor (Shazeer and Stern 2018, section 8), with which T5 was trained: an
+    /// embedding, which begins with 1, learns as fast as a matrix, which begins with a tenth of it.
+    pub fn scaled_by_weights(self, params: &Params) -> Self {
+        Self { scaled: Some(params.lengths()), ..self }
     }
 
     /// One step with the gradient of the flat buffer, `[len]`, scaled down to `max_norm` (infinite:
@@ -61,6 +75,9 @@ impl AdamW {
             update.copy_(&self.second);
             let _ = update.sqrt_().g_mul_scalar_(1.0 / correction2.sqrt());
             let _ = update.g_add_scalar_(self.epsilon).reciprocal_().g_mul_(&self.first);
+            if let Some(lengths) = &self.scaled {
+                let _ = update.g_mul_(&sizes(&flat, lengths));
+            }
             let _ = flat.g_sub_(&update.g_mul_scalar_(learning_rate / correction1));
         });
     }
@@ -78,6 +95,16 @@ impl AdamW {
         });
         self.steps = steps;
     }
+}
+
+/// The root mean square of the weight that each value belongs to, `[len]`.
+fn sizes(flat: &Tensor, lengths: &Tensor) -> Tensor {
+    let none = None::<&Tensor>;
+    // `unsafe_` leaves out a check of the lengths, for which the host would wait.
+    let squares = flat.square();
+    let mean = Tensor::segment_reduce(&squares, "mean", Some(lengths), none, none, 0, true, 0.0);
+    let sizes = mean.sqrt().clamp_min(LEAST_SIZE);
+    sizes.repeat_interleave_self_tensor(lengths, 0, flat.size()[0])
 }
 
 /// Adagrad (Duchi et al. 2011), the paper's optimiser for the RQ-VAE.
@@ -110,5 +137,32 @@ impl Adagrad {
             let mut flat = params.flat().detach();
             let _ = flat.g_sub_(&(gradient / (self.sum.sqrt() + 1e-10) * learning_rate));
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::params::{Init, Spec, to_vec};
+    use tch::Device;
+
+    #[test]
+    fn a_scaled_step_changes_every_weight_by_the_same_share_of_its_size() {
+        let starts = [("large", 3, 2.0), ("small", 5, 0.01), ("zero", 4, 0.0)];
+        let specs = starts
+            .map(|(name, len, value)| Spec::new(name.to_owned(), vec![len], Init::Constant(value)));
+        let params = Params::new(specs.to_vec(), 0, Device::Cpu);
+        let gradient =
+            Tensor::from_slice(&[1.0f32, -5.0, 0.3, 1e3, 1.0, -1.0, 2.0, 0.1, 7.0, 7.0, 7.0, -7.0]);
+        let signs = to_vec(&gradient.sign());
+        let mut optimizer = AdamW::new(&params, 0.0).scaled_by_weights(&params);
+        optimizer.step(&params, gradient, 0.125, f64::INFINITY);
+        // Adam's first step is the sign of the gradient.
+        let sizes = [[2.0; 3].as_slice(), &[0.01; 5], &[LEAST_SIZE as f32; 4]].concat();
+        let starts = [[2.0; 3].as_slice(), &[0.01; 5], &[0.0; 4]].concat();
+        for (at, found) in to_vec(params.flat()).into_iter().enumerate() {
+            let expected: f32 = starts[at] - 0.125 * sizes[at] * signs[at];
+            assert!((found - expected).abs() < 1e-5 * sizes[at], "{at}: {found}, not {expected}");
+        }
     }
 }

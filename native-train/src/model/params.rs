@@ -194,6 +194,12 @@ impl Params {
         Tensor::cat(&parts, 0)
     }
 
+    /// How many values each weight has, `[weights]`, in the buffer's order.
+    pub fn lengths(&self) -> Tensor {
+        let lengths: Vec<i64> = self.specs.iter().map(Spec::len).collect();
+        Tensor::from_slice(&lengths).to_device(self.flat.device())
+    }
+
     /// A copy of every weight on the host.
     pub fn to_host(&self) -> HostWeights {
         self.by_name(&self.flat)

@@ -39,9 +39,13 @@ impl Stack {
     }
 }
 
-/// What hides a position. Not the least `f32`: as `bf16` that would be infinite, and a row with
-/// nothing to see not a number instead of uniform.
-const HIDDEN: f64 = -3e38;
+/// What hides a position. Far from the least `f32`: as `bf16`, or times the logarithm of e to base 2
+/// inside a fused kernel, that would be infinite, and a row with nothing to see not a number instead
+/// of uniform.
+const HIDDEN: f64 = -1e30;
+
+/// To multiples of how many elements ATen pads the rows of a bias for its fused kernel.
+const BIAS_ROW: i64 = 8;
 
 /// Keys and values of the encoder's output, a pair a decoder layer, `[batch, heads, input, d_kv]`,
 /// and the additive mask `[batch, 1, 1, input]`.
@@ -103,6 +107,7 @@ impl T5 {
         train: Option<&Dropout>,
     ) -> Tensor {
         let bias = self.position_bias(w, Stack::Encoder, tokens.size()[1]) + additive_mask(keep);
+        let bias = for_attention(bias, self.kind(w));
         let mut x = self.dropout(self.embed(w, tokens), train);
         for block in 0..self.config.num_layers {
             let at = format!("encoder.block.{block}.layer");
@@ -121,7 +126,7 @@ impl T5 {
                 (k, v)
             })
             .collect();
-        CrossState { layers, mask: additive_mask(keep) }
+        CrossState { layers, mask: for_attention(additive_mask(keep), self.kind(w)) }
     }
 
     /// Logits `[batch, length, vocab_size]` with the decoder's input given (`[batch, length]`,
@@ -136,6 +141,7 @@ impl T5 {
         let length = tokens.size()[1];
         let causal = Tensor::ones([length, length], (Kind::Bool, tokens.device())).tril(0);
         let bias = self.position_bias(w, Stack::Decoder, length) + additive_mask_of(&causal);
+        let bias = for_attention(bias, self.kind(w));
         let mut x = self.dropout(self.embed(w, tokens), train);
         for block in 0..self.config.decoder_layers() {
             let at = format!("decoder.block.{block}.layer");
@@ -244,8 +250,8 @@ impl T5 {
         linear(&joined, w.matrix(&format!("{attention}.o.weight")))
     }
 
-    /// Unscaled attention with an additive bias (`[batch or 1, heads or 1, query or 1, key]`);
-    /// one fused kernel where the device has it for these operands.
+    /// Unscaled attention with an additive bias (`[batch or 1, heads or 1, query or 1, key]`, from
+    /// [`for_attention`]); one fused kernel where the device has it for these operands.
     fn attend(
         &self,
         q: &Tensor,
@@ -272,7 +278,13 @@ impl T5 {
         }
         let (batch, heads) = (q.size()[0], q.size()[1]);
         let (query, key) = (q.size()[2], k.size()[2]);
-        let bias = bias.to_kind(q.kind()).expand([batch, heads, query, key], true);
+        let bias = match train {
+            // With a bias that needs no gradient ATen takes cuDNN's kernel, some of which round the
+            // dropout to sixteenths, and which need not give the same result again.
+            Some(_) if !bias.requires_grad() => bias.detach().set_requires_grad(true),
+            _ => bias.shallow_clone(),
+        };
+        let bias = bias.expand([batch, heads, query, key], true);
         let rate = train.map_or(0.0, Dropout::rate);
         Tensor::scaled_dot_product_attention(q, k, v, Some(bias), rate, false, 1.0, false)
     }
@@ -336,7 +348,14 @@ impl T5 {
             buckets.insert(stack, self.position_buckets(stack, length).to_device(table.device()));
         }
         let buckets = buckets[&stack].narrow(0, 0, length).narrow(1, 0, length);
-        Tensor::embedding(table, &buckets, -1, false, false).permute([2, 0, 1]).unsqueeze(0)
+        let bias = Tensor::embedding(table, &buckets, -1, false, false).permute([2, 0, 1]);
+        // No fused kernel takes a bias whose neighbouring keys are not neighbours in memory.
+        bias.contiguous().unsqueeze(0)
+    }
+
+    /// What the matrix products of a pass compute in.
+    fn kind(&self, w: &Views) -> Kind {
+        w.matrix("encoder.block.0.layer.0.SelfAttention.o.weight").kind()
     }
 
     /// Buckets of key position minus query position, `[length, length]`.
@@ -381,6 +400,21 @@ fn additive_mask(keep: &Tensor) -> Tensor {
     additive_mask_of(keep).unsqueeze(1).unsqueeze(1)
 }
 
+/// A bias as [`T5::attend`] takes it, made once for all layers: on CUDA what ATen would make of it for
+/// its fused kernel in each layer anew.
+fn for_attention(bias: Tensor, kind: Kind) -> Tensor {
+    match bias.device() {
+        Device::Cpu => bias,
+        _ => aligned(&bias.to_kind(kind)),
+    }
+}
+
+/// The same values in rows that begin at multiples of [`BIAS_ROW`] elements.
+fn aligned(bias: &Tensor) -> Tensor {
+    let keys = bias.size()[bias.dim() - 1];
+    bias.constant_pad_nd([0, (BIAS_ROW - keys % BIAS_ROW) % BIAS_ROW]).narrow(-1, 0, keys)
+}
+
 /// 0 where true, [`HIDDEN`] where false.
 fn additive_mask_of(keep: &Tensor) -> Tensor {
     keep.logical_not().to_kind(Kind::Float) * HIDDEN
@@ -401,6 +435,32 @@ pub fn device(name: &str) -> crate::Result<Device> {
         )),
         other => {
             Err(crate::TrainError::usage(format!("--device {other}: use one of auto, cpu, cuda")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Params;
+    use crate::model::presets::Preset;
+    use tigret_infer::TokenLayout;
+
+    #[test]
+    fn a_bias_lies_in_memory_as_fused_kernels_take_it() {
+        let layout = TokenLayout::contiguous(&[5, 4, 2], 6, 4);
+        let model = T5::new(Preset::Tiny.config(&layout));
+        let weights = Params::new(model.specs(), 0, Device::Cpu).views();
+        let keep = Tensor::from_slice(&[true, true, true, false]).view([1, 4]);
+        for length in [3, 8, 13] {
+            let bias = model.position_bias(&weights, Stack::Encoder, length);
+            for bias in [bias, additive_mask(&keep)] {
+                let aligned = aligned(&bias);
+                let strides = aligned.stride();
+                assert_eq!(strides[3], 1);
+                assert!(strides[..3].iter().all(|stride| stride % BIAS_ROW == 0), "{strides:?}");
+                assert!(aligned.equal(&bias));
+            }
         }
     }
 }

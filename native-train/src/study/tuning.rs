@@ -83,7 +83,7 @@ impl Subject {
             knob("sasrec-weight-decay", &[0.0, 0.05]),
         ];
         const TIGER: &[Knob] = &[
-            knob("learning-rate", &[1e-3, 2e-3, 4e-3]),
+            knob("learning-rate", &[1e-2, 3e-2, 1e-1]),
             knob("dropout", &[0.0, 0.1, 0.2]),
             knob("drop-user", &[0.0, 0.2]),
         ];

@@ -317,7 +317,8 @@ fn no_longer_falls(history: &[f64]) -> bool {
 
 /// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.
 pub fn matmul_rate(device: Device) -> f64 {
-    let side = 1024;
+    // A few milliseconds, so that starting a kernel and reading back do not count.
+    let side = if device.is_cuda() { 8192 } else { 1024 };
     let a = Tensor::ones([side, side], (Kind::Float, device));
     let mut rates: Vec<f64> = (0..15)
         .map(|_| {

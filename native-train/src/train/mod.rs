@@ -9,5 +9,6 @@ pub mod trainer;
 
 pub use driver::{Control, Outcome};
 pub use samples::Batching;
+pub use schedule::Schedule;
 pub use state::{forget, seconds_spent};
-pub use trainer::{Precision, Settings, Trainer};
+pub use trainer::{OptimizerKind, Precision, Settings, Trainer};

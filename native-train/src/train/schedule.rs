@@ -1,10 +1,31 @@
-//! The learning rate: linear warm-up, then inverse square root (paper, section 4).
+//! The learning rate: a linear warm-up, then a fall.
 
-/// Learning rate at a step (counted from 0).
-pub fn learning_rate(peak: f64, warmup: u64, step: u64) -> f64 {
-    let at = (step + 1) as f64;
-    let warmup = warmup.max(1) as f64;
-    peak * (at / warmup).min((warmup / at).sqrt())
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// How the learning rate falls after its peak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// With the inverse square root of the step (paper, section 4); knows no end.
+    #[default]
+    InverseSqrt,
+    /// In a line, to nothing after the last step of all epochs.
+    Linear,
+}
+
+impl Schedule {
+    /// Learning rate at a step (counted from 0) of `steps`, with the peak after `warmup`.
+    pub fn rate(self, peak: f64, warmup: u64, steps: u64, step: u64) -> f64 {
+        let at = (step + 1) as f64;
+        let warmup = warmup.max(1) as f64;
+        let fall = match self {
+            Self::InverseSqrt => (warmup / at).sqrt(),
+            // The last step still learns something.
+            Self::Linear => (steps as f64 + 1.0 - at) / (steps as f64 + 1.0 - warmup).max(1.0),
+        };
+        peak * (at / warmup).min(fall)
+    }
 }
 
 #[cfg(test)]
@@ -13,8 +34,31 @@ mod tests {
 
     #[test]
     fn rises_to_the_peak_then_falls_with_the_square_root() {
-        assert!((learning_rate(0.01, 100, 0) - 0.0001).abs() < 1e-12);
-        assert!((learning_rate(0.01, 100, 99) - 0.01).abs() < 1e-12);
-        assert!((learning_rate(0.01, 100, 399) - 0.005).abs() < 1e-12);
+        for (step, expected) in [(0, 0.0001), (99, 0.01), (399, 0.005)] {
+            let rate = Schedule::InverseSqrt.rate(0.01, 100, 400, step);
+            assert!((rate - expected).abs() < 1e-12, "{step}: {rate}");
+        }
+    }
+
+    #[test]
+    fn rises_to_the_peak_then_falls_in_a_line_to_the_last_step() {
+        let rate = |step| Schedule::Linear.rate(0.01, 100, 500, step);
+        for (step, expected) in
+            [(0, 0.0001), (99, 0.01), (299, 0.01 * 201.0 / 401.0), (499, 0.01 / 401.0)]
+        {
+            assert!((rate(step) - expected).abs() < 1e-12, "{step}: {}", rate(step));
+        }
+    }
+
+    #[test]
+    fn every_step_learns_however_long_the_warm_up_is() {
+        for schedule in [Schedule::InverseSqrt, Schedule::Linear] {
+            for (warmup, steps) in [(0, 1), (1, 1), (5, 5), (50, 5), (3, 9)] {
+                for step in 0..steps {
+                    let rate = schedule.rate(0.01, warmup, steps, step);
+                    assert!(rate > 0.0 && rate <= 0.01, "{schedule:?} {warmup} {step}: {rate}");
+                }
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use tigret_infer::T5Config;
 
 use super::driver::{self, Control, Files, Job, Outcome, Plan};
 use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
-use super::schedule::learning_rate;
+use super::schedule::Schedule;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
@@ -49,6 +49,31 @@ impl Precision {
     }
 }
 
+/// Which optimiser trains the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// AdamW whose updates are scaled by the size of the weight, as Adafactor's are.
+    ScaledAdamw,
+    /// AdamW.
+    Adamw,
+}
+
+impl OptimizerKind {
+    fn of_before() -> Self {
+        Self::Adamw
+    }
+
+    /// The learning rate where none is given: of the scaled updates one that from step 10,000 on is
+    /// the paper's.
+    pub fn learning_rate(self) -> f64 {
+        match self {
+            Self::ScaledAdamw => 0.03,
+            Self::Adamw => 1e-3,
+        }
+    }
+}
+
 /// Settings of a training run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -62,10 +87,17 @@ pub struct Settings {
     pub precision: Precision,
     /// Passes over the samples at most.
     pub epochs: u64,
+    /// Which optimiser.
+    // Absent from states of before there was a choice, as the schedule is.
+    #[serde(default = "OptimizerKind::of_before")]
+    pub optimizer: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Steps to the peak.
     pub warmup: u64,
+    /// How the rate falls from there.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Weight decay of AdamW, on matrices.
     pub weight_decay: f64,
     /// Largest gradient norm.
@@ -135,6 +167,10 @@ impl<'a> Trainer<'a> {
         let model = T5::new(settings.config.clone());
         let params = Params::new(model.specs(), settings.seed, device);
         let optimizer = AdamW::new(&params, settings.weight_decay);
+        let optimizer = match settings.optimizer {
+            OptimizerKind::Adamw => optimizer,
+            OptimizerKind::ScaledAdamw => optimizer.scaled_by_weights(&params),
+        };
         let resident = Resident::new(dataset, ids, &samples, device);
         let identity = Identity {
             settings,
@@ -168,8 +204,8 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state after each validation, every two minutes and
-    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
+    /// `model/last.safetensors` holds the whole state after validations, every two minutes and at
+    /// the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
     /// taken up and the run goes on as if it had not stopped: batches and dropout follow from the
     /// seed and the step alone.
     ///
@@ -267,11 +303,7 @@ impl<'a> Trainer<'a> {
         let samples = shards.iter().map(Batch::rows).sum();
         let (loss, gradient) =
             self.gradient(shards, driver::step_seed(self.identity.settings.seed, step));
-        let rate = learning_rate(
-            self.identity.settings.learning_rate,
-            self.identity.settings.warmup,
-            step,
-        );
+        let rate = self.learning_rate(step);
         self.optimizer.step(&self.params, gradient, rate, self.identity.settings.clip);
         (loss, samples)
     }
@@ -352,7 +384,8 @@ impl Job for Trainer<'_> {
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
-        learning_rate(self.identity.settings.learning_rate, self.identity.settings.warmup, step)
+        let Settings { schedule, learning_rate, warmup, .. } = self.identity.settings;
+        schedule.rate(learning_rate, warmup, self.plan().steps(), step)
     }
 
     fn step(&mut self, step: u64) -> (Tensor, usize) {
@@ -429,8 +462,10 @@ mod tests {
             batching: Batching::Samples,
             precision: Precision::F32,
             epochs: 1,
+            optimizer: OptimizerKind::Adamw,
             learning_rate: 1e-3,
             warmup: 1,
+            schedule: Schedule::InverseSqrt,
             weight_decay: 0.0,
             // Always acts, so that its norm counts.
             clip: 1e-3,
@@ -471,7 +506,11 @@ mod tests {
         let settings = settings(&ids, 0.1);
         let trainer = Trainer::new(&run, &dataset, &ids, settings.clone(), Device::Cpu).unwrap();
         let read = |json: String| serde_json::from_str::<Identity>(&json).unwrap();
-        let before = read(serde_json::to_string(&settings).unwrap());
+        let mut json = serde_json::to_value(&settings).unwrap();
+        for choice in ["schedule", "optimizer"] {
+            json.as_object_mut().unwrap().remove(choice).unwrap();
+        }
+        let before = read(json.to_string());
         assert_eq!(trainer.differs(&before), None);
         let same = || read(serde_json::to_string(&trainer.identity).unwrap());
         assert_eq!(trainer.differs(&same()), None);

@@ -33,9 +33,9 @@ pub(super) struct Args {
     /// Samples a step.
     #[arg(long, default_value_t = 256)]
     batch: u64,
-    /// Steps that are timed in a round.
-    #[arg(long, default_value_t = 8)]
-    steps: u64,
+    /// Steps that are timed in a round [default: 8 on cpu, 200 on cuda].
+    #[arg(long)]
+    steps: Option<u64>,
     /// Rounds; the medians count.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -60,13 +60,15 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
     let libtorch = Libtorch::locate(report)?;
     let program = tigret::build(&libtorch, report)?;
     let folder = workspace::root().join(".tigret").join("bench-train");
-    let default = if args.device == "cuda" { "bf16" } else { "f32" };
-    let precision = args.precision.as_deref().unwrap_or(default);
-    let steps = args.steps.to_string();
+    // On CUDA, kernels are loaded and chosen, and memory is found, by each new shape of a batch.
+    let (precision, steps, warm_up, compiling) =
+        if args.device == "cuda" { ("bf16", 200, "50", "50") } else { ("f32", 8, "2", "20") };
+    let precision = args.precision.as_deref().unwrap_or(precision);
+    let steps = args.steps.unwrap_or(steps).to_string();
 
     let ours = || {
         let mut command = Command::new(&program);
-        command.args(["bench", "--json", "--users", "0", "--steps", &steps]);
+        command.args(["bench", "--json", "--users", "0", "--steps", &steps, "--warm-up", warm_up]);
         command.args(["--batch", &args.batch.to_string(), "--precision", precision]);
         command.args(["--device", &args.device]).arg("--dump").arg(&folder);
         if let Some(run) = &args.run {
@@ -78,9 +80,10 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         let mut command = Command::new(&args.python);
         command.arg(workspace::root().join("tests/bench_train.py")).arg(&folder);
         command.args(["--steps", &steps, "--device", &args.device, "--precision", precision]);
+        // Compiling a graph for each new shape takes some steps.
+        command.args(["--warm-up", if compile { compiling } else { warm_up }]);
         if compile {
-            // Compiling a graph for each new shape takes some steps.
-            command.args(["--compile", "--warmup", "20"]);
+            command.arg("--compile");
         }
         json_of(&mut command)
     };
