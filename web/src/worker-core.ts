@@ -16,6 +16,7 @@ import type {
   ModelInfo,
   Prefix,
 } from "./protocol.js";
+import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */
 export type Module = URL | Uint8Array<ArrayBuffer>;
@@ -27,6 +28,8 @@ export class Server {
   readonly #locks: LockManager | undefined;
   #compiled: Promise<unknown> | undefined;
   #session: Session | undefined;
+  /** Whether anything but time is wanted of the worker. */
+  #asked = false;
 
   constructor(
     post: (message: Message) => void,
@@ -71,9 +74,10 @@ export class Server {
     switch (call.method) {
       case "start":
         // Whether it can be had is a matter of the first call that needs it.
-        this.#compile().catch(() => {});
+        this.#warmUp().catch(() => {});
         return { held: await hold(this.#locks, call.lock) };
       case "load": {
+        this.#asked = true;
         await this.#compile();
         await requireAdapter(call.engine);
         this.#session?.free();
@@ -123,10 +127,37 @@ export class Server {
     return this.#compiled;
   }
 
+  /** Runs the module's loops until the model is there, or it has run for as long as that pays. */
+  async #warmUp(): Promise<void> {
+    await this.#compile();
+    if (this.#asked) return;
+    const session = await Session.load(warmUpBundle(), "cpu");
+    for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
+      await session.recommend(WARM_UP_REQUEST);
+      await nextTask();
+    }
+    session.free();
+  }
+
   /** The engine in words. wgpu does not say the adapter's name in a browser. */
   async #engineName(engine: Engine): Promise<string> {
     return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
   }
+}
+
+/** After as many, the browser has been seen to compile what takes long. */
+const WARM_UP_CALLS = 12;
+
+/** Lets messages come in. */
+function nextTask(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 const CODES: readonly string[] = [
