@@ -221,7 +221,7 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         assert!(line.contains("r/model: was trained on other semantic IDs"), "{line}");
     }
     let line = refuses(at, &resume);
-    assert!(line.contains("was trained on other semantic IDs; give the same ones"), "{line}");
+    assert!(line.contains("was trained on other semantic IDs; give the same,"), "{line}");
     let baselines = ["evaluate", "--run", "r", "--baselines", "sasrec"];
     assert!(refuses(at, &baselines).contains("was trained on other semantic IDs"));
     assert!(!at.join("r/baselines").exists(), "it is said before a baseline is trained");

@@ -108,6 +108,7 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, &[]), [""; 0]);
     // A default that is written down is the same option.
     assert_eq!(done(at, &["--set", "train.warmup=1000"]), [""; 0]);
+    assert_eq!(done(at, &["--set", "train.learning-rate=0.03"]), [""; 0]);
     // The same content under another time.
     let log = fs::read(at.join("log.csv")).unwrap();
     fs::write(at.join("log.csv"), &log).unwrap();

@@ -130,15 +130,17 @@ fn amazon_of_2014_has_python_literals() {
 
 #[test]
 fn amazon_of_2018_and_2023_are_json() {
-    for (layout, review, meta) in [
+    for (layout, twenty, review, meta) in [
         (
             "amazon-2014/2018",
+            "1970-01-01T00:00:20Z",
             &(|u: &str, i: &str, r: f64, t: i64| json!({"reviewerID": u, "asin": i, "overall": r, "unixReviewTime": t, "vote": "3"}))
                 as &dyn Fn(&str, &str, f64, i64) -> Value,
             json!({"asin": "kettle", "title": "Kettle", "brand": "Nan", "category": ["Home"]}),
         ),
         (
             "amazon-2023",
+            "1970-01-01T00:00:00.020Z",
             &|u, i, r, t| json!({"user_id": u, "asin": "variant", "parent_asin": i, "rating": r, "timestamp": t}),
             json!({"parent_asin": "kettle", "title": "Kettle", "store": "Nan",
                    "categories": ["Home"], "price": null}),
@@ -153,6 +155,9 @@ fn amazon_of_2018_and_2023_are_json() {
         let items = world.lines("items.jsonl");
         let kettle = items.iter().find(|item| item["id"] == "kettle").unwrap();
         assert_eq!(kettle["text"], "Kettle. Brand: Nan. Category: Home.");
+        let report = world.report(&[&AMAZON[..4], &["--k-core", "0", "--from", twenty]].concat());
+        assert_eq!(report["left_out"]["outside_time"], 2, "a date in the unit of {layout}");
+        assert_eq!(report["times"], json!(["10", "40"]));
     }
 }
 
@@ -172,10 +177,10 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let report = world.report(&[&AMAZON[..4], &times].concat());
     assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
-    assert_eq!(report["times"], json!(["10", "40"]));
-    let dates = ["--k-core", "0", "--from", "1970-01-01T00:00:20Z", "--keep-duplicates"];
-    let report = world.report(&[&AMAZON[..4], &dates].concat());
-    assert_eq!(report["left_out"]["outside_time"], 2, "a date, among seconds since 1970");
+    // Something was in the range, though nothing is left: it is not the range that is refused.
+    let neither = ["--k-core", "0", "--until", "20", "--min-rating", "9"];
+    let error = world.prepare(&[&AMAZON[..4], &neither].concat());
+    assert!(String::from_utf8_lossy(&error.stderr).contains("no user is left"), "{error:?}");
 }
 
 #[test]
@@ -225,6 +230,8 @@ fn movielens_reads_both_kinds_of_release() {
     let text = |id: &str| items.iter().find(|i| i["id"] == id).unwrap()["text"].clone();
     assert_eq!(text("0"), "Café, The (1999). Genres: Drama, Comedy.");
     assert_eq!(text("3"), "Untitled.");
+    let from = ["--movielens", "ml", "--k-core", "0", "--from", "1970-01-01T00:00:20Z"];
+    assert_eq!(world.report(&from)["left_out"]["outside_time"], 2);
 
     let world = World::new();
     world.write("ml/ratings.csv", format!("userId,movieId,rating,timestamp\n{}", rows(",")));

@@ -132,11 +132,14 @@ export class Server {
     await this.#compile();
     if (this.#asked) return;
     const session = await Session.load(warmUpBundle(), "cpu");
-    for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
-      await session.recommend(WARM_UP_REQUEST);
-      await nextTask();
+    try {
+      for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
+        await session.recommend(WARM_UP_REQUEST);
+        await nextTask();
+      }
+    } finally {
+      session.free();
     }
-    session.free();
   }
 
   /** The engine in words. wgpu does not say the adapter's name in a browser. */

@@ -37,10 +37,10 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     batch: u64,
     /// Training steps before those that are timed.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(..=100_000))]
     warm_up: u64,
     /// Training steps that are timed.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     steps: u64,
     /// Users that are searched for, with 50 beams; 0 to time training only.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(..=1_000_000))]
@@ -49,6 +49,9 @@ pub(super) struct Args {
     /// (tests/bench_train.py) to train on.
     #[arg(long, value_name = "DIR")]
     dump: Option<PathBuf>,
+    /// Which optimiser.
+    #[arg(long, value_enum, default_value_t = OptimizerKind::ScaledAdamw)]
+    optimizer: OptimizerKind,
     /// What matrix products compute in; bf16 on CUDA and f32 elsewhere if not given.
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -91,7 +94,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         batching: Batching::Samples,
         precision,
         epochs: 1,
-        optimizer: OptimizerKind::Adamw,
+        optimizer: args.optimizer,
         learning_rate: 1e-3,
         warmup: 1000,
         schedule: Schedule::InverseSqrt,

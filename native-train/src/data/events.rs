@@ -221,6 +221,8 @@ struct Times {
     latest: Moment,
     from: Option<Moment>,
     until: Option<Moment>,
+    /// Whether any was in the range.
+    within: bool,
 }
 
 impl Times {
@@ -230,14 +232,17 @@ impl Times {
             bound.map(|bound| bound.among(option, style, first)).transpose()
         };
         let (from, until) = (bound(rules.from, "--from")?, bound(rules.until, "--until")?);
-        Ok(Self { style, earliest: first, latest: first, from, until })
+        Ok(Self { style, earliest: first, latest: first, from, until, within: false })
     }
 
     /// Whether a time is in the range.
     fn see(&mut self, moment: Moment) -> bool {
         self.earliest = self.earliest.min(moment);
         self.latest = self.latest.max(moment);
-        self.from.is_none_or(|from| moment >= from) && self.until.is_none_or(|until| moment < until)
+        let within = self.from.is_none_or(|from| moment >= from)
+            && self.until.is_none_or(|until| moment < until);
+        self.within |= within;
+        within
     }
 
     /// The earliest and the latest that were seen.
@@ -305,10 +310,9 @@ impl Events {
     /// [`TrainError::Usage`] where the range of times leaves nothing.
     pub(super) fn into_sequences(self) -> Result<(Vec<Sequence>, Tally)> {
         let Self { rules, users, mut events, times, mut left_out } = self;
+        let has_none = times.is_some_and(|times| !times.within);
         let times = times.map(|times| times.span());
-        if let (Some([earliest, latest]), true) =
-            (&times, events.is_empty() && left_out.outside_time > 0)
-        {
+        if let (Some([earliest, latest]), true) = (&times, has_none) {
             return Err(TrainError::usage(format!(
                 "no interaction is in the range of --from and --until: the times of the data go from \
                  {earliest} to {latest}"

@@ -1,6 +1,6 @@
 //! Optimisers over one flat parameter buffer, with a state that can be saved and resumed.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::params::Params;
 
@@ -14,8 +14,17 @@ pub struct AdamW {
     betas: (f64, f64),
     epsilon: f64,
     weight_decay: f64,
-    /// Values of each weight, `[weights]`, where updates are scaled by its size.
-    scaled: Option<Tensor>,
+    /// Where updates are scaled by the size of each weight.
+    scale: Option<Scale>,
+}
+
+/// Which values belong to which weight.
+#[derive(Debug)]
+struct Scale {
+    /// Values of each weight, `[weights]`, `i64`.
+    lengths: Tensor,
+    /// The weight of each value, `[len]`, `i32`.
+    weight_of: Tensor,
 }
 
 /// Smallest size that a weight is taken to have, so that one of zeros can grow (Adafactor, Shazeer
@@ -34,7 +43,7 @@ impl AdamW {
             betas: (0.9, 0.999),
             epsilon: 1e-8,
             weight_decay,
-            scaled: None,
+            scale: None,
         }
     }
 
@@ -42,7 +51,9 @@ impl AdamW {
     /// changes, as in Adafactor (Shazeer and Stern 2018, section 8), with which T5 was trained: an
     /// embedding, which begins with 1, learns as fast as a matrix, which begins with a tenth of it.
     pub fn scaled_by_weights(self, params: &Params) -> Self {
-        Self { scaled: Some(params.lengths()), ..self }
+        let lengths = params.lengths();
+        let weight_of = Tensor::repeat_interleave(&lengths, params.len() as i64);
+        Self { scale: Some(Scale { lengths, weight_of: weight_of.to_kind(Kind::Int) }), ..self }
     }
 
     /// One step with the gradient of the flat buffer, `[len]`, scaled down to `max_norm` (infinite:
@@ -75,8 +86,8 @@ impl AdamW {
             update.copy_(&self.second);
             let _ = update.sqrt_().g_mul_scalar_(1.0 / correction2.sqrt());
             let _ = update.g_add_scalar_(self.epsilon).reciprocal_().g_mul_(&self.first);
-            if let Some(lengths) = &self.scaled {
-                let _ = update.g_mul_(&sizes(&flat, lengths));
+            if let Some(scale) = &self.scale {
+                let _ = update.g_mul_(&scale.of(&flat));
             }
             let _ = flat.g_sub_(&update.g_mul_scalar_(learning_rate / correction1));
         });
@@ -97,14 +108,18 @@ impl AdamW {
     }
 }
 
-/// The root mean square of the weight that each value belongs to, `[len]`.
-fn sizes(flat: &Tensor, lengths: &Tensor) -> Tensor {
-    let none = None::<&Tensor>;
-    // `unsafe_` leaves out a check of the lengths, for which the host would wait.
-    let squares = flat.square();
-    let mean = Tensor::segment_reduce(&squares, "mean", Some(lengths), none, none, 0, true, 0.0);
-    let sizes = mean.sqrt().clamp_min(LEAST_SIZE);
-    sizes.repeat_interleave_self_tensor(lengths, 0, flat.size()[0])
+impl Scale {
+    /// The root mean square of the weight that each value belongs to, `[len]`.
+    fn of(&self, flat: &Tensor) -> Tensor {
+        // On a CPU ATen adds the values of a segment to one sum, which in `f32` would lose those of
+        // a large weight.
+        let squares = flat.to_kind(Kind::Double).square_();
+        let (lengths, none) = (Some(&self.lengths), None);
+        // `unsafe_` leaves out a check of the lengths, for which the host would wait.
+        let mean = Tensor::segment_reduce(&squares, "mean", lengths, none, none, 0, true, 0.0);
+        let sizes = mean.sqrt().clamp_min(LEAST_SIZE).to_kind(Kind::Float);
+        sizes.index_select(0, &self.weight_of)
+    }
 }
 
 /// Adagrad (Duchi et al. 2011), the paper's optimiser for the RQ-VAE.

@@ -219,7 +219,7 @@ impl T5 {
         x.rms_norm([width], Some(weight), f64::from(self.config.layer_norm_epsilon))
     }
 
-    /// Dropout in place: `x` must be nothing that autograd reads again.
+    /// Dropout, in place on a CPU: `x` must be nothing that autograd reads again.
     fn dropout(&self, x: Tensor, train: Option<&Dropout>) -> Tensor {
         match train {
             Some(dropout) => dropout.apply_(x),
@@ -331,7 +331,7 @@ impl T5 {
         let normed = self.norm(&x, w.get(&format!("{at}.{layer}.layer_norm.weight")));
         let wi = w.matrix(&format!("{at}.{layer}.DenseReluDense.wi.weight"));
         let wo = w.matrix(&format!("{at}.{layer}.DenseReluDense.wo.weight"));
-        // HF drops after ReLU. A factor of 0 or more commutes with it, and in this order both
+        // HF drops after ReLU. A factor of 0 or more commutes with it, and in this order both can
         // work in place.
         let hidden = self.dropout(linear(&normed, wi), train).relu_();
         self.residual(x, linear(&hidden, wo), train)

@@ -121,10 +121,6 @@ struct LogLine {
 /// A killed run loses at most this much work, and what the last reading of the loss took.
 const SAVE_EVERY: Duration = Duration::from_secs(120);
 
-/// Where validations follow each other quickly, the state is not written after each of them: writing
-/// may take one part in so many of the time.
-const TIME_PER_SAVING: u32 = 20;
-
 /// Why a training ends whose patience is used up.
 const STOPPED_RISING: &str = "validation NDCG@10 has stopped rising";
 
@@ -138,8 +134,8 @@ pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
 }
 
 /// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state
-/// is written after validations, every two minutes and at the end; with `resume` it is taken up
-/// first.
+/// is written after each validation, every two minutes and at the end; with `resume` it is taken
+/// up first.
 ///
 /// # Errors
 /// [`TrainError`] for files, for a state of other settings, for a loss that is not a number, and
@@ -166,7 +162,7 @@ pub(crate) fn drive<J: Job>(
         if let Some(what) = job.differs(&before.settings) {
             return Err(TrainError::file(
                 folder,
-                format!("was trained {what}; give the same ones or train without --resume"),
+                format!("was trained {what}; give the same, or train without --resume"),
             ));
         }
         let (params, optimizer) = job.weights_mut();
@@ -187,7 +183,7 @@ pub(crate) fn drive<J: Job>(
     let mut trained_samples = 0usize;
     let mut losses = Tensor::zeros([], (Kind::Float, device));
     let mut losses_since = 0u32;
-    let (mut saved, mut saved_step, mut saving) = (Instant::now(), state.step, Duration::ZERO);
+    let mut saved = Instant::now();
     let mut stopped = "all epochs are done";
     if state.validations_without_gain >= plan.patience {
         stopped = STOPPED_RISING;
@@ -250,12 +246,10 @@ pub(crate) fn drive<J: Job>(
         if let Some((_, best)) = state.best {
             progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
         }
-        let pause = if validate { SAVE_EVERY.min(TIME_PER_SAVING * saving) } else { SAVE_EVERY };
-        if stop || saved.elapsed() >= pause {
-            let begin = Instant::now();
+        if metrics.is_some() || stop || saved.elapsed() >= SAVE_EVERY {
             let (params, optimizer) = job.weights();
             state::save(folder, params, optimizer, &state)?;
-            (saved, saved_step, saving) = (Instant::now(), state.step, begin.elapsed());
+            saved = Instant::now();
         }
         if stop {
             return Err(TrainError::Interrupted);
@@ -269,10 +263,6 @@ pub(crate) fn drive<J: Job>(
             break;
         }
         window = Instant::now();
-    }
-    if saved_step != state.step {
-        let (params, optimizer) = job.weights();
-        state::save(folder, params, optimizer, &state)?;
     }
     progress.finish();
     let (best_step, best) = state.best.unwrap_or_default();

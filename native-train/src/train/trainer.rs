@@ -64,12 +64,12 @@ impl OptimizerKind {
         Self::Adamw
     }
 
-    /// The learning rate where none is given: of the scaled updates one that from step 10,000 on is
-    /// the paper's.
-    pub fn learning_rate(self) -> f64 {
+    /// Most bytes that a step holds for each weight: the weight, its gradient, two moments, whether
+    /// it decays, and what is computed on the way.
+    pub fn bytes_a_weight(self) -> u64 {
         match self {
-            Self::ScaledAdamw => 0.03,
-            Self::Adamw => 1e-3,
+            Self::ScaledAdamw => 32,
+            Self::Adamw => 24,
         }
     }
 }
@@ -204,8 +204,8 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state after validations, every two minutes and at
-    /// the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
+    /// `model/last.safetensors` holds the whole state after each validation, every two minutes and
+    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
     /// taken up and the run goes on as if it had not stopped: batches and dropout follow from the
     /// seed and the step alone.
     ///
@@ -368,6 +368,13 @@ impl Job for Trainer<'_> {
                 return Some("with fewer items");
             }
         }
+        // The default changed once, so the same command may not be the same settings.
+        if before.settings.optimizer != settings.optimizer {
+            return Some(match before.settings.optimizer {
+                OptimizerKind::Adamw => "with --optimizer adamw",
+                OptimizerKind::ScaledAdamw => "with --optimizer scaled-adamw",
+            });
+        }
         let other_histories = before.max_items.is_some() && before.max_items != *max_items;
         let differ = before.settings != *settings || other_histories;
         differ.then_some("with other settings")
@@ -514,6 +521,9 @@ mod tests {
         assert_eq!(trainer.differs(&before), None);
         let same = || read(serde_json::to_string(&trainer.identity).unwrap());
         assert_eq!(trainer.differs(&same()), None);
+        let optimizer = OptimizerKind::ScaledAdamw;
+        let other = Identity { settings: Settings { optimizer, ..settings.clone() }, ..same() };
+        assert_eq!(trainer.differs(&other), Some("with --optimizer scaled-adamw"));
         let other = Identity { settings: Settings { seed: 6, ..settings }, ..same() };
         assert_eq!(trainer.differs(&other), Some("with other settings"));
         let other = Identity { max_items: Some(2), ..same() };
@@ -525,18 +535,21 @@ mod tests {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
         let threads = tch::get_num_threads();
-        let mut trained = [1, 2, 3].map(|threads| {
-            let settings = settings(&ids, 0.1);
-            let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+        for optimizer in [OptimizerKind::Adamw, OptimizerKind::ScaledAdamw] {
+            let mut trained = [1, 2, 3].map(|threads| {
+                let settings = Settings { optimizer, ..settings(&ids, 0.1) };
+                let mut trainer =
+                    Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+                tch::set_num_threads(threads);
+                let losses = [0, 0, 0].map(|step| to_vec(&trainer.step(step).0));
+                (losses, trainer.weights())
+            });
             tch::set_num_threads(threads);
-            let losses = [0, 0, 0].map(|step| to_vec(&trainer.step(step).0));
-            (losses, trainer.weights())
-        });
-        tch::set_num_threads(threads);
-        let first = trained[0].clone();
-        assert!(first.0[2] < first.0[0], "{:?}", first.0);
-        for other in &mut trained[1..] {
-            assert!(*other == first);
+            let first = trained[0].clone();
+            assert!(first.0[2] < first.0[0], "{:?}", first.0);
+            for other in &mut trained[1..] {
+                assert!(*other == first);
+            }
         }
     }
 }

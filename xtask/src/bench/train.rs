@@ -70,6 +70,8 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         let mut command = Command::new(&program);
         command.args(["bench", "--json", "--users", "0", "--steps", &steps, "--warm-up", warm_up]);
         command.args(["--batch", &args.batch.to_string(), "--precision", precision]);
+        // The peer's optimiser.
+        command.args(["--optimizer", "adamw"]);
         command.args(["--device", &args.device]).arg("--dump").arg(&folder);
         if let Some(run) = &args.run {
             command.arg("--run").arg(run);

@@ -1,0 +1,38 @@
+import { readFile } from "node:fs/promises";
+import { expect, test } from "vitest";
+import type { Answer, Loaded, Message } from "../src/protocol.js";
+import { WARM_UP_REQUEST, warmUpBundle } from "../src/warm-up.js";
+import { Server } from "../src/worker-core.js";
+
+/** A server, and what it has said to each call. */
+function started() {
+  const said = new Map<number, Message>();
+  const server = new Server(
+    (message) => said.set("id" in message ? message.id : -1, message),
+    async () =>
+      new Uint8Array(await readFile(new URL("../pkg/tigret_infer_bg.wasm", import.meta.url))),
+  );
+  const value = (id: number) => {
+    const message = said.get(id);
+    if (message?.kind !== "result") throw new Error(JSON.stringify(message));
+    return message.value;
+  };
+  return { server, value };
+}
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+test("a model is loaded before, during and after the warm-up", async () => {
+  for (const wait of [null, 0, 20, 500]) {
+    const { server, value } = started();
+    const start = server.receive({ id: 0, method: "start", lock: "lock" });
+    if (wait !== null) await pause(wait);
+    const bundle = { bytes: warmUpBundle(), engine: "cpu", gpu: {} } as const;
+    await server.receive({ id: 1, method: "load", ...bundle });
+    await server.receive({ id: 2, method: "recommend", request: WARM_UP_REQUEST });
+    await start;
+    expect(value(0)).toEqual({ held: false });
+    expect((value(1) as Loaded).info.items).toBe(256);
+    expect((value(2) as Answer).items).toHaveLength(WARM_UP_REQUEST.top);
+  }
+});
