@@ -124,10 +124,10 @@ impl Bound {
     fn among(self, option: &str, style: TimeStyle, first: Moment) -> Result<Moment, String> {
         match (self.style, style) {
             (TimeStyle::Rfc3339, TimeStyle::Epoch { a_second }) => {
-                let parts = i128::from(self.moment.whole) * i128::from(a_second);
-                let rest = u64::from(self.moment.billionths) * u64::from(a_second);
-                // Years of four digits, so it fits.
-                let whole = parts as i64 + (rest / 1_000_000_000) as i64;
+                // Years of four digits and thousandths at most, so it fits.
+                let parts = self.moment.whole * i64::from(a_second);
+                let rest = i64::from(self.moment.billionths) * i64::from(a_second);
+                let whole = parts + rest / 1_000_000_000;
                 Ok(Moment { whole, billionths: (rest % 1_000_000_000) as u32 })
             }
             (TimeStyle::Rfc3339, TimeStyle::Number) | (TimeStyle::Number, TimeStyle::Rfc3339) => {

@@ -17,7 +17,7 @@ use crate::error::{Result, TrainError};
 pub struct MovieLens {
     /// Movies in the order of their first rating, users likewise, a user's movies in time order.
     pub dataset: Dataset,
-    /// Ratings that do not count.
+    /// What the rules left out.
     pub tally: Tally,
     /// Movies that were rated but that the movies file does not have.
     pub undescribed: usize,
