@@ -203,6 +203,8 @@ describe("the demo", { skip }, () => {
     await page.waitForSelector("html[data-ready]");
     await page.locator("#items button").nth(1).click();
     await page.locator("#history li").waitFor();
+    // The list shows the item at once; the device has it a moment later.
+    await page.waitForSelector("#history[aria-busy=false]");
     await page.goto(`${server.url}/blank.html`);
     await page.goto(`${server.url}/?backend=cpu`);
     await page.locator("#history li").waitFor();

@@ -69,6 +69,8 @@ let recommender: Recommender | undefined;
 let seed = 1;
 /** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
 let turn = 0;
+/** Changes of the history that the device has not stored yet. */
+let storing = 0;
 
 // The history: in the address, so that it can be shared, and kept on the device.
 
@@ -95,15 +97,30 @@ function writeHash(): void {
 async function replaceHistory(ids: string[]): Promise<void> {
   history = ids;
   historyChanged();
-  await store.clear();
-  for (const id of ids) await store.add(id);
+  const replace = async () => {
+    await store.clear();
+    for (const id of ids) await store.add(id);
+  };
+  await stored(replace());
 }
 
 function toggle(id: string): void {
   const known = history.includes(id);
   history = known ? history.filter((other) => other !== id) : [...history, id];
-  void (known ? store.remove(id) : store.add(id)).catch(fail);
+  void stored(known ? store.remove(id) : store.add(id)).catch(fail);
   historyChanged();
+}
+
+/** Marks the list as busy until the device has stored the change, and those before it. */
+async function stored(change: Promise<void>): Promise<void> {
+  storing += 1;
+  page.history.ariaBusy = "true";
+  try {
+    await change;
+  } finally {
+    storing -= 1;
+    if (storing === 0) page.history.ariaBusy = "false";
+  }
 }
 
 function historyChanged(): void {

@@ -17,7 +17,8 @@ const COLUMNS: usize = 512;
 /// Rows of integers, with a scale each.
 #[derive(Debug, Default)]
 pub struct FixedPoint {
-    /// `[rows, pairs]`: two neighbouring columns each.
+    /// Two neighbouring columns each; by tiles of rows (as `for_each_tile` makes them), and of a
+    /// tile `[pairs, rows]`.
     values: Vec<i32>,
     scales: Vec<f32>,
 }
@@ -26,44 +27,55 @@ impl FixedPoint {
     /// Rounds rows of `inputs` numbers.
     pub(crate) fn set(&mut self, x: &[f32], inputs: usize) {
         let (rows, pairs) = (x.len() / inputs, inputs.div_ceil(2));
-        // All of it is written below but the last half pair of a row.
         self.values.resize(rows * pairs, 0);
         self.scales.resize(rows, 0.0);
-        let integers: &mut [i16] = bytemuck::must_cast_slice_mut(&mut self.values);
-        let rows = x.chunks_exact(inputs).zip(integers.chunks_exact_mut(2 * pairs));
-        let scales = &mut self.scales;
         wide(
             #[inline(always)]
             || {
-                for ((row, integers), scale) in rows.zip(scales) {
-                    *scale = round(row, &mut integers[..inputs]);
-                    integers[inputs..].fill(0);
-                }
+                for_each_tile!(rows, |first, R| {
+                    let x = &x[first * inputs..][..R * inputs];
+                    let (values, _) = self.values[first * pairs..][..R * pairs].as_chunks_mut();
+                    round::<R>(x, inputs, values, &mut self.scales[first..]);
+                });
             },
         );
     }
 }
 
-/// Rounds a row and returns its scale.
+/// Rounds a tile's rows of `inputs` numbers, and notes their scales.
 #[inline(always)]
-fn round(row: &[f32], integers: &mut [i16]) -> f32 {
+fn round<const R: usize>(x: &[f32], inputs: usize, values: &mut [[i32; R]], scales: &mut [f32]) {
     /// Floats of this size have a step of 1, and their low bits are the integer.
     const STEP_OF_ONE: f32 = 12_582_912.0;
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * inputs..][..inputs]);
+    let largest = rows.map(largest);
+    // A row that is all but zero has no inverse.
+    let factors = largest.map(|l| if l > 1e-30 { LARGEST / l } else { 0.0 });
+    let integer = |r: usize, k: usize| (rows[r][k] * factors[r] + STEP_OF_ONE).to_bits();
+    for (k, values) in values.iter_mut().enumerate() {
+        for r in 0..R {
+            let low = integer(r, 2 * k) & 0xffff;
+            let high = if 2 * k + 1 < inputs { integer(r, 2 * k + 1) << 16 } else { 0 };
+            values[r] = (low | high) as i32;
+        }
+    }
+    for (scale, largest) in scales.iter_mut().zip(largest) {
+        *scale = largest / LARGEST;
+    }
+}
+
+/// The largest magnitude of a row.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
-    let whole = row.chunks_exact(8);
-    let rest = whole.remainder().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let (whole, rest) = row.as_chunks::<8>();
+    let rest = rest.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     for chunk in whole {
         for (lane, v) in lanes.iter_mut().zip(chunk) {
             *lane = if v.abs() > *lane { v.abs() } else { *lane };
         }
     }
-    let largest = lanes.iter().fold(rest, |m, &v| m.max(v));
-    // A row that is all but zero has no inverse.
-    let factor = if largest > 1e-30 { LARGEST / largest } else { 0.0 };
-    for (integer, v) in integers.iter_mut().zip(row) {
-        *integer = (v * factor + STEP_OF_ONE).to_bits() as i16;
-    }
-    largest / LARGEST
+    lanes.iter().fold(rest, |m, &v| m.max(v))
 }
 
 /// A weight matrix `[outputs, inputs]` of integers, with scales.
@@ -150,13 +162,10 @@ impl FixedLinear {
             let column = index * PANEL;
             let width = PANEL.min(self.outputs - column);
             for_each_tile!(x.scales.len(), |first, R| {
+                let (tile, _) = x.values[first * pairs..][..R * pairs].as_chunks::<R>();
                 let mut sums = [[0.0f32; PANEL]; R];
                 for (group, (panel, scales)) in panel.chunks(self.group).zip(scales).enumerate() {
-                    let at = group * self.group;
-                    let rows = std::array::from_fn(|r| {
-                        &x.values[(first + r) * pairs + at..][..panel.len()]
-                    });
-                    let integers = lanes.pairs::<R>(panel, rows);
+                    let integers = lanes.pairs::<R>(panel, &tile[group * self.group..]);
                     for (sums, integers) in sums.iter_mut().zip(integers) {
                         for ((sum, integer), scale) in sums.iter_mut().zip(integers).zip(scales.0) {
                             *sum += integer as f32 * scale;
@@ -193,8 +202,8 @@ mod tests {
     fn rows_of_zeros_and_of_the_smallest_floats_are_zero() {
         let mut fixed = FixedPoint::default();
         fixed.set(&[0.0, 0.0, 0.0, f32::MIN_POSITIVE, -1e-40, 0.0, 1.0, -1.0, 0.5], 3);
-        assert_eq!(fixed.values[..4], [0; 4]);
-        let last: &[i16] = bytemuck::must_cast_slice(&fixed.values[4..]);
-        assert_eq!(last, [32767, -32767, 16384, 0]);
+        let values: &[[i16; 2]] = bytemuck::must_cast_slice(&fixed.values);
+        let pairs = [[[0, 0], [0, 0], [32767, -32767]], [[0, 0], [0, 0], [16384, 0]]];
+        assert_eq!(values, pairs.as_flattened());
     }
 }

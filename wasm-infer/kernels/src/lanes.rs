@@ -25,8 +25,9 @@ pub(crate) trait Lanes: Copy {
     /// `sum over k of x[r][k] * panel[k][c]`, in ascending order of k.
     fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R];
 
-    /// The same of 16-bit integers in 32 bits; an `i32` of `x` holds two neighbouring columns.
-    fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R];
+    /// The same of 16-bit integers in 32 bits; an `i32` of `x` holds two neighbouring columns of a
+    /// row, and those of the other rows lie beside it.
+    fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R];
 }
 
 /// Work that is generic over the instructions.
@@ -127,12 +128,11 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
-        let x = cut(x, panel.len());
+    fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
         let mut sums = [[0; PANEL]; R];
-        for (k, weights) in panel.iter().enumerate() {
-            for (sums, row) in sums.iter_mut().zip(x) {
-                let [low, high]: [i16; 2] = bytemuck::must_cast(row[k]);
+        for (weights, x) in panel.iter().zip(x) {
+            for (sums, &pair) in sums.iter_mut().zip(x) {
+                let [low, high]: [i16; 2] = bytemuck::must_cast(pair);
                 for (sum, pair) in sums.iter_mut().zip(weights.0.chunks_exact(2)) {
                     *sum +=
                         i32::from(pair[0]) * i32::from(low) + i32::from(pair[1]) * i32::from(high);
@@ -173,14 +173,13 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
             let (avx, avx2) = (self.0.avx, self.0.avx2);
-            let x = cut(x, panel.len());
             let mut sums = [[avx._mm256_setzero_si256(); 2]; R];
             let panel: &[[__m256i; 2]] = bytemuck::must_cast_slice(panel);
-            for (k, weights) in panel.iter().enumerate() {
-                for (sums, row) in sums.iter_mut().zip(x) {
-                    let pair = avx._mm256_set1_epi32(row[k]);
+            for (weights, x) in panel.iter().zip(x) {
+                for (sums, &pair) in sums.iter_mut().zip(x) {
+                    let pair = avx._mm256_set1_epi32(pair);
                     for (sum, weight) in sums.iter_mut().zip(weights) {
                         let products = avx2._mm256_madd_epi16(pair, *weight);
                         *sum = avx2._mm256_add_epi32(*sum, products);
@@ -220,14 +219,13 @@ mod avx512 {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
             let (avx, bytes_and_words) = (self.0.avx512f, self.0.avx512bw);
-            let x = cut(x, panel.len());
             let mut sums = [avx._mm512_setzero_si512(); R];
             let panel: &[__m512i] = bytemuck::must_cast_slice(panel);
-            for (k, weights) in panel.iter().enumerate() {
-                for (sum, row) in sums.iter_mut().zip(x) {
-                    let pair = avx._mm512_set1_epi32(row[k]);
+            for (weights, x) in panel.iter().zip(x) {
+                for (sum, &pair) in sums.iter_mut().zip(x) {
+                    let pair = avx._mm512_set1_epi32(pair);
                     let products = bytes_and_words._mm512_madd_epi16(pair, *weights);
                     *sum = avx._mm512_add_epi32(*sum, products);
                 }
@@ -257,17 +255,16 @@ mod neon {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
             let neon = self.0.neon;
-            let x = cut(x, panel.len());
             let panel: &[[[int16x8_t; HALF]; 2]] = bytemuck::must_cast_slice(panel);
             let mut all = [[[neon.vdupq_n_s32(0); HALF]; 2]; R];
             for half in 0..2 {
                 // Even and odd columns are summed apart, since an instruction multiplies and adds.
                 let mut sums = [[[neon.vdupq_n_s32(0); 2]; HALF]; R];
-                for (k, weights) in panel.iter().enumerate() {
-                    for (sums, row) in sums.iter_mut().zip(x) {
-                        let pair = neon.vreinterpretq_s16_s32(neon.vdupq_n_s32(row[k]));
+                for (weights, x) in panel.iter().zip(x) {
+                    for (sums, &pair) in sums.iter_mut().zip(x) {
+                        let pair = neon.vreinterpretq_s16_s32(neon.vdupq_n_s32(pair));
                         let low_pair = neon.vget_low_s16(pair);
                         for ([low, high], weight) in sums.iter_mut().zip(weights[half]) {
                             *low = neon.vmlal_s16(*low, neon.vget_low_s16(weight), low_pair);
@@ -304,46 +301,57 @@ mod simd128 {
     impl Lanes for Simd128 {
         #[inline(always)]
         fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
-            let x = cut(x, panel.len());
-            let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
-            let mut all = [[[f32x4_splat(0.0); HALF]; 2]; R];
-            for half in 0..2 {
-                let mut sums = [[f32x4_splat(0.0); HALF]; R];
-                for (k, weights) in panel.iter().enumerate() {
-                    for (sums, row) in sums.iter_mut().zip(x) {
-                        let value = f32x4_splat(row[k]);
-                        for (sum, weight) in sums.iter_mut().zip(weights[half]) {
-                            *sum = f32x4_add(*sum, f32x4_mul(value, weight));
-                        }
-                    }
-                }
-                for (all, sums) in all.iter_mut().zip(sums) {
-                    all[half] = sums;
-                }
-            }
-            all.map(bytemuck::must_cast)
+            sum_floats(panel, x)
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: [&[i32]; R]) -> [[i32; PANEL]; R] {
-            let x = cut(x, panel.len());
-            let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
-            let mut all = [[[i32x4_splat(0); HALF]; 2]; R];
-            for half in 0..2 {
-                let mut sums = [[i32x4_splat(0); HALF]; R];
-                for (k, weights) in panel.iter().enumerate() {
-                    for (sums, row) in sums.iter_mut().zip(x) {
-                        let pair = i32x4_splat(row[k]);
-                        for (sum, weight) in sums.iter_mut().zip(weights[half]) {
-                            *sum = i32x4_add(*sum, i32x4_dot_i16x8(pair, weight));
-                        }
+        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+            sum_pairs(panel, x)
+        }
+    }
+
+    // Functions of their own: engines keep the sums of a loop in registers when little is around it.
+
+    #[inline(never)]
+    fn sum_floats<const R: usize>(panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R] {
+        let x = cut(x, panel.len());
+        let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
+        let mut all = [[[f32x4_splat(0.0); HALF]; 2]; R];
+        for half in 0..2 {
+            let mut sums = [[f32x4_splat(0.0); HALF]; R];
+            for (k, weights) in panel.iter().enumerate() {
+                for (sums, row) in sums.iter_mut().zip(x) {
+                    let value = f32x4_splat(row[k]);
+                    for (sum, weight) in sums.iter_mut().zip(weights[half]) {
+                        *sum = f32x4_add(*sum, f32x4_mul(value, weight));
                     }
                 }
-                for (all, sums) in all.iter_mut().zip(sums) {
-                    all[half] = sums;
+            }
+            for (all, sums) in all.iter_mut().zip(sums) {
+                all[half] = sums;
+            }
+        }
+        all.map(bytemuck::must_cast)
+    }
+
+    #[inline(never)]
+    fn sum_pairs<const R: usize>(panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+        let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
+        let mut all = [[[i32x4_splat(0); HALF]; 2]; R];
+        for half in 0..2 {
+            let mut sums = [[i32x4_splat(0); HALF]; R];
+            for (weights, x) in panel.iter().zip(x) {
+                for (sums, &pair) in sums.iter_mut().zip(x) {
+                    let pair = i32x4_splat(pair);
+                    for (sum, weight) in sums.iter_mut().zip(weights[half]) {
+                        *sum = i32x4_add(*sum, i32x4_dot_i16x8(pair, weight));
+                    }
                 }
             }
-            all.map(bytemuck::must_cast)
+            for (all, sums) in all.iter_mut().zip(sums) {
+                all[half] = sums;
+            }
         }
+        all.map(bytemuck::must_cast)
     }
 }

@@ -28,31 +28,40 @@ impl Write {
     fn each(self, out: &mut [f32], values: &[f32]) {
         match self {
             Self::Store => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
-            Self::Relu => out.iter_mut().zip(values).for_each(|(out, v)| *out = v.max(0.0)),
+            Self::Relu => out.iter_mut().zip(values).for_each(|(out, v)| *out = relu(*v)),
             Self::Add => out.iter_mut().zip(values).for_each(|(out, v)| *out += v),
         }
     }
 }
 
+/// `max(v, 0)`, by the order of integers: of floats LLVM makes branches for wasm.
+#[inline(always)]
+fn relu(v: f32) -> f32 {
+    f32::from_bits(v.to_bits().cast_signed().max(0).cast_unsigned())
+}
+
 /// Evaluates an expression for all tiles, with their rows as a constant for the compiler.
+///
+/// The more rows a tile has, the more products there are for a load: six are three and three, and
+/// what is left in the end is three or one, or two times one.
 macro_rules! for_each_tile {
     ($rows:expr, |$first:ident, $r:ident| $tile:expr) => {
         let rows = $rows;
         let mut $first = 0;
-        // Fewer than a tile's rows are left in the end: three are two and one.
-        while $first + ROWS <= rows {
+        while $first + ROWS <= rows && $first + 6 != rows {
             const $r: usize = ROWS;
             $tile;
             $first += ROWS;
         }
-        if $first + 2 <= rows {
-            const $r: usize = 2;
+        while $first + 3 <= rows {
+            const $r: usize = 3;
             $tile;
-            $first += 2;
+            $first += 3;
         }
-        if $first < rows {
+        while $first < rows {
             const $r: usize = 1;
             $tile;
+            $first += 1;
         }
     };
 }
