@@ -53,10 +53,10 @@ fn round<const R: usize>(x: &[f32], inputs: usize, values: &mut [[i32; R]], scal
     let factors = largest.map(|l| if l > 1e-30 { LARGEST / l } else { 0.0 });
     let integer = |r: usize, k: usize| (rows[r][k] * factors[r] + STEP_OF_ONE).to_bits();
     for (k, values) in values.iter_mut().enumerate() {
-        for r in 0..R {
+        for (r, value) in values.iter_mut().enumerate() {
             let low = integer(r, 2 * k) & 0xffff;
             let high = if 2 * k + 1 < inputs { integer(r, 2 * k + 1) << 16 } else { 0 };
-            values[r] = (low | high) as i32;
+            *value = (low | high).cast_signed();
         }
     }
     for (scale, largest) in scales.iter_mut().zip(largest) {

@@ -239,7 +239,7 @@ mod avx512 {
 mod neon {
     use core::arch::aarch64::int16x8_t;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Portable, cut};
+    use super::{Floats, Lanes, PANEL, Pairs, Portable};
 
     /// Vectors of a half panel: with two sums a vector, four rows fill half of the 32 registers.
     const HALF: usize = PANEL / 8;

@@ -14,8 +14,9 @@ const LANES: usize = 8;
 fn exp(x: f32) -> f32 {
     /// Adding it rounds to an integer, which the low bits then hold.
     const STEP_OF_ONE: f32 = 12_582_912.0;
-    // The larger of two negative floats has the smaller bits; of floats LLVM makes branches for wasm.
-    let x = f32::from_bits(x.to_bits().min((-86.0f32).to_bits()));
+    // The larger of two negative floats has the smaller bits; a comparison of floats would be
+    // branches in wasm. No number counts as the smallest.
+    let x = f32::from_bits((-x.abs()).to_bits().min((-86.0f32).to_bits()));
     let shifted = x * std::f32::consts::LOG2_E + STEP_OF_ONE;
     let n = shifted - STEP_OF_ONE;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;

@@ -34,7 +34,7 @@ impl Write {
     }
 }
 
-/// `max(v, 0)`, by the order of integers: of floats LLVM makes branches for wasm.
+/// `max(v, 0)`, by the order of integers: a comparison of floats would be branches in wasm.
 #[inline(always)]
 fn relu(v: f32) -> f32 {
     f32::from_bits(v.to_bits().cast_signed().max(0).cast_unsigned())
