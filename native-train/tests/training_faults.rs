@@ -26,7 +26,7 @@ use tigret_train::train::{Batching, OptimizerKind, Precision, Schedule, Settings
 const TIGRET: &str = env!("CARGO_BIN_EXE_tigret");
 
 /// Settings under which training takes some seconds and saves its state many times.
-const TRAIN: [&str; 17] = [
+const TRAIN: [&str; 19] = [
     "train",
     "--run",
     "r",
@@ -37,6 +37,8 @@ const TRAIN: [&str; 17] = [
     "16",
     "--epochs",
     "3",
+    "--schedule",
+    "linear",
     "--validate-every",
     "15",
     "--validation-users",

@@ -172,12 +172,11 @@ impl FixedLinear {
                         }
                     }
                 }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let scale = x.scales[first + r];
+                for (sums, scale) in sums.iter_mut().zip(&x.scales[first..]) {
                     sums.iter_mut().for_each(|sum| *sum *= scale);
-                    let at = (first + r) * self.outputs + column;
-                    write.write(&mut out[at..at + width], sums);
                 }
+                let out = &mut out[first * self.outputs + column..];
+                write.write(out, self.outputs, width, &sums);
             });
         }
     }

@@ -14,9 +14,19 @@ pub enum Write {
 }
 
 impl Write {
-    /// Writes a part of a row.
+    /// Writes a part of some rows, `width` numbers of each; `out` begins with the first of them, and
+    /// holds rows of `stride`.
+    // In wasm the function exists once: copies of it in every product would be bytes to download.
+    #[cfg_attr(target_arch = "wasm32", inline(never))]
+    #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
+    pub(crate) fn write(self, out: &mut [f32], stride: usize, width: usize, rows: &[[f32; PANEL]]) {
+        for (out, values) in out.chunks_mut(stride).zip(rows) {
+            self.write_row(&mut out[..width], values);
+        }
+    }
+
     #[inline(always)]
-    pub(crate) fn write(self, out: &mut [f32], values: &[f32; PANEL]) {
+    fn write_row(self, out: &mut [f32], values: &[f32; PANEL]) {
         // All panels but the last are whole, and a length that is known is a few instructions.
         match out.first_chunk_mut::<PANEL>() {
             Some(whole) => self.each(whole, values),
@@ -42,13 +52,13 @@ fn relu(v: f32) -> f32 {
 
 /// Evaluates an expression for all tiles, with their rows as a constant for the compiler.
 ///
-/// The more rows a tile has, the more products there are for a load: six are three and three, and
-/// what is left in the end is three or one, or two times one.
+/// The more rows a tile has, the more products there are for a load: six are two times three, nine
+/// three times, and only one, two and five rows have a tile of one.
 macro_rules! for_each_tile {
     ($rows:expr, |$first:ident, $r:ident| $tile:expr) => {
         let rows = $rows;
         let mut $first = 0;
-        while $first + ROWS <= rows && $first + 6 != rows {
+        while $first + ROWS <= rows && !matches!(rows - $first, 6 | 9) {
             const $r: usize = ROWS;
             $tile;
             $first += ROWS;
@@ -104,21 +114,21 @@ impl Linear {
     pub fn apply(&self, x: &[f32], out: &mut [f32], write: Write) {
         let row = |row: usize| &x[row * self.inputs..][..self.inputs];
         let rows = x.len() / self.inputs;
-        product(&self.panels, self.inputs, rows, row, |row, column, values| {
+        product(&self.panels, self.inputs, rows, row, |first, column, rows| {
             let width = PANEL.min(self.outputs - column);
-            write.write(&mut out[row * self.outputs + column..][..width], values);
+            write.write(&mut out[first * self.outputs + column..], self.outputs, width, rows);
         });
     }
 }
 
 /// Multiplies rows, `x(row)` of `inputs` numbers each, with `panels` (`[outputs / PANEL, inputs]`);
-/// `store(row, first column, values)` takes the result.
+/// `store(first row, first column, rows)` takes the result.
 pub(crate) fn product<'x>(
     panels: &[Floats],
     inputs: usize,
     rows: usize,
     x: impl Fn(usize) -> &'x [f32],
-    store: impl FnMut(usize, usize, &[f32; PANEL]),
+    store: impl FnMut(usize, usize, &[[f32; PANEL]]),
 ) {
     run(Product { panels, inputs, rows, x, store });
 }
@@ -134,16 +144,14 @@ struct Product<'p, X, S> {
 impl<'x, X, S> Work for Product<'_, X, S>
 where
     X: Fn(usize) -> &'x [f32],
-    S: FnMut(usize, usize, &[f32; PANEL]),
+    S: FnMut(usize, usize, &[[f32; PANEL]]),
 {
     #[inline(always)]
     fn with(mut self, lanes: impl Lanes) {
         for (index, panel) in self.panels.chunks_exact(self.inputs).enumerate() {
             for_each_tile!(self.rows, |first, R| {
                 let rows: [&[f32]; R] = std::array::from_fn(|r| (self.x)(first + r));
-                for (r, values) in lanes.floats::<R>(panel, rows).iter().enumerate() {
-                    (self.store)(first + r, index * PANEL, values);
-                }
+                (self.store)(first, index * PANEL, &lanes.floats::<R>(panel, rows));
             });
         }
     }
@@ -209,8 +217,9 @@ mod tests {
                     let Linear { panels, inputs, .. } = linear;
                     let rows = x.len() / inputs;
                     let row = |row: usize| &x[row * inputs..][..*inputs];
-                    let store =
-                        |_: usize, _: usize, values: &[f32; PANEL]| results.extend(values);
+                    let store = |_: usize, _: usize, rows: &[[f32; PANEL]]| {
+                        results.extend(rows.as_flattened());
+                    };
                     Product { panels, inputs: *inputs, rows, x: row, store }.with(lanes);
                     let mut point = FixedPoint::default();
                     point.set(x, *inputs);
