@@ -31,6 +31,8 @@ const HEIGHT: u32 = 420;
 const TEXT: i32 = 14;
 /// Mean width of a letter of [`TEXT`]: nobody knows the reader's font.
 const LETTER: i32 = 7;
+/// Pixels that a figure behind a bar takes, and the gap before it.
+const NUMBER: i32 = 5 * LETTER + 6;
 const TOP: i32 = 44;
 const BOTTOM: i32 = 52;
 
@@ -332,8 +334,11 @@ fn draw_bars(svg: &mut String, title: &str, x: &Axis, groups: &[String], bars: &
             }
             let ends = bars.figures[at].map(|f| f.mean + f.deviation.unwrap_or(0.0));
             if let (Some(figure), Some(end)) = (bars.figures[at], ends) {
-                let end = end.max(bars.paper[at].unwrap_or(end));
-                let (x, y) = chart.backend_coord(&(xs.at(end), (top + bottom) / 2.0));
+                let place = |x| chart.backend_coord(&(xs.at(x), (top + bottom) / 2.0));
+                let (x, y) = place(end);
+                // A mark far from the bar is no reason for the number to leave it.
+                let mark = bars.paper[at].map(|paper| place(paper).0);
+                let x = mark.filter(|mark| (x..x + NUMBER).contains(mark)).unwrap_or(x);
                 let style = text(TEXT - 2, INK, HPos::Left, VPos::Center);
                 root.draw(&Text::new(short(figure.mean, 4), (x + 6, y), style))?;
             }
@@ -480,6 +485,27 @@ mod tests {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn a_number_stands_at_its_bar_and_makes_room_for_a_mark() {
+        let place = |paper| {
+            let bars = vec![Bars {
+                name: "b".into(),
+                figures: vec![Some(Figure::from(0.1234)), Some(Figure::from(1.0))],
+                paper: vec![paper, None],
+            }];
+            let (x, groups) = (Axis::from_zero("x"), vec!["g".into(), "h".into()]);
+            let body = Body::Bars { x, groups, bars };
+            let svg = Plot { name: String::new(), title: "t".into(), body }.svg().unwrap();
+            let (before, _) = svg.split_once(".1234").unwrap();
+            let (_, tag) = before.rsplit_once("<text x=\"").unwrap();
+            tag.split_once('"').unwrap().0.parse::<i32>().unwrap()
+        };
+        let free = place(None);
+        assert!(place(Some(0.13)) > free);
+        assert_eq!(place(Some(0.1)), free);
+        assert_eq!(place(Some(0.9)), free);
     }
 
     #[test]
