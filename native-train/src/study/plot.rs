@@ -493,7 +493,7 @@ mod tests {
             let bars = vec![Bars {
                 name: "b".into(),
                 figures: vec![Some(Figure::from(0.1234)), Some(Figure::from(1.0))],
-                paper: vec![paper, None],
+                paper: vec![Some(paper), None],
             }];
             let (x, groups) = (Axis::from_zero("x"), vec!["g".into(), "h".into()]);
             let body = Body::Bars { x, groups, bars };
@@ -502,10 +502,9 @@ mod tests {
             let (_, tag) = before.rsplit_once("<text x=\"").unwrap();
             tag.split_once('"').unwrap().0.parse::<i32>().unwrap()
         };
-        let free = place(None);
-        assert!(place(Some(0.13)) > free);
-        assert_eq!(place(Some(0.1)), free);
-        assert_eq!(place(Some(0.9)), free);
+        let free = place(0.1);
+        assert!(place(0.13) > free);
+        assert_eq!(place(0.9), free);
     }
 
     #[test]
