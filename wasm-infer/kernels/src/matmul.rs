@@ -201,6 +201,41 @@ mod tests {
     use proptest::prelude::*;
     use std::cell::RefCell;
 
+    /// Small integers, of which all sums are exact.
+    fn integer(i: usize) -> f32 {
+        (i * 7 % 11) as f32 - 5.0
+    }
+
+    #[test]
+    fn tiles_of_all_sizes_store_rectify_and_add_what_plain_loops_do() {
+        const INPUTS: usize = 9;
+        for (rows, outputs) in (1..=13).flat_map(|rows| [1, 16, 23].map(|outputs| (rows, outputs)))
+        {
+            let x: Vec<f32> = (0..rows * INPUTS).map(integer).collect();
+            let weight: Vec<f32> = (0..outputs * INPUTS).map(|i| integer(i + 3)).collect();
+            let before: Vec<f32> = (0..rows * outputs).map(|i| integer(i + 5)).collect();
+            let linear = Linear::from_rows(outputs, INPUTS, &weight);
+            for write in [Write::Store, Write::Relu, Write::Add] {
+                let mut out = before.clone();
+                linear.apply(&x, &mut out, write);
+                for (at, (&found, &before)) in out.iter().zip(&before).enumerate() {
+                    let (x, weight) =
+                        (&x[at / outputs * INPUTS..], &weight[at % outputs * INPUTS..]);
+                    let product: f32 = x.iter().zip(weight).take(INPUTS).map(|(x, w)| x * w).sum();
+                    let expected = match write {
+                        Write::Store => product,
+                        Write::Relu => product.max(0.0),
+                        Write::Add => before + product,
+                    };
+                    assert_eq!(
+                        found, expected,
+                        "{write:?}, {rows} rows, {outputs} outputs, at {at}"
+                    );
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn all_instructions_give_the_same_bits(
