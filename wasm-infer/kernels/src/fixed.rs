@@ -165,7 +165,8 @@ impl FixedLinear {
                 let (tile, _) = x.values[first * pairs..][..R * pairs].as_chunks::<R>();
                 let mut sums = [[0.0f32; PANEL]; R];
                 for (group, (panel, scales)) in panel.chunks(self.group).zip(scales).enumerate() {
-                    let integers = lanes.pairs::<R>(panel, &tile[group * self.group..]);
+                    let tile = &tile[group * self.group..][..panel.len()];
+                    let integers = lanes.pairs::<R>(panel, tile);
                     for (sums, integers) in sums.iter_mut().zip(integers) {
                         for ((sum, integer), scale) in sums.iter_mut().zip(integers).zip(scales.0) {
                             *sum += integer as f32 * scale;

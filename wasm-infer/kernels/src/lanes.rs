@@ -9,6 +9,7 @@ use bytemuck::{Pod, Zeroable};
 pub(crate) const PANEL: usize = 16;
 /// Input rows that share one pass over a panel: as many as registers allow.
 pub const ROWS: usize = 4;
+const _: () = assert!(ROWS == 4, "the tiles of `for_each_tile`");
 
 /// Of one input column, the weights of a panel's outputs.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -26,7 +27,7 @@ pub(crate) trait Lanes: Copy {
     fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R];
 
     /// The same of 16-bit integers in 32 bits; an `i32` of `x` holds two neighbouring columns of a
-    /// row, and those of the other rows lie beside it.
+    /// row, the first in its low half, and those of the other rows lie beside it.
     fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R];
 }
 
@@ -132,7 +133,7 @@ impl Lanes for Portable {
         let mut sums = [[0; PANEL]; R];
         for (weights, x) in panel.iter().zip(x) {
             for (sums, &pair) in sums.iter_mut().zip(x) {
-                let [low, high]: [i16; 2] = bytemuck::must_cast(pair);
+                let (low, high) = (pair as i16, (pair >> 16) as i16);
                 for (sum, pair) in sums.iter_mut().zip(weights.0.chunks_exact(2)) {
                     *sum +=
                         i32::from(pair[0]) * i32::from(low) + i32::from(pair[1]) * i32::from(high);

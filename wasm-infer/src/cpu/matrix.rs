@@ -92,7 +92,7 @@ mod tests {
     proptest! {
         #[test]
         fn products_equal_the_plain_loop(
-            rows in 1usize..10,
+            rows in 1usize..15,
             n in 1usize..40,
             k in 1usize..80,
             split in 0usize..40,
