@@ -37,6 +37,7 @@ const TRAIN: [&str; 19] = [
     "16",
     "--epochs",
     "3",
+    // It depends on the number of all steps, so a resumed training has more to get right.
     "--schedule",
     "linear",
     "--validate-every",

@@ -107,8 +107,8 @@ impl SharedKeys {
         let values = self.values.chunks_exact(of_head(self.values.len()));
         for (head, (keys, values)) in keys.zip(values).enumerate() {
             let query = |row: usize| &queries[row * stride + head * d_kv..][..d_kv];
-            product(keys, d_kv, rows, query, |first, column, rows| {
-                Write::Store.write(&mut scores[first * width + column..], width, PANEL, rows);
+            product(keys, d_kv, rows, query, |row, column, tile| {
+                Write::Store.write(&mut scores[row * width + column..], width, PANEL, tile);
             });
             if let Some((bias, first)) = bias {
                 for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
@@ -118,10 +118,10 @@ impl SharedKeys {
             }
             softmax(scores, width, count);
             let weights = |row: usize| &scores[row * width..][..count];
-            product(values, count, rows, weights, |first, column, rows| {
+            product(values, count, rows, weights, |row, column, tile| {
                 let part = PANEL.min(d_kv - column);
-                let out = &mut context[first * inner + head * d_kv + column..];
-                Write::Store.write(out, inner, part, rows);
+                let out = &mut context[row * inner + head * d_kv + column..];
+                Write::Store.write(out, inner, part, tile);
             });
         }
     }

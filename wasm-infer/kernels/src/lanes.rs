@@ -104,7 +104,7 @@ pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
 
 /// Rows cut to the panel's length, so that no bound is checked in the loop.
 #[inline(always)]
-fn cut<T, const R: usize>(x: [&[T]; R], length: usize) -> [&[T]; R] {
+fn cut<const R: usize>(x: [&[f32]; R], length: usize) -> [&[f32]; R] {
     x.map(|row| &row[..length])
 }
 
