@@ -17,7 +17,8 @@ pub enum WeightFormat {
     F16,
     /// 8-bit integers, symmetric, a scale per output row.
     Q8,
-    /// 4-bit integers, symmetric, a scale per group of [`Q4_GROUP`] columns of a row.
+    /// 4-bit integers, symmetric, a scale per group of [`Q4_GROUP`] columns of a row. In a bundle
+    /// the token embedding and the output head are [`WeightFormat::Q8`] beside it.
     Q4,
 }
 

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
-use tigret_infer::{Bundle, WeightFormat};
+use tigret_infer::{Bundle, Q4_GROUP, Weight, WeightData, WeightFormat};
 
 #[test]
 fn a_written_bundle_reads_back_equal() {
@@ -52,18 +54,81 @@ fn numbers_that_no_format_has_are_refused() {
         .map(|bits| (WeightFormat::F16, "shared.weight", half(bits), "not finite"))
         .collect();
     // Infinity, zero of either sign, the largest subnormal.
+    let (wi, scale) = (
+        "encoder.block.0.layer.1.DenseReluDense.wi.weight",
+        "encoder.block.0.layer.1.DenseReluDense.wi.weight.scale",
+    );
     cases.extend(
-        [0x7c00, 0, 0x8000, 0x03ff].into_iter().map(|bits| {
-            (WeightFormat::Q4, "shared.weight.scale", half(bits), "not a normal number")
-        }),
+        [0x7c00, 0, 0x8000, 0x03ff]
+            .into_iter()
+            .map(|bits| (WeightFormat::Q4, scale, half(bits), "not a normal number")),
     );
     let spare = [&[0; 16][..], &[0x10]].concat();
-    cases.push((WeightFormat::Q4, "shared.weight", spare, "spare half byte at the end of row 0"));
+    cases.push((WeightFormat::Q4, wi, spare, "spare half byte at the end of row 0"));
     for (format, name, value, part) in cases {
         let mut bytes = random_bundle(&shape, format, 1).to_bytes().unwrap();
         overwrite(&mut bytes, name, &value);
         let message = Bundle::from_bytes(&bytes).map(|_| ()).unwrap_err().to_string();
         assert!(message.contains(&format!("`{name}`")) && message.contains(part), "{message}");
+    }
+}
+
+/// The same bundle with one matrix in another format.
+fn with_matrix(bundle: &Bundle, name: &str, format: WeightFormat) -> Vec<u8> {
+    let weight = bundle.weight(name);
+    let shape = [weight.rows(), weight.columns()];
+    let replaced = Weight::quantize(format, shape, weight.to_f32());
+    let bytes = bundle.to_bytes().unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = file
+        .iter()
+        .map(|(name, view)| {
+            (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())
+        })
+        .collect();
+    let of = [name.to_owned(), format!("{name}.scale")];
+    tensors.retain(|(name, ..)| !of.contains(name));
+    let [matrix, scale] = of;
+    match replaced.data {
+        WeightData::Q8 { values, scales } => {
+            let bytes = values.iter().map(|v| *v as u8).collect();
+            tensors.push((matrix, Dtype::I8, shape.to_vec(), bytes));
+            let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+            tensors.push((scale, Dtype::F32, vec![shape[0]], bytes));
+        }
+        WeightData::Q4 { nibbles, scales } => {
+            tensors.push((matrix, Dtype::U8, vec![shape[0], shape[1].div_ceil(2)], nibbles));
+            let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+            let groups = shape[1].div_ceil(Q4_GROUP);
+            tensors.push((scale, Dtype::F16, vec![shape[0], groups], bytes));
+        }
+        other => panic!("{other:?}"),
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, header.metadata().clone()).unwrap()
+}
+
+#[test]
+fn the_embedding_of_four_bit_bundles_has_eight_bits_or_four_and_nothing_else_has() {
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q4, 1);
+    let of = |bundle: &Bundle, name: &str| match bundle.weight(name).data {
+        WeightData::Q8 { .. } => 8,
+        WeightData::Q4 { .. } => 4,
+        _ => 0,
+    };
+    assert_eq!(of(&bundle, "shared.weight"), 8);
+    let narrow = with_matrix(&bundle, "shared.weight", WeightFormat::Q4);
+    let narrow = Bundle::from_bytes(&narrow).unwrap();
+    assert_eq!(of(&narrow, "shared.weight"), 4);
+    for (name, _) in bundle.weights().iter().filter(|(name, weight)| {
+        *name != "shared.weight" && matches!(weight.data, WeightData::Q4 { .. })
+    }) {
+        let wide = with_matrix(&bundle, name, WeightFormat::Q8);
+        let message = Bundle::from_bytes(&wide).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("has type I8"), "{message}");
     }
 }
 
@@ -89,11 +154,12 @@ fn a_bundle_that_names_another_format_than_it_has_is_refused() {
 
 #[test]
 fn weights_that_a_format_cannot_hold_are_refused() {
+    let wi = "encoder.block.0.layer.1.DenseReluDense.wi.weight";
     for (format, too_large) in [(WeightFormat::F16, 7e4f32), (WeightFormat::Q4, 5e5)] {
         let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
         let weights = bundle.weights().iter().map(|(name, weight)| {
             let mut values = weight.to_f32();
-            if name == "shared.weight" {
+            if name == wi {
                 values[5] = -too_large;
             }
             (name.clone(), (weight.shape.clone(), values))
@@ -105,7 +171,7 @@ fn weights_that_a_format_cannot_hold_are_refused() {
             .unwrap_err()
             .to_string();
         let expected = format!("value 5 is -{too_large}, more than {}", format.name());
-        assert!(message.contains("`shared.weight`") && message.contains(&expected), "{message}");
+        assert!(message.contains(wi) && message.contains(&expected), "{message}");
     }
 }
 

@@ -180,3 +180,68 @@ impl PathAttention<'_> {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Numbers in -1..1 that look drawn.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        let number = |i: usize| (i + 1).wrapping_mul(seed + 1).wrapping_mul(2_654_435_761) % 2003;
+        (0..count).map(|i| number(i) as f32 / 1001.5 - 1.0).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn queries_attend_to_shared_keys_as_plain_loops_do(
+            rows in 1usize..14,
+            count in 1usize..40,
+            width in 1usize..36,
+            heads in 1usize..5,
+            before in 0usize..3,
+            biased in any::<bool>(),
+            first in 0usize..3,
+            seed in 0usize..1000,
+        ) {
+            let heads = Heads { count: heads, width };
+            let inner = heads.inner();
+            let (key_stride, query_stride) = (before + 2 * inner + 1, inner + before);
+            let held = numbers(count * key_stride, seed);
+            let queries = numbers(rows * query_stride, seed + 1);
+            let bias_of = |head: usize, relative: i32| (head as f32 - relative as f32).sin();
+            let bias = PositionBias::new(heads.count, count.max(first + rows), bias_of);
+            let mut shared = SharedKeys::default();
+            // Something larger first: packing again leaves none of it.
+            shared.pack(heads, &numbers((count + 20) * key_stride, 7), key_stride, before);
+            shared.pack(heads, &held, key_stride, before);
+            let mut context = vec![f32::NAN; rows * inner];
+            let mut scores = vec![f32::NAN; 5];
+            let with = biased.then_some((&bias, first));
+            shared.attend(heads, (&queries, query_stride), with, &mut scores, &mut context);
+            for row in 0..rows {
+                for head in 0..heads.count {
+                    let query = &queries[row * query_stride + head * width..][..width];
+                    let part = |position: usize, of: usize| {
+                        &held[position * key_stride + before + of * inner + head * width..][..width]
+                    };
+                    let weights: Vec<f32> = (0..count)
+                        .map(|position| {
+                            let key = part(position, 0);
+                            let score: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+                            let relative = position as i32 - (first + row) as i32;
+                            let bias = if biased { bias_of(head, relative) } else { 0.0 };
+                            (score + bias).exp()
+                        })
+                        .collect();
+                    let sum: f32 = weights.iter().sum();
+                    for column in 0..width {
+                        let value: f32 = (0..count).map(|p| weights[p] * part(p, 1)[column]).sum();
+                        let found = context[row * inner + head * width + column];
+                        prop_assert!((found - value / sum).abs() < 1e-5, "{found} {}", value / sum);
+                    }
+                }
+            }
+        }
+    }
+}

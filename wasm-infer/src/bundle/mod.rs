@@ -109,13 +109,16 @@ impl Bundle {
         self.quantizer.as_ref()
     }
 
-    /// The format of one weight: matrices have the bundle's, norms and the relative position bias
-    /// stay `f32`.
+    /// The format in which one weight is written: matrices have the bundle's, norms and the relative
+    /// position bias stay `f32`. Of `q4` the token embedding and the output head have `q8`: most of
+    /// what four bits cost a trained model they cost there.
     fn format_of(name: &str, shape: &[usize], bundle: WeightFormat) -> WeightFormat {
-        if shape.len() == 2 && !name.contains("relative_attention_bias") {
-            bundle
-        } else {
+        if shape.len() != 2 || name.contains("relative_attention_bias") {
             WeightFormat::F32
+        } else if bundle == WeightFormat::Q4 && matches!(name, "shared.weight" | "lm_head.weight") {
+            WeightFormat::Q8
+        } else {
+            bundle
         }
     }
 

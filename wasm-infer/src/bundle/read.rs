@@ -54,12 +54,22 @@ impl Bundle {
 
         let tensor =
             |name: &str| file.tensor(name).map_err(|_| BundleError::tensor(name, "is missing"));
+        // A `q4` bundle may also hold the embedding in four bits.
+        let format_of = |name: &str, shape: &[usize]| {
+            let in_four_bits = || tensor(name).is_ok_and(|view| view.dtype() == Dtype::U8);
+            match Self::format_of(name, shape, weight_format) {
+                WeightFormat::Q8 if weight_format == WeightFormat::Q4 && in_four_bits() => {
+                    WeightFormat::Q4
+                }
+                format => format,
+            }
+        };
         // Shapes first: nothing is allocated for a file whose sizes do not agree.
         let shapes = config.weight_shapes();
         for (name, shape) in &shapes {
             let (rows, columns) = (shape[0], shape.last().copied().unwrap_or(0));
             let scale = format!("{name}.scale");
-            match Self::format_of(name, shape, weight_format) {
+            match format_of(name, shape) {
                 WeightFormat::F32 => expect(name, &tensor(name)?, Dtype::F32, shape)?,
                 WeightFormat::F16 => expect(name, &tensor(name)?, Dtype::F16, shape)?,
                 WeightFormat::Q8 => {
@@ -83,7 +93,7 @@ impl Bundle {
         for (name, shape) in shapes {
             let view = tensor(&name)?;
             let scale = format!("{name}.scale");
-            let data = match Self::format_of(&name, &shape, weight_format) {
+            let data = match format_of(&name, &shape) {
                 WeightFormat::F32 => WeightData::F32(finite(&name, &view)?),
                 WeightFormat::F16 => {
                     WeightData::F16(halves(&name, &view, "finite", |v| v.is_finite())?)
