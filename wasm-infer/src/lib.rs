@@ -31,4 +31,4 @@ pub use quantizer::{NewItem, Quantizer, QuantizerConfig, QuantizerTensors, Struc
 pub use recommender::{Added, Backend, Pick, Recommendation, Recommender, Request};
 pub use sampling::Sampling;
 pub use tokens::TokenLayout;
-pub use weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
+pub use weights::{Q4, Q4_GROUP, Weight, WeightData, WeightFormat};

@@ -158,9 +158,56 @@ impl Weight {
                 WeightData::F16(values.iter().map(|&value| f16::from_f32(value)).collect())
             }
             WeightFormat::Q8 => quantize_q8(columns, &values),
-            WeightFormat::Q4 => quantize_q4(columns, &values),
+            WeightFormat::Q4 => return Q4::nearest(columns, &values).pack(),
         };
         Self { shape: shape.to_vec(), data }
+    }
+}
+
+/// A matrix of [`WeightFormat::Q4`] with a byte for each code, for whoever chooses codes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Q4 {
+    /// Length of a row, at least 1.
+    pub columns: usize,
+    /// `[rows, columns]`, in `-8..=7`.
+    pub codes: Vec<i8>,
+    /// `[rows, columns / Q4_GROUP rounded up]`, each from [`Q4::scale`].
+    pub scales: Vec<f16>,
+}
+
+impl Q4 {
+    /// The codes and scales that leave about the least squared error of each group.
+    pub fn nearest(columns: usize, values: &[f32]) -> Self {
+        let (mut codes, mut scales) = (Vec::with_capacity(values.len()), Vec::new());
+        for group in values.chunks_exact(columns).flat_map(|row| row.chunks(Q4_GROUP)) {
+            let scale = q4_scale(group);
+            scales.push(scale);
+            codes.extend(group.iter().map(|&value| Self::code(value, scale.to_f32())));
+        }
+        Self { columns, codes, scales }
+    }
+
+    /// The nearest code of a value.
+    pub fn code(value: f32, scale: f32) -> i8 {
+        // Every code is an i8.
+        (value / scale).round().clamp(-8.0, 7.0) as i8
+    }
+
+    /// The nearest number that may be a scale: a half that is neither zero, subnormal (a GPU may
+    /// take that for zero) nor infinite.
+    pub fn scale(value: f32) -> f16 {
+        let magnitude = value.abs().clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
+        f16::from_f32(magnitude.copysign(value))
+    }
+
+    /// The matrix as a bundle holds it.
+    pub fn pack(self) -> Weight {
+        let half = |code: i8| code as u8 & 0xf;
+        let pair = |pair: &[i8]| half(pair[0]) | half(pair.get(1).copied().unwrap_or(0)) << 4;
+        let rows = self.codes.chunks_exact(self.columns);
+        let shape = vec![rows.len(), self.columns];
+        let nibbles = rows.flat_map(|row| row.chunks(2).map(pair)).collect();
+        Weight { shape, data: WeightData::Q4 { nibbles, scales: self.scales } }
     }
 }
 
@@ -183,27 +230,6 @@ fn quantize_q8(columns: usize, values: &[f32]) -> WeightData {
     WeightData::Q8 { values: quantised, scales }
 }
 
-fn quantize_q4(columns: usize, values: &[f32]) -> WeightData {
-    let (mut nibbles, mut scales) = (Vec::new(), Vec::new());
-    for row in values.chunks_exact(columns) {
-        let mut codes = Vec::with_capacity(columns + 1);
-        for group in row.chunks(Q4_GROUP) {
-            let scale = q4_scale(group);
-            scales.push(scale);
-            codes.extend(group.iter().map(|&value| q4_code(value, scale.to_f32())));
-        }
-        codes.resize(columns.next_multiple_of(2), 0.0);
-        let half = |code: f32| code as i8 as u8 & 0xf;
-        nibbles.extend(codes.chunks_exact(2).map(|pair| half(pair[0]) | half(pair[1]) << 4));
-    }
-    WeightData::Q4 { nibbles, scales }
-}
-
-/// The code of a value, in `-8..=7`.
-fn q4_code(value: f32, scale: f32) -> f32 {
-    (value / scale).round().clamp(-8.0, 7.0)
-}
-
 /// The scale of a group that leaves the least squared error.
 ///
 /// The codes reach one step further down than up, so the scale's sign matters. Of 34 scales around
@@ -219,13 +245,13 @@ fn q4_scale(group: &[f32]) -> f16 {
         for first in [largest / reach, -largest / reach] {
             let (mut products, mut squares) = (0.0, 0.0);
             for &value in group {
-                let code = q4_code(value, first);
+                let code = f32::from(Q4::code(value, first));
                 products += value * code;
                 squares += code * code;
             }
-            let scale = normal(if squares > 0.0 { products / squares } else { first });
+            let scale = Q4::scale(if squares > 0.0 { products / squares } else { first });
             let error = group.iter().map(|&value| {
-                let stored = scale.to_f32() * q4_code(value, scale.to_f32());
+                let stored = scale.to_f32() * f32::from(Q4::code(value, scale.to_f32()));
                 (value - stored) * (value - stored)
             });
             let error: f32 = error.sum();
@@ -235,12 +261,6 @@ fn q4_scale(group: &[f32]) -> f16 {
         }
     }
     best.1
-}
-
-/// The nearest half that is neither zero, subnormal (a GPU may take that for zero) nor infinite.
-fn normal(value: f32) -> f16 {
-    let magnitude = value.abs().clamp(f16::MIN_POSITIVE.to_f32(), f16::MAX.to_f32());
-    f16::from_f32(magnitude.copysign(value))
 }
 
 #[cfg(test)]
@@ -304,7 +324,7 @@ mod tests {
             .chunks(Q4_GROUP)
             .flat_map(|group| {
                 let scale = group.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 7.0;
-                group.iter().map(move |&value| q4_code(value, scale) * scale)
+                group.iter().map(move |&value| f32::from(Q4::code(value, scale)) * scale)
             })
             .collect();
         assert!(error(&searched) < 0.8 * error(&plain), "{} {}", error(&searched), error(&plain));

@@ -4,7 +4,8 @@
 //! The buffer is `f32`. Computing in another kind takes one cast of the whole buffer a pass; its
 //! gradient comes back in `f32`, so that small steps are not lost (Micikevicius et al. 2018).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
@@ -66,7 +67,12 @@ pub struct Views {
     master: HashMap<String, Tensor>,
     /// The same in the kind that computes, where it is not `f32`.
     reduced: Option<HashMap<String, Tensor>>,
+    /// Where the inputs of products are summed up, if anyone asked.
+    inputs: Option<InputGrams>,
 }
+
+/// By the name of a matrix or stack, X^T X of the rows X that it has multiplied, `[in, in]`, `f32`.
+pub type InputGrams = Arc<Mutex<BTreeMap<String, Tensor>>>;
 
 impl Views {
     /// The same views once more, for another thread.
@@ -74,7 +80,16 @@ impl Views {
         let cloned = |views: &HashMap<String, Tensor>| {
             views.iter().map(|(name, view)| (name.clone(), view.shallow_clone())).collect()
         };
-        Self { master: cloned(&self.master), reduced: self.reduced.as_ref().map(cloned) }
+        Self {
+            master: cloned(&self.master),
+            reduced: self.reduced.as_ref().map(cloned),
+            inputs: self.inputs.clone(),
+        }
+    }
+
+    /// The same views; each product adds its input to `grams`, padding and all.
+    pub fn recording(self, grams: &InputGrams) -> Self {
+        Self { inputs: Some(Arc::clone(grams)), ..self }
     }
 
     /// Where they lie.
@@ -97,6 +112,25 @@ impl Views {
     /// As [`Views::get`].
     pub fn matrix(&self, name: &str) -> &Tensor {
         &self.reduced.as_ref().unwrap_or(&self.master)[name]
+    }
+
+    /// `x` (`[..., in]`) by a matrix or stack (`[out, in]`), in the kind that the matrix products
+    /// compute in, `[..., out]`.
+    ///
+    /// # Panics
+    /// As [`Views::get`].
+    pub fn linear(&self, name: &str, x: &Tensor) -> Tensor {
+        let matrix = self.matrix(name);
+        if let Some(grams) = &self.inputs {
+            let rows = x.detach().to_kind(Kind::Float).reshape([-1, matrix.size()[1]]);
+            let gram = rows.transpose(0, 1).matmul(&rows);
+            let mut grams = grams.lock().unwrap_or_else(PoisonError::into_inner);
+            match grams.get_mut(name) {
+                Some(sum) => *sum += gram,
+                None => drop(grams.insert(name.to_owned(), gram)),
+            }
+        }
+        x.to_kind(matrix.kind()).linear(matrix, None::<Tensor>)
     }
 }
 
@@ -155,7 +189,7 @@ impl Params {
     /// The weights for one pass whose matrix products compute in `kind`.
     pub fn views_in(&self, kind: Kind) -> Views {
         let reduced = (kind != Kind::Float).then(|| self.split(&self.flat.to_kind(kind)));
-        Views { master: self.split(&self.flat), reduced }
+        Views { master: self.split(&self.flat), reduced, inputs: None }
     }
 
     fn split(&self, flat: &Tensor) -> HashMap<String, Tensor> {

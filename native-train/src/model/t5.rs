@@ -211,7 +211,7 @@ impl T5 {
 
     fn head(&self, w: &Views, x: &Tensor) -> Tensor {
         let name = if self.config.tie_word_embeddings { "shared.weight" } else { "lm_head.weight" };
-        linear(&(x * f64::from(self.config.head_scale())), w.matrix(name)).to_kind(Kind::Float)
+        w.linear(name, &(x * f64::from(self.config.head_scale()))).to_kind(Kind::Float)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Tensor {
@@ -236,7 +236,7 @@ impl T5 {
     fn project<const N: usize>(&self, w: &Views, name: &str, x: &Tensor) -> [Tensor; N] {
         let (batch, length) = (x.size()[0], x.size()[1]);
         let (heads, d_kv) = (self.config.num_heads as i64, self.config.d_kv as i64);
-        let all = linear(x, w.matrix(name)).view([batch, length, N as i64, heads, d_kv]);
+        let all = w.linear(name, x).view([batch, length, N as i64, heads, d_kv]);
         // One copy now, and one on the way back, instead of one for each part.
         let parts = all.permute([2, 0, 3, 1, 4]).contiguous().unbind(0);
         // `unbind` returns as many parts as the axis is long.
@@ -247,7 +247,7 @@ impl T5 {
     fn output(&self, w: &Views, attention: &str, context: &Tensor) -> Tensor {
         let (batch, length) = (context.size()[0], context.size()[2]);
         let joined = context.transpose(1, 2).reshape([batch, length, self.config.inner() as i64]);
-        linear(&joined, w.matrix(&format!("{attention}.o.weight")))
+        w.linear(&format!("{attention}.o.weight"), &joined)
     }
 
     /// Unscaled attention with an additive bias (`[batch or 1, heads or 1, query or 1, key]`, from
@@ -329,12 +329,11 @@ impl T5 {
         train: Option<&Dropout>,
     ) -> Tensor {
         let normed = self.norm(&x, w.get(&format!("{at}.{layer}.layer_norm.weight")));
-        let wi = w.matrix(&format!("{at}.{layer}.DenseReluDense.wi.weight"));
-        let wo = w.matrix(&format!("{at}.{layer}.DenseReluDense.wo.weight"));
+        let dense = format!("{at}.{layer}.DenseReluDense");
         // HF drops after ReLU. A factor of 0 or more commutes with it, and in this order both can
         // work in place.
-        let hidden = self.dropout(linear(&normed, wi), train).relu_();
-        self.residual(x, linear(&hidden, wo), train)
+        let hidden = self.dropout(w.linear(&format!("{dense}.wi.weight"), &normed), train).relu_();
+        self.residual(x, w.linear(&format!("{dense}.wo.weight"), &hidden), train)
     }
 
     /// Relative position bias of a stack, `[1, heads, length, length]`.
@@ -376,13 +375,8 @@ impl T5 {
     }
 }
 
-/// `x` by a matrix `[out, in]`, in the matrix's kind.
-fn linear(x: &Tensor, matrix: &Tensor) -> Tensor {
-    x.to_kind(matrix.kind()).linear(matrix, None::<Tensor>)
-}
-
 /// The stack of a projection: those of one input are one product.
-fn stack_of(name: &str) -> Option<String> {
+pub(crate) fn stack_of(name: &str) -> Option<String> {
     let (attention, part) = name.strip_suffix(".weight")?.rsplit_once('.')?;
     match part {
         "q" | "k" | "v" if attention.ends_with("SelfAttention") => {

@@ -15,7 +15,7 @@ use crate::config::T5Config;
 use crate::error::BundleError;
 use crate::quantizer::Quantizer;
 use crate::tokens::TokenLayout;
-use crate::weights::{Weight, WeightData, WeightFormat};
+use crate::weights::{Q4, Q4_GROUP, Weight, WeightData, WeightFormat};
 
 /// Value of the metadata field `format`.
 pub const FORMAT: &str = "tigret/1";
@@ -93,6 +93,26 @@ impl Bundle {
             weights: converted,
             quantizer: None,
         })
+    }
+
+    /// The bundle with other 4-bit codes and scales for a matrix, such as ones that fit better what
+    /// the matrix is multiplied with.
+    ///
+    /// # Errors
+    /// [`BundleError::Tensor`] when the bundle has no `q4` matrix of that name and shape.
+    pub fn with_codes(mut self, name: &str, matrix: Q4) -> Result<Self, BundleError> {
+        let (columns, codes) = (matrix.columns, matrix.codes.len());
+        let fits = |weight: &&mut Weight| {
+            matches!(weight.data, WeightData::Q4 { .. })
+                && (weight.columns(), weight.rows() * columns) == (columns, codes)
+                && matrix.scales.len() == weight.rows() * columns.div_ceil(Q4_GROUP)
+        };
+        let Some(weight) = self.weights.get_mut(name).filter(fits) else {
+            let problem = format!("is no q4 matrix of {codes} codes in rows of {columns}");
+            return Err(BundleError::tensor(name, problem));
+        };
+        *weight = matrix.pack();
+        Ok(self)
     }
 
     /// The bundle with what gives new items their semantic IDs.

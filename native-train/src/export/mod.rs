@@ -1,15 +1,25 @@
 //! From a trained model, or a checkpoint of someone else's, to a bundle.
 
+mod calibration;
+mod fit;
+
 use std::fs;
 use std::path::Path;
 
-use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightFormat};
+use tch::Device;
+use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
+use crate::model::T5;
 use crate::model::checkpoint::{self, HostWeights};
+use crate::model::params::Params;
+use crate::model::t5::stack_of;
 use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
-use crate::tokenizer::check_model;
+use crate::tokenizer::{SemanticIds, check_model};
+
+use calibration::input_grams;
+use fit::fit;
 
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
@@ -33,7 +43,10 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     });
     let items = ranks.collect::<Result<Vec<_>>>()?;
     check_model(&checkpoint, &parts.layout, items.into_iter())?;
-    parts.bundle(format)
+    match format {
+        WeightFormat::Q4 => parts.calibrated(run),
+        _ => parts.bundle(format),
+    }
 }
 
 /// A checkpoint folder, a token layout and a catalogue as one bundle.
@@ -71,6 +84,30 @@ impl<'a> Parts<'a> {
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
         Ok(Self { checkpoint, tokens, config, weights, layout, catalog })
+    }
+
+    /// In `q4`, with codes that suit what the matrices are multiplied with on the run's training
+    /// sequences.
+    fn calibrated(self, run: &RunDir) -> Result<Bundle> {
+        let dataset = Dataset::load(run)?;
+        let ids = SemanticIds::load(run, &dataset)?;
+        let model = T5::new(self.config.clone());
+        let mut params = Params::new(model.specs(), 0, Device::Cpu);
+        params.load(&self.weights).map_err(|e| TrainError::file(self.checkpoint, e))?;
+        let grams = input_grams(&model, &params, &ids, &dataset);
+        let weights = self.weights.clone();
+        let mut bundle = self.bundle(WeightFormat::Q4)?;
+        for (name, (_, values)) in &weights {
+            let of_four_bits = bundle
+                .weights()
+                .get(name)
+                .is_some_and(|weight| matches!(weight.data, WeightData::Q4 { .. }));
+            let gram = grams.get(stack_of(name).as_ref().unwrap_or(name));
+            if let (true, Some(gram)) = (of_four_bits, gram) {
+                bundle = bundle.with_codes(name, fit(values, gram))?;
+            }
+        }
+        Ok(bundle)
     }
 
     fn bundle(self, format: WeightFormat) -> Result<Bundle> {
