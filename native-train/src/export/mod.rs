@@ -89,14 +89,15 @@ impl<'a> Parts<'a> {
     /// In `q4`, with codes that suit what the matrices are multiplied with on the run's training
     /// sequences.
     fn calibrated(self, run: &RunDir) -> Result<Bundle> {
+        let (checkpoint, weights) = (self.checkpoint, self.weights.clone());
+        // Refuses what does not go together, which a pass of the model would not survive.
+        let mut bundle = self.bundle(WeightFormat::Q4)?;
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let model = T5::new(self.config.clone());
+        let model = T5::new(bundle.config.clone());
         let mut params = Params::new(model.specs(), 0, Device::Cpu);
-        params.load(&self.weights).map_err(|e| TrainError::file(self.checkpoint, e))?;
+        params.load(&weights).map_err(|e| TrainError::file(checkpoint, e))?;
         let grams = input_grams(&model, &params, &ids, &dataset);
-        let weights = self.weights.clone();
-        let mut bundle = self.bundle(WeightFormat::Q4)?;
         for (name, (_, values)) in &weights {
             let of_four_bits = bundle
                 .weights()
