@@ -83,17 +83,6 @@ impl Watch {
     pub fn requested(&self) -> bool {
         REQUESTED.load(Ordering::Relaxed)
     }
-
-    /// Whether the work should stop.
-    ///
-    /// # Errors
-    /// [`TrainError::Interrupted`] if so.
-    pub fn check(&self) -> Result<()> {
-        match self.requested() {
-            true => Err(TrainError::Interrupted),
-            false => Ok(()),
-        }
-    }
 }
 
 impl Drop for Watch {

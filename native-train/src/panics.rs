@@ -77,8 +77,8 @@ pub(crate) fn torch_sentence(said: &str) -> String {
     let has_no_memory = ["out of memory", "can't allocate memory"];
     if has_no_memory.iter().any(|words| line.contains(words)) {
         return format!(
-            "out of memory; lower --batch or the sizes of the model (a training goes on from its \
-             last state with --resume): {line}"
+            "out of memory; free some and go on (a training with --resume), or begin anew with a lower \
+             --batch or a smaller model: {line}"
         );
     }
     line.to_owned()
@@ -102,11 +102,11 @@ mod tests {
     fn memory_that_is_not_there_is_said_with_a_remedy() {
         let said = torch(|| Tensor::zeros([1 << 20, 1 << 28], (Kind::Float, tch::Device::Cpu)));
         let said = said.unwrap_err();
-        assert!(said.starts_with("out of memory; lower --batch"), "{said}");
+        assert!(said.starts_with("out of memory; free some"), "{said}");
         // The words of PyTorch's allocator on a GPU.
         let cuda = "CUDA out of memory. Tried to allocate 2.00 GiB.\nException raised from malloc";
         let said = torch_sentence(cuda);
-        assert!(said.starts_with("out of memory; lower --batch"), "{said}");
+        assert!(said.starts_with("out of memory; free some"), "{said}");
         assert!(said.ends_with("CUDA out of memory. Tried to allocate 2.00 GiB."), "{said}");
     }
 

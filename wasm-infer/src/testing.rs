@@ -234,8 +234,12 @@ pub fn widened(bundle: &Bundle) -> Bundle {
     let weights = bundle.weights().iter();
     let weights = weights.map(|(name, w)| (name.clone(), (w.shape.clone(), w.to_f32()))).collect();
     let Bundle { config, tokens, catalog, .. } = bundle.clone();
-    Bundle::new(config, tokens, (*catalog).clone(), weights, WeightFormat::F32)
-        .unwrap_or_else(|e| panic!("a bundle's weights are valid: {e}"))
+    let wide = Bundle::new(config, tokens, (*catalog).clone(), weights, WeightFormat::F32);
+    let wide = wide.and_then(|wide| match bundle.quantizer() {
+        Some(quantizer) => wide.with_quantizer(quantizer.clone()),
+        None => Ok(wide),
+    });
+    wide.unwrap_or_else(|e| panic!("a bundle's parts are valid: {e}"))
 }
 
 /// Scores every allowed item of a catalogue by itself, without any search: the oracle of oracles.

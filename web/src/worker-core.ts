@@ -142,7 +142,7 @@ export class Server {
     }
   }
 
-  /** The engine in words. wgpu does not say the adapter's name in a browser. */
+  /** The engine in words. Some browsers give an adapter no name. */
   async #engineName(engine: Engine): Promise<string> {
     return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
   }

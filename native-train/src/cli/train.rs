@@ -64,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     precision: Option<Precision>,
     /// Passes over the samples at most.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: u64,
     /// Stop after this many minutes, with a last validation.
     #[arg(long)]

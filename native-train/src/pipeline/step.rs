@@ -59,7 +59,11 @@ impl Step {
     /// To be raised when the step makes something else of the same options and inputs than it did:
     /// results of before then do not count as done.
     pub fn revision(self) -> u32 {
-        1
+        match self {
+            // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.
+            Self::Export => 2,
+            _ => 1,
+        }
     }
 
     /// The artefacts that it reads, those that need not be there included.
@@ -74,7 +78,7 @@ impl Step {
             Self::Evaluate => {
                 [dataset(), ids(), model(run), vec![run.vectors(), run.oracle()]].concat()
             }
-            Self::Export => [ids(), model(run), vec![run.tokenizer()]].concat(),
+            Self::Export => [dataset(), ids(), model(run), vec![run.tokenizer()]].concat(),
             Self::Inspect => [
                 dataset(),
                 ids(),

@@ -75,7 +75,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 
 fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>> {
     let formats = FORMATS.map(WeightFormat::name);
-    lab.measure(trained, 2, json!([formats, beams, lab.settings.users]), || {
+    lab.measure(trained, 3, json!([formats, beams, lab.settings.users]), || {
         let run = &trained.run;
         let mut dataset = Dataset::load(run)?;
         dataset.sequences = lab.users(&dataset).into_iter().cloned().collect();

@@ -154,7 +154,7 @@ impl Settings {
         for key in base.keys().filter(|key| *key != "study") {
             match key.parse::<Step>() {
                 Ok(Step::Export | Step::Inspect) => {
-                    return Err(wrong(&format!("[{key}] is not for a study")));
+                    return Err(wrong(&format!("[{key}] is not for a study: remove it")));
                 }
                 Ok(_) => {}
                 Err(()) => {
