@@ -151,6 +151,11 @@ fn spelled(table: &Table, key: &str) -> String {
     table.keys().find(is_same).map_or_else(|| key.to_owned(), String::clone)
 }
 
+/// An option of a table, in whichever spelling.
+pub fn option<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    table.get(&spelled(table, key))
+}
+
 /// Lays a table over another; tables in both are joined. `a-key` and `a_key` are the same.
 pub fn overlay(under: &mut Table, over: &Table) {
     for (key, value) in over {
@@ -189,6 +194,10 @@ mod tests {
         overlay(&mut under, &table("[train]\nlearning_rate = 3\nbatch-size = 4\nd_ff = 5"));
         let expected = "out = 1\n[train]\nlearning-rate = 3\nbatch_size = 4\nd_ff = 5";
         assert_eq!(under, table(expected));
+        for key in ["d-ff", "d_ff"] {
+            let found = under["train"].as_table().and_then(|train| option(train, key));
+            assert_eq!(found.and_then(Value::as_integer), Some(5));
+        }
 
         let mut config = Config::of_table("test", "", under);
         for setting in ["train.learning_rate=6", "train.batch-size=7", "train.d_ff=8"] {

@@ -30,6 +30,7 @@ use crate::evaluate::search::beam_search;
 use crate::evaluate::{Settings, Split, in_batches};
 use crate::model::params::Views;
 use crate::pipeline::Step;
+use crate::pipeline::config::option;
 use crate::run_dir::{RunDir, write_atomically};
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::assign::assign;
@@ -214,9 +215,8 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
 fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
     let options = lab.settings.options(data, "cold-start");
     let mut settings = semantic_knn::Settings::DEFAULT;
-    let given = options.get(Step::Evaluate.verb()).and_then(|evaluate| {
-        ["semantic-knn-decay", "semantic_knn_decay"].iter().find_map(|key| evaluate.get(key))
-    });
+    let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
+    let given = evaluate.and_then(|evaluate| option(evaluate, "semantic-knn-decay"));
     // As in every step, `false` leaves an option out, and a number may be a text.
     if let Some(decay) = given.filter(|decay| **decay != Value::Boolean(false)) {
         let text = decay.as_str().map_or_else(|| decay.to_string(), str::to_owned);

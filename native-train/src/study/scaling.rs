@@ -22,6 +22,7 @@ use crate::error::{Result, TrainError};
 use crate::export::bundle_of_run;
 use crate::model::presets::Preset;
 use crate::pipeline::Step;
+use crate::pipeline::config::option;
 
 const LAYERS: [i64; 4] = [1, 2, 4, 8];
 /// Multiples of the configured width, in quarters.
@@ -94,7 +95,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
     let options = lab.settings.options(data, "scaling");
     let train = options.get(Step::Train.verb()).and_then(Value::as_table);
-    let given = |key: &str| train.and_then(|train| train.get(key));
+    let given = |key: &str| train.and_then(|train| option(train, key));
     let preset = match given("preset").and_then(Value::as_str) {
         Some(name) => Preset::from_str(name, false)
             .map_err(|e| TrainError::usage(format!("[train] preset: {e}")))?,
@@ -107,7 +108,9 @@ fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
         ("width", &mut config.d_model),
         ("d-ff", &mut config.d_ff),
     ] {
-        if let Some(given) = given(key).and_then(Value::as_integer) {
+        // As in every step, a number may be a text.
+        let number = |value: &Value| value.as_integer().or_else(|| value.as_str()?.parse().ok());
+        if let Some(given) = given(key).and_then(number) {
             *size = usize::try_from(given).unwrap_or(*size).max(1);
         }
     }
