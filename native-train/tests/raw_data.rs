@@ -300,6 +300,13 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
         ["--amazon", "reviews.json", "--items", "meta.json", "--keep-duplicates", "--k-core", "0"];
     let error = world.refused(&keep);
     assert!(error.contains("meta.json:2: is neither JSON"), "{error}");
+    // What a template decides is not asked for by columns.
+    for source in [&["--amazon", "r.gz", "--items", "m.gz"][..], &["--movielens", "."]] {
+        for column in [["--text-columns", "title"], ["--id-column", "asin"]] {
+            let error = world.refused(&[source, &column].concat());
+            assert!(error.contains("cannot be used with"), "{error}");
+        }
+    }
     let error = world.refused(&["--movielens", "."]);
     assert!(error.contains("neither ratings.dat nor ratings.csv"), "{error}");
     world.write("ml/ratings.dat", "1::2::five::3\n");

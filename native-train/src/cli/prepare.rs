@@ -101,10 +101,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
     /// Column of the items' ids.
-    #[arg(long, value_name = "NAME", default_value = "id")]
+    #[arg(long, value_name = "NAME", default_value = "id",
+          conflicts_with_all = ["amazon", "movielens", "classics"])]
     id_column: String,
-    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords].
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords];
+    /// with --amazon and --movielens a --text-template does that.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',',
+          conflicts_with_all = ["amazon", "movielens", "classics"])]
     text_columns: Option<Vec<String>>,
 
     /// Template of an item's text, such as "[{title}. ][Price: {price}. ]": what stands in
