@@ -12,8 +12,8 @@ use crate::tokenizer::SemanticIds;
 use crate::train::samples::{Resident, Sample, training_samples};
 use crate::train::trainer::loss;
 
-/// Samples to look at, at most: tens of thousands of rows for a matrix of the encoder, and thousands for one of the
-/// decoder.
+/// Samples to look at, at most: a matrix of the encoder meets tens of thousands of rows in them, one
+/// of the decoder thousands.
 const SAMPLES: usize = 1024;
 
 /// Samples of one pass.
