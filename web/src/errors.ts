@@ -8,8 +8,8 @@
  * - `integrity`: the file is another one than `integrity` asks for, or that cannot be checked;
  * - `no-gpu`: `backend: "webgpu"` where there is no usable WebGPU;
  * - `device-lost`: the GPU failed, and so did everything tried instead;
- * - `crashed`: the worker stopped, and so did the one started in its place;
- * - `superseded`: a newer call with `latest` took the place of this one;
+ * - `crashed`: the worker stopped; of a recommendation, so did the one started in its place;
+ * - `superseded`: a newer call of the same method with `latest` took the place of this one;
  * - `storage`: the browser could not read or write the history;
  * - `disposed`: the recommender is not there any more.
  */

@@ -72,8 +72,9 @@ export interface RecommendOptions {
    */
   seed?: number;
   /**
-   * Takes the place of earlier calls with `latest` that are not answered yet: they reject with code
-   * `superseded`. For pages that recommend while the visitor clicks.
+   * Takes the place of earlier calls of the same method with `latest` that are not answered yet:
+   * they reject with code `superseded` (`recommend` and `report` are the same in this). For pages
+   * that recommend while the visitor clicks.
    */
   latest?: boolean;
   /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */
@@ -145,6 +146,13 @@ function checkSignal(signal: unknown): void {
   }
 }
 
+/** Checks what `load` and `use` are told to compute on. */
+export function checkBackend(backend: unknown): void {
+  if (backend !== "auto" && backend !== "webgpu" && backend !== "cpu") {
+    bad(`backend is ${shown(backend)}, not "auto", "webgpu" or "cpu"`);
+  }
+}
+
 /** Checks the options of `load`. */
 export function checkLoadOptions(options: LoadOptions): void {
   noUnknown("load", options, [
@@ -170,9 +178,7 @@ export function checkLoadOptions(options: LoadOptions): void {
     }
   }
   checkSignal(signal);
-  if (!["auto", "webgpu", "cpu"].includes(backend)) {
-    bad(`backend is ${shown(backend)}, not "auto", "webgpu" or "cpu"`);
-  }
+  checkBackend(backend);
   for (const [name, value] of Object.entries({ onProgress, worker })) {
     if (value !== undefined && typeof value !== "function") {
       bad(`${name} is ${shown(value)}, not a function`);
@@ -207,16 +213,24 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
   return { ids, embeddings, width };
 }
 
+/** Whether options say more than when a call is not wanted any more. */
+export function asksSomething(options: RecommendOptions = {}): boolean {
+  const { signal, latest, ...rest } = options;
+  return Object.values(rest).some((value) => value !== undefined);
+}
+
 /**
- * Checks the options of `recommend` and puts them into the engine's words. Where they do not say,
- * the history is empty and the user is the one given. What a call asks for must suit the model.
+ * Checks the options of a call and puts them into the engine's words. Where they do not say, the
+ * history is empty and the user is the one given. What a call asks for must suit the model; `method`
+ * is what the caller has called.
  */
 export function toRequest(
   options: RecommendOptions,
   userId?: string,
   model?: Pick<ModelInfo, "users" | "levels">,
+  method = "recommend",
 ): EngineRequest {
-  noUnknown("recommend", options, [
+  noUnknown(method, options, [
     "history",
     "user",
     "userToken",

@@ -3,7 +3,9 @@ import { isFailure, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { HistoryStore } from "./history.js";
 import {
+  asksSomething,
   type Backend,
+  checkBackend,
   checkLoadOptions,
   type LoadOptions,
   type RecommendOptions,
@@ -87,7 +89,8 @@ export class Recommender {
   readonly history: HistoryStore;
   /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
   readonly downloaded: number;
-  #latest: AbortController | undefined;
+  /** The newest call with `latest` of each method. */
+  readonly #latest = new Map<Method, AbortController>();
   #disposed = false;
 
   private constructor(
@@ -183,21 +186,12 @@ export class Recommender {
    * `crashed`, `disposed`), or with the signal's reason.
    */
   async recommend(options: RecommendOptions = {}): Promise<Pick[]> {
-    return (await this.report(options)).picks;
+    return (await this.#recommend("recommend", options)).picks;
   }
 
   /** As {@link recommend}, with the time taken, the engine and the unknown ids. */
   async report(options: RecommendOptions = {}): Promise<Report> {
-    const complete = this.#request(options);
-    const signal = options.latest ? this.#supersede(options.signal) : options.signal;
-    return this.#queue.run(async () => {
-      const request = await complete();
-      const { items, unknown, milliseconds } = await this.#answer(request);
-      for (const pick of items) this.#askedFor.set(pick, request);
-      const { engine, engineName } = this;
-      const seed = request.seed ?? null;
-      return { picks: items, unknown, seed, engine, engineName, milliseconds };
-    }, signal);
+    return this.#recommend("report", options);
   }
 
   /**
@@ -205,35 +199,48 @@ export class Recommender {
    * pass of the model an item, on the CPU).
    *
    * Takes a pick of this recommender, which remembers what it was an answer to, or any item's id
-   * with the options of the call in question.
+   * with the options of the call in question. `signal` and `latest` alone leave a pick its call.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `crashed`, `disposed`).
+   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
+   * `disposed`), or with the signal's reason.
    */
   async explain(item: Pick | string, options?: RecommendOptions): Promise<Explanation> {
-    const asked = typeof item === "string" ? undefined : this.#askedFor.get(item);
     const id = typeof item === "string" ? item : item?.id;
     if (typeof id !== "string") {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
-    const complete = options === undefined ? this.#again(asked) : this.#request(options);
-    const args = async () => ({ request: await complete(), item: id });
-    return this.#ask("explain", args, options?.signal);
+    const given = options === undefined ? undefined : this.#request("explain", options);
+    const asked = typeof item === "string" ? undefined : this.#askedFor.get(item);
+    const complete = asked && !asksSomething(options) ? async () => asked : given;
+    if (!complete) {
+      const what = typeof item === "string" ? "an id" : "no pick of this recommender (a copy?)";
+      throw new TigretError(
+        "bad-request",
+        `explain: this is ${what}; give the options of the call in question too`,
+      );
+    }
+    return this.#ask("explain", async () => ({ request: await complete(), item: id }), options);
   }
 
   /**
-   * Which prefixes of semantic IDs the search of a call keeps at each level, in ascending order: how
-   * the beams narrow down to the items. It is always the CPU that computes.
+   * Which prefixes of semantic IDs the search of a call keeps: an array for each level, coarse to
+   * fine, each in ascending order. It shows how the beams narrow down to the items, and is always
+   * computed on the CPU.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `crashed`, `disposed`).
+   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
+   * `disposed`), or with the signal's reason.
    */
   async trace(options: RecommendOptions = {}): Promise<Prefix[][]> {
-    const complete = this.#request(options);
-    return this.#ask("trace", async () => ({ request: await complete() }), options.signal);
+    const complete = this.#request("trace", options);
+    return this.#ask("trace", async () => ({ request: await complete() }), options);
   }
 
-  /** All items with their semantic IDs. */
+  /**
+   * All items with their semantic IDs, those of {@link addItems} too.
+   *
+   * Rejects with a {@link TigretError} (`crashed`, `disposed`).
+   */
   async catalogue(): Promise<Catalogue> {
-    this.#alive();
     return this.#ask("catalogue", async () => ({}));
   }
 
@@ -251,7 +258,8 @@ export class Recommender {
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
    * or worker is replaced; nothing is stored.
    *
-   * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`).
+   * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
+   * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
    */
   async addItems(items: readonly NewItem[]): Promise<Added[]> {
     this.#alive();
@@ -263,7 +271,7 @@ export class Recommender {
       );
     }
     const request = toAddRequest(items, width);
-    return this.#queue.run(async () => {
+    return this.#inTurn(async () => {
       await this.#revive();
       const { added, items: total } = await this.#remote.call("add", request);
       this.#additions.push(request);
@@ -272,11 +280,15 @@ export class Recommender {
     });
   }
 
-  /** Changes the engine; `auto` chooses as {@link load} does. Rejects with code `no-gpu`. */
+  /**
+   * Changes the engine once the calls before it are answered; `auto` chooses as {@link load} does.
+   *
+   * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `crashed`, `disposed`); after
+   * `no-gpu` the engine is the one that it was.
+   */
   async use(backend: Backend): Promise<void> {
-    checkLoadOptions({ backend });
-    this.#alive();
-    await this.#queue.run(() => (backend === "auto" ? this.#choose() : this.#use(backend)));
+    checkBackend(backend);
+    await this.#inTurn(() => (backend === "auto" ? this.#choose() : this.#use(backend)));
   }
 
   /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
@@ -294,44 +306,67 @@ export class Recommender {
     }
   }
 
-  /** A call that is the newest: those before it that are not answered yet are not wanted. */
-  #supersede(signal: AbortSignal | undefined): AbortSignal {
-    this.#latest?.abort(new TigretError("superseded", "a newer call took the place of this one"));
-    this.#latest = new AbortController();
-    return joined(this.#latest.signal, signal);
+  /** What aborts a call: its signal and, with `latest`, the next such call of the same method. */
+  #signalOf(method: Method, { latest, signal }: RecommendOptions): AbortSignal | undefined {
+    // A call that is over before it begins takes no other's place.
+    signal?.throwIfAborted();
+    if (!latest) return signal;
+    const newest = new AbortController();
+    const older = this.#latest.get(method);
+    older?.abort(new TigretError("superseded", "a newer call took the place of this one"));
+    this.#latest.set(method, newest);
+    return joined(newest.signal, signal);
   }
 
   /**
    * Checks the options of a call at once, and takes what they hold; what the call's turn has to wait
    * for is the stored history, where that is meant.
    */
-  #request(options: RecommendOptions): () => Promise<EngineRequest> {
-    const request = toRequest(options, this.#userId, this.info);
+  #request(method: string, options: RecommendOptions): () => Promise<EngineRequest> {
+    const request = toRequest(options, this.#userId, this.info, method);
     this.#alive();
     const stored = options.history === undefined;
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
   }
 
-  #again(asked: EngineRequest | undefined): () => Promise<EngineRequest> {
+  /** Runs a task when those before it are through, unless the recommender is disposed of by then. */
+  async #inTurn<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     this.#alive();
-    if (asked) return async () => asked;
-    throw new TigretError(
-      "bad-request",
-      "explain: this is no pick of this recommender (a copy, perhaps); give the options of the call too",
+    return this.#queue.run(async () => {
+      this.#alive();
+      return task();
+    }, signal);
+  }
+
+  async #recommend(method: string, options: RecommendOptions): Promise<Report> {
+    const complete = this.#request(method, options);
+    return this.#inTurn(
+      async () => {
+        const request = await complete();
+        const { items, unknown, milliseconds } = await this.#answer(request);
+        for (const pick of items) this.#askedFor.set(pick, request);
+        const { engine, engineName } = this;
+        const seed = request.seed ?? null;
+        return { picks: items, unknown, seed, engine, engineName, milliseconds };
+      },
+      this.#signalOf("recommend", options),
     );
   }
 
   /** Asks the worker in turn; a worker that is gone is started again. */
-  #ask<M extends Method>(
+  async #ask<M extends Method>(
     method: M,
     args: () => Promise<Methods[M]["arguments"]>,
-    signal?: AbortSignal,
+    options: RecommendOptions = {},
   ): Promise<Methods[M]["result"]> {
-    return this.#queue.run(async () => {
-      const ready = await args();
-      await this.#revive();
-      return this.#remote.call(method, ready);
-    }, signal);
+    return this.#inTurn(
+      async () => {
+        const ready = await args();
+        await this.#revive();
+        return this.#remote.call(method, ready);
+      },
+      this.#signalOf(method, options),
+    );
   }
 
   /** Starts a worker that is gone again: on its engine, or on the CPU where that is gone as well. */

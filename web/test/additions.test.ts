@@ -34,6 +34,43 @@ test("a newer call with latest takes the place of older ones, and of no others",
   await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
 });
 
+test("latest is one method's own, and a call that is over takes no other's place", async () => {
+  const { recommender } = await load();
+  const asked = { history: ["a"], latest: true };
+  const older = [recommender.explain("x", asked), recommender.trace(asked)];
+  const newer = [
+    recommender.report(asked),
+    recommender.explain("x", asked),
+    recommender.trace(asked),
+  ];
+  for (const call of older) await expect(call).rejects.toMatchObject({ code: "superseded" });
+  await Promise.all(newer);
+  const report = recommender.report(asked);
+  const recommended = recommender.recommend(asked);
+  await expect(report).rejects.toMatchObject({ code: "superseded" });
+  const over = recommender.recommend({ ...asked, signal: AbortSignal.abort() });
+  await expect(over).rejects.toMatchObject({ name: "AbortError" });
+  expect(await recommended).toHaveLength(1);
+});
+
+test("what is refused names the method that was called", async () => {
+  const { recommender } = await load();
+  const wrong = { history: [], beam: 5 } as never;
+  const calls = {
+    recommend: recommender.recommend(wrong),
+    report: recommender.report(wrong),
+    explain: recommender.explain("a", wrong),
+    trace: recommender.trace(wrong),
+  };
+  for (const [method, call] of Object.entries(calls)) {
+    await expect(call).rejects.toThrow(`${method}: there is no option "beam"`);
+  }
+  for (const backend of [undefined, "gpu"]) {
+    await expect(recommender.use(backend as never)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  expect(recommender.engine).toBe("cpu");
+});
+
 test("a call without a history uses the stored one, as it is when its turn comes", async () => {
   const { made, recommender } = await load();
   expect(await recommender.history.persistent()).toBe(false);
@@ -76,6 +113,11 @@ test("a pick is explained by the request that it answers, an id by the options g
   for (const wrong of [{ ...pick }, "x", null as never]) {
     await expect(recommender.explain(wrong)).rejects.toMatchObject({ code: "bad-request" });
   }
+  // A signal says nothing of another call, an option does.
+  await recommender.explain(pick, { signal: new AbortController().signal, latest: true });
+  expect(requests(made, "explain").at(-1)?.history).toEqual(["a", "b"]);
+  await recommender.explain(pick, { history: ["d"] });
+  expect(requests(made, "explain").at(-1)?.history).toEqual(["d"]);
   expect(await recommender.trace({ history: [] })).toHaveLength(1);
   expect((await recommender.catalogue()).ids).toEqual(["a", "b", "c"]);
   recommender.dispose();

@@ -275,9 +275,12 @@ test("changing to a GPU that is not there rejects and keeps the engine", async (
 test("disposing rejects what is unanswered and what comes later", async () => {
   const { made, worker } = fakeWorkers();
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
-  const calls = [recommender.recommend({ history: [] }), recommender.recommend({ history: [] })];
+  const reading = vi.spyOn(recommender.history, "list");
+  const calls = [recommender.recommend({ history: [] }), recommender.recommend()];
   recommender.dispose();
   for (const call of calls) await expect(call).rejects.toMatchObject({ code: "disposed" });
+  // That would open the history's database again.
+  expect(reading).not.toHaveBeenCalled();
   await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({ code: "disposed" });
   await expect(recommender.use("cpu")).rejects.toMatchObject({ code: "disposed" });
   expect(made).toHaveLength(1);
