@@ -17,4 +17,5 @@ export type {
   Prefix,
 } from "./protocol.js";
 export { Recommender, type RecommenderEvents, type Report } from "./recommender.js";
+export type { WorkerLike } from "./remote.js";
 export type { Source } from "./source.js";

@@ -40,7 +40,8 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /**
    * Starts the worker, where the bundler in use does not know
-   * `new Worker(new URL("./worker.js", import.meta.url))`.
+   * `new Worker(new URL("./worker.js", import.meta.url))`. It is called again where a worker has to
+   * be replaced, and makes a new one each time.
    */
   worker?: () => WorkerLike;
 }

@@ -1,7 +1,7 @@
 /** A worker without a model: answers from a script. */
 
+import type { WorkerLike } from "../src/index.js";
 import type { Call, Engine, Message, Method, Methods } from "../src/protocol.js";
-import type { WorkerLike } from "../src/remote.js";
 
 /** How the fakes of one test behave. */
 export interface Script {
