@@ -1,25 +1,45 @@
+import { shown, TigretError } from "./errors.js";
+
+/** Calls a listener; what it throws is reported as the page's own error, and stops nothing else. */
+export function tell<Detail>(listener: (detail: Detail) => void, detail: Detail): void {
+  try {
+    listener(detail);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
 /** Listeners by the name of an event. */
 export class Events<Map extends object> {
-  readonly #listeners = new globalThis.Map<keyof Map, Set<(detail: never) => void>>();
+  readonly #listeners: globalThis.Map<keyof Map, Set<(detail: never) => void>>;
 
-  /** Adds a listener and returns what takes it away again. */
+  constructor(...names: (keyof Map)[]) {
+    this.#listeners = new globalThis.Map(names.map((name) => [name, new Set()]));
+  }
+
+  /** Adds a listener and returns what takes it away again. Throws with code `bad-request`. */
   on<Name extends keyof Map>(name: Name, listener: (detail: Map[Name]) => void): () => void {
-    const all = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, all);
+    const all = this.#listeners.get(name);
+    if (!all) {
+      const known = [...this.#listeners.keys()].join(", ");
+      throw new TigretError(
+        "bad-request",
+        `there is no event ${shown(name)}; the events are ${known}`,
+      );
+    }
+    if (typeof listener !== "function") {
+      throw new TigretError("bad-request", `the listener is ${shown(listener)}, not a function`);
+    }
     all.add(listener);
     return () => void all.delete(listener);
   }
 
-  /** Calls the listeners; what one throws is reported, and stops no other. */
+  /** Calls the listeners. */
   emit<Name extends keyof Map>(name: Name, detail: Map[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as (detail: Map[Name]) => void)(detail);
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
+      tell(listener as (detail: Map[Name]) => void, detail);
     }
   }
 }

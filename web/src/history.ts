@@ -1,6 +1,7 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
 import { shown, TigretError } from "./errors.js";
+import { Events } from "./events.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -27,15 +28,17 @@ type Access = "read" | "shrink" | "grow";
  */
 export class HistoryStore {
   readonly #name: string;
-  readonly #listeners = new Set<() => void>();
+  readonly #events = new Events<{ change: undefined }>("change");
   /** Where IndexedDB is denied, the entries themselves. */
   #memory: HistoryEntry[] = [];
   #database: Promise<Opened> = Promise.resolve(ABSENT);
   #channel: BroadcastChannel | undefined;
 
+  /** Throws a {@link TigretError} (`bad-request`) for a name that is empty or no string. */
   constructor(name = "default") {
     if (typeof name !== "string" || name === "") {
-      throw new TigretError("bad-request", "the history's name is not a string, or empty");
+      const message = `the history's name is ${shown(name)}, not a string of at least one character`;
+      throw new TigretError("bad-request", message);
     }
     this.#name = name;
   }
@@ -45,43 +48,53 @@ export class HistoryStore {
     return (await this.#open("read")) !== null;
   }
 
-  /** The ids, oldest first. */
+  /** The ids, oldest first. Rejects with a {@link TigretError} (`storage`). */
   async list(): Promise<string[]> {
     return (await this.entries()).map(({ id }) => id);
   }
 
-  /** The ids with when each was added, oldest first. */
+  /** The ids with when each was added, oldest first. Rejects as {@link list} does. */
   async entries(): Promise<HistoryEntry[]> {
-    return this.#change((entries) => entries, "read");
+    // Those in memory stay the store's own.
+    return this.#change((entries) => entries.map((entry) => ({ ...entry })), "read");
   }
 
-  /** Adds an item at the end, also where it is in the history already. */
+  /**
+   * Adds an item at the end, also where it is in the history already. Rejects with a
+   * {@link TigretError} (`bad-request`, `storage`).
+   */
   async add(id: string): Promise<void> {
     checkId(id);
     await this.#change((entries) => [...entries, { id, at: Date.now() }]);
   }
 
-  /** Removes every entry of an item; does nothing where there is none. */
+  /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
   async remove(id: string): Promise<void> {
     checkId(id);
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
-  /** Removes everything. */
+  /** Removes everything. Rejects as {@link list} does. */
   async clear(): Promise<void> {
     await this.#change(() => [], "shrink");
   }
 
-  /** All that is kept, as JSON for the visitor to take along. */
+  /**
+   * All that is kept, for the visitor to take along: JSON of `{ name, entries: [{ id, at }] }`.
+   * Rejects as {@link list} does.
+   */
   async export(): Promise<string> {
     return JSON.stringify({ name: this.#name, entries: await this.entries() }, null, 2);
   }
 
-  /** Calls a listener after each change, in this tab or another; returns what takes it away. */
+  /**
+   * Calls a listener after each change, in this tab or another; returns what takes it away. Throws a
+   * {@link TigretError} (`bad-request`) for what is no function.
+   */
   onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
+    const off = this.#events.on("change", listener);
     this.#listen();
-    return () => void this.#listeners.delete(listener);
+    return off;
   }
 
   /** Lets go of the database; the next call opens it again. */
@@ -107,22 +120,25 @@ export class HistoryStore {
       changed = await transact(database, this.#name, mode, change);
     } else {
       changed = change(this.#memory);
-      this.#memory = changed;
+      if (mode === "readwrite") this.#memory = changed;
     }
     if (mode === "readwrite") {
       this.#listen();
       this.#channel?.postMessage(null);
-      for (const listener of [...this.#listeners]) listener();
+      this.#events.emit("change", undefined);
     }
     return changed;
   }
 
   #listen(): void {
-    if (this.#channel || typeof BroadcastChannel === "undefined") return;
-    this.#channel = new BroadcastChannel(`tigret:history:${this.#name}`);
-    this.#channel.addEventListener("message", () => {
-      for (const listener of [...this.#listeners]) listener();
-    });
+    if (this.#channel) return;
+    try {
+      this.#channel = new BroadcastChannel(`tigret:history:${this.#name}`);
+    } catch {
+      // Denied, as storage may be: other tabs are told of nothing.
+      return;
+    }
+    this.#channel.addEventListener("message", () => this.#events.emit("change", undefined));
     // Node would wait for it.
     (this.#channel as { unref?: () => void }).unref?.();
   }
@@ -147,7 +163,7 @@ export class HistoryStore {
       letGo();
       database.close();
       // What is deleted has changed, too.
-      for (const listener of [...this.#listeners]) listener();
+      this.#events.emit("change", undefined);
     });
     database.addEventListener("close", letGo);
   }

@@ -1,6 +1,7 @@
 import { choiceKey, fasterEngine, PLAIN, remember, remembered, type Timed } from "./choice.js";
+import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
-import { Events } from "./events.js";
+import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
 import {
   asksSomething,
@@ -77,7 +78,7 @@ export class Recommender {
   #engineName: string;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
-  readonly #events = new Events<RecommenderEvents>();
+  readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
   /** What each pick was an answer to, for {@link explain}. */
   readonly #askedFor = new WeakMap<Pick, EngineRequest>();
   readonly #userId: string | undefined;
@@ -131,7 +132,9 @@ export class Recommender {
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
-      let found = await bundleOf(source, { onProgress, signal, cache, integrity });
+      // What the page's own function throws is no failure of the download.
+      const progress = onProgress && ((at: Progress) => tell(onProgress, at));
+      let found = await bundleOf(source, { onProgress: progress, signal, cache, integrity });
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
       const engine = backend === "auto" ? "cpu" : backend;
@@ -244,7 +247,10 @@ export class Recommender {
     return this.#ask("catalogue", async () => ({}));
   }
 
-  /** Adds a listener and returns what takes it away again. */
+  /**
+   * Adds a listener and returns what takes it away again. Throws a {@link TigretError}
+   * (`bad-request`) for an event that there is none of, or what is no function.
+   */
   on<Name extends keyof RecommenderEvents>(
     name: Name,
     listener: (detail: RecommenderEvents[Name]) => void,

@@ -1,10 +1,12 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { Events } from "../src/events.js";
 import { HistoryStore } from "../src/history.js";
 import type { LoadOptions } from "../src/options.js";
 import { joined } from "../src/queue.js";
 import { Recommender } from "../src/recommender.js";
 import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
+
+afterEach(() => vi.unstubAllGlobals());
 
 async function load(script: Script = {}, options: LoadOptions = {}) {
   const { made, worker } = fakeWorkers({ adapter: null, ...script });
@@ -150,7 +152,7 @@ test("a lost device and another engine are told of", async () => {
 });
 
 test("a listener may come, go and throw while others are called", async () => {
-  const events = new Events<{ x: number }>();
+  const events = new Events<{ x: number }>("x");
   const seen: number[] = [];
   const off = events.on("x", (value) => {
     seen.push(value);
@@ -160,6 +162,47 @@ test("a listener may come, go and throw while others are called", async () => {
   events.emit("x", 1);
   events.emit("x", 2);
   expect(seen).toEqual([1, 10, 20]);
+});
+
+test("what a listener throws is the page's own error, and fails no call", async () => {
+  const reported: unknown[] = [];
+  vi.stubGlobal("queueMicrotask", (task: () => void) => {
+    try {
+      task();
+    } catch (error) {
+      reported.push((error as Error).message);
+    }
+  });
+  const fails = (name: string) => () => {
+    throw new Error(name);
+  };
+  const onProgress = fails("progress");
+  const { worker } = fakeWorkers({ adapter: null });
+  const recommender = await Recommender.load(new Response("bundle"), { worker, onProgress });
+  recommender.history.onChange(fails("change"));
+  let changes = 0;
+  recommender.history.onChange(() => changes++);
+  await recommender.history.add("a");
+  expect([changes, await recommender.history.list()]).toEqual([1, ["a"]]);
+  expect(reported).toEqual(["progress", "change"]);
+});
+
+test("a listener that could never be called is refused", async () => {
+  const { recommender } = await load();
+  const listen = [
+    () => recommender.on("device-lots" as never, () => {}),
+    () => recommender.on("device-lost", undefined as never),
+    () => recommender.history.onChange({} as never),
+  ];
+  const said = [
+    'no event "device-lots"; the events are device-lost, backend-changed',
+    "undefined",
+    "an object",
+  ];
+  for (const [at, add] of listen.entries()) {
+    const message = expect.stringContaining(said[at] ?? "");
+    expect(add).toThrow(expect.objectContaining({ code: "bad-request", message }));
+  }
 });
 
 test("a history adds at the end, removes all of an item, and exports what it has", async () => {
@@ -182,6 +225,19 @@ test("a history adds at the end, removes all of an item, and exports what it has
   }
   expect(() => new HistoryStore("")).toThrow("name");
   await history.close();
+});
+
+test("a history in memory is not changed by what it gave, and needs no channel", async () => {
+  vi.stubGlobal("BroadcastChannel", function denied() {
+    throw new DOMException("denied", "SecurityError");
+  });
+  const history = new HistoryStore();
+  history.onChange(() => {});
+  for (const id of ["a", "b"]) await history.add(id);
+  const entries = await history.entries();
+  entries.reverse();
+  for (const entry of entries) entry.id = "changed";
+  expect(await history.list()).toEqual(["a", "b"]);
 });
 
 test("a joined signal has the reason of whichever is first", () => {
