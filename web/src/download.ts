@@ -75,12 +75,21 @@ export async function download(
   }
 }
 
-/** The bytes of a response that somebody else has asked for: there is no second attempt. */
+/**
+ * The bytes of a response that somebody else has asked for: there is no second attempt.
+ *
+ * Rejects with code `bad-request` for one that was read already, `download`, or the signal's reason.
+ */
 export async function bytesOfResponse(
   response: Response,
   options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const buffer = new Buffer();
+  if (response.bodyUsed || response.body?.locked) {
+    const message =
+      "the response was read already; give a new one, or `response.clone()` of before";
+    throw new TigretError("bad-request", message);
+  }
   try {
     check(response, response.url || "the response");
     await read(response, buffer, options);

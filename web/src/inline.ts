@@ -8,8 +8,11 @@ import { platform } from "./platform.js";
 /** The worker: `bundle.mjs` puts its text in the place of `WORKER`. */
 declare const WORKER: string;
 
+/** Made once, since it holds the text for as long as the page is there. */
+let address: string | undefined;
+
 platform.startWorker = () => {
-  const address = URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
+  address ??= URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
   return new Worker(address, { type: "module" });
 };
 

@@ -126,6 +126,7 @@ export class Recommender {
     checkLoadOptions(options);
     const { backend = "auto", gpu = {}, onProgress, signal, cache, integrity } = options;
     const start = options.worker ?? platform.startWorker;
+    signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     const remote = Remote.start(start);
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
@@ -400,7 +401,7 @@ export class Recommender {
 
   async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
     if (this.#remote.stopped) {
-      const bytes = new Uint8Array(await this.#bundle.arrayBuffer());
+      const bytes = await this.#bytes();
       this.#alive();
       this.#remote = Remote.start(this.#start);
       try {
@@ -422,6 +423,17 @@ export class Recommender {
     }
     this.#engine = engine;
     this.#inUse = gpu;
+  }
+
+  /** The bundle once more. */
+  async #bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    try {
+      return new Uint8Array(await this.#bundle.arrayBuffer());
+    } catch (cause) {
+      // The browser had put it on a disk that is full or gone, or there is no memory.
+      const message = `no worker could be started again: the bundle could not be read (${(cause as Error).message}); load it anew`;
+      throw new TigretError("crashed", message, { cause });
+    }
   }
 
   async #choose(): Promise<void> {

@@ -58,7 +58,13 @@ export class Remote {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as Waiting["resolve"], reject });
-      this.#worker.postMessage({ id, method, ...args }, transfer);
+      try {
+        this.#worker.postMessage({ id, method, ...args }, transfer);
+      } catch (cause) {
+        // Too much for the memory that is left.
+        const message = `the worker could not be asked (${(cause as Error).message})`;
+        this.stop(new TigretError("crashed", message, { cause }));
+      }
     });
   }
 

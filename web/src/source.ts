@@ -123,10 +123,17 @@ async function ownBytes(
   source: Source,
   { onProgress, signal }: SourceOptions,
 ): Promise<Uint8Array<ArrayBuffer> | null> {
-  if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
-  if (source instanceof Uint8Array) return new Uint8Array(source);
-  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
   if (source instanceof Response) return bytesOfResponse(source, { onProgress, signal });
+  try {
+    if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
+    if (source instanceof Uint8Array) return new Uint8Array(source);
+    if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+  } catch (cause) {
+    // A file that was changed or removed since it was chosen, or a buffer that was transferred.
+    const code = source instanceof Blob ? "download" : "bad-request";
+    const message = `the bundle could not be read (${(cause as Error).message})`;
+    throw new TigretError(code, message, { cause });
+  }
   if (typeof source !== "string" && !(source instanceof URL)) {
     const message = `the source is ${shown(source)}, no address, response, blob or bytes`;
     throw new TigretError("bad-request", message);
@@ -136,7 +143,8 @@ async function ownBytes(
 
 function address(source: string | URL): string {
   try {
-    return new URL(source, globalThis.location?.href).href;
+    // As `fetch` reads it: a page's <base> counts.
+    return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href).href;
   } catch (cause) {
     const message = `"${source}" is no address: give a URL, or the bytes of a bundle`;
     throw new TigretError("bad-request", message, { cause });

@@ -1,5 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
+import { platform } from "../src/platform.js";
 import { Failure, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
@@ -55,6 +56,62 @@ test("aborting a load rejects with the reason and ends the worker", async () => 
   const loading = Recommender.load(BUNDLE, { worker, signal: controller.signal });
   await expect(loading).rejects.toMatchObject({ name: "AbortError" });
   expect(made[0]?.terminated).toBe(true);
+});
+
+test("a load that is aborted before it begins starts no worker", async () => {
+  const { made, worker } = fakeWorkers();
+  const loading = Recommender.load(BUNDLE, { worker, signal: AbortSignal.abort() });
+  await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  expect(made).toHaveLength(0);
+});
+
+test("a call that cannot be posted is repeated on another worker", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const first = made[0];
+  if (!first) throw new Error("no worker");
+  first.postMessage = () => {
+    throw new DOMException("out of memory", "DataCloneError");
+  };
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+  expect([made.length, first.terminated]).toEqual([2, true]);
+});
+
+test("a bundle that the browser has lost is an error that says so", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const lost = () => Promise.reject(new DOMException("no disk", "NotReadableError"));
+  const reading = vi.spyOn(Blob.prototype, "arrayBuffer").mockImplementation(lost);
+  made[0]?.failToStart();
+  await expect(recommender.recommend({ history: [] })).rejects.toMatchObject({
+    code: "crashed",
+    message: expect.stringContaining("no disk"),
+  });
+  reading.mockRestore();
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+});
+
+test("the page in one file has one address for all of its workers", async () => {
+  const addresses: unknown[] = [];
+  class Started {
+    constructor(address: unknown) {
+      addresses.push(address);
+    }
+  }
+  vi.stubGlobal("WORKER", "");
+  vi.stubGlobal("Worker", Started);
+  const { startWorker } = platform;
+  const making = vi.spyOn(URL, "createObjectURL");
+  try {
+    await import("../src/inline.js");
+    for (let start = 0; start < 3; start++) platform.startWorker();
+    expect(making).toHaveBeenCalledTimes(1);
+    expect(new Set(addresses).size).toBe(1);
+  } finally {
+    platform.startWorker = startWorker;
+    making.mockRestore();
+    vi.unstubAllGlobals();
+  }
 });
 
 test("a lost device is rebuilt and the call repeated", async () => {

@@ -186,6 +186,43 @@ test.each([5, null, Symbol("s"), Object.create(null), new Float32Array(2)])(
   },
 );
 
+test("an address is read as the page's others are", async () => {
+  const addresses: string[] = [];
+  vi.stubGlobal("document", { baseURI: "https://host/base/" });
+  vi.stubGlobal("fetch", async (url: string) => {
+    addresses.push(url);
+    return new Response("bundle");
+  });
+  await bundleOf("m.safetensors");
+  vi.stubGlobal("document", undefined);
+  await bundleOf("m.safetensors");
+  expect(addresses).toEqual(["https://host/base/m.safetensors", "https://host/page/m.safetensors"]);
+});
+
+test("what cannot be read any more says so in the package's own words", async () => {
+  const removed = new Blob(["bundle"]);
+  removed.arrayBuffer = () => Promise.reject(new DOMException("gone", "NotReadableError"));
+  await expect(bundleOf(removed)).rejects.toMatchObject({
+    code: "download",
+    message: expect.stringContaining("gone"),
+  });
+  const transferred = new Uint8Array(8);
+  structuredClone(transferred, { transfer: [transferred.buffer] });
+  for (const bytes of [transferred, transferred.buffer]) {
+    await expect(bundleOf(bytes)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  const read = new Response("bundle");
+  await read.text();
+  const locked = new Response("bundle");
+  locked.body?.getReader();
+  for (const response of [read, locked]) {
+    await expect(bundleOf(response)).rejects.toMatchObject({
+      code: "bad-request",
+      message: expect.stringContaining("clone()"),
+    });
+  }
+});
+
 test("cache: false keeps nothing and uses nothing", async () => {
   await load();
   expect(await load({ cache: false })).toEqual([[1, 2, 3], 3]);
