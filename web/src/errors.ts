@@ -42,9 +42,14 @@ export function isFailure(error: unknown): error is TigretError {
   return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);
 }
 
+/** Longest text of a caller that a message shows whole, in characters. */
+const LONGEST = 100;
+
 /** A value as a message shows it: objects of a caller may not be turned into strings. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "string") {
+    return JSON.stringify(value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value);
+  }
   if (value === null || typeof value !== "object") return String(value);
   return Array.isArray(value) ? "an array" : "an object";
 }

@@ -87,12 +87,12 @@ function bad(message: string): never {
 }
 
 function noUnknown(name: string, given: unknown, known: readonly string[]): void {
-  if (typeof given !== "object" || given === null) {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
     bad(`${name}: the options are ${shown(given)}, not an object`);
   }
   for (const key of Object.keys(given)) {
     if (!known.includes(key)) {
-      bad(`${name}: there is no option "${key}"; the options are ${known.join(", ")}`);
+      bad(`${name}: there is no option ${shown(key)}; the options are ${known.join(", ")}`);
     }
   }
 }
@@ -104,8 +104,8 @@ function integer(name: string, value: unknown, least: number, most: number, why 
   return value as number;
 }
 
-function ids(name: string, value: unknown): string[] {
-  if (!Array.isArray(value)) bad(`${name} is ${shown(value)}, not an array of item ids`);
+function ids(name: string, value: unknown, or = ""): string[] {
+  if (!Array.isArray(value)) bad(`${name} is ${shown(value)}, not ${or}an array of item ids`);
   const wrong = value.findIndex((id) => typeof id !== "string");
   if (wrong >= 0) {
     bad(`${name}[${wrong}] is ${shown(value[wrong])}, not a string; item ids are strings`);
@@ -175,7 +175,7 @@ export function checkLoadOptions(options: LoadOptions): void {
   if (integrity !== undefined) parseIntegrity(integrity);
   for (const [name, value] of Object.entries({ userId, historyName })) {
     if (value !== undefined && (typeof value !== "string" || value === "")) {
-      bad(`${name} is ${shown(value)}, not a string, or empty`);
+      bad(`${name} is ${shown(value)}, not a string of at least one character`);
     }
   }
   checkSignal(signal);
@@ -191,7 +191,8 @@ export function checkLoadOptions(options: LoadOptions): void {
 export function toAddRequest(items: readonly NewItem[], width: number): AddRequest {
   if (!Array.isArray(items)) bad(`the items are ${shown(items)}, not an array`);
   const embeddings = new Float32Array(items.length * width);
-  const ids = items.map((item: NewItem, at) => {
+  // A hole is no item either.
+  const ids = Array.from(items, (item: NewItem, at) => {
     noUnknown(`items[${at}]`, item, ["id", "embedding"]);
     const { id, embedding = [] } = item;
     if (typeof id !== "string") {
@@ -200,12 +201,12 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
     if (typeof embedding !== "object" || embedding === null || embedding.length !== width) {
       const found = (embedding as ArrayLike<number> | null)?.length;
       const what = typeof found === "number" ? `has ${found} numbers` : `is ${shown(embedding)}`;
-      bad(`the embedding of item "${id}" ${what}; this model needs ${width} numbers`);
+      bad(`the embedding of item ${shown(id)} ${what}; this model needs ${width} numbers`);
     }
     for (let i = 0; i < width; i++) {
       const value = embedding[i];
       if (typeof value !== "number" || !Number.isFinite(Math.fround(value))) {
-        bad(`number ${i} of the embedding of item "${id}" is ${shown(value)}`);
+        bad(`number ${i} of the embedding of item ${shown(id)} is ${shown(value)}`);
       }
       embeddings[at * width + i] = value;
     }
@@ -262,7 +263,7 @@ export function toRequest(
     history: ids("history", history),
     top,
     beams,
-    exclude: exclude === "history" ? [] : ids("exclude", exclude),
+    exclude: exclude === "history" ? [] : ids("exclude", exclude, '"history" or '),
     exclude_history: exclude === "history",
   };
   if (user !== undefined && user !== null) {

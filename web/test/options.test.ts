@@ -49,7 +49,7 @@ test.each([
   [{ top: Number.NaN }, "top is NaN"],
   [{ history: "a" }, 'history is "a", not an array'],
   [{ history: ["a", 7] }, "history[1] is 7, not a string"],
-  [{ exclude: "seen" }, 'exclude is "seen"'],
+  [{ exclude: "seen" }, 'exclude is "seen", not "history" or an array of item ids'],
   [{ allow: [null] }, "allow[0] is null"],
   [{ user: 7 }, "user is 7"],
   [{ user: "u", userToken: 1 }, "user or userToken, not both"],
@@ -72,6 +72,18 @@ test.each([
   );
 });
 
+test("a list of ids in the place of the options is refused, also an empty one", () => {
+  for (const list of [[], ["a"]]) {
+    expect(() => toRequest(list as never)).toThrow("the options are an array, not an object");
+  }
+});
+
+test("a long text is not quoted whole", () => {
+  const history = JSON.stringify(Array(10_000).fill("id"));
+  const message = expect.stringMatching(/^history is "\[.{0,200}, not an array of item ids$/);
+  expect(() => request({ history })).toThrow(expect.objectContaining({ message }));
+});
+
 test("a call suits the model", () => {
   const model = { users: 10, levels: [4, 4, 4] };
   const suits = (options: RecommendOptions) => toRequest(options, undefined, model);
@@ -87,6 +99,7 @@ test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ backend: "gpu" } as never)).toThrow('backend is "gpu"');
   expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");
   expect(() => checkLoadOptions(null as never)).toThrow("options are null");
+  expect(() => checkLoadOptions({ userId: "" })).toThrow('userId is "", not a string of at least');
   expect(() => checkLoadOptions({ gpu: { halves: false, subgroups: true } })).not.toThrow();
   expect(() => checkLoadOptions({ gpu: { f16: false } } as never)).toThrow('no option "f16"');
   expect(() => checkLoadOptions({ gpu: { halves: 1 } } as never)).toThrow("gpu.halves is 1");

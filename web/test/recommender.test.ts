@@ -384,6 +384,7 @@ test("what cannot be added is refused by name before the worker is asked", async
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
   for (const [items, message] of [
     [{ id: "x" }, "the items are an object, not an array"],
+    [new Array(1), "items[0]: the options are undefined"],
     [[{ id: 7, embedding: [1, 2] }], "items[0].id is 7, not a string"],
     [[{ id: "x", embedding: [1] }], 'the embedding of item "x" has 1 numbers; this model needs 2'],
     [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" has 2 numbers'],
