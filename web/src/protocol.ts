@@ -23,8 +23,8 @@ export interface Pick {
   /** The item's id. */
   id: string;
   /**
-   * Sum of the model's log-probabilities of its semantic ID; higher is better, never above 0. The
-   * picks of a sample are not in its order.
+   * Sum of the model's natural log-probabilities of its semantic ID; higher is better, never above
+   * 0. The picks of a sample are not in its order.
    */
   score: number;
   /** Its semantic ID, coarse to fine. */
@@ -54,7 +54,7 @@ export interface Explanation {
   id: string;
   /** Its semantic ID, coarse to fine. */
   codes: number[];
-  /** The model's log-probability of each code, given those before it. */
+  /** The model's log-probability (natural) of each code, given those before it: one a level. */
   logProbs: number[];
   /** Their sum. */
   score: number;
@@ -65,6 +65,7 @@ export interface Explanation {
 /** What one item of a history did for the score of another. */
 export interface Influence {
   id: string;
+  /** Its semantic ID, coarse to fine. */
   codes: number[];
   /** Leading codes that both semantic IDs share. */
   shared: number;
@@ -74,6 +75,7 @@ export interface Influence {
 
 /** A prefix of semantic IDs that a search kept. */
 export interface Prefix {
+  /** As many as the level is deep. */
   codes: number[];
   /** Sum of the model's log-probabilities of them. */
   score: number;
@@ -84,7 +86,7 @@ export interface Prefix {
 /** All items, in ascending order of semantic ID. */
 export interface Catalogue {
   ids: string[];
-  /** Row-major `[ids.length, levels]`. */
+  /** Row-major `[ids.length, info.levels.length]`. */
   codes: Uint16Array;
 }
 

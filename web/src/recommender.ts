@@ -203,7 +203,8 @@ export class Recommender {
    * pass of the model an item, on the CPU).
    *
    * Takes a pick of this recommender, which remembers what it was an answer to, or any item's id
-   * with the options of the call in question. `signal` and `latest` alone leave a pick its call.
+   * with the options of the call in question. With a pick `signal` and `latest` may stand alone:
+   * they are no other call's options.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
    * `disposed`), or with the signal's reason.
