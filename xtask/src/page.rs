@@ -19,8 +19,14 @@ const NAME: &str = "tigret_infer";
 /// Holds the hash of what `web/pkg` was made from.
 const STAMP: &str = ".made-from";
 
-/// What wasm-opt may assume: the features that the module is built with.
-const WASM_FEATURES: [&str; 7] = [
+/// How wasm-opt works, and what it may assume: the features that the module is built with.
+///
+/// Of functions with one caller only small ones go into it. Without the limit a whole search ends up
+/// in one function; browsers compile that well only after its first run, and slowly, while the
+/// loops would be compiled well within it.
+const WASM_OPT: [&str; 9] = [
+    "-O3",
+    "--one-caller-inline-max-function-size=600",
     "--enable-simd",
     "--enable-bulk-memory",
     "--enable-nontrapping-float-to-int",
@@ -154,14 +160,14 @@ fn optimise(module: &Path, report: &Report) -> Result<()> {
     let wasm_opt = workspace::web().join("node_modules/.bin/wasm-opt");
     let optimised = module.with_extension("optimised");
     let mut command = Command::new(wasm_opt);
-    command.arg("-O3").args(WASM_FEATURES).arg(module).arg("-o").arg(&optimised);
+    command.args(WASM_OPT).arg(module).arg("-o").arg(&optimised);
     process::run(&mut command)?;
     fs::rename(&optimised, module).map_err(|e| Error::file(module, e))
 }
 
 fn hash_of(files: &[&Path]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
-    WASM_FEATURES.hash(&mut hasher);
+    WASM_OPT.hash(&mut hasher);
     for file in files {
         fs::read(file).map_err(|e| Error::file(file, e))?.hash(&mut hasher);
     }
