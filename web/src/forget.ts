@@ -2,11 +2,15 @@
 
 import { CACHE, settled } from "./cache.js";
 import { PREFIX } from "./choice.js";
+import { TigretError } from "./errors.js";
 import { DATABASE } from "./history.js";
 
 /**
  * Deletes all that this package keeps on the device, for every model and history of this origin:
  * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on.
+ *
+ * Rejects with a {@link TigretError} (`storage`) where the browser does not delete the histories; all
+ * else is gone then.
  */
 export async function forget(): Promise<void> {
   await settled();
@@ -21,12 +25,17 @@ export async function forget(): Promise<void> {
   } catch {
     // Denied.
   }
-  await new Promise<void>((resolve) => {
+  await new Promise<void>((resolve, reject) => {
     try {
       const request = globalThis.indexedDB.deleteDatabase(DATABASE);
       request.onsuccess = () => resolve();
-      request.onerror = () => resolve();
+      request.onerror = () => {
+        const why = request.error?.message || request.error?.name || "the browser does not say why";
+        const message = `the histories could not be deleted (${why})`;
+        reject(new TigretError("storage", message, { cause: request.error }));
+      };
     } catch {
+      // Denied, or there is none.
       resolve();
     }
   });

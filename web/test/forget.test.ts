@@ -1,0 +1,36 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { forget } from "../src/forget.js";
+
+afterEach(() => vi.unstubAllGlobals());
+
+/** A database whose deletion ends as `end` says. */
+function stubDeletion(end: (request: IDBOpenDBRequest) => void): void {
+  vi.stubGlobal("indexedDB", {
+    deleteDatabase() {
+      const request = {} as IDBOpenDBRequest;
+      queueMicrotask(() => end(request));
+      return request;
+    },
+  });
+}
+
+test("says so where the histories are not deleted", async () => {
+  stubDeletion((request) => {
+    Object.assign(request, { error: new Error("the disk failed") });
+    request.onerror?.(new Event("error"));
+  });
+  const message = "the histories could not be deleted (the disk failed)";
+  await expect(forget()).rejects.toMatchObject({ code: "storage", message });
+});
+
+test("resolves once they are deleted, and where there is no database", async () => {
+  let deleted = false;
+  stubDeletion((request) => {
+    deleted = true;
+    request.onsuccess?.(new Event("success"));
+  });
+  await forget();
+  expect(deleted).toBe(true);
+  vi.stubGlobal("indexedDB", undefined);
+  await forget();
+});
