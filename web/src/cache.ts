@@ -65,10 +65,15 @@ export async function kept(url: string): Promise<Kept | null> {
 }
 
 /**
- * Begins to keep a bundle in the place of older ones of its address; without room for it, nothing
- * is kept.
+ * Begins to keep a bundle in the place of older ones of its address; without room for it, or
+ * without a hash, nothing is kept.
  */
-export function keep(url: string, bundle: Blob, sha256: Sha256, etag: string | null): void {
+export function keep(
+  url: string,
+  bundle: Blob,
+  sha256: Promise<Sha256 | null>,
+  etag: string | null,
+): void {
   // One after the other: the newest stays.
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
@@ -82,12 +87,14 @@ export function keep(url: string, bundle: Blob, sha256: Sha256, etag: string | n
 async function write(
   url: string,
   bundle: Blob,
-  sha256: Sha256,
+  sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): Promise<void> {
-  const headers = new Headers({ [HASH]: sha256, "content-type": "application/octet-stream" });
-  if (etag !== null) headers.set(ETAG, etag);
   try {
+    const hash = await sha256;
+    if (hash === null) return;
+    const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
+    if (etag !== null) headers.set(ETAG, etag);
     await (await open())?.put(key(url), new Response(bundle, { headers }));
   } catch {
     // Full or denied: the next visit downloads again.

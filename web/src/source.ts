@@ -104,16 +104,19 @@ async function fromServer(
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
-  const sha256 = await sha256Of(bytes);
-  // The browser's own cache may have given a file that was changed on the way, once.
-  if (wanted && !fresh && sha256 !== null && sha256 !== wanted) return again();
-  if (wanted) checkIntegrity(wanted, sha256, url);
+  // Another thread computes it while the engine takes the bytes; who wants no hash does not wait.
+  const hash = sha256Of(bytes);
+  if (wanted) {
+    const sha256 = await hash;
+    // The browser's own cache may have given a file that was changed on the way, once.
+    if (!fresh && sha256 !== null && sha256 !== wanted) return again();
+    checkIntegrity(wanted, sha256, url);
+  }
   signal?.throwIfAborted();
-  const wantsCopy = options.cache !== false && sha256 !== null;
   return {
     bytes,
     downloaded: bytes.byteLength,
-    keep: wantsCopy ? (bundle) => keep(url, bundle, sha256, etag) : nothing,
+    keep: options.cache === false ? nothing : (bundle) => keep(url, bundle, hash, etag),
     again: fresh ? nowhere : again,
   };
 }
