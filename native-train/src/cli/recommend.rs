@@ -1,14 +1,13 @@
 //! `tigret recommend`: native inference on a bundle.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use tigret_infer::sampling::MAX_SEED;
 use tigret_infer::{
-    Backend, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request, Sampling,
+    Backend, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request,
 };
 
 use super::Output;
@@ -28,7 +27,7 @@ pub(super) struct Args {
     /// The bundle.
     #[arg(long)]
     model: PathBuf,
-    /// The histories, JSONL.
+    /// The histories, JSONL, plain or `.gz`.
     #[arg(long)]
     histories: PathBuf,
     /// New items to add to the catalogue first, JSONL with `id` and `embedding`; the bundle must
@@ -68,7 +67,7 @@ enum Engine {
     Gpu,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     history: Vec<String>,
@@ -84,92 +83,100 @@ struct Line {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let bundle = Arc::new(read_bundle(&args.model)?);
-    let path = &args.histories;
-    let file = File::open(path).map_err(|e| TrainError::file(path, e))?;
     let backend = match args.backend {
         Engine::Cpu => Backend::Cpu,
         Engine::Gpu => Backend::Gpu(GpuOptions::default()),
     };
-    if let Some(temperatures) = &args.temperature {
-        // Refused once, and not as a fault of the first line.
-        Sampling::new(temperatures, bundle.tokens.levels.len(), args.seed)?;
-    }
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    // What is wrong with the options is said once, and not as a fault of the first line.
+    check(&recommender, &args.request(0, Line::default()))?;
     if let Some(path) = &args.add_items {
         recommender.add_items(&new_items(path)?).map_err(|e| TrainError::file(path, e))?;
     }
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    let (mut skipped, mut histories) = (0, 0);
-    let mut lines = BufReader::new(file).lines().enumerate();
-    loop {
-        // A line at fault ends the run, after the lines before it have been answered.
-        let mut fault = None;
-        let mut batch = Vec::with_capacity(args.batch);
-        for (index, line) in lines.by_ref() {
-            match request(&args, &recommender, index, line) {
-                Ok(request) => batch.extend(request.map(|request| (index + 1, request))),
-                Err(e) => fault = Some(e),
-            }
-            if fault.is_some() || batch.len() == args.batch {
-                break;
-            }
-        }
-        let (numbers, requests): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let answers = pollster::block_on(recommender.recommend_all(&requests))?;
-        for (answer, number) in answers.iter().zip(&numbers) {
-            skipped += answer.unknown.len();
-            histories += 1;
-            if print(&mut out, answer, *number, output).is_err() {
-                // The reader has closed the pipe: nobody is left to answer.
-                return Ok(());
-            }
-        }
-        if out.flush().is_err() {
-            return Ok(());
-        }
-        match fault {
-            Some(fault) => return Err(fault),
-            None if requests.is_empty() => break,
-            None => {}
-        }
+    let mut answers = Answers {
+        recommender,
+        output,
+        out: BufWriter::new(std::io::stdout().lock()),
+        histories: 0,
+        skipped: 0,
+        closed: false,
+    };
+    let mut batch = Vec::with_capacity(args.batch);
+    let read = for_each_line(&args.histories, "name the file of histories", |number, text| {
+        let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, number, e);
+        let line: Line = serde_json::from_str(text).map_err(|e| at(&e))?;
+        let request = args.request(number - 1, line);
+        check(&answers.recommender, &request).map_err(|e| at(&e))?;
+        batch.push((number, request));
+        if batch.len() == args.batch { answers.give(&mut batch) } else { Ok(()) }
+    });
+    // A line at fault ends the run, after the lines before it have been answered.
+    let last = if answers.closed { Ok(()) } else { answers.give(&mut batch) };
+    if answers.closed {
+        return Ok(());
     }
-    if skipped > 0 {
+    last.and(read)?;
+    if answers.skipped > 0 {
         eprintln!(
-            "tigret: skipped {skipped} history items that the catalogue does not have, in {histories} histories"
+            "tigret: skipped {} history items that the catalogue does not have, in {} histories",
+            answers.skipped, answers.histories
         );
     }
     Ok(())
 }
 
-/// The request of a line, if it is not empty.
-fn request(
-    args: &Args,
-    recommender: &Recommender,
-    index: usize,
-    line: std::io::Result<String>,
-) -> Result<Option<Request>> {
-    let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, index + 1, e);
-    let line = line.map_err(|e| at(&e))?;
-    if line.trim().is_empty() {
-        return Ok(None);
+impl Args {
+    /// The request of a line, `index` lines after the first.
+    fn request(&self, index: usize, line: Line) -> Request {
+        Request {
+            history: line.history,
+            user: line.user,
+            user_token: line.user_token,
+            top: self.top,
+            beams: self.beams,
+            exclude: line.exclude,
+            exclude_history: self.exclude_history,
+            allow: line.allow,
+            temperature: self.temperature.clone(),
+            seed: self.seed.wrapping_add(index as u64) & MAX_SEED,
+        }
     }
-    let line: Line = serde_json::from_str(&line).map_err(|e| at(&e))?;
-    let request = Request {
-        history: line.history,
-        user: line.user,
-        user_token: line.user_token,
-        top: args.top,
-        beams: args.beams,
-        exclude: line.exclude,
-        exclude_history: args.exclude_history,
-        allow: line.allow,
-        temperature: args.temperature.clone(),
-        seed: (args.seed + index as u64) & MAX_SEED,
-    };
-    match Recommender::prepare(&recommender.bundle().tokens, recommender.catalog(), &request) {
-        Ok(_) => Ok(Some(request)),
-        Err(InferError::Request(reason)) => Err(at(&reason)),
+}
+
+/// Refuses a request that the contract does not allow.
+fn check(recommender: &Recommender, request: &Request) -> Result<()> {
+    match Recommender::prepare(&recommender.bundle().tokens, recommender.catalog(), request) {
+        Ok(_) => Ok(()),
+        Err(InferError::Request(reason)) => Err(TrainError::usage(reason)),
         Err(other) => Err(other.into()),
+    }
+}
+
+/// Answers, batch by batch.
+struct Answers<'a> {
+    recommender: Recommender,
+    output: &'a Output,
+    out: BufWriter<StdoutLock<'static>>,
+    histories: usize,
+    /// Items of histories that the catalogue does not have.
+    skipped: usize,
+    /// Whether the reader has closed the pipe: nobody is left to answer.
+    closed: bool,
+}
+
+impl Answers<'_> {
+    /// Answers the requests, each with the number of its line.
+    fn give(&mut self, batch: &mut Vec<(usize, Request)>) -> Result<()> {
+        let (numbers, requests): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let answers = pollster::block_on(self.recommender.recommend_all(&requests))?;
+        self.histories += answers.len();
+        self.skipped += answers.iter().map(|answer| answer.unknown.len()).sum::<usize>();
+        let mut numbered = answers.iter().zip(numbers);
+        let printed = numbered
+            .try_for_each(|(answer, number)| print(&mut self.out, answer, number, self.output))
+            .and_then(|()| self.out.flush());
+        self.closed = printed.is_err();
+        if self.closed { Err(TrainError::Interrupted) } else { Ok(()) }
     }
 }
 
