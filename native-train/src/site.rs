@@ -67,12 +67,12 @@ fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
 }
 
 /// Lays a run's model, items, figures and new items beside the page in `out`. The bundle carries
-/// the tokenizer, if the run has one; what new items there are (a JSONL file) is encoded by `encode`
-/// into rows of content vectors.
+/// the tokenizer, if the run has one. New items (a JSONL file) keep the vector of their field
+/// `embedding`; `encode` makes rows of content vectors of the others' texts.
 ///
 /// # Errors
 /// [`TrainError::File`] for artefacts that are missing or wrong, [`TrainError::Line`] for a new item
-/// without an id, and what `encode` reports.
+/// without an id or with a wrong vector, and what `encode` reports.
 pub fn lay_run(
     run: &RunDir,
     out: &Path,
@@ -84,8 +84,10 @@ pub fn lay_run(
     let folder = out.join(MODEL);
     fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
     let mut bundle = bundle_of_run(run, format)?;
+    let mut width = None;
     if run.tokenizer().is_file() {
         let quantizer = load_quantizer(run)?;
+        width = Some(quantizer.config().embedding());
         bundle =
             bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
     }
@@ -95,7 +97,7 @@ pub fn lay_run(
     write_json(&folder.join("about.json"), &about(run)?)?;
     let to = folder.join("new.jsonl");
     let laid = match new_items {
-        Some(path) => lay_new_items(path, &to, encode, recipe)?,
+        Some(path) => lay_new_items(path, &to, width, encode, recipe)?,
         None => {
             // Those of another run, if there are any.
             match fs::remove_file(&to) {
@@ -112,18 +114,26 @@ pub fn lay_run(
 fn lay_new_items(
     path: &Path,
     to: &Path,
+    width: Option<usize>,
     encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>>,
     recipe: Option<&TextRecipe>,
 ) -> Result<usize> {
-    let (mut items, mut texts): (Vec<Map<String, Value>>, Vec<String>) = (Vec::new(), Vec::new());
+    let mut items: Vec<Map<String, Value>> = Vec::new();
+    let (mut without, mut texts): (Vec<usize>, Vec<String>) = (Vec::new(), Vec::new());
     for_each_new_item(path, |item| {
-        texts.push(item.text_to_encode(recipe)?);
+        // Without a tokenizer nothing says how long a vector is, and none is of use.
+        if width.map_or(Ok(None), |width| item.embedding(width))?.is_none() {
+            without.push(items.len());
+            texts.push(item.text_to_encode(recipe)?);
+        }
         items.push(item.fields);
         Ok(())
     })?;
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    for (item, row) in items.iter_mut().zip(encode(&texts)?) {
-        item.insert("embedding".into(), json!(row));
+    if !texts.is_empty() {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for (item, row) in without.into_iter().zip(encode(&texts)?) {
+            items[item].insert("embedding".into(), json!(row));
+        }
     }
     write_atomically(to, |file| {
         items.iter().try_for_each(|item| writeln!(file, "{}", Value::Object(item.clone())))
@@ -175,6 +185,35 @@ mod tests {
         assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
         let figures = ["recall@10", "popularity recall@10", "optimum recall@10"];
         assert_eq!(figures.map(|name| told[name].as_f64().unwrap()), [0.4, 0.1, 0.5]);
+    }
+
+    #[test]
+    fn new_items_keep_vectors_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, to) = (folder.path().join("new.jsonl"), folder.path().join("laid.jsonl"));
+        let lay = |lines: &str, width, encode: &dyn Fn(&[&str]) -> Vec<Vec<f32>>| {
+            fs::write(&path, lines).unwrap();
+            lay_new_items(&path, &to, width, |texts| Ok(encode(texts)), None)
+        };
+        let own = r#"{"id": "a", "embedding": [0.5, -1]}"#;
+        assert_eq!(lay(own, Some(2), &|_| panic!("needs no encoder")).unwrap(), 1);
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(parsed(&fs::read_to_string(&to).unwrap()), parsed(own));
+
+        let both = format!("{{\"id\": \"b\", \"text\": \"of b\"}}\n{own}\n");
+        let encode = |texts: &[&str]| {
+            assert_eq!(texts, ["of b"]);
+            vec![vec![2.0, 3.0]]
+        };
+        assert_eq!(lay(&both, Some(2), &encode).unwrap(), 2);
+        let laid = fs::read_to_string(&to).unwrap();
+        let embeddings: Vec<Value> =
+            laid.lines().map(|line| parsed(line)["embedding"].clone()).collect();
+        assert_eq!(embeddings, [json!([2.0, 3.0]), json!([0.5, -1])]);
+
+        let error = lay(own, Some(3), &encode).unwrap_err().to_string();
+        assert!(error.contains("has 2 numbers, the tokenizer was trained on 3"), "{error}");
+        assert_eq!(fs::read_to_string(&to).unwrap(), laid);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use tigret_infer::WeightFormat;
 
 use super::Output;
 use crate::data::new_items::text_recipe;
+use crate::device::DeviceChoice;
 use crate::embed::encoder::Ready;
-use crate::embed::sentence::Place;
 use crate::error::Result;
 use crate::run_dir::RunDir;
 use crate::site::{Laid, copy_page, lay_run, rows_by};
@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// Folder of the site; default: the page's.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Items that the model has not seen, JSONL, encoded by the run's own encoder.
+    /// Items that the model has not seen, JSONL: with the vector as `embedding`, or with a text for the run's
+    /// own encoder.
     #[arg(long, value_name = "FILE")]
     new_items: Option<PathBuf>,
     /// Weight format: f32, f16, q8 or q4.
@@ -51,7 +52,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let out = args.out.as_deref().unwrap_or(&args.page);
     copy_page(&args.page, out)?;
     let encode = |texts: &[&str]| {
-        let encoder = Ready::of_run(&run, None, Place::Auto, |text| output.note(text))?;
+        let encoder = Ready::of_run(&run, None, DeviceChoice::Auto, |text| output.note(text))?;
         rows_by(&encoder, texts)
     };
     let recipe = text_recipe(&run)?;

@@ -58,6 +58,32 @@ impl NewItem<'_> {
             ),
         }))
     }
+
+    /// The field `embedding`, if there is one: as many finite numbers as the tokenizer takes.
+    ///
+    /// # Errors
+    /// [`TrainError::Line`] for anything else.
+    pub fn embedding(&self, wanted: usize) -> Result<Option<Vec<f32>>> {
+        let Some(embedding) = self.fields.get("embedding") else { return Ok(None) };
+        let Some(numbers) = embedding.as_array() else {
+            return Err(self.wrong("\"embedding\" is not a list of numbers"));
+        };
+        if numbers.len() != wanted {
+            let found = numbers.len();
+            return Err(self.wrong(format!(
+                "\"embedding\" has {found} numbers, the tokenizer was trained on {wanted}"
+            )));
+        }
+        let finite = |number: &Value| {
+            let number = number.as_f64().map(|number| number as f32);
+            number.filter(|number| number.is_finite())
+        };
+        let numbers: Option<Vec<f32>> = numbers.iter().map(finite).collect();
+        match numbers {
+            Some(numbers) => Ok(Some(numbers)),
+            None => Err(self.wrong("\"embedding\" holds something else than finite numbers")),
+        }
+    }
 }
 
 /// How the texts of a run's items were made; `None` where `dataset.json` does not say.

@@ -8,10 +8,12 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
 use super::Vectors;
-use super::sentence::{Place, SentenceEncoder, hub, job};
+use super::sentence::{SentenceEncoder, hub, job};
 use super::svd::{self, Projection};
 use super::tfidf::{self, Vocabulary};
+use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::interrupt::Control;
 use crate::run_dir::{RunDir, write_atomically};
 
@@ -91,9 +93,7 @@ impl Encoder {
                 hash.update(vocabulary.terms().join("\n"));
                 let numbers = vocabulary.idf().iter().chain(&projection.data);
                 numbers.for_each(|number| hash.update(number.to_le_bytes()));
-                let hash: String =
-                    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("tf-idf+svd:{}", short(&hash))
+                format!("tf-idf+svd:{}", short(&hex(hash)))
             }
             Self::Sentence { fingerprint, .. } => format!("sentence:{}", short(fingerprint)),
             Self::Precomputed => "precomputed".to_owned(),
@@ -225,7 +225,7 @@ impl Ready {
     pub fn of_run(
         run: &RunDir,
         elsewhere: Option<&str>,
-        place: Place,
+        device: DeviceChoice,
         note: impl Fn(&str),
     ) -> Result<Self> {
         let encoder = Encoder::load(run)?;
@@ -248,7 +248,8 @@ impl Ready {
                 return Err(TrainError::file(
                     run.vectors(),
                     "was made by another program, which has to encode new texts too; give their \
-                     vectors with --vectors, or as \"embedding\" in each line",
+                     vectors as \"embedding\" in each line, or to `tigret tokenize --assign` \
+                     with --vectors",
                 ));
             }
         };
@@ -260,7 +261,7 @@ impl Ready {
                  back, or encode with `tigret embed --texts FILE --encoder DIR`",
             ));
         }
-        let encoder = SentenceEncoder::open(source, place, |file| note(file))?;
+        let encoder = SentenceEncoder::open(source, device, |file| note(file))?;
         if encoder.fingerprint() != fingerprint {
             return Err(TrainError::file(
                 source,

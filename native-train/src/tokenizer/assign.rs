@@ -190,8 +190,8 @@ impl Block {
         quantizer: &Quantizer,
     ) -> Result<()> {
         let width = quantizer.config().embedding();
-        match item.fields.get("embedding") {
-            Some(embedding) => self.vectors.extend(numbers(item, embedding, width)?),
+        match item.embedding(width)? {
+            Some(embedding) => self.vectors.extend(embedding),
             None => {
                 texts.encoder(quantizer).map_err(|error| {
                     item.wrong(format!(
@@ -206,28 +206,6 @@ impl Block {
         }
         Ok(())
     }
-}
-
-/// The numbers of a field `embedding`.
-fn numbers(item: &NewItem<'_>, embedding: &Value, wanted: usize) -> Result<Vec<f32>> {
-    let Some(numbers) = embedding.as_array() else {
-        return Err(item.wrong("\"embedding\" is not a list of numbers"));
-    };
-    if numbers.len() != wanted {
-        let found = numbers.len();
-        return Err(item.wrong(format!(
-            "\"embedding\" has {found} numbers, the tokenizer was trained on {wanted}"
-        )));
-    }
-    numbers
-        .iter()
-        .map(|number| {
-            let number = number.as_f64().map(|number| number as f32);
-            number
-                .filter(|number| number.is_finite())
-                .ok_or_else(|| item.wrong("\"embedding\" holds something else than finite numbers"))
-        })
-        .collect()
 }
 
 impl Texts<'_> {
