@@ -6,10 +6,12 @@
 pub mod baselines;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+mod hash;
 pub mod interrupt;
 mod memory;
 pub mod model;

@@ -12,10 +12,10 @@ use tigret_infer::TokenLayout;
 
 use super::Output;
 use crate::data::{Dataset, Item, Sequence};
+use crate::device::DeviceChoice;
 use crate::error::Result;
 use crate::evaluate::{self, Split, rank_targets};
 use crate::model::presets::Preset;
-use crate::model::t5::device;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::samples::Batch;
@@ -55,9 +55,9 @@ pub(super) struct Args {
     /// What matrix products compute in; bf16 on CUDA and f32 elsewhere if not given.
     #[arg(long, value_enum)]
     precision: Option<Precision>,
-    /// Where to compute: auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +77,7 @@ struct Report {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    let device = device(&args.device)?;
+    let device = args.device.torch()?;
     let (dataset, ids) = match &args.run {
         Some(run) => {
             let run = RunDir::open(run)?;

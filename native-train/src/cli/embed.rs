@@ -2,15 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{ValueEnum, ValueHint};
+use clap::ValueHint;
 use serde::Serialize;
 
 use super::Output;
 use crate::data::Dataset;
 use crate::data::new_items::text_recipe;
+use crate::device::DeviceChoice;
 use crate::embed::encoder::{Encoder, Ready, TfIdf};
 use crate::embed::precomputed::{self, ExtraIds, Source};
-use crate::embed::sentence::{Place, SentenceEncoder, hub, job};
+use crate::embed::sentence::{SentenceEncoder, hub, job};
 use crate::embed::texts::encode_file;
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
@@ -61,9 +62,9 @@ pub(super) struct Args {
           conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
     encoder: Option<String>,
     /// Where the encoder computes; cuda needs a build with `--features cuda`.
-    #[arg(long, value_name = "DEVICE", default_value = "auto",
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto,
           conflicts_with_all = ["vectors", "dimensions", "max_words", "min_texts", "seed"])]
-    device: DeviceName,
+    device: DeviceChoice,
 
     /// Vectors, .npy (float16, float32 or float64, C order) or .safetensors.
     #[arg(long, value_name = "FILE",
@@ -97,23 +98,6 @@ pub(super) struct Args {
     /// Seed of the random projection.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DeviceName {
-    Auto,
-    Cpu,
-    Cuda,
-}
-
-impl From<DeviceName> for Place {
-    fn from(name: DeviceName) -> Self {
-        match name {
-            DeviceName::Auto => Self::Auto,
-            DeviceName::Cpu => Self::Cpu,
-            DeviceName::Cuda => Self::Cuda,
-        }
-    }
 }
 
 /// What `embed` prints.
@@ -188,7 +172,7 @@ fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Out
     if out.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TrainError::file(out, "must end in .safetensors"));
     }
-    let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device.into(), |text| {
+    let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device, |text| {
         output.note(text);
     })?;
     let recipe = text_recipe(run)?;
@@ -230,7 +214,7 @@ fn sentence_vectors(
             .to_string_lossy()
             .into_owned(),
     };
-    let encoder = SentenceEncoder::open(name, args.device.into(), |file| output.note(file))?;
+    let encoder = SentenceEncoder::open(name, args.device, |file| output.note(file))?;
     encoder.notes().iter().for_each(|note| output.note(note));
     let state = run.encoding_state();
     let watch = Watch::start()?;

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use indicatif::ProgressBar;
 use serde::Serialize;
-use tch::Device;
 use tigret_infer::Bundle;
 
 use super::Output;
 use super::baselines::{self, Figures, Place};
 use crate::baselines::Method;
 use crate::data::Dataset;
+use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Settings, Split, evaluate, rank_targets_of_bundle};
 use crate::export::read_bundle;
-use crate::model::t5::device;
-use crate::model::{Params, T5, checkpoint};
+use crate::model::{TrainedModel, checkpoint};
 use crate::run_dir::{RunDir, read_json, write_json};
 use crate::tokenizer::SemanticIds;
 
@@ -53,9 +51,9 @@ pub(super) struct Args {
     /// Leave the user token out, as in a page that knows no user.
     #[arg(long)]
     no_user: bool,
-    /// Where to compute: auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
     /// Leave the model out.
     #[arg(long, conflicts_with_all = ["bundle", "beams", "batch", "no_user"])]
     baselines_only: bool,
@@ -90,10 +88,15 @@ impl Args {
     pub(super) fn writes_into(&self) -> Option<&Path> {
         (self.bundle.is_none() || self.baselines.trains()).then_some(&self.run)
     }
+
+    /// Refuses settings outside their range.
+    pub(super) fn check(&self) -> Result<()> {
+        self.baselines.validate()
+    }
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.baselines.validate()?;
+    args.check()?;
     let run = RunDir::open(&args.run)?;
     let has_model = !checkpoint::files(&run.model(), checkpoint::MODEL)?.is_empty();
     let mut baselines_only = args.baselines_only;
@@ -118,12 +121,16 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         (Split::Test, true) => Some(read_json(&run.oracle(), "make it with `tigret prepare`")?),
         _ => None,
     };
-    let device = device(&args.device)?;
+    let device = args.device.torch()?;
     // What is wrong with the model is said before a baseline is trained.
     let ranked = match &args.bundle {
         _ if baselines_only => None,
         Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
-        None => Some(Ranked::Own(Box::new(RunModel::load(&run, &dataset, device)?))),
+        None => {
+            let ids = SemanticIds::load(&run, &dataset)?;
+            let trained = TrainedModel::load(&run.model(), &dataset, &ids, device)?;
+            Some(Ranked::Own(Box::new((trained, ids))))
+        }
     };
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
@@ -137,7 +144,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         let progress = output.progress(users as u64, "users");
         let begin = std::time::Instant::now();
         model = Some(match ranked {
-            Ranked::Own(model) => model.evaluate(&dataset, settings, &progress),
+            Ranked::Own(own) => {
+                let (trained, ids) = &**own;
+                evaluate(&trained.model, &trained.weights, ids, &dataset, settings, &progress)
+            }
             Ranked::Bundle(bundle) => {
                 Metrics::from_ranks(&rank_targets_of_bundle(bundle, &dataset, settings, &progress))
             }
@@ -212,36 +222,6 @@ impl Report {
 
 /// What ranks the items.
 enum Ranked {
-    Own(Box<RunModel>),
+    Own(Box<(TrainedModel, SemanticIds)>),
     Bundle(Arc<Bundle>),
-}
-
-/// The run's own model, in tch.
-struct RunModel {
-    ids: SemanticIds,
-    model: T5,
-    params: Params,
-}
-
-impl RunModel {
-    fn load(run: &RunDir, dataset: &Dataset, device: Device) -> Result<Self> {
-        let ids = SemanticIds::load(run, dataset)?;
-        ids.check_model(&run.model(), dataset)?;
-        let (config, weights) = checkpoint::load(&run.model())?;
-        if config.vocab_size < ids.layout.vocab_size() {
-            return Err(TrainError::file(
-                run.model(),
-                "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
-            ));
-        }
-        let model = T5::new(config);
-        let mut params = Params::new(model.specs(), 0, device);
-        params.load(&weights).map_err(|e| TrainError::file(run.model(), e))?;
-        Ok(Self { ids, model, params })
-    }
-
-    fn evaluate(&self, dataset: &Dataset, settings: Settings, progress: &ProgressBar) -> Metrics {
-        let views = tch::no_grad(|| self.params.views());
-        evaluate(&self.model, &views, &self.ids, dataset, settings, progress)
-    }
 }

@@ -34,7 +34,7 @@ use crate::run_dir::RunDir;
 #[derive(Debug, Parser)]
 #[command(name = "tigret", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Print one JSON object for machines instead of text for people.
+    /// Print JSON for machines instead of text for people: one object, from `recommend` one a line.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -98,6 +98,16 @@ impl Verb {
         }
     }
 
+    /// Refuses options that the parser takes one by one, before any work begins.
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Tokenize(args) => args.check(),
+            Self::Train(args) => args.check(),
+            Self::Evaluate(args) => args.check(),
+            _ => Ok(()),
+        }
+    }
+
     fn run(self, output: &Output) -> Result<()> {
         match self {
             Self::Prepare(args) => prepare::run(args, output),
@@ -137,11 +147,13 @@ impl InProcess {
 }
 
 impl Verbs for InProcess {
+    fn check(&self, arguments: &[OsString]) -> Result<()> {
+        parse(arguments)?.verb.check()
+    }
+
     fn call(&self, arguments: &[OsString]) -> Result<Value> {
-        let line = std::iter::once(OsString::from("tigret")).chain(arguments.iter().cloned());
-        let cli = Cli::try_parse_from(line).map_err(|e| TrainError::usage(e.render()))?;
         let output = Output::keeping(self.json, !self.silent);
-        cli.verb.run(&output)?;
+        parse(arguments)?.verb.run(&output)?;
         Ok(output.into_kept())
     }
 
@@ -152,6 +164,11 @@ impl Verbs for InProcess {
     fn progress(&self, total: u64, unit: &str) -> ProgressBar {
         Output::new(self.json).progress(total, unit)
     }
+}
+
+fn parse(arguments: &[OsString]) -> Result<Cli> {
+    let line = std::iter::once(OsString::from("tigret")).chain(arguments.iter().cloned());
+    Cli::try_parse_from(line).map_err(|e| TrainError::usage(e.render()))
 }
 
 #[cfg(test)]

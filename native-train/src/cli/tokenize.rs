@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tch::Device;
 use tigret_infer::TokenLayout;
 use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
 use crate::data::{Dataset, remove_if_there};
+use crate::device::DeviceChoice;
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
-use crate::embed::sentence::Place;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
-use crate::model::t5::device;
 use crate::run_dir::{RunDir, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
@@ -74,7 +74,8 @@ pub(super) struct Args {
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
     normalise: Normalise,
     /// Share the last level's codewords out evenly (Sinkhorn), then separate items that still
-    /// share all codes: fewer collisions, less likeness within a codeword.
+    /// share all codes: fewer collisions, less likeness within a codeword. For rq-vae and
+    /// rq-kmeans.
     #[arg(long)]
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
@@ -96,7 +97,7 @@ pub(super) struct Args {
     epochs: Option<u64>,
     /// Most passes over the items while the reconstruction still gets better.
     #[arg(long, value_name = "N", default_value_t = 2000, help_heading = "Autoencoder",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          conflicts_with = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
     max_epochs: u64,
     /// Items a step.
     #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Autoencoder",
@@ -130,9 +131,9 @@ pub(super) struct Args {
     /// Seed of everything random.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Where to compute: auto, cpu or cuda.
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: String,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
 }
 
 /// What is written to `tokenizer.json` and printed.
@@ -171,6 +172,19 @@ impl Args {
     /// The run directory.
     pub(super) fn run_dir(&self) -> &Path {
         &self.run
+    }
+
+    /// Refuses options that are outside their range or do not go together.
+    pub(super) fn check(&self) -> Result<()> {
+        self.sizes()?;
+        if self.method.has_autoencoder() {
+            self.autoencoder()?;
+        }
+        if !(self.collaborative >= 0.0 && self.collaborative.is_finite()) {
+            let weight = self.collaborative;
+            return Err(TrainError::usage(format!("--collaborative {weight} is not a weight")));
+        }
+        Ok(())
     }
 
     fn sizes(&self) -> Result<Vec<u32>> {
@@ -242,7 +256,7 @@ fn assign_new(items: &Path, args: &Args, output: &Output) -> Result<()> {
     let begin = std::time::Instant::now();
     let progress = output.progress(0, "items");
     let load_encoder =
-        |run: &RunDir| Ready::of_run(run, None, Place::Auto, |text| output.note(text));
+        |run: &RunDir| Ready::of_run(run, None, DeviceChoice::Auto, |text| output.note(text));
     let assigned = assign(&run, items, args.vectors.as_deref(), &load_encoder, &progress)?;
     let report = AssignReport { assigned, seconds: begin.elapsed().as_secs_f64() };
     output.result(&report, || {
@@ -260,31 +274,38 @@ fn assign_new(items: &Path, args: &Args, output: &Output) -> Result<()> {
     Ok(())
 }
 
+/// The vectors that are quantised, and how many numbers of each were learned from interactions.
+fn vectors_of(
+    args: &Args,
+    run: &RunDir,
+    dataset: &Dataset,
+    device: Device,
+    output: &Output,
+) -> Result<(Vectors, usize)> {
+    if args.method == Method::Random {
+        // Its codes come from the ids alone, so it runs without `tigret embed`.
+        return Ok((Vectors { dimensions: 1, data: vec![0.0; dataset.items.len()] }, 0));
+    }
+    let content = Vectors::load(run, dataset)?;
+    if args.collaborative == 0.0 {
+        return Ok((content, 0));
+    }
+    let als = Als { seed: args.seed, ..Als::default() };
+    let progress = output.progress(als.rounds as u64, "rounds");
+    progress.set_message("ALS");
+    let factors = item_vectors(dataset, als, device, &progress);
+    Ok((join(&content, &factors, args.collaborative), factors.dimensions))
+}
+
 fn tokenize(args: Args, output: &Output) -> Result<()> {
+    args.check()?;
     let sizes = args.sizes()?;
     let autoencoder = args.method.has_autoencoder().then(|| args.autoencoder()).transpose()?;
-    if !(args.collaborative >= 0.0 && args.collaborative.is_finite()) {
-        let weight = args.collaborative;
-        return Err(TrainError::usage(format!("--collaborative {weight} is not a weight")));
-    }
     let run = RunDir::open(&args.run)?;
-    let device = device(&args.device)?;
+    let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
-    let mut vectors = match args.method {
-        // Its codes come from the ids alone, so it runs without `tigret embed`.
-        Method::Random => Vectors { dimensions: 1, data: vec![0.0; dataset.items.len()] },
-        _ => Vectors::load(&run, &dataset)?,
-    };
     let begin = std::time::Instant::now();
-    let mut learned = 0;
-    if args.collaborative > 0.0 && args.method != Method::Random {
-        let als = Als { seed: args.seed, ..Als::default() };
-        let progress = output.progress(als.rounds as u64, "rounds");
-        progress.set_message("ALS");
-        let factors = item_vectors(&dataset, als, device, &progress);
-        learned = factors.dimensions;
-        vectors = join(&vectors, &factors, args.collaborative);
-    }
+    let (vectors, learned) = vectors_of(&args, &run, &dataset, device, output)?;
     let settings = Settings {
         method: args.method,
         sizes,

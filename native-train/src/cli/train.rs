@@ -8,11 +8,11 @@ use tigret_infer::{T5Config, TokenLayout};
 
 use super::Output;
 use crate::data::Dataset;
+use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::interrupt::Watch;
 use crate::memory;
 use crate::model::presets::Preset;
-use crate::model::t5::device;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
@@ -66,7 +66,7 @@ pub(super) struct Args {
     /// Passes over the samples at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: u64,
-    /// Stop after this many minutes, with a last validation.
+    /// Stop this call after so many minutes, with a last validation.
     #[arg(long)]
     max_minutes: Option<f64>,
     /// Which optimiser: AdamW, or AdamW whose updates are scaled by the size of each weight, as those
@@ -114,15 +114,36 @@ pub(super) struct Args {
     /// Seed of everything random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where to compute: auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
-    device: String,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
 }
 
 impl Args {
     /// The run directory.
     pub(super) fn run_dir(&self) -> &Path {
         &self.run
+    }
+
+    /// Refuses options outside their range.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, value, allowed) in [
+            ("--learning-rate", self.learning_rate, 1e-9..=10.0),
+            ("--weight-decay", self.weight_decay, 0.0..=10.0),
+            ("--dropout", self.dropout, 0.0..=0.99),
+            ("--clip", self.clip, 1e-9..=1e9),
+            ("--drop-user", self.drop_user, 0.0..=1.0),
+            ("--max-minutes", self.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
+        ] {
+            if !allowed.contains(&value) {
+                return Err(TrainError::usage(format!(
+                    "{name} {value} is outside {}..={}",
+                    allowed.start(),
+                    allowed.end()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The preset's sizes, with what is given in their place.
@@ -166,24 +187,9 @@ fn check_memory(config: &T5Config, optimizer: OptimizerKind) -> Result<()> {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    for (name, value, allowed) in [
-        ("--learning-rate", args.learning_rate, 1e-9..=10.0),
-        ("--weight-decay", args.weight_decay, 0.0..=10.0),
-        ("--dropout", args.dropout, 0.0..=0.99),
-        ("--clip", args.clip, 1e-9..=1e9),
-        ("--drop-user", args.drop_user, 0.0..=1.0),
-        ("--max-minutes", args.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
-    ] {
-        if !allowed.contains(&value) {
-            return Err(TrainError::usage(format!(
-                "{name} {value} is outside {}..={}",
-                allowed.start(),
-                allowed.end()
-            )));
-        }
-    }
+    args.check()?;
     let run = RunDir::open(&args.run)?;
-    let device = device(&args.device)?;
+    let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
     let ids = SemanticIds::load(&run, &dataset)?;
     let config = args.config(&ids.layout);

@@ -15,6 +15,7 @@ use super::{TENSOR, Vectors};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 
 /// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,
 /// on what is encoded at once, so work that is taken up has to cut the file at the same places.
@@ -96,7 +97,7 @@ fn header(encoder: &Ready, recipe: Option<&TextRecipe>, items: &Path) -> Result<
     if ids.is_empty() {
         return Err(TrainError::file(items, "has no items"));
     }
-    let texts: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let texts = hex(hash);
     let bytes = ids.len() * encoder.dimensions() * 4;
     let mut header = json!({
         "__metadata__": {"encoder": encoder.id(), "texts": texts},

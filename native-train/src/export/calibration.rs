@@ -6,8 +6,8 @@ use std::sync::PoisonError;
 use tch::{Device, Tensor};
 
 use crate::data::Dataset;
-use crate::model::T5;
-use crate::model::params::{InputGrams, Params, to_vec};
+use crate::model::TrainedModel;
+use crate::model::params::{InputGrams, to_vec};
 use crate::tokenizer::SemanticIds;
 use crate::train::samples::{Resident, Sample, training_samples};
 use crate::train::trainer::loss;
@@ -23,8 +23,7 @@ const BATCH: usize = 64;
 /// the model predicts samples from all over a data set's training sequences. Empty where there is no
 /// sample.
 pub(super) fn input_grams(
-    model: &T5,
-    params: &Params,
+    trained: &TrainedModel,
     ids: &SemanticIds,
     dataset: &Dataset,
 ) -> BTreeMap<String, Vec<f32>> {
@@ -38,13 +37,13 @@ pub(super) fn input_grams(
     let grams = InputGrams::default();
     let numbered: Vec<u32> = (0..samples.len() as u32).collect();
     tch::no_grad(|| {
-        let views = params.views().recording(&grams);
+        let views = trained.weights.shallow_clone().recording(&grams);
         let length = |number: u32| length(&samples[number as usize]);
         let alike = numbered.chunk_by(|&a, &b| length(a) == length(b));
         for chosen in alike.flat_map(|alike| alike.chunks(BATCH)) {
             let index: Vec<i64> = chosen.iter().map(|&number| i64::from(number)).collect();
             let batch = resident.batch(chosen, &Tensor::from_slice(&index), 0.0);
-            let _ = loss(model, &views, &batch, None);
+            let _ = loss(&trained.model, &views, &batch, None);
         }
     });
     let grams = grams.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,8 +56,16 @@ mod tests {
     use crate::data::testing;
     use crate::model::presets::Preset;
     use crate::model::t5::stack_of;
+    use crate::model::{Params, T5};
     use tch::Kind;
     use tigret_infer::TokenLayout;
+
+    fn untrained(layout: &TokenLayout) -> TrainedModel {
+        let model = T5::new(Preset::Tiny.config(layout));
+        let params = Params::new(model.specs(), 3, Device::Cpu);
+        let weights = tch::no_grad(|| params.views());
+        TrainedModel { model, weights }
+    }
 
     #[test]
     fn every_matrix_has_the_products_of_what_it_multiplies_on_training_samples_alone() {
@@ -69,13 +76,12 @@ mod tests {
         let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
         let layout = TokenLayout::contiguous(&[5, 4, 2], 6, 4);
         let ids = SemanticIds::new(&dataset, layout.clone(), &codes).unwrap();
-        let model = T5::new(Preset::Tiny.config(&layout));
-        let params = Params::new(model.specs(), 3, Device::Cpu);
-        let grams = input_grams(&model, &params, &ids, &dataset);
-        let matrices = model
-            .specs()
-            .into_iter()
-            .filter(|spec| spec.shape.len() == 2 && !spec.name.contains("relative_attention_bias"));
+        let trained = untrained(&layout);
+        let grams = input_grams(&trained, &ids, &dataset);
+        let matrices =
+            trained.model.specs().into_iter().filter(|spec| {
+                spec.shape.len() == 2 && !spec.name.contains("relative_attention_bias")
+            });
         for spec in matrices {
             let gram = &grams[&stack_of(&spec.name).unwrap_or_else(|| spec.name.clone())];
             assert_eq!(gram.len() as i64, spec.shape[1] * spec.shape[1], "{}", spec.name);
@@ -91,8 +97,8 @@ mod tests {
         }
         let tokens: Vec<i64> = tokens.into_iter().map(i64::from).collect();
         let expected = tch::no_grad(|| {
-            let views = params.views();
-            let rows = views.get("shared.weight").index_select(0, &Tensor::from_slice(&tokens));
+            let rows =
+                trained.weights.get("shared.weight").index_select(0, &Tensor::from_slice(&tokens));
             let square = (&rows * &rows).mean_dim([-1i64].as_slice(), true, Kind::Float);
             let normed = rows / (square + 1e-6).sqrt();
             normed.transpose(0, 1).matmul(&normed)
@@ -107,7 +113,7 @@ mod tests {
 
         // What is held out changes nothing.
         let other = testing::with_other_targets(&dataset, 3);
-        assert_eq!(input_grams(&model, &params, &ids, &other), grams);
+        assert_eq!(input_grams(&trained, &ids, &other), grams);
     }
 
     #[test]
@@ -115,8 +121,6 @@ mod tests {
         let dataset = testing::dataset(4, &[&[0, 1, 2]]);
         let layout = TokenLayout::contiguous(&[4, 1], 0, 4);
         let ids = SemanticIds::new(&dataset, layout.clone(), &[0, 0, 1, 0, 2, 0, 3, 0]).unwrap();
-        let model = T5::new(Preset::Tiny.config(&layout));
-        let params = Params::new(model.specs(), 0, Device::Cpu);
-        assert!(input_grams(&model, &params, &ids, &dataset).is_empty());
+        assert!(input_grams(&untrained(&layout), &ids, &dataset).is_empty());
     }
 }

@@ -11,9 +11,8 @@ use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightDa
 
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::model::T5;
+use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
-use crate::model::params::Params;
 use crate::model::t5::stack_of;
 use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
 use crate::tokenizer::{SemanticIds, check_model};
@@ -94,10 +93,9 @@ impl<'a> Parts<'a> {
         let mut bundle = self.bundle(WeightFormat::Q4)?;
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let model = T5::new(bundle.config.clone());
-        let mut params = Params::new(model.specs(), 0, Device::Cpu);
-        params.load(&weights).map_err(|e| TrainError::file(checkpoint, e))?;
-        let grams = input_grams(&model, &params, &ids, &dataset);
+        let trained = TrainedModel::new(bundle.config.clone(), &weights, Device::Cpu)
+            .map_err(|e| TrainError::file(checkpoint, e))?;
+        let grams = input_grams(&trained, &ids, &dataset);
         for (name, (_, values)) in &weights {
             let of_four_bits = bundle
                 .weights()

@@ -15,6 +15,7 @@ use tigret_infer::T5Config;
 use super::Provenance;
 use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::run_dir::{read_json, read_text, write_atomically, write_json};
 
 /// Weights on the host: shape and row-major values by name.
@@ -69,9 +70,8 @@ pub fn write_tensors(
     } else {
         let mut weight_map = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
-            let hash = Sha256::digest(tensor_bytes(shard).concat());
-            let hash: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-            let of = shards.len();
+            let hash = hex(Sha256::new_with_prefix(tensor_bytes(shard).concat()));
+            let (hash, of) = (&hash[..12], shards.len());
             let name = format!("{stem}-{hash}-{:05}-of-{of:05}.safetensors", number + 1);
             let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
             write_shard(&folder.join(&name), shard, Some(format))?;

@@ -7,7 +7,9 @@ pub mod params;
 pub mod presets;
 pub mod provenance;
 pub mod t5;
+pub mod trained;
 
 pub use params::Params;
 pub use provenance::Provenance;
 pub use t5::T5;
+pub use trained::TrainedModel;

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use tigret_infer::TokenLayout;
 
 use crate::data::Dataset;
+use crate::hash::short_hex;
 use crate::tokenizer::SemanticIds;
 
 /// Fingerprints of the data of a training.
@@ -74,11 +75,6 @@ fn sequences_hash(dataset: &Dataset) -> String {
         seen.iter().for_each(|item| hash.update(item.to_le_bytes()));
     }
     short_hex(hash)
-}
-
-/// 128 bits are enough against accidents.
-fn short_hex(hash: Sha256) -> String {
-    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -414,25 +414,6 @@ fn additive_mask_of(keep: &Tensor) -> Tensor {
     keep.logical_not().to_kind(Kind::Float) * HIDDEN
 }
 
-/// The device that a user asked for.
-///
-/// # Errors
-/// [`crate::TrainError::Usage`] when CUDA is asked for and there is none.
-pub fn device(name: &str) -> crate::Result<Device> {
-    match name {
-        "auto" => Ok(Device::cuda_if_available()),
-        "cpu" => Ok(Device::Cpu),
-        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
-        "cuda" => Err(crate::TrainError::usage(
-            "--device cuda: this libtorch sees no CUDA device; install the CUDA build of torch \
-             2.11.0 and point LIBTORCH at it, or use --device cpu",
-        )),
-        other => {
-            Err(crate::TrainError::usage(format!("--device {other}: use one of auto, cpu, cuda")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::run_dir::{read_json, write_json};
 
 /// A file that changed this short ago may change again within the resolution of its time, so its
@@ -120,11 +121,6 @@ fn state(metadata: &Metadata) -> (u64, u64) {
     let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     (metadata.len(), since.as_nanos() as u64)
-}
-
-/// The end of a hash in hexadecimal.
-pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

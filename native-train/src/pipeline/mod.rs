@@ -31,6 +31,12 @@ use stamp::{Key, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
 pub trait Verbs {
+    /// Looks at what a call would be refused for whatever its inputs are.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`], as the call would give it.
+    fn check(&self, arguments: &[OsString]) -> Result<()>;
+
     /// Runs a verb; `arguments` stand behind `tigret`. Returns what it prints with `--json`.
     ///
     /// # Errors
@@ -129,6 +135,7 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// [`TrainError::Step`] of the step that fails; [`TrainError::Paused`] at the time limit.
     pub fn run(&self, choice: Choice) -> Result<Vec<Done>> {
+        self.check(choice)?;
         let mut prints = Fingerprints::open(self.run.hashes());
         let mut done = Vec::new();
         for call in self.chosen(choice) {
@@ -152,8 +159,10 @@ impl<'a> Pipeline<'a> {
     /// What [`Pipeline::run`] would do; nothing is written.
     ///
     /// # Errors
-    /// [`TrainError::File`] for an input that cannot be read.
+    /// [`TrainError::Step`] for options that a step refuses, [`TrainError::File`] for an input that
+    /// cannot be read.
     pub fn plan(&self, choice: Choice) -> Result<Vec<Planned>> {
+        self.check(choice)?;
         let mut prints = Fingerprints::open(self.run.hashes());
         let mut planned: Vec<Planned> = Vec::new();
         for call in self.chosen(choice) {
@@ -178,6 +187,14 @@ impl<'a> Pipeline<'a> {
             planned.push(Planned { step: call.step, done, reason, command: call.line() });
         }
         Ok(planned)
+    }
+
+    /// A step that cannot begin is known before the hours of those before it.
+    fn check(&self, choice: Choice) -> Result<()> {
+        self.chosen(choice).try_for_each(|call| {
+            let checked = self.verbs.check(&call.arguments);
+            checked.map_err(|e| TrainError::step(call.step, e))
+        })
     }
 
     fn chosen(&self, choice: Choice) -> impl Iterator<Item = &Call> {

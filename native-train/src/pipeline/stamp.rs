@@ -10,10 +10,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::arguments::Call;
-use super::fingerprint::{Fingerprints, hex};
+use super::fingerprint::Fingerprints;
 use super::step::Step;
 use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::run_dir::{RunDir, write_json};
 
 /// All that decides what a step makes.

@@ -28,6 +28,7 @@ use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
 use crate::evaluate::{Settings, Split, in_batches};
+use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
 use crate::pipeline::config::option;
@@ -275,7 +276,7 @@ fn measure(
 ) -> Result<Figures> {
     let with_all = assign_unseen(&trained.run, whole, dataset, vectors, unseen)?;
     let device = Device::cuda_if_available();
-    let Loaded { dataset: joined, ids, model, weights, .. } =
+    let Loaded { dataset: joined, ids, trained: TrainedModel { model, weights } } =
         &Loaded::with_model_of(&with_all, &trained.run, device)?;
     let at: HashMap<&str, u32> =
         dataset.items.iter().map(|item| item.id.as_str()).zip(0..).collect();

@@ -17,6 +17,7 @@ use super::table::{Cell, Figure, Table};
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::{beam_search, sampled_beam_search};
 use crate::evaluate::{Metrics, Settings, Split, in_batches};
+use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::report::category::categories;
 
@@ -152,7 +153,7 @@ fn point(
     temperature: Option<f64>,
     seed: u64,
 ) -> Result<Point> {
-    let Loaded { dataset, ids, model, weights, .. } = loaded;
+    let Loaded { dataset, ids, trained: TrainedModel { model, weights } } = loaded;
     let users = lab.users(dataset);
     let beams = LENGTHS[2];
     let settings = Settings { split: Split::Test, beams, batch: 128, user_token: true };

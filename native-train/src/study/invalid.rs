@@ -14,6 +14,7 @@ use super::table::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::free_search::{Generated, free_beam_search};
 use crate::evaluate::{Metrics, Settings, Split, in_batches, rank_targets};
+use crate::model::TrainedModel;
 use crate::model::params::Views;
 
 /// What is looked at of the results of a user.
@@ -137,7 +138,7 @@ fn measured(lab: &Lab<'_>, trained: &Trained, widths: &[usize]) -> Result<Vec<Po
 
 /// Both searches at one beam width.
 fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
-    let Loaded { dataset, ids, model, weights, .. } = loaded;
+    let Loaded { dataset, ids, trained: TrainedModel { model, weights } } = loaded;
     let users = lab.users(dataset);
     // The scores of all tokens after all beams are in memory at once.
     let batch = (128 * 50 / beams).clamp(8, 128);

@@ -17,9 +17,9 @@ use super::settings::{Data, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::hash::short_hex;
 use crate::interrupt;
-use crate::model::params::Views;
-use crate::model::{Params, T5, checkpoint};
+use crate::model::TrainedModel;
 use crate::pipeline::config::overlay;
 use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
@@ -221,11 +221,8 @@ pub(super) struct Loaded {
     pub(super) dataset: Dataset,
     /// Their semantic IDs.
     pub(super) ids: SemanticIds,
-    /// The network.
-    pub(super) model: T5,
-    /// Its weights.
-    pub(super) weights: Views,
-    _params: Params,
+    /// The network and its weights.
+    pub(super) trained: TrainedModel,
 }
 
 impl Loaded {
@@ -245,18 +242,13 @@ impl Loaded {
     pub(super) fn with_model_of(run: &RunDir, trained: &RunDir, device: Device) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        ids.check_model(&trained.model(), &dataset)?;
-        let (config, weights) = checkpoint::load(&trained.model())?;
-        let model = T5::new(config);
-        let mut params = Params::new(model.specs(), 0, device);
-        params.load(&weights).map_err(|e| TrainError::file(trained.model(), e))?;
-        let weights = tch::no_grad(|| params.views());
-        Ok(Self { dataset, ids, model, weights, _params: params })
+        let trained = TrainedModel::load(&trained.model(), &dataset, &ids, device)?;
+        Ok(Self { dataset, ids, trained })
     }
 }
 
 fn digest(value: &impl Serialize) -> String {
     // Our own types have string keys and no failing serialisers.
     let text = serde_json::to_string(value).unwrap_or_default();
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    short_hex(Sha256::new_with_prefix(text))
 }

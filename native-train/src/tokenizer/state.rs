@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 use super::Settings;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
@@ -134,8 +135,7 @@ impl<'a> Keeper<'a> {
         hash.update(FORMAT);
         hash.update(format!("{settings:?} {} {}", device.is_cuda(), vectors.dimensions));
         vectors.data.iter().for_each(|x| hash.update(x.to_le_bytes()));
-        let key = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { control, key, saved: Instant::now() }
+        Self { control, key: hex(hash), saved: Instant::now() }
     }
 
     /// Keeps nothing and stops nothing.

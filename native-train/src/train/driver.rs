@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::state::{self, Progress};
 use super::tensorboard::EventWriter;
@@ -149,26 +149,7 @@ pub(crate) fn drive<J: Job>(
     let Files { folder, log: log_path, tensorboard } = files;
     let Control { budget, interrupted, progress } = control;
     let plan = job.plan();
-    let device = job.weights().0.flat().device();
-    let mut state = Progress {
-        settings: job.settings().clone(),
-        step: 0,
-        seconds: 0.0,
-        best: None,
-        validations_without_gain: 0,
-    };
-    if resume {
-        let (tensors, before) = state::read(folder)?;
-        if let Some(what) = job.differs(&before.settings) {
-            return Err(TrainError::file(
-                folder,
-                format!("was trained {what}; give the same, or train without --resume"),
-            ));
-        }
-        let (params, optimizer) = job.weights_mut();
-        state::restore(folder, tensors, before.step, params, optimizer)?;
-        state = Progress { settings: job.settings().clone(), ..before };
-    }
+    let mut state = if resume { taken_up(job, folder)? } else { from_nothing(job) };
     check_writable(folder)?;
     let mut log = open_log(log_path, state.step)?;
     let mut events = EventWriter::create(tensorboard, state.step)?;
@@ -178,11 +159,7 @@ pub(crate) fn drive<J: Job>(
     progress.set_message("training");
 
     let (begin, before) = (Instant::now(), state.seconds);
-    let mut training = Duration::ZERO;
-    let (mut window, mut window_samples) = (Instant::now(), 0usize);
-    let mut trained_samples = 0usize;
-    let mut losses = Tensor::zeros([], (Kind::Float, device));
-    let mut losses_since = 0u32;
+    let mut meter = Meter::new(job.weights().0.flat().device());
     let mut saved = Instant::now();
     let mut stopped = "all epochs are done";
     if state.validations_without_gain >= plan.patience {
@@ -192,9 +169,7 @@ pub(crate) fn drive<J: Job>(
     while state.step < total && state.validations_without_gain < plan.patience {
         let epoch = state.step / plan.steps_per_epoch;
         let (loss, samples) = job.step(state.step);
-        losses += loss;
-        losses_since += 1;
-        window_samples += samples;
+        meter.add(&loss, samples);
         state.step += 1;
         progress.inc(1);
 
@@ -205,9 +180,7 @@ pub(crate) fn drive<J: Job>(
         if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
             continue;
         }
-        let loss = losses.double_value(&[]) / f64::from(losses_since);
-        losses = losses.zeros_like();
-        losses_since = 0;
+        let (loss, samples_per_second) = meter.read();
         if !loss.is_finite() {
             return Err(TrainError::usage(format!(
                 "the loss is not a number at step {}; the last good state is in {}; lower {} and \
@@ -217,9 +190,6 @@ pub(crate) fn drive<J: Job>(
                 plan.rate_option
             )));
         }
-        let samples_per_second = window_samples as f64 / window.elapsed().as_secs_f64();
-        training += window.elapsed();
-        trained_samples += std::mem::take(&mut window_samples);
         // Also when interrupted: a validation left out would change what is best, and when to stop.
         let metrics = validate.then(|| job.validate());
         state.seconds = before + begin.elapsed().as_secs_f64();
@@ -262,7 +232,7 @@ pub(crate) fn drive<J: Job>(
             stopped = "the time is used up";
             break;
         }
-        window = Instant::now();
+        meter.go_on();
     }
     progress.finish();
     let (best_step, best) = state.best.unwrap_or_default();
@@ -270,10 +240,87 @@ pub(crate) fn drive<J: Job>(
         stopped,
         steps: state.step,
         seconds: state.seconds,
-        samples_per_second: trained_samples as f64 / training.as_secs_f64().max(1e-9),
+        samples_per_second: meter.samples_per_second(),
         best_step,
         best,
     })
+}
+
+/// The start of a training.
+fn from_nothing<J: Job>(job: &J) -> Progress<J::Settings> {
+    Progress {
+        settings: job.settings().clone(),
+        step: 0,
+        seconds: 0.0,
+        best: None,
+        validations_without_gain: 0,
+    }
+}
+
+/// Puts the weights and moments of the last save in place, and says how far it was.
+fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>> {
+    let (tensors, before) = state::read(folder)?;
+    if let Some(what) = job.differs(&before.settings) {
+        return Err(TrainError::file(
+            folder,
+            format!("was trained {what}; give the same, or train without --resume"),
+        ));
+    }
+    let (params, optimizer) = job.weights_mut();
+    state::restore(folder, tensors, before.step, params, optimizer)?;
+    Ok(Progress { settings: job.settings().clone(), ..before })
+}
+
+/// Loss and speed. The loss stays on the device until it is read.
+struct Meter {
+    /// Sum of the losses since the last reading.
+    losses: Tensor,
+    steps: u32,
+    samples: usize,
+    since: Instant,
+    /// Of all readings.
+    all_samples: usize,
+    all_time: Duration,
+}
+
+impl Meter {
+    fn new(device: Device) -> Self {
+        Self {
+            losses: Tensor::zeros([], (Kind::Float, device)),
+            steps: 0,
+            samples: 0,
+            since: Instant::now(),
+            all_samples: 0,
+            all_time: Duration::ZERO,
+        }
+    }
+
+    /// Counts a step.
+    fn add(&mut self, loss: &Tensor, samples: usize) {
+        self.losses += loss;
+        self.steps += 1;
+        self.samples += samples;
+    }
+
+    /// The mean loss and the samples a second since the last reading; waits for the device.
+    fn read(&mut self) -> (f64, f64) {
+        let loss = self.losses.double_value(&[]) / f64::from(self.steps);
+        let (samples, time) = (std::mem::take(&mut self.samples), self.since.elapsed());
+        self.losses = self.losses.zeros_like();
+        self.steps = 0;
+        self.all_samples += samples;
+        self.all_time += time;
+        (loss, samples as f64 / time.as_secs_f64())
+    }
+
+    /// Leaves out what was done since the reading: a validation is no training.
+    fn go_on(&mut self) {
+        self.since = Instant::now();
+    }
+
+    fn samples_per_second(&self) -> f64 {
+        self.all_samples as f64 / self.all_time.as_secs_f64().max(1e-9)
+    }
 }
 
 /// The log, without the lines of steps that are done again since they were not saved.

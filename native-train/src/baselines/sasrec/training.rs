@@ -16,6 +16,7 @@ use crate::baselines;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Split};
+use crate::hash::hex;
 use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
@@ -72,8 +73,7 @@ impl Identity {
                 hash.update(item.to_le_bytes());
             }
         }
-        let hex = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { settings, data: hex }
+        Self { settings, data: hex(hash) }
     }
 }
 

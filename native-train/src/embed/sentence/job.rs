@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::SentenceEncoder;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::run_dir::write_atomically;
 
@@ -166,7 +167,7 @@ fn key(encoder: &SentenceEncoder, texts: &[&str]) -> String {
         hash.update(text.len().to_le_bytes());
         hash.update(text);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }
 
 /// Vectors so far and which batches they are from.

@@ -18,7 +18,9 @@ use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationParams};
 
+use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
+use crate::hash::hex;
 use backbone::Backbone;
 use folder::Recipe;
 use head::Head;
@@ -26,17 +28,6 @@ use weights::first_line;
 
 /// Texts tokenized in one call.
 const TOKENIZE_AT_ONCE: usize = 1024;
-
-/// Where the encoder computes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// CUDA where this build has it and a device is there, else the CPU.
-    Auto,
-    /// The CPU's threads.
-    Cpu,
-    /// The first CUDA device.
-    Cuda,
-}
 
 /// A loaded encoder.
 pub struct SentenceEncoder {
@@ -65,13 +56,13 @@ impl SentenceEncoder {
     ///
     /// # Errors
     /// Those of [`hub::folder`] and [`SentenceEncoder::load`].
-    pub fn open(source: &str, place: Place, before_file: impl Fn(&str)) -> Result<Self> {
+    pub fn open(source: &str, choice: DeviceChoice, before_file: impl Fn(&str)) -> Result<Self> {
         match source.strip_prefix(hub::PREFIX) {
             Some(name) => {
                 let before_file = |file: &str| before_file(&format!("downloading {file}"));
-                Self::load(&hub::folder(name, before_file)?, place)
+                Self::load(&hub::folder(name, before_file)?, choice)
             }
-            None => Self::load(Path::new(source), place),
+            None => Self::load(Path::new(source), choice),
         }
     }
 
@@ -80,16 +71,16 @@ impl SentenceEncoder {
     /// # Errors
     /// [`TrainError::File`] naming the file that is missing, wrong, contradicts another, or asks
     /// for an architecture or module that is not known; [`TrainError::Usage`] without the device.
-    pub fn load(folder: &Path, place: Place) -> Result<Self> {
+    pub fn load(folder: &Path, choice: DeviceChoice) -> Result<Self> {
         let mut recipe = Recipe::read(folder)?;
-        let device = device(place)?;
+        let device = device(choice)?;
         let mut hash = Sha256::new();
         let backbone = Backbone::load(&recipe, &device, &mut hash)?;
         let head = Head::load(&recipe, backbone.width, &device, &mut hash)?;
         let limit = recipe.limit(backbone.positions)?;
         let tokenizer = tokenizer(&recipe, limit, backbone.vocabulary, &mut hash)?;
         hash.update(format!("{limit} {} {}", recipe.lower_case, recipe.prompt));
-        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = hex(hash);
         Ok(Self {
             tokenizer,
             backbone,
@@ -155,22 +146,22 @@ impl SentenceEncoder {
     }
 }
 
-fn device(place: Place) -> Result<Device> {
-    if place == Place::Cpu {
+fn device(choice: DeviceChoice) -> Result<Device> {
+    if choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu);
     }
     if !cfg!(feature = "cuda") {
-        return match place {
-            Place::Cuda => Err(TrainError::usage(
+        return match choice {
+            DeviceChoice::Cuda => Err(TrainError::usage(
                 "this tigret was built without CUDA for encoders; build it with `--features cuda` \
                  (which needs CUDA's nvcc) or give --device cpu",
             )),
             _ => Ok(Device::Cpu),
         };
     }
-    match (Device::new_cuda(0), place) {
+    match (Device::new_cuda(0), choice) {
         (Ok(device), _) => Ok(device),
-        (Err(_), Place::Auto) => Ok(Device::Cpu),
+        (Err(_), DeviceChoice::Auto) => Ok(Device::Cpu),
         (Err(error), _) => {
             let reason = first_line(&error);
             Err(TrainError::usage(format!("no CUDA device ({reason}); give --device cpu")))
