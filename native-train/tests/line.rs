@@ -159,7 +159,8 @@ fn from_a_log_to_recommendations() {
     }
     let too_many =
         ["recommend", "--model", "q8.safetensors", "--histories", "h.jsonl", "--top", "60"];
-    assert!(refuses(at, &too_many).contains("h.jsonl:1: top is 60"));
+    let line = refuses(at, &too_many);
+    assert!(line.contains("top is 60") && !line.contains("h.jsonl"), "{line}");
 
     let sample = |model: &str, options: &[&str]| {
         let histories = ["recommend", "--model", model, "--histories", "h.jsonl", "--json"];

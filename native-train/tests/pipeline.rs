@@ -285,6 +285,9 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("epochs = 1", "epochs = 0", "[train] invalid value '0' for '--epochs"),
         ("epochs = 1", "epochs = { a = 1 }", "[train] `epochs` holds something else than values"),
         ("epochs = 1", "resume = true", "[train] `resume` is not for a pipeline"),
+        ("epochs = 1", "device = \"gpu\"", "[train] invalid value 'gpu' for '--device"),
+        // What only the verb itself refuses is refused before the first step, too.
+        ("epochs = 1", "dropout = 1", "train: --dropout 1 is outside 0..=0.99"),
         ("epochs = 1", "help = true", "[train] `help` and `version` are not for a pipeline"),
         ("[embed]", "[embedd]", "\"embedd\" is neither `run` nor a step (prepare, embed,"),
         ("run = \"run\"", "", "`run` is missing"),
