@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Deserialize;
 use tigret_train::TrainError;
+use tigret_train::device::DeviceChoice;
 use tigret_train::embed::Vectors;
-use tigret_train::embed::sentence::{Place, SentenceEncoder, job};
+use tigret_train::embed::sentence::{SentenceEncoder, job};
 use tigret_train::interrupt::Control;
 
 /// What `make_encoder_golden.py` wrote.
@@ -42,7 +43,7 @@ fn distance(found: &[f32], expected: &[f32]) -> (f32, f32) {
 }
 
 fn holds(name: &str) {
-    let encoder = SentenceEncoder::load(&golden(name), Place::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden(name), DeviceChoice::Cpu).unwrap();
     let expected = expected(name);
     let texts: Vec<&str> = expected.texts.iter().map(String::as_str).collect();
     let found = encode(&encoder, &texts);
@@ -76,7 +77,7 @@ fn sentence_t5_gives_the_vectors_of_sentence_transformers() {
 
 #[test]
 fn a_text_has_the_same_vector_in_any_company() {
-    let encoder = SentenceEncoder::load(&golden("bert"), Place::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
     let texts: Vec<String> = (0..300).map(|at| "red lamp oil ".repeat(at % 7 + 1)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let all = encode(&encoder, &texts);
@@ -88,7 +89,7 @@ fn a_text_has_the_same_vector_in_any_company() {
 
 #[test]
 fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
-    let encoder = SentenceEncoder::load(&golden("mpnet"), Place::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden("mpnet"), DeviceChoice::Cpu).unwrap();
     let texts: Vec<String> =
         (0..400).map(|at| format!("red lamp {at} {}", "soft oil ".repeat(at % 60))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -122,7 +123,7 @@ fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
 
 #[test]
 fn unfinished_work_of_other_texts_or_a_broken_state_is_not_taken_up() {
-    let encoder = SentenceEncoder::load(&golden("bert"), Place::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let control = Control { interrupted: &|| true, state: Some(&state) };
@@ -177,7 +178,7 @@ impl Copied {
 
     /// The message of loading it.
     fn refused(&self) -> String {
-        SentenceEncoder::load(self.0.path(), Place::Cpu).unwrap_err().to_string()
+        SentenceEncoder::load(self.0.path(), DeviceChoice::Cpu).unwrap_err().to_string()
     }
 }
 
@@ -201,7 +202,8 @@ fn remove(folder: &Copied, file: &str) {
 
 #[test]
 fn a_folder_that_lacks_a_file_is_refused_by_that_file() {
-    let error = SentenceEncoder::load(Path::new("nowhere"), Place::Cpu).unwrap_err().to_string();
+    let error =
+        SentenceEncoder::load(Path::new("nowhere"), DeviceChoice::Cpu).unwrap_err().to_string();
     assert!(error.contains("nowhere: is not a folder; give the folder of"), "{error}");
     assert_refused(&[
         ("bert", &|f| remove(f, "config.json"), "config.json: not found; the folder is not compl"),
@@ -400,7 +402,7 @@ fn damaged_files_are_refused() {
         bytes[end / 2..].chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&[0, 0, 192, 127]));
         bytes
     });
-    let encoder = SentenceEncoder::load(folder.0.path(), Place::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
     let outcome = job::encode_all(&encoder, &["red lamp"], Control::none(), |_| ());
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("vector of text 1 is not finite; its weights are broken"), "{error}");

@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
@@ -346,6 +349,67 @@ fn damaged_bundles_are_refused_with_the_field_named() {
         let line = refuses(folder.path(), &["inspect", name]);
         assert!(line.contains(expected) && line.contains(name), "{name}: {line}");
     }
+}
+
+#[test]
+fn histories_are_answered_in_order_up_to_a_line_at_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    let id = bundle.catalog.id_of(0);
+    let line = format!("{{\"history\": [\"{id}\"]}}\n");
+    // A byte order mark, a blank line, a carriage return.
+    let text = format!("\u{feff}{line}\n{}\r\n{line}", line.trim_end());
+    fs::write(at.join("h.jsonl"), &text).unwrap();
+    let packed = fs::File::create(at.join("h.jsonl.gz")).unwrap();
+    let mut packed = GzEncoder::new(packed, Compression::default());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap();
+
+    let recommend = |histories: &str, more: &[&str]| {
+        tigret(at, &[&["recommend", "--model", "m", "--histories", histories][..], more].concat())
+    };
+    let shown = recommend("h.jsonl", &[]).stdout;
+    let shown_text = String::from_utf8_lossy(&shown);
+    let numbers: Vec<&str> = shown_text.lines().filter(|l| l.starts_with("history")).collect();
+    assert_eq!(numbers, ["history 1", "history 3", "history 4"]);
+    for (histories, batch) in [("h.jsonl", "1"), ("h.jsonl", "2"), ("h.jsonl.gz", "32")] {
+        assert_eq!(recommend(histories, &["--batch", batch]).stdout, shown, "{histories} {batch}");
+    }
+
+    fs::write(at.join("wrong"), format!("{line}{line}{line}{{}}\n{line}")).unwrap();
+    for batch in ["1", "2", "3", "18446744073709551615"] {
+        let output = recommend("wrong", &["--json", "--batch", batch]);
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3, "{batch}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.contains("wrong:4: missing field `history`"), "{errors}");
+    }
+    let many = ["--temperature", "1", "--seed", "9007199254740992"];
+    assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
+
+    // With batches of one an answer is there before the next line is asked for.
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tigret"))
+        .current_dir(at)
+        .args(["recommend", "--model", "m", "--histories", "/dev/stdin", "--json", "--batch", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut asks, answers) = (program.stdin.take().unwrap(), program.stdout.take().unwrap());
+    let mut answers = BufReader::new(answers);
+    for _ in 0..3 {
+        asks.write_all(line.as_bytes()).unwrap();
+        let mut answer = String::new();
+        answers.read_line(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"items\":[{"), "{answer}");
+    }
+    // A reader that has had enough is no fault.
+    drop(answers);
+    asks.write_all(line.as_bytes()).unwrap();
+    drop(asks);
+    assert!(program.wait().unwrap().success());
 }
 
 #[test]

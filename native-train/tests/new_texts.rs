@@ -240,7 +240,7 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     );
     let error = world.refuse("tokenize --run r --assign copies.jsonl");
     assert!(error.contains("copies.jsonl:1: has no \"embedding\" of 2 numbers"), "{error}");
-    assert!(error.contains("give their vectors as \"embedding\" in each line"), "{error}");
+    assert!(error.contains("takes their vectors with --vectors, or as"), "{error}");
 
     // Embedded again, not tokenized again: the codes would be of another space.
     world.ok("embed --run r --dimensions 2");

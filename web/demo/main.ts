@@ -286,8 +286,11 @@ function showFacts(): void {
 
 async function forgetMe(): Promise<void> {
   await replaceHistory([]);
-  await forget();
-  await forgetOffline();
+  try {
+    await forget();
+  } finally {
+    await forgetOffline();
+  }
   page.status.textContent = "Nothing about you, and nothing of this page, is kept on this device.";
 }
 

@@ -30,6 +30,8 @@ export async function forget(): Promise<void> {
       const request = globalThis.indexedDB.deleteDatabase(DATABASE);
       request.onsuccess = () => resolve();
       request.onerror = () => {
+        // Denied: the history is in memory, and nothing is stored.
+        if (["InvalidStateError", "SecurityError"].includes(request.error?.name ?? "")) resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;
         reject(new TigretError("storage", message, { cause: request.error }));

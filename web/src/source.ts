@@ -104,8 +104,9 @@ async function fromServer(
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
-  // Another thread computes it while the engine takes the bytes; who wants no hash does not wait.
-  const hash = sha256Of(bytes);
+  const { cache = true } = options;
+  // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.
+  const hash = wanted || cache ? sha256Of(bytes).catch(() => null) : null;
   if (wanted) {
     const sha256 = await hash;
     // The browser's own cache may have given a file that was changed on the way, once.
@@ -116,7 +117,7 @@ async function fromServer(
   return {
     bytes,
     downloaded: bytes.byteLength,
-    keep: options.cache === false ? nothing : (bundle) => keep(url, bundle, hash, etag),
+    keep: cache && hash ? (bundle) => keep(url, bundle, hash, etag) : nothing,
     again: fresh ? nowhere : again,
   };
 }

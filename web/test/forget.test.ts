@@ -23,6 +23,14 @@ test("says so where the histories are not deleted", async () => {
   await expect(forget()).rejects.toMatchObject({ code: "storage", message });
 });
 
+test("where the browser denies a database there is nothing to delete", async () => {
+  stubDeletion((request) => {
+    Object.assign(request, { error: new DOMException("", "InvalidStateError") });
+    request.onerror?.(new Event("error"));
+  });
+  await forget();
+});
+
 test("resolves once they are deleted, and where there is no database", async () => {
   let deleted = false;
   stubDeletion((request) => {

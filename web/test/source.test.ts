@@ -76,6 +76,44 @@ test("the second visit asks whether the copy is current, and downloads nothing i
   expect(seen).toEqual([{ loaded: 3, total: 3 }]);
 });
 
+test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {
+  const { subtle } = globalThis.crypto;
+  let go = () => {};
+  const gate = new Promise<void>((resolve) => {
+    go = resolve;
+  });
+  let hashed = 0;
+  const digest = async (name: string, bytes: BufferSource) => {
+    hashed++;
+    const hash = await subtle.digest(name, bytes);
+    await gate;
+    return hash;
+  };
+  vi.stubGlobal("crypto", { subtle: { digest } });
+  const found = await bundleOf(URL_OF_MODEL);
+  found.keep(new Blob([found.bytes]));
+  // To the engine.
+  structuredClone(found.bytes, { transfer: [found.bytes.buffer] });
+  expect(caches.entries.size).toBe(0);
+  go();
+  await settled();
+  const [entry] = caches.entries.values();
+  expect([...(entry?.bytes ?? [])]).toEqual([1, 2, 3]);
+  expect([...(entry?.headers.values() ?? [])]).toContain(HASH_OF_123);
+
+  await load({ cache: false });
+  expect(hashed).toBe(1);
+});
+
+test("what cannot be hashed is not kept", async () => {
+  const digest = async () => {
+    throw new Error("too little memory");
+  };
+  vi.stubGlobal("crypto", { subtle: { digest } });
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+  expect(caches.entries.size).toBe(0);
+});
+
 test("another origin is not asked with a header that it may refuse", async () => {
   vi.stubGlobal("location", new URL("https://elsewhere/page/"));
   await load();

@@ -21,9 +21,9 @@ const STAMP: &str = ".made-from";
 
 /// How wasm-opt works, and what it may assume: the features that the module is built with.
 ///
-/// Of functions with one caller only small ones go into it. Without the limit a whole search ends up
-/// in one function; browsers compile that well only after its first run, and slowly, while the
-/// loops would be compiled well within it.
+/// A function with one caller is inlined only if it is small. Without that limit a whole search is
+/// one function, which browsers compile well only after its first run, and slowly; its loops, as
+/// functions of their own, are compiled well while it runs.
 const WASM_OPT: [&str; 9] = [
     "-O3",
     "--one-caller-inline-max-function-size=600",

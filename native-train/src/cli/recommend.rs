@@ -50,7 +50,8 @@ pub(super) struct Args {
     temperature: Option<Vec<f32>>,
     /// Seed of the sample. Line n of the histories has the seed N + n - 1, so that the draws of
     /// different lines do not depend on each other.
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature")]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "temperature",
+          value_parser = clap::value_parser!(u64).range(..=MAX_SEED))]
     seed: u64,
     /// Histories that are answered at once; with 1 each answer is written before the next line is
     /// read.
@@ -101,7 +102,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         skipped: 0,
         closed: false,
     };
-    let mut batch = Vec::with_capacity(args.batch);
+    let mut batch = Vec::new();
     let read = for_each_line(&args.histories, "name the file of histories", |number, text| {
         let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, number, e);
         let line: Line = serde_json::from_str(text).map_err(|e| at(&e))?;
@@ -138,7 +139,7 @@ impl Args {
             exclude_history: self.exclude_history,
             allow: line.allow,
             temperature: self.temperature.clone(),
-            seed: self.seed.wrapping_add(index as u64) & MAX_SEED,
+            seed: (self.seed + index as u64) & MAX_SEED,
         }
     }
 }

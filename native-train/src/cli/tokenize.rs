@@ -18,7 +18,7 @@ use crate::run_dir::{RunDir, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
-use crate::tokenizer::fit::check;
+use crate::tokenizer::fit::{check, check_alone};
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
 use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use};
@@ -97,7 +97,7 @@ pub(super) struct Args {
     epochs: Option<u64>,
     /// Most passes over the items while the reconstruction still gets better.
     #[arg(long, value_name = "N", default_value_t = 2000, help_heading = "Autoencoder",
-          conflicts_with = "epochs", value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..))]
     max_epochs: u64,
     /// Items a step.
     #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Autoencoder",
@@ -176,7 +176,7 @@ impl Args {
 
     /// Refuses options that are outside their range or do not go together.
     pub(super) fn check(&self) -> Result<()> {
-        self.sizes()?;
+        check_alone(self.method, &self.sizes()?, self.sinkhorn)?;
         if self.method.has_autoencoder() {
             self.autoencoder()?;
         }

@@ -247,9 +247,9 @@ impl Ready {
             Encoder::Precomputed => {
                 return Err(TrainError::file(
                     run.vectors(),
-                    "was made by another program, which has to encode new texts too; give their \
-                     vectors as \"embedding\" in each line, or to `tigret tokenize --assign` \
-                     with --vectors",
+                    "was made by another program, which has to encode new texts too; `tigret \
+                     tokenize --assign` takes their vectors with --vectors, or as \"embedding\" \
+                     in each line",
                 ));
             }
         };

@@ -31,7 +31,7 @@ use stamp::{Key, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
 pub trait Verbs {
-    /// Looks at what a call would be refused for whatever its inputs are.
+    /// Looks at what a call would be refused for whatever its inputs and this machine are.
     ///
     /// # Errors
     /// [`TrainError::Usage`], as the call would give it.

@@ -149,7 +149,7 @@ fn plain(structure: Structure, codebooks: Vec<Vec<f32>>) -> Parts {
 pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()> {
     let items = ids.len();
     let dimensions = vectors.dimensions;
-    let name = settings.method.name();
+    check_alone(settings.method, &settings.sizes, settings.balance_last)?;
     let usage = |reason: String| Err(TrainError::usage(reason));
     let fitted = !matches!(settings.method, Method::Lsh | Method::Random);
     let largest = settings.sizes.iter().copied().max().unwrap_or(0) as usize;
@@ -157,12 +157,6 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
         return usage(format!(
             "{items} items cannot fill {largest} codewords; use --codebook-size {items} or less"
         ));
-    }
-    if settings.method == Method::Lsh && settings.sizes.iter().any(|size| !size.is_power_of_two()) {
-        return usage(
-            "--method lsh: a code is a bit a hyperplane, so --codebook-size must be a power of two"
-                .into(),
-        );
     }
     if settings.method == Method::Opq && dimensions < settings.sizes.len() {
         return usage(format!(
@@ -186,11 +180,24 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
             vectors.data[at]
         ));
     }
-    let residual = matches!(settings.method, Method::RqVae | Method::RqKmeans);
-    if settings.balance_last && !residual {
-        return usage(format!(
-            "--sinkhorn balances the last residual level; --method {name} has none"
+    Ok(())
+}
+
+/// Refuses settings that no vectors go with.
+///
+/// # Errors
+/// [`TrainError::Usage`].
+pub fn check_alone(method: Method, sizes: &[u32], balance_last: bool) -> Result<()> {
+    if method == Method::Lsh && sizes.iter().any(|size| !size.is_power_of_two()) {
+        return Err(TrainError::usage(
+            "--method lsh: a code is a bit a hyperplane, so --codebook-size must be a power of two",
         ));
+    }
+    if balance_last && !matches!(method, Method::RqVae | Method::RqKmeans) {
+        return Err(TrainError::usage(format!(
+            "--sinkhorn balances the last residual level; --method {} has none",
+            method.name()
+        )));
     }
     Ok(())
 }
