@@ -18,6 +18,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { argv, exit } from "node:process";
+import { setTimeout } from "node:timers/promises";
 import { brotliCompressSync, constants } from "node:zlib";
 import { launch, packageFolder, serve } from "./support.mjs";
 
@@ -36,6 +37,8 @@ for (const needed of [join(folder, "bias.json"), join(ort, "ort.wasm.min.mjs")])
 const BEAMS = [10, 20, 50];
 /** Machines slow down and recover while they are measured: all engines in turns, medians of these. */
 const TURNS = 3;
+/** Milliseconds between a browser's start and its navigation. */
+const SETTLED = 1500;
 /** Largest difference of a score to Tigret's f32 engine, where the weights are the same. */
 const TOLERANCE = 5e-3;
 
@@ -229,6 +232,8 @@ async function inPage(run, options) {
   try {
     const page = await browser.newPage();
     page.setDefaultTimeout(0);
+    // A visitor's browser has long started; this one goes on doing so after it says that it has.
+    await setTimeout(SETTLED);
     await page.addInitScript(`globalThis.measure = ${measure}`);
     await page.goto(`${server.url}/blank.html`);
     /** @type {Measured} */

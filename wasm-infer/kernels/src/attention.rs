@@ -3,7 +3,7 @@
 
 use crate::lanes::{Floats, PANEL, wide};
 use crate::math::{attend_here, softmax};
-use crate::matmul::{Write, product};
+use crate::matmul::{UNSCALED, Write, product};
 
 /// Most steps of a decoder.
 pub const MAX_STEPS: usize = 8;
@@ -108,7 +108,13 @@ impl SharedKeys {
         for (head, (keys, values)) in keys.zip(values).enumerate() {
             let query = |row: usize| &queries[row * stride + head * d_kv..][..d_kv];
             product(keys, d_kv, rows, query, |row, column, tile| {
-                Write::Store.write(&mut scores[row * width + column..], width, PANEL, tile);
+                Write::Store.write(
+                    &mut scores[row * width + column..],
+                    width,
+                    PANEL,
+                    tile,
+                    UNSCALED,
+                );
             });
             if let Some((bias, first)) = bias {
                 for (row, scores) in scores.chunks_exact_mut(width).enumerate() {
@@ -121,7 +127,7 @@ impl SharedKeys {
             product(values, count, rows, weights, |row, column, tile| {
                 let part = PANEL.min(d_kv - column);
                 let out = &mut context[row * inner + head * d_kv + column..];
-                Write::Store.write(out, inner, part, tile);
+                Write::Store.write(out, inner, part, tile, UNSCALED);
             });
         }
     }

@@ -166,18 +166,10 @@ impl FixedLinear {
                 let mut sums = [[0.0f32; PANEL]; R];
                 for (group, (panel, scales)) in panel.chunks(self.group).zip(scales).enumerate() {
                     let tile = &tile[group * self.group..][..panel.len()];
-                    let integers = lanes.pairs::<R>(panel, tile);
-                    for (sums, integers) in sums.iter_mut().zip(integers) {
-                        for ((sum, integer), scale) in sums.iter_mut().zip(integers).zip(scales.0) {
-                            *sum += integer as f32 * scale;
-                        }
-                    }
-                }
-                for (sums, scale) in sums.iter_mut().zip(&x.scales[first..]) {
-                    sums.iter_mut().for_each(|sum| *sum *= scale);
+                    lanes.add_pairs::<R>(panel, tile, scales, &mut sums);
                 }
                 let out = &mut out[first * self.outputs + column..];
-                write.write(out, self.outputs, width, &sums);
+                write.write(out, self.outputs, width, &sums, &x.scales[first..]);
             });
         }
     }

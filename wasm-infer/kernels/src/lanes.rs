@@ -26,9 +26,31 @@ pub(crate) trait Lanes: Copy {
     /// `sum over k of x[r][k] * panel[k][c]`, in ascending order of k.
     fn floats<const R: usize>(self, panel: &[Floats], x: [&[f32]; R]) -> [[f32; PANEL]; R];
 
-    /// The same of 16-bit integers in 32 bits; an `i32` of `x` holds two neighbouring columns of a
-    /// row, the first in its low half, and those of the other rows lie beside it.
-    fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R];
+    /// Adds the same of 16-bit integers, summed in 32 bits, times the output's scale to `sums`; an
+    /// `i32` of `x` holds two neighbouring columns of a row, the first in its low half, and those of
+    /// the other rows lie beside it.
+    fn add_pairs<const R: usize>(
+        self,
+        panel: &[Pairs],
+        x: &[[i32; R]],
+        scales: &Floats,
+        sums: &mut [[f32; PANEL]; R],
+    );
+}
+
+/// `sums[r][c] += integers[r][c] * scales[c]`.
+#[inline(always)]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "wasm has it in its loop"))]
+fn add_scaled<const R: usize>(
+    integers: [[i32; PANEL]; R],
+    scales: &Floats,
+    sums: &mut [[f32; PANEL]; R],
+) {
+    for (sums, integers) in sums.iter_mut().zip(integers) {
+        for ((sum, integer), scale) in sums.iter_mut().zip(integers).zip(scales.0) {
+            *sum += integer as f32 * scale;
+        }
+    }
 }
 
 /// Work that is generic over the instructions.
@@ -129,7 +151,13 @@ impl Lanes for Portable {
     }
 
     #[inline(always)]
-    fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+    fn add_pairs<const R: usize>(
+        self,
+        panel: &[Pairs],
+        x: &[[i32; R]],
+        scales: &Floats,
+        all: &mut [[f32; PANEL]; R],
+    ) {
         let mut sums = [[0; PANEL]; R];
         for (weights, x) in panel.iter().zip(x) {
             for (sums, &pair) in sums.iter_mut().zip(x) {
@@ -140,7 +168,7 @@ impl Lanes for Portable {
                 }
             }
         }
-        sums
+        add_scaled(sums, scales, all);
     }
 }
 
@@ -150,7 +178,7 @@ mod avx2 {
 
     use pulp::x86::V3;
 
-    use super::{Floats, Lanes, PANEL, Pairs, cut};
+    use super::{Floats, Lanes, PANEL, Pairs, add_scaled, cut};
 
     #[derive(Clone, Copy)]
     pub(super) struct Avx2(pub(super) V3);
@@ -174,7 +202,13 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+        fn add_pairs<const R: usize>(
+            self,
+            panel: &[Pairs],
+            x: &[[i32; R]],
+            scales: &Floats,
+            all: &mut [[f32; PANEL]; R],
+        ) {
             let (avx, avx2) = (self.0.avx, self.0.avx2);
             let mut sums = [[avx._mm256_setzero_si256(); 2]; R];
             let panel: &[[__m256i; 2]] = bytemuck::must_cast_slice(panel);
@@ -187,7 +221,7 @@ mod avx2 {
                     }
                 }
             }
-            sums.map(bytemuck::must_cast)
+            add_scaled(sums.map(bytemuck::must_cast), scales, all);
         }
     }
 }
@@ -198,7 +232,7 @@ mod avx512 {
 
     use pulp::x86::V4;
 
-    use super::{Floats, Lanes, PANEL, Pairs, cut};
+    use super::{Floats, Lanes, PANEL, Pairs, add_scaled, cut};
 
     #[derive(Clone, Copy)]
     pub(super) struct Avx512(pub(super) V4);
@@ -220,7 +254,13 @@ mod avx512 {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+        fn add_pairs<const R: usize>(
+            self,
+            panel: &[Pairs],
+            x: &[[i32; R]],
+            scales: &Floats,
+            all: &mut [[f32; PANEL]; R],
+        ) {
             let (avx, bytes_and_words) = (self.0.avx512f, self.0.avx512bw);
             let mut sums = [avx._mm512_setzero_si512(); R];
             let panel: &[__m512i] = bytemuck::must_cast_slice(panel);
@@ -231,7 +271,7 @@ mod avx512 {
                     *sum = avx._mm512_add_epi32(*sum, products);
                 }
             }
-            sums.map(bytemuck::must_cast)
+            add_scaled(sums.map(bytemuck::must_cast), scales, all);
         }
     }
 }
@@ -240,7 +280,7 @@ mod avx512 {
 mod neon {
     use core::arch::aarch64::int16x8_t;
 
-    use super::{Floats, Lanes, PANEL, Pairs, Portable};
+    use super::{Floats, Lanes, PANEL, Pairs, Portable, add_scaled};
 
     /// Vectors of a half panel: with two sums a vector, four rows fill half of the 32 registers.
     const HALF: usize = PANEL / 8;
@@ -256,10 +296,16 @@ mod neon {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+        fn add_pairs<const R: usize>(
+            self,
+            panel: &[Pairs],
+            x: &[[i32; R]],
+            scales: &Floats,
+            all: &mut [[f32; PANEL]; R],
+        ) {
             let neon = self.0.neon;
             let panel: &[[[int16x8_t; HALF]; 2]] = bytemuck::must_cast_slice(panel);
-            let mut all = [[[neon.vdupq_n_s32(0); HALF]; 2]; R];
+            let mut whole = [[[neon.vdupq_n_s32(0); HALF]; 2]; R];
             for half in 0..2 {
                 // Even and odd columns are summed apart, since an instruction multiplies and adds.
                 let mut sums = [[[neon.vdupq_n_s32(0); 2]; HALF]; R];
@@ -273,14 +319,14 @@ mod neon {
                         }
                     }
                 }
-                for (all, sums) in all.iter_mut().zip(sums) {
-                    all[half] = sums.map(
+                for (whole, sums) in whole.iter_mut().zip(sums) {
+                    whole[half] = sums.map(
                         #[inline(always)]
                         |[low, high]| neon.vpaddq_s32(low, high),
                     );
                 }
             }
-            all.map(bytemuck::must_cast)
+            add_scaled(whole.map(bytemuck::must_cast), scales, all);
         }
     }
 }
@@ -288,7 +334,8 @@ mod neon {
 #[cfg(target_arch = "wasm32")]
 mod simd128 {
     use core::arch::wasm32::{
-        f32x4_add, f32x4_mul, f32x4_splat, i32x4_add, i32x4_dot_i16x8, i32x4_splat, v128,
+        f32x4_add, f32x4_convert_i32x4, f32x4_mul, f32x4_splat, i32x4_add, i32x4_dot_i16x8,
+        i32x4_splat, v128,
     };
 
     use super::{Floats, Lanes, PANEL, Pairs, cut};
@@ -306,8 +353,14 @@ mod simd128 {
         }
 
         #[inline(always)]
-        fn pairs<const R: usize>(self, panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
-            sum_pairs(panel, x)
+        fn add_pairs<const R: usize>(
+            self,
+            panel: &[Pairs],
+            x: &[[i32; R]],
+            scales: &Floats,
+            all: &mut [[f32; PANEL]; R],
+        ) {
+            add_pairs(panel, x, scales, all);
         }
     }
 
@@ -336,9 +389,14 @@ mod simd128 {
     }
 
     #[inline(never)]
-    fn sum_pairs<const R: usize>(panel: &[Pairs], x: &[[i32; R]]) -> [[i32; PANEL]; R] {
+    fn add_pairs<const R: usize>(
+        panel: &[Pairs],
+        x: &[[i32; R]],
+        scales: &Floats,
+        all: &mut [[f32; PANEL]; R],
+    ) {
         let panel: &[[[v128; HALF]; 2]] = bytemuck::must_cast_slice(panel);
-        let mut all = [[[i32x4_splat(0); HALF]; 2]; R];
+        let scales: &[[v128; HALF]; 2] = bytemuck::must_cast_ref(scales);
         for half in 0..2 {
             let mut sums = [[i32x4_splat(0); HALF]; R];
             for (weights, x) in panel.iter().zip(x) {
@@ -350,9 +408,13 @@ mod simd128 {
                 }
             }
             for (all, sums) in all.iter_mut().zip(sums) {
-                all[half] = sums;
+                let (halves, _) = all.as_chunks_mut::<{ PANEL / 2 }>();
+                let mut quads: [v128; HALF] = bytemuck::must_cast(halves[half]);
+                for ((quad, sum), scale) in quads.iter_mut().zip(sums).zip(scales[half]) {
+                    *quad = f32x4_add(*quad, f32x4_mul(f32x4_convert_i32x4(sum), scale));
+                }
+                halves[half] = bytemuck::must_cast(quads);
             }
         }
-        all.map(bytemuck::must_cast)
     }
 }

@@ -14,36 +14,47 @@ pub enum Write {
 }
 
 impl Write {
-    /// Writes a part of some rows, `width` numbers of each; `out` begins with the first of them, and
-    /// holds rows of `stride`.
+    /// Writes a part of some rows, `width` numbers of each, times the row's scale; `out` begins with
+    /// the first of them, and holds rows of `stride`.
     // In wasm the function exists once: copies of it in every product would be bytes to download.
     #[cfg_attr(target_arch = "wasm32", inline(never))]
     #[cfg_attr(not(target_arch = "wasm32"), inline(always))]
-    pub(crate) fn write(self, out: &mut [f32], stride: usize, width: usize, rows: &[[f32; PANEL]]) {
+    pub(crate) fn write(
+        self,
+        out: &mut [f32],
+        stride: usize,
+        width: usize,
+        rows: &[[f32; PANEL]],
+        scales: &[f32],
+    ) {
         debug_assert!(rows.is_empty() || out.len() >= (rows.len() - 1) * stride + width);
-        for (out, values) in out.chunks_mut(stride).zip(rows) {
-            self.write_row(&mut out[..width], values);
+        for ((out, values), &scale) in out.chunks_mut(stride).zip(rows).zip(scales) {
+            self.write_row(&mut out[..width], values, scale);
         }
     }
 
     #[inline(always)]
-    fn write_row(self, out: &mut [f32], values: &[f32; PANEL]) {
+    fn write_row(self, out: &mut [f32], values: &[f32; PANEL], scale: f32) {
         // All panels but the last are whole, and a length that is known is a few instructions.
         match out.first_chunk_mut::<PANEL>() {
-            Some(whole) => self.each(whole, values),
-            None => self.each(out, values),
+            Some(whole) => self.each(whole, values, scale),
+            None => self.each(out, values, scale),
         }
     }
 
     #[inline(always)]
-    fn each(self, out: &mut [f32], values: &[f32]) {
+    fn each(self, out: &mut [f32], values: &[f32], scale: f32) {
+        let pairs = out.iter_mut().zip(values);
         match self {
-            Self::Store => out.iter_mut().zip(values).for_each(|(out, v)| *out = *v),
-            Self::Relu => out.iter_mut().zip(values).for_each(|(out, v)| *out = relu(*v)),
-            Self::Add => out.iter_mut().zip(values).for_each(|(out, v)| *out += v),
+            Self::Store => pairs.for_each(|(out, v)| *out = v * scale),
+            Self::Relu => pairs.for_each(|(out, v)| *out = relu(v * scale)),
+            Self::Add => pairs.for_each(|(out, v)| *out += v * scale),
         }
     }
 }
+
+/// The scales of rows that have none.
+pub(crate) const UNSCALED: &[f32] = &[1.0; ROWS];
 
 /// `max(v, 0)`, and zero of what is no number. As unsigned integers, zero to infinity come before all
 /// negative floats and all NaNs; a comparison of floats would be branches in wasm.
@@ -120,7 +131,8 @@ impl Linear {
         let rows = x.len() / self.inputs;
         product(&self.panels, self.inputs, rows, row, |first, column, rows| {
             let width = PANEL.min(self.outputs - column);
-            write.write(&mut out[first * self.outputs + column..], self.outputs, width, rows);
+            let out = &mut out[first * self.outputs + column..];
+            write.write(out, self.outputs, width, rows, UNSCALED);
         });
     }
 }
