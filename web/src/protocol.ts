@@ -167,6 +167,8 @@ export interface Methods {
    * worker compiles its module meanwhile.
    */
   start: { arguments: { lock: string }; result: { held: boolean } };
+  /** Refuses an engine that this device does not have, before there is a bundle. */
+  require: { arguments: { engine: Engine }; result: null };
   load: {
     arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine; gpu: GpuOptions };
     result: Loaded;

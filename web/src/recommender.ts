@@ -129,16 +129,20 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     const remote = Remote.start(start);
+    const engine = backend === "auto" ? "cpu" : backend;
+    // Nobody waits for a bundle that no engine will take.
+    const refused = new AbortController();
+    if (engine !== "cpu") remote.call("require", { engine }).catch((e) => refused.abort(e));
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });
     try {
       // What the page's own function throws is no failure of the download.
       const progress = onProgress && ((at: Progress) => tell(onProgress, at));
-      let found = await bundleOf(source, { onProgress: progress, signal, cache, integrity });
+      const wanted = { onProgress: progress, cache, integrity };
+      let found = await bundleOf(source, { ...wanted, signal: joined(refused.signal, signal) });
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
-      const engine = backend === "auto" ? "cpu" : backend;
       const put = (bytes: Uint8Array<ArrayBuffer>) =>
         remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
       const loaded = await put(found.bytes).catch(async (error: TigretError) => {

@@ -76,6 +76,9 @@ export class Server {
         // Whether it can be had is a matter of the first call that needs it.
         this.#warmUp().catch(() => {});
         return { held: await hold(this.#locks, call.lock) };
+      case "require":
+        await requireAdapter(call.engine);
+        return null;
       case "load": {
         this.#asked = true;
         await this.#compile();

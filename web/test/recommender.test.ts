@@ -5,6 +5,27 @@ import { Failure, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
+test("without an adapter `webgpu` is refused before the bundle has come", async () => {
+  const { made, worker } = fakeWorkers({ adapter: null });
+  let aborted = false;
+  vi.stubGlobal("fetch", (_: unknown, { signal }: RequestInit) => {
+    return new Promise((_resolve, reject) => {
+      signal?.addEventListener("abort", () => {
+        aborted = true;
+        reject(signal.reason);
+      });
+    });
+  });
+  try {
+    const loading = Recommender.load("https://host/m.safetensors", { backend: "webgpu", worker });
+    await expect(loading).rejects.toMatchObject({ code: "no-gpu" });
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  expect(aborted).toBe(true);
+  expect(made[0]?.terminated).toBe(true);
+});
+
 test("a report says what was skipped, which engine computed and how long it took", async () => {
   const { worker } = fakeWorkers({ time: { cpu: 3, webgpu: 1 } });
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
