@@ -29,9 +29,8 @@ export async function forget(): Promise<void> {
     try {
       const request = globalThis.indexedDB.deleteDatabase(DATABASE);
       request.onsuccess = () => resolve();
-      request.onerror = () => {
-        // Denied: the history is in memory, and nothing is stored.
-        if (["InvalidStateError", "SecurityError"].includes(request.error?.name ?? "")) resolve();
+      request.onerror = async () => {
+        if (!(await hasDatabase())) return resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;
         reject(new TigretError("storage", message, { cause: request.error }));
@@ -41,4 +40,13 @@ export async function forget(): Promise<void> {
       resolve();
     }
   });
+}
+
+/** Whether there are histories; false too where the browser denies them, or does not say. */
+async function hasDatabase(): Promise<boolean> {
+  try {
+    return (await globalThis.indexedDB.databases()).some(({ name }) => name === DATABASE);
+  } catch {
+    return false;
+  }
 }

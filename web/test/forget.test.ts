@@ -4,8 +4,12 @@ import { forget } from "../src/forget.js";
 afterEach(() => vi.unstubAllGlobals());
 
 /** A database whose deletion ends as `end` says. */
-function stubDeletion(end: (request: IDBOpenDBRequest) => void): void {
+function stubDeletion(
+  end: (request: IDBOpenDBRequest) => void,
+  databases = async () => [{ name: "tigret" }],
+): void {
   vi.stubGlobal("indexedDB", {
+    databases,
     deleteDatabase() {
       const request = {} as IDBOpenDBRequest;
       queueMicrotask(() => end(request));
@@ -23,11 +27,15 @@ test("says so where the histories are not deleted", async () => {
   await expect(forget()).rejects.toMatchObject({ code: "storage", message });
 });
 
-test("where the browser denies a database there is nothing to delete", async () => {
-  stubDeletion((request) => {
-    Object.assign(request, { error: new DOMException("", "InvalidStateError") });
+test("where the browser denies databases there is nothing to delete", async () => {
+  const denied = new DOMException("the user denied it", "UnknownError");
+  const fail = (request: IDBOpenDBRequest) => {
+    Object.assign(request, { error: denied });
     request.onerror?.(new Event("error"));
-  });
+  };
+  stubDeletion(fail, () => Promise.reject(denied));
+  await forget();
+  stubDeletion(fail, async () => []);
   await forget();
 });
 
