@@ -1,9 +1,18 @@
 //! Where to compute, as a user names it.
 
+use std::path::Path;
+
 use clap::ValueEnum;
 use tch::{Cuda, Device};
 
 use crate::error::{Result, TrainError};
+
+/// What Linux has where there is an NVIDIA GPU and its driver.
+const NVIDIA: &str = "/dev/nvidia0";
+
+/// What is the matter without a CUDA device, and what to do.
+const NO_CUDA: &str = "this libtorch sees no CUDA device; put the lib folder of a CUDA build of torch \
+                       2.11.0 first in LD_LIBRARY_PATH";
 
 /// The value of every `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,13 +32,20 @@ impl DeviceChoice {
     /// [`TrainError::Usage`] when CUDA is asked for and there is none.
     pub fn torch(self) -> Result<Device> {
         match self {
-            Self::Auto => Ok(Device::cuda_if_available()),
+            Self::Auto => {
+                let device = Device::cuda_if_available();
+                if device == Device::Cpu && Path::new(NVIDIA).exists() {
+                    eprintln!(
+                        "tigret: computing on the CPU, though there is an NVIDIA GPU: {NO_CUDA}"
+                    );
+                }
+                Ok(device)
+            }
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda if Cuda::is_available() => Ok(Device::Cuda(0)),
-            Self::Cuda => Err(TrainError::usage(
-                "--device cuda: this libtorch sees no CUDA device; install the CUDA build of torch \
-                 2.11.0 and point LIBTORCH at it, or use --device cpu",
-            )),
+            Self::Cuda => {
+                Err(TrainError::usage(format!("--device cuda: {NO_CUDA}, or use --device cpu")))
+            }
         }
     }
 }

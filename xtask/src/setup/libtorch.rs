@@ -127,6 +127,7 @@ fn in_cache(report: &Report) -> Result<PathBuf> {
     if folder.exists() {
         match fault_in(&folder) {
             None => {
+                gather(&folder.join("lib"))?;
                 report.done(STEP, format!("already in place ({})", folder.display()));
                 return Ok(folder);
             }
@@ -156,10 +157,10 @@ fn make(work: &Path, folder: &Path, report: &Report) -> Result<()> {
         let wheel = wheel.map_err(|e| Error::file(&wheels, e))?.path();
         unpack(&wheel, &whole)?;
     }
-    link_libtorch(&whole.join("lib"))?;
     if let Some(fault) = fault_in(&whole) {
         return Err(Error::message(format!("the wheels did not hold a whole libtorch: {fault}")));
     }
+    gather(&whole.join("lib"))?;
 
     // A broken one goes into `work` and with it; a whole one that another process has put there
     // meanwhile does as well as ours.
@@ -236,20 +237,24 @@ fn place_of(member: &str) -> Option<PathBuf> {
     (of_libraries && LIBRARIES.contains(&name)).then(|| Path::new("lib").join(name))
 }
 
-/// `libtorch.so` of the wheel only gathers the CPU and the CUDA library; ours is the CPU one.
-fn link_libtorch(libraries: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        let link = libraries.join("libtorch.so");
-        std::os::unix::fs::symlink("libtorch_cpu.so", &link).map_err(|e| Error::file(&link, e))
+/// Puts `libtorch.so` in place, if it is not: a library of nothing that needs the CPU one, as that of
+/// the wheel needs the CPU and the CUDA one. A program that is linked to it here computes on CUDA where
+/// it finds a whole libtorch instead.
+fn gather(libraries: &Path) -> Result<()> {
+    let gathering = libraries.join("libtorch.so");
+    if !gathering.is_symlink() && is_whole_library(&gathering) {
+        return Ok(());
     }
-    #[cfg(not(unix))]
-    {
-        Err(Error::file(libraries, "links are made on Unix only"))
-    }
+    // Beside it first, so that a build that is broken off leaves what was there.
+    let partial = libraries.join("libtorch.so.partial");
+    let mut linker = Command::new(set("CC").unwrap_or_else(|| "cc".into()));
+    linker.args(["-shared", "-nostdlib", "-Wl,-soname,libtorch.so", "-Wl,--no-as-needed", "-o"]);
+    linker.arg(&partial).arg("-L").arg(libraries).arg("-ltorch_cpu");
+    process::run(&mut linker)?;
+    fs::rename(&partial, &gathering).map_err(|e| Error::file(&gathering, e))
 }
 
-/// What a folder lacks to be a whole libtorch of our version; `None` when it is one.
+/// What a folder lacks to be a whole libtorch of our version, but for what [`gather`] makes; `None` when it is one.
 fn fault_in(folder: &Path) -> Option<String> {
     let include = folder.join("include");
     for header in HEADERS {
@@ -263,7 +268,6 @@ fn fault_in(folder: &Path) -> Option<String> {
     }
     LIBRARIES
         .iter()
-        .chain(&["libtorch.so"])
         .find(|name| !is_whole_library(&folder.join("lib").join(name)))
         .map(|name| format!("lib/{name} is missing or cut short"))
 }
@@ -339,7 +343,7 @@ mod tests {
         write(&format!("include/{VERSION_HEADER}"), version_header(VERSION).as_bytes());
         let mut library = elf_header(64, 2).to_vec();
         library.resize(192, 0);
-        for name in LIBRARIES.iter().chain(&["libtorch.so"]) {
+        for name in LIBRARIES {
             write(&format!("lib/{name}"), &library);
         }
         folder
@@ -370,6 +374,34 @@ mod tests {
         file.set_len(191).expect("cut");
         let fault = fault_in(folder.path()).expect("a fault");
         assert!(fault.contains("libtorch_cpu.so"), "{fault}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn libtorch_needs_the_cpu_library_and_is_not_the_same_file() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (cpu, gathering) =
+            (folder.path().join("libtorch_cpu.so"), folder.path().join("libtorch.so"));
+        let mut linker = Command::new("cc");
+        linker.args([
+            "-shared",
+            "-nostdlib",
+            "-Wl,-soname,libtorch_cpu.so",
+            "-x",
+            "c",
+            "/dev/null",
+        ]);
+        linker.arg("-o").arg(&cpu);
+        process::run(&mut linker).expect("linked");
+        // What a link is cannot be told from what it names, once a program is linked to it.
+        std::os::unix::fs::symlink("libtorch_cpu.so", &gathering).expect("a link");
+        for _ in 0..2 {
+            gather(folder.path()).expect("gathered");
+            assert!(!gathering.is_symlink() && is_whole_library(&gathering));
+        }
+        let names = fs::read(&gathering).expect("read");
+        let has = |name: &[u8]| names.windows(name.len()).any(|window| window == name);
+        assert!(has(b"libtorch.so\0") && has(b"libtorch_cpu.so\0"));
     }
 
     #[test]
