@@ -11,7 +11,6 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use tch::Device;
 use tigret_infer::search::{Hit, ItemFilter};
 use toml::Value;
 
@@ -275,9 +274,8 @@ fn measure(
     knn: semantic_knn::Settings,
 ) -> Result<Figures> {
     let with_all = assign_unseen(&trained.run, whole, dataset, vectors, unseen)?;
-    let device = Device::cuda_if_available();
     let Loaded { dataset: joined, ids, trained: TrainedModel { model, weights } } =
-        &Loaded::with_model_of(&with_all, &trained.run, device)?;
+        &Loaded::with_model_of(&with_all, trained)?;
     let at: HashMap<&str, u32> =
         dataset.items.iter().map(|item| item.id.as_str()).zip(0..).collect();
     let order: Vec<u32> = joined.items.iter().map(|item| at[item.id.as_str()]).collect();

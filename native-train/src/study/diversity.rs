@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::Device;
 use tigret_infer::sampling::{MAX_SEED, Sampling};
 use tigret_infer::search::{Hit, ItemFilter};
 
@@ -126,7 +125,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 
 fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
     lab.measure(trained, 1, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
-        let loaded = Loaded::new(&trained.run, Device::cuda_if_available())?;
+        let loaded = Loaded::new(trained)?;
         let depths = categories(&loaded.dataset.items);
         if depths.is_empty() {
             return Err(TrainError::file(

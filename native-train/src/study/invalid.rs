@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tch::Device;
 
 use super::comparison::{figure_cell, of_seeds, seeds};
 use super::lab::{Lab, Loaded, Trained};
@@ -131,7 +130,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 
 fn measured(lab: &Lab<'_>, trained: &Trained, widths: &[usize]) -> Result<Vec<Point>> {
     lab.measure(trained, 1, json!([widths, lab.settings.users]), || {
-        let loaded = Loaded::new(&trained.run, Device::cuda_if_available())?;
+        let loaded = Loaded::new(trained)?;
         Ok(widths.iter().map(|&beams| point(lab, &loaded, beams)).collect())
     })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,12 +16,13 @@ use toml::{Table, Value};
 
 use super::settings::{Data, Settings};
 use crate::data::{Dataset, Sequence};
+use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::hash::short_hex;
 use crate::interrupt;
 use crate::model::TrainedModel;
-use crate::pipeline::config::overlay;
+use crate::pipeline::config::{option, overlay};
 use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
 use crate::run_dir::{RunDir, read_json, write_json};
@@ -78,6 +80,8 @@ pub struct Trained {
     pub metrics: Metrics,
     /// What each step prints with `--json`.
     pub results: BTreeMap<Step, Json>,
+    /// Where it is measured: the `device` of `evaluate`.
+    pub device: Device,
     /// Tells apart what measurements depend on.
     key: String,
 }
@@ -124,7 +128,18 @@ impl<'a> Lab<'a> {
             .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
         let stamp: Stamp = read_json(&run.stamp(Step::Evaluate.verb()), "")?;
         let name = format!("{}-{}", data.name, file_name(variant, seed));
-        Ok(Trained { run, name, metrics, results, key: digest(&stamp.key.inputs) })
+        let device = self.device_of(data)?;
+        Ok(Trained { run, name, metrics, results, device, key: digest(&stamp.key.inputs) })
+    }
+
+    /// The device that `evaluate` is told to compute on.
+    fn device_of(&self, data: &Data) -> Result<Device> {
+        let options = self.settings.options(data, self.study);
+        let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
+        let named = evaluate.and_then(|evaluate| option(evaluate, "device")?.as_str());
+        // What is no device has been refused by the step itself.
+        let choice = named.and_then(|name| DeviceChoice::from_str(name, false).ok());
+        choice.unwrap_or(DeviceChoice::Auto).torch()
     }
 
     /// Does the steps of a variant up to `last`, and returns what each prints.
@@ -226,23 +241,23 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads a run, onto `device`.
+    /// Reads the run of a variant, onto its device.
     ///
     /// # Errors
     /// [`TrainError::File`] for an artefact that is missing or wrong.
-    pub(super) fn new(run: &RunDir, device: Device) -> Result<Self> {
-        Self::with_model_of(run, run, device)
+    pub(super) fn new(of: &Trained) -> Result<Self> {
+        Self::with_model_of(&of.run, of)
     }
 
-    /// Reads items, sequences and IDs of one run, and the model of another with the same layout of
+    /// Reads items, sequences and IDs of one run, and the model of a variant with the same layout of
     /// tokens.
     ///
     /// # Errors
     /// [`TrainError::File`] for an artefact that is missing or wrong.
-    pub(super) fn with_model_of(run: &RunDir, trained: &RunDir, device: Device) -> Result<Self> {
+    pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let trained = TrainedModel::load(&trained.model(), &dataset, &ids, device)?;
+        let trained = TrainedModel::load(&of.run.model(), &dataset, &ids, of.device)?;
         Ok(Self { dataset, ids, trained })
     }
 }
