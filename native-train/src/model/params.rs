@@ -156,13 +156,10 @@ impl Params {
         &self.flat
     }
 
-    /// The gradient of `loss` (`[]`, computed from this buffer's views) by the buffer, `[len]`. Its
-    /// memory is the buffer's own: the next call overwrites it.
+    /// The gradient of `loss` (`[]`, computed from this buffer's views) by the buffer, `[len]`, and by
+    /// nothing else that has one.
     pub fn backward(&self, loss: &Tensor) -> Tensor {
-        let mut flat = self.flat.shallow_clone();
-        flat.zero_grad();
-        loss.backward();
-        flat.grad()
+        Tensor::run_backward(&[loss], &[&self.flat], false, false).swap_remove(0)
     }
 
     /// The same weights, in the same memory, as a leaf of its own: gradients of passes at the same
