@@ -6,6 +6,7 @@ mod demo;
 mod error;
 mod fuzz;
 mod machine;
+mod pack;
 mod page;
 mod process;
 mod report;
@@ -46,6 +47,8 @@ enum Verb {
     Bench(bench::Args),
     /// Tokenize runs by every method and print their figures side by side.
     CompareTokenizers(tokenizers::Args),
+    /// Pack all that a machine with a GPU, and without Rust, needs to train and measure.
+    Pack(pack::Args),
     /// Give every reader of files what libFuzzer finds worth trying (needs `cargo fuzz`).
     Fuzz(fuzz::Args),
     /// Run the long form of the tests of faults, hostile input and long runs: hours.
@@ -83,6 +86,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Test(args) => test::run(&args, &Report::all()),
         Verb::Bench(args) => bench::run(&args, &Report::all()),
         Verb::CompareTokenizers(args) => tokenizers::run(&args, &Report::all()),
+        Verb::Pack(args) => pack::run(&args, &Report::all()),
         Verb::Fuzz(args) => fuzz::run(&args, &Report::all()),
         Verb::Trust(args) => trust::run(&args, &Report::all()),
         Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),

@@ -204,8 +204,7 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state after each validation, every two minutes and
-    /// at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
+    /// `model/last.safetensors` holds the whole state every half minute and at the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the state is
     /// taken up and the run goes on as if it had not stopped: batches and dropout follow from the
     /// seed and the step alone.
     ///
@@ -503,6 +502,49 @@ mod tests {
         let largest = expected.iter().fold(0.0f32, |most, g| most.max(g.abs()));
         for (found, expected) in to_vec(&gradient).iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-5 * largest, "{found} and {expected}");
+        }
+    }
+
+    /// Loss and gradient by weight of the first step, without dropout.
+    fn first_step(device: Device, precision: Precision) -> (f32, Vec<(String, Vec<f32>)>) {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let settings = Settings { precision, drop_user: 0.0, ..settings(&ids, 0.0) };
+        let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
+        let shards = trainer.shards(0);
+        let (loss, gradient) = trainer.gradient(shards, 0);
+        let gradient = trainer.params.by_name(&gradient).into_iter();
+        (to_vec(&loss)[0], gradient.map(|(name, (_, values))| (name, values)).collect())
+    }
+
+    #[test]
+    fn cuda_computes_the_loss_and_the_gradient_of_the_cpu() {
+        if !tch::Cuda::is_available() {
+            println!("skipped: libtorch sees no CUDA device");
+            return;
+        }
+        let (expected_loss, expected) = first_step(Device::Cpu, Precision::F32);
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        // TF32 is off, so `f32` differs by the order of sums alone.
+        for (precision, loss_off, least_cosine) in
+            [(Precision::F32, 1e-4, 0.999_99), (Precision::Bf16, 2e-2, 0.98)]
+        {
+            let (loss, found) = first_step(Device::Cuda(0), precision);
+            assert!((loss - expected_loss).abs() < loss_off, "{loss}, not {expected_loss}");
+            for ((name, expected), (_, found)) in expected.iter().zip(&found) {
+                let (of_both, of_expected, of_found) =
+                    (dot(expected, found), dot(expected, expected), dot(found, found));
+                assert!(of_expected > 0.0, "{name} has no gradient");
+                let cosine = of_both / (of_expected * of_found).sqrt();
+                let longer = (of_found / of_expected).sqrt();
+                assert!(cosine > least_cosine, "{name} in {precision:?}: cosine {cosine}");
+                assert!(
+                    (longer - 1.0).abs() < 0.1,
+                    "{name} in {precision:?}: {longer} times as long"
+                );
+            }
         }
     }
 

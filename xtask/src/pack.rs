@@ -1,0 +1,119 @@
+//! `cargo xtask pack`: what a machine with a GPU, and without Rust, needs to run Tigret.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::build::{self, Built};
+use crate::error::{Error, Result};
+use crate::process;
+use crate::report::Report;
+use crate::setup::libtorch::Libtorch;
+use crate::tigret;
+use crate::workspace;
+
+const STEP: &str = "pack";
+/// The folder in the archive.
+const NAME: &str = "tigret-gpu";
+/// The script that runs there, and what it calls beside the programs.
+const SCRIPTS: [&str; 2] = ["tests/gpu.sh", "tests/bench_train.py"];
+/// What `tigret train` and `tigret tokenize` read of a run.
+const ARTEFACTS: [&str; 8] = [
+    "dataset.json",
+    "items.jsonl",
+    "sequences.jsonl",
+    "vectors.safetensors",
+    "tokenizer.json",
+    "tokenizer.safetensors",
+    "tokens.json",
+    "catalog.json",
+];
+
+/// Arguments of `cargo xtask pack`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "On the other machine, which needs an NVIDIA GPU and a Python with torch 2.11.0:
+  tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT
+
+`gpu.sh --help` says what it measures and writes to OUT."
+)]
+pub(crate) struct Args {
+    /// A run with semantic IDs (`tigret prepare`, `embed` and `tokenize`) to train on there.
+    #[arg(long, value_name = "RUN")]
+    run: PathBuf,
+    /// The archive.
+    #[arg(long, value_name = "FILE", default_value = ".tigret/gpu.tar.gz")]
+    out: PathBuf,
+}
+
+/// Builds, strips and packs the programs with the script and the run.
+///
+/// # Errors
+/// When the run lacks an artefact, a build fails, or the archive cannot be written.
+pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    if let Some(missing) = ARTEFACTS.iter().find(|name| !args.run.join(name).is_file()) {
+        return Err(Error::message(format!(
+            "{}: there is no {missing}; make the run with `tigret prepare`, `embed` and `tokenize`",
+            args.run.display()
+        )));
+    }
+    let libtorch = Libtorch::locate(report)?;
+    let programs = [
+        ("tigret", tigret::build(&libtorch, report)?),
+        ("device-tests", device_tests(&libtorch, report)?),
+        ("time_one", time_one(report)?),
+    ];
+    report.doing(STEP, "stripping and compressing");
+    let parent = workspace::root().join(".tigret");
+    fs::create_dir_all(&parent).map_err(|e| Error::file(&parent, e))?;
+    let work = tempfile::Builder::new()
+        .prefix("pack-")
+        .tempdir_in(&parent)
+        .map_err(|e| Error::file(&parent, e))?;
+    let folder = work.path().join(NAME);
+    let run = folder.join("run");
+    fs::create_dir_all(&run).map_err(|e| Error::file(&run, e))?;
+    for (name, program) in &programs {
+        let stripped = folder.join(name);
+        process::run(Command::new("strip").arg("-o").arg(stripped).arg(program))?;
+    }
+    for script in SCRIPTS {
+        copy(&workspace::root().join(script), &folder)?;
+    }
+    for artefact in ARTEFACTS {
+        copy(&args.run.join(artefact), &run)?;
+    }
+    // Beside the archive first, so that one that is broken off leaves no half of it.
+    let partial = args.out.with_extension("partial");
+    let mut tar = Command::new("tar");
+    process::run(tar.arg("czf").arg(&partial).arg("-C").arg(work.path()).arg(NAME))?;
+    fs::rename(&partial, &args.out).map_err(|e| Error::file(&args.out, e))?;
+    let size = fs::metadata(&args.out).map_err(|e| Error::file(&args.out, e))?.len();
+    let megabytes = size.div_ceil(1_000_000);
+    report.doing(STEP, format!("{} ({megabytes} MB)", args.out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn copy(file: &Path, folder: &Path) -> Result<()> {
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    fs::copy(file, folder.join(name)).map_err(|e| Error::file(file, e))?;
+    Ok(())
+}
+
+/// The tests of `native-train`, of which those whose names say `cuda` want a device.
+fn device_tests(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--no-run", "--package", "tigret-train", "--lib"]);
+    program(libtorch.apply(&mut cargo), "tigret_train", report)
+}
+
+fn time_one(report: &Report) -> Result<PathBuf> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
+    program(cargo.args(["--example", "time_one"]), "time_one", report)
+}
+
+fn program(cargo: &mut Command, name: &str, report: &Report) -> Result<PathBuf> {
+    let announcement = format!("compiling {name}");
+    build::quietly(cargo, STEP, &announcement, report).and_then(|built: Built| built.program(name))
+}
