@@ -163,10 +163,12 @@ export interface Answer {
 /** The worker's methods: arguments and result. */
 export interface Methods {
   /**
-   * Takes a lock, for as long as the worker runs; `held` is false where there are no locks. The
-   * worker compiles its module meanwhile.
+   * Takes a lock, until `rest` or the worker's end; `held` is false where there are no locks. The
+   * first time the worker begins to compile its module.
    */
   start: { arguments: { lock: string }; result: { held: boolean } };
+  /** Gives the lock back. */
+  rest: { arguments: Record<never, never>; result: null };
   /** Refuses an engine that this device does not have, before there is a bundle. */
   require: { arguments: { engine: Engine }; result: null };
   load: {

@@ -46,8 +46,8 @@ export class FakeWorker implements WorkerLike {
   }
 
   postMessage(call: Call): void {
-    // What every worker is asked before the bundle is there: nothing that a test would look at.
-    if (call.method !== "start" && call.method !== "require") this.calls.push(call);
+    // What every worker is asked around the calls: nothing that a test would look at.
+    if (!["start", "rest", "require"].includes(call.method)) this.calls.push(call);
     setTimeout(() => {
       if (!this.terminated) this.#listeners.get("message")?.(this.#event(this.#reply(call)));
     });
@@ -77,6 +77,8 @@ export class FakeWorker implements WorkerLike {
     switch (call.method) {
       case "start":
         return { held: false };
+      case "rest":
+        return null;
       case "require":
         if (this.#script.adapter === null) throw new Failure("no-gpu");
         return null;
