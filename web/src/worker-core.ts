@@ -89,7 +89,8 @@ export class Server {
         return null;
       case "load": {
         this.#asked = true;
-        await this.#compile();
+        // One failed fetch, which may be the warm-up's, is not the end.
+        await this.#compile().catch(() => this.#compile());
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
@@ -132,9 +133,14 @@ export class Server {
     }
   }
 
-  /** Fetches and compiles the module, once. */
+  /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
-    this.#compiled ??= this.#module().then((module) => init({ module_or_path: module }));
+    this.#compiled ??= this.#module()
+      .then((module) => init({ module_or_path: module }))
+      .catch((error) => {
+        this.#compiled = undefined;
+        throw error;
+      });
     return this.#compiled;
   }
 
