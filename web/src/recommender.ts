@@ -1,4 +1,13 @@
-import { choiceKey, fasterEngine, PLAIN, remember, remembered, type Timed } from "./choice.js";
+import {
+  choiceKey,
+  fasterEngine,
+  PLAIN,
+  remember,
+  remembered,
+  type Timed,
+  toleranceOf,
+  useChoice,
+} from "./choice.js";
 import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
@@ -53,7 +62,10 @@ export interface Report {
 
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
-  /** The GPU or the worker failed. The call that met it is repeated on what is built anew. */
+  /**
+   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
+   * worker that nothing was asked of, or another call, the next call tells.
+   */
   "device-lost": { error: TigretError };
   /** Another engine computes from now on. */
   "backend-changed": { engine: Engine; engineName: string };
@@ -76,6 +88,8 @@ export class Recommender {
   #loaded: Loaded;
   #engine: Engine;
   #engineName: string;
+  /** Whether the worker has had the whole model: one that never had is no loss. */
+  #serves = true;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
   readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
@@ -300,7 +314,9 @@ export class Recommender {
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
-    await this.#inTurn(() => (backend === "auto" ? this.#choose() : this.#use(backend)));
+    await this.#inTurn(() =>
+      backend === "auto" ? this.#announced(() => this.#choose()) : this.#use(backend),
+    );
   }
 
   /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
@@ -392,20 +408,32 @@ export class Recommender {
     }
   }
 
+  /** Builds an engine anew as {@link #build} does, and tells of it. */
+  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
+    await this.#announced(() => this.#build(engine, gpu));
+  }
+
+  /** Runs a task that may build several engines, and tells of the last one if it is another. */
+  async #announced<T>(task: () => Promise<T>): Promise<T> {
+    const before = this.#engineName;
+    try {
+      return await task();
+    } finally {
+      const { engine, engineName } = this;
+      if (engineName !== before) this.#events.emit("backend-changed", { engine, engineName });
+    }
+  }
+
   /**
    * Builds an engine anew, in a new worker if the old one is gone; `gpu` is what the GPU may make use
    * of until the next engine is built.
    */
-  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
-    const before = this.#engineName;
-    await this.#build(engine, gpu);
-    if (this.#engineName !== before) {
-      this.#events.emit("backend-changed", { engine, engineName: this.#engineName });
-    }
-  }
-
-  async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
-    if (this.#remote.stopped) {
+  async #build(engine: Engine, gpu = this.#gpu): Promise<void> {
+    const { stopped } = this.#remote;
+    if (stopped) {
+      this.#alive();
+      if (this.#serves) this.#events.emit("device-lost", { error: stopped });
+      this.#serves = false;
       const bytes = await this.#bytes();
       this.#alive();
       this.#remote = Remote.start(this.#start);
@@ -417,6 +445,7 @@ export class Recommender {
           const { items } = await this.#remote.call("add", request);
           this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
         }
+        this.#serves = true;
       } catch (error) {
         // A worker without the whole model would answer wrongly, or not at all.
         this.#remote.stop(error as TigretError);
@@ -442,32 +471,33 @@ export class Recommender {
   }
 
   async #choose(): Promise<void> {
-    if (this.#remote.stopped) await this.#use("cpu");
+    if (this.#remote.stopped) await this.#build("cpu");
     const { info, sampleHistory } = this.#loaded;
     const adapter = await this.#remote.call("adapter", {});
     // Without an adapter there is nothing to choose, and nothing worth remembering.
     if (adapter === null) {
-      if (this.#engine !== "cpu") await this.#use("cpu");
+      if (this.#engine !== "cpu") await this.#build("cpu");
       return;
     }
+    const timed: Timed = {
+      use: (engine, gpu) => this.#build(engine, gpu),
+      recommend: (request) => this.#remote.call("recommend", { request }),
+      stop: (error) => this.#remote.stop(error),
+    };
     const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
     const known = remembered(key);
     if (known) {
       try {
-        if (known === "webgpu-plain") await this.#use("webgpu", PLAIN);
-        else if (known !== this.#engine) await this.#use(known);
+        if (known !== this.#engine) await useChoice(timed, known);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;
       }
     }
-    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
-    const timed: Timed = {
-      use: (engine, gpu) => this.#use(engine, gpu),
-      recommend: (request) => this.#remote.call("recommend", { request }),
-    };
+    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#build("cpu");
     const request = toRequest({ history: sampleHistory });
-    remember(key, await fasterEngine(timed, request));
+    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
+    if (lasts) remember(key, choice);
   }
 
   async #answer(request: EngineRequest): Promise<Answer> {
@@ -475,14 +505,15 @@ export class Recommender {
       return await this.#remote.call("recommend", { request });
     } catch (error) {
       if (!isFailure(error)) throw error;
-      return this.#answerAgain(request, error);
+      return this.#announced(() => this.#answerAgain(request, error));
     }
   }
 
   /** Once more on an engine built anew, then on the CPU. */
   async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
     let failure = first;
-    this.#events.emit("device-lost", { error: first });
+    // Of a worker that is gone, building another one tells.
+    if (!this.#remote.stopped) this.#events.emit("device-lost", { error: first });
     // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
     const again = this.#engine === "webgpu" && first.code !== "no-gpu";
     // The second attempt is for a GPU that fails with what not every GPU has.
@@ -491,9 +522,8 @@ export class Recommender {
       ...(this.#inUse === PLAIN ? [] : [["webgpu", PLAIN] as const]),
     ] as const;
     for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", this.#gpu] as const]) {
-      if (gpu === PLAIN && failure.code === "no-gpu") continue;
       try {
-        await this.#use(engine, gpu);
+        await this.#build(engine, gpu);
         return await this.#remote.call("recommend", { request });
       } catch (error) {
         if (!isFailure(error)) throw error;

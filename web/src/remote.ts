@@ -86,9 +86,9 @@ export class Remote {
     });
   }
 
-  /** Whether the worker has ended. */
-  get stopped(): boolean {
-    return this.#stopped !== undefined;
+  /** Why the worker has ended, if it has. */
+  get stopped(): TigretError | undefined {
+    return this.#stopped;
   }
 
   /** Ends the worker; all that is unanswered, and every later call, rejects with `error`. */

@@ -206,9 +206,9 @@ test("a worker that finds no GPU again gives way to one on the CPU", async () =>
   const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
   const report = await recommender.report({ history: ["a"] });
   expect(report).toMatchObject({ engine: "cpu", picks: [{ id: "a" }] });
-  // The second has no model, and answers nothing.
-  expect(made.map((fake) => fake.terminated)).toEqual([true, true, false]);
-  expect(made[2]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
+  // The second and the third, with what every GPU has, have no model and answer nothing.
+  expect(made.map((fake) => fake.terminated)).toEqual([true, true, true, false]);
+  expect(made[3]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
 });
 
 test("a GPU that fails with what not every GPU has goes on without it", async () => {
@@ -301,6 +301,20 @@ test("what the CPU answers anyway needs no GPU after a crash", async () => {
   await expect(recommender.catalogue()).rejects.toMatchObject({ code: "crashed" });
   expect(await recommender.catalogue()).toBeDefined();
   expect(recommender.engine).toBe("cpu");
+});
+
+test("a worker that is lost is told of once, whichever call meets it", async () => {
+  for (const meets of ["recommend", "catalogue"] as const) {
+    const { made, worker } = fakeWorkers();
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    const told: string[] = [];
+    recommender.on("device-lost", ({ error }) => told.push(error.code));
+    made[0]?.failToStart();
+    if (meets === "recommend") await recommender.recommend({ history: [] });
+    else await recommender.catalogue();
+    await recommender.recommend({ history: [] });
+    expect(told, meets).toEqual(["crashed"]);
+  }
 });
 
 test("what crashes on the CPU too is reported, and the next call tries again", async () => {
