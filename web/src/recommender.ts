@@ -60,6 +60,9 @@ export interface Report {
   milliseconds: number;
 }
 
+/** An answer, and what computed it. */
+type Computed = Answer & globalThis.Pick<Report, "engine" | "engineName">;
+
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
   /**
@@ -90,6 +93,8 @@ export class Recommender {
   #engineName: string;
   /** Whether the worker has had the whole model: one that never had is no loss. */
   #serves = true;
+  /** Whether the worker is on the CPU for a call that was too much for the GPU in use. */
+  #away = false;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
   readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
@@ -202,7 +207,8 @@ export class Recommender {
    * The best items for a history, best first; with `temperature`, a sample of them.
    *
    * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
-   * up again and the call repeated; if that fails too, the CPU takes over.
+   * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
+   * GPU's limits is answered by the CPU, and the next one by the GPU again.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `device-lost`,
    * `crashed`, `disposed`), or with the signal's reason.
@@ -371,9 +377,8 @@ export class Recommender {
     return this.#inTurn(
       async () => {
         const request = await complete();
-        const { items, unknown, milliseconds } = await this.#answer(request);
+        const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
         for (const pick of items) this.#askedFor.set(pick, request);
-        const { engine, engineName } = this;
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
@@ -397,9 +402,18 @@ export class Recommender {
     );
   }
 
-  /** Starts a worker that is gone again: on its engine, or on the CPU where that is gone as well. */
+  /** Starts a worker that is gone again. */
   async #revive(): Promise<void> {
-    if (!this.#remote.stopped) return;
+    if (this.#remote.stopped) await this.#restore();
+  }
+
+  /** Puts the GPU back that a call was too much for. */
+  async #comeBack(): Promise<void> {
+    if (this.#away && !this.#disposed) await this.#restore();
+  }
+
+  /** Builds the engine in use anew, or the CPU's where that is gone. */
+  async #restore(): Promise<void> {
     try {
       await this.#use(this.#engine, this.#inUse);
     } catch (error) {
@@ -457,6 +471,7 @@ export class Recommender {
     }
     this.#engine = engine;
     this.#inUse = gpu;
+    this.#away = false;
   }
 
   /** The bundle once more. */
@@ -500,31 +515,49 @@ export class Recommender {
     if (lasts) remember(key, choice);
   }
 
-  async #answer(request: EngineRequest): Promise<Answer> {
+  async #answer(request: EngineRequest): Promise<Computed> {
     try {
-      return await this.#remote.call("recommend", { request });
+      await this.#comeBack();
+      return await this.#compute(request);
     } catch (error) {
       if (!isFailure(error)) throw error;
       return this.#announced(() => this.#answerAgain(request, error));
     }
   }
 
+  /** By the engine in use; what exceeds the GPU's limits, by the CPU in its place. */
+  async #compute(request: EngineRequest): Promise<Computed> {
+    const { engine, engineName } = this;
+    try {
+      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+    } catch (error) {
+      const isTooMuch = isFailure(error) && error.code === "no-gpu";
+      if (engine === "cpu" || !isTooMuch) throw error;
+    }
+    const cpu = { engine: "cpu", gpu: {} } as const;
+    const { engineName: name } = await this.#remote.call("use", cpu);
+    this.#away = true;
+    const answer = await this.#remote.call("recommend", { request });
+    // The next call finds the GPU set up, or sets it up itself.
+    this.#queue.run(() => this.#comeBack()).catch(() => {});
+    return { ...answer, engine: "cpu", engineName: name };
+  }
+
   /** Once more on an engine built anew, then on the CPU. */
-  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
+  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Computed> {
     let failure = first;
     // Of a worker that is gone, building another one tells.
     if (!this.#remote.stopped) this.#events.emit("device-lost", { error: first });
-    // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
-    const again = this.#engine === "webgpu" && first.code !== "no-gpu";
     // The second attempt is for a GPU that fails with what not every GPU has.
     const onGpu = [
       ["webgpu", this.#inUse],
       ...(this.#inUse === PLAIN ? [] : [["webgpu", PLAIN] as const]),
     ] as const;
-    for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", this.#gpu] as const]) {
+    const isOnGpu = this.#engine === "webgpu";
+    for (const [engine, gpu] of [...(isOnGpu ? onGpu : []), ["cpu", this.#gpu] as const]) {
       try {
         await this.#build(engine, gpu);
-        return await this.#remote.call("recommend", { request });
+        return await this.#compute(request);
       } catch (error) {
         if (!isFailure(error)) throw error;
         failure = error;
