@@ -1,6 +1,6 @@
 /** Leaves nothing of this package on the device. */
 
-import { CACHE, settled } from "./cache.js";
+import { CACHE, settled, USES } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { TigretError } from "./errors.js";
 import { DATABASE } from "./history.js";
@@ -18,7 +18,7 @@ const BLOCKED = 5000;
 export async function forget(): Promise<void> {
   await settled();
   try {
-    await globalThis.caches?.delete(CACHE);
+    for (const name of [CACHE, USES]) await globalThis.caches?.delete(name);
   } catch {
     // Denied: nothing is kept either.
   }

@@ -21,8 +21,10 @@ export interface LoadOptions {
   /** What the WebGPU engine may make use of. Default: what suits the device. */
   gpu?: GpuOptions;
   /**
-   * Whether a bundle from an address is kept on the device (Cache API), so that the next visit does
-   * not download it again and works offline. Default true.
+   * Whether a bundle from an address (`http:`, `https:`) is kept on the device (Cache API), so that
+   * the next visit does not download it again and works offline. Default true. Whenever one is kept,
+   * bundles that were not used for 30 days are dropped, and of one origin and path, whatever the
+   * query, all but the two used last.
    */
   cache?: boolean;
   /**

@@ -20,7 +20,7 @@ export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
 export interface SourceOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
-  /** Whether bundles of addresses are kept on the device; default true. */
+  /** Whether bundles of addresses (`http:`, `https:`) are kept on the device; default true. */
   cache?: boolean | undefined;
   /** The SHA-256 that the bytes must have. */
   integrity?: string | undefined;
@@ -56,7 +56,7 @@ const nowhere = async () => null;
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
 export async function bundleOf(source: Source, options: SourceOptions = {}): Promise<Bundle> {
-  const { signal, integrity, cache = true } = options;
+  const { signal, integrity } = options;
   const wanted = integrity === undefined ? null : parseIntegrity(integrity);
   signal?.throwIfAborted();
   const own = await ownBytes(source, options);
@@ -66,7 +66,7 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
     return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
-  const copy = cache ? await new Queue().run(() => kept(url), signal) : null;
+  const copy = isKept(url, options) ? await new Queue().run(() => kept(url), signal) : null;
   if (copy && wanted === copy.sha256) {
     const found = await fromCopy(copy, url, wanted, options);
     if (found) return found;
@@ -104,7 +104,7 @@ async function fromServer(
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
-  const { cache = true } = options;
+  const cache = isKept(url, options);
   // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.
   const hash = wanted || cache ? sha256Of(bytes).catch(() => null) : null;
   if (wanted) {
@@ -147,8 +147,10 @@ async function ownBytes(
 
 function address(source: string | URL): string {
   try {
-    // As `fetch` reads it: a page's <base> counts.
-    return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+    // As `fetch` reads it: a page's <base> counts, and a fragment does not.
+    const url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+    url.hash = "";
+    return url.href;
   } catch (cause) {
     const message = `"${source}" is no address: give a URL, or the bytes of a bundle`;
     throw new TigretError("bad-request", message, { cause });
@@ -173,6 +175,11 @@ async function fromCopy(
     return fromServer(url, null, wanted, options, true);
   };
   return { bytes, downloaded: 0, keep: nothing, again };
+}
+
+/** Whether bundles of an address are kept: those of `blob:` and `data:` are on the device anyway. */
+function isKept(url: string, { cache = true }: SourceOptions): boolean {
+  return cache && /^https?:/.test(url);
 }
 
 /** Whether an address is of the page's own origin. */

@@ -6,23 +6,44 @@ const URL_OF_MODEL = "https://host/m.safetensors";
 const HASH_OF_123 = "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81";
 const BASE64_OF_123 = "A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc+4E=";
 
+type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>;
+
 /** The Cache API in memory. */
 class Caches {
-  readonly entries = new Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>();
+  readonly #all = new Map<string, Entries>();
   full = false;
 
-  async open(): Promise<Partial<Cache>> {
+  #of(name: string): Entries {
+    const entries = this.#all.get(name) ?? new Map();
+    this.#all.set(name, entries);
+    return entries;
+  }
+
+  /** The bundles. */
+  get entries(): Entries {
+    return this.#of("tigret");
+  }
+
+  /** The addresses of all entries of all caches. */
+  get addresses(): string[] {
+    const keys = [...this.#all.values()].flatMap((entries) => [...entries.keys()]);
+    return keys.map((key) => decodeURIComponent(key.split("/__tigret__/")[1] ?? key));
+  }
+
+  async open(name: string): Promise<Partial<Cache>> {
+    const entries = this.#of(name);
     return {
       match: async (key) => {
-        const entry = this.entries.get(String(key));
+        const entry = entries.get(String(key));
         return entry && new Response(entry.bytes, { headers: entry.headers });
       },
       put: async (key, response) => {
         if (this.full) throw new DOMException("full", "QuotaExceededError");
         const bytes = new Uint8Array(await response.arrayBuffer());
-        this.entries.set(String(key), { bytes, headers: response.headers });
+        entries.set(String(key), { bytes, headers: response.headers });
       },
-      delete: async (key) => this.entries.delete(String(key)),
+      delete: async (key) => entries.delete(String(key)),
+      keys: async () => [...entries.keys()].map((url) => ({ url }) as Request),
     };
   }
 
@@ -53,14 +74,17 @@ beforeEach(() => {
   });
 });
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 const unreachable = () => {
   throw new TypeError("offline");
 };
 
-async function load(options = {}): Promise<[number[], number]> {
-  const found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+async function load(options = {}, url = URL_OF_MODEL): Promise<[number[], number]> {
+  const found = await bundleOf(url, { pace: { pause: 1 }, ...options });
   const { bytes, downloaded } = found;
   found.keep(new Blob([bytes]));
   await settled();
@@ -281,5 +305,36 @@ test.each(["sha256-short=", "md5-abc", 5, Object.create(null), "", `sha384-${BAS
   async (integrity) => {
     await expect(load({ integrity })).rejects.toMatchObject({ code: "bad-request" });
     expect(asked).toHaveLength(0);
+  },
+);
+
+test("of addresses that change, those that are in use are kept, and all that is known of them", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  const day = () => vi.setSystemTime(Date.now() + 24 * 3_600_000);
+  const bundles = () => [...new Set(caches.addresses)].sort();
+  const at = (rest: string) => `https://host/${rest}`;
+  for (const url of [at("m?v=1"), at("other"), at("m?v=2#top")]) {
+    await load({}, url);
+    day();
+  }
+  expect(bundles()).toEqual([at("m?v=1"), at("m?v=2"), at("other")]);
+  // The older one of two is used again, and stays.
+  await load({ integrity: HASH_OF_123 }, at("m?v=1"));
+  day();
+  await load({}, at("m?v=3"));
+  expect(bundles()).toEqual([at("m?v=1"), at("m?v=3"), at("other")]);
+  for (let days = 0; days < 29; days++) day();
+  await load({ integrity: HASH_OF_123 }, at("m?v=3"));
+  await load({}, at("another"));
+  expect(bundles()).toEqual([at("another"), at("m?v=3")]);
+  // Nothing is left of them anywhere.
+  expect(caches.addresses).toHaveLength(4);
+});
+
+test.each(["blob:https://host/1", "data:application/octet-stream,bundle"])(
+  "what is on the device anyway is not kept (%s)",
+  async (url) => {
+    expect(await load({}, url)).toEqual([[1, 2, 3], 3]);
+    expect(caches.addresses).toEqual([]);
   },
 );
