@@ -25,7 +25,7 @@ export interface SourceOptions {
   /** The SHA-256 that the bytes must have. */
   integrity?: string | undefined;
   /** For tests: the pace of {@link download}. */
-  pace?: Pick<DownloadOptions, "stall" | "pause">;
+  pace?: Pick<DownloadOptions, "stall" | "pause" | "head">;
 }
 
 /** A bundle and how it came. */
@@ -43,6 +43,9 @@ export interface Bundle {
   again(): Promise<Bundle | null>;
 }
 
+/** Milliseconds that a server may take to answer before a copy serves in its place. */
+const PATIENCE = 4000;
+
 const nothing = () => {};
 const nowhere = async () => null;
 
@@ -51,7 +54,7 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, or fails, the copy serves.
+ * reached, does not answer within 4 seconds, or fails, the copy serves.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
@@ -90,12 +93,14 @@ async function fromServer(
   const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
-    answer = await download(url, { onProgress, signal, headers, fresh, ...pace });
+    const head = usable ? { head: PATIENCE } : {};
+    answer = await download(url, { onProgress, signal, headers, fresh, ...head, ...pace });
   } catch (error) {
     signal?.throwIfAborted();
-    const found = usable && mayServe(error) ? await fromCopy(usable, url, wanted, options) : null;
-    if (found) return found;
-    throw error;
+    if (!usable || !mayServe(error)) throw error;
+    const found = await fromCopy(usable, url, wanted, options);
+    // A copy that is damaged, and gone by now, has cost the server its time to answer.
+    return found ?? fromServer(url, null, wanted, options);
   }
   if (answer === UNCHANGED) {
     const found = usable && (await fromCopy(usable, url, wanted, options));
@@ -190,6 +195,6 @@ function isOwn(url: string): boolean {
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */
 function mayServe(error: unknown): boolean {
-  const gone = error instanceof Refused && error.status >= 400 && error.status < 500;
+  const gone = error instanceof Refused && [404, 410].includes(error.status);
   return error instanceof TigretError && error.code === "download" && !gone;
 }

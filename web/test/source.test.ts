@@ -159,12 +159,43 @@ test("offline, or where the server fails, the copy serves; where the file is gon
   await load();
   serve = unreachable;
   expect(await load()).toEqual([[1, 2, 3], 0]);
-  serve = () => new Response("", { status: 503 });
-  expect(await load()).toEqual([[1, 2, 3], 0]);
+  for (const status of [400, 401, 403, 408, 429, 500, 503]) {
+    serve = () => new Response("", { status });
+    expect(await load(), `${status}`).toEqual([[1, 2, 3], 0]);
+  }
   serve = () => new Response("<html>", { headers: { "content-type": "text/html" } });
   expect(await load()).toEqual([[1, 2, 3], 0]);
-  serve = () => new Response("", { status: 404 });
-  await expect(load()).rejects.toMatchObject({ code: "download" });
+  for (const status of [404, 410]) {
+    serve = () => new Response("", { status });
+    await expect(load(), `${status}`).rejects.toMatchObject({ code: "download" });
+  }
+});
+
+test("a server that does not answer costs who has a copy four seconds", async () => {
+  await load();
+  const answer = fetch;
+  vi.stubGlobal("fetch", (url: string, init: RequestInit) => {
+    void answer(url, init);
+    return new Promise(() => {});
+  });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  const asks = async (times: number) => {
+    while (asked.length < times) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const loading = load();
+  await asks(2);
+  await vi.advanceTimersByTimeAsync(4000);
+  expect(await loading).toEqual([[1, 2, 3], 0]);
+
+  // A copy that is no good is none, and the server has its time.
+  caches.poison();
+  const late = load();
+  await asks(3);
+  await vi.advanceTimersByTimeAsync(4000);
+  await asks(4);
+  const refused = expect(late).rejects.toThrow("nothing came for 30 seconds");
+  await vi.advanceTimersByTimeAsync(30_000);
+  await refused;
 });
 
 test.each([HASH_OF_123, HASH_OF_123.toUpperCase(), `sha256-${BASE64_OF_123}`])(
