@@ -11,11 +11,11 @@ export type Engine = "webgpu" | "cpu";
  */
 export interface GpuOptions {
   /** Arithmetic in 16-bit floats, for `f16` bundles (`shader-f16`): scores move by up to .02. */
-  halves?: boolean;
+  halves?: boolean | undefined;
   /** Packed dot products of bytes, for `q8` and `q4` bundles. */
-  packedProducts?: boolean;
+  packedProducts?: boolean | undefined;
   /** Sums and maxima by subgroups, and on software adapters wider tiles. */
-  subgroups?: boolean;
+  subgroups?: boolean | undefined;
 }
 
 /** One recommended item. */
@@ -39,7 +39,7 @@ export interface NewItem {
    * Its content vector, by the encoder that made those of the catalogue: `info.embedding` numbers.
    * Not needed where that is 0.
    */
-  embedding?: ArrayLike<number>;
+  embedding?: ArrayLike<number> | undefined;
 }
 
 /** A new item's semantic ID. */

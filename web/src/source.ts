@@ -65,7 +65,7 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
   const own = await ownBytes(source, options);
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
-    const downloaded = source instanceof Response ? own.byteLength : 0;
+    const downloaded = isA<Response>(source, "Response") ? own.byteLength : 0;
     return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
@@ -127,23 +127,29 @@ async function fromServer(
   };
 }
 
+/** Whether a value is of a built-in class, of this realm or another: a frame's, a test environment's. */
+function isA<T>(value: unknown, ...names: string[]): value is T {
+  return names.some((name) => Object.prototype.toString.call(value) === `[object ${name}]`);
+}
+
 /** Bytes of what is no address, or of what the platform reads by itself. */
 async function ownBytes(
   source: Source,
   { onProgress, signal }: SourceOptions,
 ): Promise<Uint8Array<ArrayBuffer> | null> {
-  if (source instanceof Response) return bytesOfResponse(source, { onProgress, signal });
+  if (isA<Response>(source, "Response")) return bytesOfResponse(source, { onProgress, signal });
+  const isBlob = isA<Blob>(source, "Blob", "File");
   try {
-    if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
-    if (source instanceof Uint8Array) return new Uint8Array(source);
-    if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+    if (isA<ArrayBuffer>(source, "ArrayBuffer")) return new Uint8Array(source.slice());
+    if (isA<Uint8Array>(source, "Uint8Array")) return new Uint8Array(source);
+    if (isBlob) return new Uint8Array(await source.arrayBuffer());
   } catch (cause) {
     // A file that was changed or removed since it was chosen, or a buffer that was transferred.
-    const code = source instanceof Blob ? "download" : "bad-request";
+    const code = isBlob ? "download" : "bad-request";
     const message = `the bundle could not be read (${(cause as Error).message})`;
     throw new TigretError(code, message, { cause });
   }
-  if (typeof source !== "string" && !(source instanceof URL)) {
+  if (typeof source !== "string" && !isA<URL>(source, "URL")) {
     const message = `the source is ${shown(source)}, no address, response, blob or bytes`;
     throw new TigretError("bad-request", message);
   }

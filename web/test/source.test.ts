@@ -1,3 +1,4 @@
+import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { settled } from "../src/cache.js";
 import { bundleOf } from "../src/source.js";
@@ -278,6 +279,18 @@ test.each([5, null, Symbol("s"), Object.create(null), new Float32Array(2)])(
     expect(asked).toHaveLength(0);
   },
 );
+
+test("bytes of another realm are bytes", async () => {
+  const foreign = (code: string) => runInNewContext(code);
+  for (const code of ["new Uint8Array([1, 2, 3])", "new Uint8Array([1, 2, 3]).buffer"]) {
+    const source = foreign(code);
+    expect(source instanceof Uint8Array || source instanceof ArrayBuffer).toBe(false);
+    expect([...(await bundleOf(source)).bytes]).toEqual([1, 2, 3]);
+  }
+  await expect(bundleOf(foreign("new Float32Array(2)"))).rejects.toMatchObject({
+    code: "bad-request",
+  });
+});
 
 test("an address is read as the page's others are", async () => {
   const addresses: string[] = [];
