@@ -43,6 +43,11 @@ export class HistoryStore {
     this.#name = name;
   }
 
+  /** Frameworks that wrap plain objects in proxies, which have no private fields, leave others alone. */
+  get [Symbol.toStringTag](): string {
+    return "HistoryStore";
+  }
+
   /**
    * Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. Rejects as
    * {@link list} does.

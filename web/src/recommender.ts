@@ -98,8 +98,8 @@ export class Recommender {
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
   readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
-  /** What each pick was an answer to, for {@link explain}. */
-  readonly #askedFor = new WeakMap<Pick, EngineRequest>();
+  /** Under what each pick says what it was an answer to, for {@link explain}. */
+  readonly #asked = Symbol("asked");
   readonly #userId: string | undefined;
   /** What the GPU may make use of, as the caller has it. */
   readonly #gpu: GpuOptions;
@@ -120,7 +120,8 @@ export class Recommender {
     remote: Remote,
     loaded: Loaded,
     engine: Engine,
-    { userId, historyName, gpu = {} }: LoadOptions,
+    gpu: GpuOptions,
+    { userId, historyName }: LoadOptions,
   ) {
     this.#gpu = gpu;
     this.#inUse = gpu;
@@ -143,7 +144,9 @@ export class Recommender {
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
-    const { backend = "auto", gpu = {}, onProgress, signal, cache, integrity } = options;
+    const { backend = "auto", onProgress, signal, cache, integrity } = options;
+    // A copy: workers take no proxies.
+    const gpu = { ...options.gpu };
     const start = options.worker ?? platform.startWorker;
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
@@ -173,7 +176,7 @@ export class Recommender {
         return put(better.bytes);
       });
       found.keep(bundle);
-      const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
+      const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
       if (backend === "auto") await recommender.#choose();
@@ -186,6 +189,11 @@ export class Recommender {
     } finally {
       signal?.removeEventListener("abort", abort);
     }
+  }
+
+  /** Frameworks that wrap plain objects in proxies, which have no private fields, leave others alone. */
+  get [Symbol.toStringTag](): string {
+    return "Recommender";
   }
 
   /** Sizes of the model and its catalogue. */
@@ -239,8 +247,9 @@ export class Recommender {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
     const given = options === undefined ? undefined : this.#request("explain", options);
-    const asked = typeof item === "string" ? undefined : this.#askedFor.get(item);
-    const complete = asked && !asksSomething(options) ? async () => asked : given;
+    const asked: (() => EngineRequest) | undefined =
+      typeof item === "string" ? undefined : Reflect.get(item, this.#asked);
+    const complete = asked && !asksSomething(options) ? async () => asked() : given;
     if (!complete) {
       const what = typeof item === "string" ? "an id" : "no pick of this recommender (a copy?)";
       throw new TigretError(
@@ -378,7 +387,9 @@ export class Recommender {
       async () => {
         const request = await complete();
         const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
-        for (const pick of items) this.#askedFor.set(pick, request);
+        // On the pick itself and as a function: a framework's proxy of the pick passes that on.
+        const asked = { value: () => request, configurable: true };
+        for (const pick of items) Object.defineProperty(pick, this.#asked, asked);
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
