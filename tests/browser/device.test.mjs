@@ -26,6 +26,11 @@ describe("on the device", { skip }, () => {
     server = await serve(
       { "/package/": packageFolder, "/fixtures/": folder },
       {
+        "/trusted.html": (_, response) => {
+          const policy = "require-trusted-types-for 'script'; trusted-types tigret";
+          response.setHeader("content-security-policy", policy);
+          response.setHeader("content-type", "text/html").end("<!doctype html><title>t</title>");
+        },
         "/faulty": (request, response) => {
           const { range } = request.headers;
           ranges.push(range);
@@ -260,6 +265,24 @@ describe("on the device", { skip }, () => {
       await context.close();
     });
   }
+
+  test("a page with Trusted Types starts the worker itself", async () => {
+    const { context, page } = await open("/trusted.html");
+    assert.equal((await visit(page)).code, "crashed");
+    const items = await page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      const policy = /** @type {any} */ (globalThis).trustedTypes.createPolicy("tigret", {
+        createScriptURL: (/** @type {string} */ address) => address,
+      });
+      const worker = () =>
+        new Worker(policy.createScriptURL("/package/dist/worker.js"), { type: "module" });
+      const recommender = await Recommender.load(url, { backend: "cpu", worker });
+      return (await recommender.recommend({ history: [] })).length;
+    }, BUNDLE);
+    assert.ok(items > 0);
+    await context.close();
+  });
 
   test("the page's own thread stays free while a model loads and answers", async () => {
     // On a busy machine any task can be long: it has to stay free once in three times.

@@ -297,7 +297,8 @@ export class Recommender {
    * Gives new items semantic IDs by the model's own tokenizer, on this device, and adds them to the
    * catalogue: all or none. The next call can recommend them, and they can stand in a history. The
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
-   * or worker is replaced; nothing is stored.
+   * or worker is replaced; nothing is stored. An id that the catalogue has is refused: filter by
+   * those of {@link catalogue} where some may be known.
    *
    * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
    * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
