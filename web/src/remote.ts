@@ -9,7 +9,9 @@ export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "
 /** Milliseconds that a worker's script may take to arrive and run. */
 const START = 60_000;
 /** Milliseconds that a worker which has nothing to do may take to answer. */
-const WAKE = 5000;
+const WAKE = 2000;
+/** Steps in which these are counted: a page that stands still meanwhile reads what came first. */
+const STEPS = 4;
 
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
@@ -122,22 +124,32 @@ export class Remote {
    * lock, which the browser frees at its end; that works while it computes, too.
    */
   async #watch(): Promise<void> {
-    const stop = (why: string) => this.stop(new TigretError("crashed", `the worker ${why}`));
     const [limit, failed] = this.#started ? [WAKE, "answer"] : [START, "start"];
-    const late = () => stop(`did not ${failed} within ${limit / 1000} seconds`);
-    const timer = setTimeout(late, limit);
+    let left = STEPS;
+    const step = () => {
+      if (--left > 0) return;
+      const message = `the worker did not ${failed} within ${limit / 1000} seconds`;
+      this.stop(new TigretError("crashed", message));
+    };
+    const timer = setInterval(step, limit / STEPS);
     const lock = `tigret:worker:${Math.random()}`;
-    const { held } = await this.#post("start", { lock }).finally(() => clearTimeout(timer));
+    const { held } = await this.#post("start", { lock }).finally(() => clearInterval(timer));
     this.#started = true;
     if (!held) return;
-    const unwatch = new AbortController();
-    this.#unwatch = unwatch;
-    const { signal } = unwatch;
-    const freed = () => {
-      if (!signal.aborted) stop("was ended from outside");
-    };
-    // Rejects where the watch ends, or the page itself.
-    navigator.locks.request(lock, { signal }, freed).catch(() => {});
+    this.#unwatch = new AbortController();
+    void this.#wait(lock, this.#unwatch.signal);
+  }
+
+  /** Stops the worker where its lock is free before the watch ends. */
+  async #wait(lock: string, signal: AbortSignal): Promise<void> {
+    try {
+      await navigator.locks.request(lock, { signal }, () => {
+        if (signal.aborted) return;
+        this.stop(new TigretError("crashed", "the worker was ended from outside"));
+      });
+    } catch {
+      // The watch ends, or the page itself.
+    }
   }
 
   /** Ends the watch. */
