@@ -81,15 +81,20 @@ function chromiumPath() {
 }
 
 /**
- * Starts the browser; `webgpu: false` gives one without WebGPU.
+ * Starts the browser; `webgpu: false` gives one without WebGPU, `without` are flags of Playwright's
+ * own that are left out.
  *
- * @param {{ webgpu?: boolean, flags?: string[] }} options
+ * @param {{ webgpu?: boolean, flags?: string[], without?: string[] }} options
  */
-export function launch({ webgpu = true, flags = [] } = {}) {
+export function launch({ webgpu = true, flags = [], without = [] } = {}) {
   const args = webgpu
     ? FLAGS
     : [...FLAGS.slice(0, 1), ...FLAGS.slice(3), "--disable-features=WebGPU"];
-  return chromium.launch({ executablePath: chromiumPath(), args: [...args, ...flags] });
+  return chromium.launch({
+    executablePath: chromiumPath(),
+    args: [...args, ...flags],
+    ignoreDefaultArgs: without,
+  });
 }
 
 /** Starts the browser with a profile that lies in a folder. @param {string} folder */

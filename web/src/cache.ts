@@ -1,10 +1,21 @@
-/** Bundles kept on the device by the Cache API: the newest version of each address. */
+/** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
 import { type Sha256, sha256Of } from "./integrity.js";
 
 /** Name of the cache. */
 export const CACHE = "tigret";
+/** Name of the cache that knows when each bundle was used last: a small entry for each. */
+export const USES = "tigret-uses";
 
+/** Milliseconds that a bundle is kept without being used. */
+const UNUSED = 30 * 24 * 3_600_000;
+/**
+ * Bundles of one path, whatever the rest of its address says: the newest and the one that another
+ * tab may have.
+ */
+const VERSIONS = 2;
+
+const USED = "x-tigret-used";
 const HASH = "x-tigret-sha256";
 const ETAG = "etag";
 
@@ -18,15 +29,24 @@ export interface Kept {
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
-/** Where an address is kept: under the page's own origin, which nothing else uses. */
+/** Under what addresses are kept: the page's own origin has nothing else there. */
+const FOLDER = "/__tigret__/";
+
+/** Where an address is kept. */
 function key(url: string): string {
-  return new URL(`/__tigret__/${encodeURIComponent(url)}`, globalThis.location.href).href;
+  return new URL(FOLDER + encodeURIComponent(url), globalThis.location.href).href;
 }
 
-/** The cache, or `null` where there is none or it is denied. */
-async function open(): Promise<Cache | null> {
+/** The origin and the path of the address that is kept under a key. */
+function pathOf(key: string): string {
+  const { origin, pathname } = new URL(decodeURIComponent(key.split(FOLDER)[1] ?? ""));
+  return origin + pathname;
+}
+
+/** A cache, or `null` where there is none or it is denied. */
+async function open(name = CACHE): Promise<Cache | null> {
   try {
-    return (await globalThis.caches?.open(CACHE)) ?? null;
+    return (await globalThis.caches?.open(name)) ?? null;
   } catch {
     return null;
   }
@@ -53,7 +73,9 @@ export async function kept(url: string): Promise<Kept | null> {
       bytes: async () => {
         try {
           const bytes = new Uint8Array(await response.arrayBuffer());
-          return (await sha256Of(bytes)) === sha256 ? bytes : null;
+          if ((await sha256Of(bytes)) !== sha256) return null;
+          begin(url, () => note(url));
+          return bytes;
         } catch {
           return null;
         }
@@ -74,10 +96,16 @@ export function keep(
   sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): void {
-  // One after the other: the newest stays.
+  begin(url, () => write(url, bundle, sha256, etag));
+}
+
+/** Begins to write something of an address: one after the other, so that the newest stays. */
+function begin(url: string, job: () => Promise<void>): void {
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
-    .then(() => write(url, bundle, sha256, etag))
+    .then(job)
+    // Full or denied: the next visit downloads again.
+    .catch(() => {})
     .finally(() => {
       if (writing.get(url) === written) writing.delete(url);
     });
@@ -90,14 +118,42 @@ async function write(
   sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): Promise<void> {
-  try {
-    const hash = await sha256;
-    if (hash === null) return;
-    const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
-    if (etag !== null) headers.set(ETAG, etag);
-    await (await open())?.put(key(url), new Response(bundle, { headers }));
-  } catch {
-    // Full or denied: the next visit downloads again.
+  const hash = await sha256;
+  if (hash === null) return;
+  const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
+  if (etag !== null) headers.set(ETAG, etag);
+  // First, since another tab may tidy up in between.
+  await note(url);
+  await (await open())?.put(key(url), new Response(bundle, { headers }));
+  await tidy();
+}
+
+/** Notes that the bundle of an address is used now. */
+async function note(url: string): Promise<void> {
+  const headers = { [USED]: String(Date.now()) };
+  await (await open(USES))?.put(key(url), new Response(null, { headers }));
+}
+
+/** Drops bundles that nobody uses: addresses that change would fill the device. */
+async function tidy(): Promise<void> {
+  const [bundles, uses] = [await open(), await open(USES)];
+  if (!bundles || !uses) return;
+  const urls = async (cache: Cache) => (await cache.keys()).map(({ url }) => url);
+  const kept = new Set(await urls(bundles));
+  // A bundle that found no room has left a note alone.
+  const noted = [...new Set([...kept, ...(await urls(uses))])].map(async (url) => {
+    const used = Number((await uses.match(url))?.headers.get(USED) ?? 0);
+    return { url, used };
+  });
+  const byUse = (await Promise.all(noted)).sort((a, b) => b.used - a.used);
+  const versions = new Map<string, number>();
+  for (const { url, used } of byUse) {
+    const path = pathOf(url);
+    const newer = versions.get(path) ?? 0;
+    if (kept.has(url)) versions.set(path, newer + 1);
+    if (newer < VERSIONS && Date.now() - used < UNUSED) continue;
+    await bundles.delete(url);
+    await uses.delete(url);
   }
 }
 
@@ -105,6 +161,7 @@ async function write(
 export async function drop(url: string): Promise<void> {
   try {
     await (await open())?.delete(key(url));
+    await (await open(USES))?.delete(key(url));
   } catch {
     // Denied: nothing is kept either.
   }

@@ -1,18 +1,30 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
-import type { Answer, Engine, EngineRequest, GpuOptions } from "./protocol.js";
+import { isFailure, TigretError } from "./errors.js";
+import type { Answer, Engine, EngineRequest, GpuOptions, Pick } from "./protocol.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
 
+/** The GPU's come in the order in which they are tried, the second without what not every GPU has. */
+const ON_GPU = ["webgpu", "webgpu-plain"] as const;
+
 /** An engine, or the GPU's without what not every GPU has. */
-export type Choice = Engine | "webgpu-plain";
+export type Choice = Engine | (typeof ON_GPU)[number];
+
+/** A choice, and whether another visit would come to the same one. */
+export interface Chosen {
+  choice: Choice;
+  lasts: boolean;
+}
 
 /** What a choice needs of the worker. */
 export interface Timed {
   /** With `gpu` in the place of the caller's own options. */
   use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
+  /** Ends the worker: what is unanswered rejects with `error`. */
+  stop(error: TigretError): void;
 }
 
 /** The first call compiles pipelines and fills caches. */
@@ -25,49 +37,110 @@ const HOPELESS_FIRST = 20;
 /** A later call this many times slower settles it too. */
 const HOPELESS = 2;
 
-/**
- * Median time of one recommendation on the engine in use, in milliseconds. Stops early, with
- * infinity, where it will not come near `rival`.
- */
-async function medianTime(
-  timed: Timed,
-  request: EngineRequest,
-  rival = Number.POSITIVE_INFINITY,
-): Promise<number> {
-  const times: number[] = [];
-  for (let run = 0; run < WARM_UP + RUNS; run++) {
-    const { milliseconds } = await timed.recommend(request);
-    const limit = run < WARM_UP ? HOPELESS_FIRST : HOPELESS;
-    if (milliseconds > limit * rival) return Number.POSITIVE_INFINITY;
-    if (run >= WARM_UP) times.push(milliseconds);
+/** Milliseconds after which a GPU that does not answer never will. */
+const LIMIT = 30_000;
+
+/** A GPU that does not answer. */
+class Late extends TigretError {
+  constructor() {
+    super("crashed", `the GPU did not answer within ${LIMIT / 1000} seconds`);
   }
-  times.sort((a, b) => a - b);
-  return times[RUNS >> 1] ?? Number.POSITIVE_INFINITY;
+}
+
+/** A GPU that answers something else than the CPU. */
+class Wrong extends Error {}
+
+/** How far scores of the two engines may differ by rounding: those in halves by more. */
+export function toleranceOf(weightFormat: string): number {
+  return weightFormat === "f16" ? 0.1 : 0.05;
+}
+
+/** Whether picks are those that are meant, but for what rounding changes. */
+function agree(found: Pick[], meant: Pick[], tolerance: number): boolean {
+  const scores = new Map(meant.map(({ id, score }) => [id, score]));
+  const shared = found.filter(({ id }) => scores.has(id));
+  const isClose = ({ id, score }: Pick) =>
+    Math.abs(score - (scores.get(id) ?? Number.NaN)) <= tolerance;
+  return shared.every(isClose) && 2 * shared.length >= Math.max(found.length, meant.length);
 }
 
 /**
- * Times both engines and leaves the faster one in use. The CPU must be in use at the start; it
- * is what remains where WebGPU is missing or fails.
+ * Median time of one recommendation, in milliseconds, and the last picks. Stops early, with
+ * infinity, where it will not come near `rival`.
  */
-export async function fasterEngine(timed: Timed, request: EngineRequest): Promise<Choice> {
-  const cpu = await medianTime(timed, request);
+async function measure(
+  recommend: () => Promise<Answer>,
+  rival = Number.POSITIVE_INFINITY,
+): Promise<{ time: number; picks: Pick[] }> {
+  const times: number[] = [];
+  let picks: Pick[] = [];
+  for (let run = 0; run < WARM_UP + RUNS; run++) {
+    const { milliseconds, items } = await recommend();
+    picks = items;
+    const limit = run < WARM_UP ? HOPELESS_FIRST : HOPELESS;
+    if (milliseconds > limit * rival) return { time: Number.POSITIVE_INFINITY, picks };
+    if (run >= WARM_UP) times.push(milliseconds);
+  }
+  times.sort((a, b) => a - b);
+  return { time: times[RUNS >> 1] ?? Number.POSITIVE_INFINITY, picks };
+}
+
+/** What the GPU is asked, with an end: a worker that waits for it for ever is stopped. */
+async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
+  const timer = setTimeout(() => timed.stop(new Late()), LIMIT);
+  return asked.finally(() => clearTimeout(timer));
+}
+
+/**
+ * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
+ * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
+ */
+export async function fasterEngine(
+  timed: Timed,
+  request: EngineRequest,
+  tolerance: number,
+): Promise<Chosen> {
+  // A tab that is not looked at is slowed down.
+  const isHidden = () => globalThis.document?.visibilityState === "hidden";
+  let lasts = !isHidden();
+  const cpu = await measure(() => timed.recommend(request));
+  const onGpu = async () => {
+    const answer = await inTime(timed, timed.recommend(request));
+    if (!agree(answer.items, cpu.picks, tolerance)) throw new Wrong();
+    return answer;
+  };
   // Once more in case it is what not every GPU has that fails.
-  for (const choice of ["webgpu", "webgpu-plain"] as const) {
+  for (const choice of ON_GPU) {
     try {
-      await timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN);
-      if ((await medianTime(timed, request, cpu)) < cpu) return choice;
+      await useChoice(timed, choice);
+      const { time } = await measure(onGpu, cpu.time);
+      if (time < cpu.time) return { choice, lasts: lasts && !isHidden() };
       break;
     } catch (error) {
-      // No device, or one that fails at once.
-      if ((error as { code?: string }).code === "no-gpu") break;
+      if (error instanceof Late) break;
+      if (error instanceof Wrong) continue;
+      if (!isFailure(error)) throw error;
+      // A worker that ends, for want of memory above all, says nothing of the device.
+      if (error.code === "crashed") lasts = false;
     }
   }
   await timed.use("cpu");
-  return "cpu";
+  return { choice: "cpu", lasts: lasts && !isHidden() };
+}
+
+/** Takes up what was chosen. */
+export function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
+  if (choice === "cpu") return timed.use("cpu");
+  return inTime(timed, timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN));
 }
 
 /** With what the keys of this package begin in `localStorage`. */
 export const PREFIX = "tigret:";
+
+/** With what the keys of choices begin. */
+const ENGINE = `${PREFIX}engine|`;
+/** Milliseconds that a choice is remembered: drivers and browsers change. */
+const MEMORY = 30 * 24 * 3_600_000;
 
 /** Under what a choice is remembered: it holds for one model and engine on one device. */
 export function choiceKey(parts: {
@@ -80,24 +153,36 @@ export function choiceKey(parts: {
   const { halves, packedProducts, subgroups } = gpu;
   const options = [halves, packedProducts, subgroups].join(",");
   const agent = globalThis.navigator?.userAgent ?? "";
-  return [`${PREFIX}engine`, version, fingerprint, adapter ?? "-", options, agent].join("|");
+  return ENGINE + [version, fingerprint, adapter ?? "-", options, agent].join("|");
+}
+
+/** What a stored text says, if it is not too old. */
+function read(text: string | null | undefined): Choice | undefined {
+  const [name, at] = (text ?? "").split(" ");
+  // A clock may have been set back.
+  if (!(Math.abs(Date.now() - Number(at)) < MEMORY)) return undefined;
+  return ([...ON_GPU, "cpu"] as const).find((choice) => choice === name);
 }
 
 /** The remembered choice; `undefined` too where storage is denied. */
 export function remembered(key: string): Choice | undefined {
   try {
-    const value = globalThis.localStorage?.getItem(key);
-    return (["webgpu", "webgpu-plain", "cpu"] as const).find((choice) => choice === value);
+    return read(globalThis.localStorage?.getItem(key));
   } catch {
     return undefined;
   }
 }
 
-/** Remembers a choice where storage allows it. */
+/** Remembers a choice where storage allows it, and drops those that are too old. */
 export function remember(key: string, choice: Choice): void {
   try {
-    globalThis.localStorage?.setItem(key, choice);
+    const { localStorage } = globalThis;
+    for (const other of Object.keys(localStorage)) {
+      const isOld = other.startsWith(ENGINE) && !read(localStorage.getItem(other));
+      if (isOld) localStorage.removeItem(other);
+    }
+    localStorage.setItem(key, `${choice} ${Date.now()}`);
   } catch {
-    // Denied or full: the next visit measures again.
+    // Denied, full or none: the next visit measures again.
   }
 }

@@ -18,6 +18,8 @@ export interface DownloadOptions {
   fresh?: boolean;
   /** Milliseconds without a byte after which a connection counts as broken. */
   stall?: number;
+  /** Milliseconds that the first answer may take to begin; default `stall`. */
+  head?: number;
   /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
   pause?: number;
 }
@@ -31,8 +33,14 @@ export interface Downloaded {
 
 const STALL = 30_000;
 const PAUSE = 500;
-/** How often a broken download goes on. */
+/** Attempts in a row that bring nothing new. */
 const ATTEMPTS = 4;
+/** All attempts: a connection that brings little each time ends, too. */
+const ALL_ATTEMPTS = 24;
+/** The longest pause that a server may ask for, in milliseconds. */
+const LONGEST_PAUSE = 30_000;
+/** Milliseconds that an attempt waits for a device that says it is offline. */
+const OFFLINE = 60_000;
 
 /** The server says that the version named in `If-None-Match` is the current one. */
 export const UNCHANGED = Symbol("unchanged");
@@ -50,10 +58,12 @@ export async function download(
   const { signal, pause = PAUSE } = options;
   const buffer = new Buffer();
   let version: Version | null = null;
+  /** The most bytes that any attempt has come to, and how many came to no more since. */
+  let [most, fruitless] = [0, 0];
   for (let attempt = 1; ; attempt++) {
     try {
       const from = version?.resumable ? buffer.length : 0;
-      const response = await request(url, options, from);
+      const response = await request(url, options, from, attempt === 1, most > 0);
       if (response.status === 304) return UNCHANGED;
       const next = versionOf(response);
       if (!goesOn(response, from) || next.name !== version?.name) {
@@ -68,9 +78,12 @@ export async function download(
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
-      const nothing = error.unanswered && buffer.length === 0;
-      if (attempt === ATTEMPTS || nothing) throw told(url, buffer, error);
-      await sleep(pause * 2 ** (attempt - 1), signal);
+      fruitless = buffer.length > most ? 1 : fruitless + 1;
+      most = Math.max(most, buffer.length);
+      const isOver = fruitless === ATTEMPTS || attempt === ALL_ATTEMPTS;
+      if (isOver || (error.unanswered && most === 0)) throw told(url, buffer, error);
+      await sleep(Math.max(pause * 2 ** (fruitless - 1), error.pause), signal);
+      await online(signal);
     }
   }
 }
@@ -105,10 +118,13 @@ export async function bytesOfResponse(
 class Broken extends Error {
   /** No server answered: the address or the network may be wrong, rather than the connection. */
   readonly unanswered: boolean;
+  /** Milliseconds that the server asks to be left alone. */
+  readonly pause: number;
 
-  constructor(why: string, options?: ErrorOptions & { unanswered?: boolean }) {
+  constructor(why: string, options?: ErrorOptions & { unanswered?: boolean; pause?: number }) {
     super(why, options);
     this.unanswered = options?.unanswered ?? false;
+    this.pause = options?.pause ?? 0;
   }
 }
 
@@ -130,9 +146,17 @@ function versionOf(response: Response): Version {
   const etag = response.headers.get("etag");
   const strong = etag !== null && !etag.startsWith("W/") ? etag : null;
   const name = strong ?? response.headers.get("last-modified");
-  // Ranges count bytes as they are sent; those of a compressed answer are others than we read.
-  const plain = !response.headers.has("content-encoding");
-  return { name, resumable: plain && name !== null };
+  // Ranges count bytes as they are sent.
+  return { name, resumable: name !== null && isPlain(response) };
+}
+
+/**
+ * Whether the bytes that are read are surely those that were sent, not those of a compressed answer:
+ * another origin hides what it is, unless it exposes the header.
+ */
+function isPlain(response: Response): boolean {
+  const encoding = response.headers.get("content-encoding");
+  return encoding === null ? response.type !== "cors" : encoding === "identity";
 }
 
 /** Whether an answer is the part that was asked for. */
@@ -142,8 +166,15 @@ function goesOn(response: Response, from: number): boolean {
   return from > 0 && response.status === 206 && (range === null || Number(range[1]) === from);
 }
 
-async function request(url: string, options: DownloadOptions, from: number): Promise<Response> {
-  const { stall = STALL } = options;
+/** `later` is whether something came before: a server that is busy now is then worth waiting for. */
+async function request(
+  url: string,
+  options: DownloadOptions,
+  from: number,
+  first: boolean,
+  later: boolean,
+): Promise<Response> {
+  const { stall = STALL, head = stall } = options;
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
   const late = new AbortController();
@@ -151,7 +182,7 @@ async function request(url: string, options: DownloadOptions, from: number): Pro
   try {
     const signal = joined(late.signal, options.signal);
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
-    response = await within(stall, fetch(url, { headers, cache, signal }));
+    response = await within(first ? head : stall, fetch(url, { headers, cache, signal }));
   } catch (cause) {
     late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
@@ -161,9 +192,23 @@ async function request(url: string, options: DownloadOptions, from: number): Pro
   } catch (error) {
     // Nobody reads the rest, and the browser would let the next request of the address wait for it.
     late.abort();
-    throw error;
+    if (!later || !(error instanceof Refused) || !isPassing(error.status)) throw error;
+    const pause = Math.min(retryAfter(response), LONGEST_PAUSE);
+    throw new Broken(`the server answered with status ${error.status}`, { cause: error, pause });
   }
   return response;
+}
+
+/** Whether a status says that the server may answer another time. */
+function isPassing(status: number): boolean {
+  return status === 408 || status === 429 || status >= 500;
+}
+
+/** The pause that a server asks for, in milliseconds; 0 where it asks for none. */
+function retryAfter(response: Response): number {
+  const text = response.headers.get("retry-after") ?? "";
+  const seconds = /^\d+$/.test(text) ? Number(text) : (Date.parse(text) - Date.now()) / 1000;
+  return seconds > 0 ? 1000 * seconds : 0;
 }
 
 /** The server answered, and what it answered is no file. */
@@ -198,9 +243,8 @@ function check(response: Response, from: string, conditional = false, part = fal
 async function read(response: Response, buffer: Buffer, options: DownloadOptions): Promise<void> {
   const { onProgress, signal, stall = STALL } = options;
   // The length of a compressed response is not the length of what is read from it.
-  const length = response.headers.has("content-encoding")
-    ? 0
-    : Number(response.headers.get("content-length"));
+  const isCompressed = response.headers.has("content-encoding") && !isPlain(response);
+  const length = isCompressed ? 0 : Number(response.headers.get("content-length"));
   const total = length > 0 ? buffer.length + length : null;
   if (!response.body) return;
   const reader = response.body.getReader();
@@ -223,7 +267,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
   } finally {
     signal?.removeEventListener("abort", cancel);
   }
-  if (total !== null && buffer.length < total) {
+  if (total !== null && buffer.length < total && isPlain(response)) {
     throw new Broken(`it ended before its ${total} bytes`);
   }
 }
@@ -278,4 +322,19 @@ function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<v
     }
     signal?.addEventListener("abort", abort, { once: true });
   });
+}
+
+/** Waits for a device that says it is offline, for a while: it may be wrong. */
+async function online(signal: AbortSignal | undefined): Promise<void> {
+  if (globalThis.navigator?.onLine !== false) return;
+  const back = new AbortController();
+  const wake = () => back.abort();
+  globalThis.addEventListener("online", wake);
+  try {
+    await sleep(OFFLINE, joined(back.signal, signal));
+  } catch {
+    signal?.throwIfAborted();
+  } finally {
+    globalThis.removeEventListener("online", wake);
+  }
 }

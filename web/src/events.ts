@@ -36,6 +36,11 @@ export class Events<Map extends object> {
     return () => void all.delete(listener);
   }
 
+  /** Whether anybody listens. */
+  hears(name: keyof Map): boolean {
+    return (this.#listeners.get(name)?.size ?? 0) > 0;
+  }
+
   /** Calls the listeners. */
   emit<Name extends keyof Map>(name: Name, detail: Map[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {

@@ -1,21 +1,24 @@
 /** Leaves nothing of this package on the device. */
 
-import { CACHE, settled } from "./cache.js";
+import { CACHE, settled, USES } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { TigretError } from "./errors.js";
 import { DATABASE } from "./history.js";
+
+/** Milliseconds that the histories may be held open by a page that does not let go of them. */
+const BLOCKED = 5000;
 
 /**
  * Deletes all that this package keeps on the device, for every model and history of this origin:
  * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on.
  *
- * Rejects with a {@link TigretError} (`storage`) where the browser does not delete the histories; all
- * else is gone then.
+ * Rejects with a {@link TigretError} (`storage`) where the browser does not delete the histories, or
+ * not within 5 seconds since another page holds them open; all else is gone then.
  */
 export async function forget(): Promise<void> {
   await settled();
   try {
-    await globalThis.caches?.delete(CACHE);
+    for (const name of [CACHE, USES]) await globalThis.caches?.delete(name);
   } catch {
     // Denied: nothing is kept either.
   }
@@ -28,8 +31,18 @@ export async function forget(): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     try {
       const request = globalThis.indexedDB.deleteDatabase(DATABASE);
-      request.onsuccess = () => resolve();
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      request.onblocked = () => {
+        const message =
+          "the histories are not deleted yet: another tab or script of this site holds them open; they are gone once it is closed";
+        timer = setTimeout(() => reject(new TigretError("storage", message)), BLOCKED);
+      };
+      request.onsuccess = () => {
+        clearTimeout(timer);
+        resolve();
+      };
       request.onerror = async () => {
+        clearTimeout(timer);
         if (!(await hasDatabase())) return resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;

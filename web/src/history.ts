@@ -43,9 +43,17 @@ export class HistoryStore {
     this.#name = name;
   }
 
-  /** Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. */
+  /** Frameworks that wrap plain objects in proxies, which have no private fields, leave others alone. */
+  get [Symbol.toStringTag](): string {
+    return "HistoryStore";
+  }
+
+  /**
+   * Whether it outlives the page: not in private windows that deny IndexedDB, nor in Node. Rejects as
+   * {@link list} does.
+   */
   async persistent(): Promise<boolean> {
-    return (await this.#open("read")) !== null;
+    return (await this.#open("read").catch(because("read"))) !== null;
   }
 
   /** The ids, oldest first. Rejects with a {@link TigretError} (`storage`). */
@@ -94,13 +102,15 @@ export class HistoryStore {
   onChange(listener: () => void): () => void {
     const off = this.#events.on("change", listener);
     this.#listen();
-    return off;
+    return () => {
+      off();
+      if (!this.#events.hears("change")) this.#listenNoMore();
+    };
   }
 
   /** Lets go of the database; the next call opens it again. */
   async close(): Promise<void> {
-    this.#channel?.close();
-    this.#channel = undefined;
+    this.#listenNoMore();
     const database = this.#database;
     this.#database = Promise.resolve(ABSENT);
     const opened = await database;
@@ -112,46 +122,74 @@ export class HistoryStore {
     change: (entries: HistoryEntry[]) => HistoryEntry[],
     access: Access = "grow",
   ): Promise<HistoryEntry[]> {
-    const database = await this.#open(access);
-    if (database === ABSENT) return [];
     const mode = access === "read" ? "readonly" : "readwrite";
-    let changed: HistoryEntry[];
-    if (database) {
-      changed = await transact(database, this.#name, mode, change);
-    } else {
-      changed = change(this.#memory);
-      if (mode === "readwrite") this.#memory = changed;
-    }
+    const failed = because(mode === "readonly" ? "read" : "stored");
+    const changed = await this.#stored(mode, access, change).catch(failed);
+    if (changed === ABSENT) return [];
     if (mode === "readwrite") {
-      this.#listen();
-      this.#channel?.postMessage(null);
+      this.#announce();
       this.#events.emit("change", undefined);
     }
     return changed;
   }
 
-  #listen(): void {
-    if (this.#channel) return;
-    try {
-      this.#channel = new BroadcastChannel(`tigret:history:${this.#name}`);
-    } catch {
-      // Denied, as storage may be: other tabs are told of nothing.
-      return;
+  /** Once more where the browser has closed the database without a word, as Safari does. */
+  async #stored(
+    mode: IDBTransactionMode,
+    access: Access,
+    change: (entries: HistoryEntry[]) => HistoryEntry[],
+  ): Promise<HistoryEntry[] | typeof ABSENT> {
+    for (let isFirst = true; ; isFirst = false) {
+      const database = await this.#open(access);
+      if (database === ABSENT) return ABSENT;
+      if (database === null) {
+        const changed = change(this.#memory);
+        if (mode === "readwrite") this.#memory = changed;
+        return changed;
+      }
+      try {
+        return await transact(database, this.#name, mode, change);
+      } catch (error) {
+        if (!isFirst || !isDead(error)) throw error;
+        // Another call may have opened a new one by now.
+        if ((await this.#database) === database) this.#database = Promise.resolve(ABSENT);
+        database.close();
+      }
     }
-    this.#channel.addEventListener("message", () => this.#events.emit("change", undefined));
+  }
+
+  /** Tells the other tabs. A channel that stays open keeps a page out of the way back. */
+  #announce(): void {
+    if (this.#events.hears("change")) this.#listen();
+    const channel = this.#channel ?? channelOf(this.#name);
+    channel?.postMessage(null);
+    if (channel !== this.#channel) channel?.close();
+  }
+
+  #listen(): void {
+    this.#channel ??= channelOf(this.#name);
+    if (!this.#channel) return;
+    this.#channel.onmessage = () => this.#events.emit("change", undefined);
     // Node would wait for it.
     (this.#channel as { unref?: () => void }).unref?.();
   }
 
+  #listenNoMore(): void {
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+
   /** Opens the database; where there is none, only what grows it makes one. */
   #open(access: Access): Promise<Opened> {
-    this.#database = this.#database.then(async (known) => {
+    const opening = this.#database.then(async (known) => {
       if (known !== ABSENT) return known;
       const database = await open(access);
       if (database && database !== ABSENT) this.#watch(database);
       return database;
     });
-    return this.#database;
+    // What fails now may open at the next call.
+    this.#database = opening.catch(() => ABSENT);
+    return opening;
   }
 
   #watch(database: IDBDatabase): void {
@@ -175,28 +213,73 @@ function checkId(id: unknown): void {
   }
 }
 
+/** What throws the error of the package for one of the browser. */
+function because(what: "read" | "stored"): (cause: unknown) => never {
+  return (cause) => {
+    // Where storage is full, Chromium gives a name and no words.
+    const said = cause instanceof Error ? cause.message || cause.name : null;
+    const why = said ?? "the browser does not say why";
+    const message = `the history could not be ${what} (${why})`;
+    throw new TigretError("storage", message, { cause });
+  };
+}
+
+/** What tells other tabs; none where it is denied, as storage may be. */
+function channelOf(name: string): BroadcastChannel | undefined {
+  try {
+    return new BroadcastChannel(`tigret:history:${name}`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Rejects with what the browser says where the database does not open, but is not denied. */
 async function open(access: Access): Promise<Opened> {
   // To look into a history leaves no trace, least of all after `forget`.
   if (access !== "grow" && (await isAbsent())) return ABSENT;
-  return new Promise((resolve) => {
-    try {
-      const request = globalThis.indexedDB.open(DATABASE, 1);
-      let failed: Opened = null;
-      request.onupgradeneeded = () => {
-        if (access === "grow") {
-          request.result.createObjectStore(STORE);
-        } else {
-          failed = ABSENT;
-          request.transaction?.abort();
-        }
-      };
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => resolve(failed);
-      request.onblocked = () => resolve(null);
-    } catch {
-      resolve(null);
-    }
+  try {
+    return await opened(access);
+  } catch (error) {
+    if (isDenied(error)) return null;
+    throw error;
+  }
+}
+
+function opened(access: Access): Promise<Opened> {
+  return new Promise((resolve, reject) => {
+    const request = globalThis.indexedDB.open(DATABASE, 1);
+    let absent = false;
+    request.onupgradeneeded = () => {
+      if (access === "grow") {
+        request.result.createObjectStore(STORE);
+      } else {
+        absent = true;
+        request.transaction?.abort();
+      }
+    };
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => (absent ? resolve(ABSENT) : reject(request.error));
   });
+}
+
+/** Whether the browser has no databases for this page, rather than that this one failed. */
+function isDenied(error: unknown): boolean {
+  try {
+    if (!globalThis.indexedDB || (error as DOMException | null)?.name === "SecurityError")
+      return true;
+    // Chromium says `UnknownError` of denied databases, as of a disk that fails; where the visitor
+    // denies them this is denied with them.
+    void globalThis.localStorage;
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Whether a connection is of no use any more: another one may be. */
+function isDead(error: unknown): boolean {
+  const name = (error as DOMException | null)?.name ?? "";
+  return ["InvalidStateError", "UnknownError"].includes(name);
 }
 
 /** Whether there is no database, as far as the browser tells without making one. */
@@ -209,6 +292,7 @@ async function isAbsent(): Promise<boolean> {
   }
 }
 
+/** Rejects with what the browser says; nothing is changed then. */
 function transact(
   database: IDBDatabase,
   name: string,
@@ -216,30 +300,19 @@ function transact(
   change: (entries: HistoryEntry[]) => HistoryEntry[],
 ): Promise<HistoryEntry[]> {
   return new Promise((resolve, reject) => {
-    const failed = (cause: unknown) => {
-      // Where storage is full, Chromium gives a name and no words.
-      const said = cause instanceof Error ? cause.message || cause.name : null;
-      const why = said ?? "the browser does not say why";
-      const message = `the history could not be ${mode === "readonly" ? "read" : "stored"} (${why})`;
-      reject(new TigretError("storage", message, { cause }));
+    const transaction = database.transaction(STORE, mode);
+    const store = transaction.objectStore(STORE);
+    let changed: HistoryEntry[] = [];
+    const reading = store.get(name);
+    reading.onsuccess = () => {
+      changed = change(Array.isArray(reading.result) ? reading.result : []);
+      if (mode === "readonly") return;
+      if (changed.length > 0) store.put(changed, name);
+      // An empty history leaves no trace of its name either.
+      else store.delete(name);
     };
-    try {
-      const transaction = database.transaction(STORE, mode);
-      const store = transaction.objectStore(STORE);
-      let changed: HistoryEntry[] = [];
-      const reading = store.get(name);
-      reading.onsuccess = () => {
-        changed = change(Array.isArray(reading.result) ? reading.result : []);
-        if (mode === "readonly") return;
-        if (changed.length > 0) store.put(changed, name);
-        // An empty history leaves no trace of its name either.
-        else store.delete(name);
-      };
-      transaction.oncomplete = () => resolve(changed);
-      // An error aborts the transaction, which knows the reason only then.
-      transaction.onabort = () => failed(transaction.error);
-    } catch (error) {
-      failed(error);
-    }
+    transaction.oncomplete = () => resolve(changed);
+    // An error aborts the transaction, which knows the reason only then.
+    transaction.onabort = () => reject(transaction.error);
   });
 }

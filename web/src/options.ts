@@ -17,69 +17,71 @@ export type Backend = "auto" | "webgpu" | "cpu";
 
 export interface LoadOptions {
   /** Default `auto`. */
-  backend?: Backend;
+  backend?: Backend | undefined;
   /** What the WebGPU engine may make use of. Default: what suits the device. */
-  gpu?: GpuOptions;
+  gpu?: GpuOptions | undefined;
   /**
-   * Whether a bundle from an address is kept on the device (Cache API), so that the next visit does
-   * not download it again and works offline. Default true.
+   * Whether a bundle from an address (`http:`, `https:`) is kept on the device (Cache API), so that
+   * the next visit does not download it again and works offline. Default true. Whenever one is kept,
+   * bundles that were not used for 30 days are dropped, and of one origin and path, whatever the
+   * query, all but the two used last.
    */
-  cache?: boolean;
+  cache?: boolean | undefined;
   /**
    * The SHA-256 that the bundle must have: `sha256-` and base64, or 64 hexadecimal digits. With it
    * a kept copy is used without asking the server.
    */
-  integrity?: string;
+  integrity?: string | undefined;
   /** The visitor's id for calls that name none, for models that were trained with user tokens. */
-  userId?: string;
+  userId?: string | undefined;
   /** Name of the stored history ({@link Recommender.history}). Default `default`. */
-  historyName?: string;
+  historyName?: string | undefined;
   /** Called while the bundle is downloaded. */
-  onProgress?: (progress: Progress) => void;
+  onProgress?: ((progress: Progress) => void) | undefined;
   /** Aborts the download and the start. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /**
    * Starts the worker, where the bundler in use does not know
    * `new Worker(new URL("./worker.js", import.meta.url))`. It is called again where a worker has to
    * be replaced, and makes a new one each time.
    */
-  worker?: () => WorkerLike;
+  worker?: (() => WorkerLike) | undefined;
 }
 
 export interface RecommendOptions {
   /** Ids of the items that the visitor liked, oldest first. Default: the stored history. */
-  history?: readonly string[];
+  history?: readonly string[] | undefined;
   /** The visitor's id, for models that were trained with user tokens. */
-  user?: string | null;
+  user?: string | null | undefined;
   /** The index of a user token, instead of `user`. */
-  userToken?: number;
+  userToken?: number | undefined;
   /** How many items to return, at most `beams`. Default 20. */
-  top?: number;
+  top?: number | undefined;
   /** Width of the beam search, 1 to 512. Default 50. */
-  beams?: number;
+  beams?: number | undefined;
   /** Ids that are never returned; `"history"` stands for those of the history. Default none. */
-  exclude?: "history" | readonly string[];
+  exclude?: "history" | readonly string[] | undefined;
   /** Only these ids may be returned. An empty list gives an empty answer. Default all. */
-  allow?: readonly string[];
+  allow?: readonly string[] | undefined;
   /**
    * Samples `beams` items without replacement instead of searching for the best, and returns the
    * first `top` of them in the order in which they were drawn. 1 follows the model, above 1 is more
    * diverse. One number, or one a level of the semantic ID; above 0.
    */
-  temperature?: number | readonly number[];
+  temperature?: number | readonly number[] | undefined;
   /**
    * With `temperature`: the same seed gives the same sample on the same engine. 0 to
    * {@link MAX_SEED}; drawn anew for each call by default.
    */
-  seed?: number;
+  seed?: number | undefined;
   /**
    * Takes the place of earlier calls of the same method with `latest` that are not answered yet:
    * they reject with code `superseded` (`recommend` and `report` are the same in this). For pages
    * that recommend while the visitor clicks.
    */
-  latest?: boolean;
+  latest?: boolean | undefined;
   /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 function bad(message: string): never {
@@ -141,8 +143,11 @@ function flag(name: string, value: unknown): void {
   }
 }
 
+/** Signals of other realms are signals, too: frames, and the test environments that are made of them. */
 function checkSignal(signal: unknown): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
+  const isSignal = typeof aborted === "boolean" && typeof addEventListener === "function";
+  if (signal !== undefined && !isSignal) {
     bad(`signal is ${shown(signal)}, not an AbortSignal; pass \`controller.signal\``);
   }
 }

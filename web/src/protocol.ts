@@ -11,11 +11,11 @@ export type Engine = "webgpu" | "cpu";
  */
 export interface GpuOptions {
   /** Arithmetic in 16-bit floats, for `f16` bundles (`shader-f16`): scores move by up to .02. */
-  halves?: boolean;
+  halves?: boolean | undefined;
   /** Packed dot products of bytes, for `q8` and `q4` bundles. */
-  packedProducts?: boolean;
+  packedProducts?: boolean | undefined;
   /** Sums and maxima by subgroups, and on software adapters wider tiles. */
-  subgroups?: boolean;
+  subgroups?: boolean | undefined;
 }
 
 /** One recommended item. */
@@ -39,7 +39,7 @@ export interface NewItem {
    * Its content vector, by the encoder that made those of the catalogue: `info.embedding` numbers.
    * Not needed where that is 0.
    */
-  embedding?: ArrayLike<number>;
+  embedding?: ArrayLike<number> | undefined;
 }
 
 /** A new item's semantic ID. */
@@ -163,10 +163,12 @@ export interface Answer {
 /** The worker's methods: arguments and result. */
 export interface Methods {
   /**
-   * Takes a lock, for as long as the worker runs; `held` is false where there are no locks. The
-   * worker compiles its module meanwhile.
+   * Takes a lock, until `rest` or the worker's end; `held` is false where there are no locks. The
+   * first time the worker begins to compile its module.
    */
   start: { arguments: { lock: string }; result: { held: boolean } };
+  /** Gives the lock back. */
+  rest: { arguments: Record<never, never>; result: null };
   /** Refuses an engine that this device does not have, before there is a bundle. */
   require: { arguments: { engine: Engine }; result: null };
   load: {

@@ -35,11 +35,11 @@ export function joined(first: AbortSignal, second: AbortSignal | undefined): Abo
   if (!second) return first;
   const either = new AbortController();
   for (const signal of [first, second]) {
-    if (signal.aborted) either.abort(signal.reason);
-    signal.addEventListener("abort", () => either.abort(signal.reason), {
-      once: true,
-      signal: either.signal,
-    });
+    const abort = () => either.abort(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    const off = () => signal.removeEventListener("abort", abort);
+    either.signal.addEventListener("abort", off, { once: true });
   }
   return either.signal;
 }

@@ -1,4 +1,13 @@
-import { choiceKey, fasterEngine, PLAIN, remember, remembered, type Timed } from "./choice.js";
+import {
+  choiceKey,
+  fasterEngine,
+  PLAIN,
+  remember,
+  remembered,
+  type Timed,
+  toleranceOf,
+  useChoice,
+} from "./choice.js";
 import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
@@ -51,9 +60,15 @@ export interface Report {
   milliseconds: number;
 }
 
+/** An answer, and what computed it. */
+type Computed = Answer & globalThis.Pick<Report, "engine" | "engineName">;
+
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
-  /** The GPU or the worker failed. The call that met it is repeated on what is built anew. */
+  /**
+   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
+   * worker that nothing was asked of, or another call, the next call tells.
+   */
   "device-lost": { error: TigretError };
   /** Another engine computes from now on. */
   "backend-changed": { engine: Engine; engineName: string };
@@ -76,11 +91,15 @@ export class Recommender {
   #loaded: Loaded;
   #engine: Engine;
   #engineName: string;
+  /** Whether the worker has had the whole model: one that never had is no loss. */
+  #serves = true;
+  /** Whether the worker is on the CPU for a call that was too much for the GPU in use. */
+  #away = false;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
   readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
-  /** What each pick was an answer to, for {@link explain}. */
-  readonly #askedFor = new WeakMap<Pick, EngineRequest>();
+  /** Under what each pick says what it was an answer to, for {@link explain}. */
+  readonly #asked = Symbol("asked");
   readonly #userId: string | undefined;
   /** What the GPU may make use of, as the caller has it. */
   readonly #gpu: GpuOptions;
@@ -101,7 +120,8 @@ export class Recommender {
     remote: Remote,
     loaded: Loaded,
     engine: Engine,
-    { userId, historyName, gpu = {} }: LoadOptions,
+    gpu: GpuOptions,
+    { userId, historyName }: LoadOptions,
   ) {
     this.#gpu = gpu;
     this.#inUse = gpu;
@@ -124,7 +144,9 @@ export class Recommender {
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
-    const { backend = "auto", gpu = {}, onProgress, signal, cache, integrity } = options;
+    const { backend = "auto", onProgress, signal, cache, integrity } = options;
+    // A copy: workers take no proxies.
+    const gpu = { ...options.gpu };
     const start = options.worker ?? platform.startWorker;
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
@@ -154,7 +176,7 @@ export class Recommender {
         return put(better.bytes);
       });
       found.keep(bundle);
-      const parts = [start, bundle, downloaded, remote, loaded, engine] as const;
+      const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
       if (backend === "auto") await recommender.#choose();
@@ -167,6 +189,11 @@ export class Recommender {
     } finally {
       signal?.removeEventListener("abort", abort);
     }
+  }
+
+  /** Frameworks that wrap plain objects in proxies, which have no private fields, leave others alone. */
+  get [Symbol.toStringTag](): string {
+    return "Recommender";
   }
 
   /** Sizes of the model and its catalogue. */
@@ -188,7 +215,8 @@ export class Recommender {
    * The best items for a history, best first; with `temperature`, a sample of them.
    *
    * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
-   * up again and the call repeated; if that fails too, the CPU takes over.
+   * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
+   * GPU's limits is answered by the CPU, and the next one by the GPU again.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `device-lost`,
    * `crashed`, `disposed`), or with the signal's reason.
@@ -219,8 +247,9 @@ export class Recommender {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
     const given = options === undefined ? undefined : this.#request("explain", options);
-    const asked = typeof item === "string" ? undefined : this.#askedFor.get(item);
-    const complete = asked && !asksSomething(options) ? async () => asked : given;
+    const asked: (() => EngineRequest) | undefined =
+      typeof item === "string" ? undefined : Reflect.get(item, this.#asked);
+    const complete = asked && !asksSomething(options) ? async () => asked() : given;
     if (!complete) {
       const what = typeof item === "string" ? "an id" : "no pick of this recommender (a copy?)";
       throw new TigretError(
@@ -268,7 +297,8 @@ export class Recommender {
    * Gives new items semantic IDs by the model's own tokenizer, on this device, and adds them to the
    * catalogue: all or none. The next call can recommend them, and they can stand in a history. The
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
-   * or worker is replaced; nothing is stored.
+   * or worker is replaced; nothing is stored. An id that the catalogue has is refused: filter by
+   * those of {@link catalogue} where some may be known.
    *
    * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
    * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
@@ -300,7 +330,9 @@ export class Recommender {
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
-    await this.#inTurn(() => (backend === "auto" ? this.#choose() : this.#use(backend)));
+    await this.#inTurn(() =>
+      backend === "auto" ? this.#announced(() => this.#choose()) : this.#use(backend),
+    );
   }
 
   /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
@@ -355,9 +387,10 @@ export class Recommender {
     return this.#inTurn(
       async () => {
         const request = await complete();
-        const { items, unknown, milliseconds } = await this.#answer(request);
-        for (const pick of items) this.#askedFor.set(pick, request);
-        const { engine, engineName } = this;
+        const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
+        // On the pick itself and as a function: a framework's proxy of the pick passes that on.
+        const asked = { value: () => request, configurable: true };
+        for (const pick of items) Object.defineProperty(pick, this.#asked, asked);
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
@@ -381,9 +414,18 @@ export class Recommender {
     );
   }
 
-  /** Starts a worker that is gone again: on its engine, or on the CPU where that is gone as well. */
+  /** Starts a worker that is gone again. */
   async #revive(): Promise<void> {
-    if (!this.#remote.stopped) return;
+    if (this.#remote.stopped) await this.#restore();
+  }
+
+  /** Puts the GPU back that a call was too much for. */
+  async #comeBack(): Promise<void> {
+    if (this.#away && !this.#disposed) await this.#restore();
+  }
+
+  /** Builds the engine in use anew, or the CPU's where that is gone. */
+  async #restore(): Promise<void> {
     try {
       await this.#use(this.#engine, this.#inUse);
     } catch (error) {
@@ -392,20 +434,32 @@ export class Recommender {
     }
   }
 
+  /** Builds an engine anew as {@link #build} does, and tells of it. */
+  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
+    await this.#announced(() => this.#build(engine, gpu));
+  }
+
+  /** Runs a task that may build several engines, and tells of the last one if it is another. */
+  async #announced<T>(task: () => Promise<T>): Promise<T> {
+    const before = this.#engineName;
+    try {
+      return await task();
+    } finally {
+      const { engine, engineName } = this;
+      if (engineName !== before) this.#events.emit("backend-changed", { engine, engineName });
+    }
+  }
+
   /**
    * Builds an engine anew, in a new worker if the old one is gone; `gpu` is what the GPU may make use
    * of until the next engine is built.
    */
-  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
-    const before = this.#engineName;
-    await this.#build(engine, gpu);
-    if (this.#engineName !== before) {
-      this.#events.emit("backend-changed", { engine, engineName: this.#engineName });
-    }
-  }
-
-  async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
-    if (this.#remote.stopped) {
+  async #build(engine: Engine, gpu = this.#gpu): Promise<void> {
+    const { stopped } = this.#remote;
+    if (stopped) {
+      this.#alive();
+      if (this.#serves) this.#events.emit("device-lost", { error: stopped });
+      this.#serves = false;
       const bytes = await this.#bytes();
       this.#alive();
       this.#remote = Remote.start(this.#start);
@@ -417,6 +471,7 @@ export class Recommender {
           const { items } = await this.#remote.call("add", request);
           this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
         }
+        this.#serves = true;
       } catch (error) {
         // A worker without the whole model would answer wrongly, or not at all.
         this.#remote.stop(error as TigretError);
@@ -428,6 +483,7 @@ export class Recommender {
     }
     this.#engine = engine;
     this.#inUse = gpu;
+    this.#away = false;
   }
 
   /** The bundle once more. */
@@ -442,59 +498,78 @@ export class Recommender {
   }
 
   async #choose(): Promise<void> {
-    if (this.#remote.stopped) await this.#use("cpu");
+    if (this.#remote.stopped) await this.#build("cpu");
     const { info, sampleHistory } = this.#loaded;
     const adapter = await this.#remote.call("adapter", {});
     // Without an adapter there is nothing to choose, and nothing worth remembering.
     if (adapter === null) {
-      if (this.#engine !== "cpu") await this.#use("cpu");
+      if (this.#engine !== "cpu") await this.#build("cpu");
       return;
     }
+    const timed: Timed = {
+      use: (engine, gpu) => this.#build(engine, gpu),
+      recommend: (request) => this.#remote.call("recommend", { request }),
+      stop: (error) => this.#remote.stop(error),
+    };
     const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
     const known = remembered(key);
     if (known) {
       try {
-        if (known === "webgpu-plain") await this.#use("webgpu", PLAIN);
-        else if (known !== this.#engine) await this.#use(known);
+        if (known !== this.#engine) await useChoice(timed, known);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;
       }
     }
-    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#use("cpu");
-    const timed: Timed = {
-      use: (engine, gpu) => this.#use(engine, gpu),
-      recommend: (request) => this.#remote.call("recommend", { request }),
-    };
+    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#build("cpu");
     const request = toRequest({ history: sampleHistory });
-    remember(key, await fasterEngine(timed, request));
+    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
+    if (lasts) remember(key, choice);
   }
 
-  async #answer(request: EngineRequest): Promise<Answer> {
+  async #answer(request: EngineRequest): Promise<Computed> {
     try {
-      return await this.#remote.call("recommend", { request });
+      await this.#comeBack();
+      return await this.#compute(request);
     } catch (error) {
       if (!isFailure(error)) throw error;
-      return this.#answerAgain(request, error);
+      return this.#announced(() => this.#answerAgain(request, error));
     }
   }
 
+  /** By the engine in use; what exceeds the GPU's limits, by the CPU in its place. */
+  async #compute(request: EngineRequest): Promise<Computed> {
+    const { engine, engineName } = this;
+    try {
+      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+    } catch (error) {
+      const isTooMuch = isFailure(error) && error.code === "no-gpu";
+      if (engine === "cpu" || !isTooMuch) throw error;
+    }
+    const cpu = { engine: "cpu", gpu: {} } as const;
+    const { engineName: name } = await this.#remote.call("use", cpu);
+    this.#away = true;
+    const answer = await this.#remote.call("recommend", { request });
+    // The next call finds the GPU set up, or sets it up itself.
+    this.#queue.run(() => this.#comeBack()).catch(() => {});
+    return { ...answer, engine: "cpu", engineName: name };
+  }
+
   /** Once more on an engine built anew, then on the CPU. */
-  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Answer> {
+  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Computed> {
     let failure = first;
-    this.#events.emit("device-lost", { error: first });
-    // `no-gpu` comes from a search that exceeds the device's limits: trying again is no use.
-    const again = this.#engine === "webgpu" && first.code !== "no-gpu";
+    // Of a worker that is gone, building another one tells.
+    if (!this.#remote.stopped) this.#events.emit("device-lost", { error: first });
     // The second attempt is for a GPU that fails with what not every GPU has.
     const onGpu = [
       ["webgpu", this.#inUse],
       ...(this.#inUse === PLAIN ? [] : [["webgpu", PLAIN] as const]),
     ] as const;
-    for (const [engine, gpu] of [...(again ? onGpu : []), ["cpu", this.#gpu] as const]) {
-      if (gpu === PLAIN && failure.code === "no-gpu") continue;
+    const isOnGpu = this.#engine === "webgpu";
+    for (const [engine, gpu] of [...(isOnGpu ? onGpu : []), ["cpu", this.#gpu] as const]) {
       try {
-        await this.#use(engine, gpu);
-        return await this.#remote.call("recommend", { request });
+        await this.#build(engine, gpu);
+        return await this.#compute(request);
       } catch (error) {
         if (!isFailure(error)) throw error;
         failure = error;

@@ -8,6 +8,10 @@ export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "
 
 /** Milliseconds that a worker's script may take to arrive and run. */
 const START = 60_000;
+/** Milliseconds that a worker which has nothing to do may take to answer. */
+const WAKE = 2000;
+/** Steps in which these are counted: a page that stands still meanwhile reads what came first. */
+const STEPS = 4;
 
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
@@ -19,6 +23,13 @@ export class Remote {
   readonly #waiting = new Map<number, Waiting>();
   #next = 0;
   #stopped: TigretError | undefined;
+  /** Calls that are not settled, those that wait for the worker to be watched included. */
+  #unsettled = 0;
+  /** Settles once the worker has said that it is there; none where nothing is asked of it. */
+  #watched: Promise<void> | undefined;
+  /** Ends the page's request for the worker's lock. */
+  #unwatch: AbortController | undefined;
+  #started = false;
 
   /** Starts a worker. Throws with code `crashed` where that fails. */
   static start(start: () => WorkerLike): Remote {
@@ -45,11 +56,20 @@ export class Remote {
     worker.addEventListener("messageerror", () => {
       this.stop(new TigretError("crashed", "the worker stopped: a message could not be read"));
     });
-    void this.#watch();
+    // It begins to compile at once; who asks next hears of a failure.
+    void this.#inSight(async () => {}).catch(() => {});
   }
 
   /** Asks the worker. Rejects with a {@link TigretError}. */
   call<M extends Method>(
+    method: M,
+    args: Methods[M]["arguments"],
+    transfer: Transferable[] = [],
+  ): Promise<Methods[M]["result"]> {
+    return this.#inSight(() => this.#post(method, args, transfer));
+  }
+
+  #post<M extends Method>(
     method: M,
     args: Methods[M]["arguments"],
     transfer: Transferable[] = [],
@@ -68,38 +88,77 @@ export class Remote {
     });
   }
 
-  /** Whether the worker has ended. */
-  get stopped(): boolean {
-    return this.#stopped !== undefined;
+  /** Why the worker has ended, if it has. */
+  get stopped(): TigretError | undefined {
+    return this.#stopped;
   }
 
   /** Ends the worker; all that is unanswered, and every later call, rejects with `error`. */
   stop(error: TigretError): void {
     if (this.#stopped) return;
     this.#stopped = error;
+    this.#unwatch?.abort();
     this.#worker.terminate();
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
   }
 
   /**
+   * Runs a task while the worker is watched. The watch ends with the last task: a page that holds a
+   * lock, or waits for one, is never kept for the way back to it.
+   */
+  async #inSight<T>(task: () => Promise<T>): Promise<T> {
+    this.#unsettled++;
+    try {
+      this.#watched ??= this.#watch();
+      await this.#watched;
+      return await task();
+    } finally {
+      if (--this.#unsettled === 0) this.#rest();
+    }
+  }
+
+  /**
    * Notices that the worker has ended where no event tells of it: when something else than this
-   * package ends it, or its script never arrives. The worker holds a lock, which the browser frees
-   * at its end; that works while it computes, too.
+   * package ends it, or its script never arrives. The worker says that it is there, and holds a
+   * lock, which the browser frees at its end; that works while it computes, too.
    */
   async #watch(): Promise<void> {
-    const stop = (why: string) => this.stop(new TigretError("crashed", `the worker ${why}`));
-    const late = () => stop(`did not start within ${START / 1000} seconds`);
-    const timer = setTimeout(late, START);
+    const [limit, failed] = this.#started ? [WAKE, "answer"] : [START, "start"];
+    let left = STEPS;
+    const step = () => {
+      if (--left > 0) return;
+      const message = `the worker did not ${failed} within ${limit / 1000} seconds`;
+      this.stop(new TigretError("crashed", message));
+    };
+    const timer = setInterval(step, limit / STEPS);
     const lock = `tigret:worker:${Math.random()}`;
-    const { held } = await this.call("start", { lock }).catch(() => ({ held: false }));
-    clearTimeout(timer);
+    const { held } = await this.#post("start", { lock }).finally(() => clearInterval(timer));
+    this.#started = true;
     if (!held) return;
+    this.#unwatch = new AbortController();
+    void this.#wait(lock, this.#unwatch.signal);
+  }
+
+  /** Stops the worker where its lock is free before the watch ends. */
+  async #wait(lock: string, signal: AbortSignal): Promise<void> {
     try {
-      await navigator.locks.request(lock, () => stop("was ended from outside"));
+      await navigator.locks.request(lock, { signal }, () => {
+        if (signal.aborted) return;
+        this.stop(new TigretError("crashed", "the worker was ended from outside"));
+      });
     } catch {
-      // The page itself ends.
+      // The watch ends, or the page itself.
     }
+  }
+
+  /** Ends the watch. */
+  #rest(): void {
+    this.#watched = undefined;
+    if (!this.#unwatch) return;
+    this.#unwatch.abort();
+    this.#unwatch = undefined;
+    this.#post("rest", {}).catch(() => {});
   }
 
   #receive(message: Message): void {

@@ -20,12 +20,12 @@ export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
 export interface SourceOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
-  /** Whether bundles of addresses are kept on the device; default true. */
+  /** Whether bundles of addresses (`http:`, `https:`) are kept on the device; default true. */
   cache?: boolean | undefined;
   /** The SHA-256 that the bytes must have. */
   integrity?: string | undefined;
   /** For tests: the pace of {@link download}. */
-  pace?: Pick<DownloadOptions, "stall" | "pause">;
+  pace?: Pick<DownloadOptions, "stall" | "pause" | "head">;
 }
 
 /** A bundle and how it came. */
@@ -43,6 +43,9 @@ export interface Bundle {
   again(): Promise<Bundle | null>;
 }
 
+/** Milliseconds that a server may take to answer before a copy serves in its place. */
+const PATIENCE = 4000;
+
 const nothing = () => {};
 const nowhere = async () => null;
 
@@ -51,22 +54,22 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, or fails, the copy serves.
+ * reached, does not answer within 4 seconds, or fails, the copy serves.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
 export async function bundleOf(source: Source, options: SourceOptions = {}): Promise<Bundle> {
-  const { signal, integrity, cache = true } = options;
+  const { signal, integrity } = options;
   const wanted = integrity === undefined ? null : parseIntegrity(integrity);
   signal?.throwIfAborted();
   const own = await ownBytes(source, options);
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
-    const downloaded = source instanceof Response ? own.byteLength : 0;
+    const downloaded = isA<Response>(source, "Response") ? own.byteLength : 0;
     return { bytes: own, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
-  const copy = cache ? await new Queue().run(() => kept(url), signal) : null;
+  const copy = isKept(url, options) ? await new Queue().run(() => kept(url), signal) : null;
   if (copy && wanted === copy.sha256) {
     const found = await fromCopy(copy, url, wanted, options);
     if (found) return found;
@@ -90,12 +93,14 @@ async function fromServer(
   const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
-    answer = await download(url, { onProgress, signal, headers, fresh, ...pace });
+    const head = usable ? { head: PATIENCE } : {};
+    answer = await download(url, { onProgress, signal, headers, fresh, ...head, ...pace });
   } catch (error) {
     signal?.throwIfAborted();
-    const found = usable && mayServe(error) ? await fromCopy(usable, url, wanted, options) : null;
-    if (found) return found;
-    throw error;
+    if (!usable || !mayServe(error)) throw error;
+    const found = await fromCopy(usable, url, wanted, options);
+    // A copy that is damaged, and gone by now, has cost the server its time to answer.
+    return found ?? fromServer(url, null, wanted, options);
   }
   if (answer === UNCHANGED) {
     const found = usable && (await fromCopy(usable, url, wanted, options));
@@ -104,7 +109,7 @@ async function fromServer(
     return fromServer(url, null, wanted, options);
   }
   const { bytes, etag } = answer;
-  const { cache = true } = options;
+  const cache = isKept(url, options);
   // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.
   const hash = wanted || cache ? sha256Of(bytes).catch(() => null) : null;
   if (wanted) {
@@ -122,23 +127,29 @@ async function fromServer(
   };
 }
 
+/** Whether a value is of a built-in class, of this realm or another: a frame's, a test environment's. */
+function isA<T>(value: unknown, ...names: string[]): value is T {
+  return names.some((name) => Object.prototype.toString.call(value) === `[object ${name}]`);
+}
+
 /** Bytes of what is no address, or of what the platform reads by itself. */
 async function ownBytes(
   source: Source,
   { onProgress, signal }: SourceOptions,
 ): Promise<Uint8Array<ArrayBuffer> | null> {
-  if (source instanceof Response) return bytesOfResponse(source, { onProgress, signal });
+  if (isA<Response>(source, "Response")) return bytesOfResponse(source, { onProgress, signal });
+  const isBlob = isA<Blob>(source, "Blob", "File");
   try {
-    if (source instanceof ArrayBuffer) return new Uint8Array(source.slice());
-    if (source instanceof Uint8Array) return new Uint8Array(source);
-    if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+    if (isA<ArrayBuffer>(source, "ArrayBuffer")) return new Uint8Array(source.slice());
+    if (isA<Uint8Array>(source, "Uint8Array")) return new Uint8Array(source);
+    if (isBlob) return new Uint8Array(await source.arrayBuffer());
   } catch (cause) {
     // A file that was changed or removed since it was chosen, or a buffer that was transferred.
-    const code = source instanceof Blob ? "download" : "bad-request";
+    const code = isBlob ? "download" : "bad-request";
     const message = `the bundle could not be read (${(cause as Error).message})`;
     throw new TigretError(code, message, { cause });
   }
-  if (typeof source !== "string" && !(source instanceof URL)) {
+  if (typeof source !== "string" && !isA<URL>(source, "URL")) {
     const message = `the source is ${shown(source)}, no address, response, blob or bytes`;
     throw new TigretError("bad-request", message);
   }
@@ -147,8 +158,10 @@ async function ownBytes(
 
 function address(source: string | URL): string {
   try {
-    // As `fetch` reads it: a page's <base> counts.
-    return new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+    // As `fetch` reads it: a page's <base> counts, and a fragment does not.
+    const url = new URL(source, globalThis.document?.baseURI ?? globalThis.location?.href);
+    url.hash = "";
+    return url.href;
   } catch (cause) {
     const message = `"${source}" is no address: give a URL, or the bytes of a bundle`;
     throw new TigretError("bad-request", message, { cause });
@@ -175,6 +188,11 @@ async function fromCopy(
   return { bytes, downloaded: 0, keep: nothing, again };
 }
 
+/** Whether bundles of an address are kept: those of `blob:` and `data:` are on the device anyway. */
+function isKept(url: string, { cache = true }: SourceOptions): boolean {
+  return cache && /^https?:/.test(url);
+}
+
 /** Whether an address is of the page's own origin. */
 function isOwn(url: string): boolean {
   const here = globalThis.location?.href;
@@ -183,6 +201,6 @@ function isOwn(url: string): boolean {
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */
 function mayServe(error: unknown): boolean {
-  const gone = error instanceof Refused && error.status >= 400 && error.status < 500;
+  const gone = error instanceof Refused && [404, 410].includes(error.status);
   return error instanceof TigretError && error.code === "download" && !gone;
 }

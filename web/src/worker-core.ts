@@ -28,6 +28,9 @@ export class Server {
   readonly #locks: LockManager | undefined;
   #compiled: Promise<unknown> | undefined;
   #session: Session | undefined;
+  /** Gives the lock back that is held. */
+  #release: (() => void) | undefined;
+  #started = false;
   /** Whether anything but time is wanted of the worker. */
   #asked = false;
 
@@ -74,14 +77,20 @@ export class Server {
     switch (call.method) {
       case "start":
         // Whether it can be had is a matter of the first call that needs it.
-        this.#warmUp().catch(() => {});
-        return { held: await hold(this.#locks, call.lock) };
+        if (!this.#started) this.#warmUp().catch(() => {});
+        this.#started = true;
+        this.#release = await hold(this.#locks, call.lock);
+        return { held: this.#release !== undefined };
+      case "rest":
+        this.#release?.();
+        return null;
       case "require":
         await requireAdapter(call.engine);
         return null;
       case "load": {
         this.#asked = true;
-        await this.#compile();
+        // One failed fetch, which may be the warm-up's, is not the end.
+        await this.#compile().catch(() => this.#compile());
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
@@ -124,9 +133,14 @@ export class Server {
     }
   }
 
-  /** Fetches and compiles the module, once. */
+  /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
-    this.#compiled ??= this.#module().then((module) => init({ module_or_path: module }));
+    this.#compiled ??= this.#module()
+      .then((module) => init({ module_or_path: module }))
+      .catch((error) => {
+        this.#compiled = undefined;
+        throw error;
+      });
     return this.#compiled;
   }
 
@@ -174,15 +188,12 @@ const CODES: readonly string[] = [
   "device-lost",
 ];
 
-/** Takes a lock and never gives it back. Resolves once it is held; false where that is denied. */
-function hold(locks: LockManager | undefined, name: string): Promise<boolean> {
+/** Takes a lock; what gives it back, once it is held, or `undefined` where locks are denied. */
+function hold(locks: LockManager | undefined, name: string): Promise<(() => void) | undefined> {
   return new Promise((resolve) => {
-    const held = () => {
-      resolve(true);
-      return new Promise<never>(() => {});
-    };
-    if (locks) locks.request(name, held).catch(() => resolve(false));
-    else resolve(false);
+    const held = () => new Promise<void>((release) => resolve(release));
+    if (locks) locks.request(name, held).catch(() => resolve(undefined));
+    else resolve(undefined);
   });
 }
 

@@ -1,15 +1,24 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { Recommender } from "../src/index.js";
-import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
+import type { Call, GpuOptions } from "../src/protocol.js";
+import { Failure, type FakeWorker, fakeWorkers, type Script } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
+/** Keys are what an object has of its own, as in a browser. */
 function storage(): Storage {
-  const entries = new Map<string, string>();
-  return {
-    getItem: (key: string) => entries.get(key) ?? null,
-    setItem: (key: string, value: string) => void entries.set(key, value),
-  } as Storage;
+  const methods = {
+    getItem(this: Record<string, string>, key: string) {
+      return this[key] ?? null;
+    },
+    setItem(this: Record<string, string>, key: string, value: string) {
+      this[key] = value;
+    },
+    removeItem(this: Record<string, string>, key: string) {
+      delete this[key];
+    },
+  };
+  return Object.create(methods);
 }
 
 async function load(script: Script) {
@@ -19,7 +28,14 @@ async function load(script: Script) {
   return { recommender, timed };
 }
 
-afterEach(() => vi.unstubAllGlobals());
+/** Whether a call makes the GPU compute. */
+const asksGpu = (call: Call, fake: FakeWorker) =>
+  call.method === "recommend" && fake.engine === "webgpu";
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 test.each([
   ["webgpu", { cpu: 5, webgpu: 2 }],
@@ -116,3 +132,100 @@ test.each(["device-lost", "crash"] as const)(
     expect(await recommender.recommend({ history: ["a"] })).toMatchObject([{ id: "a" }]);
   },
 );
+
+test.each([
+  ["with what not every GPU has", "webgpu", (gpu: GpuOptions) => gpu.halves !== false],
+  ["whatever it makes use of", "cpu", () => true],
+] as const)("a GPU that computes wrongly %s is not taken so", async (_, engine, isWrong) => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  const score = ({ engine, gpu }: FakeWorker) => {
+    return engine === "webgpu" && isWrong(gpu) ? Number.NaN : -1.04;
+  };
+  for (const isFirst of [true, false]) {
+    const { recommender, timed } = await load({ time, score });
+    expect([recommender.engine, timed > 0]).toEqual([engine, isFirst]);
+    expect((await recommender.recommend({ history: ["a"] }))[0]?.score).toBe(-1.04);
+  }
+});
+
+test("what rounding changes is not wrong", async () => {
+  const time = { cpu: 5, webgpu: 2 };
+  const score = (off: number) => (fake: FakeWorker) => (fake.engine === "webgpu" ? -1 - off : -1);
+  expect((await load({ time, score: score(0.04) })).recommender.engine).toBe("webgpu");
+  expect((await load({ time, score: score(0.06) })).recommender.engine).toBe("cpu");
+});
+
+test("a GPU that answers wrongly once in many calls is not taken", async () => {
+  let calls = 0;
+  const { recommender } = await load({
+    time: { cpu: 5, webgpu: 2 },
+    score: ({ engine }) => (engine === "webgpu" && ++calls % 3 === 0 ? -2 : -1),
+  });
+  expect(recommender.engine).toBe("cpu");
+});
+
+test("kernels that WebGPU refuses are replaced by those that every GPU has", async () => {
+  const { recommender } = await load({
+    time: { cpu: 5, webgpu: 2 },
+    before: (call) => {
+      const builds = call.method === "use" && call.engine === "webgpu";
+      if (builds && call.gpu.subgroups !== false) throw new Failure("no-gpu");
+    },
+  });
+  expect(recommender.engine).toBe("webgpu");
+});
+
+test("a GPU that never answers ends in the CPU, for good", async () => {
+  vi.stubGlobal("localStorage", storage());
+  vi.useFakeTimers();
+  const { made, worker } = fakeWorkers({ silent: asksGpu });
+  const loading = Recommender.load(BUNDLE, { worker });
+  await vi.advanceTimersByTimeAsync(40_000);
+  const recommender = await loading;
+  expect([recommender.engine, made.length]).toEqual(["cpu", 2]);
+  expect(made[0]?.terminated).toBe(true);
+  vi.useRealTimers();
+  expect((await load({})).timed).toBe(0);
+});
+
+test("a choice is not remembered of a tab that is not looked at, nor after a crash", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  vi.stubGlobal("document", { visibilityState: "hidden" });
+  expect((await load({ time })).recommender.engine).toBe("webgpu");
+  vi.stubGlobal("document", { visibilityState: "visible" });
+  const crash: Script["before"] = (call, fake) => {
+    if (asksGpu(call, fake)) throw new Failure("crash");
+  };
+  expect((await load({ time, before: crash })).recommender.engine).toBe("cpu");
+  expect(Object.keys(localStorage)).toEqual([]);
+});
+
+test("a choice is forgotten after a month, with those of other bundles", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  vi.useFakeTimers({ toFake: ["Date"] });
+  await load({ time, adapter: "an older one" });
+  localStorage.setItem("the page's own", "old");
+  vi.setSystemTime(Date.now() + 29 * 24 * 3_600_000);
+  await load({ time });
+  expect(Object.keys(localStorage)).toHaveLength(3);
+  vi.setSystemTime(Date.now() + 2 * 24 * 3_600_000);
+  expect((await load({ time })).timed).toBe(0);
+  expect((await load({ time, adapter: "an older one" })).timed).toBeGreaterThan(0);
+  vi.setSystemTime(Date.now() + 29 * 24 * 3_600_000);
+  await load({ time, adapter: "a third" });
+  const left = Object.keys(localStorage).map((key) => key.split("|")[3] ?? key);
+  expect(left.sort()).toEqual(["a third", "an older one", "the page's own"]);
+});
+
+test("`use` tells of the engine that it ends with, and of no other", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const { worker } = fakeWorkers({ time: { cpu: 5, webgpu: 2 } });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const told: string[] = [];
+  recommender.on("backend-changed", ({ engine }) => told.push(engine));
+  await recommender.use("auto");
+  expect([recommender.engine, told]).toEqual(["webgpu", []]);
+});

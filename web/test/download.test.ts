@@ -23,6 +23,16 @@ function inChunks(chunks: number[][], init?: ResponseInit): Response {
   return new Response(body(chunks), init);
 }
 
+/** An answer whose body breaks off, or one of another origin. */
+const broken = (bytes: number[], init?: ResponseInit) => new Response(body([bytes], true), init);
+const foreign = (response: Response) => Object.defineProperty(response, "type", { value: "cors" });
+
+/** A part of a file that begins at a byte. */
+const partAt = (from: number): ResponseInit => ({
+  status: 206,
+  headers: { etag: '"1"', "content-range": `bytes ${from}-99/100` },
+});
+
 /** Stubs `fetch` with these answers in turn; returns what it was asked for. */
 function server(...answers: (Response | Error)[]): Headers[] {
   const asked: Headers[] = [];
@@ -183,4 +193,114 @@ test("an abort ends the pause between two attempts", async () => {
   const reading = bytesOf({ pause: 60_000, signal: controller.signal });
   setTimeout(() => controller.abort(), 20);
   await expect(reading).rejects.toMatchObject({ name: "AbortError" });
+});
+
+test("attempts that bring something are not counted, but for those that never end", async () => {
+  const first = broken([0], { headers: { etag: '"1"' } });
+  const parts = Array.from({ length: 40 }, (_, at) => broken([at + 1], partAt(at + 1)));
+  const end = new Response(body([[10]]), partAt(10));
+  server(first, ...parts.slice(0, 9), end);
+  expect(await bytesOf()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+
+  const asked = server(broken([0], { headers: { etag: '"1"' } }), ...parts.slice(9));
+  await expect(bytesOf()).rejects.toMatchObject({ code: "download" });
+  expect(asked.length).toBeLessThan(30);
+});
+
+test.each([408, 429, 500, 503])(
+  "a server that is busy (%d) when a download goes on is asked again",
+  async (status) => {
+    const begun = () => broken([1], { headers: { etag: '"1"' } });
+    const busy = () => new Response("busy", { status });
+    const asked = server(begun(), busy(), busy(), new Response(body([[2]]), partAt(1)));
+    expect(await bytesOf()).toEqual([1, 2]);
+    expect(asked[3]?.get("range")).toBe("bytes=1-");
+    // Not before anything has come, and not for ever.
+    const refused = server(busy());
+    await expect(bytesOf()).rejects.toMatchObject({
+      message: expect.stringContaining(`${status}`),
+    });
+    expect(refused).toHaveLength(1);
+    const more = server(begun(), busy(), busy(), busy(), busy());
+    await expect(bytesOf()).rejects.toMatchObject({
+      message: expect.stringContaining(`${status}`),
+    });
+    expect(more).toHaveLength(4);
+  },
+);
+
+test("a file that is gone when a download goes on is not asked for again", async () => {
+  const begun = broken([1], { headers: { etag: '"1"' } });
+  const asked = server(begun, new Response("gone", { status: 404 }));
+  await expect(bytesOf()).rejects.toMatchObject({ message: expect.stringContaining("404") });
+  expect(asked).toHaveLength(2);
+});
+
+test.each([
+  ["7", 7000],
+  ["3600", 30_000],
+  [new Date(Date.UTC(2030, 0, 1, 0, 0, 9)).toUTCString(), 9000],
+])("the pause that a server asks for is kept, up to half a minute (%s)", async (after, pause) => {
+  vi.useFakeTimers({ now: Date.UTC(2030, 0, 1) });
+  try {
+    const headers = { "retry-after": after };
+    const begun = broken([1], { headers: { etag: '"1"' } });
+    const busy = new Response("busy", { status: 503, headers });
+    const asked = server(begun, busy, new Response(body([[2]]), partAt(1)));
+    const reading = bytesOf();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(asked).toHaveLength(2);
+    // A date is taken as it stands when it is read.
+    await vi.advanceTimersByTimeAsync(pause - 200);
+    expect(asked).toHaveLength(2);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(await reading).toEqual([1, 2]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a device that is offline goes on when it is online again", async () => {
+  const page = new EventTarget();
+  const navigator = { onLine: false };
+  vi.stubGlobal("navigator", navigator);
+  vi.stubGlobal("addEventListener", page.addEventListener.bind(page));
+  vi.stubGlobal("removeEventListener", page.removeEventListener.bind(page));
+  const begun = () => broken([1], { headers: { etag: '"1"' } });
+  const asked = server(begun(), new Response(body([[2]]), partAt(1)));
+  const reading = bytesOf();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(asked).toHaveLength(1);
+  navigator.onLine = true;
+  page.dispatchEvent(new Event("online"));
+  expect(await reading).toEqual([1, 2]);
+
+  navigator.onLine = false;
+  server(begun());
+  const controller = new AbortController();
+  const aborted = bytesOf({ ...FAST, signal: controller.signal });
+  setTimeout(() => controller.abort(), 20);
+  await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
+});
+
+test("an answer of another origin may be compressed, unless its header says otherwise", async () => {
+  const headers = { etag: '"1"', "content-length": "4" };
+  // The compressed bytes are more than those that are read.
+  server(foreign(inChunks([[1, 2, 3]], { headers })));
+  expect(await bytesOf()).toEqual([1, 2, 3]);
+  let asked = server(
+    foreign(broken([1, 2], { headers })),
+    foreign(inChunks([[1, 2, 3]], { headers })),
+  );
+  expect(await bytesOf()).toEqual([1, 2, 3]);
+  expect(asked[1]?.has("range")).toBe(false);
+
+  const plain = { ...headers, "content-encoding": "identity" };
+  const rest = { ...plain, "content-length": "2", "content-range": "bytes 2-3/4" };
+  asked = server(
+    foreign(inChunks([[1, 2]], { headers: plain })),
+    foreign(inChunks([[3, 4]], { status: 206, headers: rest })),
+  );
+  expect(await bytesOf()).toEqual([1, 2, 3, 4]);
+  expect(asked[1]?.get("range")).toBe("bytes=2-");
 });

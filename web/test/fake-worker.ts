@@ -1,7 +1,7 @@
 /** A worker without a model: answers from a script. */
 
 import type { WorkerLike } from "../src/index.js";
-import type { Call, Engine, Message, Method, Methods } from "../src/protocol.js";
+import type { Call, Engine, GpuOptions, Message, Method, Methods } from "../src/protocol.js";
 
 /** How the fakes of one test behave. */
 export interface Script {
@@ -11,8 +11,12 @@ export interface Script {
   adapter?: string | null;
   /** Milliseconds of a recommendation on an engine. */
   time?: Record<Engine, number>;
+  /** Scores of a recommendation on the engine that was built last. */
+  score?: (worker: FakeWorker) => number;
   /** Called before each answer; a thrown `Failure` is what the worker answers. */
   before?: (call: Call, worker: FakeWorker) => void;
+  /** Whether a call is never answered. */
+  silent?: (call: Call, worker: FakeWorker) => boolean;
 }
 
 /** Thrown by a script: the error that the worker answers with, or a crash. */
@@ -29,6 +33,7 @@ export class FakeWorker implements WorkerLike {
   readonly calls: Call[] = [];
   terminated = false;
   engine: Engine = "cpu";
+  gpu: GpuOptions = {};
   added = 0;
   readonly #script: Script;
   readonly #listeners = new Map<string, (event: Event) => void>();
@@ -46,10 +51,11 @@ export class FakeWorker implements WorkerLike {
   }
 
   postMessage(call: Call): void {
-    // What every worker is asked before the bundle is there: nothing that a test would look at.
-    if (call.method !== "start" && call.method !== "require") this.calls.push(call);
+    // What every worker is asked around the calls: nothing that a test would look at.
+    if (!["start", "rest", "require"].includes(call.method)) this.calls.push(call);
     setTimeout(() => {
-      if (!this.terminated) this.#listeners.get("message")?.(this.#event(this.#reply(call)));
+      const silent = this.terminated || this.#script.silent?.(call, this);
+      if (!silent) this.#listeners.get("message")?.(this.#event(this.#reply(call)));
     });
   }
 
@@ -77,11 +83,14 @@ export class FakeWorker implements WorkerLike {
     switch (call.method) {
       case "start":
         return { held: false };
+      case "rest":
+        return null;
       case "require":
         if (this.#script.adapter === null) throw new Failure("no-gpu");
         return null;
       case "load":
         this.engine = call.engine;
+        this.gpu = call.gpu;
         return {
           info: {
             fingerprint: "f00d",
@@ -107,6 +116,7 @@ export class FakeWorker implements WorkerLike {
         };
       case "use":
         this.engine = call.engine;
+        this.gpu = call.gpu;
         return { engineName: `${call.engine} of the fake` };
       case "adapter":
         return this.#script.adapter === undefined ? "fake adapter" : this.#script.adapter;
@@ -131,7 +141,13 @@ export class FakeWorker implements WorkerLike {
         return { ids: ["a", "b", "c"], codes: new Uint16Array([0, 0, 0, 1, 1, 0]) };
       case "recommend":
         return {
-          items: [{ id: call.request.history.at(-1) ?? "first", score: -1, codes: [0, 1] }],
+          items: [
+            {
+              id: call.request.history.at(-1) ?? "first",
+              score: this.#script.score?.(this) ?? -1,
+              codes: [0, 1],
+            },
+          ],
           unknown: call.request.history.filter((id) => id.startsWith("unknown")),
           milliseconds: this.#script.time?.[this.engine] ?? 1,
         };

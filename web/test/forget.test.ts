@@ -1,7 +1,10 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { forget } from "../src/forget.js";
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 /** A database whose deletion ends as `end` says. */
 function stubDeletion(
@@ -49,4 +52,21 @@ test("resolves once they are deleted, and where there is no database", async () 
   expect(deleted).toBe(true);
   vi.stubGlobal("indexedDB", undefined);
   await forget();
+});
+
+test("waits for what another tab holds open, and not for ever", async () => {
+  vi.useFakeTimers();
+  for (const closesAfter of [4000, 6000]) {
+    stubDeletion((request) => {
+      request.onblocked?.(new Event("blocked") as IDBVersionChangeEvent);
+      setTimeout(() => request.onsuccess?.(new Event("success")), closesAfter);
+    });
+    const ended = forget().then(
+      () => "deleted",
+      (error) => `${error.code}: ${error.message}`,
+    );
+    await vi.advanceTimersByTimeAsync(7000);
+    const says = closesAfter < 5000 ? /^deleted$/ : /^storage: .*another tab/;
+    expect(await ended).toMatch(says);
+  }
 });

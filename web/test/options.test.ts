@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { checkLoadOptions, type RecommendOptions, toRequest } from "../src/options.js";
+import {
+  checkLoadOptions,
+  type LoadOptions,
+  type RecommendOptions,
+  toRequest,
+} from "../src/options.js";
 
 /** Options as a JavaScript caller may give them. */
 const request = (options: Record<string, unknown>) =>
@@ -103,4 +108,35 @@ test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ gpu: { halves: false, subgroups: true } })).not.toThrow();
   expect(() => checkLoadOptions({ gpu: { f16: false } } as never)).toThrow('no option "f16"');
   expect(() => checkLoadOptions({ gpu: { halves: 1 } } as never)).toThrow("gpu.halves is 1");
+});
+
+test("an option that is undefined is one that is not given, for the types too", () => {
+  const nothing: Required<{ [K in keyof RecommendOptions]: undefined }> = {
+    history: undefined,
+    user: undefined,
+    userToken: undefined,
+    top: undefined,
+    beams: undefined,
+    exclude: undefined,
+    allow: undefined,
+    temperature: undefined,
+    seed: undefined,
+    latest: undefined,
+    signal: undefined,
+  };
+  const options: RecommendOptions = nothing;
+  expect(toRequest(options)).toEqual(toRequest({}));
+  const load: LoadOptions = { gpu: { halves: undefined }, userId: undefined, signal: undefined };
+  expect(() => checkLoadOptions(load)).not.toThrow();
+});
+
+test("a signal of another realm is one", () => {
+  const { signal } = new AbortController();
+  const foreign = {
+    aborted: false,
+    addEventListener: signal.addEventListener.bind(signal),
+    removeEventListener: signal.removeEventListener.bind(signal),
+  };
+  expect(foreign).not.toBeInstanceOf(AbortSignal);
+  expect(() => request({ signal: foreign })).not.toThrow();
 });

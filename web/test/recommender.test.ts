@@ -165,15 +165,54 @@ test("a device that is lost again hands over to the CPU for good", async () => {
   expect(recommender.engine).toBe("cpu");
 });
 
-test("a search that exceeds the GPU's limits is answered by the CPU", async () => {
+test("a search that exceeds the GPU's limits is answered by the CPU, and it alone", async () => {
   const { made, worker } = fakeWorkers({
-    before: (call, fake) => {
-      if (call.method === "recommend" && fake.engine === "webgpu") throw new Failure("no-gpu");
+    before: (call, { engine }) => {
+      if (call.method !== "recommend" || engine === "cpu") return;
+      if (call.request.beams > 100) throw new Failure("no-gpu");
+    },
+  });
+  const gpu = { halves: false };
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", gpu, worker });
+  const told: unknown[] = [];
+  recommender.on("device-lost", (detail) => told.push(detail));
+  recommender.on("backend-changed", (detail) => told.push(detail));
+  const reports = [200, 50].map((beams) => recommender.report({ history: ["a"], beams }));
+  const [wide, next] = await Promise.all(reports);
+  expect(wide).toMatchObject({
+    engine: "cpu",
+    engineName: "cpu of the fake",
+    picks: [{ id: "a" }],
+  });
+  expect(next).toMatchObject({ engine: "webgpu", engineName: "webgpu of the fake" });
+  expect([recommender.engine, told]).toEqual(["webgpu", []]);
+
+  // With no other call behind it the GPU is set up all the same.
+  await recommender.recommend({ history: [], beams: 200 });
+  await recommender.catalogue();
+  expect(made[0]?.calls.slice(-4)).toMatchObject([
+    { method: "use", engine: "cpu" },
+    { method: "recommend" },
+    { method: "use", engine: "webgpu", gpu },
+    { method: "catalogue" },
+  ]);
+  expect(made).toHaveLength(1);
+});
+
+test("a GPU that cannot be set up again after such a search gives way to the CPU", async () => {
+  const { worker } = fakeWorkers({
+    before: (call, { engine }) => {
+      const builds = call.method === "use" && call.engine === "webgpu";
+      const searches = call.method === "recommend" && engine === "webgpu";
+      if (builds || searches) throw new Failure("no-gpu");
     },
   });
   const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const told: string[] = [];
+  recommender.on("backend-changed", ({ engine }) => told.push(engine));
   expect((await recommender.report({ history: [] })).engine).toBe("cpu");
-  expect(made[0]?.calls.filter((call) => call.method === "use")).toHaveLength(1);
+  expect((await recommender.report({ history: [] })).engine).toBe("cpu");
+  expect([recommender.engine, told]).toEqual(["cpu", ["cpu"]]);
 });
 
 test("a crashed worker is started again with the same bundle", async () => {
@@ -206,9 +245,9 @@ test("a worker that finds no GPU again gives way to one on the CPU", async () =>
   const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
   const report = await recommender.report({ history: ["a"] });
   expect(report).toMatchObject({ engine: "cpu", picks: [{ id: "a" }] });
-  // The second has no model, and answers nothing.
-  expect(made.map((fake) => fake.terminated)).toEqual([true, true, false]);
-  expect(made[2]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
+  // The second and the third, with what every GPU has, have no model and answer nothing.
+  expect(made.map((fake) => fake.terminated)).toEqual([true, true, true, false]);
+  expect(made[3]?.calls.map((call) => call.method)).toEqual(["load", "recommend"]);
 });
 
 test("a GPU that fails with what not every GPU has goes on without it", async () => {
@@ -301,6 +340,20 @@ test("what the CPU answers anyway needs no GPU after a crash", async () => {
   await expect(recommender.catalogue()).rejects.toMatchObject({ code: "crashed" });
   expect(await recommender.catalogue()).toBeDefined();
   expect(recommender.engine).toBe("cpu");
+});
+
+test("a worker that is lost is told of once, whichever call meets it", async () => {
+  for (const meets of ["recommend", "catalogue"] as const) {
+    const { made, worker } = fakeWorkers();
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    const told: string[] = [];
+    recommender.on("device-lost", ({ error }) => told.push(error.code));
+    made[0]?.failToStart();
+    if (meets === "recommend") await recommender.recommend({ history: [] });
+    else await recommender.catalogue();
+    await recommender.recommend({ history: [] });
+    expect(told, meets).toEqual(["crashed"]);
+  }
 });
 
 test("what crashes on the CPU too is reported, and the next call tries again", async () => {

@@ -1,3 +1,4 @@
+import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { settled } from "../src/cache.js";
 import { bundleOf } from "../src/source.js";
@@ -6,23 +7,44 @@ const URL_OF_MODEL = "https://host/m.safetensors";
 const HASH_OF_123 = "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81";
 const BASE64_OF_123 = "A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc+4E=";
 
+type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>;
+
 /** The Cache API in memory. */
 class Caches {
-  readonly entries = new Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>();
+  readonly #all = new Map<string, Entries>();
   full = false;
 
-  async open(): Promise<Partial<Cache>> {
+  #of(name: string): Entries {
+    const entries = this.#all.get(name) ?? new Map();
+    this.#all.set(name, entries);
+    return entries;
+  }
+
+  /** The bundles. */
+  get entries(): Entries {
+    return this.#of("tigret");
+  }
+
+  /** The addresses of all entries of all caches. */
+  get addresses(): string[] {
+    const keys = [...this.#all.values()].flatMap((entries) => [...entries.keys()]);
+    return keys.map((key) => decodeURIComponent(key.split("/__tigret__/")[1] ?? key));
+  }
+
+  async open(name: string): Promise<Partial<Cache>> {
+    const entries = this.#of(name);
     return {
       match: async (key) => {
-        const entry = this.entries.get(String(key));
+        const entry = entries.get(String(key));
         return entry && new Response(entry.bytes, { headers: entry.headers });
       },
       put: async (key, response) => {
         if (this.full) throw new DOMException("full", "QuotaExceededError");
         const bytes = new Uint8Array(await response.arrayBuffer());
-        this.entries.set(String(key), { bytes, headers: response.headers });
+        entries.set(String(key), { bytes, headers: response.headers });
       },
-      delete: async (key) => this.entries.delete(String(key)),
+      delete: async (key) => entries.delete(String(key)),
+      keys: async () => [...entries.keys()].map((url) => ({ url }) as Request),
     };
   }
 
@@ -53,14 +75,17 @@ beforeEach(() => {
   });
 });
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
 
 const unreachable = () => {
   throw new TypeError("offline");
 };
 
-async function load(options = {}): Promise<[number[], number]> {
-  const found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 }, ...options });
+async function load(options = {}, url = URL_OF_MODEL): Promise<[number[], number]> {
+  const found = await bundleOf(url, { pace: { pause: 1 }, ...options });
   const { bytes, downloaded } = found;
   found.keep(new Blob([bytes]));
   await settled();
@@ -135,12 +160,43 @@ test("offline, or where the server fails, the copy serves; where the file is gon
   await load();
   serve = unreachable;
   expect(await load()).toEqual([[1, 2, 3], 0]);
-  serve = () => new Response("", { status: 503 });
-  expect(await load()).toEqual([[1, 2, 3], 0]);
+  for (const status of [400, 401, 403, 408, 429, 500, 503]) {
+    serve = () => new Response("", { status });
+    expect(await load(), `${status}`).toEqual([[1, 2, 3], 0]);
+  }
   serve = () => new Response("<html>", { headers: { "content-type": "text/html" } });
   expect(await load()).toEqual([[1, 2, 3], 0]);
-  serve = () => new Response("", { status: 404 });
-  await expect(load()).rejects.toMatchObject({ code: "download" });
+  for (const status of [404, 410]) {
+    serve = () => new Response("", { status });
+    await expect(load(), `${status}`).rejects.toMatchObject({ code: "download" });
+  }
+});
+
+test("a server that does not answer costs who has a copy four seconds", async () => {
+  await load();
+  const answer = fetch;
+  vi.stubGlobal("fetch", (url: string, init: RequestInit) => {
+    void answer(url, init);
+    return new Promise(() => {});
+  });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  const asks = async (times: number) => {
+    while (asked.length < times) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const loading = load();
+  await asks(2);
+  await vi.advanceTimersByTimeAsync(4000);
+  expect(await loading).toEqual([[1, 2, 3], 0]);
+
+  // A copy that is no good is none, and the server has its time.
+  caches.poison();
+  const late = load();
+  await asks(3);
+  await vi.advanceTimersByTimeAsync(4000);
+  await asks(4);
+  const refused = expect(late).rejects.toThrow("nothing came for 30 seconds");
+  await vi.advanceTimersByTimeAsync(30_000);
+  await refused;
 });
 
 test.each([HASH_OF_123, HASH_OF_123.toUpperCase(), `sha256-${BASE64_OF_123}`])(
@@ -224,6 +280,18 @@ test.each([5, null, Symbol("s"), Object.create(null), new Float32Array(2)])(
   },
 );
 
+test("bytes of another realm are bytes", async () => {
+  const foreign = (code: string) => runInNewContext(code);
+  for (const code of ["new Uint8Array([1, 2, 3])", "new Uint8Array([1, 2, 3]).buffer"]) {
+    const source = foreign(code);
+    expect(source instanceof Uint8Array || source instanceof ArrayBuffer).toBe(false);
+    expect([...(await bundleOf(source)).bytes]).toEqual([1, 2, 3]);
+  }
+  await expect(bundleOf(foreign("new Float32Array(2)"))).rejects.toMatchObject({
+    code: "bad-request",
+  });
+});
+
 test("an address is read as the page's others are", async () => {
   const addresses: string[] = [];
   vi.stubGlobal("document", { baseURI: "https://host/base/" });
@@ -281,5 +349,36 @@ test.each(["sha256-short=", "md5-abc", 5, Object.create(null), "", `sha384-${BAS
   async (integrity) => {
     await expect(load({ integrity })).rejects.toMatchObject({ code: "bad-request" });
     expect(asked).toHaveLength(0);
+  },
+);
+
+test("of addresses that change, those that are in use are kept, and all that is known of them", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  const day = () => vi.setSystemTime(Date.now() + 24 * 3_600_000);
+  const bundles = () => [...new Set(caches.addresses)].sort();
+  const at = (rest: string) => `https://host/${rest}`;
+  for (const url of [at("m?v=1"), at("other"), at("m?v=2#top")]) {
+    await load({}, url);
+    day();
+  }
+  expect(bundles()).toEqual([at("m?v=1"), at("m?v=2"), at("other")]);
+  // The older one of two is used again, and stays.
+  await load({ integrity: HASH_OF_123 }, at("m?v=1"));
+  day();
+  await load({}, at("m?v=3"));
+  expect(bundles()).toEqual([at("m?v=1"), at("m?v=3"), at("other")]);
+  for (let days = 0; days < 29; days++) day();
+  await load({ integrity: HASH_OF_123 }, at("m?v=3"));
+  await load({}, at("another"));
+  expect(bundles()).toEqual([at("another"), at("m?v=3")]);
+  // Nothing is left of them anywhere.
+  expect(caches.addresses).toHaveLength(4);
+});
+
+test.each(["blob:https://host/1", "data:application/octet-stream,bundle"])(
+  "what is on the device anyway is not kept (%s)",
+  async (url) => {
+    expect(await load({}, url)).toEqual([[1, 2, 3], 3]);
+    expect(caches.addresses).toEqual([]);
   },
 );

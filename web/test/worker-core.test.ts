@@ -1,16 +1,18 @@
 import { readFile } from "node:fs/promises";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Answer, Loaded, Message } from "../src/protocol.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "../src/warm-up.js";
-import { Server } from "../src/worker-core.js";
+import { type Module, Server } from "../src/worker-core.js";
+
+const wasm = async (): Promise<Module> =>
+  new Uint8Array(await readFile(new URL("../pkg/tigret_infer_bg.wasm", import.meta.url)));
 
 /** A server, and what it has said to each call. */
 function started() {
   const said = new Map<number, Message>();
   const server = new Server(
     (message) => said.set("id" in message ? message.id : -1, message),
-    async () =>
-      new Uint8Array(await readFile(new URL("../pkg/tigret_infer_bg.wasm", import.meta.url))),
+    wasm,
   );
   const value = (id: number) => {
     const message = said.get(id);
@@ -35,4 +37,25 @@ test("a model is loaded before, during and after the warm-up", async () => {
     expect((value(1) as Loaded).info.items).toBe(256);
     expect((value(2) as Answer).items).toHaveLength(WARM_UP_REQUEST.top);
   }
+});
+
+test.each([0, 20])("a module that cannot be fetched once is fetched again (%#)", async (wait) => {
+  // Another copy of what was compiled already.
+  vi.resetModules();
+  const { Server: Fresh } = await import("../src/worker-core.js");
+  let fetches = 0;
+  const said: Message[] = [];
+  const server = new Fresh(
+    (message) => said.push(message),
+    async () => {
+      if (++fetches === 1) throw new TypeError("the network failed");
+      return wasm();
+    },
+  );
+  const start = server.receive({ id: 0, method: "start", lock: "lock" });
+  await pause(wait);
+  await server.receive({ id: 1, method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} });
+  await start;
+  expect(said.map((message) => message.kind)).toEqual(["result", "result"]);
+  expect(fetches).toBe(2);
 });

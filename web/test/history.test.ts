@@ -1,0 +1,152 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { HistoryStore } from "../src/history.js";
+
+/** IndexedDB with one store, whose connections can die and whose opening can fail. */
+class Databases {
+  readonly histories = new Map<string, unknown>();
+  opened = 0;
+  /** What the next opening ends in. */
+  failure: DOMException | null = null;
+  /** What becomes of the connections that are open. */
+  death: "throws" | "aborts" | null = null;
+
+  databases = async () => [{ name: "tigret" }];
+
+  open(): IDBOpenDBRequest {
+    const request = {} as { -readonly [K in keyof IDBOpenDBRequest]: IDBOpenDBRequest[K] };
+    const { failure } = this;
+    this.failure = null;
+    queueMicrotask(() => {
+      if (failure) {
+        request.error = failure;
+        request.onerror?.(new Event("error"));
+      } else {
+        request.result = this.#connection();
+        request.onsuccess?.(new Event("success"));
+      }
+    });
+    return request;
+  }
+
+  #connection(): IDBDatabase {
+    this.opened++;
+    const number = this.opened;
+    const isDead = () => this.death !== null && number === 1;
+    return {
+      addEventListener() {},
+      close() {},
+      transaction: () => {
+        if (isDead() && this.death === "throws") {
+          throw new DOMException("The connection was lost.", "InvalidStateError");
+        }
+        return this.#transaction(isDead());
+      },
+    } as unknown as IDBDatabase;
+  }
+
+  #transaction(dies: boolean): IDBTransaction {
+    const transaction = { error: null } as {
+      -readonly [K in keyof IDBTransaction]: IDBTransaction[K];
+    };
+    transaction.objectStore = () =>
+      ({
+        get: (name: string) => {
+          const request = { result: this.histories.get(name) } as IDBRequest;
+          queueMicrotask(() => {
+            if (dies) {
+              transaction.error = new DOMException(
+                "Connection to the server lost.",
+                "UnknownError",
+              );
+              transaction.onabort?.(new Event("abort"));
+              return;
+            }
+            request.onsuccess?.(new Event("success"));
+            transaction.oncomplete?.(new Event("complete"));
+          });
+          return request;
+        },
+        put: (value: unknown, name: string) => void this.histories.set(name, value),
+        delete: (name: string) => void this.histories.delete(name),
+      }) as unknown as IDBObjectStore;
+    return transaction;
+  }
+}
+
+let databases: Databases;
+beforeEach(() => {
+  databases = new Databases();
+  vi.stubGlobal("indexedDB", databases);
+  vi.stubGlobal("localStorage", {});
+});
+afterEach(() => vi.unstubAllGlobals());
+
+test.each(["throws", "aborts"] as const)(
+  "a connection that is dead (%s) is replaced",
+  async (how) => {
+    const store = new HistoryStore();
+    await store.add("a");
+    databases.death = how;
+    await Promise.all([store.add("b"), store.add("c")]);
+    expect(await store.list()).toEqual(["a", "b", "c"]);
+    expect(await store.persistent()).toBe(true);
+  },
+);
+
+test("a database that cannot be opened now is an error, and opens at the next call", async () => {
+  const store = new HistoryStore();
+  databases.histories.set("default", [{ id: "kept", at: 1 }]);
+  for (const call of [() => store.add("a"), () => store.list(), () => store.persistent()]) {
+    databases.failure = new DOMException("the disk failed", "UnknownError");
+    await expect(call()).rejects.toMatchObject({
+      code: "storage",
+      message: expect.stringContaining("the disk failed"),
+    });
+  }
+  await store.add("a");
+  expect(await store.list()).toEqual(["kept", "a"]);
+});
+
+test.each(["SecurityError", "UnknownError"])("denied databases are memory (%s)", async (name) => {
+  if (name === "UnknownError") {
+    Object.defineProperty(globalThis, "localStorage", {
+      configurable: true,
+      get: () => {
+        throw new DOMException("denied", "SecurityError");
+      },
+    });
+  }
+  const store = new HistoryStore();
+  databases.failure = new DOMException("the user denied it", name);
+  await store.add("a");
+  expect([await store.list(), await store.persistent()]).toEqual([["a"], false]);
+});
+
+test("a channel is open only while somebody listens", async () => {
+  let open = 0;
+  const posted: unknown[] = [];
+  vi.stubGlobal(
+    "BroadcastChannel",
+    class {
+      constructor() {
+        open++;
+      }
+      postMessage(message: unknown) {
+        posted.push(message);
+      }
+      close() {
+        open--;
+      }
+    },
+  );
+  const store = new HistoryStore();
+  await store.add("a");
+  expect([open, posted.length]).toEqual([0, 1]);
+  const off = [store.onChange(() => {}), store.onChange(() => {})];
+  expect(open).toBe(1);
+  off[0]?.();
+  await store.add("b");
+  expect([open, posted.length]).toEqual([1, 2]);
+  off[1]?.();
+  expect(open).toBe(0);
+});
