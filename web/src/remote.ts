@@ -13,6 +13,9 @@ const WAKE = 2000;
 /** Steps in which these are counted: a page that stands still meanwhile reads what came first. */
 const STEPS = 4;
 
+/** Milliseconds for which the watch goes on after the last call: calls often come in rows. */
+const LINGER = 500;
+
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
   reject(error: TigretError): void;
@@ -29,6 +32,8 @@ export class Remote {
   #watched: Promise<void> | undefined;
   /** Ends the page's request for the worker's lock. */
   #unwatch: AbortController | undefined;
+  /** Ends the watch after a while without a call. */
+  #resting: ReturnType<typeof setTimeout> | undefined;
   #started = false;
 
   /** Starts a worker. Throws with code `crashed` where that fails. */
@@ -97,6 +102,7 @@ export class Remote {
   stop(error: TigretError): void {
     if (this.#stopped) return;
     this.#stopped = error;
+    clearTimeout(this.#resting);
     this.#unwatch?.abort();
     this.#worker.terminate();
     for (const waiting of this.#waiting.values()) waiting.reject(error);
@@ -104,17 +110,18 @@ export class Remote {
   }
 
   /**
-   * Runs a task while the worker is watched. The watch ends with the last task: a page that holds a
-   * lock, or waits for one, is never kept for the way back to it.
+   * Runs a task while the worker is watched. The watch ends soon after the last task: a page that
+   * holds a lock, or waits for one, may not be kept for the way back to it.
    */
   async #inSight<T>(task: () => Promise<T>): Promise<T> {
     this.#unsettled++;
+    clearTimeout(this.#resting);
     try {
       this.#watched ??= this.#watch();
       await this.#watched;
       return await task();
     } finally {
-      if (--this.#unsettled === 0) this.#rest();
+      if (--this.#unsettled === 0 && !this.#stopped) this.#restSoon();
     }
   }
 
@@ -150,6 +157,12 @@ export class Remote {
     } catch {
       // The watch ends, or the page itself.
     }
+  }
+
+  /** Ends the watch after a while, in which an end of the worker is noticed by its lock. */
+  #restSoon(): void {
+    if (this.#unwatch) this.#resting = setTimeout(() => this.#rest(), LINGER);
+    else this.#rest();
   }
 
   /** Ends the watch. */

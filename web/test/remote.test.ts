@@ -47,13 +47,13 @@ function holdingWorker(): { asked: string[]; worker: WorkerLike } {
   return { asked, worker };
 }
 
-const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
+const pause = (milliseconds = 20) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-test("locks are held and waited for only while something is unanswered", async () => {
+test("locks are held and waited for only while something is unanswered, and a little longer", async () => {
   const locks = stubLocks();
   const { asked, worker } = holdingWorker();
   const remote = Remote.start(() => worker);
-  await pause();
+  await pause(600);
   expect([asked, locks.waiting]).toEqual([["start", "rest"], 0]);
 
   asked.length = 0;
@@ -62,7 +62,10 @@ test("locks are held and waited for only while something is unanswered", async (
   expect(locks.waiting).toBe(1);
   await calls[1];
   await pause();
-  expect([asked, locks.waiting]).toEqual([["start", "adapter", "catalogue", "rest"], 0]);
+  await remote.call("adapter", {});
+  expect([asked, locks.waiting]).toEqual([["start", "adapter", "catalogue", "adapter"], 1]);
+  await pause(600);
+  expect([asked.at(-1), locks.waiting]).toEqual(["rest", 0]);
 });
 
 test("a worker that ended while it had nothing to do is noticed at the next call", async () => {
