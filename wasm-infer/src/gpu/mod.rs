@@ -156,8 +156,8 @@ impl GpuEngine {
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     ///
     /// # Errors
-    /// [`InferError::DeviceLost`] when the device fails, [`InferError::NoGpu`] when so many beams
-    /// exceed its limits.
+    /// [`InferError::DeviceLost`] when the device fails or answers what no search can find,
+    /// [`InferError::NoGpu`] when so many beams exceed its limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
         Ok(self.run(&[query]).await?.pop().unwrap_or_default())
     }
@@ -201,18 +201,11 @@ impl GpuEngine {
         let rows = plan.rows(batch.beams)[levels];
         let words = Plan::state_words(users, rows);
         let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
-        let (alive, records) = state.split_at(users * RECORD);
-        let hit = |beam: &[u32]| {
-            let key = if batch.sampled { beam[PERTURBED] } else { beam[0] };
-            Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
-        };
-        let of_users = records.chunks_exact(rows as usize * RECORD).zip(alive);
-        Ok(of_users
-            .map(|(records, &alive)| {
-                let hit = |at: usize| hit(&records[at * RECORD..][..RECORD]);
-                best_first(alive.min(rows) as usize, hit, &mut Vec::new())
-            })
-            .collect())
+        hits_of(&state, users, rows as usize, self.catalog.len(), batch.sampled).ok_or_else(|| {
+            InferError::DeviceLost(
+                "its answer makes no sense; update its driver or use the CPU engine".into(),
+            )
+        })
     }
 
     /// Runs a query with each launch in a pass of its own, and returns the kernels' names with
@@ -367,6 +360,34 @@ impl GpuEngine {
     }
 }
 
+/// The hits of each user in the state after the last step, of so many rows a user; `None` where no
+/// search over so many items could have left it: a device may answer anything.
+fn hits_of(
+    state: &[u32],
+    users: usize,
+    rows: usize,
+    items: usize,
+    sampled: bool,
+) -> Option<Vec<Vec<Hit>>> {
+    let (alive, records) = state.split_at_checked(users * RECORD)?;
+    let of_user = |(records, &alive): (&[u32], &u32)| {
+        let alive = Some(alive as usize).filter(|alive| *alive <= rows)?;
+        let hits: Vec<Hit> = records
+            .chunks_exact(RECORD)
+            .take(alive)
+            .map(|beam| {
+                let key = if sampled { beam[PERTURBED] } else { beam[0] };
+                Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
+            })
+            .collect();
+        let sound = hits.is_sorted_by(|a, b| a.rank < b.rank)
+            && hits.last().is_none_or(|hit| (hit.rank as usize) < items)
+            && hits.iter().all(|hit| hit.score.is_finite() && hit.key.is_finite());
+        sound.then(|| best_first(hits.len(), |at| hits[at], &mut Vec::new()))
+    };
+    records.chunks_exact(rows * RECORD).zip(alive).map(of_user).collect()
+}
+
 /// What queries that are alike need; `None` for no query.
 fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
     let first = queries.first()?;
@@ -376,4 +397,67 @@ fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
         beams: first.beams,
         sampled: first.sampling.is_some(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: usize = 3;
+    const ITEMS: usize = 9;
+
+    /// The state of two users, the first with two beams and the second with none.
+    fn state() -> Vec<u32> {
+        let mut state = vec![0; 2 * (1 + ROWS) * RECORD];
+        state[0] = 2;
+        for (beam, (rank, score, key)) in
+            [(4, -3.0f32, 0.5f32), (8, -2.0, 0.25)].into_iter().enumerate()
+        {
+            let record = &mut state[(2 + beam) * RECORD..][..RECORD];
+            record[0] = score.to_bits();
+            record[1] = rank;
+            record[PERTURBED] = key.to_bits();
+        }
+        state
+    }
+
+    fn read(state: &[u32], sampled: bool) -> Option<Vec<Vec<Hit>>> {
+        hits_of(state, 2, ROWS, ITEMS, sampled)
+    }
+
+    #[test]
+    fn a_state_is_read_best_first() {
+        let hit = |rank, score, key| Hit { rank, score, key };
+        let by_score = [hit(8, -2.0, -2.0), hit(4, -3.0, -3.0)];
+        assert_eq!(read(&state(), false), Some(vec![by_score.to_vec(), Vec::new()]));
+        let by_key = [hit(4, -3.0, 0.5), hit(8, -2.0, 0.25)];
+        assert_eq!(read(&state(), true), Some(vec![by_key.to_vec(), Vec::new()]));
+    }
+
+    #[test]
+    fn a_state_that_no_search_leaves_is_refused() {
+        let second = 3 * RECORD;
+        let of_second_user = 1;
+        let wrong = [
+            ("more beams alive than rows", 0, ROWS as u32 + 1),
+            ("so many that their words overflow", 0, u32::MAX / 16 + 2),
+            ("of the other user", of_second_user, ROWS as u32 + 1),
+            ("a rank beyond the catalogue", second + 1, ITEMS as u32),
+            ("the same item twice", second + 1, 4),
+            ("ranks that descend", second + 1, 0),
+            ("a score that is no number", second, f32::NAN.to_bits()),
+            ("an infinite score", second, f32::INFINITY.to_bits()),
+        ];
+        for (what, at, word) in wrong {
+            let mut state = state();
+            state[at] = word;
+            assert_eq!(read(&state, false), None, "{what}");
+            assert_eq!(read(&state, true), None, "{what}, sampled");
+        }
+        let mut keyless = state();
+        keyless[second + PERTURBED] = f32::NEG_INFINITY.to_bits();
+        assert!(read(&keyless, false).is_some(), "only sampling reads it");
+        assert_eq!(read(&keyless, true), None);
+        assert_eq!(read(&[], false), None, "nothing at all");
+    }
 }
