@@ -3,6 +3,7 @@
 use pollster::block_on;
 use tigret_shaders::{Requirement, shader};
 
+use super::GpuOptions;
 use super::executor::Executor;
 use super::pack::{self, Axis};
 use super::plan::{BufferId, Dispatch, Kernels, PARAMS, Products, RECORD, pack_codes};
@@ -15,7 +16,7 @@ use crate::weights::{Weight, WeightFormat};
 
 /// A device, or `None` after saying why there is none.
 fn device() -> Option<Executor> {
-    match block_on(Executor::new(&[])) {
+    match block_on(Executor::new(&[], GpuOptions::default())) {
         Ok(executor) => Some(executor),
         Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
             println!("skipped: {reason}");

@@ -89,10 +89,12 @@ impl GpuEngine {
     /// Opens the best adapter and uploads a bundle.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
+    /// [`InferError::NoGpu`] where there is none, or none that can hold the model;
+    /// [`InferError::DeviceLost`] where it fails at once: it may do better with options that ask
+    /// for less.
     pub async fn new(bundle: Arc<Bundle>, options: GpuOptions) -> Result<Self, InferError> {
         let mut plan = Plan::new(&bundle);
-        let mut executor = Executor::new(&plan.constants).await?;
+        let mut executor = Executor::new(&plan.constants, options).await?;
         for constant in &mut plan.constants {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();

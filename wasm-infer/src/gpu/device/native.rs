@@ -17,6 +17,7 @@ use wgpu::{
 
 use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
+use crate::gpu::GpuOptions;
 
 /// An open device.
 pub(in super::super) struct Device {
@@ -47,11 +48,11 @@ impl Buffer {
 }
 
 impl Device {
-    /// Opens the best adapter with all that kernels can make use of.
+    /// Opens the best adapter with all that kernels can make use of and `wishes` do not exclude.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] without an adapter.
-    pub(in super::super) async fn open() -> Result<Self, InferError> {
+    /// [`InferError::NoGpu`] without an adapter, or where it opens no device.
+    pub(in super::super) async fn open(wishes: GpuOptions) -> Result<Self, InferError> {
         let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
         let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
         let options = RequestAdapterOptions {
@@ -62,7 +63,9 @@ impl Device {
         let packed = WgslLanguageFeatures::Packed4x8IntegerDotProduct;
         let packed_products = instance.wgsl_language_features().contains(packed);
         let available = adapter.limits();
-        let wanted = Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
+        let mut wanted = Features::TIMESTAMP_QUERY;
+        wanted.set(Features::SHADER_F16, wishes.halves != Some(false));
+        wanted.set(Features::SUBGROUP, wishes.subgroups != Some(false));
         let limits = Limits {
             max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
             max_buffer_size: available.max_buffer_size,
@@ -137,12 +140,14 @@ impl Device {
     /// Compiles kernels.
     ///
     /// # Errors
-    /// None here: what the device refuses is kept in `failure`.
+    /// [`InferError::DeviceLost`] where the device refuses one.
     pub(in super::super) async fn kernels(
         &self,
         shaders: &[&'static Shader],
     ) -> Result<Vec<Kernel>, InferError> {
-        Ok(shaders.iter().map(|shader| self.kernel(shader)).collect())
+        let kernels = shaders.iter().map(|shader| self.kernel(shader)).collect();
+        // wgpu reports what it refuses before it returns.
+        self.failure.get().map_or(Ok(kernels), |what| Err(InferError::DeviceLost(what)))
     }
 
     fn kernel(&self, shader: &'static Shader) -> Kernel {

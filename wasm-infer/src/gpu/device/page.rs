@@ -21,6 +21,7 @@ use web_sys::{
 
 use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
+use crate::gpu::GpuOptions;
 
 /// An open device.
 pub(in super::super) struct Device {
@@ -70,11 +71,11 @@ impl Drop for Device {
 }
 
 impl Device {
-    /// Opens the best adapter with all that kernels can make use of.
+    /// Opens the best adapter with all that kernels can make use of and `wishes` do not exclude.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] without WebGPU or an adapter.
-    pub(in super::super) async fn open() -> Result<Self, InferError> {
+    /// [`InferError::NoGpu`] without WebGPU or an adapter, or where it opens no device.
+    pub(in super::super) async fn open(wishes: GpuOptions) -> Result<Self, InferError> {
         let gpu =
             browser_gpu().ok_or_else(|| InferError::NoGpu("this browser has no WebGPU".into()))?;
         let options = GpuRequestAdapterOptions::new();
@@ -85,9 +86,12 @@ impl Device {
             .ok_or_else(|| InferError::NoGpu("the browser has no adapter for WebGPU".into()))?;
         let (halves, subgroups) = ("shader-f16", "subgroups");
         let available = adapter.features();
-        let wanted = [halves, subgroups].into_iter().filter(|feature| available.has(feature));
+        let wanted = [(halves, wishes.halves), (subgroups, wishes.subgroups)]
+            .into_iter()
+            .filter(|(feature, wish)| *wish != Some(false) && available.has(feature))
+            .map(|(feature, _)| feature.into());
         let descriptor = GpuDeviceDescriptor::new();
-        descriptor.set_required_features(&wanted.map(Into::into).collect::<Vec<_>>());
+        descriptor.set_required_features(&wanted.collect::<Vec<_>>());
         let limits = adapter.limits();
         let (binding, size) = (limits.max_storage_buffer_binding_size(), limits.max_buffer_size());
         let required = Object::new();
@@ -163,7 +167,7 @@ impl Device {
     /// Compiles kernels, all at the same time.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] for one that the browser refuses.
+    /// [`InferError::DeviceLost`] where the browser refuses one.
     pub(in super::super) async fn kernels(
         &self,
         shaders: &[&'static Shader],
@@ -190,7 +194,7 @@ impl Device {
         }
         let mut kernels = Vec::with_capacity(begun.len());
         for (shader, layout, pipeline) in begun {
-            let pipeline = pipeline.await.map_err(no_gpu)?;
+            let pipeline = pipeline.await.map_err(refused)?;
             kernels.push(Kernel { shader, layout, pipeline });
         }
         Ok(kernels)
@@ -312,6 +316,10 @@ fn browser_gpu() -> Option<Gpu> {
 
 fn no_gpu(error: JsValue) -> InferError {
     InferError::NoGpu(message(&error))
+}
+
+fn refused(error: JsValue) -> InferError {
+    InferError::DeviceLost(message(&error))
 }
 
 /// What an exception says.
