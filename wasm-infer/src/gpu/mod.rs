@@ -23,7 +23,10 @@ use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::search::{EngineQuery, Hit, best_first};
 
-/// Most candidates of a step on a software adapter. Mesa's ends the loops of an invocation, all
+/// Most candidates of a step: one workgroup walks them all, and a driver takes a kernel that runs for
+/// seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
+const MOST_CANDIDATES: u64 = 4 << 20;
+/// The same on a software adapter, natively. Mesa's ends the loops of an invocation, all
 /// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
 /// and for each of 512 beams that survive it takes 56 more at most.
 const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
@@ -266,13 +269,11 @@ impl GpuEngine {
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
         let candidates = self.plan.most_candidates(batch.beams);
-        if cfg!(not(target_arch = "wasm32"))
-            && self.executor.is_software()
-            && candidates > MOST_SOFTWARE_CANDIDATES
-        {
+        let most = most_candidates(self.executor.is_software());
+        if candidates > most {
             return Err(InferError::NoGpu(format!(
-                "{candidates} candidates of a step are more than a software adapter can walk \
-                 ({MOST_SOFTWARE_CANDIDATES}); use the CPU engine or fewer beams"
+                "{candidates} candidates of a step are more than this adapter can walk at once \
+                 ({most}); use the CPU engine or fewer beams"
             )));
         }
         // Where each user's filter begins, then the filters.
@@ -362,6 +363,13 @@ impl GpuEngine {
     }
 }
 
+/// Most candidates of a step on an adapter.
+fn most_candidates(software: bool) -> u64 {
+    // In a page software is SwiftShader, which counts no iterations.
+    let is_counted = software && cfg!(not(target_arch = "wasm32"));
+    if is_counted { MOST_SOFTWARE_CANDIDATES } else { MOST_CANDIDATES }
+}
+
 /// The hits of each user in the state after the last step, of so many rows a user; `None` where no
 /// search over so many items could have left it: a device may answer anything.
 fn hits_of(
@@ -425,6 +433,13 @@ mod tests {
 
     fn read(state: &[u32], sampled: bool) -> Option<Vec<Vec<Hit>>> {
         hits_of(state, 2, ROWS, ITEMS, sampled)
+    }
+
+    #[test]
+    fn the_widest_search_of_a_large_codebook_fits_a_gpu_and_one_that_runs_for_seconds_does_not() {
+        assert!(most_candidates(false) >= 512 * 4096);
+        assert!(most_candidates(false) < 512 * 65_536);
+        assert!(most_candidates(true) < most_candidates(false));
     }
 
     #[test]
