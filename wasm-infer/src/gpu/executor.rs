@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tigret_shaders::{Shader, shader};
 
 use super::GpuOptions;
-use super::device::{Buffer, Device, Extras, Group, Kernel, Launch, PARAMS_STRIDE, Role};
+use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
 use super::plan::{BufferId, Constant, Dispatch, PARAMS};
 use crate::error::InferError;
 
@@ -78,14 +78,9 @@ impl Executor {
         }
     }
 
-    /// Whether the adapter is a processor in disguise.
-    pub(super) fn is_software(&self) -> bool {
-        self.device.info.software
-    }
-
-    /// What the device has beyond plain WGSL.
-    pub(super) fn extras(&self) -> Extras {
-        self.device.info.extras
+    /// What there is to know of the device.
+    pub(super) fn info(&self) -> &Info {
+        &self.device.info
     }
 
     /// Compiles the kernels of these dispatches that have not been compiled yet.

@@ -28,7 +28,7 @@ fn device() -> Option<Executor> {
 
 /// Whether the device can run a kernel; says so where it cannot.
 fn can_run(device: &Executor, name: &str) -> bool {
-    let extras = device.extras();
+    let extras = device.info().extras;
     let can = match shader(name).unwrap().requires {
         None => true,
         Some(Requirement::Halves) => extras.halves,
@@ -466,7 +466,7 @@ fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
 #[test]
 fn a_step_of_the_search_is_that_of_the_cpu() {
     let Some(mut device) = device() else { return };
-    let subgroups = [false, true].map(|on| (on, device.extras().subgroups || !on));
+    let subgroups = [false, true].map(|on| (on, device.info().extras.subgroups || !on));
     for (subgroups, possible) in subgroups {
         if possible {
             steps_of_the_search(&mut device, subgroups);

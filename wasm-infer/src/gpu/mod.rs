@@ -12,7 +12,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use device::Extras;
+use device::Info;
 use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
@@ -35,7 +35,7 @@ const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
-/// that are a processor in disguise. Answers differ by rounding (`docs/engine.md`).
+/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
@@ -67,13 +67,14 @@ impl Floor {
 
 impl GpuOptions {
     /// The kernels for a device.
-    fn kernels(self, extras: Extras, software: bool) -> Kernels {
-        let on = |wish: Option<bool>, has: bool| has && wish.unwrap_or(!software);
+    fn kernels(self, info: &Info) -> Kernels {
+        let Info { software, unpacks, extras, .. } = *info;
         let subgroups = extras.subgroups && self.subgroups.unwrap_or(true);
+        let packed = self.packed_products.unwrap_or(!software && !unpacks);
         Kernels {
             wide: software && subgroups,
-            halves: on(self.halves, extras.halves),
-            packed_products: on(self.packed_products, extras.packed_products),
+            halves: extras.halves && self.halves.unwrap_or(!software),
+            packed_products: extras.packed_products && packed,
             subgroups,
         }
     }
@@ -102,7 +103,7 @@ impl GpuEngine {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();
         }
-        plan.set_kernels(options.kernels(executor.extras(), executor.is_software()));
+        plan.set_kernels(options.kernels(executor.info()));
         // Those of a search now, those of sampling when it is first asked for.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
@@ -137,8 +138,8 @@ impl GpuEngine {
     /// whether invocations of linear layers in floats and of attentions compute wide tiles where
     /// there are subgroups, by itself on software adapters only. For tests and benchmarks.
     pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
-        let extras = self.executor.extras();
-        let kernels = options.kernels(extras, self.executor.is_software());
+        let extras = self.executor.info().extras;
+        let kernels = options.kernels(self.executor.info());
         let wide_granted = !wide || kernels.subgroups;
         self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, ..kernels });
         let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
@@ -269,7 +270,7 @@ impl GpuEngine {
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
         let candidates = self.plan.most_candidates(batch.beams);
-        let most = most_candidates(self.executor.is_software());
+        let most = most_candidates(self.executor.info().software);
         if candidates > most {
             return Err(InferError::NoGpu(format!(
                 "{candidates} candidates of a step are more than this adapter can walk at once \
@@ -412,6 +413,7 @@ fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use device::Extras;
 
     const ROWS: usize = 3;
     const ITEMS: usize = 9;
@@ -433,6 +435,21 @@ mod tests {
 
     fn read(state: &[u32], sampled: bool) -> Option<Vec<Vec<Hit>>> {
         hits_of(state, 2, ROWS, ITEMS, sampled)
+    }
+
+    #[test]
+    fn packed_products_are_used_by_themselves_where_they_are_not_emulated() {
+        let extras = Extras { halves: true, packed_products: true, subgroups: true };
+        let info =
+            |software, unpacks| Info { name: String::new(), software, unpacks, extras, limit: 0 };
+        let packed = |wish, info: Info| {
+            GpuOptions { packed_products: wish, ..GpuOptions::default() }
+                .kernels(&info)
+                .packed_products
+        };
+        assert!(packed(None, info(false, false)));
+        assert!(!packed(None, info(false, true)) && !packed(None, info(true, false)));
+        assert!(packed(Some(true), info(true, true)) && !packed(Some(false), info(false, false)));
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
 use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
-    BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding, BufferBindingType,
-    BufferDescriptor, BufferSize, BufferUsages, ComputePass, ComputePassDescriptor,
-    ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor,
-    DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
+    Backend, BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout,
+    BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding,
+    BufferBindingType, BufferDescriptor, BufferSize, BufferUsages, ComputePass,
+    ComputePassDescriptor, ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor,
+    DeviceDescriptor, DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
     PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, PowerPreference, QuerySet,
     QuerySetDescriptor, QueryType, Queue, RequestAdapterOptions, ShaderModuleDescriptor,
     ShaderSource, ShaderStages, WgslLanguageFeatures,
@@ -94,6 +94,7 @@ impl Device {
         let info = Info {
             name: of_adapter.name,
             software: of_adapter.device_type == DeviceType::Cpu,
+            unpacks: of_adapter.backend == Backend::Metal,
             extras: Extras {
                 halves: features.contains(Features::SHADER_F16),
                 packed_products,

@@ -118,6 +118,8 @@ impl Device {
         let info = Info {
             name: of_adapter.description(),
             software: of_adapter.is_fallback_adapter(),
+            // A page is not told the backend, but all of this vendor's have Metal.
+            unpacks: of_adapter.vendor() == "apple",
             extras: Extras {
                 halves: granted.has(halves),
                 packed_products: language.has("packed_4x8_integer_dot_product"),
