@@ -114,10 +114,15 @@ impl Device {
             }
         });
         let (granted, of_adapter) = (device.features(), adapter.info());
+        // Where it stands has moved from the adapter to its `info`; not every browser has either.
+        let before = Reflect::get(&adapter, &"isFallbackAdapter".into()).ok();
+        let is_fallback = of_adapter.is_fallback_adapter()
+            || before.is_some_and(|value| value.is_truthy())
+            || of_adapter.architecture() == "swiftshader";
         let language = gpu.wgsl_language_features();
         let info = Info {
             name: of_adapter.description(),
-            software: of_adapter.is_fallback_adapter(),
+            software: is_fallback,
             // A page is not told the backend, but all of this vendor's have Metal.
             unpacks: of_adapter.vendor() == "apple",
             extras: Extras {
