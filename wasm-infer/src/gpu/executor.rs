@@ -255,6 +255,14 @@ impl Executor {
         outcome
     }
 
+    /// Waits until the device has taken up all that it was given so far.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] where it refused a part, memory above all.
+    pub(super) async fn settle(&self) -> Result<(), InferError> {
+        self.device.settle().await
+    }
+
     fn check(&self) -> Result<(), InferError> {
         self.device.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
     }

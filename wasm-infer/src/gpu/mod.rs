@@ -94,8 +94,8 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where there is none, or none that can hold the model;
-    /// [`InferError::DeviceLost`] where it fails at once: it may do better with options that ask
-    /// for less.
+    /// [`InferError::DeviceLost`] where it fails at once, by too little memory or by what it cannot
+    /// compile: it may do better with options that ask for less.
     pub async fn new(bundle: Arc<Bundle>, options: GpuOptions) -> Result<Self, InferError> {
         let mut plan = Plan::new(&bundle);
         let mut executor = Executor::new(&plan.constants, options).await?;
@@ -109,6 +109,8 @@ impl GpuEngine {
         executor.compile(&plan.dispatches(batch)).await?;
         let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
+        // Memory that was not there is told late.
+        executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, plan, executor, capacity })
     }
@@ -381,22 +383,29 @@ fn hits_of(
     sampled: bool,
 ) -> Option<Vec<Vec<Hit>>> {
     let (alive, records) = state.split_at_checked(users * RECORD)?;
-    let of_user = |(records, &alive): (&[u32], &u32)| {
-        let alive = Some(alive as usize).filter(|alive| *alive <= rows)?;
-        let hits: Vec<Hit> = records
-            .chunks_exact(RECORD)
-            .take(alive)
-            .map(|beam| {
-                let key = if sampled { beam[PERTURBED] } else { beam[0] };
-                Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
-            })
-            .collect();
-        let sound = hits.is_sorted_by(|a, b| a.rank < b.rank)
-            && hits.last().is_none_or(|hit| (hit.rank as usize) < items)
-            && hits.iter().all(|hit| hit.score.is_finite() && hit.key.is_finite());
-        sound.then(|| best_first(hits.len(), |at| hits[at], &mut Vec::new()))
-    };
-    records.chunks_exact(rows * RECORD).zip(alive).map(of_user).collect()
+    let mut of_users = Vec::with_capacity(users);
+    for (records, &alive) in records.chunks_exact(rows * RECORD).zip(alive) {
+        let alive = alive as usize;
+        let hit = |at: usize| {
+            let beam = &records[at * RECORD..][..RECORD];
+            let key = if sampled { beam[PERTURBED] } else { beam[0] };
+            Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
+        };
+        // Ranks ascend: none may be below this.
+        let mut least = 0;
+        for at in 0..alive {
+            if at == rows {
+                return None;
+            }
+            let Hit { rank, score, key } = hit(at);
+            if rank < least || rank as usize >= items || !score.is_finite() || !key.is_finite() {
+                return None;
+            }
+            least = rank + 1;
+        }
+        of_users.push(best_first(alive, hit, &mut Vec::new()));
+    }
+    Some(of_users)
 }
 
 /// What queries that are alike need; `None` for no query.

@@ -147,8 +147,8 @@ impl Device {
         shaders: &[&'static Shader],
     ) -> Result<Vec<Kernel>, InferError> {
         let kernels = shaders.iter().map(|shader| self.kernel(shader)).collect();
-        // wgpu reports what it refuses before it returns.
-        self.failure.get().map_or(Ok(kernels), |what| Err(InferError::DeviceLost(what)))
+        self.settle().await?;
+        Ok(kernels)
     }
 
     fn kernel(&self, shader: &'static Shader) -> Kernel {
@@ -254,6 +254,15 @@ impl Device {
         }
         encoder.copy_buffer_to_buffer(&result.0, 0, &read_back.0, 0, bytes);
         self.queue.submit([encoder.finish()]);
+    }
+
+    /// Whether all calls so far were taken up.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] where one of them failed.
+    pub(in super::super) async fn settle(&self) -> Result<(), InferError> {
+        // wgpu reports what it refuses before it returns.
+        self.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
     }
 
     /// Waits for the first `bytes` of the read-back buffer.
