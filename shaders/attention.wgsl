@@ -10,8 +10,9 @@
 // As many as a head of 64 has quads: fewer barriers than with more, no sums made twice as with fewer.
 const LANES: u32 = 16u;
 alias Reduced = vec4<f32>; // a component a query
-// Keys that a workgroup scores before it sums up their values.
-const CHUNK: u32 = 384u;
+// Keys that a workgroup scores before it sums up their values. More would take memory that other
+// workgroups of the same core need.
+const CHUNK: u32 = 128u;
 
 // A component a query.
 var<workgroup> scores: array<vec4<f32>, CHUNK>;

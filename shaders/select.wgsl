@@ -56,13 +56,24 @@ fn main(
         workgroupBarrier();
         // Shifting by 32 is undefined: the first pass has no bytes to compare.
         let prefix = threshold;
+        // The top byte is nearly the same in all keys: equal ones in a row are added at once, so
+        // that additions to one place do not wait for each other.
+        var run_of = 0u;
+        var run = 0u;
         for (var i = lane; i < total; i += LANES) {
             let key = keys[keys_at + i];
             let matches = pass_index == 0u || (key >> (shift + 8u)) == (prefix >> (shift + 8u));
             if key != 0u && matches {
-                atomicAdd(&histogram[(key >> shift) & 255u], 1u);
+                let own = (key >> shift) & 255u;
+                if own != run_of {
+                    atomicAdd(&histogram[run_of], run);
+                    run_of = own;
+                    run = 0u;
+                }
+                run++;
             }
         }
+        atomicAdd(&histogram[run_of], run);
         workgroupBarrier();
         // The bytes from the top down, one a place.
         let count = atomicLoad(&histogram[255u - place]);

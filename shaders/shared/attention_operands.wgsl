@@ -14,7 +14,9 @@ struct Params {
     reach: u32, // the bias table's centre
 }
 
-const NEVER: f32 = -3.4e38;
+// Below every score, and far enough from the largest numbers that the exponential of a difference,
+// which GPUs compute by a product, does not overflow on the way.
+const NEVER: f32 = -1e30;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [users, queries, heads, head4] at stride

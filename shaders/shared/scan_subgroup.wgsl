@@ -1,12 +1,16 @@
 // Sums of what the invocations of a workgroup of LANES hold that come before each, by subgroups of
 // any size. Neighbours need not be in one subgroup: the places are handed out by it.
 
-var<workgroup> taken: atomic<u32>; // places handed out, zero at first
+var<workgroup> taken: atomic<u32>; // places handed out
 var<workgroup> of_groups: array<vec2<u32>, LANES>; // at the first place of each subgroup, its sum
 
 // The place of an invocation in the order of the sums: each has one of its own, and those of a
 // subgroup are neighbours.
 fn place_of(lane: u32) -> u32 {
+    if lane == 0u {
+        atomicStore(&taken, 0u);
+    }
+    workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);
     var first = 0u;

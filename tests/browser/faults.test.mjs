@@ -207,6 +207,43 @@ describe("faults", { skip }, () => {
   });
 
   test(
+    "a submit that the GPU refuses is not answered with the call before",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      const { failure, found, expected } = await page.evaluate(async (url) => {
+        const code = "/package/dist/index.js";
+        const { Recommender } = await import(code);
+        /** @type {Worker[]} */
+        const workers = [];
+        const worker = () => {
+          workers.push(new Worker("/tests/refusing-worker.mjs", { type: "module" }));
+          return workers.at(-1);
+        };
+        const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+        let failure = "";
+        recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
+        const ids = async (/** @type {object} */ options) => {
+          const picks = await recommender.recommend(options);
+          return picks.map((/** @type {{ id: string }} */ { id }) => id);
+        };
+        const [first, second] = await ids({ history: [], top: 2 });
+        await ids({ history: [] });
+        for (const worker of workers) worker.postMessage("refuse");
+        const options = { history: [], exclude: [first, second] };
+        const found = await ids(options);
+        const expected = await ids(options);
+        recommender.dispose();
+        return { failure, found, expected };
+      }, BUNDLE);
+      assert.match(failure, /submit/i);
+      assert.ok(found.length > 0);
+      assert.deepEqual(found, expected);
+      await context.close();
+    },
+  );
+
+  test(
     "a worker that is dead before it starts, or that the page hands out twice",
     faultLimit,
     async () => {

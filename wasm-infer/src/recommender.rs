@@ -118,7 +118,8 @@ impl Recommender {
     /// Puts a bundle on an engine.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where the GPU is asked for and there is none that can run the model.
+    /// Where the GPU is asked for, [`InferError::NoGpu`] if there is none that can run the model, and
+    /// [`InferError::DeviceLost`] if it fails at once.
     pub async fn new(bundle: Arc<Bundle>, backend: Backend) -> Result<Self, InferError> {
         let engine = match backend {
             Backend::Cpu => Engine::Cpu(Box::new(CpuEngine::new(Arc::clone(&bundle)))),

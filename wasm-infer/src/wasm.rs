@@ -72,7 +72,8 @@ impl Session {
     /// `GpuOptions`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-bundle`, `bad-request` or `no-gpu`.
+    /// An `Error` with code `bad-bundle`, `bad-request`, `no-gpu` or, where the GPU fails at once
+    /// and may do better with options that ask for less, `device-lost`.
     pub async fn load(
         bytes: Vec<u8>,
         backend: String,
@@ -94,7 +95,7 @@ impl Session {
     /// lost; the options are those of [`Session::load`]. On an error the engine stays what it was.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request` or `no-gpu`.
+    /// As [`Session::load`].
     #[wasm_bindgen(js_name = useBackend)]
     pub async fn use_backend(
         &mut self,
@@ -112,7 +113,8 @@ impl Session {
     /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request` or `device-lost`.
+    /// An `Error` with code `bad-request`, `device-lost` or, where the search exceeds the GPU's
+    /// limits, `no-gpu`.
     pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
         let request = parse_request(request)?;
         let answer = self.recommender.recommend(&request).await.map_err(|e| to_js(&e))?;

@@ -131,7 +131,11 @@ fn assert_close(expected: &[Hit], found: &[Hit], tolerance: f32, what: &str) {
 
 /// The GPU engine, or `None` after saying why there is none.
 fn gpu(bundle: &Arc<Bundle>) -> Option<GpuEngine> {
-    match block_on(GpuEngine::new(Arc::clone(bundle), GpuOptions::default())) {
+    gpu_with(bundle, GpuOptions::default())
+}
+
+fn gpu_with(bundle: &Arc<Bundle>, options: GpuOptions) -> Option<GpuEngine> {
+    match block_on(GpuEngine::new(Arc::clone(bundle), options)) {
         Ok(engine) => Some(engine),
         Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
             println!("skipped: {reason}");
@@ -386,4 +390,18 @@ fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly
     let bundle = narrow(vec![300, 20_000], 0);
     let Some(mut gpu) = gpu(&bundle) else { return };
     answered_or_refused(&bundle, &mut gpu, &[70, 300], 300);
+}
+
+/// It may be what the device fails with.
+#[test]
+fn a_device_is_not_asked_for_what_is_switched_off() {
+    let bundle = narrow(vec![9, 300], 0);
+    let Some(mut gpu) = gpu_with(&bundle, NOTHING_BEYOND_WGSL) else { return };
+    for wish in [
+        GpuOptions { halves: Some(true), ..NOTHING_BEYOND_WGSL },
+        GpuOptions { subgroups: Some(true), ..NOTHING_BEYOND_WGSL },
+    ] {
+        assert!(!gpu.use_kernels(wish, false), "{wish:?}");
+    }
+    answered_or_refused(&bundle, &mut gpu, &[20], 0);
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tigret_shaders::{Shader, shader};
 
-use super::device::{Buffer, Device, Extras, Group, Kernel, Launch, PARAMS_STRIDE, Role};
+use super::GpuOptions;
+use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
 use super::plan::{BufferId, Constant, Dispatch, PARAMS};
 use crate::error::InferError;
 
@@ -41,12 +42,15 @@ pub(super) struct Executor {
 }
 
 impl Executor {
-    /// Opens the best adapter and uploads the constants.
+    /// Opens the best adapter, without what `wishes` exclude, and uploads the constants.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] without an adapter, or where a constant exceeds its limits.
-    pub(super) async fn new(constants: &[Constant]) -> Result<Self, InferError> {
-        let device = Device::open().await?;
+    pub(super) async fn new(
+        constants: &[Constant],
+        wishes: GpuOptions,
+    ) -> Result<Self, InferError> {
+        let device = Device::open(wishes).await?;
         let params = device.buffer("params", PARAMS_STRIDE as u64, Role::Params)?;
         let read_back = device.buffer("read-back", 4, Role::ReadBack)?;
         let mut executor = Self {
@@ -74,20 +78,16 @@ impl Executor {
         }
     }
 
-    /// Whether the adapter is a processor in disguise.
-    pub(super) fn is_software(&self) -> bool {
-        self.device.info.software
-    }
-
-    /// What the device has beyond plain WGSL.
-    pub(super) fn extras(&self) -> Extras {
-        self.device.info.extras
+    /// What there is to know of the device.
+    pub(super) fn info(&self) -> &Info {
+        &self.device.info
     }
 
     /// Compiles the kernels of these dispatches that have not been compiled yet.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] for one that the device refuses.
+    /// [`InferError::DeviceLost`] for one that the device refuses: it has failed, and may do better
+    /// with kernels that ask for less.
     pub(super) async fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), InferError> {
         let mut missing: Vec<&'static Shader> = Vec::new();
         for name in dispatches.iter().map(|dispatch| dispatch.shader) {
@@ -179,7 +179,7 @@ impl Executor {
     /// Runs dispatches in one pass and one submit, and reads `words` words of `result` back.
     ///
     /// # Errors
-    /// [`InferError::DeviceLost`], and [`InferError::NoGpu`] for a kernel that the device refuses.
+    /// [`InferError::DeviceLost`], also for a kernel that the device refuses.
     pub(super) async fn run(
         &mut self,
         dispatches: &[Dispatch],
@@ -253,6 +253,14 @@ impl Executor {
         let outcome = self.run(&[], id, words).await;
         self.counts = counts;
         outcome
+    }
+
+    /// Waits until the device has taken up all that it was given so far.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] where it refused a part, memory above all.
+    pub(super) async fn settle(&self) -> Result<(), InferError> {
+        self.device.settle().await
     }
 
     fn check(&self) -> Result<(), InferError> {

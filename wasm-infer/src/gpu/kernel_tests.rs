@@ -3,6 +3,7 @@
 use pollster::block_on;
 use tigret_shaders::{Requirement, shader};
 
+use super::GpuOptions;
 use super::executor::Executor;
 use super::pack::{self, Axis};
 use super::plan::{BufferId, Dispatch, Kernels, PARAMS, Products, RECORD, pack_codes};
@@ -15,7 +16,7 @@ use crate::weights::{Weight, WeightFormat};
 
 /// A device, or `None` after saying why there is none.
 fn device() -> Option<Executor> {
-    match block_on(Executor::new(&[])) {
+    match block_on(Executor::new(&[], GpuOptions::default())) {
         Ok(executor) => Some(executor),
         Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
             println!("skipped: {reason}");
@@ -27,7 +28,7 @@ fn device() -> Option<Executor> {
 
 /// Whether the device can run a kernel; says so where it cannot.
 fn can_run(device: &Executor, name: &str) -> bool {
-    let extras = device.extras();
+    let extras = device.info().extras;
     let can = match shader(name).unwrap().requires {
         None => true,
         Some(Requirement::Halves) => extras.halves,
@@ -465,7 +466,7 @@ fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
 #[test]
 fn a_step_of_the_search_is_that_of_the_cpu() {
     let Some(mut device) = device() else { return };
-    let subgroups = [false, true].map(|on| (on, device.extras().subgroups || !on));
+    let subgroups = [false, true].map(|on| (on, device.info().extras.subgroups || !on));
     for (subgroups, possible) in subgroups {
         if possible {
             steps_of_the_search(&mut device, subgroups);

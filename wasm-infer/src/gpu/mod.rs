@@ -12,7 +12,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use device::Extras;
+use device::Info;
 use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
@@ -23,7 +23,10 @@ use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::search::{EngineQuery, Hit, best_first};
 
-/// Most candidates of a step on a software adapter. Mesa's ends the loops of an invocation, all
+/// Most candidates of a step: one workgroup walks them all, and a driver takes a kernel that runs for
+/// seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
+const MOST_CANDIDATES: u64 = 4 << 20;
+/// The same on a software adapter, natively. Mesa's ends the loops of an invocation, all
 /// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
 /// and for each of 512 beams that survive it takes 56 more at most.
 const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
@@ -32,7 +35,7 @@ const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
-/// that are a processor in disguise. Answers differ by rounding (`docs/engine.md`).
+/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
@@ -64,13 +67,14 @@ impl Floor {
 
 impl GpuOptions {
     /// The kernels for a device.
-    fn kernels(self, extras: Extras, software: bool) -> Kernels {
-        let on = |wish: Option<bool>, has: bool| has && wish.unwrap_or(!software);
+    fn kernels(self, info: &Info) -> Kernels {
+        let Info { software, unpacks, extras, .. } = *info;
         let subgroups = extras.subgroups && self.subgroups.unwrap_or(true);
+        let packed = self.packed_products.unwrap_or(!software && !unpacks);
         Kernels {
             wide: software && subgroups,
-            halves: on(self.halves, extras.halves),
-            packed_products: on(self.packed_products, extras.packed_products),
+            halves: extras.halves && self.halves.unwrap_or(!software),
+            packed_products: extras.packed_products && packed,
             subgroups,
         }
     }
@@ -89,20 +93,24 @@ impl GpuEngine {
     /// Opens the best adapter and uploads a bundle.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where there is none, or none that can hold the model.
+    /// [`InferError::NoGpu`] where there is none, or none that can hold the model;
+    /// [`InferError::DeviceLost`] where it fails at once, by too little memory or by what it cannot
+    /// compile: it may do better with options that ask for less.
     pub async fn new(bundle: Arc<Bundle>, options: GpuOptions) -> Result<Self, InferError> {
         let mut plan = Plan::new(&bundle);
-        let mut executor = Executor::new(&plan.constants).await?;
+        let mut executor = Executor::new(&plan.constants, options).await?;
         for constant in &mut plan.constants {
             // On the GPU now: nothing reads the host's copy again.
             constant.words = Vec::new();
         }
-        plan.set_kernels(options.kernels(executor.extras(), executor.is_software()));
+        plan.set_kernels(options.kernels(executor.info()));
         // Those of a search now, those of sampling when it is first asked for.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
         let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
+        // Memory that was not there is told late.
+        executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, plan, executor, capacity })
     }
@@ -132,8 +140,8 @@ impl GpuEngine {
     /// whether invocations of linear layers in floats and of attentions compute wide tiles where
     /// there are subgroups, by itself on software adapters only. For tests and benchmarks.
     pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
-        let extras = self.executor.extras();
-        let kernels = options.kernels(extras, self.executor.is_software());
+        let extras = self.executor.info().extras;
+        let kernels = options.kernels(self.executor.info());
         let wide_granted = !wide || kernels.subgroups;
         self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, ..kernels });
         let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
@@ -156,8 +164,8 @@ impl GpuEngine {
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     ///
     /// # Errors
-    /// [`InferError::DeviceLost`] when the device fails, [`InferError::NoGpu`] when so many beams
-    /// exceed its limits.
+    /// [`InferError::DeviceLost`] when the device fails or answers what no search can find,
+    /// [`InferError::NoGpu`] when so many beams exceed its limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
         Ok(self.run(&[query]).await?.pop().unwrap_or_default())
     }
@@ -201,18 +209,11 @@ impl GpuEngine {
         let rows = plan.rows(batch.beams)[levels];
         let words = Plan::state_words(users, rows);
         let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
-        let (alive, records) = state.split_at(users * RECORD);
-        let hit = |beam: &[u32]| {
-            let key = if batch.sampled { beam[PERTURBED] } else { beam[0] };
-            Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
-        };
-        let of_users = records.chunks_exact(rows as usize * RECORD).zip(alive);
-        Ok(of_users
-            .map(|(records, &alive)| {
-                let hit = |at: usize| hit(&records[at * RECORD..][..RECORD]);
-                best_first(alive.min(rows) as usize, hit, &mut Vec::new())
-            })
-            .collect())
+        hits_of(&state, users, rows as usize, self.catalog.len(), batch.sampled).ok_or_else(|| {
+            InferError::DeviceLost(
+                "its answer makes no sense; update its driver or use the CPU engine".into(),
+            )
+        })
     }
 
     /// Runs a query with each launch in a pass of its own, and returns the kernels' names with
@@ -271,13 +272,11 @@ impl GpuEngine {
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
         let candidates = self.plan.most_candidates(batch.beams);
-        if cfg!(not(target_arch = "wasm32"))
-            && self.executor.is_software()
-            && candidates > MOST_SOFTWARE_CANDIDATES
-        {
+        let most = most_candidates(self.executor.info().software);
+        if candidates > most {
             return Err(InferError::NoGpu(format!(
-                "{candidates} candidates of a step are more than a software adapter can walk \
-                 ({MOST_SOFTWARE_CANDIDATES}); use the CPU engine or fewer beams"
+                "{candidates} candidates of a step are more than this adapter can walk at once \
+                 ({most}); use the CPU engine or fewer beams"
             )));
         }
         // Where each user's filter begins, then the filters.
@@ -367,6 +366,48 @@ impl GpuEngine {
     }
 }
 
+/// Most candidates of a step on an adapter.
+fn most_candidates(software: bool) -> u64 {
+    // In a page software is SwiftShader, which counts no iterations.
+    let is_counted = software && cfg!(not(target_arch = "wasm32"));
+    if is_counted { MOST_SOFTWARE_CANDIDATES } else { MOST_CANDIDATES }
+}
+
+/// The hits of each user in the state after the last step, of so many rows a user; `None` where no
+/// search over so many items could have left it: a device may answer anything.
+fn hits_of(
+    state: &[u32],
+    users: usize,
+    rows: usize,
+    items: usize,
+    sampled: bool,
+) -> Option<Vec<Vec<Hit>>> {
+    let (alive, records) = state.split_at_checked(users * RECORD)?;
+    let mut of_users = Vec::with_capacity(users);
+    for (records, &alive) in records.chunks_exact(rows * RECORD).zip(alive) {
+        let alive = alive as usize;
+        let hit = |at: usize| {
+            let beam = &records[at * RECORD..][..RECORD];
+            let key = if sampled { beam[PERTURBED] } else { beam[0] };
+            Hit { rank: beam[1], score: f32::from_bits(beam[0]), key: f32::from_bits(key) }
+        };
+        // Ranks ascend: none may be below this.
+        let mut least = 0;
+        for at in 0..alive {
+            if at == rows {
+                return None;
+            }
+            let Hit { rank, score, key } = hit(at);
+            if rank < least || rank as usize >= items || !score.is_finite() || !key.is_finite() {
+                return None;
+            }
+            least = rank + 1;
+        }
+        of_users.push(best_first(alive, hit, &mut Vec::new()));
+    }
+    Some(of_users)
+}
+
 /// What queries that are alike need; `None` for no query.
 fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
     let first = queries.first()?;
@@ -376,4 +417,90 @@ fn batch_of(queries: &[&EngineQuery]) -> Option<Batch> {
         beams: first.beams,
         sampled: first.sampling.is_some(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use device::Extras;
+
+    const ROWS: usize = 3;
+    const ITEMS: usize = 9;
+
+    /// The state of two users, the first with two beams and the second with none.
+    fn state() -> Vec<u32> {
+        let mut state = vec![0; 2 * (1 + ROWS) * RECORD];
+        state[0] = 2;
+        for (beam, (rank, score, key)) in
+            [(4, -3.0f32, 0.5f32), (8, -2.0, 0.25)].into_iter().enumerate()
+        {
+            let record = &mut state[(2 + beam) * RECORD..][..RECORD];
+            record[0] = score.to_bits();
+            record[1] = rank;
+            record[PERTURBED] = key.to_bits();
+        }
+        state
+    }
+
+    fn read(state: &[u32], sampled: bool) -> Option<Vec<Vec<Hit>>> {
+        hits_of(state, 2, ROWS, ITEMS, sampled)
+    }
+
+    #[test]
+    fn packed_products_are_used_by_themselves_where_they_are_not_emulated() {
+        let extras = Extras { halves: true, packed_products: true, subgroups: true };
+        let info =
+            |software, unpacks| Info { name: String::new(), software, unpacks, extras, limit: 0 };
+        let packed = |wish, info: Info| {
+            GpuOptions { packed_products: wish, ..GpuOptions::default() }
+                .kernels(&info)
+                .packed_products
+        };
+        assert!(packed(None, info(false, false)));
+        assert!(!packed(None, info(false, true)) && !packed(None, info(true, false)));
+        assert!(packed(Some(true), info(true, true)) && !packed(Some(false), info(false, false)));
+    }
+
+    #[test]
+    fn the_widest_search_of_a_large_codebook_fits_a_gpu_and_one_that_runs_for_seconds_does_not() {
+        assert!(most_candidates(false) >= 512 * 4096);
+        assert!(most_candidates(false) < 512 * 65_536);
+        assert!(most_candidates(true) < most_candidates(false));
+    }
+
+    #[test]
+    fn a_state_is_read_best_first() {
+        let hit = |rank, score, key| Hit { rank, score, key };
+        let by_score = [hit(8, -2.0, -2.0), hit(4, -3.0, -3.0)];
+        assert_eq!(read(&state(), false), Some(vec![by_score.to_vec(), Vec::new()]));
+        let by_key = [hit(4, -3.0, 0.5), hit(8, -2.0, 0.25)];
+        assert_eq!(read(&state(), true), Some(vec![by_key.to_vec(), Vec::new()]));
+    }
+
+    #[test]
+    fn a_state_that_no_search_leaves_is_refused() {
+        let second = 3 * RECORD;
+        let of_second_user = 1;
+        let wrong = [
+            ("more beams alive than rows", 0, ROWS as u32 + 1),
+            ("so many that their words overflow", 0, u32::MAX / 16 + 2),
+            ("of the other user", of_second_user, ROWS as u32 + 1),
+            ("a rank beyond the catalogue", second + 1, ITEMS as u32),
+            ("the same item twice", second + 1, 4),
+            ("ranks that descend", second + 1, 0),
+            ("a score that is no number", second, f32::NAN.to_bits()),
+            ("an infinite score", second, f32::INFINITY.to_bits()),
+        ];
+        for (what, at, word) in wrong {
+            let mut state = state();
+            state[at] = word;
+            assert_eq!(read(&state, false), None, "{what}");
+            assert_eq!(read(&state, true), None, "{what}, sampled");
+        }
+        let mut keyless = state();
+        keyless[second + PERTURBED] = f32::NEG_INFINITY.to_bits();
+        assert!(read(&keyless, false).is_some(), "only sampling reads it");
+        assert_eq!(read(&keyless, true), None);
+        assert_eq!(read(&[], false), None, "nothing at all");
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Info {
     pub(super) name: String,
     /// Whether the adapter is a processor in disguise.
     pub(super) software: bool,
+    /// Whether packed dot products are emulated: on Metal, which has none.
+    pub(super) unpacks: bool,
     /// What the device has beyond plain WGSL.
     pub(super) extras: Extras,
     /// Most bytes of a storage buffer.

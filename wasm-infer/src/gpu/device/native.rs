@@ -5,18 +5,19 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
 use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout, BindGroupLayoutDescriptor,
-    BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding, BufferBindingType,
-    BufferDescriptor, BufferSize, BufferUsages, ComputePass, ComputePassDescriptor,
-    ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor,
-    DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode, PipelineLayoutDescriptor,
-    PollType, PowerPreference, QuerySet, QuerySetDescriptor, QueryType, Queue,
-    RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
-    WgslLanguageFeatures,
+    Backend, BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout,
+    BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding,
+    BufferBindingType, BufferDescriptor, BufferSize, BufferUsages, ComputePass,
+    ComputePassDescriptor, ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor,
+    DeviceDescriptor, DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
+    PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, PowerPreference, QuerySet,
+    QuerySetDescriptor, QueryType, Queue, RequestAdapterOptions, ShaderModuleDescriptor,
+    ShaderSource, ShaderStages, WgslLanguageFeatures,
 };
 
 use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
+use crate::gpu::GpuOptions;
 
 /// An open device.
 pub(in super::super) struct Device {
@@ -47,11 +48,11 @@ impl Buffer {
 }
 
 impl Device {
-    /// Opens the best adapter with all that kernels can make use of.
+    /// Opens the best adapter with all that kernels can make use of and `wishes` do not exclude.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] without an adapter.
-    pub(in super::super) async fn open() -> Result<Self, InferError> {
+    /// [`InferError::NoGpu`] without an adapter, or where it opens no device.
+    pub(in super::super) async fn open(wishes: GpuOptions) -> Result<Self, InferError> {
         let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
         let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
         let options = RequestAdapterOptions {
@@ -62,7 +63,9 @@ impl Device {
         let packed = WgslLanguageFeatures::Packed4x8IntegerDotProduct;
         let packed_products = instance.wgsl_language_features().contains(packed);
         let available = adapter.limits();
-        let wanted = Features::SHADER_F16 | Features::SUBGROUP | Features::TIMESTAMP_QUERY;
+        let mut wanted = Features::TIMESTAMP_QUERY;
+        wanted.set(Features::SHADER_F16, wishes.halves != Some(false));
+        wanted.set(Features::SUBGROUP, wishes.subgroups != Some(false));
         let limits = Limits {
             max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
             max_buffer_size: available.max_buffer_size,
@@ -91,6 +94,7 @@ impl Device {
         let info = Info {
             name: of_adapter.name,
             software: of_adapter.device_type == DeviceType::Cpu,
+            unpacks: of_adapter.backend == Backend::Metal,
             extras: Extras {
                 halves: features.contains(Features::SHADER_F16),
                 packed_products,
@@ -137,12 +141,14 @@ impl Device {
     /// Compiles kernels.
     ///
     /// # Errors
-    /// None here: what the device refuses is kept in `failure`.
+    /// [`InferError::DeviceLost`] where the device refuses one.
     pub(in super::super) async fn kernels(
         &self,
         shaders: &[&'static Shader],
     ) -> Result<Vec<Kernel>, InferError> {
-        Ok(shaders.iter().map(|shader| self.kernel(shader)).collect())
+        let kernels = shaders.iter().map(|shader| self.kernel(shader)).collect();
+        self.settle().await?;
+        Ok(kernels)
     }
 
     fn kernel(&self, shader: &'static Shader) -> Kernel {
@@ -183,7 +189,12 @@ impl Device {
             layout: Some(&pipeline_layout),
             module: &module,
             entry_point: Some("main"),
-            compilation_options: Default::default(),
+            compilation_options: PipelineCompilationOptions {
+                // No kernel reads what it has not written. Zeroing costs time, and some drivers for
+                // Vulkan do it without a barrier behind it.
+                zero_initialize_workgroup_memory: false,
+                ..PipelineCompilationOptions::default()
+            },
             cache: None,
         });
         Kernel { shader, layout, pipeline }
@@ -243,6 +254,15 @@ impl Device {
         }
         encoder.copy_buffer_to_buffer(&result.0, 0, &read_back.0, 0, bytes);
         self.queue.submit([encoder.finish()]);
+    }
+
+    /// Whether all calls so far were taken up.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] where one of them failed.
+    pub(in super::super) async fn settle(&self) -> Result<(), InferError> {
+        // wgpu reports what it refuses before it returns.
+        self.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
     }
 
     /// Waits for the first `bytes` of the read-back buffer.

@@ -5,22 +5,29 @@ compile_error!(
     "web-sys has WebGPU only with RUSTFLAGS=\"--cfg=web_sys_unstable_apis\", as .cargo/config.toml says"
 );
 
-use js_sys::{JsNullable, Object, Reflect, Uint32Array};
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use js_sys::{Array, JsNullable, Object, Promise, Reflect, Uint32Array};
 use tigret_shaders::{Binding, BindingKind, Requirement, Shader};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::spawn_local;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{
     Gpu, GpuBindGroup, GpuBindGroupDescriptor, GpuBindGroupEntry, GpuBindGroupLayout,
     GpuBindGroupLayoutDescriptor, GpuBindGroupLayoutEntry, GpuBuffer, GpuBufferBinding,
     GpuBufferBindingLayout, GpuBufferBindingType, GpuBufferDescriptor, GpuComputePipeline,
-    GpuComputePipelineDescriptor, GpuDevice, GpuDeviceDescriptor, GpuPipelineLayoutDescriptor,
-    GpuPowerPreference, GpuProgrammableStage, GpuQueue, GpuRequestAdapterOptions,
-    GpuShaderModuleDescriptor, GpuUncapturedErrorEvent, gpu_buffer_usage as usage, gpu_map_mode,
+    GpuComputePipelineDescriptor, GpuDevice, GpuDeviceDescriptor, GpuErrorFilter,
+    GpuPipelineLayoutDescriptor, GpuPowerPreference, GpuProgrammableStage, GpuQueue,
+    GpuRequestAdapterOptions, GpuShaderModuleDescriptor, gpu_buffer_usage as usage, gpu_map_mode,
     gpu_shader_stage,
 };
 
 use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
+use crate::gpu::GpuOptions;
 
 /// An open device.
 pub(in super::super) struct Device {
@@ -28,8 +35,8 @@ pub(in super::super) struct Device {
     queue: GpuQueue,
     pub(in super::super) info: Info,
     pub(in super::super) failure: Failure,
-    /// What the browser calls for errors that nothing else reports.
-    _on_error: Closure<dyn FnMut(GpuUncapturedErrorEvent)>,
+    /// Who waits for the device, to be woken when it is lost.
+    waiting: Rc<Cell<Option<Waker>>>,
 }
 
 /// Memory of a device.
@@ -64,17 +71,16 @@ impl Drop for Buffer {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        self.device.set_onuncapturederror(None);
         self.device.destroy();
     }
 }
 
 impl Device {
-    /// Opens the best adapter with all that kernels can make use of.
+    /// Opens the best adapter with all that kernels can make use of and `wishes` do not exclude.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] without WebGPU or an adapter.
-    pub(in super::super) async fn open() -> Result<Self, InferError> {
+    /// [`InferError::NoGpu`] without WebGPU or an adapter, or where it opens no device.
+    pub(in super::super) async fn open(wishes: GpuOptions) -> Result<Self, InferError> {
         let gpu =
             browser_gpu().ok_or_else(|| InferError::NoGpu("this browser has no WebGPU".into()))?;
         let options = GpuRequestAdapterOptions::new();
@@ -85,9 +91,12 @@ impl Device {
             .ok_or_else(|| InferError::NoGpu("the browser has no adapter for WebGPU".into()))?;
         let (halves, subgroups) = ("shader-f16", "subgroups");
         let available = adapter.features();
-        let wanted = [halves, subgroups].into_iter().filter(|feature| available.has(feature));
+        let wanted = [(halves, wishes.halves), (subgroups, wishes.subgroups)]
+            .into_iter()
+            .filter(|(feature, wish)| *wish != Some(false) && available.has(feature))
+            .map(|(feature, _)| feature.into());
         let descriptor = GpuDeviceDescriptor::new();
-        descriptor.set_required_features(&wanted.map(Into::into).collect::<Vec<_>>());
+        descriptor.set_required_features(&wanted.collect::<Vec<_>>());
         let limits = adapter.limits();
         let (binding, size) = (limits.max_storage_buffer_binding_size(), limits.max_buffer_size());
         let required = Object::new();
@@ -98,22 +107,29 @@ impl Device {
         descriptor.set_required_limits(required.unchecked_ref());
         let device = adapter.request_device_with_descriptor(&descriptor).await.map_err(no_gpu)?;
         let failure = Failure::default();
-        let slot = failure.clone();
-        let on_error = Closure::new(move |event: GpuUncapturedErrorEvent| {
-            slot.record(event.error().message());
-        });
-        device.set_onuncapturederror(Some(on_error.as_ref().unchecked_ref()));
-        let (slot, lost) = (failure.clone(), device.lost());
+        let waiting = Rc::new(Cell::<Option<Waker>>::default());
+        let (slot, waiter, lost) = (failure.clone(), Rc::clone(&waiting), device.lost());
         spawn_local(async move {
             if let Ok(info) = lost.await {
                 slot.record(format!("the device was lost: {}", info.message()));
             }
+            if let Some(waker) = waiter.take() {
+                waker.wake();
+            }
         });
+        keep_errors(&device);
         let (granted, of_adapter) = (device.features(), adapter.info());
+        // Where it stands has moved from the adapter to its `info`; not every browser has either.
+        let before = Reflect::get(&adapter, &"isFallbackAdapter".into()).ok();
+        let is_fallback = of_adapter.is_fallback_adapter()
+            || before.is_some_and(|value| value.is_truthy())
+            || of_adapter.architecture() == "swiftshader";
         let language = gpu.wgsl_language_features();
         let info = Info {
             name: of_adapter.description(),
-            software: of_adapter.is_fallback_adapter(),
+            software: is_fallback,
+            // A page is not told the backend, but all of this vendor's have Metal.
+            unpacks: of_adapter.vendor() == "apple",
             extras: Extras {
                 halves: granted.has(halves),
                 packed_products: language.has("packed_4x8_integer_dot_product"),
@@ -121,7 +137,7 @@ impl Device {
             },
             limit: binding.min(size) as u64,
         };
-        Ok(Self { queue: device.queue(), info, failure, _on_error: on_error, device })
+        Ok(Self { queue: device.queue(), info, failure, waiting, device })
     }
 
     /// Makes a buffer, of zeros.
@@ -163,7 +179,7 @@ impl Device {
     /// Compiles kernels, all at the same time.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] for one that the browser refuses.
+    /// [`InferError::DeviceLost`] where the browser refuses one.
     pub(in super::super) async fn kernels(
         &self,
         shaders: &[&'static Shader],
@@ -190,7 +206,7 @@ impl Device {
         }
         let mut kernels = Vec::with_capacity(begun.len());
         for (shader, layout, pipeline) in begun {
-            let pipeline = pipeline.await.map_err(no_gpu)?;
+            let pipeline = pipeline.await.map_err(refused)?;
             kernels.push(Kernel { shader, layout, pipeline });
         }
         Ok(kernels)
@@ -283,6 +299,42 @@ impl Device {
         self.queue.submit(&[encoder.finish()]);
     }
 
+    /// Waits until the browser has taken up all calls so far.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] where one of them failed.
+    pub(in super::super) async fn settle(&self) -> Result<(), InferError> {
+        self.errors_and(&JsValue::UNDEFINED).await
+    }
+
+    /// Waits for what went wrong since it was last asked for, and for `promise`.
+    async fn errors_and(&self, promise: &JsValue) -> Result<(), InferError> {
+        // Memory first: whatever uses a buffer for which there was none is invalid.
+        let memory = self.device.pop_error_scope();
+        let internal = self.device.pop_error_scope();
+        let validation = self.device.pop_error_scope();
+        keep_errors(&self.device);
+        let all = Array::of4(&memory, &internal, &validation, promise);
+        let mut all = JsFuture::from(Promise::all(&all));
+        let outcome = poll_fn(|context| {
+            // A lost device may leave promises as they are.
+            self.waiting.set(Some(context.waker().clone()));
+            match self.failure.get() {
+                Some(_) => Poll::Ready(Err(JsValue::UNDEFINED)),
+                None => Pin::new(&mut all).poll(context),
+            }
+        });
+        match outcome.await {
+            Err(error) => self.failure.record(message(&error)),
+            Ok(errors) => {
+                for error in Array::from(&errors).iter().filter(JsValue::is_object) {
+                    self.failure.record(message(&error));
+                }
+            }
+        }
+        self.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
+    }
+
     /// Waits for the first `bytes` of the read-back buffer.
     ///
     /// # Errors
@@ -292,14 +344,22 @@ impl Device {
         read_back: &Buffer,
         bytes: u64,
     ) -> Result<Vec<u32>, InferError> {
-        let lost =
-            |e: JsValue| InferError::DeviceLost(self.failure.get().unwrap_or_else(|| message(&e)));
         let (buffer, bytes) = (&read_back.buffer, bytes as f64);
-        buffer.map_async_with_f64_and_f64(gpu_map_mode::READ, 0.0, bytes).await.map_err(lost)?;
+        let mapped = buffer.map_async_with_f64_and_f64(gpu_map_mode::READ, 0.0, bytes);
+        self.errors_and(&mapped).await?;
+        let lost = |e: JsValue| InferError::DeviceLost(message(&e));
         let mapped = buffer.get_mapped_range_with_f64_and_f64(0.0, bytes).map_err(lost)?;
         let words = Uint32Array::new(&mapped).to_vec();
         buffer.unmap();
         Ok(words)
+    }
+}
+
+/// Has the browser keep errors, of each kind the first, until they are asked for.
+fn keep_errors(device: &GpuDevice) {
+    for kind in [GpuErrorFilter::Validation, GpuErrorFilter::Internal, GpuErrorFilter::OutOfMemory]
+    {
+        device.push_error_scope(kind);
     }
 }
 
@@ -312,6 +372,10 @@ fn browser_gpu() -> Option<Gpu> {
 
 fn no_gpu(error: JsValue) -> InferError {
     InferError::NoGpu(message(&error))
+}
+
+fn refused(error: JsValue) -> InferError {
+    InferError::DeviceLost(message(&error))
 }
 
 /// What an exception says.
