@@ -7,6 +7,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { demoFolder, launch, packageFolder, serve } from "./support.mjs";
 
+/** @typedef {import("playwright-core").Page} Page */
+/** @typedef {{ "index.html"?: (text: string) => string, "sw.js"?: (text: string) => string }} Changes */
+
 const fromPackage = createRequire(join(packageFolder, "package.json"));
 const axe = readFileSync(fromPackage.resolve("axe-core/axe.min.js"), "utf8");
 
@@ -228,6 +231,23 @@ describe("the demo", { skip }, () => {
     await context.close();
   });
 
+  /** Paths of what the service worker keeps. @param {Page} page */
+  function keptPaths(page) {
+    return page.evaluate(async () => {
+      const cache = await caches.open("tigret-demo");
+      return (await cache.keys()).map(({ url }) => new URL(url).pathname).sort();
+    });
+  }
+
+  /** @param {Page} page @param {(paths: string[]) => boolean} holds */
+  async function untilKept(page, holds) {
+    const end = Date.now() + 30_000;
+    for (let paths = await keptPaths(page); !holds(paths); paths = await keptPaths(page)) {
+      assert.ok(Date.now() < end, `kept is ${paths}`);
+      await page.waitForTimeout(50);
+    }
+  }
+
   test("a second visit works without a server", async () => {
     const other = await serve({ "/": demoFolder });
     const context = await browser.newContext();
@@ -235,16 +255,112 @@ describe("the demo", { skip }, () => {
     await page.goto(`${other.url}/?backend=cpu`);
     await page.waitForSelector("html[data-ready]");
     // What was fetched before the service worker saw it is kept a moment later.
-    await page.waitForFunction(async () => {
-      const cache = await caches.open("tigret-demo");
-      const kept = (await cache.keys()).map((request) => new URL(request.url).pathname);
-      return kept.includes("/") && kept.some((path) => path.endsWith(".css"));
-    });
+    await untilKept(
+      page,
+      (paths) => paths.includes("/") && paths.some((path) => path.endsWith(".css")),
+    );
     await other.close();
     await page.reload();
     await page.waitForSelector("html[data-ready]");
     assert.equal(await page.locator("#picks li").count(), 20);
     assert.equal(await page.locator("#alert").isVisible(), false);
+    await context.close();
+  });
+
+  /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
+  function serveChanged(changes) {
+    const types = { "index.html": "text/html", "sw.js": "text/javascript" };
+    /** @param {keyof Changes} file @returns {import("node:http").RequestListener} */
+    const route = (file) => (_, response) => {
+      const text = readFileSync(join(demoFolder, file), "utf8");
+      response.setHeader("content-type", types[file]).end(changes()[file]?.(text) ?? text);
+    };
+    return serve({ "/": demoFolder }, { "/": route("index.html"), "/sw.js": route("sw.js") });
+  }
+
+  /** Waits until a newer service worker is the page's. @param {Page} page */
+  function updateServiceWorker(page) {
+    return page.evaluate(async () => {
+      const { serviceWorker } = navigator;
+      const changed = new Promise((resolve) => {
+        serviceWorker.addEventListener("controllerchange", () => resolve(undefined));
+      });
+      await (await serviceWorker.ready).update();
+      await changed;
+    });
+  }
+
+  for (const [what, fault] of /** @type {const} */ ([
+    [
+      "full",
+      "Cache.prototype.put = async () => { throw new DOMException('', 'QuotaExceededError') };",
+    ],
+    [
+      "denied",
+      "CacheStorage.prototype.open = async () => { throw new DOMException('', 'SecurityError') };",
+    ],
+  ])) {
+    test(`where storage is ${what} the newest page comes from the network`, async () => {
+      /** @type {Changes} */
+      const changes = {};
+      const other = await serveChanged(() => changes);
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.goto(`${other.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      changes["sw.js"] = (text) => fault + text;
+      await updateServiceWorker(page);
+      changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
+      await page.reload();
+      await page.waitForSelector("html[data-ready]");
+      assert.match(await page.title(), /^Newer /);
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+      await other.close();
+    });
+  }
+
+  test("assets of an older page are deleted, and those of the newest one kept", async () => {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes);
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const old = "/assets/main-01234567.js";
+    await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
+    const current = await keptPaths(page);
+    await page.evaluate(async (path) => {
+      const cache = await caches.open("tigret-demo");
+      await cache.put(path, new Response("old"));
+    }, old);
+    changes["sw.js"] = (text) => `${text}\n// Another version.`;
+    await updateServiceWorker(page);
+    await untilKept(page, (paths) => !paths.includes(old));
+    assert.deepEqual(await keptPaths(page), current);
+    await context.close();
+    await other.close();
+  });
+
+  test("each tab counts its own requests, and those of its worker", async () => {
+    const context = await browser.newContext();
+    const [first, second] = [await context.newPage(), await context.newPage()];
+    /** @param {Page} page */
+    const count = (page) => page.locator("#requests").textContent();
+    for (const page of [first, second]) {
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+    }
+    assert.match((await count(first)) ?? "", /^0 requests/);
+    // A worker that ended is replaced by the next call: its script and its module are asked for.
+    await second.workers()[0]?.evaluate(() => close());
+    await second.waitForTimeout(200);
+    await second.locator("#items button").first().click();
+    await second.waitForFunction(() =>
+      document.querySelector("#requests")?.textContent?.startsWith("2 requests"),
+    );
+    assert.match((await count(first)) ?? "", /^0 requests/);
     await context.close();
   });
 

@@ -13,9 +13,9 @@ export class RequestCount {
     new PerformanceObserver((list) => {
       seen(list.getEntries().map((entry) => entry.name));
     }).observe({ type: "resource" });
-    // What the worker asks for passes the service worker, which tells of it.
+    // What the worker asks for passes the service worker, which tells the page of it.
     navigator.serviceWorker?.addEventListener("message", ({ data }) => {
-      if (data?.kind === "request" && data.worker) seen([data.url]);
+      if (data?.kind === "request") seen([data.url]);
     });
     onChange(0);
   }

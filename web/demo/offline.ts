@@ -28,7 +28,7 @@ async function takeControl(container: ServiceWorkerContainer): Promise<void> {
   const { active } = await container.ready;
   if (!container.controller) await control;
   const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  active?.postMessage({ kind: "keep", urls: [location.href.split("#")[0], ...loaded] });
+  active?.postMessage({ kind: "keep", urls: [location.origin + location.pathname, ...loaded] });
 }
 
 /** Lets go of this page's service worker and of all that it keeps; other pages of the origin have theirs. */
