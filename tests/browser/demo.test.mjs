@@ -43,6 +43,13 @@ describe("the demo", { skip }, () => {
     return { page, problems };
   }
 
+  /** The ids in a list, in its order. @param {Page} page @param {string} list */
+  function idsOf(page, list) {
+    return page
+      .locator(`${list} button[data-id]`)
+      .evaluateAll((buttons) => buttons.map((button) => button.dataset.id ?? ""));
+  }
+
   for (const [backend, engine] of [
     ["cpu", /· CPU$/],
     ["webgpu", /· WebGPU \(.+\)$/],
@@ -97,6 +104,120 @@ describe("the demo", { skip }, () => {
     const unknown = page.locator("#unknown");
     assert.ok(await unknown.isVisible());
     assert.match((await unknown.textContent()) ?? "", /^1 id of the history/);
+    await page.close();
+  });
+
+  /**
+   * Serves the demo with a model that comes as `send` sends it.
+   *
+   * @param {(response: import("node:http").ServerResponse, bytes: Buffer) => unknown} send
+   */
+  function serveModel(send) {
+    const bytes = readFileSync(model);
+    return serve(
+      { "/": demoFolder },
+      { "/model/model.safetensors": (_, response) => void send(response, bytes) },
+    );
+  }
+
+  test("a download is told of every two seconds, not with each piece", async () => {
+    const other = await serveModel(async (response, bytes) => {
+      response.setHeader("content-length", bytes.length);
+      const piece = Math.ceil(bytes.length / 30);
+      for (let at = 0; at < bytes.length; at += piece) {
+        response.write(bytes.subarray(at, at + piece));
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      response.end();
+    });
+    const page = await browser.newPage();
+    await page.addInitScript(() => {
+      const seen = { told: /** @type {string[]} */ ([]), places: new Set() };
+      Object.assign(globalThis, { seen });
+      new MutationObserver(() => {
+        const told = document.querySelector("#status")?.textContent ?? "";
+        if (told.startsWith("Downloading") && told !== seen.told.at(-1)) seen.told.push(told);
+        const progress = document.querySelector("progress");
+        if (progress?.hasAttribute("value")) seen.places.add(progress.value);
+      }).observe(document, { subtree: true, childList: true, attributes: true });
+    });
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const { told, places } = await page.evaluate(() => {
+      const { told, places } = /** @type {any} */ (globalThis).seen;
+      return { told, places: places.size };
+    });
+    assert.ok(places > 5, `the bar moved ${places} times`);
+    assert.ok(told.length >= 1 && told.length <= 3, told.join());
+    await page.close();
+    await other.close();
+  });
+
+  test("the focus stays where it was when lists change", async () => {
+    const { page } = await open("/?backend=cpu");
+    const focused = () =>
+      page.evaluate(() => {
+        const { activeElement } = document;
+        const list = activeElement?.closest("ol, ul");
+        const at = list
+          ? [...list.querySelectorAll("button")].indexOf(/** @type {any} */ (activeElement))
+          : -1;
+        const { id } = /** @type {HTMLElement} */ (activeElement).dataset;
+        return { list: list?.id ?? activeElement?.id, at, id };
+      });
+    const gone = (/** @type {string} */ id) =>
+      page.waitForFunction((id) => !document.querySelector(`#picks [data-id="${id}"]`), id);
+
+    // A pick that is liked gives way to what took its place.
+    const pick = (await idsOf(page, "#picks"))[2] ?? "";
+    await page.locator("#picks button").nth(2).focus();
+    await page.keyboard.press("Enter");
+    await gone(pick);
+    assert.deepEqual(await focused(), {
+      list: "picks",
+      at: 2,
+      id: (await idsOf(page, "#picks"))[2],
+    });
+
+    // One that is still there keeps it, wherever it stands now.
+    const kept = await page.locator("#picks button").first();
+    const id = await kept.getAttribute("data-id");
+    await kept.evaluate((button) => Object.assign(button, { isOld: true }));
+    await kept.focus();
+    await page.locator("#beams").evaluate((slider) => {
+      Object.assign(slider, { value: "4" });
+      slider.dispatchEvent(new Event("input"));
+    });
+    await page.waitForFunction(
+      (id) => !(/** @type {any} */ (document.querySelector(`#picks [data-id="${id}"]`)).isOld),
+      id,
+    );
+    assert.equal((await focused()).id, id);
+
+    // What is taken out of the history gives way to the next, then to the one before.
+    await page.locator("#items button").nth(0).click();
+    await page.locator("#items button").nth(1).click();
+    const liked = await idsOf(page, "#history");
+    await page.locator("#history .remove").nth(1).focus();
+    await page.keyboard.press("Enter");
+    assert.deepEqual(await focused(), { list: "history", at: 1, id: liked[2] });
+    await page.keyboard.press("Enter");
+    assert.deepEqual(await focused(), { list: "history", at: 0, id: liked[0] });
+    await page.keyboard.press("Enter");
+    assert.equal((await focused()).list, "catalogue");
+
+    // So does a new item that was added.
+    const fresh = await idsOf(page, "#arrival-list");
+    await page.locator("#arrival-list button").first().focus();
+    await page.keyboard.press("Enter");
+    await page.locator("#arrival-list .semantic-id").waitFor();
+    assert.deepEqual(await focused(), { list: "arrival-list", at: 0, id: fresh[1] });
+
+    // And a button that there is no use for any more.
+    await page.locator("#items button").nth(0).click();
+    await page.locator("#clear").focus();
+    await page.keyboard.press("Enter");
+    assert.equal((await focused()).list, "catalogue");
     await page.close();
   });
 

@@ -11,10 +11,10 @@ import {
 } from "tigret";
 import { type About, count, facts, inWords } from "./about.js";
 import { CatalogueView } from "./catalogue.js";
-import { byId, make } from "./dom.js";
+import { byId, make, replaceEntries, setHidden } from "./dom.js";
 import { type Arrival, type Item, parseArrivals, parseItems, tagCounts } from "./items.js";
 import { SemanticMap } from "./map.js";
-import { megabytes, RequestCount, Times } from "./meter.js";
+import { megabytes, RequestCount, seldom, Times } from "./meter.js";
 import { forgetOffline, stayOffline } from "./offline.js";
 import { arrivalEntry, historyEntry, pickEntry } from "./views.js";
 
@@ -28,6 +28,8 @@ const TEMPERATURES = [null, 0.5, 0.8, 1, 1.5, 2, 3];
 const REASON = 0.05;
 /** Tags that the filter offers. */
 const TAGS = 40;
+/** Milliseconds between two reports on the download: a screen reader reads each of them out. */
+const PAUSE = 2000;
 
 const page = {
   alert: byId("alert", HTMLDivElement),
@@ -125,9 +127,10 @@ async function stored(change: Promise<void>): Promise<void> {
 
 function historyChanged(): void {
   writeHash();
-  page.history.replaceChildren(...history.map((id) => historyEntry(itemOf(id))));
+  const entries = history.map((id) => historyEntry(itemOf(id)));
+  replaceEntries(page.history, entries, catalogue);
   page.historyEmpty.hidden = history.length > 0;
-  page.clear.hidden = history.length === 0;
+  setHidden(page.clear, history.length === 0, catalogue);
   catalogue.setLiked(history);
   map.setLiked(history);
   void recommend();
@@ -174,8 +177,9 @@ async function recommend(): Promise<void> {
     const { picks, unknown, milliseconds } = await recommender.report(asked);
     if (mine !== turn) return;
     const best = Math.max(...picks.map((pick) => pick.score));
-    page.picks.replaceChildren(...picks.map((pick) => pickEntry(itemOf(pick.id), pick, best)));
+    const entries = picks.map((pick) => pickEntry(itemOf(pick.id), pick, best));
     page.picks.scrollTop = 0;
+    replaceEntries(page.picks, entries, catalogue);
     times.add(milliseconds);
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
     page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
@@ -233,7 +237,7 @@ async function changeBackend(backend: Backend): Promise<void> {
 function showArrivals(added: ReadonlyMap<string, readonly number[]> = new Map()): void {
   page.arrivals.hidden = arrivals.length === 0;
   const entries = arrivals.map(({ item }) => arrivalEntry(item, added.get(item.id) ?? null));
-  page.arrivalList.replaceChildren(...entries);
+  replaceEntries(page.arrivalList, entries, catalogue);
 }
 
 const given = new Map<string, readonly number[]>();
@@ -328,8 +332,11 @@ async function loadModel(): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
   const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
-  const onProgress = ({ loaded, total }: { loaded: number; total: number | null }) => {
+  const tell = seldom((loaded: number) => {
     page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
+  }, PAUSE);
+  const onProgress = ({ loaded, total }: { loaded: number; total: number | null }) => {
+    tell(loaded);
     if (total) page.progress.value = loaded / total;
     if (loaded === total) page.status.textContent = "Starting the engine…";
   };
@@ -356,11 +363,10 @@ function listen(): void {
   }
   page.clear.addEventListener("click", () => {
     void replaceHistory([]).catch(fail);
-    catalogue.focus();
   });
   page.arrivalList.addEventListener("click", (event) => {
-    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-add]");
-    if (button?.dataset.add) void addArrival(button.dataset.add);
+    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
+    if (button?.dataset.id) void addArrival(button.dataset.id);
   });
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
   page.only.addEventListener("change", () => void recommend());

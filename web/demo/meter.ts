@@ -35,6 +35,20 @@ export class Times {
   }
 }
 
+/** Passes on at most one call in each span of so many milliseconds. */
+export function seldom<Args extends unknown[]>(
+  call: (...args: Args) => void,
+  milliseconds: number,
+): (...args: Args) => void {
+  let last = Number.NEGATIVE_INFINITY;
+  return (...args) => {
+    const now = performance.now();
+    if (now - last < milliseconds) return;
+    last = now;
+    call(...args);
+  };
+}
+
 /** Bytes for people. */
 export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(bytes < 1e5 ? 2 : 1)} MB`;
