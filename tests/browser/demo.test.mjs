@@ -50,6 +50,29 @@ describe("the demo", { skip }, () => {
       .evaluateAll((buttons) => buttons.map((button) => button.dataset.id ?? ""));
   }
 
+  /** Waits until an element says it. @param {Page} page @param {string} selector @param {string} text */
+  function untilSays(page, selector, text) {
+    return page.waitForFunction(
+      ([selector, text]) => document.querySelector(selector)?.textContent?.includes(text),
+      /** @type {[string, string]} */ ([selector, text]),
+    );
+  }
+
+  /** Waits until these ids are liked. @param {Page} page @param {string[]} ids */
+  function untilLiked(page, ids) {
+    return page.waitForFunction((expected) => {
+      const buttons = [...document.querySelectorAll("#history button[data-id]")];
+      return buttons.map((e) => /** @type {HTMLElement} */ (e).dataset.id).join() === expected;
+    }, ids.join());
+  }
+
+  /** Opens the page anew, with another fragment too. @param {Page} page @param {string} address */
+  async function reopen(page, address) {
+    await page.goto(`${server.url}/blank.html`);
+    await page.goto(server.url + address);
+    await page.waitForSelector("html[data-ready]");
+  }
+
   for (const [backend, engine] of [
     ["cpu", /· CPU$/],
     ["webgpu", /· WebGPU \(.+\)$/],
@@ -63,6 +86,7 @@ describe("the demo", { skip }, () => {
       assert.equal(before.length, 20);
 
       const requests = server.requests.length;
+      const [address, entries] = [page.url(), await page.evaluate(() => history.length)];
       const items = page.locator("#items button");
       await items.nth(0).click();
       await items.nth(3).click();
@@ -72,10 +96,11 @@ describe("the demo", { skip }, () => {
         await items.nth(0).locator(".title").textContent(),
         await items.nth(3).locator(".title").textContent(),
       ]);
-      const history = decodeURIComponent(new URL(page.url()).hash)
-        .slice("#history=".length)
-        .split(",");
+      const history = await idsOf(page, "#history");
       assert.equal(history.length, 2);
+      // Browsers keep addresses, and send them to other devices.
+      assert.equal(page.url(), address);
+      assert.equal(await page.evaluate(() => window.history.length), entries);
       // What is liked is not recommended, as soon as the last call is answered.
       await page.waitForFunction(
         ([history, old]) => {
@@ -104,7 +129,126 @@ describe("the demo", { skip }, () => {
     const unknown = page.locator("#unknown");
     assert.ok(await unknown.isVisible());
     assert.match((await unknown.textContent()) ?? "", /^1 id of the history/);
+    assert.equal(new URL(page.url()).hash, "");
     await page.close();
+  });
+
+  for (const allowed of [true, false]) {
+    test(`a link to the history is ${allowed ? "copied" : "shown where no page may copy"}`, async () => {
+      const context = await browser.newContext({
+        permissions: allowed ? ["clipboard-read", "clipboard-write"] : [],
+      });
+      const page = await context.newPage();
+      if (!allowed) {
+        await page.addInitScript(() => {
+          navigator.clipboard.writeText = () =>
+            Promise.reject(new DOMException("", "NotAllowedError"));
+        });
+      }
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      assert.equal(await page.locator("#copy").isVisible(), false, "there is nothing to link to");
+      await page.locator("#items button").nth(0).click();
+      await page.locator("#items button").nth(3).click();
+      const liked = await idsOf(page, "#history");
+      await page.locator("#copy").focus();
+      await page.keyboard.press("Enter");
+      await page.locator("#copied:not(:empty)").waitFor();
+      assert.equal(await page.locator("#copied").getAttribute("role"), "status");
+      let link = "";
+      if (allowed) {
+        assert.match((await page.locator("#copied").textContent()) ?? "", /^The link is copied/);
+        link = await page.evaluate(() => navigator.clipboard.readText());
+      } else {
+        assert.equal(await page.evaluate(() => document.activeElement?.id), "link");
+        link = await page.evaluate(() => String(getSelection()));
+      }
+      assert.equal(new URL(page.url()).hash, "");
+      const other = await browser.newPage();
+      await other.goto(link);
+      await other.waitForSelector("html[data-ready]");
+      assert.deepEqual(await idsOf(other, "#history"), liked);
+      await other.close();
+      // What was said is gone with what it was said of.
+      await page.locator("#items button").nth(0).click();
+      assert.equal(await page.locator("#copied").textContent(), "");
+      assert.equal(await page.locator("#link").isVisible(), false);
+      await context.close();
+    });
+  }
+
+  test("a shared history is stored only where the visitor keeps it", async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const ids = await idsOf(page, "#items");
+    const [mine, theirs] = [ids.slice(0, 1), ids.slice(2, 4)];
+    const link = `/?backend=cpu#history=${theirs.map(encodeURIComponent).join(",")}`;
+    const focused = () => page.evaluate(() => document.activeElement?.id);
+    await page.locator("#items button").nth(0).click();
+    await page.waitForSelector("#history[aria-busy=false]");
+
+    await reopen(page, link);
+    assert.deepEqual(await idsOf(page, "#history"), theirs);
+    assert.ok(await page.locator("#shared").isVisible());
+    assert.equal(new URL(page.url()).hash, "");
+    // Nor is what is changed in it.
+    await page.locator("#items button").nth(5).click();
+    await untilLiked(page, [...theirs, ids[5] ?? ""]);
+    await reopen(page, "/?backend=cpu");
+    assert.deepEqual(await idsOf(page, "#history"), mine);
+    assert.equal(await page.locator("#shared").isVisible(), false);
+
+    // A link that is followed while the page is open.
+    await page.goto(server.url + link);
+    await untilLiked(page, theirs);
+    assert.equal(new URL(page.url()).hash, "");
+    await page.locator("#own").focus();
+    await page.keyboard.press("Enter");
+    await untilLiked(page, mine);
+    assert.equal(await page.locator("#shared").isVisible(), false);
+    assert.equal(await focused(), "copy");
+
+    await reopen(page, link);
+    await page.locator("#keep").focus();
+    await page.keyboard.press("Enter");
+    assert.equal(await page.locator("#shared").isVisible(), false);
+    assert.equal(await focused(), "copy");
+    await page.waitForSelector("#history[aria-busy=false]");
+    await reopen(page, "/?backend=cpu");
+    assert.deepEqual(await idsOf(page, "#history"), theirs);
+    await context.close();
+  });
+
+  test("two windows side by side show the same history, but for a shared one", async () => {
+    const context = await browser.newContext();
+    const [first, second] = [await context.newPage(), await context.newPage()];
+    for (const page of [first, second]) {
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+    }
+    for (const page of [first, second]) {
+      assert.equal(await page.evaluate(() => document.visibilityState), "visible");
+    }
+    const ids = await idsOf(first, "#items");
+    await first.locator("#items button").nth(0).click();
+    await first.locator("#items button").nth(1).click();
+    await untilLiked(second, ids.slice(0, 2));
+    const pressed = second.locator("#items button[aria-pressed=true]");
+    assert.equal(await pressed.count(), 2);
+    await second.locator("#history .remove").first().click();
+    await untilLiked(first, ids.slice(1, 2));
+
+    await second.evaluate((id) => location.assign(`#history=${id}`), ids[7]);
+    await second.locator("#shared").waitFor();
+    await first.locator("#items button").nth(2).click();
+    await first.waitForSelector("#history[aria-busy=false]");
+    await second.waitForTimeout(300);
+    assert.deepEqual(await idsOf(second, "#history"), [ids[7]]);
+    await second.locator("#own").click();
+    await untilLiked(second, ids.slice(1, 3));
+    await context.close();
   });
 
   /**
@@ -119,6 +263,42 @@ describe("the demo", { skip }, () => {
       { "/model/model.safetensors": (_, response) => void send(response, bytes) },
     );
   }
+
+  test("what was liked is shown, and can be taken back, before the model is here", async () => {
+    let gate = Promise.resolve();
+    const other = await serveModel(async (response, bytes) => {
+      await gate;
+      response.end(bytes);
+    });
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("#items button").nth(1).click();
+    await page.locator("#items button").nth(2).click();
+    const ids = await idsOf(page, "#history");
+    await page.waitForSelector("#history[aria-busy=false]");
+    /** @type {() => void} */
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    await page.reload();
+    await untilLiked(page, ids);
+    const item = page.locator("#items button").nth(1);
+    assert.equal(await item.getAttribute("aria-pressed"), "true");
+    await item.click();
+    await untilLiked(page, ids.slice(1));
+    await page.waitForSelector("#history[aria-busy=false]");
+    assert.equal(await page.locator("html[data-ready]").count(), 0, "the model is not here yet");
+    open();
+    await page.waitForSelector("html[data-ready]");
+    assert.deepEqual(await idsOf(page, "#history"), ids.slice(1));
+    await page.reload();
+    await untilLiked(page, ids.slice(1));
+    await context.close();
+    await other.close();
+  });
 
   test("a download is told of every two seconds, not with each piece", async () => {
     const other = await serveModel(async (response, bytes) => {
@@ -337,9 +517,7 @@ describe("the demo", { skip }, () => {
     await page.evaluate(() => caches.open("another page's"));
     await page.locator("summary").click();
     await page.locator("#forget").click();
-    await page.waitForFunction(() =>
-      document.querySelector("#status")?.textContent?.startsWith("Nothing"),
-    );
+    await untilSays(page, "#status", "Nothing about you");
     const left = await page.evaluate(async () => ({
       databases: await indexedDB.databases(),
       caches: await caches.keys(),
@@ -491,7 +669,14 @@ describe("the demo", { skip }, () => {
         const page = await browser.newPage({ colorScheme, viewport: { width, height: 800 } });
         await page.goto(`${server.url}/?backend=cpu`);
         await page.waitForSelector("html[data-ready]");
-        await page.locator("#items button").nth(1).click();
+        // With all that the history's card can show.
+        await page.evaluate(() => {
+          navigator.clipboard.writeText = () => Promise.reject(new Error("denied"));
+          const liked = /** @type {HTMLElement} */ (document.querySelectorAll("#items button")[1]);
+          location.assign(`#history=${liked.dataset.id}`);
+        });
+        await page.locator("#copy").click();
+        await page.locator("#link").waitFor();
         await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
         await page.locator("summary").click();
         // By the debugger: the page's policy allows no script but its own.
