@@ -517,7 +517,7 @@ describe("the demo", { skip }, () => {
     await page.evaluate(() => caches.open("another page's"));
     await page.locator("summary").click();
     await page.locator("#forget").click();
-    await untilSays(page, "#status", "Nothing about you");
+    await untilSays(page, "#forgotten", "Nothing about you");
     const left = await page.evaluate(async () => ({
       databases: await indexedDB.databases(),
       caches: await caches.keys(),
@@ -527,8 +527,91 @@ describe("the demo", { skip }, () => {
     }));
     const others = ["another page's"];
     assert.deepEqual(left, { databases: [], caches: others, local: [], workers: 0, hash: "" });
+    // The answer for a visitor of whom nothing is known does not take the place of these words.
+    await untilSays(page, "#status", "20 items in");
+    await page.waitForTimeout(300);
+    assert.match((await page.locator("#forgotten").textContent()) ?? "", /^Nothing about you/);
     await context.close();
   });
+
+  for (const { what, fault, says, databases } of [
+    {
+      what: "cannot empty the history deletes it",
+      fault: () => {
+        IDBObjectStore.prototype.delete = () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+    {
+      what: "cannot delete the history says so, and deletes all else",
+      fault: () => {
+        IDBFactory.prototype.deleteDatabase = () => {
+          const request = /** @type {any} */ ({ error: new DOMException("the disk is broken") });
+          setTimeout(() => request.onerror());
+          return request;
+        };
+      },
+      says: "Not everything is deleted: the histories could not be deleted (the disk is broken)",
+      databases: 1,
+    },
+    {
+      what: "cannot delete the page's own files says so, and deletes all else",
+      fault: () => {
+        ServiceWorkerRegistration.prototype.unregister = async () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Not everything is deleted: the page's own files could not be deleted (the disk is broken)",
+      databases: 0,
+    },
+    {
+      what: "is denied all storage has nothing to delete",
+      fault: () => {
+        const denied = () => new DOMException("denied", "SecurityError");
+        IDBFactory.prototype.open = () => {
+          throw denied();
+        };
+        CacheStorage.prototype.open = async () => {
+          throw denied();
+        };
+        CacheStorage.prototype.delete = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.register = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.getRegistrations = async () => {
+          throw denied();
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+  ]) {
+    test(`\`Forget me\` where the page ${what}`, async () => {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.addInitScript(fault);
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      await page.locator("#items button").nth(1).click();
+      await page.waitForSelector("#history[aria-busy=false]");
+      await page.locator("summary").click();
+      await page.locator("#forget").click();
+      await untilSays(page, "#forgotten", says);
+      assert.equal(await page.locator("#history li").count(), 0);
+      const left = await page.evaluate(async () => ({
+        databases: (await indexedDB.databases()).length,
+        caches: (await caches.keys()).filter((name) => name === "tigret"),
+      }));
+      assert.deepEqual(left, { databases, caches: [] });
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+    });
+  }
 
   /** Paths of what the service worker keeps. @param {Page} page */
   function keptPaths(page) {
@@ -661,6 +744,26 @@ describe("the demo", { skip }, () => {
     );
     assert.match((await count(first)) ?? "", /^0 requests/);
     await context.close();
+  });
+
+  test("cards that are higher than the window scroll and do not lie over each other", async () => {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 600 } });
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("summary").click();
+    const cards = await page.locator(".shelf > .card").evaluateAll((cards) =>
+      cards.map((card) => {
+        const { top, bottom } = card.getBoundingClientRect();
+        return { top, bottom, over: card.scrollHeight - card.clientHeight };
+      }),
+    );
+    for (const [at, { top, over }] of cards.entries()) {
+      assert.equal(over, 0, `card ${at} holds what is in it`);
+      assert.ok(top >= (cards[at - 1]?.bottom ?? 0), `card ${at} is below the one before`);
+    }
+    await page.locator("#forget").scrollIntoViewIfNeeded();
+    assert.ok(((await page.locator("#forget").boundingBox())?.y ?? 600) < 600);
+    await page.close();
   });
 
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {

@@ -58,6 +58,7 @@ const page = {
   device: byId("device", HTMLDListElement),
   facts: byId("facts", HTMLDListElement),
   forget: byId("forget", HTMLButtonElement),
+  forgotten: byId("forgotten", HTMLParagraphElement),
   arrivals: byId("arrivals", HTMLElement),
   arrivalList: byId("arrival-list", HTMLUListElement),
   map: byId("map", HTMLCanvasElement),
@@ -99,6 +100,7 @@ function showHistory(): void {
   // What was told is true of what was shown before.
   setHidden(page.link, true, elsewhere);
   page.copied.textContent = "";
+  page.forgotten.textContent = "";
   catalogue.setLiked(ids);
   map.setLiked(ids);
   void recommend();
@@ -141,8 +143,12 @@ function itemOf(id: string): Item {
 /** Shows an error until a call succeeds; what is no call's error stays. */
 function fail(error: unknown, ofCall = false): void {
   page.alert.dataset.ofCall = String(ofCall);
-  page.alert.textContent = error instanceof Error ? error.message : String(error);
+  page.alert.textContent = messageOf(error);
   page.alert.hidden = false;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function beams(): number {
@@ -289,13 +295,13 @@ function showFacts(): void {
 }
 
 async function forgetMe(): Promise<void> {
-  await liked.clear();
-  try {
-    await forget();
-  } finally {
-    await forgetOffline();
-  }
-  page.status.textContent = "Nothing about you, and nothing of this page, is kept on this device.";
+  // What cannot be emptied is deleted by what follows, or that says why not.
+  await liked.clear().catch(() => {});
+  const outcomes = await Promise.allSettled([forget(), forgetOffline()]);
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  page.forgotten.textContent = failed
+    ? `Not everything is deleted: ${messageOf(failed.reason)}. The browser's settings can delete the data of this site.`
+    : "Nothing about you, and nothing of this page, is kept on this device.";
 }
 
 // The start.
