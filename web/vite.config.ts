@@ -33,5 +33,17 @@ export default defineConfig({
       apply: "build",
       buildStart: () => rm(here("demo-dist/assets"), { recursive: true, force: true }),
     },
+    {
+      // The service worker deletes what is kept of other versions of the page.
+      name: "tell-assets",
+      apply: "build",
+      enforce: "post",
+      generateBundle(_, bundle) {
+        const worker = bundle["sw.js"];
+        if (worker?.type !== "chunk") throw new Error("the build has no sw.js");
+        const assets = Object.keys(bundle).filter((name) => name.startsWith("assets/"));
+        worker.code = `const ASSETS = ${JSON.stringify(assets.sort())};${worker.code}`;
+      },
+    },
   ],
 });

@@ -7,6 +7,9 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { demoFolder, launch, packageFolder, serve } from "./support.mjs";
 
+/** @typedef {import("playwright-core").Page} Page */
+/** @typedef {{ "index.html"?: (text: string) => string, "sw.js"?: (text: string) => string }} Changes */
+
 const fromPackage = createRequire(join(packageFolder, "package.json"));
 const axe = readFileSync(fromPackage.resolve("axe-core/axe.min.js"), "utf8");
 
@@ -40,6 +43,36 @@ describe("the demo", { skip }, () => {
     return { page, problems };
   }
 
+  /** The ids in a list, in its order. @param {Page} page @param {string} list */
+  function idsOf(page, list) {
+    return page
+      .locator(`${list} button[data-id]`)
+      .evaluateAll((buttons) => buttons.map((button) => button.dataset.id ?? ""));
+  }
+
+  /** Waits until an element says it. @param {Page} page @param {string} selector @param {string} text */
+  function untilSays(page, selector, text) {
+    return page.waitForFunction(
+      ([selector, text]) => document.querySelector(selector)?.textContent?.includes(text),
+      /** @type {[string, string]} */ ([selector, text]),
+    );
+  }
+
+  /** Waits until these ids are liked. @param {Page} page @param {string[]} ids */
+  function untilLiked(page, ids) {
+    return page.waitForFunction((expected) => {
+      const buttons = [...document.querySelectorAll("#history button[data-id]")];
+      return buttons.map((e) => /** @type {HTMLElement} */ (e).dataset.id).join() === expected;
+    }, ids.join());
+  }
+
+  /** Opens the page anew, with another fragment too. @param {Page} page @param {string} address */
+  async function reopen(page, address) {
+    await page.goto(`${server.url}/blank.html`);
+    await page.goto(server.url + address);
+    await page.waitForSelector("html[data-ready]");
+  }
+
   for (const [backend, engine] of [
     ["cpu", /· CPU$/],
     ["webgpu", /· WebGPU \(.+\)$/],
@@ -53,6 +86,7 @@ describe("the demo", { skip }, () => {
       assert.equal(before.length, 20);
 
       const requests = server.requests.length;
+      const [address, entries] = [page.url(), await page.evaluate(() => history.length)];
       const items = page.locator("#items button");
       await items.nth(0).click();
       await items.nth(3).click();
@@ -62,10 +96,11 @@ describe("the demo", { skip }, () => {
         await items.nth(0).locator(".title").textContent(),
         await items.nth(3).locator(".title").textContent(),
       ]);
-      const history = decodeURIComponent(new URL(page.url()).hash)
-        .slice("#history=".length)
-        .split(",");
+      const history = await idsOf(page, "#history");
       assert.equal(history.length, 2);
+      // Browsers keep addresses, and send them to other devices.
+      assert.equal(page.url(), address);
+      assert.equal(await page.evaluate(() => window.history.length), entries);
       // What is liked is not recommended, as soon as the last call is answered.
       await page.waitForFunction(
         ([history, old]) => {
@@ -94,6 +129,275 @@ describe("the demo", { skip }, () => {
     const unknown = page.locator("#unknown");
     assert.ok(await unknown.isVisible());
     assert.match((await unknown.textContent()) ?? "", /^1 id of the history/);
+    assert.equal(new URL(page.url()).hash, "");
+    await page.close();
+  });
+
+  for (const allowed of [true, false]) {
+    test(`a link to the history is ${allowed ? "copied" : "shown where no page may copy"}`, async () => {
+      const context = await browser.newContext({
+        permissions: allowed ? ["clipboard-read", "clipboard-write"] : [],
+      });
+      const page = await context.newPage();
+      if (!allowed) {
+        await page.addInitScript(() => {
+          navigator.clipboard.writeText = () =>
+            Promise.reject(new DOMException("", "NotAllowedError"));
+        });
+      }
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      assert.equal(await page.locator("#copy").isVisible(), false, "there is nothing to link to");
+      await page.locator("#items button").nth(0).click();
+      await page.locator("#items button").nth(3).click();
+      const liked = await idsOf(page, "#history");
+      await page.locator("#copy").focus();
+      await page.keyboard.press("Enter");
+      await page.locator("#copied:not(:empty)").waitFor();
+      assert.equal(await page.locator("#copied").getAttribute("role"), "status");
+      let link = "";
+      if (allowed) {
+        assert.match((await page.locator("#copied").textContent()) ?? "", /^The link is copied/);
+        link = await page.evaluate(() => navigator.clipboard.readText());
+      } else {
+        assert.equal(await page.evaluate(() => document.activeElement?.id), "link");
+        link = await page.evaluate(() => String(getSelection()));
+      }
+      assert.equal(new URL(page.url()).hash, "");
+      const other = await browser.newPage();
+      await other.goto(link);
+      await other.waitForSelector("html[data-ready]");
+      assert.deepEqual(await idsOf(other, "#history"), liked);
+      await other.close();
+      // What was said is gone with what it was said of.
+      await page.locator("#items button").nth(0).click();
+      assert.equal(await page.locator("#copied").textContent(), "");
+      assert.equal(await page.locator("#link").isVisible(), false);
+      await context.close();
+    });
+  }
+
+  test("a shared history is stored only where the visitor keeps it", async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const ids = await idsOf(page, "#items");
+    const [mine, theirs] = [ids.slice(0, 1), ids.slice(2, 4)];
+    const link = `/?backend=cpu#history=${theirs.map(encodeURIComponent).join(",")}`;
+    const focused = () => page.evaluate(() => document.activeElement?.id);
+    await page.locator("#items button").nth(0).click();
+    await page.waitForSelector("#history[aria-busy=false]");
+
+    await reopen(page, link);
+    assert.deepEqual(await idsOf(page, "#history"), theirs);
+    assert.ok(await page.locator("#shared").isVisible());
+    assert.equal(new URL(page.url()).hash, "");
+    // Nor is what is changed in it.
+    await page.locator("#items button").nth(5).click();
+    await untilLiked(page, [...theirs, ids[5] ?? ""]);
+    await reopen(page, "/?backend=cpu");
+    assert.deepEqual(await idsOf(page, "#history"), mine);
+    assert.equal(await page.locator("#shared").isVisible(), false);
+
+    // A link that is followed while the page is open.
+    await page.goto(server.url + link);
+    await untilLiked(page, theirs);
+    assert.equal(new URL(page.url()).hash, "");
+    await page.locator("#own").focus();
+    await page.keyboard.press("Enter");
+    await untilLiked(page, mine);
+    assert.equal(await page.locator("#shared").isVisible(), false);
+    assert.equal(await focused(), "copy");
+
+    await reopen(page, link);
+    await page.locator("#keep").focus();
+    await page.keyboard.press("Enter");
+    assert.equal(await page.locator("#shared").isVisible(), false);
+    assert.equal(await focused(), "copy");
+    await page.waitForSelector("#history[aria-busy=false]");
+    await reopen(page, "/?backend=cpu");
+    assert.deepEqual(await idsOf(page, "#history"), theirs);
+    await context.close();
+  });
+
+  test("two windows side by side show the same history, but for a shared one", async () => {
+    const context = await browser.newContext();
+    const [first, second] = [await context.newPage(), await context.newPage()];
+    for (const page of [first, second]) {
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+    }
+    for (const page of [first, second]) {
+      assert.equal(await page.evaluate(() => document.visibilityState), "visible");
+    }
+    const ids = await idsOf(first, "#items");
+    await first.locator("#items button").nth(0).click();
+    await first.locator("#items button").nth(1).click();
+    await untilLiked(second, ids.slice(0, 2));
+    const pressed = second.locator("#items button[aria-pressed=true]");
+    assert.equal(await pressed.count(), 2);
+    await second.locator("#history .remove").first().click();
+    await untilLiked(first, ids.slice(1, 2));
+
+    await second.evaluate((id) => location.assign(`#history=${id}`), ids[7]);
+    await second.locator("#shared").waitFor();
+    await first.locator("#items button").nth(2).click();
+    await first.waitForSelector("#history[aria-busy=false]");
+    await second.waitForTimeout(300);
+    assert.deepEqual(await idsOf(second, "#history"), [ids[7]]);
+    await second.locator("#own").click();
+    await untilLiked(second, ids.slice(1, 3));
+    await context.close();
+  });
+
+  /**
+   * Serves the demo with a model that comes as `send` sends it.
+   *
+   * @param {(response: import("node:http").ServerResponse, bytes: Buffer) => unknown} send
+   */
+  function serveModel(send) {
+    const bytes = readFileSync(model);
+    return serve(
+      { "/": demoFolder },
+      { "/model/model.safetensors": (_, response) => void send(response, bytes) },
+    );
+  }
+
+  test("what was liked is shown, and can be taken back, before the model is here", async () => {
+    let gate = Promise.resolve();
+    const other = await serveModel(async (response, bytes) => {
+      await gate;
+      response.end(bytes);
+    });
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("#items button").nth(1).click();
+    await page.locator("#items button").nth(2).click();
+    const ids = await idsOf(page, "#history");
+    await page.waitForSelector("#history[aria-busy=false]");
+    /** @type {() => void} */
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    await page.reload();
+    await untilLiked(page, ids);
+    const item = page.locator("#items button").nth(1);
+    assert.equal(await item.getAttribute("aria-pressed"), "true");
+    await item.click();
+    await untilLiked(page, ids.slice(1));
+    await page.waitForSelector("#history[aria-busy=false]");
+    assert.equal(await page.locator("html[data-ready]").count(), 0, "the model is not here yet");
+    open();
+    await page.waitForSelector("html[data-ready]");
+    assert.deepEqual(await idsOf(page, "#history"), ids.slice(1));
+    await page.reload();
+    await untilLiked(page, ids.slice(1));
+    await context.close();
+    await other.close();
+  });
+
+  test("a download is told of every two seconds, not with each piece", async () => {
+    const other = await serveModel(async (response, bytes) => {
+      response.setHeader("content-length", bytes.length);
+      const piece = Math.ceil(bytes.length / 30);
+      for (let at = 0; at < bytes.length; at += piece) {
+        response.write(bytes.subarray(at, at + piece));
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      response.end();
+    });
+    const page = await browser.newPage();
+    await page.addInitScript(() => {
+      const seen = { told: /** @type {string[]} */ ([]), places: new Set() };
+      Object.assign(globalThis, { seen });
+      new MutationObserver(() => {
+        const told = document.querySelector("#status")?.textContent ?? "";
+        if (told.startsWith("Downloading") && told !== seen.told.at(-1)) seen.told.push(told);
+        const progress = document.querySelector("progress");
+        if (progress?.hasAttribute("value")) seen.places.add(progress.value);
+      }).observe(document, { subtree: true, childList: true, attributes: true });
+    });
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const { told, places } = await page.evaluate(() => {
+      const { told, places } = /** @type {any} */ (globalThis).seen;
+      return { told, places: places.size };
+    });
+    assert.ok(places > 5, `the bar moved ${places} times`);
+    assert.ok(told.length >= 1 && told.length <= 3, told.join());
+    await page.close();
+    await other.close();
+  });
+
+  test("the focus stays where it was when lists change", async () => {
+    const { page } = await open("/?backend=cpu");
+    const focused = () =>
+      page.evaluate(() => {
+        const { activeElement } = document;
+        const list = activeElement?.closest("ol, ul");
+        const at = list
+          ? [...list.querySelectorAll("button")].indexOf(/** @type {any} */ (activeElement))
+          : -1;
+        const { id } = /** @type {HTMLElement} */ (activeElement).dataset;
+        return { list: list?.id ?? activeElement?.id, at, id };
+      });
+    const gone = (/** @type {string} */ id) =>
+      page.waitForFunction((id) => !document.querySelector(`#picks [data-id="${id}"]`), id);
+
+    // A pick that is liked gives way to what took its place.
+    const pick = (await idsOf(page, "#picks"))[2] ?? "";
+    await page.locator("#picks button").nth(2).focus();
+    await page.keyboard.press("Enter");
+    await gone(pick);
+    assert.deepEqual(await focused(), {
+      list: "picks",
+      at: 2,
+      id: (await idsOf(page, "#picks"))[2],
+    });
+
+    // One that is still there keeps it, wherever it stands now.
+    const kept = await page.locator("#picks button").first();
+    const id = await kept.getAttribute("data-id");
+    await kept.evaluate((button) => Object.assign(button, { isOld: true }));
+    await kept.focus();
+    await page.locator("#beams").evaluate((slider) => {
+      Object.assign(slider, { value: "4" });
+      slider.dispatchEvent(new Event("input"));
+    });
+    await page.waitForFunction(
+      (id) => !(/** @type {any} */ (document.querySelector(`#picks [data-id="${id}"]`)).isOld),
+      id,
+    );
+    assert.equal((await focused()).id, id);
+
+    // What is taken out of the history gives way to the next, then to the one before.
+    await page.locator("#items button").nth(0).click();
+    await page.locator("#items button").nth(1).click();
+    const liked = await idsOf(page, "#history");
+    await page.locator("#history .remove").nth(1).focus();
+    await page.keyboard.press("Enter");
+    assert.deepEqual(await focused(), { list: "history", at: 1, id: liked[2] });
+    await page.keyboard.press("Enter");
+    assert.deepEqual(await focused(), { list: "history", at: 0, id: liked[0] });
+    await page.keyboard.press("Enter");
+    assert.equal((await focused()).list, "catalogue");
+
+    // So does a new item that was added.
+    const fresh = await idsOf(page, "#arrival-list");
+    await page.locator("#arrival-list button").first().focus();
+    await page.keyboard.press("Enter");
+    await page.locator("#arrival-list .semantic-id").waitFor();
+    assert.deepEqual(await focused(), { list: "arrival-list", at: 0, id: fresh[1] });
+
+    // And a button that there is no use for any more.
+    await page.locator("#items button").nth(0).click();
+    await page.locator("#clear").focus();
+    await page.keyboard.press("Enter");
+    assert.equal((await focused()).list, "catalogue");
     await page.close();
   });
 
@@ -213,9 +517,7 @@ describe("the demo", { skip }, () => {
     await page.evaluate(() => caches.open("another page's"));
     await page.locator("summary").click();
     await page.locator("#forget").click();
-    await page.waitForFunction(() =>
-      document.querySelector("#status")?.textContent?.startsWith("Nothing"),
-    );
+    await untilSays(page, "#forgotten", "Nothing about you");
     const left = await page.evaluate(async () => ({
       databases: await indexedDB.databases(),
       caches: await caches.keys(),
@@ -225,8 +527,108 @@ describe("the demo", { skip }, () => {
     }));
     const others = ["another page's"];
     assert.deepEqual(left, { databases: [], caches: others, local: [], workers: 0, hash: "" });
+    // The answer for a visitor of whom nothing is known does not take the place of these words.
+    await untilSays(page, "#status", "20 items in");
+    await page.waitForTimeout(300);
+    assert.match((await page.locator("#forgotten").textContent()) ?? "", /^Nothing about you/);
     await context.close();
   });
+
+  for (const { what, fault, says, databases } of [
+    {
+      what: "cannot empty the history deletes it",
+      fault: () => {
+        IDBObjectStore.prototype.delete = () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+    {
+      what: "cannot delete the history says so, and deletes all else",
+      fault: () => {
+        IDBFactory.prototype.deleteDatabase = () => {
+          const request = /** @type {any} */ ({ error: new DOMException("the disk is broken") });
+          setTimeout(() => request.onerror());
+          return request;
+        };
+      },
+      says: "Not everything is deleted: the histories could not be deleted (the disk is broken)",
+      databases: 1,
+    },
+    {
+      what: "cannot delete the page's own files says so, and deletes all else",
+      fault: () => {
+        ServiceWorkerRegistration.prototype.unregister = async () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Not everything is deleted: the page's own files could not be deleted (the disk is broken)",
+      databases: 0,
+    },
+    {
+      what: "is denied all storage has nothing to delete",
+      fault: () => {
+        const denied = () => new DOMException("denied", "SecurityError");
+        IDBFactory.prototype.open = () => {
+          throw denied();
+        };
+        CacheStorage.prototype.open = async () => {
+          throw denied();
+        };
+        CacheStorage.prototype.delete = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.register = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.getRegistrations = async () => {
+          throw denied();
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+  ]) {
+    test(`\`Forget me\` where the page ${what}`, async () => {
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.addInitScript(fault);
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      await page.locator("#items button").nth(1).click();
+      await page.waitForSelector("#history[aria-busy=false]");
+      await page.locator("summary").click();
+      await page.locator("#forget").click();
+      await untilSays(page, "#forgotten", says);
+      assert.equal(await page.locator("#history li").count(), 0);
+      const left = await page.evaluate(async () => ({
+        databases: (await indexedDB.databases()).length,
+        caches: (await caches.keys()).filter((name) => name === "tigret"),
+      }));
+      assert.deepEqual(left, { databases, caches: [] });
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+    });
+  }
+
+  /** Paths of what the service worker keeps. @param {Page} page */
+  function keptPaths(page) {
+    return page.evaluate(async () => {
+      const cache = await caches.open("tigret-demo");
+      return (await cache.keys()).map(({ url }) => new URL(url).pathname).sort();
+    });
+  }
+
+  /** @param {Page} page @param {(paths: string[]) => boolean} holds */
+  async function untilKept(page, holds) {
+    const end = Date.now() + 30_000;
+    for (let paths = await keptPaths(page); !holds(paths); paths = await keptPaths(page)) {
+      assert.ok(Date.now() < end, `kept is ${paths}`);
+      await page.waitForTimeout(50);
+    }
+  }
 
   test("a second visit works without a server", async () => {
     const other = await serve({ "/": demoFolder });
@@ -235,11 +637,10 @@ describe("the demo", { skip }, () => {
     await page.goto(`${other.url}/?backend=cpu`);
     await page.waitForSelector("html[data-ready]");
     // What was fetched before the service worker saw it is kept a moment later.
-    await page.waitForFunction(async () => {
-      const cache = await caches.open("tigret-demo");
-      const kept = (await cache.keys()).map((request) => new URL(request.url).pathname);
-      return kept.includes("/") && kept.some((path) => path.endsWith(".css"));
-    });
+    await untilKept(
+      page,
+      (paths) => paths.includes("/") && paths.some((path) => path.endsWith(".css")),
+    );
     await other.close();
     await page.reload();
     await page.waitForSelector("html[data-ready]");
@@ -248,13 +649,137 @@ describe("the demo", { skip }, () => {
     await context.close();
   });
 
+  /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
+  function serveChanged(changes) {
+    const types = { "index.html": "text/html", "sw.js": "text/javascript" };
+    /** @param {keyof Changes} file @returns {import("node:http").RequestListener} */
+    const route = (file) => (_, response) => {
+      const text = readFileSync(join(demoFolder, file), "utf8");
+      response.setHeader("content-type", types[file]).end(changes()[file]?.(text) ?? text);
+    };
+    return serve({ "/": demoFolder }, { "/": route("index.html"), "/sw.js": route("sw.js") });
+  }
+
+  /** Waits until a newer service worker is the page's. @param {Page} page */
+  function updateServiceWorker(page) {
+    return page.evaluate(async () => {
+      const { serviceWorker } = navigator;
+      const changed = new Promise((resolve) => {
+        serviceWorker.addEventListener("controllerchange", () => resolve(undefined));
+      });
+      await (await serviceWorker.ready).update();
+      await changed;
+    });
+  }
+
+  for (const [what, fault] of /** @type {const} */ ([
+    [
+      "full",
+      "Cache.prototype.put = async () => { throw new DOMException('', 'QuotaExceededError') };",
+    ],
+    [
+      "denied",
+      "CacheStorage.prototype.open = async () => { throw new DOMException('', 'SecurityError') };",
+    ],
+  ])) {
+    test(`where storage is ${what} the newest page comes from the network`, async () => {
+      /** @type {Changes} */
+      const changes = {};
+      const other = await serveChanged(() => changes);
+      const context = await browser.newContext();
+      const page = await context.newPage();
+      await page.goto(`${other.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      changes["sw.js"] = (text) => fault + text;
+      await updateServiceWorker(page);
+      changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
+      await page.reload();
+      await page.waitForSelector("html[data-ready]");
+      assert.match(await page.title(), /^Newer /);
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+      await other.close();
+    });
+  }
+
+  test("assets of an older page are deleted, and those of the newest one kept", async () => {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes);
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    const old = "/assets/main-01234567.js";
+    await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
+    const current = await keptPaths(page);
+    await page.evaluate(async (path) => {
+      const cache = await caches.open("tigret-demo");
+      await cache.put(path, new Response("old"));
+    }, old);
+    changes["sw.js"] = (text) => `${text}\n// Another version.`;
+    await updateServiceWorker(page);
+    await untilKept(page, (paths) => !paths.includes(old));
+    assert.deepEqual(await keptPaths(page), current);
+    await context.close();
+    await other.close();
+  });
+
+  test("each tab counts its own requests, and those of its worker", async () => {
+    const context = await browser.newContext();
+    const [first, second] = [await context.newPage(), await context.newPage()];
+    /** @param {Page} page */
+    const count = (page) => page.locator("#requests").textContent();
+    for (const page of [first, second]) {
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+    }
+    assert.match((await count(first)) ?? "", /^0 requests/);
+    // A worker that ended is replaced by the next call: its script and its module are asked for.
+    await second.workers()[0]?.evaluate(() => close());
+    await second.waitForTimeout(200);
+    await second.locator("#items button").first().click();
+    await second.waitForFunction(() =>
+      document.querySelector("#requests")?.textContent?.startsWith("2 requests"),
+    );
+    assert.match((await count(first)) ?? "", /^0 requests/);
+    await context.close();
+  });
+
+  test("cards that are higher than the window scroll and do not lie over each other", async () => {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 600 } });
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await page.locator("summary").click();
+    const cards = await page.locator(".shelf > .card").evaluateAll((cards) =>
+      cards.map((card) => {
+        const { top, bottom } = card.getBoundingClientRect();
+        return { top, bottom, over: card.scrollHeight - card.clientHeight };
+      }),
+    );
+    for (const [at, { top, over }] of cards.entries()) {
+      assert.equal(over, 0, `card ${at} holds what is in it`);
+      assert.ok(top >= (cards[at - 1]?.bottom ?? 0), `card ${at} is below the one before`);
+    }
+    await page.locator("#forget").scrollIntoViewIfNeeded();
+    assert.ok(((await page.locator("#forget").boundingBox())?.y ?? 600) < 600);
+    await page.close();
+  });
+
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     for (const width of [1280, 390]) {
       test(`axe finds nothing serious (${colorScheme}, ${width} pixels)`, async () => {
         const page = await browser.newPage({ colorScheme, viewport: { width, height: 800 } });
         await page.goto(`${server.url}/?backend=cpu`);
         await page.waitForSelector("html[data-ready]");
-        await page.locator("#items button").nth(1).click();
+        // With all that the history's card can show.
+        await page.evaluate(() => {
+          navigator.clipboard.writeText = () => Promise.reject(new Error("denied"));
+          const liked = /** @type {HTMLElement} */ (document.querySelectorAll("#items button")[1]);
+          location.assign(`#history=${liked.dataset.id}`);
+        });
+        await page.locator("#copy").click();
+        await page.locator("#link").waitFor();
         await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
         await page.locator("summary").click();
         // By the debugger: the page's policy allows no script but its own.

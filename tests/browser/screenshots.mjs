@@ -20,6 +20,8 @@ try {
       const page = await browser.newPage({ viewport, colorScheme, deviceScaleFactor: 2 });
       await page.goto(`${server.url}/#history=${history}`);
       await page.waitForSelector("html[data-ready]");
+      // As one's own; a shared history says on the page that it is one.
+      if (history) await page.locator("#keep").click();
       // Until the map has lit up.
       await page.waitForTimeout(2000);
       const path = join(folder, `demo-${name}-${colorScheme}.png`);

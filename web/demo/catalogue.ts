@@ -1,7 +1,7 @@
 /** The catalogue on the page: searched, paged, with what is liked pressed. */
 
 import { count } from "./about.js";
-import { byId } from "./dom.js";
+import { byId, replaceEntries, setHidden } from "./dom.js";
 import { type Item, search } from "./items.js";
 import { catalogueEntry } from "./views.js";
 
@@ -9,6 +9,7 @@ import { catalogueEntry } from "./views.js";
 const PAGE = 60;
 
 export class CatalogueView {
+  readonly #section = byId("catalogue", HTMLElement);
   readonly #list = byId("items", HTMLUListElement);
   readonly #search = byId("search", HTMLInputElement);
   readonly #count = byId("count", HTMLSpanElement);
@@ -45,26 +46,30 @@ export class CatalogueView {
     }
   }
 
-  focus(): void {
-    this.#search.focus();
+  focus(options?: FocusOptions): void {
+    this.#section.focus(options);
   }
 
   #searchAgain(): void {
     this.#found = search(this.#items, this.#search.value);
     this.#shown = 0;
-    this.#list.replaceChildren();
+    replaceEntries(this.#list, this.#next(), this);
     const all = count(this.#items.length, "item");
     this.#count.textContent =
       this.#found.length === this.#items.length
         ? all
         : `${this.#found.length.toLocaleString("en")} of ${all}`;
-    this.#showMore();
   }
 
   #showMore(): void {
+    this.#list.append(...this.#next());
+  }
+
+  /** The entries of the next page. */
+  #next(): HTMLLIElement[] {
     const next = this.#found.slice(this.#shown, this.#shown + PAGE);
-    this.#list.append(...next.map((item) => catalogueEntry(item, this.#liked.has(item.id))));
     this.#shown += next.length;
-    this.#more.hidden = this.#shown >= this.#found.length;
+    setHidden(this.#more, this.#shown >= this.#found.length, this);
+    return next.map((item) => catalogueEntry(item, this.#liked.has(item.id)));
   }
 }

@@ -18,3 +18,39 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   element.append(...contents);
   return element;
 }
+
+/** What the focus can be given to. */
+export interface Focusable {
+  focus(options?: FocusOptions): void;
+}
+
+/**
+ * Replaces what a list holds. The focus stays on the button of the same item, or goes to the one that
+ * took its place, and where there is none, elsewhere.
+ */
+export function replaceEntries(
+  list: HTMLElement,
+  entries: readonly HTMLElement[],
+  elsewhere: Focusable,
+): void {
+  const buttons = () => [...list.querySelectorAll<HTMLButtonElement>("button[data-id]")];
+  const before = buttons();
+  const focused = before.find((button) => button === document.activeElement);
+  const visible = focused?.matches(":focus-visible");
+  list.replaceChildren(...entries);
+  if (!focused) return;
+  const after = buttons();
+  const same = after.find((button) => button.dataset.id === focused.dataset.id);
+  // Who clicks does not look at the focus: only with the keyboard the page scrolls to it.
+  (same ?? after[before.indexOf(focused)] ?? after.at(-1) ?? elsewhere).focus({
+    preventScroll: !visible,
+  });
+}
+
+/** Shows or hides an element. The focus that was inside it goes elsewhere. */
+export function setHidden(element: HTMLElement, hidden: boolean, elsewhere: Focusable): void {
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const visible = focused?.matches(":focus-visible");
+  element.hidden = hidden;
+  if (hidden && focused) elsewhere.focus({ preventScroll: !visible });
+}

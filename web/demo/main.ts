@@ -3,7 +3,6 @@
 import {
   type Backend,
   forget,
-  HistoryStore,
   type Pick,
   Recommender,
   type RecommendOptions,
@@ -11,10 +10,12 @@ import {
 } from "tigret";
 import { type About, count, facts, inWords } from "./about.js";
 import { CatalogueView } from "./catalogue.js";
-import { byId, make } from "./dom.js";
+import { byId, make, replaceEntries, setHidden } from "./dom.js";
 import { type Arrival, type Item, parseArrivals, parseItems, tagCounts } from "./items.js";
+import { Liked } from "./liked.js";
+import { linkTo, takeHistory } from "./link.js";
 import { SemanticMap } from "./map.js";
-import { megabytes, RequestCount, Times } from "./meter.js";
+import { megabytes, RequestCount, seldom, Times } from "./meter.js";
 import { forgetOffline, stayOffline } from "./offline.js";
 import { arrivalEntry, historyEntry, pickEntry } from "./views.js";
 
@@ -28,10 +29,18 @@ const TEMPERATURES = [null, 0.5, 0.8, 1, 1.5, 2, 3];
 const REASON = 0.05;
 /** Tags that the filter offers. */
 const TAGS = 40;
+/** Milliseconds between two reports on the download: a screen reader reads each of them out. */
+const PAUSE = 2000;
 
 const page = {
   alert: byId("alert", HTMLDivElement),
+  copy: byId("copy", HTMLButtonElement),
   clear: byId("clear", HTMLButtonElement),
+  shared: byId("shared", HTMLDivElement),
+  own: byId("own", HTMLButtonElement),
+  keep: byId("keep", HTMLButtonElement),
+  copied: byId("copied", HTMLParagraphElement),
+  link: byId("link", HTMLInputElement),
   history: byId("history", HTMLOListElement),
   historyEmpty: byId("history-empty", HTMLParagraphElement),
   status: byId("status", HTMLParagraphElement),
@@ -49,6 +58,7 @@ const page = {
   device: byId("device", HTMLDListElement),
   facts: byId("facts", HTMLDListElement),
   forget: byId("forget", HTMLButtonElement),
+  forgotten: byId("forgotten", HTMLParagraphElement),
   arrivals: byId("arrivals", HTMLElement),
   arrivalList: byId("arrival-list", HTMLUListElement),
   map: byId("map", HTMLCanvasElement),
@@ -56,81 +66,72 @@ const page = {
   about: byId("about", HTMLParagraphElement),
 };
 
-const store = new HistoryStore(HISTORY);
-const catalogue = new CatalogueView(toggle);
+const liked = new Liked(HISTORY, {
+  changed: showHistory,
+  storing: (busy) => {
+    page.history.ariaBusy = String(busy);
+  },
+  failed: fail,
+});
+const catalogue = new CatalogueView((id) => liked.toggle(id));
 const map = new SemanticMap(page.map);
 const times = new Times();
 
 let items: Item[] = [];
 let byItemId = new Map<string, Item>();
 let arrivals: Arrival[] = [];
-let history: string[] = [];
 let recommender: Recommender | undefined;
 let seed = 1;
 /** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
 let turn = 0;
-/** Changes of the history that the device has not stored yet. */
-let storing = 0;
 
-// The history: in the address, so that it can be shared, and kept on the device.
+// The history.
 
-/** The ids in `#history=id1,id2`. A comma inside an id is escaped, so it is split first. */
-function readHash(): string[] | null {
-  const ids = /^#history=(.*)$/.exec(location.hash)?.[1];
-  return ids === undefined ? null : ids.split(",").filter(Boolean).map(unescapeId);
-}
-
-function unescapeId(id: string): string {
-  try {
-    return decodeURIComponent(id);
-  } catch {
-    return id;
-  }
-}
-
-function writeHash(): void {
-  const ids = history.map(encodeURIComponent).join(",");
-  const { pathname, search: query } = location;
-  window.history.replaceState(null, "", ids ? `#history=${ids}` : pathname + query);
-}
-
-async function replaceHistory(ids: string[]): Promise<void> {
-  history = ids;
-  historyChanged();
-  const replace = async () => {
-    await store.clear();
-    for (const id of ids) await store.add(id);
-  };
-  await stored(replace());
-}
-
-function toggle(id: string): void {
-  const known = history.includes(id);
-  history = known ? history.filter((other) => other !== id) : [...history, id];
-  void stored(known ? store.remove(id) : store.add(id)).catch(fail);
-  historyChanged();
-}
-
-/** Marks the list as busy until the device has stored the change, and those before it. */
-async function stored(change: Promise<void>): Promise<void> {
-  storing += 1;
-  page.history.ariaBusy = "true";
-  try {
-    await change;
-  } finally {
-    storing -= 1;
-    if (storing === 0) page.history.ariaBusy = "false";
-  }
-}
-
-function historyChanged(): void {
-  writeHash();
-  page.history.replaceChildren(...history.map((id) => historyEntry(itemOf(id))));
-  page.historyEmpty.hidden = history.length > 0;
-  page.clear.hidden = history.length === 0;
-  catalogue.setLiked(history);
-  map.setLiked(history);
+function showHistory(): void {
+  const { ids, isShared } = liked;
+  const isEmpty = ids.length === 0;
+  const entries = ids.map((id) => historyEntry(itemOf(id)));
+  replaceEntries(page.history, entries, catalogue);
+  page.historyEmpty.hidden = !isEmpty;
+  setHidden(page.copy, isEmpty, catalogue);
+  const elsewhere = isEmpty ? catalogue : page.copy;
+  setHidden(page.clear, isEmpty || isShared, elsewhere);
+  setHidden(page.shared, !isShared, elsewhere);
+  // What was told is true of what was shown before.
+  setHidden(page.link, true, elsewhere);
+  page.copied.textContent = "";
+  page.forgotten.textContent = "";
+  catalogue.setLiked(ids);
+  map.setLiked(ids);
   void recommend();
+}
+
+async function readHistory(): Promise<void> {
+  await liked.showOwn().catch(fail);
+  liked.follow();
+  openLink();
+  window.addEventListener("hashchange", openLink);
+}
+
+/** Shows the history of the address, if there is one that is not shown already. */
+function openLink(): void {
+  const ids = takeHistory() ?? [];
+  if (ids.length > 0 && ids.join() !== liked.ids.join()) liked.showShared(ids);
+}
+
+async function copyLink(): Promise<void> {
+  const link = linkTo(liked.ids);
+  page.copied.textContent = "";
+  try {
+    await navigator.clipboard.writeText(link);
+    page.copied.textContent = "The link is copied: whoever opens it sees these items.";
+  } catch {
+    // Denied, or a page without HTTPS.
+    page.link.value = link;
+    page.link.hidden = false;
+    page.link.select();
+    page.copied.textContent = "The browser does not let this page copy: copy the link from here.";
+  }
 }
 
 function itemOf(id: string): Item {
@@ -142,8 +143,12 @@ function itemOf(id: string): Item {
 /** Shows an error until a call succeeds; what is no call's error stays. */
 function fail(error: unknown, ofCall = false): void {
   page.alert.dataset.ofCall = String(ofCall);
-  page.alert.textContent = error instanceof Error ? error.message : String(error);
+  page.alert.textContent = messageOf(error);
   page.alert.hidden = false;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function beams(): number {
@@ -157,7 +162,7 @@ function temperature(): number | null {
 function options(): RecommendOptions {
   const [width, heat, tag] = [beams(), temperature(), page.only.value];
   return {
-    history,
+    history: liked.ids,
     beams: width,
     top: Math.min(TOP, width),
     exclude: "history",
@@ -174,8 +179,9 @@ async function recommend(): Promise<void> {
     const { picks, unknown, milliseconds } = await recommender.report(asked);
     if (mine !== turn) return;
     const best = Math.max(...picks.map((pick) => pick.score));
-    page.picks.replaceChildren(...picks.map((pick) => pickEntry(itemOf(pick.id), pick, best)));
+    const entries = picks.map((pick) => pickEntry(itemOf(pick.id), pick, best));
     page.picks.scrollTop = 0;
+    replaceEntries(page.picks, entries, catalogue);
     times.add(milliseconds);
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
     page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
@@ -195,7 +201,7 @@ async function recommend(): Promise<void> {
 /** Adds to each pick which item of the history did most for it. */
 async function tellWhy(picks: readonly Pick[], mine: number): Promise<void> {
   for (const pick of picks) {
-    if (mine !== turn || !recommender || history.length === 0) return;
+    if (mine !== turn || !recommender || liked.ids.length === 0) return;
     const reasons = (await recommender.explain(pick)).history;
     const [most] = reasons.sort((a, b) => b.influence - a.influence);
     if (mine !== turn) return;
@@ -233,7 +239,7 @@ async function changeBackend(backend: Backend): Promise<void> {
 function showArrivals(added: ReadonlyMap<string, readonly number[]> = new Map()): void {
   page.arrivals.hidden = arrivals.length === 0;
   const entries = arrivals.map(({ item }) => arrivalEntry(item, added.get(item.id) ?? null));
-  page.arrivalList.replaceChildren(...entries);
+  replaceEntries(page.arrivalList, entries, catalogue);
 }
 
 const given = new Map<string, readonly number[]>();
@@ -248,8 +254,7 @@ async function addArrival(id: string): Promise<void> {
     items = [item, ...items];
     byItemId.set(id, item);
     catalogue.setItems(items);
-    map.setCatalogue(await recommender.catalogue());
-    map.setLiked(history);
+    await showMap(recommender);
     showArrivals(given);
     showFacts();
     await recommend();
@@ -259,6 +264,11 @@ async function addArrival(id: string): Promise<void> {
 }
 
 // What there is to be known.
+
+async function showMap(recommender: Recommender): Promise<void> {
+  map.setCatalogue(await recommender.catalogue());
+  map.setLiked(liked.ids);
+}
 
 function rows(list: HTMLDListElement, facts: readonly (readonly [string, string])[]): void {
   const entries = facts.map(([name, value]) =>
@@ -285,13 +295,13 @@ function showFacts(): void {
 }
 
 async function forgetMe(): Promise<void> {
-  await replaceHistory([]);
-  try {
-    await forget();
-  } finally {
-    await forgetOffline();
-  }
-  page.status.textContent = "Nothing about you, and nothing of this page, is kept on this device.";
+  // What cannot be emptied is deleted by what follows, or that says why not.
+  await liked.clear().catch(() => {});
+  const outcomes = await Promise.allSettled([forget(), forgetOffline()]);
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  page.forgotten.textContent = failed
+    ? `Not everything is deleted: ${messageOf(failed.reason)}. The browser's settings can delete the data of this site.`
+    : "Nothing about you, and nothing of this page, is kept on this device.";
 }
 
 // The start.
@@ -311,6 +321,7 @@ async function fetchOptional<T>(url: string, read: (text: string) => T): Promise
   }
 }
 
+/** The items and which of them are liked: before that is known, there is nothing to click. */
 async function loadItems(): Promise<void> {
   items = parseItems(await fetchText("./model/items.jsonl"));
   byItemId = new Map(items.map((item) => [item.id, item]));
@@ -321,6 +332,7 @@ async function loadItems(): Promise<void> {
     return choice;
   });
   page.only.append(...choices);
+  await readHistory();
   catalogue.setItems(items);
 }
 
@@ -328,8 +340,11 @@ async function loadModel(): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
   const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
-  const onProgress = ({ loaded, total }: { loaded: number; total: number | null }) => {
+  const tell = seldom((loaded: number) => {
     page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
+  }, PAUSE);
+  const onProgress = ({ loaded, total }: { loaded: number; total: number | null }) => {
+    tell(loaded);
     if (total) page.progress.value = loaded / total;
     if (loaded === total) page.status.textContent = "Starting the engine…";
   };
@@ -344,23 +359,23 @@ async function loadModel(): Promise<void> {
   }
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
-  map.setCatalogue(await recommender.catalogue());
+  await showMap(recommender);
 }
 
 function listen(): void {
   for (const list of [page.picks, page.history]) {
     list.addEventListener("click", (event) => {
       const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
-      if (button?.dataset.id) toggle(button.dataset.id);
+      if (button?.dataset.id) liked.toggle(button.dataset.id);
     });
   }
-  page.clear.addEventListener("click", () => {
-    void replaceHistory([]).catch(fail);
-    catalogue.focus();
-  });
+  page.clear.addEventListener("click", () => void liked.clear().catch(fail));
+  page.copy.addEventListener("click", () => void copyLink());
+  page.own.addEventListener("click", () => void liked.showOwn().catch(fail));
+  page.keep.addEventListener("click", () => liked.keep());
   page.arrivalList.addEventListener("click", (event) => {
-    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-add]");
-    if (button?.dataset.add) void addArrival(button.dataset.add);
+    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
+    if (button?.dataset.id) void addArrival(button.dataset.id);
   });
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
   page.only.addEventListener("change", () => void recommend());
@@ -388,25 +403,10 @@ function listen(): void {
     const others = under.ids.length - titles.length;
     page.mapHint.textContent = `${under.codes.join(" · ")}: ${titles.join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
   });
-  window.addEventListener("hashchange", () => {
-    const ids = readHash();
-    // Other fragments are places on the page.
-    if (ids && ids.join() !== history.join()) void replaceHistory(ids).catch(fail);
-  });
-  store.onChange(() => {
-    // Another tab may have changed it; our own changes are known already.
-    void store.list().then((ids) => {
-      if (document.hidden && ids.join() !== history.join()) {
-        history = ids;
-        historyChanged();
-      }
-    });
-  });
 }
 
 async function start(): Promise<void> {
   listen();
-  const shared = readHash();
   const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
   const fresh = fetchOptional("./model/new.jsonl", parseArrivals);
   try {
@@ -421,11 +421,6 @@ async function start(): Promise<void> {
       page.requests.textContent = `${count(number, "request")} since the model is here`;
       page.requests.hidden = false;
     });
-    if (shared) await replaceHistory(shared);
-    else {
-      history = await store.list();
-      historyChanged();
-    }
     await recommend();
   } catch (error) {
     page.progress.hidden = true;

@@ -13,9 +13,9 @@ export class RequestCount {
     new PerformanceObserver((list) => {
       seen(list.getEntries().map((entry) => entry.name));
     }).observe({ type: "resource" });
-    // What the worker asks for passes the service worker, which tells of it.
+    // What the worker asks for passes the service worker, which tells the page of it.
     navigator.serviceWorker?.addEventListener("message", ({ data }) => {
-      if (data?.kind === "request" && data.worker) seen([data.url]);
+      if (data?.kind === "request") seen([data.url]);
     });
     onChange(0);
   }
@@ -33,6 +33,20 @@ export class Times {
     const sorted = [...this.#last].sort((a, b) => a - b);
     return sorted[sorted.length >> 1] ?? 0;
   }
+}
+
+/** Passes on at most one call in each span of so many milliseconds. */
+export function seldom<Args extends unknown[]>(
+  call: (...args: Args) => void,
+  milliseconds: number,
+): (...args: Args) => void {
+  let last = Number.NEGATIVE_INFINITY;
+  return (...args) => {
+    const now = performance.now();
+    if (now - last < milliseconds) return;
+    last = now;
+    call(...args);
+  };
 }
 
 /** Bytes for people. */

@@ -28,14 +28,24 @@ async function takeControl(container: ServiceWorkerContainer): Promise<void> {
   const { active } = await container.ready;
   if (!container.controller) await control;
   const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  active?.postMessage({ kind: "keep", urls: [location.href.split("#")[0], ...loaded] });
+  active?.postMessage({ kind: "keep", urls: [location.origin + location.pathname, ...loaded] });
 }
 
-/** Lets go of this page's service worker and of all that it keeps; other pages of the origin have theirs. */
+/**
+ * Lets go of this page's service worker and of all that it keeps; other pages of the origin have
+ * theirs. Rejects where the browser does not delete it.
+ */
 export async function forgetOffline(): Promise<void> {
   const own = new URL("./", location.href).href;
-  for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
-    if (registration.scope === own) await registration.unregister();
+  try {
+    for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
+      if (registration.scope === own) await registration.unregister();
+    }
+    await globalThis.caches?.delete(CACHE);
+  } catch (cause) {
+    const { name, message } = cause as Error;
+    // Denied: nothing is kept either.
+    if (name === "SecurityError") return;
+    throw new Error(`the page's own files could not be deleted (${message || name})`, { cause });
   }
-  await globalThis.caches?.delete(CACHE);
 }

@@ -9,13 +9,17 @@ interface Scope {
   skipWaiting(): Promise<void>;
   clients: {
     claim(): Promise<void>;
-    matchAll(): Promise<{ postMessage(message: unknown): void }[]>;
+    get(id: string): Promise<{ postMessage(message: unknown): void } | undefined>;
   };
 }
 
 interface WorkerEvent {
   data?: { kind: string; urls: string[] };
   request: Request;
+  /** The page or worker that asks. */
+  clientId: string;
+  /** The page or worker that the answer becomes; not every browser says. */
+  resultingClientId?: string;
   waitUntil(work: Promise<unknown>): void;
   respondWith(response: Promise<Response>): void;
 }
@@ -23,25 +27,33 @@ interface WorkerEvent {
 const scope = self as unknown as Scope;
 const CACHE = "tigret-demo";
 
+/** Paths of the assets of this version; the build puts them in. */
+declare const ASSETS: readonly string[];
+
+/**
+ * The page that started each worker. The browser may stop this script and forget it, but not between
+ * a worker and the module that it asks for next.
+ */
+const pageOf = new Map<string, string>();
+
 scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
-scope.addEventListener("activate", (event) => event.waitUntil(scope.clients.claim()));
+scope.addEventListener("activate", (event) => {
+  event.waitUntil(Promise.all([scope.clients.claim(), deleteOldAssets().catch(() => {})]));
+});
 
 scope.addEventListener("message", (event) => {
-  if (event.data?.kind !== "keep") return;
-  const keep = async (urls: string[]) => {
-    const cache = await caches.open(CACHE);
-    for (const url of urls.filter(mayKeep)) {
-      if (!(await cache.match(url))) await cache.add(url).catch(() => {});
-    }
-  };
-  event.waitUntil(keep(event.data.urls));
+  if (event.data?.kind === "keep") event.waitUntil(keepAll(event.data.urls).catch(() => {}));
 });
 
 scope.addEventListener("fetch", (event) => {
-  const { request } = event;
-  const worker = request.destination === "worker" || request.url.endsWith(".wasm");
-  event.waitUntil(tell({ kind: "request", url: request.url, worker }));
-  if (request.method === "GET" && mayKeep(request.url)) event.respondWith(answer(request));
+  const { request, clientId, resultingClientId } = event;
+  if (request.destination === "worker" && resultingClientId) {
+    pageOf.set(resultingClientId, clientId);
+  }
+  const page = pageOf.get(clientId);
+  // A page sees its own requests, and not those of its workers.
+  if (page) event.waitUntil(tell(page, { kind: "request", url: request.url }));
+  if (request.method === "GET" && mayKeep(request.url)) event.respondWith(answer(event));
 });
 
 /** The model is the package's own matter, and other origins are none of ours. */
@@ -50,21 +62,49 @@ function mayKeep(url: string): boolean {
   return origin === location.origin && !pathname.endsWith(".safetensors");
 }
 
-async function answer(request: Request): Promise<Response> {
+/** Names of assets hold their hash: what is kept under one is never out of date. */
+function isAsset(url: string): boolean {
+  return new URL(url).pathname.includes("/assets/");
+}
+
+/** The address that an answer is kept under: the page is the same with any query. */
+function keyOf({ url, mode }: Request): string {
+  return mode === "navigate" ? url.split("?")[0] || url : url;
+}
+
+async function keepAll(urls: string[]): Promise<void> {
   const cache = await caches.open(CACHE);
-  const kept = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
-  // Names of assets hold their hash: what is kept under one is never out of date.
-  if (kept && new URL(request.url).pathname.includes("/assets/")) return kept;
+  for (const url of urls.filter(mayKeep)) {
+    if (!(await cache.match(url))) await cache.add(url).catch(() => {});
+  }
+}
+
+async function deleteOldAssets(): Promise<void> {
+  const current = new Set(ASSETS.map((path) => new URL(path, location.href).href));
+  const cache = await caches.open(CACHE);
+  for (const { url } of await cache.keys()) {
+    if (isAsset(url) && !current.has(url)) await cache.delete(url);
+  }
+}
+
+/** An answer of the network is given also where it cannot be kept: storage may be full, or denied. */
+async function answer(event: WorkerEvent): Promise<Response> {
+  const { request } = event;
+  const key = keyOf(request);
+  const cache = await caches.open(CACHE).catch(() => null);
+  const kept = await cache?.match(key).catch(() => undefined);
+  if (kept && isAsset(key)) return kept;
+  let response: Response;
   try {
-    const response = await fetch(request);
-    if (response.ok) await cache.put(request, response.clone());
-    return response;
+    response = await fetch(request);
   } catch (error) {
     if (kept) return kept;
     throw error;
   }
+  if (cache && response.ok) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
+  return response;
 }
 
-async function tell(message: unknown): Promise<void> {
-  for (const client of await scope.clients.matchAll()) client.postMessage(message);
+async function tell(id: string, message: unknown): Promise<void> {
+  (await scope.clients.get(id))?.postMessage(message);
 }

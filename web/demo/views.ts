@@ -30,7 +30,7 @@ export function arrivalEntry(item: Item, codes: readonly number[] | null): HTMLL
   if (codes === null) {
     const add = make("button", "quiet", "Add");
     add.type = "button";
-    add.dataset.add = item.id;
+    add.dataset.id = item.id;
     add.ariaLabel = `Add ${item.title} to the catalogue`;
     entry.append(add);
   } else {
