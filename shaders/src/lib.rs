@@ -34,7 +34,7 @@ pub enum Requirement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding {
     /// Its index in group 0.
-    pub index: u32,
+    pub index: u8,
     /// What it is.
     pub kind: BindingKind,
 }

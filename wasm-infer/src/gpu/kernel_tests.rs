@@ -136,7 +136,7 @@ fn linear_is_the_plain_loop_in_every_format() {
         (2, 260, 130),
         (18, 515, 70),
     ];
-    let all = [Products::Narrow, Products::Wide, Products::Rounded];
+    let all = [Products::Narrow, Products::Split, Products::Wide, Products::Rounded];
     for (products, format) in all.into_iter().flat_map(|p| WeightFormat::ALL.map(|f| (p, f))) {
         let name = products.linear(format);
         if !can_run(&device, name) {
@@ -146,7 +146,7 @@ fn linear_is_the_plain_loop_in_every_format() {
         let rounding = match (products, format) {
             (Products::Rounded, WeightFormat::F16) => 1e-3,
             (Products::Rounded, _) => 3e-5,
-            (Products::Narrow | Products::Wide, _) => 0.0,
+            (Products::Narrow | Products::Split | Products::Wide, _) => 0.0,
         };
         for (index, (rows, inputs, outputs)) in shapes.into_iter().enumerate() {
             let mut values =
@@ -256,7 +256,7 @@ fn keys_are_written_transposed_and_all_else_in_rows() {
     let params = [&params[..], &[key_offset as u32, stride as u32]].concat();
     let x_words = rows_on_quads(&x, inputs);
     let buffers = [&x_words[..], &x_words, &y, &packed.words];
-    for products in [Products::Narrow, Products::Wide] {
+    for products in [Products::Narrow, Products::Split, Products::Wide] {
         let name = products.linear(WeightFormat::F32);
         if !can_run(&device, name) {
             continue;
@@ -301,7 +301,7 @@ fn attention_projections_read_heads_of_any_width() {
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
-            for products in [Products::Narrow, Products::Wide, Products::Rounded] {
+            for products in [Products::Narrow, Products::Split, Products::Wide, Products::Rounded] {
                 let name = products.linear(packed.format);
                 if !can_run(&device, name) {
                     continue;

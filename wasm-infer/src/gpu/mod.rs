@@ -73,6 +73,7 @@ impl GpuOptions {
         let packed = self.packed_products.unwrap_or(!software && !unpacks);
         Kernels {
             wide: software && subgroups,
+            split: !software,
             halves: extras.halves && self.halves.unwrap_or(!software),
             packed_products: extras.packed_products && packed,
             subgroups,
@@ -138,12 +139,13 @@ impl GpuEngine {
 
     /// Takes up other kernels and says whether the device has all that is asked for; `wide` is
     /// whether invocations of linear layers in floats and of attentions compute wide tiles where
-    /// there are subgroups, by itself on software adapters only. For tests and benchmarks.
+    /// there are subgroups, by itself on software adapters only; else they compute what GPUs do. For
+    /// tests and benchmarks.
     pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
         let extras = self.executor.info().extras;
         let kernels = options.kernels(self.executor.info());
         let wide_granted = !wide || kernels.subgroups;
-        self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, ..kernels });
+        self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, split: !wide, ..kernels });
         let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
         granted(options.halves, extras.halves)
             && granted(options.packed_products, extras.packed_products)

@@ -16,6 +16,10 @@ pub(super) const RECORD: usize = 16;
 pub(super) const PERTURBED: usize = 5;
 /// Most workgroups of a launch in one dimension, by WebGPU's default limits.
 pub(super) const MAX_GROUPS: u32 = 65_535;
+/// Outputs of a linear layer that are too few for a GPU, of which even a small one runs some thousand
+/// invocations at once: less than 64 workgroups at 50 rows. Rows themselves do not count, so that an
+/// answer does not depend, by the order of its sums, on who else is asked about and how widely.
+const FEW_OUTPUTS: u32 = 1024;
 /// Words of one dispatch's parameters.
 pub(super) const PARAMS: usize = 16;
 
@@ -687,7 +691,7 @@ impl Plan {
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
-        let products = self.kernels.products(matrix.format, matrix.fits_halves);
+        let products = self.kernels.products(matrix);
         Linear(Dispatch {
             shader: products.linear(matrix.format),
             buffers,
@@ -727,6 +731,8 @@ impl Plan {
 pub(super) struct Kernels {
     /// Whether linear layers in floats and attentions compute wide tiles; takes subgroups.
     pub(super) wide: bool,
+    /// Whether linear layers in floats of few outputs are shared out further.
+    pub(super) split: bool,
     /// Whether `f16` weights are multiplied in halves.
     pub(super) halves: bool,
     /// Whether integer weights are multiplied by packed dot products.
@@ -736,15 +742,16 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    fn products(self, format: WeightFormat, fits_halves: bool) -> Products {
-        let rounded = match format {
+    fn products(self, matrix: &Matrix) -> Products {
+        let rounded = match matrix.format {
             WeightFormat::F32 => false,
-            WeightFormat::F16 => self.halves && fits_halves,
+            WeightFormat::F16 => self.halves && matrix.fits_halves,
             WeightFormat::Q8 | WeightFormat::Q4 => self.packed_products,
         };
         match self {
             _ if rounded => Products::Rounded,
             Self { wide: true, .. } => Products::Wide,
+            Self { split: true, .. } if matrix.outputs < FEW_OUTPUTS => Products::Split,
             Self { wide: false, .. } => Products::Narrow,
         }
     }
@@ -784,6 +791,8 @@ impl Kernels {
 pub(super) enum Products {
     /// In floats, an invocation four rows by four outputs: for GPUs.
     Narrow,
+    /// The same, shared by four invocations: for matrices of few outputs.
+    Split,
     /// In floats, eight rows by sixteen outputs: for software with subgroups.
     Wide,
     /// Inputs rounded to what the device multiplies fastest, four rows by four outputs.
@@ -798,6 +807,10 @@ impl Products {
             (Self::Narrow, WeightFormat::F16) => "linear_f16",
             (Self::Narrow, WeightFormat::Q8) => "linear_q8",
             (Self::Narrow, WeightFormat::Q4) => "linear_q4",
+            (Self::Split, WeightFormat::F32) => "linear_f32_split",
+            (Self::Split, WeightFormat::F16) => "linear_f16_split",
+            (Self::Split, WeightFormat::Q8) => "linear_q8_split",
+            (Self::Split, WeightFormat::Q4) => "linear_q4_split",
             (Self::Wide, WeightFormat::F32) => "linear_f32_wide",
             (Self::Wide, WeightFormat::F16) => "linear_f16_wide",
             (Self::Wide, WeightFormat::Q8) => "linear_q8_wide",
@@ -812,6 +825,8 @@ impl Products {
     pub(super) fn groups(self, format: WeightFormat, rows: u32, outputs: u32) -> [u32; 2] {
         let (outputs_each, rows_each) = match self {
             Self::Narrow | Self::Rounded => (4, 4),
+            // Four rows for each four invocations.
+            Self::Split => (4, 1),
             Self::Wide => (16, 8),
         };
         cover(self.linear(format), [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])

@@ -159,7 +159,7 @@ impl Device {
                 BindingKind::ReadWrite => (BufferBindingType::Storage { read_only: false }, false),
             };
             BindGroupLayoutEntry {
-                binding: binding.index,
+                binding: binding.index.into(),
                 visibility: ShaderStages::COMPUTE,
                 ty: BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
                 count: None,
@@ -222,7 +222,7 @@ impl Device {
                         storage.next()?.0.as_entire_binding()
                     }
                 };
-                Some(BindGroupEntry { binding: binding.index, resource })
+                Some(BindGroupEntry { binding: binding.index.into(), resource })
             })
             .collect();
         Group(self.device.create_bind_group(&BindGroupDescriptor {

@@ -220,7 +220,8 @@ impl Device {
                 BindingKind::Read => buffer.set_type(GpuBufferBindingType::ReadOnlyStorage),
                 BindingKind::ReadWrite => buffer.set_type(GpuBufferBindingType::Storage),
             }
-            let entry = GpuBindGroupLayoutEntry::new(binding.index, gpu_shader_stage::COMPUTE);
+            let entry =
+                GpuBindGroupLayoutEntry::new(binding.index.into(), gpu_shader_stage::COMPUTE);
             entry.set_buffer(&buffer);
             entry
         };
@@ -251,7 +252,10 @@ impl Device {
                         GpuBufferBinding::new(&storage.next()?.buffer)
                     }
                 };
-                Some(GpuBindGroupEntry::new_with_gpu_buffer_binding(binding.index, &resource))
+                Some(GpuBindGroupEntry::new_with_gpu_buffer_binding(
+                    binding.index.into(),
+                    &resource,
+                ))
             })
             .collect();
         let descriptor = GpuBindGroupDescriptor::new(&entries, &kernel.layout);
