@@ -140,7 +140,8 @@ export class Recommender {
    * Gets a bundle and puts it on an engine.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `download`, `integrity`, `bad-bundle`,
-   * `no-gpu`, `crashed`), or with the signal's reason.
+   * `no-gpu`, `crashed`; with `backend: "webgpu"` also `device-lost`, where the GPU fails at once: other
+   * `gpu` options may do better), or with the signal's reason.
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
@@ -325,8 +326,8 @@ export class Recommender {
   /**
    * Changes the engine once the calls before it are answered; `auto` chooses as {@link load} does.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `crashed`, `disposed`); after
-   * `no-gpu` the engine is the one that it was.
+   * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `device-lost`, `crashed`, `disposed`);
+   * after `no-gpu` and `device-lost` the engine is the one that it was.
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
