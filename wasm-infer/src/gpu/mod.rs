@@ -469,7 +469,7 @@ mod tests {
     #[test]
     fn the_widest_search_fits_a_gpu_and_that_of_a_large_codebook_a_page() {
         assert!(most_candidates(false) >= 512 * 65_536);
-        assert!(MOST_CANDIDATES_OF_PAGE >= 512 * 4096);
+        const { assert!(MOST_CANDIDATES_OF_PAGE >= 512 * 4096) };
         assert!(most_candidates(true) < MOST_CANDIDATES_OF_PAGE);
     }
 
