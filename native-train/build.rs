@@ -1,5 +1,5 @@
-//! Keeps libtorch's CUDA half in the program and its tests: nothing names a symbol of it, so a linker that leaves
-//! out what is not needed would leave it out, and no GPU be found.
+//! Keeps libtorch's CUDA half in the program and its tests: nothing names a symbol of it, so a
+//! linker that leaves out what is not needed would leave it out, and no GPU be found.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

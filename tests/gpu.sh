@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# All of Tigret that wants an NVIDIA GPU, on a machine that has one, a Python with torch 2.11.0 (CUDA)
-# and nothing else. `cargo xtask pack --run RUN` packs this script with the programs and the run:
+# All of Tigret that wants an NVIDIA GPU, on a Linux machine (x86-64) that has one and a Python with
+# torch 2.11.0 (CUDA). `cargo xtask pack --run RUN` packs this script with the programs and the run:
 #
 #   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT [STEP ...]
 #
 # Steps, all of them in this order if none is named:
 #   check     the tests that need a device: loss and gradient on CUDA beside those on the CPU
 #   bench     training beside `transformers`, eager and compiled (needs transformers, safetensors)
-#   engine    one recommendation through Vulkan: times, kernels, and the floor
+#   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan)
 #   train     the preset `paper` for MINUTES (6), then the figures of all test users
 #   tokenize  RQ-VAE for the paper's 20,000 epochs
 # Called again, `train` goes on where it stopped. A step that fails does not end the others; the exit
-# status is the number of those that failed. TRAIN holds options of `tigret train`, and DEVICE=cpu tries
-# the script without a GPU.
+# status is 1 then. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and
+# the minutes are given), and DEVICE=cpu tries the script without a GPU.
 #
 # OUT gets a log a step, and of training the figures and the model in pieces of at most 15 MB
 # (`cat model.tar.* | tar x`).
@@ -27,6 +27,15 @@ mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 shift
 [ $# -gt 0 ] || set -- check bench engine train tokenize
+for step in "$@"; do
+    case $step in
+    check | bench | engine | train | tokenize) ;;
+    *)
+        echo "gpu.sh: there is no step $step" >&2
+        exit 2
+        ;;
+    esac
+done
 run=$here/run
 device=${DEVICE:-cuda}
 
@@ -38,6 +47,8 @@ libraries=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(tor
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 check() {
+    # Without a device there is nothing to compare.
+    [ "$device" = cpu ] || export TIGRET_REQUIRE_CUDA=1
     "$here/device-tests" cuda --nocapture || return 1
 }
 
@@ -65,11 +76,11 @@ train() {
     compgen -G "$run/model/last*" >/dev/null && resume=(--resume)
     # shellcheck disable=SC2086 # TRAIN is a list of options.
     "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
-        --max-minutes "${MINUTES:-6}" ${TRAIN:---epochs 200 --schedule linear} "${resume[@]}" --json ||
+        --max-minutes "${MINUTES:-6}" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
         return 1
     "$here/tigret" evaluate --run "$run" --device "$device" --batch 512 --json || return 1
     cp "$run/train.jsonl" "$run/evaluation.json" "$out/"
-    (cd "$run/model" && tar c config.json model*) | split -b 15m - "$out/model.tar."
+    (cd "$run/model" && tar c config.json model*) | split -b 15MB - "$out/model.tar."
 }
 
 tokenize() {
@@ -81,16 +92,9 @@ tokenize() {
 
 failed=0
 for step in "$@"; do
-    case $step in
-    check | bench | engine | train | tokenize) ;;
-    *)
-        echo "gpu.sh: there is no step $step" >&2
-        exit 2
-        ;;
-    esac
     echo "== $step"
     begin=$SECONDS
     "$step" 2>&1 | tee "$out/$step.log" || failed=$((failed + 1))
     echo "== $step: $((SECONDS - begin)) s"
 done
-exit $failed
+exit $((failed > 0))

@@ -1,6 +1,7 @@
 //! Where to compute, as a user names it.
 
 use std::path::Path;
+use std::sync::Once;
 
 use clap::ValueEnum;
 use tch::{Cuda, Device};
@@ -11,8 +12,14 @@ use crate::error::{Result, TrainError};
 const NVIDIA: &str = "/dev/nvidia0";
 
 /// What is the matter without a CUDA device, and what to do.
-const NO_CUDA: &str = "this libtorch sees no CUDA device; put the lib folder of a CUDA build of torch \
-                       2.11.0 first in LD_LIBRARY_PATH";
+const NO_CUDA: &str = "this libtorch sees no CUDA device; it has to be a CUDA build of torch 2.11.0, \
+                       whose lib folder comes first in LD_LIBRARY_PATH, and the driver one for it";
+
+/// Whether there is a GPU that nobody has hidden.
+fn has_unused_gpu() -> bool {
+    let hidden = std::env::var_os("CUDA_VISIBLE_DEVICES").is_some_and(|devices| devices.is_empty());
+    !hidden && Path::new(NVIDIA).exists()
+}
 
 /// The value of every `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,10 +41,11 @@ impl DeviceChoice {
         match self {
             Self::Auto => {
                 let device = Device::cuda_if_available();
-                if device == Device::Cpu && Path::new(NVIDIA).exists() {
-                    eprintln!(
-                        "tigret: computing on the CPU, though there is an NVIDIA GPU: {NO_CUDA}"
-                    );
+                if device == Device::Cpu && has_unused_gpu() {
+                    static ONCE: Once = Once::new();
+                    ONCE.call_once(|| {
+                        eprintln!("computing on the CPU, though there is an NVIDIA GPU: {NO_CUDA}");
+                    });
                 }
                 Ok(device)
             }

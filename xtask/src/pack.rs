@@ -32,7 +32,7 @@ const ARTEFACTS: [&str; 8] = [
 /// Arguments of `cargo xtask pack`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "On the other machine, which needs an NVIDIA GPU and a Python with torch 2.11.0:
+    after_help = "On the other machine, x86-64 Linux with an NVIDIA GPU and a Python with torch 2.11.0:
   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT
 
 `gpu.sh --help` says what it measures and writes to OUT."
@@ -41,9 +41,9 @@ pub(crate) struct Args {
     /// A run with semantic IDs (`tigret prepare`, `embed` and `tokenize`) to train on there.
     #[arg(long, value_name = "RUN")]
     run: PathBuf,
-    /// The archive.
-    #[arg(long, value_name = "FILE", default_value = ".tigret/gpu.tar.gz")]
-    out: PathBuf,
+    /// The archive [default: .tigret/gpu.tar.gz of the repository].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// Builds, strips and packs the programs with the script and the run.
@@ -57,6 +57,15 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             args.run.display()
         )));
     }
+    let parent = workspace::root().join(".tigret");
+    fs::create_dir_all(&parent).map_err(|e| Error::file(&parent, e))?;
+    let out = args.out.clone().unwrap_or_else(|| parent.join("gpu.tar.gz"));
+    let beside = match out.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    // What cannot be written is said before the builds; the archive gets its name when it is whole.
+    let archive = tempfile::NamedTempFile::new_in(beside).map_err(|e| Error::file(beside, e))?;
     let libtorch = Libtorch::locate(report)?;
     let programs = [
         ("tigret", tigret::build(&libtorch, report)?),
@@ -64,8 +73,6 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         ("time_one", time_one(report)?),
     ];
     report.doing(STEP, "stripping and compressing");
-    let parent = workspace::root().join(".tigret");
-    fs::create_dir_all(&parent).map_err(|e| Error::file(&parent, e))?;
     let work = tempfile::Builder::new()
         .prefix("pack-")
         .tempdir_in(&parent)
@@ -83,14 +90,12 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     for artefact in ARTEFACTS {
         copy(&args.run.join(artefact), &run)?;
     }
-    // Beside the archive first, so that one that is broken off leaves no half of it.
-    let partial = args.out.with_extension("partial");
     let mut tar = Command::new("tar");
-    process::run(tar.arg("czf").arg(&partial).arg("-C").arg(work.path()).arg(NAME))?;
-    fs::rename(&partial, &args.out).map_err(|e| Error::file(&args.out, e))?;
-    let size = fs::metadata(&args.out).map_err(|e| Error::file(&args.out, e))?.len();
+    process::run(tar.arg("czf").arg(archive.path()).arg("-C").arg(work.path()).arg(NAME))?;
+    archive.persist(&out).map_err(|e| Error::file(&out, e.error))?;
+    let size = fs::metadata(&out).map_err(|e| Error::file(&out, e))?.len();
     let megabytes = size.div_ceil(1_000_000);
-    report.doing(STEP, format!("{} ({megabytes} MB)", args.out.display()));
+    report.doing(STEP, format!("{} ({megabytes} MB)", out.display()));
     Ok(ExitCode::SUCCESS)
 }
 

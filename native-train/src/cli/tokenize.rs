@@ -32,7 +32,7 @@ use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
   tigret tokenize --run runs/beauty --method rq-kmeans
   tigret tokenize --run runs/beauty --method opq --levels 4 --codebook-size 256
   tigret tokenize --run runs/beauty --codebook-size 64,128,256 --sinkhorn
-  tigret tokenize --run runs/beauty --optimizer adagrad --learning-rate 0.4 --epochs 20000
+  tigret tokenize --run runs/beauty --epochs 20000
   tigret tokenize --run runs/beauty --collaborative 0.5
   tigret tokenize --run runs/beauty --assign new.jsonl
   tigret tokenize --run runs/beauty --assign new.jsonl --vectors new.npy

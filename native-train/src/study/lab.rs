@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
-use tch::Device;
 use toml::{Table, Value};
 
 use super::settings::{Data, Settings};
@@ -81,7 +80,7 @@ pub struct Trained {
     /// What each step prints with `--json`.
     pub results: BTreeMap<Step, Json>,
     /// Where it is measured: the `device` of `evaluate`.
-    pub device: Device,
+    pub device: DeviceChoice,
     /// Tells apart what measurements depend on.
     key: String,
 }
@@ -128,18 +127,18 @@ impl<'a> Lab<'a> {
             .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
         let stamp: Stamp = read_json(&run.stamp(Step::Evaluate.verb()), "")?;
         let name = format!("{}-{}", data.name, file_name(variant, seed));
-        let device = self.device_of(data)?;
+        let device = self.device_of(data);
         Ok(Trained { run, name, metrics, results, device, key: digest(&stamp.key.inputs) })
     }
 
     /// The device that `evaluate` is told to compute on.
-    fn device_of(&self, data: &Data) -> Result<Device> {
+    fn device_of(&self, data: &Data) -> DeviceChoice {
         let options = self.settings.options(data, self.study);
         let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
         let named = evaluate.and_then(|evaluate| option(evaluate, "device")?.as_str());
         // What is no device has been refused by the step itself.
         let choice = named.and_then(|name| DeviceChoice::from_str(name, false).ok());
-        choice.unwrap_or(DeviceChoice::Auto).torch()
+        choice.unwrap_or(DeviceChoice::Auto)
     }
 
     /// Does the steps of a variant up to `last`, and returns what each prints.
@@ -244,7 +243,8 @@ impl Loaded {
     /// Reads the run of a variant, onto its device.
     ///
     /// # Errors
-    /// [`TrainError::File`] for an artefact that is missing or wrong.
+    /// [`TrainError::File`] for an artefact that is missing or wrong, [`TrainError::Usage`] where there
+    /// is no such device.
     pub(super) fn new(of: &Trained) -> Result<Self> {
         Self::with_model_of(&of.run, of)
     }
@@ -253,11 +253,11 @@ impl Loaded {
     /// tokens.
     ///
     /// # Errors
-    /// [`TrainError::File`] for an artefact that is missing or wrong.
+    /// As [`Loaded::new`].
     pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let trained = TrainedModel::load(&of.run.model(), &dataset, &ids, of.device)?;
+        let trained = TrainedModel::load(&of.run.model(), &dataset, &ids, of.device.torch()?)?;
         Ok(Self { dataset, ids, trained })
     }
 }

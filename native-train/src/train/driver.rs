@@ -118,8 +118,8 @@ struct LogLine {
     validation: Option<Metrics>,
 }
 
-/// A killed run loses at most this much work, and what the last reading of the loss took. A state of
-/// the paper's sizes is 58 MB, which a GPU's epoch of seconds is not to wait for each time.
+/// A killed run loses at most this much work, a validation, and what the last reading of the loss took.
+/// A state of the paper's sizes is 58 MB, which a GPU's epoch of seconds is not to wait for each time.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Why a training ends whose patience is used up.
@@ -135,7 +135,8 @@ pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
 }
 
 /// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state
-/// is written every half minute and at the end; with `resume` it is taken up first.
+/// is written with each better model, every half minute and at the end; with `resume` it is taken up
+/// first.
 ///
 /// # Errors
 /// [`TrainError`] for files, for a state of other settings, for a loss that is not a number, and
@@ -204,8 +205,10 @@ pub(crate) fn drive<J: Job>(
         };
         line.write(&mut log).map_err(|e| TrainError::file(log_path, e))?;
         line.draw(&mut events).map_err(|e| TrainError::file(tensorboard, e))?;
+        let mut better = false;
         if let Some(metrics) = metrics {
-            if state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10) {
+            better = state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
+            if better {
                 state.best = Some((state.step, metrics));
                 state.validations_without_gain = 0;
                 job.save_best()?;
@@ -217,7 +220,8 @@ pub(crate) fn drive<J: Job>(
             progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
         }
         let ended = last_step || over || state.validations_without_gain >= plan.patience;
-        if ended || stop || saved.elapsed() >= SAVE_EVERY {
+        // The best model is never without the state that tells of it.
+        if better || ended || stop || saved.elapsed() >= SAVE_EVERY {
             let (params, optimizer) = job.weights();
             state::save(folder, params, optimizer, &state)?;
             saved = Instant::now();

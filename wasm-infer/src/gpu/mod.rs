@@ -35,7 +35,8 @@ const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
-/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding (`docs/engine.md`).
+/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding
+/// (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.

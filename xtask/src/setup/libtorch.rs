@@ -245,16 +245,18 @@ fn gather(libraries: &Path) -> Result<()> {
     if !gathering.is_symlink() && is_whole_library(&gathering) {
         return Ok(());
     }
-    // Beside it first, so that a build that is broken off leaves what was there.
-    let partial = libraries.join("libtorch.so.partial");
-    let mut linker = Command::new(set("CC").unwrap_or_else(|| "cc".into()));
+    // In a folder of its own first: what is broken off, or made twice at once, leaves what was there.
+    let work = tempfile::tempdir_in(libraries).map_err(|e| Error::file(libraries, e))?;
+    let partial = work.path().join("libtorch.so");
+    let mut linker = Command::new("cc");
     linker.args(["-shared", "-nostdlib", "-Wl,-soname,libtorch.so", "-Wl,--no-as-needed", "-o"]);
     linker.arg(&partial).arg("-L").arg(libraries).arg("-ltorch_cpu");
-    process::run(&mut linker)?;
+    process::run_on_stderr(&mut linker)?;
     fs::rename(&partial, &gathering).map_err(|e| Error::file(&gathering, e))
 }
 
-/// What a folder lacks to be a whole libtorch of our version, but for what [`gather`] makes; `None` when it is one.
+/// What a folder lacks to be a whole libtorch of our version, but for what [`gather`] makes; `None` when
+/// it is one.
 fn fault_in(folder: &Path) -> Option<String> {
     let include = folder.join("include");
     for header in HEADERS {
