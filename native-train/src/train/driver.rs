@@ -119,8 +119,11 @@ struct LogLine {
 }
 
 /// A killed run loses at most this much work, a validation, and what the last reading of the loss took.
-/// A state of the paper's sizes is 58 MB, which a GPU's epoch of seconds is not to wait for each time.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+/// The state is written after a validation if the work since the last time took so many times as long
+/// as writing it: a state of the paper's sizes is 58 MB, and a GPU's epoch takes seconds.
+const WORK_PER_SAVE: u32 = 20;
 
 /// Why a training ends whose patience is used up.
 const STOPPED_RISING: &str = "validation NDCG@10 has stopped rising";
@@ -135,8 +138,8 @@ pub(crate) fn step_seed(seed: u64, step: u64) -> u64 {
 }
 
 /// Trains until the epochs, the patience or the budget is used up, or it is interrupted. The state
-/// is written with each better model, every half minute and at the end; with `resume` it is taken up
-/// first.
+/// is written with each better model, after validations, every half minute and at the end; with
+/// `resume` it is taken up first.
 ///
 /// # Errors
 /// [`TrainError`] for files, for a state of other settings, for a loss that is not a number, and
@@ -161,7 +164,7 @@ pub(crate) fn drive<J: Job>(
 
     let (begin, before) = (Instant::now(), state.seconds);
     let mut meter = Meter::new(job.weights().0.flat().device());
-    let mut saved = Instant::now();
+    let (mut saved, mut saving) = (Instant::now(), Duration::ZERO);
     let mut stopped = "all epochs are done";
     if state.validations_without_gain >= plan.patience {
         stopped = STOPPED_RISING;
@@ -221,10 +224,14 @@ pub(crate) fn drive<J: Job>(
         }
         let ended = last_step || over || state.validations_without_gain >= plan.patience;
         // The best model is never without the state that tells of it.
-        if better || ended || stop || saved.elapsed() >= SAVE_EVERY {
+        let since = saved.elapsed();
+        let due = since >= SAVE_EVERY || (validate && since >= saving * WORK_PER_SAVE);
+        if better || ended || stop || due {
             let (params, optimizer) = job.weights();
+            let begin = Instant::now();
             state::save(folder, params, optimizer, &state)?;
             saved = Instant::now();
+            saving = saved - begin;
         }
         if stop {
             return Err(TrainError::Interrupted);

@@ -204,8 +204,8 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state of each better model, of every half minute
-    /// and of the end; `model/model.safetensors` the best model by NDCG@10. With `resume`, the
+    /// `model/last.safetensors` holds the whole state of each better model, of every half minute, of
+    /// most validations and of the end; `model/model.safetensors` the best by NDCG@10. With `resume`, the
     /// state is taken up and the run goes on as if it had not stopped: batches and dropout follow
     /// from the seed and the step alone.
     ///
