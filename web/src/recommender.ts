@@ -578,6 +578,7 @@ export class Recommender {
 
   /** By the CPU, in the place of the GPU in use. */
   async #inPlace(request: EngineRequest): Promise<Computed> {
+    await this.#remote.wake();
     if (this.#placed.engine !== "cpu" || this.#remote.stopped) await this.#put("cpu", {});
     return { ...(await this.#remote.call("recommend", { request })), ...this.#placed };
   }
