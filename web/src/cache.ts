@@ -122,9 +122,18 @@ async function write(
   if (hash === null) return;
   const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
   if (etag !== null) headers.set(ETAG, etag);
-  // First, since another tab may tidy up in between.
-  await note(url);
-  await (await open())?.put(key(url), new Response(bundle, { headers }));
+  const put = async () => {
+    // First, since another tab may tidy up in between.
+    await note(url);
+    await (await open())?.put(key(url), new Response(bundle, { headers }));
+  };
+  try {
+    await put();
+  } catch {
+    // Most likely there is no room.
+    await tidy(key(url));
+    await put();
+  }
   await tidy();
 }
 
@@ -134,8 +143,11 @@ async function note(url: string): Promise<void> {
   await (await open(USES))?.put(key(url), new Response(null, { headers }));
 }
 
-/** Drops bundles that nobody uses: addresses that change would fill the device. */
-async function tidy(): Promise<void> {
+/**
+ * Drops bundles that nobody uses: addresses that change would fill the device. To make room for what
+ * is kept under a key, the one of another key that was used longest ago goes, too.
+ */
+async function tidy(roomFor?: string): Promise<void> {
   const [bundles, uses] = [await open(), await open(USES)];
   if (!bundles || !uses) return;
   const urls = async (cache: Cache) => (await cache.keys()).map(({ url }) => url);
@@ -146,12 +158,15 @@ async function tidy(): Promise<void> {
     return { url, used };
   });
   const byUse = (await Promise.all(noted)).sort((a, b) => b.used - a.used);
+  const others = byUse.filter(({ url }) => kept.has(url) && url !== roomFor);
+  const oldest = roomFor === undefined ? undefined : others.at(-1)?.url;
   const versions = new Map<string, number>();
   for (const { url, used } of byUse) {
     const path = pathOf(url);
     const newer = versions.get(path) ?? 0;
     if (kept.has(url)) versions.set(path, newer + 1);
-    if (newer < VERSIONS && Date.now() - used < UNUSED) continue;
+    const inUse = newer < VERSIONS && Date.now() - used < UNUSED;
+    if (inUse && url !== oldest) continue;
     await bundles.delete(url);
     await uses.delete(url);
   }

@@ -2,6 +2,7 @@
 
 import { isFailure, TigretError } from "./errors.js";
 import type { Answer, Engine, EngineRequest, GpuOptions, Pick } from "./protocol.js";
+import { after } from "./steps.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
@@ -87,8 +88,8 @@ async function measure(
 
 /** What the GPU is asked, with an end: a worker that waits for it for ever is stopped. */
 async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
-  const timer = setTimeout(() => timed.stop(new Late()), LIMIT);
-  return asked.finally(() => clearTimeout(timer));
+  const done = after(LIMIT, () => timed.stop(new Late()));
+  return asked.finally(done);
 }
 
 /**
@@ -100,9 +101,25 @@ export async function fasterEngine(
   request: EngineRequest,
   tolerance: number,
 ): Promise<Chosen> {
-  // A tab that is not looked at is slowed down.
-  const isHidden = () => globalThis.document?.visibilityState === "hidden";
-  let lasts = !isHidden();
+  const { document } = globalThis;
+  // A tab that is not looked at, even for a while, is slowed down.
+  let wasHidden = false;
+  const look = () => {
+    wasHidden ||= document?.visibilityState === "hidden";
+  };
+  look();
+  document?.addEventListener("visibilitychange", look);
+  try {
+    const { choice, lasts } = await faster(timed, request, tolerance);
+    return { choice, lasts: lasts && !wasHidden };
+  } finally {
+    document?.removeEventListener("visibilitychange", look);
+  }
+}
+
+/** As {@link fasterEngine}, whoever looks. */
+async function faster(timed: Timed, request: EngineRequest, tolerance: number): Promise<Chosen> {
+  let lasts = true;
   const cpu = await measure(() => timed.recommend(request));
   const onGpu = async () => {
     const answer = await inTime(timed, timed.recommend(request));
@@ -114,7 +131,7 @@ export async function fasterEngine(
     try {
       await useChoice(timed, choice);
       const { time } = await measure(onGpu, cpu.time);
-      if (time < cpu.time) return { choice, lasts: lasts && !isHidden() };
+      if (time < cpu.time) return { choice, lasts };
       break;
     } catch (error) {
       if (error instanceof Late) break;
@@ -125,7 +142,7 @@ export async function fasterEngine(
     }
   }
   await timed.use("cpu");
-  return { choice: "cpu", lasts: lasts && !isHidden() };
+  return { choice: "cpu", lasts };
 }
 
 /** Takes up what was chosen. */

@@ -18,8 +18,11 @@ export interface DownloadOptions {
   fresh?: boolean;
   /** Milliseconds without a byte after which a connection counts as broken. */
   stall?: number;
-  /** Milliseconds that the first answer may take to begin; default `stall`. */
-  head?: number;
+  /**
+   * Where something else serves if this fails: milliseconds that the first answer may take to begin,
+   * and that what broke off may take to go on. It then waits for no device that is offline.
+   */
+  patience?: number;
   /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
   pause?: number;
 }
@@ -55,15 +58,18 @@ export async function download(
   url: string,
   options: DownloadOptions = {},
 ): Promise<Downloaded | typeof UNCHANGED> {
-  const { signal, pause = PAUSE } = options;
+  const { signal, pause = PAUSE, patience = Number.POSITIVE_INFINITY } = options;
   const buffer = new Buffer();
   let version: Version | null = null;
   /** The most bytes that any attempt has come to, and how many came to no more since. */
   let [most, fruitless] = [0, 0];
+  /** Until when an attempt has to bring something. */
+  let until = performance.now() + patience;
   for (let attempt = 1; ; attempt++) {
     try {
       const from = version?.resumable ? buffer.length : 0;
-      const response = await request(url, options, from, attempt === 1, most > 0);
+      const left = until - performance.now();
+      const response = await request(url, options, from, left, most > 0);
       if (response.status === 304) return UNCHANGED;
       const next = versionOf(response);
       if (!goesOn(response, from) || next.name !== version?.name) {
@@ -78,12 +84,19 @@ export async function download(
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
-      fruitless = buffer.length > most ? 1 : fruitless + 1;
-      most = Math.max(most, buffer.length);
-      const isOver = fruitless === ATTEMPTS || attempt === ALL_ATTEMPTS;
+      const now = performance.now();
+      if (buffer.length > most) {
+        most = buffer.length;
+        fruitless = 0;
+        until = now + patience;
+      } else {
+        fruitless++;
+      }
+      const isOver = fruitless === ATTEMPTS || attempt === ALL_ATTEMPTS || now >= until;
       if (isOver || (error.unanswered && most === 0)) throw told(url, buffer, error);
-      await sleep(Math.max(pause * 2 ** (fruitless - 1), error.pause), signal);
-      await online(signal);
+      const wait = Math.max(pause * 2 ** Math.max(fruitless - 1, 0), error.pause);
+      await sleep(Math.min(wait, until - now), signal);
+      if (patience === Number.POSITIVE_INFINITY) await online(signal);
     }
   }
 }
@@ -166,15 +179,18 @@ function goesOn(response: Response, from: number): boolean {
   return from > 0 && response.status === 206 && (range === null || Number(range[1]) === from);
 }
 
-/** `later` is whether something came before: a server that is busy now is then worth waiting for. */
+/**
+ * Asks for a file from a byte on; the answer has to begin within `left` milliseconds. `later` is
+ * whether something came before: a server that is busy now is then worth waiting for.
+ */
 async function request(
   url: string,
   options: DownloadOptions,
   from: number,
-  first: boolean,
+  left: number,
   later: boolean,
 ): Promise<Response> {
-  const { stall = STALL, head = stall } = options;
+  const { stall = STALL } = options;
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
   const late = new AbortController();
@@ -182,7 +198,10 @@ async function request(
   try {
     const signal = joined(late.signal, options.signal);
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
-    response = await within(first ? head : stall, fetch(url, { headers, cache, signal }));
+    response = await within(
+      Math.ceil(Math.min(stall, left)),
+      fetch(url, { headers, cache, signal }),
+    );
   } catch (cause) {
     late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });

@@ -7,7 +7,7 @@
  * - `download`: the file could not be fetched;
  * - `integrity`: the file is another one than `integrity` asks for, or that cannot be checked;
  * - `no-gpu`: `backend: "webgpu"` where there is no usable WebGPU;
- * - `device-lost`: the GPU failed, and so did everything tried instead;
+ * - `device-lost`: the GPU failed; of a recommendation, so did everything tried instead;
  * - `crashed`: the worker stopped; of a recommendation, so did the one started in its place;
  * - `superseded`: a newer call of the same method with `latest` took the place of this one;
  * - `storage`: the browser could not read or write the history;

@@ -2,6 +2,7 @@
 
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
+import { after } from "./steps.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -13,6 +14,8 @@ export interface HistoryEntry {
 /** Name of the database. */
 export const DATABASE = "tigret";
 const STORE = "histories";
+/** Milliseconds that it may take to open: it waits behind a deletion that another tab holds up. */
+const LIMIT = 5000;
 
 /** Nothing was ever written, or it was deleted. */
 const ABSENT = "absent";
@@ -32,6 +35,8 @@ export class HistoryStore {
   /** Where IndexedDB is denied, the entries themselves. */
   #memory: HistoryEntry[] = [];
   #database: Promise<Opened> = Promise.resolve(ABSENT);
+  /** Connections that are closed: the next call opens another one. */
+  readonly #closed = new WeakSet<IDBDatabase>();
   #channel: BroadcastChannel | undefined;
 
   /** Throws a {@link TigretError} (`bad-request`) for a name that is empty or no string. */
@@ -56,7 +61,10 @@ export class HistoryStore {
     return (await this.#open("read").catch(because("read"))) !== null;
   }
 
-  /** The ids, oldest first. Rejects with a {@link TigretError} (`storage`). */
+  /**
+   * The ids, oldest first. Rejects with a {@link TigretError} (`storage`), also where the database
+   * does not open within 5 seconds, since another tab holds up that it is deleted.
+   */
   async list(): Promise<string[]> {
     return (await this.entries()).map(({ id }) => id);
   }
@@ -151,8 +159,7 @@ export class HistoryStore {
         return await transact(database, this.#name, mode, change);
       } catch (error) {
         if (!isFirst || !isDead(error)) throw error;
-        // Another call may have opened a new one by now.
-        if ((await this.#database) === database) this.#database = Promise.resolve(ABSENT);
+        this.#closed.add(database);
         database.close();
       }
     }
@@ -182,7 +189,8 @@ export class HistoryStore {
   /** Opens the database; where there is none, only what grows it makes one. */
   #open(access: Access): Promise<Opened> {
     const opening = this.#database.then(async (known) => {
-      if (known !== ABSENT) return known;
+      if (known === null) return null;
+      if (known !== ABSENT && !this.#closed.has(known)) return known;
       const database = await open(access);
       if (database && database !== ABSENT) this.#watch(database);
       return database;
@@ -193,17 +201,14 @@ export class HistoryStore {
   }
 
   #watch(database: IDBDatabase): void {
-    const letGo = () => {
-      this.#database = Promise.resolve(ABSENT);
-    };
     // Another tab deletes the database, or the visitor does: the next call opens it anew.
     database.addEventListener("versionchange", () => {
-      letGo();
+      this.#closed.add(database);
       database.close();
       // What is deleted has changed, too.
       this.#events.emit("change", undefined);
     });
-    database.addEventListener("close", letGo);
+    database.addEventListener("close", () => this.#closed.add(database));
   }
 }
 
@@ -248,7 +253,12 @@ async function open(access: Access): Promise<Opened> {
 function opened(access: Access): Promise<Opened> {
   return new Promise((resolve, reject) => {
     const request = globalThis.indexedDB.open(DATABASE, 1);
-    let absent = false;
+    let [absent, isLate] = [false, false];
+    const done = after(LIMIT, () => {
+      isLate = true;
+      const why = `its database did not open within ${LIMIT / 1000} seconds`;
+      reject(new Error(`${why}: another tab or script of this site may hold it up; close that`));
+    });
     request.onupgradeneeded = () => {
       if (access === "grow") {
         request.result.createObjectStore(STORE);
@@ -257,8 +267,16 @@ function opened(access: Access): Promise<Opened> {
         request.transaction?.abort();
       }
     };
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => (absent ? resolve(ABSENT) : reject(request.error));
+    request.onsuccess = () => {
+      done();
+      if (isLate) request.result.close();
+      else resolve(request.result);
+    };
+    request.onerror = () => {
+      done();
+      if (absent) resolve(ABSENT);
+      else reject(request.error);
+    };
   });
 }
 

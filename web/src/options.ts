@@ -24,7 +24,7 @@ export interface LoadOptions {
    * Whether a bundle from an address (`http:`, `https:`) is kept on the device (Cache API), so that
    * the next visit does not download it again and works offline. Default true. Whenever one is kept,
    * bundles that were not used for 30 days are dropped, and of one origin and path, whatever the
-   * query, all but the two used last.
+   * query, all but the two used last; where there is no room, the one used longest ago goes too.
    */
   cache?: boolean | undefined;
   /**
@@ -145,8 +145,10 @@ function flag(name: string, value: unknown): void {
 
 /** Signals of other realms are signals, too: frames, and the test environments that are made of them. */
 function checkSignal(signal: unknown): void {
-  const { aborted, addEventListener } = (signal ?? {}) as Partial<AbortSignal>;
-  const isSignal = typeof aborted === "boolean" && typeof addEventListener === "function";
+  const given = (signal ?? {}) as Partial<AbortSignal>;
+  const methods = [given.throwIfAborted, given.addEventListener, given.removeEventListener];
+  const isSignal =
+    typeof given.aborted === "boolean" && methods.every((method) => typeof method === "function");
   if (signal !== undefined && !isSignal) {
     bad(`signal is ${shown(signal)}, not an AbortSignal; pass \`controller.signal\``);
   }

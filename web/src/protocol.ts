@@ -162,11 +162,10 @@ export interface Answer {
 
 /** The worker's methods: arguments and result. */
 export interface Methods {
-  /**
-   * Takes a lock, until `rest` or the worker's end; `held` is false where there are no locks. The
-   * first time the worker begins to compile its module.
-   */
-  start: { arguments: { lock: string }; result: { held: boolean } };
+  /** Says at once that the worker is there. The first time it begins to compile its module. */
+  start: { arguments: Record<never, never>; result: null };
+  /** Takes a lock, until `rest` or the worker's end; `held` is false where there are no locks. */
+  hold: { arguments: { lock: string }; result: { held: boolean } };
   /** Gives the lock back. */
   rest: { arguments: Record<never, never>; result: null };
   /** Refuses an engine that this device does not have, before there is a bundle. */

@@ -93,8 +93,12 @@ export class Recommender {
   #engineName: string;
   /** Whether the worker has had the whole model: one that never had is no loss. */
   #serves = true;
-  /** Whether the worker is on the CPU for a call that was too much for the GPU in use. */
+  /** What the worker is on. */
+  #placed: { engine: Engine; engineName: string };
+  /** Whether that is the CPU for calls that are too much for the GPU in use. */
   #away = false;
+  /** The fewest beams that were too many for the GPU. */
+  #tooWide = Number.POSITIVE_INFINITY;
   /** What was added since the model was loaded, for a worker that has to be started again. */
   readonly #additions: AddRequest[] = [];
   readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
@@ -134,6 +138,7 @@ export class Recommender {
     this.#loaded = loaded;
     this.#engine = engine;
     this.#engineName = loaded.engineName;
+    this.#placed = { engine, engineName: loaded.engineName };
   }
 
   /**
@@ -151,7 +156,7 @@ export class Recommender {
     const start = options.worker ?? platform.startWorker;
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
-    const remote = Remote.start(start);
+    let remote = Remote.start(start);
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take.
     const refused = new AbortController();
@@ -166,8 +171,13 @@ export class Recommender {
       let found = await bundleOf(source, { ...wanted, signal: joined(refused.signal, signal) });
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
-      const put = (bytes: Uint8Array<ArrayBuffer>) =>
-        remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+      const put = async (bytes: Uint8Array<ArrayBuffer>) => {
+        // One that was there may have ended while the bundle was on its way.
+        await remote.wake();
+        signal?.throwIfAborted();
+        if (remote.stopped && remote.started) remote = Remote.start(start);
+        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+      };
       const loaded = await put(found.bytes).catch(async (error: TigretError) => {
         const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
         if (!better) throw error;
@@ -217,7 +227,7 @@ export class Recommender {
    *
    * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
    * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
-   * GPU's limits is answered by the CPU, and the next one by the GPU again.
+   * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `device-lost`,
    * `crashed`, `disposed`), or with the signal's reason.
@@ -316,6 +326,8 @@ export class Recommender {
     const request = toAddRequest(items, width);
     return this.#inTurn(async () => {
       await this.#revive();
+      // It is the GPU that has to take the catalogue, not the CPU in its place.
+      await this.#comeBack();
       const { added, items: total } = await this.#remote.call("add", request);
       this.#additions.push(request);
       this.#loaded = { ...this.#loaded, info: { ...this.info, items: total } };
@@ -417,6 +429,7 @@ export class Recommender {
 
   /** Starts a worker that is gone again. */
   async #revive(): Promise<void> {
+    await this.#remote.wake();
     if (this.#remote.stopped) await this.#restore();
   }
 
@@ -451,11 +464,18 @@ export class Recommender {
     }
   }
 
-  /**
-   * Builds an engine anew, in a new worker if the old one is gone; `gpu` is what the GPU may make use
-   * of until the next engine is built.
-   */
+  /** Takes an engine into use; `gpu` is what the GPU may make use of until the next one is. */
   async #build(engine: Engine, gpu = this.#gpu): Promise<void> {
+    await this.#put(engine, gpu);
+    this.#engine = engine;
+    this.#engineName = this.#placed.engineName;
+    this.#inUse = gpu;
+    this.#away = false;
+  }
+
+  /** Builds an engine anew, in a new worker if the old one is gone. */
+  async #put(engine: Engine, gpu: GpuOptions): Promise<void> {
+    await this.#remote.wake();
     const { stopped } = this.#remote;
     if (stopped) {
       this.#alive();
@@ -467,24 +487,20 @@ export class Recommender {
       try {
         const call = { bytes, engine, gpu };
         this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
-        this.#engineName = this.#loaded.engineName;
         for (const request of this.#additions) {
           const { items } = await this.#remote.call("add", request);
           this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
         }
         this.#serves = true;
+        this.#placed = { engine, engineName: this.#loaded.engineName };
       } catch (error) {
         // A worker without the whole model would answer wrongly, or not at all.
         this.#remote.stop(error as TigretError);
         throw error;
       }
     } else {
-      const call = { engine, gpu };
-      this.#engineName = (await this.#remote.call("use", call)).engineName;
+      this.#placed = { engine, ...(await this.#remote.call("use", { engine, gpu })) };
     }
-    this.#engine = engine;
-    this.#inUse = gpu;
-    this.#away = false;
   }
 
   /** The bundle once more. */
@@ -499,6 +515,7 @@ export class Recommender {
   }
 
   async #choose(): Promise<void> {
+    await this.#remote.wake();
     if (this.#remote.stopped) await this.#build("cpu");
     const { info, sampleHistory } = this.#loaded;
     const adapter = await this.#remote.call("adapter", {});
@@ -530,10 +547,11 @@ export class Recommender {
 
   async #answer(request: EngineRequest): Promise<Computed> {
     try {
-      await this.#comeBack();
+      // A search as wide would only send the GPU away again.
+      if (request.beams < this.#tooWide) await this.#comeBack();
       return await this.#compute(request);
     } catch (error) {
-      if (!isFailure(error)) throw error;
+      if (!isFailure(error) || this.#away) throw error;
       return this.#announced(() => this.#answerAgain(request, error));
     }
   }
@@ -541,19 +559,28 @@ export class Recommender {
   /** By the engine in use; what exceeds the GPU's limits, by the CPU in its place. */
   async #compute(request: EngineRequest): Promise<Computed> {
     const { engine, engineName } = this;
-    try {
-      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
-    } catch (error) {
-      const isTooMuch = isFailure(error) && error.code === "no-gpu";
-      if (engine === "cpu" || !isTooMuch) throw error;
+    if (!this.#away) {
+      try {
+        return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+      } catch (error) {
+        const isTooMuch = isFailure(error) && error.code === "no-gpu";
+        if (engine === "cpu" || !isTooMuch) throw error;
+        this.#tooWide = Math.min(this.#tooWide, request.beams);
+        this.#away = true;
+      }
     }
-    const cpu = { engine: "cpu", gpu: {} } as const;
-    const { engineName: name } = await this.#remote.call("use", cpu);
-    this.#away = true;
-    const answer = await this.#remote.call("recommend", { request });
-    // The next call finds the GPU set up, or sets it up itself.
-    this.#queue.run(() => this.#comeBack()).catch(() => {});
-    return { ...answer, engine: "cpu", engineName: name };
+    // The GPU would refuse it again: what fails in its place is tried there once more.
+    return this.#inPlace(request).catch((error) => {
+      if (!isFailure(error)) throw error;
+      return this.#inPlace(request);
+    });
+  }
+
+  /** By the CPU, in the place of the GPU in use. */
+  async #inPlace(request: EngineRequest): Promise<Computed> {
+    await this.#remote.wake();
+    if (this.#placed.engine !== "cpu" || this.#remote.stopped) await this.#put("cpu", {});
+    return { ...(await this.#remote.call("recommend", { request })), ...this.#placed };
   }
 
   /** Once more on an engine built anew, then on the CPU. */
@@ -572,7 +599,7 @@ export class Recommender {
         await this.#build(engine, gpu);
         return await this.#compute(request);
       } catch (error) {
-        if (!isFailure(error)) throw error;
+        if (!isFailure(error) || this.#away) throw error;
         failure = error;
       }
     }

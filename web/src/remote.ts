@@ -2,6 +2,7 @@
 
 import { TigretError } from "./errors.js";
 import type { Message, Method, Methods } from "./protocol.js";
+import { after } from "./steps.js";
 
 /** What this package needs of a `Worker`. */
 export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "addEventListener">;
@@ -9,9 +10,9 @@ export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "
 /** Milliseconds that a worker's script may take to arrive and run. */
 const START = 60_000;
 /** Milliseconds that a worker which has nothing to do may take to answer. */
-const WAKE = 2000;
-/** Steps in which these are counted: a page that stands still meanwhile reads what came first. */
-const STEPS = 4;
+const WAKE = 8000;
+/** Milliseconds that the browser may take to give the worker its lock: it answers many pages. */
+const HOLD = 60_000;
 
 /** Milliseconds for which the watch goes on after the last call: calls often come in rows. */
 const LINGER = 500;
@@ -62,7 +63,7 @@ export class Remote {
       this.stop(new TigretError("crashed", "the worker stopped: a message could not be read"));
     });
     // It begins to compile at once; who asks next hears of a failure.
-    void this.#inSight(async () => {}).catch(() => {});
+    void this.wake();
   }
 
   /** Asks the worker. Rejects with a {@link TigretError}. */
@@ -72,6 +73,14 @@ export class Remote {
     transfer: Transferable[] = [],
   ): Promise<Methods[M]["result"]> {
     return this.#inSight(() => this.#post(method, args, transfer));
+  }
+
+  /**
+   * Resolves once the worker has said that it is there, or has ended: {@link stopped} then knows,
+   * which nothing tells of a worker that has nothing to do.
+   */
+  async wake(): Promise<void> {
+    await this.#inSight(async () => {}).catch(() => {});
   }
 
   #post<M extends Method>(
@@ -91,6 +100,11 @@ export class Remote {
         this.stop(new TigretError("crashed", message, { cause }));
       }
     });
+  }
+
+  /** Whether the worker has ever said that it is there. */
+  get started(): boolean {
+    return this.#started;
   }
 
   /** Why the worker has ended, if it has. */
@@ -132,19 +146,22 @@ export class Remote {
    */
   async #watch(): Promise<void> {
     const [limit, failed] = this.#started ? [WAKE, "answer"] : [START, "start"];
-    let left = STEPS;
-    const step = () => {
-      if (--left > 0) return;
-      const message = `the worker did not ${failed} within ${limit / 1000} seconds`;
-      this.stop(new TigretError("crashed", message));
-    };
-    const timer = setInterval(step, limit / STEPS);
-    const lock = `tigret:worker:${Math.random()}`;
-    const { held } = await this.#post("start", { lock }).finally(() => clearInterval(timer));
+    await this.#within(limit, failed, this.#post("start", {}));
     this.#started = true;
+    const lock = `tigret:worker:${Math.random()}`;
+    const { held } = await this.#within(HOLD, "get its lock", this.#post("hold", { lock }));
     if (!held) return;
     this.#unwatch = new AbortController();
     void this.#wait(lock, this.#unwatch.signal);
+  }
+
+  /** Stops the worker where it has not answered after as many milliseconds. */
+  async #within<T>(limit: number, failed: string, answer: Promise<T>): Promise<T> {
+    const done = after(limit, () => {
+      const message = `the worker did not ${failed} within ${limit / 1000} seconds`;
+      this.stop(new TigretError("crashed", message));
+    });
+    return answer.finally(done);
   }
 
   /** Stops the worker where its lock is free before the watch ends. */

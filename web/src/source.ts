@@ -25,7 +25,7 @@ export interface SourceOptions {
   /** The SHA-256 that the bytes must have. */
   integrity?: string | undefined;
   /** For tests: the pace of {@link download}. */
-  pace?: Pick<DownloadOptions, "stall" | "pause" | "head">;
+  pace?: Pick<DownloadOptions, "stall" | "pause" | "patience">;
 }
 
 /** A bundle and how it came. */
@@ -43,7 +43,7 @@ export interface Bundle {
   again(): Promise<Bundle | null>;
 }
 
-/** Milliseconds that a server may take to answer before a copy serves in its place. */
+/** Milliseconds that a server may take to answer, or to go on, before a copy serves in its place. */
 const PATIENCE = 4000;
 
 const nothing = () => {};
@@ -54,7 +54,7 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, does not answer within 4 seconds, or fails, the copy serves.
+ * reached, does not answer or go on within 4 seconds, or fails, the copy serves.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
@@ -93,8 +93,8 @@ async function fromServer(
   const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
-    const head = usable ? { head: PATIENCE } : {};
-    answer = await download(url, { onProgress, signal, headers, fresh, ...head, ...pace });
+    const patience = usable ? { patience: PATIENCE } : {};
+    answer = await download(url, { onProgress, signal, headers, fresh, ...patience, ...pace });
   } catch (error) {
     signal?.throwIfAborted();
     if (!usable || !mayServe(error)) throw error;

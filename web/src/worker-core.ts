@@ -79,6 +79,8 @@ export class Server {
         // Whether it can be had is a matter of the first call that needs it.
         if (!this.#started) this.#warmUp().catch(() => {});
         this.#started = true;
+        return null;
+      case "hold":
         this.#release = await hold(this.#locks, call.lock);
         return { held: this.#release !== undefined };
       case "rest":

@@ -192,14 +192,42 @@ test("a GPU that never answers ends in the CPU, for good", async () => {
 test("a choice is not remembered of a tab that is not looked at, nor after a crash", async () => {
   vi.stubGlobal("localStorage", storage());
   const time = { cpu: 5, webgpu: 2 };
-  vi.stubGlobal("document", { visibilityState: "hidden" });
+  const document = Object.assign(new EventTarget(), { visibilityState: "hidden" });
+  vi.stubGlobal("document", document);
   expect((await load({ time })).recommender.engine).toBe("webgpu");
-  vi.stubGlobal("document", { visibilityState: "visible" });
+  document.visibilityState = "visible";
+  // Nor where the visitor was away for a while.
+  const away: Script["before"] = (call, fake) => {
+    if (!asksGpu(call, fake)) return;
+    for (const state of ["hidden", "visible"]) {
+      document.visibilityState = state;
+      document.dispatchEvent(new Event("visibilitychange"));
+    }
+  };
+  expect((await load({ time, before: away })).recommender.engine).toBe("webgpu");
+  expect(Object.keys(localStorage)).toEqual([]);
   const crash: Script["before"] = (call, fake) => {
     if (asksGpu(call, fake)) throw new Failure("crash");
   };
   expect((await load({ time, before: crash })).recommender.engine).toBe("cpu");
   expect(Object.keys(localStorage)).toEqual([]);
+});
+
+test("a GPU whose answer came while the page was frozen is not late", async () => {
+  vi.useFakeTimers();
+  let frozen = false;
+  const { worker } = fakeWorkers({
+    time: { cpu: 5, webgpu: 2 },
+    before: (call, fake) => {
+      if (!asksGpu(call, fake) || frozen) return;
+      // However long it was, what is due runs once, before the messages that came.
+      frozen = true;
+      vi.advanceTimersToNextTimer();
+    },
+  });
+  const loading = Recommender.load(BUNDLE, { worker });
+  await vi.advanceTimersByTimeAsync(1000);
+  expect([frozen, (await loading).engine]).toEqual([true, "webgpu"]);
 });
 
 test("a choice is forgotten after a month, with those of other bundles", async () => {

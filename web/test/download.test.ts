@@ -221,11 +221,40 @@ test.each([408, 429, 500, 503])(
       message: expect.stringContaining(`${status}`),
     });
     expect(refused).toHaveLength(1);
-    const more = server(begun(), busy(), busy(), busy(), busy());
+    const more = server(begun(), busy(), busy(), busy(), busy(), busy());
     await expect(bytesOf()).rejects.toMatchObject({
       message: expect.stringContaining(`${status}`),
     });
-    expect(more).toHaveLength(4);
+    // Four that bring nothing, after one that did.
+    expect(more).toHaveLength(5);
+  },
+);
+
+test.each(["offline", "busy", "silent"] as const)(
+  "who has something else waits four seconds for a download to go on (%s)",
+  async (how) => {
+    vi.useFakeTimers();
+    vi.stubGlobal("navigator", { onLine: how !== "offline" });
+    const begun = () => broken([1], { headers: { etag: '"1"' } });
+    const after = () => {
+      if (how === "offline") return Promise.reject(new TypeError("offline"));
+      if (how === "silent") return new Promise<Response>(() => {});
+      const headers = { "retry-after": "30" };
+      return Promise.resolve(new Response("busy", { status: 503, headers }));
+    };
+    let requests = 0;
+    vi.stubGlobal("fetch", () => (requests++ === 0 ? Promise.resolve(begun()) : after()));
+    try {
+      const begin = performance.now();
+      const ended = bytesOf({ patience: 4000 }).catch(({ code }) => [code, performance.now()]);
+      await vi.advanceTimersByTimeAsync(100_000);
+      const [code, end] = (await ended) as [string, number];
+      expect(code).toBe("download");
+      expect(end - begin).toBeLessThan(5000);
+      expect(requests).toBeGreaterThan(1);
+    } finally {
+      vi.useRealTimers();
+    }
   },
 );
 

@@ -52,7 +52,7 @@ export class FakeWorker implements WorkerLike {
 
   postMessage(call: Call): void {
     // What every worker is asked around the calls: nothing that a test would look at.
-    if (!["start", "rest", "require"].includes(call.method)) this.calls.push(call);
+    if (!["start", "hold", "rest", "require"].includes(call.method)) this.calls.push(call);
     setTimeout(() => {
       const silent = this.terminated || this.#script.silent?.(call, this);
       if (!silent) this.#listeners.get("message")?.(this.#event(this.#reply(call)));
@@ -81,8 +81,9 @@ export class FakeWorker implements WorkerLike {
 
   #answer(call: Call): Methods[Method]["result"] {
     switch (call.method) {
-      case "start":
+      case "hold":
         return { held: false };
+      case "start":
       case "rest":
         return null;
       case "require":

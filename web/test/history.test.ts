@@ -9,14 +9,22 @@ class Databases {
   failure: DOMException | null = null;
   /** What becomes of the connections that are open. */
   death: "throws" | "aborts" | null = null;
+  /** What the next opening waits for. */
+  deletion: Promise<void> | null = null;
+  /** What each connection hears. */
+  readonly connections: EventTarget[] = [];
+  closed = 0;
 
   databases = async () => [{ name: "tigret" }];
 
   open(): IDBOpenDBRequest {
     const request = {} as { -readonly [K in keyof IDBOpenDBRequest]: IDBOpenDBRequest[K] };
     const { failure } = this;
+    const { deletion } = this;
     this.failure = null;
-    queueMicrotask(() => {
+    this.deletion = null;
+    queueMicrotask(async () => {
+      if (deletion) await deletion;
       if (failure) {
         request.error = failure;
         request.onerror?.(new Event("error"));
@@ -32,9 +40,11 @@ class Databases {
     this.opened++;
     const number = this.opened;
     const isDead = () => this.death !== null && number === 1;
+    const events = new EventTarget();
+    this.connections.push(events);
     return {
-      addEventListener() {},
-      close() {},
+      addEventListener: events.addEventListener.bind(events),
+      close: () => void this.closed++,
       transaction: () => {
         if (isDead() && this.death === "throws") {
           throw new DOMException("The connection was lost.", "InvalidStateError");
@@ -105,6 +115,43 @@ test("a database that cannot be opened now is an error, and opens at the next ca
   }
   await store.add("a");
   expect(await store.list()).toEqual(["kept", "a"]);
+});
+
+test("a deletion that another tab holds up ends a call in an error, and keeps no connection", async () => {
+  vi.useFakeTimers();
+  try {
+    let end = () => {};
+    databases.deletion = new Promise((resolve) => {
+      end = resolve;
+    });
+    const store = new HistoryStore();
+    const refused = expect(store.list()).rejects.toMatchObject({
+      code: "storage",
+      message: expect.stringContaining("did not open within 5 seconds"),
+    });
+    await vi.advanceTimersByTimeAsync(5000);
+    await refused;
+    end();
+    await store.add("a");
+    expect(await store.list()).toEqual(["a"]);
+    // The one that came late, and no other.
+    expect([databases.opened, databases.closed]).toEqual([2, 1]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("the end of a connection that was replaced costs the new one nothing", async () => {
+  const store = new HistoryStore();
+  await store.add("a");
+  databases.connections[0]?.dispatchEvent(new Event("versionchange"));
+  await store.add("b");
+  databases.connections[0]?.dispatchEvent(new Event("close"));
+  await store.add("c");
+  expect(databases.opened).toBe(2);
+  databases.connections[1]?.dispatchEvent(new Event("close"));
+  expect(await store.list()).toEqual(["a", "b", "c"]);
+  expect(databases.opened).toBe(3);
 });
 
 test.each(["SecurityError", "UnknownError"])("denied databases are memory (%s)", async (name) => {

@@ -136,7 +136,12 @@ test("a signal of another realm is one", () => {
     aborted: false,
     addEventListener: signal.addEventListener.bind(signal),
     removeEventListener: signal.removeEventListener.bind(signal),
+    throwIfAborted: signal.throwIfAborted.bind(signal),
   };
   expect(foreign).not.toBeInstanceOf(AbortSignal);
   expect(() => request({ signal: foreign })).not.toThrow();
+  for (const method of ["throwIfAborted", "addEventListener", "removeEventListener"]) {
+    const partial = { ...foreign, [method]: undefined };
+    expect(() => request({ signal: partial }), method).toThrow("not an AbortSignal");
+  }
 });

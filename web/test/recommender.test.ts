@@ -187,16 +187,68 @@ test("a search that exceeds the GPU's limits is answered by the CPU, and it alon
   expect(next).toMatchObject({ engine: "webgpu", engineName: "webgpu of the fake" });
   expect([recommender.engine, told]).toEqual(["webgpu", []]);
 
-  // With no other call behind it the GPU is set up all the same.
-  await recommender.recommend({ history: [], beams: 200 });
-  await recommender.catalogue();
-  expect(made[0]?.calls.slice(-4)).toMatchObject([
-    { method: "use", engine: "cpu" },
-    { method: "recommend" },
-    { method: "use", engine: "webgpu", gpu },
-    { method: "catalogue" },
-  ]);
+  // Others as wide do not try the GPU again, which comes back for what it takes.
+  const before = made[0]?.calls.length;
+  for (const beams of [200, 300, 200, 150, 50]) {
+    await recommender.recommend({ history: [], beams });
+  }
+  const said = made[0]?.calls.slice(before).map((call) => {
+    if (call.method === "recommend") return call.request.beams;
+    return call.method === "use" && call.engine;
+  });
+  expect(said).toEqual([200, "cpu", 200, 300, 200, "webgpu", 150, "cpu", 150, "webgpu", 50]);
+  expect(made[0]?.calls.at(-2)).toMatchObject({ method: "use", gpu });
   expect(made).toHaveLength(1);
+});
+
+test("items are added to the GPU, not to the CPU in its place", async () => {
+  const { made, worker } = fakeWorkers({
+    before: (call, { engine }) => {
+      if (engine === "webgpu" && call.method === "recommend") throw new Failure("no-gpu");
+      if (engine === "webgpu" && call.method === "add") throw new Failure("no-gpu", "too many");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  await recommender.recommend({ history: [], beams: 200 });
+  const adding = recommender.addItems([{ id: "x", embedding: [1, 2] }]);
+  await expect(adding).rejects.toMatchObject({ code: "no-gpu", message: "too many" });
+  expect([recommender.engine, recommender.info.items, made.length]).toEqual(["webgpu", 3, 1]);
+});
+
+test("a search that fails on the CPU in the GPU's place is tried there once more", async () => {
+  for (const crashes of [1, 2]) {
+    let left = crashes;
+    const { made, worker } = fakeWorkers({
+      before: (call, { engine }) => {
+        if (call.method !== "recommend" || call.request.beams <= 100) return;
+        if (engine === "webgpu") throw new Failure("no-gpu");
+        if (left-- > 0) throw new Failure("crash");
+      },
+    });
+    const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+    const searching = recommender.report({ history: ["a"], beams: 200 }).then(
+      ({ engine }) => engine,
+      (error) => error.code,
+    );
+    expect(await searching).toBe(crashes === 1 ? "cpu" : "crashed");
+    expect(made.map(({ calls }) => calls.map(({ method }) => method))).toEqual([
+      ["load", "recommend", "use", "recommend"],
+      ["load", "recommend"],
+    ]);
+    // One that ended with nothing to do is no failure of the search.
+    if (crashes === 1) {
+      left = 1;
+      made[1]?.terminate();
+      vi.useFakeTimers();
+      const again = recommender.report({ history: ["a"], beams: 200 }).catch(({ code }) => code);
+      await vi.advanceTimersByTimeAsync(10_000);
+      vi.useRealTimers();
+      expect([await again, made.length]).toMatchObject([{ engine: "cpu" }, 4]);
+    }
+    // The GPU stays the engine in use.
+    expect(recommender.engine).toBe("webgpu");
+    expect((await recommender.report({ history: ["a"] })).engine).toBe("webgpu");
+  }
 });
 
 test("a GPU that cannot be set up again after such a search gives way to the CPU", async () => {
@@ -211,7 +263,7 @@ test("a GPU that cannot be set up again after such a search gives way to the CPU
   const told: string[] = [];
   recommender.on("backend-changed", ({ engine }) => told.push(engine));
   expect((await recommender.report({ history: [] })).engine).toBe("cpu");
-  expect((await recommender.report({ history: [] })).engine).toBe("cpu");
+  expect((await recommender.report({ history: [], beams: 10 })).engine).toBe("cpu");
   expect([recommender.engine, told]).toEqual(["cpu", ["cpu"]]);
 });
 

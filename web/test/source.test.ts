@@ -13,6 +13,8 @@ type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>
 class Caches {
   readonly #all = new Map<string, Entries>();
   full = false;
+  /** Entries of all caches that there is room for. */
+  room = Number.POSITIVE_INFINITY;
 
   #of(name: string): Entries {
     const entries = this.#all.get(name) ?? new Map();
@@ -39,7 +41,8 @@ class Caches {
         return entry && new Response(entry.bytes, { headers: entry.headers });
       },
       put: async (key, response) => {
-        if (this.full) throw new DOMException("full", "QuotaExceededError");
+        const isFull = !entries.has(String(key)) && this.addresses.length >= this.room;
+        if (this.full || isFull) throw new DOMException("full", "QuotaExceededError");
         const bytes = new Uint8Array(await response.arrayBuffer());
         entries.set(String(key), { bytes, headers: response.headers });
       },
@@ -240,6 +243,23 @@ test("a full cache, none, or one that is denied costs nothing but the copy", asy
   const open = () => Promise.reject(new DOMException("denied", "SecurityError"));
   vi.stubGlobal("caches", { open });
   expect(await load()).toEqual([[1, 2, 3], 3]);
+});
+
+test("where there is no room the bundle that was used longest ago makes some", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  const at = (name: string) => `https://host/${name}`;
+  // Each has an entry for when it was used.
+  caches.room = 4;
+  for (const name of ["a", "b", "c"]) {
+    await load({}, at(name));
+    vi.setSystemTime(Date.now() + 1000);
+  }
+  expect([...new Set(caches.addresses)].sort()).toEqual([at("b"), at("c")]);
+  // What is used now is not what goes.
+  await load({ integrity: HASH_OF_123 }, at("b"));
+  vi.setSystemTime(Date.now() + 1000);
+  await load({}, at("d"));
+  expect([...new Set(caches.addresses)].sort()).toEqual([at("b"), at("d")]);
 });
 
 test("what no engine takes is not kept, and fetched once more past every cache", async () => {

@@ -1,0 +1,15 @@
+/** Time limits that a page which stands still, or is frozen, does not use up. */
+
+/** Steps in which a limit is counted: such a page takes one, however long, and reads what came. */
+const STEPS = 4;
+
+/** Calls `late` once as many milliseconds are counted; returns what ends the count before. */
+export function after(milliseconds: number, late: () => void): () => void {
+  let left = STEPS;
+  const timer = setInterval(() => {
+    if (--left > 0) return;
+    clearInterval(timer);
+    late();
+  }, milliseconds / STEPS);
+  return () => clearInterval(timer);
+}
