@@ -218,6 +218,16 @@ describe("the demo", { skip }, () => {
     await page.waitForSelector("#history[aria-busy=false]");
     await reopen(page, "/?backend=cpu");
     assert.deepEqual(await idsOf(page, "#history"), theirs);
+    // The service worker, too, keeps the page without what its address says, with a query or not.
+    await reopen(page, link.replace("?backend=cpu", ""));
+    const keys = await page.evaluate(async () => {
+      const cache = await caches.open("tigret-demo");
+      return (await cache.keys()).map(({ url }) => url);
+    });
+    assert.deepEqual(
+      keys.filter((url) => url.includes("history")),
+      [],
+    );
     await context.close();
   });
 

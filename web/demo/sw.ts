@@ -67,9 +67,13 @@ function isAsset(url: string): boolean {
   return new URL(url).pathname.includes("/assets/");
 }
 
-/** The address that an answer is kept under: the page is the same with any query. */
+/**
+ * The address that an answer is kept under: the page is the same with any query or fragment, and a
+ * fragment may be a shared history, which is not stored before the visitor keeps it.
+ */
 function keyOf({ url, mode }: Request): string {
-  return mode === "navigate" ? url.split("?")[0] || url : url;
+  const { origin, pathname } = new URL(url);
+  return mode === "navigate" ? origin + pathname : url;
 }
 
 async function keepAll(urls: string[]): Promise<void> {
