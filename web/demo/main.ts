@@ -129,6 +129,7 @@ async function copyLink(): Promise<void> {
     // Denied, or a page without HTTPS.
     page.link.value = link;
     page.link.hidden = false;
+    page.link.focus();
     page.link.select();
     page.copied.textContent = "The browser does not let this page copy: copy the link from here.";
   }
@@ -352,7 +353,8 @@ async function loadModel(): Promise<void> {
   try {
     recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
-    if (!(error instanceof TigretError && error.code === "no-gpu")) throw error;
+    const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
+    if (!isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     selectBackend("cpu");
     fail(new Error(`${error.message}. The CPU computes for now.`));
