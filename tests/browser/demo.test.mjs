@@ -200,9 +200,15 @@ describe("the demo", { skip }, () => {
     assert.deepEqual(await idsOf(page, "#history"), mine);
     assert.equal(await page.locator("#shared").isVisible(), false);
 
-    // A link that is followed while the page is open.
+    // A link that is followed while the page is open. Screen readers need a status that stands there
+    // before it is filled.
+    const told = page.locator("#shared-told");
+    assert.equal(await told.getAttribute("role"), "status");
+    assert.equal(await told.textContent(), "");
+    assert.ok(await told.evaluate((status) => status.checkVisibility()));
     await page.goto(server.url + link);
     await untilLiked(page, theirs);
+    assert.match((await told.textContent()) ?? "", /^This history came with a link/);
     assert.equal(new URL(page.url()).hash, "");
     await page.locator("#own").focus();
     await page.keyboard.press("Enter");
