@@ -31,12 +31,15 @@ const REASON = 0.05;
 const TAGS = 40;
 /** Milliseconds between two reports on the download: a screen reader reads each of them out. */
 const PAUSE = 2000;
+const SHARED =
+  "This history came with a link: neither it nor what you change in it is stored until you keep it.";
 
 const page = {
   alert: byId("alert", HTMLDivElement),
   copy: byId("copy", HTMLButtonElement),
   clear: byId("clear", HTMLButtonElement),
   shared: byId("shared", HTMLDivElement),
+  sharedTold: byId("shared-told", HTMLParagraphElement),
   own: byId("own", HTMLButtonElement),
   keep: byId("keep", HTMLButtonElement),
   copied: byId("copied", HTMLParagraphElement),
@@ -97,6 +100,9 @@ function showHistory(): void {
   const elsewhere = isEmpty ? catalogue : page.copy;
   setHidden(page.clear, isEmpty || isShared, elsewhere);
   setHidden(page.shared, !isShared, elsewhere);
+  // Written anew, it would be read out anew.
+  const told = isShared ? SHARED : "";
+  if (page.sharedTold.textContent !== told) page.sharedTold.textContent = told;
   // What was told is true of what was shown before.
   setHidden(page.link, true, elsewhere);
   page.copied.textContent = "";
@@ -129,6 +135,7 @@ async function copyLink(): Promise<void> {
     // Denied, or a page without HTTPS.
     page.link.value = link;
     page.link.hidden = false;
+    page.link.focus();
     page.link.select();
     page.copied.textContent = "The browser does not let this page copy: copy the link from here.";
   }
@@ -352,7 +359,8 @@ async function loadModel(): Promise<void> {
   try {
     recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
-    if (!(error instanceof TigretError && error.code === "no-gpu")) throw error;
+    const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
+    if (!isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     selectBackend("cpu");
     fail(new Error(`${error.message}. The CPU computes for now.`));

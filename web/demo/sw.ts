@@ -10,11 +10,17 @@ interface Scope {
   clients: {
     claim(): Promise<void>;
     get(id: string): Promise<{ postMessage(message: unknown): void } | undefined>;
+    matchAll(options: {
+      type: "window";
+      includeUncontrolled: boolean;
+    }): Promise<readonly { id: string }[]>;
   };
 }
 
 interface WorkerEvent {
   data?: { kind: string; urls: string[] };
+  /** Who sends a message. */
+  source?: { id: string };
   request: Request;
   /** The page or worker that asks. */
   clientId: string;
@@ -37,12 +43,11 @@ declare const ASSETS: readonly string[];
 const pageOf = new Map<string, string>();
 
 scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
-scope.addEventListener("activate", (event) => {
-  event.waitUntil(Promise.all([scope.clients.claim(), deleteOldAssets().catch(() => {})]));
-});
+scope.addEventListener("activate", (event) => event.waitUntil(scope.clients.claim()));
 
 scope.addEventListener("message", (event) => {
-  if (event.data?.kind === "keep") event.waitUntil(keepAll(event.data.urls).catch(() => {}));
+  const { data, source } = event;
+  if (data?.kind === "keep" && source) event.waitUntil(keepFor(source.id, data.urls));
 });
 
 scope.addEventListener("fetch", (event) => {
@@ -67,9 +72,19 @@ function isAsset(url: string): boolean {
   return new URL(url).pathname.includes("/assets/");
 }
 
-/** The address that an answer is kept under: the page is the same with any query. */
+/**
+ * The address that an answer is kept under: the page is the same with any query or fragment, and a
+ * fragment may be a shared history, which is not stored before the visitor keeps it.
+ */
 function keyOf({ url, mode }: Request): string {
-  return mode === "navigate" ? url.split("?")[0] || url : url;
+  const { origin, pathname } = new URL(url);
+  return mode === "navigate" ? origin + pathname : url;
+}
+
+/** Keeps what a page has loaded, once there is room for it. */
+async function keepFor(page: string, loaded: string[]): Promise<void> {
+  await deleteOldAssets(page, loaded).catch(() => {});
+  await keepAll(loaded).catch(() => {});
 }
 
 async function keepAll(urls: string[]): Promise<void> {
@@ -79,11 +94,19 @@ async function keepAll(urls: string[]): Promise<void> {
   }
 }
 
-async function deleteOldAssets(): Promise<void> {
+/**
+ * Deletes the assets of other versions, unless an open window may still need them: another one than
+ * the page, or the page itself, where it is not of this script's version. The next page tries again.
+ */
+async function deleteOldAssets(page: string, loaded: string[]): Promise<void> {
   const current = new Set(ASSETS.map((path) => new URL(path, location.href).href));
+  const isOld = (url: string) => isAsset(url) && !current.has(url);
+  if (loaded.some(isOld)) return;
+  const windows = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
+  if (windows.some(({ id }) => id !== page)) return;
   const cache = await caches.open(CACHE);
   for (const { url } of await cache.keys()) {
-    if (isAsset(url) && !current.has(url)) await cache.delete(url);
+    if (isOld(url)) await cache.delete(url);
   }
 }
 
