@@ -3,10 +3,10 @@
  * for one request, and its worker for two, not for a chain of modules. Part of `npm run build`.
  */
 
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const dist = here("dist/");
@@ -22,6 +22,11 @@ const common = {
   // The glue stays beside the wasm module, where bundlers look for it.
   external: ["../pkg/*", "node:*"],
 };
+
+// A third of it is comments, which a page would download.
+const glue = here("pkg/tigret_infer.js");
+const { code } = await transform(readFileSync(glue, "utf8"), { minify: true, target: "es2022" });
+writeFileSync(glue, code);
 
 /** The worker with the wasm module inside, as text. */
 async function inlineWorker() {

@@ -24,9 +24,12 @@ const STAMP: &str = ".made-from";
 /// A function with one caller is inlined only if it is small. Without that limit a whole search is
 /// one function, which browsers compile well only after its first run, and slowly; its loops, as
 /// functions of their own, are compiled well while it runs.
-const WASM_OPT: [&str; 9] = [
+const WASM_OPT: [&str; 10] = [
     "-O3",
     "--one-caller-inline-max-function-size=600",
+    // Addresses with a small constant are folded into loads: nothing lies in the first kilobyte, the far
+    // end of the stack.
+    "--low-memory-unused",
     "--enable-simd",
     "--enable-bulk-memory",
     "--enable-nontrapping-float-to-int",
