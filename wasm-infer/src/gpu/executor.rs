@@ -264,7 +264,7 @@ impl Executor {
     }
 
     fn check(&self) -> Result<(), InferError> {
-        self.device.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
+        self.device.failure.check()
     }
 }
 

@@ -392,6 +392,9 @@ fn hits_of(
     let mut of_users = Vec::with_capacity(users);
     for (records, &alive) in records.chunks_exact(rows * RECORD).zip(alive) {
         let alive = alive as usize;
+        if alive > rows {
+            return None;
+        }
         let hit = |at: usize| {
             let beam = &records[at * RECORD..][..RECORD];
             let key = if sampled { beam[PERTURBED] } else { beam[0] };
@@ -400,9 +403,6 @@ fn hits_of(
         // Ranks ascend: none may be below this.
         let mut least = 0;
         for at in 0..alive {
-            if at == rows {
-                return None;
-            }
             let Hit { rank, score, key } = hit(at);
             if rank < least || rank as usize >= items || !score.is_finite() || !key.is_finite() {
                 return None;

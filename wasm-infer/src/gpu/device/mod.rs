@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tigret_shaders::Shader;
 
+use crate::error::InferError;
+
 pub(super) use backend::{Buffer, Device, Group, Kernel};
 
 /// What a device has beyond plain WGSL.
@@ -77,8 +79,16 @@ impl Failure {
     }
 
     /// Whether there is one.
-    pub(super) fn get(&self) -> Option<String> {
+    fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing where there is none.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] with what it is.
+    pub(super) fn check(&self) -> Result<(), InferError> {
+        self.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
     }
 }
 

@@ -262,7 +262,7 @@ impl Device {
     /// [`InferError::DeviceLost`] where one of them failed.
     pub(in super::super) async fn settle(&self) -> Result<(), InferError> {
         // wgpu reports what it refuses before it returns.
-        self.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
+        self.failure.check()
     }
 
     /// Waits for the first `bytes` of the read-back buffer.

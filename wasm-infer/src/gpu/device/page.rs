@@ -206,7 +206,7 @@ impl Device {
         }
         let mut kernels = Vec::with_capacity(begun.len());
         for (shader, layout, pipeline) in begun {
-            let pipeline = pipeline.await.map_err(refused)?;
+            let pipeline = pipeline.await.map_err(device_lost)?;
             kernels.push(Kernel { shader, layout, pipeline });
         }
         Ok(kernels)
@@ -336,7 +336,7 @@ impl Device {
                 }
             }
         }
-        self.failure.get().map_or(Ok(()), |what| Err(InferError::DeviceLost(what)))
+        self.failure.check()
     }
 
     /// Waits for the first `bytes` of the read-back buffer.
@@ -351,8 +351,7 @@ impl Device {
         let (buffer, bytes) = (&read_back.buffer, bytes as f64);
         let mapped = buffer.map_async_with_f64_and_f64(gpu_map_mode::READ, 0.0, bytes);
         self.errors_and(&mapped).await?;
-        let lost = |e: JsValue| InferError::DeviceLost(message(&e));
-        let mapped = buffer.get_mapped_range_with_f64_and_f64(0.0, bytes).map_err(lost)?;
+        let mapped = buffer.get_mapped_range_with_f64_and_f64(0.0, bytes).map_err(device_lost)?;
         let words = Uint32Array::new(&mapped).to_vec();
         buffer.unmap();
         Ok(words)
@@ -378,7 +377,7 @@ fn no_gpu(error: JsValue) -> InferError {
     InferError::NoGpu(message(&error))
 }
 
-fn refused(error: JsValue) -> InferError {
+fn device_lost(error: JsValue) -> InferError {
     InferError::DeviceLost(message(&error))
 }
 
