@@ -133,7 +133,7 @@ impl Bundle {
     /// position bias stay `f32`. Of `q4` the token embedding and the output head have `q8`: most of
     /// what four bits cost a trained model they cost there.
     fn format_of(name: &str, shape: &[usize], bundle: WeightFormat) -> WeightFormat {
-        if shape.len() != 2 || name.contains("relative_attention_bias") {
+        if shape.len() != 2 || name.ends_with(".relative_attention_bias.weight") {
             WeightFormat::F32
         } else if bundle == WeightFormat::Q4 && matches!(name, "shared.weight" | "lm_head.weight") {
             WeightFormat::Q8

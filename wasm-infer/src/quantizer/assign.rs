@@ -1,7 +1,7 @@
 //! New items under a frozen quantiser: what has an ID keeps it, a collision takes the next free
 //! code of the last level.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -26,7 +26,8 @@ pub struct NewItem {
 #[derive(Debug)]
 pub struct TakenCodes {
     size: u32,
-    taken: HashMap<Box<[u16]>, BTreeSet<u16>>,
+    /// Ascending.
+    taken: HashMap<Box<[u16]>, Vec<u16>>,
 }
 
 impl TakenCodes {
@@ -38,7 +39,10 @@ impl TakenCodes {
     /// Notes a semantic ID that is taken.
     pub fn insert(&mut self, codes: &[u16]) {
         if let Some((last, prefix)) = codes.split_last() {
-            self.taken.entry(prefix.into()).or_default().insert(*last);
+            let taken = self.taken.entry(prefix.into()).or_default();
+            if let Err(place) = taken.binary_search(last) {
+                taken.insert(place, *last);
+            }
         }
     }
 
@@ -49,10 +53,7 @@ impl TakenCodes {
             for (level, &code) in prefix.iter().enumerate() {
                 node = catalog.child(level, node, code);
             }
-            // They are in order; `collect` would sort them all the same.
-            let mut taken = BTreeSet::new();
-            taken.extend(catalog.children(prefix.len(), node).map(|(code, _)| code));
-            taken
+            catalog.children(prefix.len(), node).map(|(code, _)| code).collect()
         });
     }
 
@@ -63,7 +64,7 @@ impl TakenCodes {
         let gap = taken.iter().zip(0u32..).take_while(|(code, at)| u32::from(**code) == *at);
         let free = gap.count() as u32;
         (free < self.size).then(|| {
-            taken.insert(free as u16);
+            taken.insert(free as usize, free as u16);
             free as u16
         })
     }
