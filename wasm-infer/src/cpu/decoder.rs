@@ -78,10 +78,11 @@ impl Decoder {
         let Self { cross, steps, paths, scratch, .. } = self;
         by_rows(&mut step, width, scratch, |first, step, scratch| {
             let rows = step.len() / width;
-            model.embed(&tokens[first..first + rows], &mut scratch.x);
+            let tokens = &tokens[first..first + rows];
+            model.embed(tokens, &mut scratch.x);
             let paths = &paths[first..first + rows];
             for (index, layer) in model.decoder.iter().enumerate() {
-                Rows { model, steps: &steps[..position], paths, width, index }
+                Rows { model, tokens, steps: &steps[..position], paths, width, index }
                     .attend_to_path(layer, step, scratch);
                 attend_to_encoder(model, layer, &cross[index], scratch);
                 let mut x = std::mem::take(&mut scratch.x);
@@ -119,6 +120,7 @@ impl Decoder {
 /// Some rows of a step, in one layer.
 struct Rows<'a> {
     model: &'a Model,
+    tokens: &'a [u32],
     /// The steps before this one.
     steps: &'a [Vec<f32>],
     paths: &'a [Path],
@@ -132,12 +134,18 @@ impl Rows<'_> {
     /// Self-attention: each row attends to its ancestors and to itself. The layer's keys and
     /// values go to `step`.
     fn attend_to_path(&self, layer: &DecoderLayer, step: &mut [f32], scratch: &mut Scratch) {
-        let Self { model, steps, paths, width, index } = *self;
+        let Self { model, tokens, steps, paths, width, index } = *self;
         let inner = model.config().inner();
-        let Scratch { fixed, x, normed, qkv, context, .. } = scratch;
-        model.normalise(x, &layer.attention.norm, normed);
+        let (x, mut qkv) = (std::mem::take(&mut scratch.x), std::mem::take(&mut scratch.qkv));
         qkv.resize(paths.len() * 3 * inner, 0.0);
-        layer.attention.qkv.apply(normed, fixed, qkv, Write::Store);
+        if index == 0 {
+            let first = &model.decoder_first;
+            model.project_tokens(first, &layer.attention, tokens, &mut qkv, scratch);
+        } else {
+            model.project(&layer.attention, &x, &mut qkv, scratch);
+        }
+        (scratch.x, scratch.qkv) = (x, qkv);
+        let Scratch { fixed, x, qkv, context, .. } = scratch;
         context.resize(paths.len() * inner, 0.0);
         let at = index * 2 * inner;
         for (qkv, step) in qkv.chunks_exact(3 * inner).zip(step.chunks_exact_mut(width)) {

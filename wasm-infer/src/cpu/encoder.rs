@@ -31,12 +31,16 @@ impl Encoder {
         let (d, inner) = (config.d_model, config.inner());
         let Self { x, output, qkv, keys } = self;
         model.embed(input, x);
-        for (attention, feed_forward) in &model.encoder {
+        for (index, (attention, feed_forward)) in model.encoder.iter().enumerate() {
             qkv.resize(input.len() * 3 * inner, 0.0);
             by_rows(qkv, 3 * inner, scratch, |first, qkv, scratch| {
                 let rows = qkv.len() / (3 * inner);
-                model.normalise(&x[first * d..][..rows * d], &attention.norm, &mut scratch.normed);
-                attention.qkv.apply(&scratch.normed, &mut scratch.fixed, qkv, Write::Store);
+                if index == 0 {
+                    let tokens = &input[first..][..rows];
+                    model.project_tokens(&model.encoder_first, attention, tokens, qkv, scratch);
+                } else {
+                    model.project(attention, &x[first * d..][..rows * d], qkv, scratch);
+                }
             });
             keys.pack(config.heads(), qkv, 3 * inner, inner);
             by_rows(x, d, scratch, |first, x, scratch| {

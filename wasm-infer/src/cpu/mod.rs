@@ -2,6 +2,7 @@
 
 mod decoder;
 mod encoder;
+mod first_layer;
 mod matrix;
 mod model;
 mod threads;

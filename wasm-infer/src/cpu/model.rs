@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
 
 use super::decoder::Decoder;
+use super::first_layer::FirstLayer;
 use super::matrix::Matrix;
 use super::threads;
 use crate::bundle::Bundle;
@@ -52,9 +53,11 @@ pub struct Model {
     bundle: Arc<Bundle>,
     head: Matrix,
     pub(super) encoder: Vec<(SelfAttention, FeedForward)>,
+    pub(super) encoder_first: FirstLayer,
     pub(super) encoder_norm: Vec<f32>,
     pub(super) encoder_bias: PositionBias,
     pub(super) decoder: Vec<DecoderLayer>,
+    pub(super) decoder_first: FirstLayer,
     decoder_norm: Vec<f32>,
     pub(super) decoder_bias: PositionBias,
 }
@@ -63,6 +66,8 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) fixed: FixedPoint,
+    /// Tokens of which the first layer keeps nothing yet.
+    missing: Vec<u32>,
     /// Residual stream, `[rows, d_model]`.
     pub(super) x: Vec<f32>,
     pub(super) normed: Vec<f32>,
@@ -142,12 +147,15 @@ impl Model {
         let head = matrix(head.to_owned());
         let encoder_norm = vector("encoder.final_layer_norm.weight".into());
         let decoder_norm = vector("decoder.final_layer_norm.weight".into());
+        let first = || FirstLayer::new(config.vocab_size, 3 * config.inner());
         Self {
             head,
             encoder,
+            encoder_first: first(),
             encoder_norm,
             encoder_bias,
             decoder,
+            decoder_first: first(),
             decoder_norm,
             decoder_bias,
             bundle,
@@ -181,6 +189,37 @@ impl Model {
     pub(super) fn normalise(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len(), 0.0);
         rms_norm(x, weight, self.config().layer_norm_epsilon, out);
+    }
+
+    /// Queries, keys and values of rows of the residual stream, `[rows, 3 * inner]`.
+    pub(super) fn project(
+        &self,
+        attention: &SelfAttention,
+        x: &[f32],
+        qkv: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { fixed, normed, .. } = scratch;
+        self.normalise(x, &attention.norm, normed);
+        attention.qkv.apply(normed, fixed, qkv, Write::Store);
+    }
+
+    /// The same of tokens, in the first layer of a stack.
+    pub(super) fn project_tokens(
+        &self,
+        first: &FirstLayer,
+        attention: &SelfAttention,
+        tokens: &[u32],
+        qkv: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let mut missing = std::mem::take(&mut scratch.missing);
+        let mut x = std::mem::take(&mut scratch.hidden);
+        first.project(tokens, &mut missing, qkv, |tokens, qkv| {
+            self.embed(tokens, &mut x);
+            self.project(attention, &x, qkv, scratch);
+        });
+        (scratch.missing, scratch.hidden) = (missing, x);
     }
 
     /// The feed-forward block, added to rows of the residual stream.
