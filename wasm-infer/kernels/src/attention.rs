@@ -68,9 +68,8 @@ impl SharedKeys {
         let count = rows.len() / stride;
         let (key_panels, value_panels) = (count.div_ceil(PANEL), d_kv.div_ceil(PANEL));
         self.count = count;
-        self.keys.clear();
+        // What lies behind the last key, and behind the last number of a value, is never looked at.
         self.keys.resize(heads.count * key_panels * d_kv, Floats([0.0; PANEL]));
-        self.values.clear();
         self.values.resize(heads.count * value_panels * count, Floats([0.0; PANEL]));
         for (position, row) in rows.chunks_exact(stride).enumerate() {
             let (keys, values) = row[at..at + 2 * inner].split_at(inner);
@@ -101,7 +100,8 @@ impl SharedKeys {
         let (inner, d_kv, count) = (heads.inner(), heads.width, self.count);
         let rows = context.len() / inner;
         let width = count.next_multiple_of(PANEL);
-        scores.resize(rows * width, 0.0);
+        scores.resize(rows * (width + 1), 0.0);
+        let (scores, factors) = scores.split_at_mut(rows * width);
         let of_head = |panels: usize| panels / heads.count;
         let keys = self.keys.chunks_exact(of_head(self.keys.len()));
         let values = self.values.chunks_exact(of_head(self.values.len()));
@@ -122,12 +122,12 @@ impl SharedKeys {
                     scores[..count].iter_mut().zip(bias).for_each(|(score, b)| *score += b);
                 }
             }
-            softmax(scores, width, count);
+            softmax(scores, width, count, factors);
             let weights = |row: usize| &scores[row * width..][..count];
             product(values, count, rows, weights, |row, column, tile| {
                 let part = PANEL.min(d_kv - column);
                 let out = &mut context[row * inner + head * d_kv + column..];
-                Write::Store.write(out, inner, part, tile, UNSCALED);
+                Write::Store.write(out, inner, part, tile, &factors[row..]);
             });
         }
     }

@@ -42,8 +42,9 @@ fn largest(values: &[f32]) -> f32 {
     lanes.iter().copied().fold(rest, f32::max)
 }
 
+/// Softmax, to be multiplied by the factor that is returned.
 #[inline(always)]
-fn softmax_here(row: &mut [f32]) {
+fn softmax_here(row: &mut [f32]) -> f32 {
     let largest = largest(row);
     let mut lanes = [0.0; LANES];
     let mut whole = row.chunks_exact_mut(LANES);
@@ -58,17 +59,16 @@ fn softmax_here(row: &mut [f32]) {
         *v = exp(*v - largest);
         sum += *v;
     }
-    let factor = 1.0 / sum;
-    row.iter_mut().for_each(|v| *v *= factor);
+    1.0 / sum
 }
 
-/// Softmax of the first `length` numbers of each row of `stride`.
-pub(crate) fn softmax(rows: &mut [f32], stride: usize, length: usize) {
+/// Softmax of the first `length` numbers of each row of `stride`, to be multiplied by the row's factor.
+pub(crate) fn softmax(rows: &mut [f32], stride: usize, length: usize, factors: &mut [f32]) {
     wide(
         #[inline(always)]
         || {
-            for row in rows.chunks_exact_mut(stride) {
-                softmax_here(&mut row[..length]);
+            for (row, factor) in rows.chunks_exact_mut(stride).zip(factors) {
+                *factor = softmax_here(&mut row[..length]);
             }
         },
     );
@@ -123,9 +123,10 @@ pub(crate) fn attend_here<'a>(
     for (key, score) in scores.iter_mut().enumerate() {
         *score = dot_here(q, k(key)) + bias(key);
     }
-    softmax_here(scores);
+    let factor = softmax_here(scores);
     out.fill(0.0);
-    for (key, weight) in scores.iter().enumerate() {
+    for (key, score) in scores.iter().enumerate() {
+        let weight = score * factor;
         out.iter_mut().zip(v(key)).for_each(|(o, v)| *o += weight * v);
     }
 }
@@ -155,10 +156,11 @@ mod tests {
             let sum: f64 = values.iter().map(|&v| f64::from(v).exp()).sum();
             assert!((f64::from(log_sum_exp(&values)) - sum.ln()).abs() < 1e-5);
             let mut rows = [values.clone(), vec![7.0; 3]].concat().repeat(2);
-            softmax(&mut rows, length + 3, length);
-            for row in rows.chunks(length + 3) {
+            let mut factors = [f32::NAN; 2];
+            softmax(&mut rows, length + 3, length, &mut factors);
+            for (row, factor) in rows.chunks(length + 3).zip(factors) {
                 for (found, &v) in row.iter().zip(&values) {
-                    assert!((f64::from(*found) - f64::from(v).exp() / sum).abs() < 1e-6);
+                    assert!((f64::from(found * factor) - f64::from(v).exp() / sum).abs() < 1e-6);
                 }
                 assert_eq!(row[length..], [7.0; 3]);
             }
