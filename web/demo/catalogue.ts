@@ -1,7 +1,7 @@
 /** The catalogue on the page: searched, paged, with what is liked pressed. */
 
 import { count } from "./about.js";
-import { byId, replaceEntries, setHidden } from "./dom.js";
+import { byId, onEntryClick, replaceEntries, setHidden } from "./dom.js";
 import { type Item, search } from "./items.js";
 import { catalogueEntry } from "./views.js";
 
@@ -20,10 +20,7 @@ export class CatalogueView {
   #liked: ReadonlySet<string> = new Set();
 
   constructor(onToggle: (id: string) => void) {
-    this.#list.addEventListener("click", (event) => {
-      const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
-      if (button?.dataset.id) onToggle(button.dataset.id);
-    });
+    onEntryClick(this.#list, onToggle);
     this.#search.addEventListener("input", () => this.#searchAgain());
     this.#more.addEventListener("click", () => this.#showMore());
     new IntersectionObserver(

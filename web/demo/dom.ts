@@ -19,6 +19,14 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Acts on clicks on the buttons of a list's entries, with the item's id. */
+export function onEntryClick(list: HTMLElement, act: (id: string) => void): void {
+  list.addEventListener("click", (event) => {
+    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
+    if (button?.dataset.id) act(button.dataset.id);
+  });
+}
+
 /** What the focus can be given to. */
 export interface Focusable {
   focus(options?: FocusOptions): void;

@@ -10,7 +10,7 @@ import {
 } from "tigret";
 import { type About, count, facts, inWords } from "./about.js";
 import { CatalogueView } from "./catalogue.js";
-import { byId, make, replaceEntries, setHidden } from "./dom.js";
+import { byId, make, onEntryClick, replaceEntries, setHidden } from "./dom.js";
 import { type Arrival, type Item, parseArrivals, parseItems, tagCounts } from "./items.js";
 import { Liked } from "./liked.js";
 import { linkTo, takeHistory } from "./link.js";
@@ -371,20 +371,12 @@ async function loadModel(): Promise<void> {
 }
 
 function listen(): void {
-  for (const list of [page.picks, page.history]) {
-    list.addEventListener("click", (event) => {
-      const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
-      if (button?.dataset.id) liked.toggle(button.dataset.id);
-    });
-  }
+  for (const list of [page.picks, page.history]) onEntryClick(list, (id) => liked.toggle(id));
+  onEntryClick(page.arrivalList, (id) => void addArrival(id));
   page.clear.addEventListener("click", () => void liked.clear().catch(fail));
   page.copy.addEventListener("click", () => void copyLink());
   page.own.addEventListener("click", () => void liked.showOwn().catch(fail));
   page.keep.addEventListener("click", () => liked.keep());
-  page.arrivalList.addEventListener("click", (event) => {
-    const button = (event.target as Element).closest<HTMLButtonElement>("button[data-id]");
-    if (button?.dataset.id) void addArrival(button.dataset.id);
-  });
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
   page.only.addEventListener("change", () => void recommend());
   page.again.addEventListener("click", () => {

@@ -2,6 +2,7 @@
 
 import { TigretError } from "./errors.js";
 import { joined } from "./queue.js";
+import { after } from "./steps.js";
 
 /** How far a download is, in bytes. `total` is `null` where the server does not say. */
 export interface Progress {
@@ -323,8 +324,7 @@ class Buffer {
 function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
     const late = () => reject(new Broken(`nothing came for ${milliseconds / 1000} seconds`));
-    const timer = setTimeout(late, milliseconds);
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    promise.then(resolve, reject).finally(after(milliseconds, late));
   });
 }
 

@@ -3,7 +3,8 @@
 import { CACHE, settled, USES } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { TigretError } from "./errors.js";
-import { DATABASE } from "./history.js";
+import { DATABASE, hasDatabase } from "./history.js";
+import { after } from "./steps.js";
 
 /** Milliseconds that the histories may be held open by a page that does not let go of them. */
 const BLOCKED = 5000;
@@ -31,18 +32,18 @@ export async function forget(): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     try {
       const request = globalThis.indexedDB.deleteDatabase(DATABASE);
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let freed = () => {};
       request.onblocked = () => {
         const message =
           "the histories are not deleted yet: another tab or script of this site holds them open; they are gone once it is closed";
-        timer = setTimeout(() => reject(new TigretError("storage", message)), BLOCKED);
+        freed = after(BLOCKED, () => reject(new TigretError("storage", message)));
       };
       request.onsuccess = () => {
-        clearTimeout(timer);
+        freed();
         resolve();
       };
       request.onerror = async () => {
-        clearTimeout(timer);
+        freed();
         if (!(await hasDatabase())) return resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;
@@ -53,13 +54,4 @@ export async function forget(): Promise<void> {
       resolve();
     }
   });
-}
-
-/** Whether there are histories; false too where the browser denies them, or does not say. */
-async function hasDatabase(): Promise<boolean> {
-  try {
-    return (await globalThis.indexedDB.databases()).some(({ name }) => name === DATABASE);
-  } catch {
-    return false;
-  }
 }

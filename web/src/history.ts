@@ -241,7 +241,7 @@ function channelOf(name: string): BroadcastChannel | undefined {
 /** Rejects with what the browser says where the database does not open, but is not denied. */
 async function open(access: Access): Promise<Opened> {
   // To look into a history leaves no trace, least of all after `forget`.
-  if (access !== "grow" && (await isAbsent())) return ABSENT;
+  if (access !== "grow" && (await hasDatabase()) === false) return ABSENT;
   try {
     return await opened(access);
   } catch (error) {
@@ -300,13 +300,12 @@ function isDead(error: unknown): boolean {
   return ["InvalidStateError", "UnknownError"].includes(name);
 }
 
-/** Whether there is no database, as far as the browser tells without making one. */
-async function isAbsent(): Promise<boolean> {
+/** Whether there are histories; `undefined` where the browser denies them, or does not say. */
+export async function hasDatabase(): Promise<boolean | undefined> {
   try {
-    const all = await globalThis.indexedDB.databases();
-    return !all.some(({ name }) => name === DATABASE);
+    return (await globalThis.indexedDB.databases()).some(({ name }) => name === DATABASE);
   } catch {
-    return false;
+    return undefined;
   }
 }
 

@@ -182,7 +182,7 @@ test("a server that does not answer costs who has a copy four seconds", async ()
     void answer(url, init);
     return new Promise(() => {});
   });
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
   const asks = async (times: number) => {
     while (asked.length < times) await new Promise((resolve) => setImmediate(resolve));
   };
