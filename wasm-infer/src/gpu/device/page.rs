@@ -184,32 +184,40 @@ impl Device {
         &self,
         shaders: &[&'static Shader],
     ) -> Result<Vec<Kernel>, InferError> {
-        let mut begun = Vec::with_capacity(shaders.len());
-        for shader in shaders {
-            let layout = self.layout(shader)?;
-            let layouts = [JsNullable::wrap(layout.clone())];
-            let pipeline_layout =
-                self.device.create_pipeline_layout(&GpuPipelineLayoutDescriptor::new(&layouts));
-            let directives = match shader.requires {
-                Some(Requirement::Halves) => "enable f16;\n",
-                Some(Requirement::Subgroups) => "enable subgroups;\n",
-                Some(Requirement::PackedProducts) | None => "",
-            };
-            let descriptor = GpuShaderModuleDescriptor::new(&source(shader, directives));
-            descriptor.set_label(shader.name);
-            let module = self.device.create_shader_module(&descriptor);
-            let stage = GpuProgrammableStage::new(&module);
-            stage.set_entry_point("main");
-            let descriptor = GpuComputePipelineDescriptor::new(&pipeline_layout, &stage);
-            descriptor.set_label(shader.name);
-            begun.push((*shader, layout, self.device.create_compute_pipeline_async(&descriptor)));
-        }
-        let mut kernels = Vec::with_capacity(begun.len());
-        for (shader, layout, pipeline) in begun {
-            let pipeline = pipeline.await.map_err(device_lost)?;
-            kernels.push(Kernel { shader, layout, pipeline });
-        }
-        Ok(kernels)
+        let layouts: Vec<_> =
+            shaders.iter().map(|shader| self.layout(shader)).collect::<Result<_, _>>()?;
+        let begun: Array = shaders
+            .iter()
+            .zip(&layouts)
+            .map(|(shader, layout)| {
+                let layouts = [JsNullable::wrap(layout.clone())];
+                let pipeline_layout =
+                    self.device.create_pipeline_layout(&GpuPipelineLayoutDescriptor::new(&layouts));
+                let directives = match shader.requires {
+                    Some(Requirement::Halves) => "enable f16;\n",
+                    Some(Requirement::Subgroups) => "enable subgroups;\n",
+                    Some(Requirement::PackedProducts) | None => "",
+                };
+                let descriptor = GpuShaderModuleDescriptor::new(&source(shader, directives));
+                descriptor.set_label(shader.name);
+                let module = self.device.create_shader_module(&descriptor);
+                let stage = GpuProgrammableStage::new(&module);
+                stage.set_entry_point("main");
+                let descriptor = GpuComputePipelineDescriptor::new(&pipeline_layout, &stage);
+                descriptor.set_label(shader.name);
+                JsValue::from(self.device.create_compute_pipeline_async(&descriptor))
+            })
+            .collect();
+        // Together: a refusal that nobody waits for yet would be nobody's, and end the worker.
+        let pipelines = Array::from(&self.errors_and(&Promise::all(&begun)).await?);
+        let parts = shaders.iter().zip(layouts).zip(pipelines.iter());
+        Ok(parts
+            .map(|((shader, layout), pipeline)| Kernel {
+                shader,
+                layout,
+                pipeline: pipeline.unchecked_into(),
+            })
+            .collect())
     }
 
     fn layout(&self, shader: &Shader) -> Result<GpuBindGroupLayout, InferError> {
@@ -308,11 +316,12 @@ impl Device {
     /// # Errors
     /// [`InferError::DeviceLost`] where one of them failed.
     pub(in super::super) async fn settle(&self) -> Result<(), InferError> {
-        self.errors_and(&JsValue::UNDEFINED).await
+        self.errors_and(&JsValue::UNDEFINED).await.map(drop)
     }
 
-    /// Waits for what went wrong since it was last asked for, and for `promise`.
-    async fn errors_and(&self, promise: &JsValue) -> Result<(), InferError> {
+    /// What `promise` brings, unless something went wrong since that was last asked for, or the device
+    /// is lost.
+    async fn errors_and(&self, promise: &JsValue) -> Result<JsValue, InferError> {
         // Memory first: whatever uses a buffer for which there was none is invalid.
         let memory = self.device.pop_error_scope();
         let internal = self.device.pop_error_scope();
@@ -328,15 +337,19 @@ impl Device {
                 None => Pin::new(&mut all).poll(context),
             }
         });
+        let mut brought = JsValue::UNDEFINED;
         match outcome.await {
             Err(error) => self.failure.record(message(&error)),
-            Ok(errors) => {
-                for error in Array::from(&errors).iter().filter(JsValue::is_object) {
+            Ok(outcomes) => {
+                let outcomes = Array::from(&outcomes);
+                brought = outcomes.pop();
+                for error in outcomes.iter().filter(JsValue::is_object) {
                     self.failure.record(message(&error));
                 }
             }
         }
-        self.failure.check()
+        self.failure.check()?;
+        Ok(brought)
     }
 
     /// Waits for the first `bytes` of the read-back buffer.
