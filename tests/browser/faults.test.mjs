@@ -243,6 +243,39 @@ describe("faults", { skip }, () => {
     },
   );
 
+  test("kernels that the GPU refuses, several at once", faultLimit, async () => {
+    const { context, page } = await open();
+    const seen = await page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      const worker = () => new Worker("/tests/kernels-refusing-worker.mjs", { type: "module" });
+      /** @param {object} options */
+      const load = async (options) => {
+        try {
+          const recommender = await Recommender.load(url, { worker, ...options });
+          const picks = await recommender.recommend({ history: [] });
+          recommender.dispose();
+          return `${picks.length} picks`;
+        } catch (caught) {
+          const error = /** @type {any} */ (caught);
+          return `${error.code}: ${error.message}`;
+        }
+      };
+      return {
+        all: await load({ backend: "webgpu" }),
+        fewer: await load({ backend: "webgpu", gpu: { subgroups: false } }),
+        auto: await load({ backend: "auto" }),
+        remembered: Object.keys(localStorage).some((key) => key.startsWith("tigret:engine|")),
+      };
+    }, BUNDLE);
+    assert.match(seen.all, /^device-lost: .*no [a-z_0-9]+_subgroups here/);
+    assert.match(seen.fewer, /^[1-9]\d* picks$/);
+    assert.match(seen.auto, /^[1-9]\d* picks$/);
+    // The worker did not end of it, which would say nothing of the device.
+    assert.ok(seen.remembered);
+    await context.close();
+  });
+
   test(
     "a worker that is dead before it starts, or that the page hands out twice",
     faultLimit,
