@@ -79,7 +79,7 @@ impl Decoder {
         by_rows(&mut step, width, scratch, |first, step, scratch| {
             let rows = step.len() / width;
             let tokens = &tokens[first..first + rows];
-            model.embed(tokens, &mut scratch.x);
+            model.embed(tokens.iter().copied(), &mut scratch.x);
             let paths = &paths[first..first + rows];
             for (index, layer) in model.decoder.iter().enumerate() {
                 Rows { model, tokens, steps: &steps[..position], paths, width, index }

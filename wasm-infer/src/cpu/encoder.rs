@@ -30,7 +30,7 @@ impl Encoder {
         let config = model.config();
         let (d, inner) = (config.d_model, config.inner());
         let Self { x, output, qkv, keys } = self;
-        model.embed(input, x);
+        model.embed(input.iter().copied(), x);
         for (index, (attention, feed_forward)) in model.encoder.iter().enumerate() {
             qkv.resize(input.len() * 3 * inner, 0.0);
             by_rows(qkv, 3 * inner, scratch, |first, qkv, scratch| {

@@ -7,61 +7,57 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Most numbers that a stack keeps: 8 MiB.
 const MOST: usize = 2 << 20;
 
-/// Rows of queries, keys and values, by token.
+/// Rows of queries, keys and values.
 #[derive(Debug)]
 pub(super) struct FirstLayer {
     /// Numbers of a row.
     width: usize,
+    /// By token.
     rows: Vec<OnceLock<Box<[f32]>>>,
-    /// Rows that are kept.
-    kept: AtomicUsize,
+    /// How many are kept.
+    count: AtomicUsize,
 }
 
 impl FirstLayer {
     /// Of a vocabulary, with rows of `width` numbers.
     pub(super) fn new(vocabulary: usize, width: usize) -> Self {
         let rows = std::iter::repeat_with(OnceLock::new).take(vocabulary).collect();
-        Self { width, rows, kept: AtomicUsize::new(0) }
+        Self { width, rows, count: AtomicUsize::new(0) }
     }
 
-    /// Writes the rows of `tokens` to `out`; `compute` is asked for those that are not kept yet, all
-    /// at once, and writes them one after the other. `missing` is scratch.
-    pub(super) fn project(
-        &self,
-        tokens: &[u32],
-        missing: &mut Vec<u32>,
-        out: &mut [f32],
-        compute: impl FnOnce(&[u32], &mut [f32]),
-    ) {
-        let width = self.width;
-        let kept = |token: u32| self.rows[token as usize].get();
+    /// Which of `tokens` are not kept yet, as ascending places, to `missing`.
+    pub(super) fn missing(&self, tokens: &[u32], missing: &mut Vec<usize>) {
         missing.clear();
-        missing.extend(tokens.iter().copied().filter(|&token| kept(token).is_none()));
-        let computed = &mut out[..missing.len() * width];
-        if !missing.is_empty() {
-            compute(missing, computed);
+        let places = tokens.iter().enumerate();
+        missing.extend(places.filter(|(_, token)| self.kept(**token).is_none()).map(|(at, _)| at));
+    }
+
+    /// Fills `out` with the rows of `tokens`. Those of the places in `missing` are at its start, one
+    /// after the other; they are kept from now on, if there is room.
+    pub(super) fn fill(&self, tokens: &[u32], missing: &[usize], out: &mut [f32]) {
+        let width = self.width;
+        // No row moves to the left, so from the last on none is in the way.
+        for (row, &place) in missing.iter().enumerate().rev() {
+            out.copy_within(row * width..(row + 1) * width, place * width);
+            self.keep(tokens[place], &out[place * width..][..width]);
         }
-        // From the last on, each row is where it was computed or further on.
-        let mut left = missing.len();
-        for (row, &token) in tokens.iter().enumerate().rev() {
-            let at = row * width;
-            // Another thread may have kept the row since it was missing.
-            if left > 0 && missing[left - 1] == token {
-                left -= 1;
-                out.copy_within(left * width..(left + 1) * width, at);
-                self.keep(token, &out[at..at + width]);
-            } else if let Some(kept) = kept(token) {
-                out[at..at + width].copy_from_slice(kept);
+        for (&token, out) in tokens.iter().zip(out.chunks_exact_mut(width)) {
+            if let Some(kept) = self.kept(token) {
+                out.copy_from_slice(kept);
             }
         }
+    }
+
+    fn kept(&self, token: u32) -> Option<&[f32]> {
+        self.rows[token as usize].get().map(|row| &**row)
     }
 
     fn keep(&self, token: u32, row: &[f32]) {
         let cell = &self.rows[token as usize];
         // Threads that look at once may keep a few rows more than there is room for.
-        let room = self.kept.load(Ordering::Relaxed) < MOST / self.width;
+        let room = self.count.load(Ordering::Relaxed) < MOST / self.width;
         if room && cell.get().is_none() && cell.set(row.into()).is_ok() {
-            self.kept.fetch_add(1, Ordering::Relaxed);
+            self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -81,13 +77,13 @@ mod tests {
     /// Projects tokens, and tells which rows were computed.
     fn project(layer: &FirstLayer, tokens: &[u32]) -> Vec<u32> {
         let mut out = vec![f32::NAN; tokens.len() * WIDTH];
-        let mut computed = Vec::new();
-        layer.project(tokens, &mut Vec::new(), &mut out, |missing, out| {
-            computed.extend_from_slice(missing);
-            for (out, &token) in out.chunks_exact_mut(WIDTH).zip(missing) {
-                out.copy_from_slice(&row(token));
-            }
-        });
+        let mut missing = vec![7];
+        layer.missing(tokens, &mut missing);
+        let computed: Vec<u32> = missing.iter().map(|&place| tokens[place]).collect();
+        for (out, &token) in out.chunks_exact_mut(WIDTH).zip(&computed) {
+            out.copy_from_slice(&row(token));
+        }
+        layer.fill(tokens, &missing, &mut out);
         let expected: Vec<f32> = tokens.iter().flat_map(|&token| row(token)).collect();
         assert_eq!(out, expected, "{tokens:?}");
         computed
@@ -113,16 +109,14 @@ mod tests {
     fn what_finds_no_room_is_computed_each_time() {
         let wide = MOST / 2;
         let layer = FirstLayer::new(3, wide);
-        let mut out = vec![0.0; 3 * wide];
+        let (mut missing, mut out) = (Vec::new(), vec![0.0; 3 * wide]);
         for expected in [3, 1, 1] {
-            let mut computed = 0;
-            layer.project(&[0, 1, 2], &mut Vec::new(), &mut out, |missing, out| {
-                computed = missing.len();
-                for (out, &token) in out.chunks_exact_mut(wide).zip(missing) {
-                    out.fill(token as f32);
-                }
-            });
-            assert_eq!(computed, expected);
+            layer.missing(&[0, 1, 2], &mut missing);
+            assert_eq!(missing.len(), expected);
+            for (out, &token) in out.chunks_exact_mut(wide).zip(&missing) {
+                out.fill(token as f32);
+            }
+            layer.fill(&[0, 1, 2], &missing, &mut out);
             for (token, row) in out.chunks_exact(wide).enumerate() {
                 assert!(row.iter().all(|&v| v == token as f32));
             }
@@ -143,6 +137,6 @@ mod tests {
                 });
             }
         });
-        assert_eq!(layer.kept.load(Ordering::Relaxed), 50);
+        assert_eq!(layer.count.load(Ordering::Relaxed), 50);
     }
 }

@@ -66,8 +66,8 @@ pub struct Model {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     pub(super) fixed: FixedPoint,
-    /// Tokens of which the first layer keeps nothing yet.
-    missing: Vec<u32>,
+    /// Places of tokens of which the first layer keeps nothing yet.
+    missing: Vec<usize>,
     /// Residual stream, `[rows, d_model]`.
     pub(super) x: Vec<f32>,
     pub(super) normed: Vec<f32>,
@@ -176,11 +176,11 @@ impl Model {
     }
 
     /// The embeddings of tokens to `x[tokens, d_model]`.
-    pub(super) fn embed(&self, tokens: &[u32], x: &mut Vec<f32>) {
+    pub(super) fn embed(&self, tokens: impl ExactSizeIterator<Item = u32>, x: &mut Vec<f32>) {
         let d = self.config().d_model;
         let embedding = self.bundle.weight("shared.weight");
         x.resize(tokens.len() * d, 0.0);
-        for (&token, row) in tokens.iter().zip(x.chunks_exact_mut(d)) {
+        for (token, row) in tokens.zip(x.chunks_exact_mut(d)) {
             embedding.row_to_f32(token as usize, row);
         }
     }
@@ -214,12 +214,16 @@ impl Model {
         scratch: &mut Scratch,
     ) {
         let mut missing = std::mem::take(&mut scratch.missing);
-        let mut x = std::mem::take(&mut scratch.hidden);
-        first.project(tokens, &mut missing, qkv, |tokens, qkv| {
-            self.embed(tokens, &mut x);
-            self.project(attention, &x, qkv, scratch);
-        });
-        (scratch.missing, scratch.hidden) = (missing, x);
+        first.missing(tokens, &mut missing);
+        if !missing.is_empty() {
+            let mut x = std::mem::take(&mut scratch.hidden);
+            self.embed(missing.iter().map(|&place| tokens[place]), &mut x);
+            let computed = &mut qkv[..missing.len() * attention.qkv.outputs()];
+            self.project(attention, &x, computed, scratch);
+            scratch.hidden = x;
+        }
+        first.fill(tokens, &missing, qkv);
+        scratch.missing = missing;
     }
 
     /// The feed-forward block, added to rows of the residual stream.
