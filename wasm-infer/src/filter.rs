@@ -46,13 +46,22 @@ impl ItemFilter {
     /// The filter as the kernel `candidates` reads it: flags (1: the listed are allowed, 2: bits),
     /// the length of the list, then the list, or pairs of a word and how many bits are set before.
     pub(crate) fn words(&self) -> Vec<u32> {
+        let (head, ranks) = self.parts();
+        [&head, ranks].concat()
+    }
+
+    /// How many words those are.
+    pub(crate) fn word_count(&self) -> usize {
+        let (head, ranks) = self.parts();
+        head.len() + ranks.len()
+    }
+
+    fn parts(&self) -> ([u32; 2], &[u32]) {
         let (flag, length, ranks): (u32, usize, &[u32]) = match &self.listed {
             RankSet::List(ranks) => (0, ranks.len(), ranks),
             RankSet::Bits(words) => (2, 0, words.as_flattened()),
         };
-        let mut words = vec![flag | u32::from(self.allow), length as u32];
-        words.extend_from_slice(ranks);
-        words
+        ([flag | u32::from(self.allow), length as u32], ranks)
     }
 }
 

@@ -21,6 +21,7 @@ pub use executor::Counts;
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::error::InferError;
+use crate::recommender::Request;
 use crate::search::{EngineQuery, Hit, best_first};
 
 /// Most candidates of a step in a page: one workgroup walks them all, and a visitor's driver takes a
@@ -109,7 +110,8 @@ impl GpuEngine {
         // Those of a search now, those of sampling when it is first asked for.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
-        let capacity = Capacity { users: 1, beams: 64, listed: 1024 };
+        let beams = Request::default().beams;
+        let capacity = Capacity { users: 1, beams, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
         // Memory that was not there is told late.
         executor.settle().await?;
@@ -187,16 +189,18 @@ impl GpuEngine {
         };
         let mut hits = Vec::with_capacity(queries.len());
         for group in queries.chunk_by(alike) {
-            for batch in group.chunks(self.most_users(group[0].beams)) {
+            for batch in group.chunks(self.most_users(group)) {
                 hits.extend(self.run(&batch.iter().collect::<Vec<_>>()).await?);
             }
         }
         Ok(hits)
     }
 
-    /// Most users of one submit.
-    fn most_users(&self, beams: usize) -> usize {
-        let one = self.plan.scratch(Capacity { users: 1, beams, listed: 0 });
+    /// Most users of one submit, of queries that are alike.
+    fn most_users(&self, queries: &[EngineQuery]) -> usize {
+        let beams = queries.first().map_or(1, |query| query.beams);
+        let words = queries.iter().map(|query| query.filter.word_count()).max().unwrap_or(0);
+        let one = self.plan.scratch(Capacity { users: 1, beams, listed: 1 + words });
         let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
         let room = self.executor.limit() / largest;
         // Rows of all users are counted by one dimension of a launch.

@@ -94,7 +94,8 @@ pub fn assign(
     let config = quantizer.config();
     let reads_vectors = config.structure != Structure::Hash;
     let mut seen = HashSet::with_capacity(items.len());
-    let mut vectors = Vec::with_capacity(items.len() * config.input);
+    // Their lengths are not known to be right yet.
+    let mut vectors = Vec::new();
     for NewItem { id, embedding } in items {
         let bad = |what: String| Err(InferError::Request(format!("item \"{id}\": {what}")));
         if catalog.rank_of(id).is_some() {
