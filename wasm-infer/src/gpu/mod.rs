@@ -232,7 +232,7 @@ impl GpuEngine {
         let Some(batch) = batch_of(&[query]) else { return Ok(Vec::new()) };
         let dispatches = self.upload(&[query], batch)?;
         let times = self.executor.profile(&dispatches).await?;
-        Ok(dispatches.iter().map(|dispatch| dispatch.shader).zip(times).collect())
+        Ok(dispatches.iter().map(|dispatch| dispatch.shader.name).zip(times).collect())
     }
 
     /// What no call can be faster than, [`Floor`].

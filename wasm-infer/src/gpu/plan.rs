@@ -1,7 +1,7 @@
 //! The model as a plan: pure data, a list of dispatches over named buffers. Nothing here knows
 //! a device, so that a plan can be counted, printed and tested anywhere.
 
-use tigret_shaders::shader;
+use tigret_shaders::{Shader, shader};
 
 use super::pack::{self, Axis, Packed};
 use crate::bundle::Bundle;
@@ -37,8 +37,7 @@ pub(super) struct Constant {
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dispatch {
-    /// Name of the shader.
-    pub(super) shader: &'static str,
+    pub(super) shader: &'static Shader,
     /// Storage buffers in the order of the shader's bindings.
     pub(super) buffers: Vec<BufferId>,
     /// The shader's `Params`.
@@ -481,7 +480,7 @@ impl Plan {
     /// The constants that a launch reads whole: the weights of a linear layer.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
-        let linear = dispatch.shader.starts_with("linear");
+        let linear = dispatch.shader.name.starts_with("linear");
         let constant = |id: &BufferId| id.0 < self.constants.len();
         dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
     }
@@ -554,7 +553,7 @@ impl Plan {
             );
             let head4 = part / 4 / self.config.num_heads as u32;
             out.push(spread(dispatch(
-                "attention_beams",
+                kernel(&["attention_beams"]),
                 &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
                 &[
                     rows,
@@ -612,7 +611,7 @@ impl Plan {
         out.push(Dispatch {
             groups: [rows, 1],
             ..dispatch(
-                self.kernels.normalise(),
+                self.kernels.reducing("normalise"),
                 &[logits, normalisers],
                 &[vocabulary, stride],
                 [1, 1],
@@ -621,7 +620,7 @@ impl Plan {
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
         let place = [step as u32, self.code_words(), level.size, level.offset];
         out.push(dispatch(
-            "candidates",
+            kernel(&["candidates"]),
             &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
             &[&place[..], &[stride, batch.users, user_rows]].concat(),
             [level.size, rows],
@@ -633,7 +632,7 @@ impl Plan {
         if !batch.sampled {
             out.push(Dispatch {
                 groups,
-                ..dispatch(self.kernels.select(), &select, &chosen, [1, 1])
+                ..dispatch(self.kernels.reducing("select"), &select, &chosen, [1, 1])
             });
             return;
         }
@@ -641,25 +640,20 @@ impl Plan {
         let perturb = [self.codes, before, logits, keys, normalisers, samplings];
         let params = [&place[..], &[stride, batch.users, user_rows]].concat();
         let a_row = [rows, 1];
-        let name = self.kernels.perturb();
-        out.push(Dispatch { groups: a_row, ..dispatch(name, &perturb, &params, [1, 1]) });
+        let shader = self.kernels.reducing("perturb");
+        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, &params, [1, 1]) });
         select.extend([logits, normalisers, samplings]);
-        let name = self.kernels.select_sampled();
-        out.push(Dispatch { groups, ..dispatch(name, &select, &chosen, [1, 1]) });
+        let shader = self.kernels.reducing("select_sampled");
+        out.push(Dispatch { groups, ..dispatch(shader, &select, &chosen, [1, 1]) });
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
         let width4 = self.embedding.inputs.quads();
         let mut buffers = vec![tokens, stream, self.embedding.weights];
         buffers.extend(self.embedding.scales);
-        let name = match self.embedding.format {
-            WeightFormat::F32 => "embed_f32",
-            WeightFormat::F16 => "embed_f16",
-            WeightFormat::Q8 => "embed_q8",
-            WeightFormat::Q4 => "embed_q4",
-        };
+        let shader = kernel(&["embed_", self.embedding.format.name()]);
         let params = [rows, width4, self.embedding.outputs];
-        spread(dispatch(name, &buffers, &params, [rows * width4, 1]))
+        spread(dispatch(shader, &buffers, &params, [rows * width4, 1]))
     }
 
     fn feed_forward(
@@ -756,12 +750,8 @@ impl Kernels {
         }
     }
 
-    pub(super) fn attention(self) -> &'static str {
-        match self {
-            Self { wide: true, .. } => "attention_wide",
-            Self { subgroups: true, .. } => "attention_subgroups",
-            Self { subgroups: false, .. } => "attention",
-        }
+    pub(super) fn attention(self) -> &'static Shader {
+        if self.wide { kernel(&["attention_wide"]) } else { self.reducing("attention") }
     }
 
     /// Queries of a workgroup of an attention.
@@ -769,20 +759,9 @@ impl Kernels {
         if self.wide { 8 } else { 4 }
     }
 
-    pub(super) fn normalise(self) -> &'static str {
-        if self.subgroups { "normalise_subgroups" } else { "normalise" }
-    }
-
-    pub(super) fn perturb(self) -> &'static str {
-        if self.subgroups { "perturb_subgroups" } else { "perturb" }
-    }
-
-    pub(super) fn select(self) -> &'static str {
-        if self.subgroups { "select_subgroups" } else { "select" }
-    }
-
-    pub(super) fn select_sampled(self) -> &'static str {
-        if self.subgroups { "select_sampled_subgroups" } else { "select_sampled" }
+    /// A kernel in which the invocations of a workgroup reduce or scan something together.
+    pub(super) fn reducing(self, name: &str) -> &'static Shader {
+        kernel(&[name, if self.subgroups { "_subgroups" } else { "" }])
     }
 }
 
@@ -801,24 +780,15 @@ pub(super) enum Products {
 
 impl Products {
     /// The kernel of a linear layer; there is none that rounds for `f32`.
-    pub(super) fn linear(self, format: WeightFormat) -> &'static str {
-        match (self, format) {
-            (Self::Narrow | Self::Rounded, WeightFormat::F32) => "linear_f32",
-            (Self::Narrow, WeightFormat::F16) => "linear_f16",
-            (Self::Narrow, WeightFormat::Q8) => "linear_q8",
-            (Self::Narrow, WeightFormat::Q4) => "linear_q4",
-            (Self::Split, WeightFormat::F32) => "linear_f32_split",
-            (Self::Split, WeightFormat::F16) => "linear_f16_split",
-            (Self::Split, WeightFormat::Q8) => "linear_q8_split",
-            (Self::Split, WeightFormat::Q4) => "linear_q4_split",
-            (Self::Wide, WeightFormat::F32) => "linear_f32_wide",
-            (Self::Wide, WeightFormat::F16) => "linear_f16_wide",
-            (Self::Wide, WeightFormat::Q8) => "linear_q8_wide",
-            (Self::Wide, WeightFormat::Q4) => "linear_q4_wide",
-            (Self::Rounded, WeightFormat::F16) => "linear_f16_half",
-            (Self::Rounded, WeightFormat::Q8) => "linear_q8_packed",
-            (Self::Rounded, WeightFormat::Q4) => "linear_q4_packed",
-        }
+    pub(super) fn linear(self, format: WeightFormat) -> &'static Shader {
+        let how = match (self, format) {
+            (Self::Narrow, _) | (Self::Rounded, WeightFormat::F32) => "",
+            (Self::Split, _) => "_split",
+            (Self::Wide, _) => "_wide",
+            (Self::Rounded, WeightFormat::F16) => "_half",
+            (Self::Rounded, WeightFormat::Q8 | WeightFormat::Q4) => "_packed",
+        };
+        kernel(&["linear_", format.name(), how])
     }
 
     /// Its workgroups.
@@ -907,9 +877,16 @@ impl From<Linear> for Dispatch {
     }
 }
 
+/// The kernel whose name in `shaders/permutations.txt` these parts make. A plan is tested with all that
+/// it may ask for, so there is one.
+pub(super) fn kernel(name: &[&str]) -> &'static Shader {
+    let name = name.concat();
+    shader(&name).unwrap_or_else(|| panic!("there is no kernel {name}"))
+}
+
 /// A dispatch with at least these invocations in x and y.
 fn dispatch(
-    shader: &'static str,
+    shader: &'static Shader,
     buffers: &[BufferId],
     params: &[u32],
     invocations: [u32; 2],
@@ -932,9 +909,9 @@ fn spread(dispatch: Dispatch) -> Dispatch {
 }
 
 /// Workgroups that cover so many invocations.
-fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
-    let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
-    [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]
+pub(super) fn cover(shader: &Shader, invocations: [u32; 2]) -> [u32; 2] {
+    let [x, y, _] = shader.workgroup_size;
+    [invocations[0].div_ceil(x), invocations[1].div_ceil(y)]
 }
 
 /// Rows of an input of so many tokens: kernels read keys in quads, so each user has whole ones.
@@ -952,4 +929,39 @@ pub(super) fn pack_codes(catalog: &Catalog) -> Vec<u32> {
                 .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::testing::{Shape, random_bundle};
+
+    #[test]
+    fn there_is_a_kernel_for_all_that_a_plan_may_launch() {
+        let mut launched = BTreeSet::new();
+        for format in WeightFormat::ALL {
+            let mut plan = Plan::new(&random_bundle(&Shape::default(), format, 0));
+            for switches in 0..1 << 5 {
+                let on = |switch: u32| switches >> switch & 1 == 1;
+                plan.set_kernels(Kernels {
+                    wide: on(0),
+                    split: on(1),
+                    halves: on(2),
+                    packed_products: on(3),
+                    subgroups: on(4),
+                });
+                for sampled in [false, true] {
+                    let batch = Batch { users: 1, input: 4, beams: 10, sampled };
+                    let dispatches = plan.dispatches(batch);
+                    launched.extend(dispatches.iter().map(|dispatch| dispatch.shader.name));
+                }
+            }
+        }
+        // Bundles hold the embedding in eight bits at least; those of before may hold it in four.
+        launched.insert("embed_q4");
+        let all: BTreeSet<_> = tigret_shaders::SHADERS.iter().map(|shader| shader.name).collect();
+        assert_eq!(launched, all);
+    }
 }
