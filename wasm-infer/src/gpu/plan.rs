@@ -82,11 +82,9 @@ struct DecoderLayer {
     cross_q: Matrix,
     cross_o: Matrix,
     feed_forward: FeedForward,
-    /// Scratch: keys and values of all steps.
-    cache: Scratch,
 }
 
-/// Buffers whose contents a call makes; the discriminant counts from the first.
+/// Buffers whose contents a call makes, in their order behind the constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scratch {
     /// Encoder input tokens.
@@ -123,36 +121,10 @@ pub(super) enum Scratch {
     BeamsEven,
     /// Beam state before odd steps.
     BeamsOdd,
-    /// Self-attention cache of a decoder layer.
-    Cache(usize),
 }
 
-const FIXED_SCRATCH: usize = 17;
-
-impl Scratch {
-    fn index(self) -> usize {
-        match self {
-            Self::Input => 0,
-            Self::Tokens => 1,
-            Self::Listed => 2,
-            Self::Lengths => 3,
-            Self::Samplings => 4,
-            Self::EncoderStream => 5,
-            Self::DecoderStream => 6,
-            Self::EncoderQkv => 7,
-            Self::Context => 8,
-            Self::CrossQ => 9,
-            Self::CrossKv => 10,
-            Self::Hidden => 11,
-            Self::Logits => 12,
-            Self::Normalisers => 13,
-            Self::Keys => 14,
-            Self::BeamsEven => 15,
-            Self::BeamsOdd => 16,
-            Self::Cache(layer) => FIXED_SCRATCH + layer,
-        }
-    }
-}
+/// Buffers of [`Scratch`], behind which the self-attention caches lie, one a decoder layer.
+const SCRATCH: usize = Scratch::BeamsOdd as usize + 1;
 
 /// What a call needs room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +276,6 @@ impl Plan {
                     cross_q: b.matrix(&names(&cross, &["q"]), heads, d),
                     cross_o: b.matrix(&names(&cross, &["o"]), d, heads),
                     feed_forward: b.feed_forward(&at, 2),
-                    cache: Scratch::Cache(block),
                 }
             })
             .collect();
@@ -376,7 +347,7 @@ impl Plan {
         rows
     }
 
-    /// Name and bytes of each scratch buffer, in the order of [`Scratch::index`].
+    /// Name and bytes of each scratch buffer, in their order.
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
         let users = capacity.users as u64;
@@ -387,7 +358,7 @@ impl Plan {
         let codes = self.layout.levels.iter().map(|l| u64::from(l.size)).max().unwrap_or(1);
         let beams = (users + rows) * RECORD as u64 * 4;
         let levels = self.layout.levels.len() as u64;
-        let fixed = [
+        let fixed: [_; SCRATCH] = [
             (Scratch::Input, input * 4),
             (Scratch::Tokens, rows * 4),
             (Scratch::Listed, capacity.listed as u64 * 4),
@@ -406,18 +377,25 @@ impl Plan {
             (Scratch::BeamsEven, beams),
             (Scratch::BeamsOdd, beams),
         ];
+        debug_assert!(fixed.iter().zip(0..).all(|((scratch, _), at)| *scratch as usize == at));
         let caches = (0..self.decoder.len())
-            .map(|layer| (Scratch::Cache(layer), levels * rows * quads(3 * part4)));
+            .map(|layer| (format!("Cache({layer})"), levels * rows * quads(3 * part4)));
         fixed
             .into_iter()
+            .map(|(scratch, bytes)| (format!("{scratch:?}"), bytes))
             .chain(caches)
-            .map(|(scratch, bytes)| (format!("{scratch:?}"), bytes.max(16)))
+            .map(|(name, bytes)| (name, bytes.max(16)))
             .collect()
     }
 
     /// The id of a scratch buffer.
     pub(super) fn id(&self, scratch: Scratch) -> BufferId {
-        BufferId(self.constants.len() + scratch.index())
+        BufferId(self.constants.len() + scratch as usize)
+    }
+
+    /// The self-attention cache of a decoder layer: keys and values of all steps.
+    fn cache(&self, layer: usize) -> BufferId {
+        BufferId(self.constants.len() + SCRATCH + layer)
     }
 
     /// Beam state before a step; after the last step, the result.
@@ -544,7 +522,7 @@ impl Plan {
         let stream = id(Scratch::DecoderStream);
         out.push(self.embed(id(Scratch::Tokens), stream, rows));
         for (index, layer) in self.decoder.iter().enumerate() {
-            let cache = id(layer.cache);
+            let cache = self.cache(index);
             out.push(
                 self.linear(rows, stream, &layer.qkv, cache)
                     .norm(layer.norm, &self.config)
