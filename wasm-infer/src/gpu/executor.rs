@@ -6,7 +6,8 @@ use tigret_shaders::Shader;
 
 use super::GpuOptions;
 use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
-use super::plan::{BufferId, Constant, Dispatch, PARAMS};
+use super::params::PARAMS;
+use super::plan::{BufferId, Constant, Dispatch};
 use crate::error::InferError;
 
 /// What the last call launched.

@@ -8,6 +8,7 @@ mod executor;
 #[cfg(test)]
 mod kernel_tests;
 mod pack;
+mod params;
 mod plan;
 
 use std::sync::Arc;

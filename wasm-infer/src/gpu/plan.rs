@@ -1,9 +1,14 @@
 //! The model as a plan: pure data, a list of dispatches over named buffers. Nothing here knows
 //! a device, so that a plan can be counted, printed and tested anywhere.
 
+use bytemuck::Pod;
 use tigret_shaders::{Shader, shader};
 
 use super::pack::{self, Axis, Packed};
+use super::params::{
+    AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
+    NormaliseParams, PARAMS, SelectParams, words,
+};
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::config::{T5Config, relative_position_bucket};
@@ -20,8 +25,6 @@ pub(super) const MAX_GROUPS: u32 = 65_535;
 /// invocations at once: less than 64 workgroups at 50 rows. Rows themselves do not count, so that an
 /// answer does not depend, by the order of its sums, on who else is asked about and how widely.
 const FEW_OUTPUTS: u32 = 1024;
-/// Words of one dispatch's parameters.
-pub(super) const PARAMS: usize = 16;
 
 /// A buffer of the plan, an index into its constants and then its scratch buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -478,9 +481,9 @@ impl Plan {
                     .keys(Keys {
                         part,
                         parts: 3,
-                        which: 1,
-                        at: transposed,
-                        stride: self.key_stride,
+                        key_part: 1,
+                        key_offset: transposed,
+                        key_stride: self.key_stride,
                     })
                     .into(),
             );
@@ -503,7 +506,13 @@ impl Plan {
         let transposed = self.key_stride * self.cross_kv.outputs;
         out.push(
             kv.norm(self.encoder_norm, &self.config)
-                .keys(Keys { part, parts: 2, which: 0, at: transposed, stride: self.key_stride })
+                .keys(Keys {
+                    part,
+                    parts: 2,
+                    key_part: 0,
+                    key_offset: transposed,
+                    key_stride: self.key_stride,
+                })
                 .into(),
         );
     }
@@ -533,15 +542,15 @@ impl Plan {
             out.push(spread(dispatch(
                 kernel(&["attention_beams"]),
                 &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
-                &[
+                BeamsAttentionParams {
                     rows,
-                    self.config.num_heads as u32,
+                    heads: self.config.num_heads as u32,
                     head4,
                     step,
                     step_rows,
-                    self.layout.levels.len() as u32,
-                    batch.users,
-                ],
+                    bias_stride: self.layout.levels.len() as u32,
+                    users: batch.users,
+                },
                 [rows * self.config.num_heads as u32, 1],
             )));
             out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
@@ -591,38 +600,54 @@ impl Plan {
             ..dispatch(
                 self.kernels.reducing("normalise"),
                 &[logits, normalisers],
-                &[vocabulary, stride],
+                NormaliseParams { vocabulary, stride },
                 [1, 1],
             )
         });
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
-        let place = [step as u32, self.code_words(), level.size, level.offset];
+        let of_candidates = CandidatesParams {
+            level: step as u32,
+            words: self.code_words(),
+            codes: level.size,
+            offset: level.offset,
+            stride,
+            users: batch.users,
+            rows: user_rows,
+        };
         out.push(dispatch(
             kernel(&["candidates"]),
             &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
-            &[&place[..], &[stride, batch.users, user_rows]].concat(),
+            of_candidates,
             [level.size, rows],
         ));
         let mut select = vec![self.codes, before, keys, after, id(Scratch::Tokens)];
-        let chosen = [user_rows, batch.beams as u32, next_rows, batch.users, stride];
-        let chosen = [&place[..], &chosen].concat();
+        let of_select = SelectParams {
+            level: step as u32,
+            words: self.code_words(),
+            codes: level.size,
+            offset: level.offset,
+            rows: user_rows,
+            width: batch.beams as u32,
+            next_rows,
+            users: batch.users,
+            stride,
+        };
         let groups = [batch.users, 1];
         if !batch.sampled {
             out.push(Dispatch {
                 groups,
-                ..dispatch(self.kernels.reducing("select"), &select, &chosen, [1, 1])
+                ..dispatch(self.kernels.reducing("select"), &select, of_select, [1, 1])
             });
             return;
         }
         let samplings = id(Scratch::Samplings);
         let perturb = [self.codes, before, logits, keys, normalisers, samplings];
-        let params = [&place[..], &[stride, batch.users, user_rows]].concat();
         let a_row = [rows, 1];
         let shader = self.kernels.reducing("perturb");
-        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, &params, [1, 1]) });
+        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, of_candidates, [1, 1]) });
         select.extend([logits, normalisers, samplings]);
         let shader = self.kernels.reducing("select_sampled");
-        out.push(Dispatch { groups, ..dispatch(shader, &select, &chosen, [1, 1]) });
+        out.push(Dispatch { groups, ..dispatch(shader, &select, of_select, [1, 1]) });
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
@@ -630,8 +655,8 @@ impl Plan {
         let mut buffers = vec![tokens, stream, self.embedding.weights];
         buffers.extend(self.embedding.scales);
         let shader = kernel(&["embed_", self.embedding.format.name()]);
-        let params = [rows, width4, self.embedding.outputs];
-        spread(dispatch(shader, &buffers, &params, [rows * width4, 1]))
+        let params = EmbedParams { rows, width4, outputs: self.embedding.outputs };
+        spread(dispatch(shader, &buffers, params, [rows * width4, 1]))
     }
 
     fn feed_forward(
@@ -656,20 +681,23 @@ impl Plan {
             Axis::Plain(len) => len as u32,
             heads @ Axis::Heads { .. } => heads.padded() as u32,
         };
-        let mut params = [0; PARAMS];
-        params[..3].copy_from_slice(&[rows, matrix.inputs.quads(), matrix.outputs]);
-        params[4] = inputs;
-        params[9] = 1f32.to_bits();
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
         let products = self.kernels.products(matrix);
-        Linear(Dispatch {
+        Linear {
             shader: products.linear(matrix.format),
             buffers,
-            params,
+            params: LinearParams {
+                rows,
+                inputs4: matrix.inputs.quads(),
+                outputs: matrix.outputs,
+                inputs,
+                scale: 1.0,
+                ..LinearParams::default()
+            },
             groups: products.groups(matrix.format, rows, matrix.outputs),
-        })
+        }
     }
 
     fn attention(&self, shape: AttentionShape) -> Dispatch {
@@ -678,22 +706,22 @@ impl Plan {
         let bias = shape.bias.unwrap_or(self.encoder_bias);
         let lengths = self.id(Scratch::Lengths);
         let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context), lengths];
-        let params = [
-            shape.queries,
-            shape.key_rows,
+        let params = AttentionParams {
+            queries: shape.queries,
+            key_rows: shape.key_rows,
             heads,
-            part / 4 / heads,
-            shape.q_stride / 4,
-            shape.k_offset / 4,
-            self.key_stride / 4,
-            shape.v_offset / 4,
-            shape.v_stride / 4,
-            u32::from(shape.bias.is_some()),
-            self.layout.max_input() as u32 - 1,
-        ];
+            head4: part / 4 / heads,
+            q_stride4: shape.q_stride / 4,
+            k_offset4: shape.k_offset / 4,
+            k_stride4: self.key_stride / 4,
+            v_offset4: shape.v_offset / 4,
+            v_stride4: shape.v_stride / 4,
+            biased: u32::from(shape.bias.is_some()),
+            reach: self.layout.max_input() as u32 - 1,
+        };
         Dispatch {
             groups: [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users],
-            ..dispatch(self.kernels.attention(), &buffers, &params, [1, 1])
+            ..dispatch(self.kernels.attention(), &buffers, params, [1, 1])
         }
     }
 }
@@ -805,53 +833,58 @@ struct Keys {
     /// Parts of a layer.
     parts: u32,
     /// Which of them are the keys.
-    which: u32,
+    key_part: u32,
     /// Where the transposed keys begin.
-    at: u32,
+    key_offset: u32,
     /// Values between the components of a key.
-    stride: u32,
+    key_stride: u32,
 }
 
 /// A linear layer that is being described.
-struct Linear(Dispatch);
+struct Linear {
+    shader: &'static Shader,
+    buffers: Vec<BufferId>,
+    params: LinearParams,
+    groups: [u32; 2],
+}
 
 impl Linear {
     fn norm(mut self, norm: BufferId, config: &T5Config) -> Self {
-        self.0.buffers[1] = norm;
-        self.0.params[5] = 1;
-        self.0.params[8] = config.layer_norm_epsilon.to_bits();
+        self.buffers[1] = norm;
+        self.params.normalise = 1;
+        self.params.epsilon = config.layer_norm_epsilon;
         self
     }
 
     fn relu(mut self) -> Self {
-        self.0.params[6] = 1;
+        self.params.relu = 1;
         self
     }
 
     fn residual(mut self) -> Self {
-        self.0.params[7] = 1;
+        self.params.residual = 1;
         self
     }
 
     fn at(mut self, y_offset: u32) -> Self {
-        self.0.params[3] = y_offset;
+        self.params.y_offset = y_offset;
         self
     }
 
-    fn keys(mut self, Keys { part, parts, which, at, stride }: Keys) -> Self {
-        self.0.params[10..15].copy_from_slice(&[part, parts, which, at, stride]);
+    fn keys(mut self, Keys { part, parts, key_part, key_offset, key_stride }: Keys) -> Self {
+        self.params = LinearParams { part, parts, key_part, key_offset, key_stride, ..self.params };
         self
     }
 
     fn scale(mut self, scale: f32) -> Self {
-        self.0.params[9] = scale.to_bits();
+        self.params.scale = scale;
         self
     }
 }
 
 impl From<Linear> for Dispatch {
-    fn from(linear: Linear) -> Self {
-        linear.0
+    fn from(Linear { shader, buffers, params, groups }: Linear) -> Self {
+        Self { shader, buffers, params: words(params), groups }
     }
 }
 
@@ -866,15 +899,13 @@ pub(super) fn kernel(name: &[&str]) -> &'static Shader {
 fn dispatch(
     shader: &'static Shader,
     buffers: &[BufferId],
-    params: &[u32],
+    params: impl Pod,
     invocations: [u32; 2],
 ) -> Dispatch {
-    let mut padded = [0; PARAMS];
-    padded[..params.len()].copy_from_slice(params);
     Dispatch {
         shader,
         buffers: buffers.to_vec(),
-        params: padded,
+        params: words(params),
         groups: cover(shader, invocations),
     }
 }
