@@ -12,23 +12,14 @@ use super::params::{
     NormaliseParams, SelectParams, words as params_of,
 };
 use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
-use crate::error::InferError;
 use crate::sampling::Sampling;
 use crate::search::{Beam, Candidates, ItemFilter};
-use crate::testing::{Random, Shape, random_bundle};
+use crate::testing::{Random, Shape, on_gpu, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
 
-/// A device, or `None` after saying why there is none.
 fn device() -> Option<Executor> {
-    match block_on(Executor::new(&[], GpuOptions::default())) {
-        Ok(executor) => Some(executor),
-        Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-            println!("skipped: {reason}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
+    on_gpu(block_on(Executor::new(&[], GpuOptions::default())))
 }
 
 /// Whether the device can run a kernel; says so where it cannot.
