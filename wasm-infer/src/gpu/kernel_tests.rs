@@ -172,7 +172,7 @@ fn linear_is_the_plain_loop_in_every_format() {
                 buffers.push(&packed.scales);
             }
             let all: Vec<usize> = (0..buffers.len()).collect();
-            let groups = products.groups(format, rows as u32, padded as u32);
+            let groups = products.groups(shader, rows as u32, padded as u32);
             let dispatch = Dispatch { groups, ..launch(shader, params, &all, [1, 1]) };
             let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
             for row in 0..rows {
@@ -267,7 +267,7 @@ fn keys_are_written_transposed_and_all_else_in_rows() {
         if !can_run(&device, shader) {
             continue;
         }
-        let groups = products.groups(WeightFormat::F32, rows as u32, outputs as u32);
+        let groups = products.groups(shader, rows as u32, outputs as u32);
         let dispatch = Dispatch { groups, ..launch(shader, params, &[0, 1, 2, 3], [1, 1]) };
         let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
         for (row, x) in x.chunks(inputs).enumerate() {

@@ -685,8 +685,9 @@ impl Plan {
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
         let products = self.kernels.products(matrix);
+        let shader = products.linear(matrix.format);
         Linear {
-            shader: products.linear(matrix.format),
+            shader,
             buffers,
             params: LinearParams {
                 rows,
@@ -696,7 +697,7 @@ impl Plan {
                 scale: 1.0,
                 ..LinearParams::default()
             },
-            groups: products.groups(matrix.format, rows, matrix.outputs),
+            groups: products.groups(shader, rows, matrix.outputs),
         }
     }
 
@@ -797,15 +798,15 @@ impl Products {
         kernel(&["linear_", format.name(), how])
     }
 
-    /// Its workgroups.
-    pub(super) fn groups(self, format: WeightFormat, rows: u32, outputs: u32) -> [u32; 2] {
+    /// The workgroups of its kernel.
+    pub(super) fn groups(self, shader: &Shader, rows: u32, outputs: u32) -> [u32; 2] {
         let (outputs_each, rows_each) = match self {
             Self::Narrow | Self::Rounded => (4, 4),
             // Four rows for each four invocations.
             Self::Split => (4, 1),
             Self::Wide => (16, 8),
         };
-        cover(self.linear(format), [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])
+        cover(shader, [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])
     }
 }
 
