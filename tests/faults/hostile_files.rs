@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use tigret_infer::testing::{Random, Shape, bad_bundles, random_bundle_with_quantizer};
-use tigret_infer::{Bundle, WeightFormat};
+use tigret_infer::testing::Random;
 use tigret_tests::mutation::changed;
 use tigret_tests::readers::{Reader, alone};
 use tigret_tests::repository;
@@ -87,14 +86,17 @@ fn a_large_bad_file_is_refused_in_time() {
     }
 }
 
+/// What `cargo xtask fuzz` runs.
 #[test]
-fn bad_bundles_have_names() {
-    let _alone = alone();
-    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    for (name, bytes, expected) in bad_bundles(&bundle) {
-        let message = Bundle::from_bytes(&bytes).map(|_| ()).unwrap_err().to_string();
-        assert!(message.contains(expected), "{name}: {message}");
-    }
+fn every_reader_has_a_fuzz_target() {
+    let targets = fs::read_dir(repository().join("tests/fuzz/targets")).unwrap();
+    let mut targets: Vec<_> = targets
+        .map(|target| target.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    targets.sort();
+    let mut readers = Reader::NAMES;
+    readers.sort();
+    assert_eq!(targets, readers);
 }
 
 /// The folder `tests/attacks`: a folder a reader, and what its sentence must say of each file.

@@ -6,7 +6,6 @@
 //!   one allowed item lies under it. Ties go to the smaller semantic ID.
 //! - With a [`Sampling`], prefixes are chosen by their perturbed log-probability instead.
 
-use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
@@ -90,6 +89,11 @@ impl Beam {
         Self { score: 0.0, key: 0.0, sampled: 0.0, node, parent: 0, code: 0 }
     }
 
+    /// A prefix of a search for the best.
+    fn scored(score: f32, node: Range<u32>, parent: usize, code: u16) -> Self {
+        Self { score, key: score, sampled: 0.0, node, parent, code }
+    }
+
     /// The item that a whole semantic ID names.
     pub fn hit(&self) -> Hit {
         Hit { rank: self.node.start, score: self.score, key: self.key }
@@ -100,7 +104,6 @@ impl Beam {
 #[derive(Debug, Default)]
 pub struct Candidates {
     live: Vec<Beam>,
-    open: Vec<Open>,
     /// Numbers to choose and to sort by, a candidate each.
     places: Vec<u64>,
 }
@@ -124,71 +127,86 @@ impl Candidates {
         width: usize,
     ) {
         let codes = log_probs.len() / beams.len().max(1);
-        let Self { live: candidates, open, places } = self;
-        candidates.clear();
-        open.clear();
-        for (row, beam) in beams.iter().enumerate() {
-            let log_probs = &log_probs[row * codes..][..codes];
+        self.live.clear();
+        self.places.clear();
+        for (parent, beam) in beams.iter().enumerate() {
+            let begin = parent * codes;
+            let log_probs = &log_probs[begin..][..codes];
             if sampling.is_none() && beam.node.len() > DENSE * codes {
-                let scores = log_probs.iter().map(|log_prob| beam.score + log_prob);
-                open.extend((0..).zip(scores).map(|(code, score)| Open { score, row, code }));
+                // Whether a child is live is asked of the best only; `!`: a heap has the largest on top.
+                let open = log_probs.iter().zip(begin as u32..);
+                self.places.extend(open.map(|(log_prob, at)| !place(beam.score + log_prob, at)));
                 continue;
             }
-            let first = candidates.len();
+            let first = self.live.len();
             for (code, node) in catalog.children(level, beam.node.clone()) {
                 if filter.allowed_in(node.clone()) > 0 {
                     let score = beam.score + log_probs[usize::from(code)];
-                    candidates.push(Beam {
-                        score,
-                        key: score,
-                        sampled: 0.0,
-                        node,
-                        parent: row,
-                        code,
-                    });
+                    self.live.push(Beam::scored(score, node, parent, code));
                 }
             }
             if let Some(sampling) = sampling {
                 let prefix = &catalog.codes_of(beam.node.start)[..level];
                 let log_prob = |code: u16| log_probs[usize::from(code)];
-                sampling.perturb(beam, prefix, &mut candidates[first..], log_prob);
+                sampling.perturb(beam, prefix, &mut self.live[first..], log_prob);
             }
         }
-        let mut heap = BinaryHeap::from(std::mem::take(open));
-        // None behind the best `width` of these survives.
+        self.take_best_open(width, |at| {
+            let (parent, code) = (at / codes, (at % codes) as u16);
+            let beam = &beams[parent];
+            let node = catalog.child(level, beam.node.clone(), code);
+            let is_live = filter.allowed_in(node.clone()) > 0;
+            is_live.then(|| Beam::scored(beam.score + log_probs[at], node, parent, code))
+        });
+        self.cut(width);
+        self.in_order_of_ids(beams);
+    }
+
+    /// Takes the best `width` live children of dense nodes, whose places are given; `child` is the
+    /// child at an index of the log-probabilities if it is live. None behind these survives.
+    fn take_best_open(&mut self, width: usize, child: impl Fn(usize) -> Option<Beam>) {
+        let mut open = BinaryHeap::from(std::mem::take(&mut self.places));
         let mut missing = width;
         while missing > 0
-            && let Some(Open { score, row, code }) = heap.pop()
+            && let Some(place) = open.pop()
         {
-            let node = catalog.child(level, beams[row].node.clone(), code);
-            if filter.allowed_in(node.clone()) > 0 {
-                candidates.push(Beam { score, key: score, sampled: 0.0, node, parent: row, code });
+            if let Some(beam) = child(!place as u32 as usize) {
+                self.live.push(beam);
                 missing -= 1;
             }
         }
-        *open = heap.into_vec();
-        let of = |beam: &Beam| place(beam.key, beam.node.start);
-        places.clear();
-        if candidates.len() > width {
-            // The best so far, the worst of them on top: few of the others displace it.
-            let mut best = BinaryHeap::from(std::mem::take(places));
-            best.extend(candidates[..width].iter().map(of));
-            for place in candidates[width..].iter().map(of) {
-                if let Some(mut worst) = best.peek_mut().filter(|worst| place < **worst) {
-                    *worst = place;
-                }
-            }
-            let last = best.peek().copied().unwrap_or_default();
-            candidates.retain(|beam| of(beam) <= last);
-            *places = best.into_vec();
-            places.clear();
+        self.places = open.into_vec();
+    }
+
+    /// Keeps the best `width`.
+    fn cut(&mut self, width: usize) {
+        if self.live.len() <= width {
+            return;
         }
-        // Children of dense nodes came in the order of their scores.
-        let ranks = candidates.iter().map(|beam| u64::from(beam.node.start));
-        places.extend(ranks.zip(0..).map(|(rank, at)| rank << 32 | at));
-        places.sort_unstable();
+        let of = |beam: &Beam| place(beam.key, beam.node.start);
+        self.places.clear();
+        // The best so far, the worst of them on top: few of the others displace it.
+        let mut best = BinaryHeap::from(std::mem::take(&mut self.places));
+        best.extend(self.live[..width].iter().map(of));
+        for place in self.live[width..].iter().map(of) {
+            if let Some(mut worst) = best.peek_mut().filter(|worst| place < **worst) {
+                *worst = place;
+            }
+        }
+        let last = best.peek().copied().unwrap_or_default();
+        self.live.retain(|beam| of(beam) <= last);
+        self.places = best.into_vec();
+    }
+
+    /// Puts what is left in the place of `beams`, in ascending order of semantic ID: children of
+    /// dense nodes came in the order of their scores.
+    fn in_order_of_ids(&mut self, beams: &mut Vec<Beam>) {
+        let ranks = self.live.iter().map(|beam| u64::from(beam.node.start));
+        self.places.clear();
+        self.places.extend(ranks.zip(0..).map(|(rank, at)| rank << 32 | at));
+        self.places.sort_unstable();
         beams.clear();
-        beams.extend(places.iter().map(|&place| candidates[place as u32 as usize].clone()));
+        beams.extend(self.places.iter().map(|&place| self.live[place as u32 as usize].clone()));
     }
 
     /// What the last level's beams have found, in the contract's order.
@@ -201,40 +219,12 @@ impl Candidates {
 /// it is cheaper to look for the best ones than to list them all.
 const DENSE: usize = 4;
 
-/// A child of a dense node, of which it is not known yet whether it is live.
-#[derive(Debug)]
-struct Open {
-    score: f32,
-    row: usize,
-    code: u16,
-}
-
-impl Ord for Open {
-    /// The better is the greater; ties go to the smaller semantic ID.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_score = self.score.total_cmp(&other.score);
-        by_score.then(other.row.cmp(&self.row)).then(other.code.cmp(&self.code))
-    }
-}
-
-impl PartialOrd for Open {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Open {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Open {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::CatalogItem;
     use crate::testing::{Random, Shape, random_bundle};
+    use crate::tokens::TokenLayout;
     use crate::weights::WeightFormat;
 
     /// The definition, by all children of all beams.
@@ -249,11 +239,11 @@ mod tests {
         let codes = log_probs.len() / beams.len();
         let mut all = Vec::new();
         for (parent, beam) in beams.iter().enumerate() {
-            for code in 0..codes as u16 {
+            for (code, log_prob) in log_probs[parent * codes..][..codes].iter().enumerate() {
+                let code = code as u16;
                 let node = catalog.child(level, beam.node.clone(), code);
-                let score = beam.score + log_probs[parent * codes + usize::from(code)];
                 if filter.allowed_in(node.clone()) > 0 {
-                    all.push(Beam { score, key: score, sampled: 0.0, node, parent, code });
+                    all.push(Beam::scored(beam.score + log_prob, node, parent, code));
                 }
             }
         }
@@ -302,5 +292,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_level_has_as_many_codes_as_there_are() {
+        const CODES: u32 = 1 << 16;
+        let tokens = TokenLayout::contiguous(&[CODES, DENSE as u32 + 1], 0, 1);
+        let item = |n: u32| CatalogItem { id: n.to_string(), codes: vec![n % CODES, n / CODES] };
+        let catalog = Catalog::from_items((0..=DENSE as u32 * CODES).map(item).collect(), &tokens);
+        let catalog = catalog.unwrap_or_else(|e| panic!("{e}"));
+        let log_probs: Vec<f32> = (0..CODES).map(|code| code as f32).collect();
+        let mut beams = vec![Beam::root(&catalog)];
+        let everything = ItemFilter::everything();
+        let expected = plainly(&catalog, &everything, 0, &beams, &log_probs, 5);
+        Candidates::default().extend(&catalog, &everything, None, 0, &mut beams, &log_probs, 5);
+        assert_eq!(beams, expected);
+        assert_eq!(beams.last().map(|beam| beam.code), Some(u16::MAX));
     }
 }

@@ -7,7 +7,7 @@ use crate::bundle::Bundle;
 use crate::catalog::{Catalog, CatalogItem};
 use crate::config::T5Config;
 use crate::cpu::Model;
-use crate::error::BundleError;
+use crate::error::{BundleError, InferError};
 use crate::quantizer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::search::{EngineQuery, Hit, best_first};
 use crate::tokens::TokenLayout;
@@ -270,6 +270,49 @@ pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Ve
     best_first(hits.len(), |at| hits[at], &mut Vec::new())
 }
 
+/// Holds two answers against each other by the contract's rule: scores and keys agree within
+/// `tolerance`, and so does the order wherever neighbouring keys differ by more.
+///
+/// # Errors
+/// What differs.
+pub fn same_answer(expected: &[Hit], found: &[Hit], tolerance: f32) -> Result<(), String> {
+    if found.len() != expected.len() {
+        return Err(format!("{} hits instead of {}", found.len(), expected.len()));
+    }
+    let close = |a: f32, b: f32, most: f32| (a - b).abs() <= most;
+    for (place, (e, f)) in expected.iter().zip(found).enumerate() {
+        if !close(e.key, f.key, tolerance) {
+            return Err(format!("place {place}: {f:?}, not {e:?}"));
+        }
+        let own = expected.iter().find(|hit| hit.rank == f.rank);
+        if let Some(own) = own.filter(|own| !close(own.score, f.score, tolerance)) {
+            return Err(format!("place {place}: {f:?}, not {own:?}"));
+        }
+        // The last places may go to items just outside the expected answer.
+        let own = own.or(expected.last()).map_or(0.0, |hit| hit.key);
+        if !close(own, e.key, 2.0 * tolerance) {
+            return Err(format!("place {place}: {f:?}, not {e:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What was made on a GPU, or `None` after saying that and why there is none. Where
+/// `TIGRET_REQUIRE_GPU` is set, a test has to find one.
+///
+/// # Panics
+/// On any other error, and where there is no GPU but has to be.
+pub fn on_gpu<T>(made: Result<T, InferError>) -> Option<T> {
+    match made {
+        Ok(made) => Some(made),
+        Err(InferError::NoGpu(why)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
+            println!("skipped: {why}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.
 ///
 /// # Panics
@@ -335,4 +378,34 @@ pub fn bad_bundles(bundle: &Bundle) -> Vec<(&'static str, Vec<u8>, &'static str)
         ("bad-offset", with(start("catalog.id_offsets") + 4, &[0xff; 4]), "catalog.id_offsets"),
         ("bad-empty", Vec::new(), "not a valid safetensors file"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(list: &[(u32, f32)]) -> Vec<Hit> {
+        list.iter().map(|&(rank, score)| Hit::scored(rank, score)).collect()
+    }
+
+    #[test]
+    fn order_may_differ_only_between_equal_scores() {
+        let expected = hits(&[(1, -1.0), (2, -2.0), (3, -2.0001)]);
+        let same = |found: &[(u32, f32)]| same_answer(&expected, &hits(found), 1e-3).is_ok();
+        assert!(same(&[(1, -1.0), (3, -2.0), (2, -2.0)]));
+        assert!(!same(&[(2, -1.0), (1, -2.0), (3, -2.0)]));
+        assert!(!same(&[(1, -1.1), (2, -2.0), (3, -2.0)]));
+        assert!(!same(&[(1, f32::NAN), (2, -2.0), (3, -2.0)]));
+        assert!(!same(&[(1, -1.0)]));
+    }
+
+    #[test]
+    fn an_item_just_outside_may_stand_last_and_keys_count_as_scores_do() {
+        let expected = hits(&[(1, -1.0), (2, -2.0)]);
+        assert!(same_answer(&expected, &hits(&[(1, -1.0), (7, -2.0)]), 1e-3).is_ok());
+        assert!(same_answer(&expected, &hits(&[(7, -1.0), (2, -2.0)]), 1e-3).is_err());
+        let mut found = expected.clone();
+        found[0].key = -1.1;
+        assert!(same_answer(&expected, &found, 1e-3).is_err());
+    }
 }

@@ -7,7 +7,9 @@ use pollster::block_on;
 use tigret_infer::cpu::CpuEngine;
 use tigret_infer::gpu::{Counts, GpuEngine, GpuOptions};
 use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
-use tigret_infer::testing::{Random, Shape, exhaustive, random_bundle, widened};
+use tigret_infer::testing::{
+    Random, Shape, exhaustive, on_gpu, random_bundle, same_answer, widened,
+};
 use tigret_infer::{Bundle, InferError, Sampling, WeightFormat};
 
 const TOLERANCE: f32 = 1e-3;
@@ -110,39 +112,20 @@ fn queries(bundle: &Bundle, seed: u64) -> Vec<EngineQuery> {
         .collect()
 }
 
-/// The contract's rule: scores and keys agree within the tolerance, and so does the order wherever
-/// neighbouring keys differ by more.
 fn assert_same(expected: &[Hit], found: &[Hit], what: &str) {
     assert_close(expected, found, TOLERANCE, what);
 }
 
 fn assert_close(expected: &[Hit], found: &[Hit], tolerance: f32, what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (place, (e, f)) in expected.iter().zip(found).enumerate() {
-        assert!((e.key - f.key).abs() <= tolerance, "{what}, place {place}: {f:?}, not {e:?}");
-        let own = expected.iter().find(|hit| hit.rank == f.rank);
-        if let Some(own) = own {
-            assert!((own.score - f.score).abs() <= tolerance, "{what}: {f:?}, not {own:?}");
-        }
-        let own = own.or(expected.last()).map_or(0.0, |hit| hit.key);
-        assert!((own - e.key).abs() <= 2.0 * tolerance, "{what}, place {place}: {f:?}, not {e:?}");
-    }
+    same_answer(expected, found, tolerance).unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
-/// The GPU engine, or `None` after saying why there is none.
 fn gpu(bundle: &Arc<Bundle>) -> Option<GpuEngine> {
     gpu_with(bundle, GpuOptions::default())
 }
 
 fn gpu_with(bundle: &Arc<Bundle>, options: GpuOptions) -> Option<GpuEngine> {
-    match block_on(GpuEngine::new(Arc::clone(bundle), options)) {
-        Ok(engine) => Some(engine),
-        Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-            println!("skipped: {reason}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
+    on_gpu(block_on(GpuEngine::new(Arc::clone(bundle), options)))
 }
 
 /// Every model in every format, on the GPU and, in floats (integers have a tolerance of their own),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use pollster::block_on;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tigret_infer::testing::{Shape, exhaustive, random_bundle};
+use tigret_infer::testing::{Shape, exhaustive, on_gpu, random_bundle};
 use tigret_infer::{
     Backend, Bundle, GpuOptions, InferError, Recommendation, Recommender, Request, WeightFormat,
 };
@@ -140,14 +140,8 @@ fn hold(backend: Backend, default_cases: u32) {
     let own = std::env::var("TIGRET_FUZZ_ROUNDS").ok();
     let cases = own.map_or(default_cases, |text| text.parse().expect("a number"));
     let bundle = bundle();
-    let recommender = match block_on(Recommender::new(Arc::clone(&bundle), backend)) {
-        Ok(recommender) => Mutex::new(recommender),
-        Err(InferError::NoGpu(why)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-            println!("skipped: {why}");
-            return;
-        }
-        Err(e) => panic!("{e}"),
-    };
+    let made = block_on(Recommender::new(Arc::clone(&bundle), backend));
+    let Some(recommender) = on_gpu(made).map(Mutex::new) else { return };
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(request in requests(), others in prop::collection::vec(requests(), 0..4))| {
         let mut recommender = recommender.lock().unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pollster::block_on;
 use tigret_infer::testing::{
-    Random, Shape, exhaustive, random_bundle, random_bundle_with_quantizer,
+    Random, Shape, exhaustive, on_gpu, random_bundle, random_bundle_with_quantizer,
 };
 use tigret_infer::{
     Backend, Bundle, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request,
@@ -33,12 +33,9 @@ fn new_items(count: usize, seed: u64) -> Vec<NewItem> {
 /// On the CPU and, where there is a GPU, on the GPU.
 fn on_each_engine(bundle: &Arc<Bundle>, mut check: impl FnMut(&str, Recommender)) {
     for (name, backend) in [("cpu", Backend::Cpu), ("gpu", Backend::Gpu(GpuOptions::default()))] {
-        match block_on(Recommender::new(Arc::clone(bundle), backend)) {
-            Ok(recommender) => check(name, recommender),
-            Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-                println!("skipped: {reason}");
-            }
-            Err(e) => panic!("{e}"),
+        let made = block_on(Recommender::new(Arc::clone(bundle), backend));
+        if let Some(recommender) = on_gpu(made) {
+            check(name, recommender);
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
+use crate::workspace;
 
 /// Runs `cargo build …` and returns what it made.
 ///
@@ -45,6 +46,20 @@ pub(crate) fn quietly(
     }
     process::check(cargo, status)?;
     Ok(Built { messages, compiled: notes.compiled })
+}
+
+/// Builds examples of `tigret-infer` with optimisations.
+///
+/// # Errors
+/// As [`quietly`].
+pub(crate) fn examples(names: &[&str], step: &str, report: &Report) -> Result<Built> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
+    for name in names {
+        cargo.args(["--example", name]);
+    }
+    let announcement = format!("compiling {} (release)", names.join(" and "));
+    quietly(&mut cargo, step, &announcement, report)
 }
 
 /// What a build made.

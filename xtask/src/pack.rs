@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use crate::build::{self, Built};
+use crate::build;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let programs = [
         ("tigret", tigret::build(&libtorch, report)?),
         ("device-tests", device_tests(&libtorch, report)?),
-        ("time_one", time_one(report)?),
+        ("time_one", build::examples(&["time_one"], STEP, report)?.program("time_one")?),
     ];
     report.doing(STEP, "stripping and compressing");
     let work = tempfile::Builder::new()
@@ -109,16 +109,6 @@ fn copy(file: &Path, folder: &Path) -> Result<()> {
 fn device_tests(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     let mut cargo = workspace::cargo();
     cargo.args(["test", "--no-run", "--package", "tigret-train", "--lib"]);
-    program(libtorch.apply(&mut cargo), "tigret_train", report)
-}
-
-fn time_one(report: &Report) -> Result<PathBuf> {
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
-    program(cargo.args(["--example", "time_one"]), "time_one", report)
-}
-
-fn program(cargo: &mut Command, name: &str, report: &Report) -> Result<PathBuf> {
-    let announcement = format!("compiling {name}");
-    build::quietly(cargo, STEP, &announcement, report).and_then(|built: Built| built.program(name))
+    let cargo = libtorch.apply(&mut cargo);
+    build::quietly(cargo, STEP, "compiling tigret_train", report)?.program("tigret_train")
 }

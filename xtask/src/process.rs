@@ -22,8 +22,8 @@ pub(crate) fn run_on_stderr(command: &mut Command) -> Result<()> {
     run(command.stdout(Stdio::from(std::io::stderr())))
 }
 
-/// Runs a program to its end and returns what it wrote to standard output, trimmed; what it wrote
-/// to standard error is dropped unless the command says where it goes.
+/// Runs a program to its end and returns what it wrote to standard output, trimmed; its standard
+/// error goes where ours goes.
 ///
 /// # Errors
 /// When it does not start or its status is not 0.

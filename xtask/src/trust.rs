@@ -83,10 +83,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
 
 /// Asks a native engine the same questions for a time.
 fn soak(backend: &str, minutes: f64, report: &Report) -> Result<()> {
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
-    cargo.args(["--example", "soak"]);
-    let built = build::quietly(&mut cargo, "soak", "compiling (release)", report)?;
+    let built = build::examples(&["soak"], "soak", report)?;
     let mut soak = Command::new(built.program("soak")?);
     // A software adapter takes a second for the sizes of the paper.
     let size = if backend == "gpu" { "small" } else { "paper" };

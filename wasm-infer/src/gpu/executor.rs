@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tigret_shaders::{Shader, shader};
+use tigret_shaders::Shader;
 
 use super::GpuOptions;
 use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
-use super::plan::{BufferId, Constant, Dispatch, PARAMS};
+use super::params::PARAMS;
+use super::plan::{BufferId, Constant, Dispatch};
 use crate::error::InferError;
 
 /// What the last call launched.
@@ -90,10 +91,11 @@ impl Executor {
     /// with kernels that ask for less.
     pub(super) async fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), InferError> {
         let mut missing: Vec<&'static Shader> = Vec::new();
-        for name in dispatches.iter().map(|dispatch| dispatch.shader) {
-            let is_known =
-                self.kernels.contains_key(name) || missing.iter().any(|s| s.name == name);
-            missing.extend(shader(name).filter(|_| !is_known));
+        for shader in dispatches.iter().map(|dispatch| dispatch.shader) {
+            let name = shader.name;
+            if !self.kernels.contains_key(name) && missing.iter().all(|other| other.name != name) {
+                missing.push(shader);
+            }
         }
         let kernels = self.device.kernels(&missing).await?;
         for (shader, kernel) in missing.iter().zip(kernels) {
@@ -213,14 +215,13 @@ impl Executor {
             self.forget_groups();
         }
         self.device.write(&self.params, &params);
-        for dispatch in dispatches {
-            let Some(Compiled { kernel, groups }) = self.kernels.get_mut(dispatch.shader) else {
-                continue;
-            };
-            if !groups.contains_key(&dispatch.buffers) {
-                let storage = dispatch.buffers.iter().map(|id| &self.buffers[id.0]);
-                let group = self.device.group(kernel, &self.params, storage);
-                groups.insert(dispatch.buffers.clone(), group);
+        for (name, Compiled { kernel, groups }) in &mut self.kernels {
+            for Dispatch { buffers, .. } in dispatches.iter().filter(|d| d.shader.name == *name) {
+                if !groups.contains_key(buffers) {
+                    let storage = buffers.iter().map(|id| &self.buffers[id.0]);
+                    let group = self.device.group(kernel, &self.params, storage);
+                    groups.insert(buffers.clone(), group);
+                }
             }
         }
         Ok(())
@@ -229,15 +230,15 @@ impl Executor {
     /// What [`Executor::get_ready`] made ready.
     fn launches(&self, dispatches: &[Dispatch]) -> Vec<Launch<'_>> {
         let launch = |(dispatch, index): (&Dispatch, u32)| {
-            let Compiled { kernel, groups } = self.kernels.get(dispatch.shader)?;
-            Some(Launch {
+            let Compiled { kernel, groups } = &self.kernels[dispatch.shader.name];
+            Launch {
                 kernel,
-                group: groups.get(&dispatch.buffers)?,
+                group: &groups[&dispatch.buffers],
                 params_at: index * PARAMS_STRIDE as u32,
                 workgroups: dispatch.groups,
-            })
+            }
         };
-        dispatches.iter().zip(0..).filter_map(launch).collect()
+        dispatches.iter().zip(0..).map(launch).collect()
     }
 
     /// Copies a buffer to the host, in a submit of its own: for tests that look at logits.

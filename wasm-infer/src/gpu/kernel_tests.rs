@@ -1,81 +1,74 @@
 //! Each kernel against plain loops, over odd shapes.
 
+use bytemuck::Pod;
 use pollster::block_on;
-use tigret_shaders::{Requirement, shader};
+use tigret_shaders::{Requirement, Shader};
 
 use super::GpuOptions;
 use super::executor::Executor;
 use super::pack::{self, Axis};
-use super::plan::{BufferId, Dispatch, Kernels, PARAMS, Products, RECORD, pack_codes};
-use crate::error::InferError;
+use super::params::{
+    AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
+    NormaliseParams, SelectParams, words as params_of,
+};
+use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
 use crate::sampling::Sampling;
 use crate::search::{Beam, Candidates, ItemFilter};
-use crate::testing::{Random, Shape, random_bundle};
+use crate::testing::{Random, Shape, on_gpu, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
 
-/// A device, or `None` after saying why there is none.
 fn device() -> Option<Executor> {
-    match block_on(Executor::new(&[], GpuOptions::default())) {
-        Ok(executor) => Some(executor),
-        Err(InferError::NoGpu(reason)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-            println!("skipped: {reason}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
+    on_gpu(block_on(Executor::new(&[], GpuOptions::default())))
 }
 
 /// Whether the device can run a kernel; says so where it cannot.
-fn can_run(device: &Executor, name: &str) -> bool {
+fn can_run(device: &Executor, shader: &Shader) -> bool {
     let extras = device.info().extras;
-    let can = match shader(name).unwrap().requires {
+    let can = match shader.requires {
         None => true,
         Some(Requirement::Halves) => extras.halves,
         Some(Requirement::PackedProducts) => extras.packed_products,
         Some(Requirement::Subgroups) => extras.subgroups,
     };
     if !can {
-        println!("skipped: {name}, which this device has not got what it takes for");
+        println!("skipped: {}, which this device has not got what it takes for", shader.name);
     }
     can
 }
 
 /// A kernel, with and without subgroups, as far as the device has them.
-fn with_and_without_subgroups(device: &Executor, name: &'static str) -> Vec<&'static str> {
-    let with = shader(&format!("{name}_subgroups")).unwrap().name;
-    [name, with].into_iter().filter(|name| can_run(device, name)).collect()
+fn with_and_without_subgroups(device: &Executor, name: &str) -> Vec<&'static Shader> {
+    let of = |subgroups| Kernels { subgroups, ..Kernels::default() }.reducing(name);
+    [false, true].map(of).into_iter().filter(|shader| can_run(device, shader)).collect()
 }
 
 /// Runs one kernel over buffers in the order of its bindings and returns buffer `result`.
 fn run(
     device: &mut Executor,
-    name: &'static str,
-    params: &[u32],
+    shader: &'static Shader,
+    params: impl Pod,
     buffers: &[&[u32]],
     invocations: [u32; 2],
     result: usize,
 ) -> Vec<u32> {
     let all: Vec<usize> = (0..buffers.len()).collect();
-    let dispatch = launch(name, params, &all, invocations);
+    let dispatch = launch(shader, params, &all, invocations);
     run_all(device, &[dispatch], buffers, result)
 }
 
 /// A launch of a kernel over the buffers with these indices.
 fn launch(
-    name: &'static str,
-    params: &[u32],
+    shader: &'static Shader,
+    params: impl Pod,
     buffers: &[usize],
     invocations: [u32; 2],
 ) -> Dispatch {
-    let size = shader(name).unwrap().workgroup_size;
-    let mut padded = [0; PARAMS];
-    padded[..params.len()].copy_from_slice(params);
     Dispatch {
-        shader: name,
+        shader,
         buffers: buffers.iter().copied().map(BufferId).collect(),
-        params: padded,
-        groups: [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])],
+        params: params_of(params),
+        groups: cover(shader, invocations),
     }
 }
 
@@ -116,11 +109,6 @@ fn close(found: f32, expected: f32, what: &str) {
     assert!((found - expected).abs() <= tolerance, "{what}: {found} instead of {expected}");
 }
 
-fn kernel(of: &str, format: WeightFormat) -> &'static str {
-    let name = format!("{of}_{}", format.name());
-    shader(&name).unwrap_or_else(|| panic!("there is no kernel {name}")).name
-}
-
 #[test]
 fn linear_is_the_plain_loop_in_every_format() {
     let Some(mut device) = device() else { return };
@@ -138,8 +126,8 @@ fn linear_is_the_plain_loop_in_every_format() {
     ];
     let all = [Products::Narrow, Products::Split, Products::Wide, Products::Rounded];
     for (products, format) in all.into_iter().flat_map(|p| WeightFormat::ALL.map(|f| (p, f))) {
-        let name = products.linear(format);
-        if !can_run(&device, name) {
+        let shader = products.linear(format);
+        if !can_run(&device, shader) {
             continue;
         }
         // Of the sum of all products' magnitudes: half a step of 16 bits, or of 11.
@@ -165,26 +153,27 @@ fn linear_is_the_plain_loop_in_every_format() {
             let offset = 12 * (index % 2);
             let mut y = vec![0u32; offset];
             y.extend(rows_on_quads(&before, outputs));
-            let params = [
-                rows as u32,
-                inputs.div_ceil(4) as u32,
-                padded as u32,
-                offset as u32,
-                inputs as u32,
-                u32::from(normalise),
-                u32::from(relu),
-                u32::from(residual),
-                epsilon.to_bits(),
-                scale.to_bits(),
-            ];
+            let params = LinearParams {
+                rows: rows as u32,
+                inputs4: inputs.div_ceil(4) as u32,
+                outputs: padded as u32,
+                y_offset: offset as u32,
+                inputs: inputs as u32,
+                normalise: u32::from(normalise),
+                relu: u32::from(relu),
+                residual: u32::from(residual),
+                epsilon,
+                scale,
+                ..LinearParams::default()
+            };
             let (x_words, norm_words) = (rows_on_quads(&x, inputs), pack::vector(&norm));
             let mut buffers = vec![&x_words[..], &norm_words, &y, &packed.words];
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
             let all: Vec<usize> = (0..buffers.len()).collect();
-            let groups = products.groups(format, rows as u32, padded as u32);
-            let dispatch = Dispatch { groups, ..launch(name, &params, &all, [1, 1]) };
+            let groups = products.groups(shader, rows as u32, padded as u32);
+            let dispatch = Dispatch { groups, ..launch(shader, params, &all, [1, 1]) };
             let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
             for row in 0..rows {
                 let x = &x[row * inputs..][..inputs];
@@ -208,7 +197,7 @@ fn linear_is_the_plain_loop_in_every_format() {
                     let found = found[offset + row * padded + output];
                     let tolerance = 1e-4 * expected.abs().max(1.0) + rounding * scale * size;
                     let off = (found - expected).abs();
-                    let what = format!("{name} {rows}x{inputs}x{outputs}");
+                    let what = format!("{} {rows}x{inputs}x{outputs}", shader.name);
                     assert!(off <= tolerance, "{what}: {found} instead of {expected}");
                 }
             }
@@ -220,8 +209,8 @@ fn linear_is_the_plain_loop_in_every_format() {
 #[test]
 fn halves_keep_small_inputs_beside_a_large_one() {
     let Some(mut device) = device() else { return };
-    let name = Products::Rounded.linear(WeightFormat::F16);
-    if !can_run(&device, name) {
+    let shader = Products::Rounded.linear(WeightFormat::F16);
+    if !can_run(&device, shader) {
         return;
     }
     let inputs = 64;
@@ -230,9 +219,16 @@ fn halves_keep_small_inputs_beside_a_large_one() {
     let weights = (0..inputs).map(|i| if i == 0 { 0.0 } else { 0.003 }).collect();
     let weight = Weight::quantize(WeightFormat::F16, [1, inputs], weights);
     let packed = pack::matrix(&[&weight], Axis::Plain(1), Axis::Plain(inputs));
-    let params = [1, 16, 4, 0, 64, 0, 0, 0, 0, 1f32.to_bits()];
+    let params = LinearParams {
+        rows: 1,
+        inputs4: 16,
+        outputs: 4,
+        inputs: 64,
+        scale: 1.0,
+        ..LinearParams::default()
+    };
     let buffers = [&words(&x)[..], &words(&x), &[0; 4], &packed.words];
-    let found = floats(&run(&mut device, name, &params, &buffers, [1, 1], 2))[0];
+    let found = floats(&run(&mut device, shader, params, &buffers, [1, 1], 2))[0];
     let expected: f32 = weight.to_f32().iter().skip(1).sum();
     assert!((found / expected - 1.0).abs() < 2e-3, "{found} instead of {expected}");
 }
@@ -251,18 +247,28 @@ fn keys_are_written_transposed_and_all_else_in_rows() {
     let weight = weight.to_f32();
     let key_offset = rows * outputs;
     let y = vec![0u32; key_offset + layers * part * stride];
-    let params = [rows, 2, outputs, 0, inputs, 0, 0, 0, 0, 1f32.to_bits() as usize, part, parts, 1]
-        .map(|value| value as u32);
-    let params = [&params[..], &[key_offset as u32, stride as u32]].concat();
+    let params = LinearParams {
+        rows: rows as u32,
+        inputs4: 2,
+        outputs: outputs as u32,
+        inputs: inputs as u32,
+        scale: 1.0,
+        part: part as u32,
+        parts: parts as u32,
+        key_part: 1,
+        key_offset: key_offset as u32,
+        key_stride: stride as u32,
+        ..LinearParams::default()
+    };
     let x_words = rows_on_quads(&x, inputs);
     let buffers = [&x_words[..], &x_words, &y, &packed.words];
     for products in [Products::Narrow, Products::Split, Products::Wide] {
-        let name = products.linear(WeightFormat::F32);
-        if !can_run(&device, name) {
+        let shader = products.linear(WeightFormat::F32);
+        if !can_run(&device, shader) {
             continue;
         }
-        let groups = products.groups(WeightFormat::F32, rows as u32, outputs as u32);
-        let dispatch = Dispatch { groups, ..launch(name, &params, &[0, 1, 2, 3], [1, 1]) };
+        let groups = products.groups(shader, rows as u32, outputs as u32);
+        let dispatch = Dispatch { groups, ..launch(shader, params, &[0, 1, 2, 3], [1, 1]) };
         let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
         for (row, x) in x.chunks(inputs).enumerate() {
             for (output, w) in weight.chunks(inputs).enumerate() {
@@ -271,7 +277,8 @@ fn keys_are_written_transposed_and_all_else_in_rows() {
                 let transposed = key_offset + (layer * part + output % part) * stride + row;
                 let in_row = row * outputs + output;
                 let at = if which == 1 { transposed } else { in_row };
-                close(found[at], expected, &format!("{name}, row {row}, output {output}"));
+                let what = format!("{}, row {row}, output {output}", shader.name);
+                close(found[at], expected, &what);
                 if which == 1 {
                     assert_eq!(found[in_row], 0.0, "a key is written once");
                 }
@@ -295,22 +302,29 @@ fn attention_projections_read_heads_of_any_width() {
             let axis = Axis::Heads { heads, d_kv };
             let packed = pack::matrix(&[&weight], Axis::Plain(outputs), axis);
             let x_words = rows_on_quads(&x, d_kv);
-            let params = [1, axis.quads(), 8, 0, x_words.len() as u32, 0, 0, 0, 0, 1f32.to_bits()];
+            let params = LinearParams {
+                rows: 1,
+                inputs4: axis.quads(),
+                outputs: 8,
+                inputs: x_words.len() as u32,
+                scale: 1.0,
+                ..LinearParams::default()
+            };
             let y = [0u32; 8];
             let mut buffers = vec![&x_words[..], &x_words, &y, &packed.words];
             if !packed.scales.is_empty() {
                 buffers.push(&packed.scales);
             }
             for products in [Products::Narrow, Products::Split, Products::Wide, Products::Rounded] {
-                let name = products.linear(packed.format);
-                if !can_run(&device, name) {
+                let shader = products.linear(packed.format);
+                if !can_run(&device, shader) {
                     continue;
                 }
-                let tolerance = if name == "linear_f16_half" { 2e-2 } else { 1e-3 };
-                let found = floats(&run(&mut device, name, &params, &buffers, [2, 1], 2));
+                let tolerance = if shader.name == "linear_f16_half" { 2e-2 } else { 1e-3 };
+                let found = floats(&run(&mut device, shader, params, &buffers, [2, 1], 2));
                 for (row, found) in weight.to_f32().chunks(inputs).zip(found) {
                     let expected: f32 = row.iter().zip(&x).map(|(w, x)| w * x).sum();
-                    let what = format!("{name}, {heads} heads of {d_kv}");
+                    let what = format!("{}, {heads} heads of {d_kv}", shader.name);
                     let off = (found - expected).abs();
                     assert!(off <= tolerance, "{what}: {found} instead of {expected}");
                 }
@@ -336,12 +350,12 @@ fn embed_reads_rows_in_every_format() {
                 buffers.push(&packed.scales);
             }
             let outputs = vocabulary.next_multiple_of(4) as u32;
-            let params = [tokens.len() as u32, width4 as u32, outputs];
+            let params = EmbedParams { rows: tokens.len() as u32, width4: width4 as u32, outputs };
             let invocations = [(tokens.len() * width4) as u32, 1];
-            let name = kernel("embed", format);
-            let found = run(&mut device, name, &params, &buffers, invocations, 1);
+            let shader = kernel(&["embed_", format.name()]);
+            let found = run(&mut device, shader, params, &buffers, invocations, 1);
             // Folded into two dimensions, as launches beyond WebGPU's limit are.
-            let mut folded = launch(name, &params, &[0, 1, 2, 3][..buffers.len()], [1, 1]);
+            let mut folded = launch(shader, params, &[0, 1, 2, 3][..buffers.len()], [1, 1]);
             folded.groups = [1, invocations[0].div_ceil(64)];
             assert_eq!(run_all(&mut device, &[folded], &buffers, 1), found);
             let found = floats(&found);
@@ -349,7 +363,8 @@ fn embed_reads_rows_in_every_format() {
             for (row, token) in found.chunks(4 * width4).zip(&tokens) {
                 for (found, expected) in row.iter().zip(&values[*token as usize * width..][..width])
                 {
-                    close(*found, *expected, &format!("{name} {vocabulary}x{width}"));
+                    let what = format!("{} {vocabulary}x{width}", shader.name);
+                    close(*found, *expected, &what);
                 }
             }
         }
@@ -364,14 +379,15 @@ fn normalise_is_log_sum_exp() {
         let stride = vocabulary.next_multiple_of(4);
         let logits: Vec<f32> = (0..rows * vocabulary).map(|_| 40.0 * random.signed()).collect();
         let buffers = [&rows_on_quads(&logits, vocabulary)[..], &vec![0; 4 * rows]];
-        let params = [vocabulary as u32, stride as u32];
+        let params = NormaliseParams { vocabulary: vocabulary as u32, stride: stride as u32 };
         // A workgroup a row.
         let invocations = [64 * rows as u32, 1];
-        for name in with_and_without_subgroups(&device, "normalise") {
-            let found = floats(&run(&mut device, name, &params, &buffers, invocations, 1));
+        for shader in with_and_without_subgroups(&device, "normalise") {
+            let found = floats(&run(&mut device, shader, params, &buffers, invocations, 1));
             for (row, found) in logits.chunks(vocabulary).zip(found.chunks(4)) {
                 let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
-                close(found[0], sum.ln() as f32, &format!("{name} {rows}x{vocabulary}"));
+                let what = format!("{} {rows}x{vocabulary}", shader.name);
+                close(found[0], sum.ln() as f32, &what);
             }
         }
     }
@@ -538,19 +554,37 @@ fn steps_of_the_search(device: &mut Executor, subgroups: bool) {
         let [codes, before, logits, normalisers, listed, keys, after, tokens, samplings] =
             std::array::from_fn(|index| index);
         let code_words = layout.levels.len().div_ceil(2) as u32;
-        let place = [level as u32, code_words, size, offset];
-        let params = |more: &[u32]| [&place[..], more].concat();
+        let of_candidates = CandidatesParams {
+            level: level as u32,
+            words: code_words,
+            codes: size,
+            offset,
+            stride,
+            users: 1,
+            rows,
+        };
+        let of_select = SelectParams {
+            level: level as u32,
+            words: code_words,
+            codes: size,
+            offset,
+            rows,
+            width: width as u32,
+            next_rows,
+            users: 1,
+            stride,
+        };
         let a_row = [64 * rows, 1];
         let mut dispatches = vec![
             launch(
-                kernels.normalise(),
-                &[vocabulary as u32, stride],
+                kernels.reducing("normalise"),
+                NormaliseParams { vocabulary: vocabulary as u32, stride },
                 &[logits, normalisers],
                 a_row,
             ),
             launch(
-                "candidates",
-                &params(&[stride, 1, rows]),
+                kernel(&["candidates"]),
+                of_candidates,
                 &[codes, before, logits, normalisers, listed, keys],
                 [size, rows],
             ),
@@ -558,18 +592,11 @@ fn steps_of_the_search(device: &mut Executor, subgroups: bool) {
         let select = [codes, before, keys, after, tokens];
         if sampling.is_some() {
             let perturb = [codes, before, logits, keys, normalisers, samplings];
-            dispatches.push(launch(
-                kernels.perturb(),
-                &params(&[stride, 1, rows]),
-                &perturb,
-                a_row,
-            ));
-            let more = params(&[rows, width as u32, next_rows, 1, stride]);
+            dispatches.push(launch(kernels.reducing("perturb"), of_candidates, &perturb, a_row));
             let select = [&select[..], &[logits, normalisers, samplings]].concat();
-            dispatches.push(launch(kernels.select_sampled(), &more, &select, [1, 1]));
+            dispatches.push(launch(kernels.reducing("select_sampled"), of_select, &select, [1, 1]));
         } else {
-            let more = params(&[rows, width as u32, next_rows, 1]);
-            dispatches.push(launch(kernels.select(), &more, &select, [1, 1]));
+            dispatches.push(launch(kernels.reducing("select"), of_select, &select, [1, 1]));
         }
         let found = run_all(device, &dispatches, &buffers, after);
         assert_eq!(found[0] as usize, expected.len(), "{name}: live beams");
@@ -650,20 +677,19 @@ fn attention_is_the_plain_loop() {
         let v_offset = kv.len();
         kv.extend(v.chunks(inner).flat_map(|row| rows_on_quads(row, d_kv)));
         let context = vec![0; queries * part];
-        let params = [
-            queries,
-            keys.next_multiple_of(4),
-            heads,
-            width / 4,
-            part / 4,
-            0,
-            key_stride / 4,
-            v_offset / 4,
-            part / 4,
-            usize::from(biased),
-            reach,
-        ]
-        .map(|value| value as u32);
+        let params = AttentionParams {
+            queries: queries as u32,
+            key_rows: keys.next_multiple_of(4) as u32,
+            heads: heads as u32,
+            head4: width as u32 / 4,
+            q_stride4: part as u32 / 4,
+            k_offset4: 0,
+            k_stride4: key_stride as u32 / 4,
+            v_offset4: v_offset as u32 / 4,
+            v_stride4: part as u32 / 4,
+            biased: u32::from(biased),
+            reach: reach as u32,
+        };
         let lengths = [keys as u32];
         let buffers = [&rows_on_quads(&q, d_kv)[..], &kv, &words(&bias), &context, &lengths];
         let all = [
@@ -678,10 +704,10 @@ fn attention_is_the_plain_loop() {
                 continue;
             }
             let groups = [(queries as u32).div_ceil(kernels.queries()), heads as u32];
-            let launched = launch(kernels.attention(), &params, &[0, 1, 2, 3, 4], [1, 1]);
+            let launched = launch(kernels.attention(), params, &[0, 1, 2, 3, 4], [1, 1]);
             let dispatch = Dispatch { groups, ..launched };
             found.push(floats(&run_all(&mut device, &[dispatch], &buffers, 3)));
-            names.push(kernels.attention());
+            names.push(kernels.attention().name);
         }
         for (query, head) in (0..queries).flat_map(|q| (0..heads).map(move |h| (q, h))) {
             let at = head * d_kv;
@@ -725,12 +751,19 @@ fn attention_of_beams_follows_their_paths() {
             paths.push(path);
         }
         let context = vec![0; rows * heads * head4 * 4];
-        let params =
-            [rows, heads, head4, step, step_rows, steps, 1].map(|value: usize| value as u32);
+        let params = BeamsAttentionParams {
+            rows: rows as u32,
+            heads: heads as u32,
+            head4: head4 as u32,
+            step: step as u32,
+            step_rows: step_rows as u32,
+            bias_stride: steps as u32,
+            users: 1,
+        };
         let buffers = [&rows_on_quads(&qkv, d_kv)[..], &beams, &words(&bias), &context];
         let invocations = [(rows * heads) as u32, 1];
-        let name = "attention_beams";
-        let found = floats(&run(&mut device, name, &params, &buffers, invocations, 3));
+        let shader = kernel(&["attention_beams"]);
+        let found = floats(&run(&mut device, shader, params, &buffers, invocations, 3));
         for (row, path) in paths.iter().enumerate() {
             for head in 0..heads {
                 let part = |at: usize, source: usize, which: usize| {

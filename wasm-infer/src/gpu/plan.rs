@@ -1,9 +1,14 @@
 //! The model as a plan: pure data, a list of dispatches over named buffers. Nothing here knows
 //! a device, so that a plan can be counted, printed and tested anywhere.
 
-use tigret_shaders::shader;
+use bytemuck::Pod;
+use tigret_shaders::{Shader, shader};
 
 use super::pack::{self, Axis, Packed};
+use super::params::{
+    AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
+    NormaliseParams, PARAMS, SelectParams, words,
+};
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::config::{T5Config, relative_position_bucket};
@@ -20,8 +25,6 @@ pub(super) const MAX_GROUPS: u32 = 65_535;
 /// invocations at once: less than 64 workgroups at 50 rows. Rows themselves do not count, so that an
 /// answer does not depend, by the order of its sums, on who else is asked about and how widely.
 const FEW_OUTPUTS: u32 = 1024;
-/// Words of one dispatch's parameters.
-pub(super) const PARAMS: usize = 16;
 
 /// A buffer of the plan, an index into its constants and then its scratch buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +40,7 @@ pub(super) struct Constant {
 /// One launch of a kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dispatch {
-    /// Name of the shader.
-    pub(super) shader: &'static str,
+    pub(super) shader: &'static Shader,
     /// Storage buffers in the order of the shader's bindings.
     pub(super) buffers: Vec<BufferId>,
     /// The shader's `Params`.
@@ -83,11 +85,9 @@ struct DecoderLayer {
     cross_q: Matrix,
     cross_o: Matrix,
     feed_forward: FeedForward,
-    /// Scratch: keys and values of all steps.
-    cache: Scratch,
 }
 
-/// Buffers whose contents a call makes; the discriminant counts from the first.
+/// Buffers whose contents a call makes, in their order behind the constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scratch {
     /// Encoder input tokens.
@@ -124,36 +124,10 @@ pub(super) enum Scratch {
     BeamsEven,
     /// Beam state before odd steps.
     BeamsOdd,
-    /// Self-attention cache of a decoder layer.
-    Cache(usize),
 }
 
-const FIXED_SCRATCH: usize = 17;
-
-impl Scratch {
-    fn index(self) -> usize {
-        match self {
-            Self::Input => 0,
-            Self::Tokens => 1,
-            Self::Listed => 2,
-            Self::Lengths => 3,
-            Self::Samplings => 4,
-            Self::EncoderStream => 5,
-            Self::DecoderStream => 6,
-            Self::EncoderQkv => 7,
-            Self::Context => 8,
-            Self::CrossQ => 9,
-            Self::CrossKv => 10,
-            Self::Hidden => 11,
-            Self::Logits => 12,
-            Self::Normalisers => 13,
-            Self::Keys => 14,
-            Self::BeamsEven => 15,
-            Self::BeamsOdd => 16,
-            Self::Cache(layer) => FIXED_SCRATCH + layer,
-        }
-    }
-}
+/// Buffers of [`Scratch`], behind which the self-attention caches lie, one a decoder layer.
+const SCRATCH: usize = Scratch::BeamsOdd as usize + 1;
 
 /// What a call needs room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,7 +279,6 @@ impl Plan {
                     cross_q: b.matrix(&names(&cross, &["q"]), heads, d),
                     cross_o: b.matrix(&names(&cross, &["o"]), d, heads),
                     feed_forward: b.feed_forward(&at, 2),
-                    cache: Scratch::Cache(block),
                 }
             })
             .collect();
@@ -377,7 +350,7 @@ impl Plan {
         rows
     }
 
-    /// Name and bytes of each scratch buffer, in the order of [`Scratch::index`].
+    /// Name and bytes of each scratch buffer, in their order.
     pub(super) fn scratch(&self, capacity: Capacity) -> Vec<(String, u64)> {
         let quads = |quads: u32| u64::from(quads) * 16;
         let users = capacity.users as u64;
@@ -388,7 +361,7 @@ impl Plan {
         let codes = self.layout.levels.iter().map(|l| u64::from(l.size)).max().unwrap_or(1);
         let beams = (users + rows) * RECORD as u64 * 4;
         let levels = self.layout.levels.len() as u64;
-        let fixed = [
+        let fixed: [_; SCRATCH] = [
             (Scratch::Input, input * 4),
             (Scratch::Tokens, rows * 4),
             (Scratch::Listed, capacity.listed as u64 * 4),
@@ -407,18 +380,25 @@ impl Plan {
             (Scratch::BeamsEven, beams),
             (Scratch::BeamsOdd, beams),
         ];
+        debug_assert!(fixed.iter().zip(0..).all(|((scratch, _), at)| *scratch as usize == at));
         let caches = (0..self.decoder.len())
-            .map(|layer| (Scratch::Cache(layer), levels * rows * quads(3 * part4)));
+            .map(|layer| (format!("Cache({layer})"), levels * rows * quads(3 * part4)));
         fixed
             .into_iter()
+            .map(|(scratch, bytes)| (format!("{scratch:?}"), bytes))
             .chain(caches)
-            .map(|(scratch, bytes)| (format!("{scratch:?}"), bytes.max(16)))
+            .map(|(name, bytes)| (name, bytes.max(16)))
             .collect()
     }
 
     /// The id of a scratch buffer.
     pub(super) fn id(&self, scratch: Scratch) -> BufferId {
-        BufferId(self.constants.len() + scratch.index())
+        BufferId(self.constants.len() + scratch as usize)
+    }
+
+    /// The self-attention cache of a decoder layer: keys and values of all steps.
+    fn cache(&self, layer: usize) -> BufferId {
+        BufferId(self.constants.len() + SCRATCH + layer)
     }
 
     /// Beam state before a step; after the last step, the result.
@@ -481,7 +461,7 @@ impl Plan {
     /// The constants that a launch reads whole: the weights of a linear layer.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
-        let linear = dispatch.shader.starts_with("linear");
+        let linear = dispatch.shader.name.starts_with("linear");
         let constant = |id: &BufferId| id.0 < self.constants.len();
         dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
     }
@@ -501,9 +481,9 @@ impl Plan {
                     .keys(Keys {
                         part,
                         parts: 3,
-                        which: 1,
-                        at: transposed,
-                        stride: self.key_stride,
+                        key_part: 1,
+                        key_offset: transposed,
+                        key_stride: self.key_stride,
                     })
                     .into(),
             );
@@ -526,7 +506,13 @@ impl Plan {
         let transposed = self.key_stride * self.cross_kv.outputs;
         out.push(
             kv.norm(self.encoder_norm, &self.config)
-                .keys(Keys { part, parts: 2, which: 0, at: transposed, stride: self.key_stride })
+                .keys(Keys {
+                    part,
+                    parts: 2,
+                    key_part: 0,
+                    key_offset: transposed,
+                    key_stride: self.key_stride,
+                })
                 .into(),
         );
     }
@@ -545,7 +531,7 @@ impl Plan {
         let stream = id(Scratch::DecoderStream);
         out.push(self.embed(id(Scratch::Tokens), stream, rows));
         for (index, layer) in self.decoder.iter().enumerate() {
-            let cache = id(layer.cache);
+            let cache = self.cache(index);
             out.push(
                 self.linear(rows, stream, &layer.qkv, cache)
                     .norm(layer.norm, &self.config)
@@ -554,17 +540,17 @@ impl Plan {
             );
             let head4 = part / 4 / self.config.num_heads as u32;
             out.push(spread(dispatch(
-                "attention_beams",
+                kernel(&["attention_beams"]),
                 &[cache, self.beams_before(step as usize), self.decoder_bias, id(Scratch::Context)],
-                &[
+                BeamsAttentionParams {
                     rows,
-                    self.config.num_heads as u32,
+                    heads: self.config.num_heads as u32,
                     head4,
                     step,
                     step_rows,
-                    self.layout.levels.len() as u32,
-                    batch.users,
-                ],
+                    bias_stride: self.layout.levels.len() as u32,
+                    users: batch.users,
+                },
                 [rows * self.config.num_heads as u32, 1],
             )));
             out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
@@ -612,54 +598,65 @@ impl Plan {
         out.push(Dispatch {
             groups: [rows, 1],
             ..dispatch(
-                self.kernels.normalise(),
+                self.kernels.reducing("normalise"),
                 &[logits, normalisers],
-                &[vocabulary, stride],
+                NormaliseParams { vocabulary, stride },
                 [1, 1],
             )
         });
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
-        let place = [step as u32, self.code_words(), level.size, level.offset];
+        let of_candidates = CandidatesParams {
+            level: step as u32,
+            words: self.code_words(),
+            codes: level.size,
+            offset: level.offset,
+            stride,
+            users: batch.users,
+            rows: user_rows,
+        };
         out.push(dispatch(
-            "candidates",
+            kernel(&["candidates"]),
             &[self.codes, before, logits, normalisers, id(Scratch::Listed), keys],
-            &[&place[..], &[stride, batch.users, user_rows]].concat(),
+            of_candidates,
             [level.size, rows],
         ));
         let mut select = vec![self.codes, before, keys, after, id(Scratch::Tokens)];
-        let chosen = [user_rows, batch.beams as u32, next_rows, batch.users, stride];
-        let chosen = [&place[..], &chosen].concat();
+        let of_select = SelectParams {
+            level: step as u32,
+            words: self.code_words(),
+            codes: level.size,
+            offset: level.offset,
+            rows: user_rows,
+            width: batch.beams as u32,
+            next_rows,
+            users: batch.users,
+            stride,
+        };
         let groups = [batch.users, 1];
         if !batch.sampled {
             out.push(Dispatch {
                 groups,
-                ..dispatch(self.kernels.select(), &select, &chosen, [1, 1])
+                ..dispatch(self.kernels.reducing("select"), &select, of_select, [1, 1])
             });
             return;
         }
         let samplings = id(Scratch::Samplings);
         let perturb = [self.codes, before, logits, keys, normalisers, samplings];
-        let params = [&place[..], &[stride, batch.users, user_rows]].concat();
         let a_row = [rows, 1];
-        let name = self.kernels.perturb();
-        out.push(Dispatch { groups: a_row, ..dispatch(name, &perturb, &params, [1, 1]) });
+        let shader = self.kernels.reducing("perturb");
+        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, of_candidates, [1, 1]) });
         select.extend([logits, normalisers, samplings]);
-        let name = self.kernels.select_sampled();
-        out.push(Dispatch { groups, ..dispatch(name, &select, &chosen, [1, 1]) });
+        let shader = self.kernels.reducing("select_sampled");
+        out.push(Dispatch { groups, ..dispatch(shader, &select, of_select, [1, 1]) });
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
         let width4 = self.embedding.inputs.quads();
         let mut buffers = vec![tokens, stream, self.embedding.weights];
         buffers.extend(self.embedding.scales);
-        let name = match self.embedding.format {
-            WeightFormat::F32 => "embed_f32",
-            WeightFormat::F16 => "embed_f16",
-            WeightFormat::Q8 => "embed_q8",
-            WeightFormat::Q4 => "embed_q4",
-        };
-        let params = [rows, width4, self.embedding.outputs];
-        spread(dispatch(name, &buffers, &params, [rows * width4, 1]))
+        let shader = kernel(&["embed_", self.embedding.format.name()]);
+        let params = EmbedParams { rows, width4, outputs: self.embedding.outputs };
+        spread(dispatch(shader, &buffers, params, [rows * width4, 1]))
     }
 
     fn feed_forward(
@@ -684,20 +681,24 @@ impl Plan {
             Axis::Plain(len) => len as u32,
             heads @ Axis::Heads { .. } => heads.padded() as u32,
         };
-        let mut params = [0; PARAMS];
-        params[..3].copy_from_slice(&[rows, matrix.inputs.quads(), matrix.outputs]);
-        params[4] = inputs;
-        params[9] = 1f32.to_bits();
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.decoder_norm, y, matrix.weights];
         buffers.extend(matrix.scales);
         let products = self.kernels.products(matrix);
-        Linear(Dispatch {
-            shader: products.linear(matrix.format),
+        let shader = products.linear(matrix.format);
+        Linear {
+            shader,
             buffers,
-            params,
-            groups: products.groups(matrix.format, rows, matrix.outputs),
-        })
+            params: LinearParams {
+                rows,
+                inputs4: matrix.inputs.quads(),
+                outputs: matrix.outputs,
+                inputs,
+                scale: 1.0,
+                ..LinearParams::default()
+            },
+            groups: products.groups(shader, rows, matrix.outputs),
+        }
     }
 
     fn attention(&self, shape: AttentionShape) -> Dispatch {
@@ -706,22 +707,22 @@ impl Plan {
         let bias = shape.bias.unwrap_or(self.encoder_bias);
         let lengths = self.id(Scratch::Lengths);
         let buffers = [shape.q, shape.kv, bias, self.id(Scratch::Context), lengths];
-        let params = [
-            shape.queries,
-            shape.key_rows,
+        let params = AttentionParams {
+            queries: shape.queries,
+            key_rows: shape.key_rows,
             heads,
-            part / 4 / heads,
-            shape.q_stride / 4,
-            shape.k_offset / 4,
-            self.key_stride / 4,
-            shape.v_offset / 4,
-            shape.v_stride / 4,
-            u32::from(shape.bias.is_some()),
-            self.layout.max_input() as u32 - 1,
-        ];
+            head4: part / 4 / heads,
+            q_stride4: shape.q_stride / 4,
+            k_offset4: shape.k_offset / 4,
+            k_stride4: self.key_stride / 4,
+            v_offset4: shape.v_offset / 4,
+            v_stride4: shape.v_stride / 4,
+            biased: u32::from(shape.bias.is_some()),
+            reach: self.layout.max_input() as u32 - 1,
+        };
         Dispatch {
             groups: [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users],
-            ..dispatch(self.kernels.attention(), &buffers, &params, [1, 1])
+            ..dispatch(self.kernels.attention(), &buffers, params, [1, 1])
         }
     }
 }
@@ -756,12 +757,8 @@ impl Kernels {
         }
     }
 
-    pub(super) fn attention(self) -> &'static str {
-        match self {
-            Self { wide: true, .. } => "attention_wide",
-            Self { subgroups: true, .. } => "attention_subgroups",
-            Self { subgroups: false, .. } => "attention",
-        }
+    pub(super) fn attention(self) -> &'static Shader {
+        if self.wide { kernel(&["attention_wide"]) } else { self.reducing("attention") }
     }
 
     /// Queries of a workgroup of an attention.
@@ -769,20 +766,9 @@ impl Kernels {
         if self.wide { 8 } else { 4 }
     }
 
-    pub(super) fn normalise(self) -> &'static str {
-        if self.subgroups { "normalise_subgroups" } else { "normalise" }
-    }
-
-    pub(super) fn perturb(self) -> &'static str {
-        if self.subgroups { "perturb_subgroups" } else { "perturb" }
-    }
-
-    pub(super) fn select(self) -> &'static str {
-        if self.subgroups { "select_subgroups" } else { "select" }
-    }
-
-    pub(super) fn select_sampled(self) -> &'static str {
-        if self.subgroups { "select_sampled_subgroups" } else { "select_sampled" }
+    /// A kernel in which the invocations of a workgroup reduce or scan something together.
+    pub(super) fn reducing(self, name: &str) -> &'static Shader {
+        kernel(&[name, if self.subgroups { "_subgroups" } else { "" }])
     }
 }
 
@@ -801,35 +787,26 @@ pub(super) enum Products {
 
 impl Products {
     /// The kernel of a linear layer; there is none that rounds for `f32`.
-    pub(super) fn linear(self, format: WeightFormat) -> &'static str {
-        match (self, format) {
-            (Self::Narrow | Self::Rounded, WeightFormat::F32) => "linear_f32",
-            (Self::Narrow, WeightFormat::F16) => "linear_f16",
-            (Self::Narrow, WeightFormat::Q8) => "linear_q8",
-            (Self::Narrow, WeightFormat::Q4) => "linear_q4",
-            (Self::Split, WeightFormat::F32) => "linear_f32_split",
-            (Self::Split, WeightFormat::F16) => "linear_f16_split",
-            (Self::Split, WeightFormat::Q8) => "linear_q8_split",
-            (Self::Split, WeightFormat::Q4) => "linear_q4_split",
-            (Self::Wide, WeightFormat::F32) => "linear_f32_wide",
-            (Self::Wide, WeightFormat::F16) => "linear_f16_wide",
-            (Self::Wide, WeightFormat::Q8) => "linear_q8_wide",
-            (Self::Wide, WeightFormat::Q4) => "linear_q4_wide",
-            (Self::Rounded, WeightFormat::F16) => "linear_f16_half",
-            (Self::Rounded, WeightFormat::Q8) => "linear_q8_packed",
-            (Self::Rounded, WeightFormat::Q4) => "linear_q4_packed",
-        }
+    pub(super) fn linear(self, format: WeightFormat) -> &'static Shader {
+        let how = match (self, format) {
+            (Self::Narrow, _) | (Self::Rounded, WeightFormat::F32) => "",
+            (Self::Split, _) => "_split",
+            (Self::Wide, _) => "_wide",
+            (Self::Rounded, WeightFormat::F16) => "_half",
+            (Self::Rounded, WeightFormat::Q8 | WeightFormat::Q4) => "_packed",
+        };
+        kernel(&["linear_", format.name(), how])
     }
 
-    /// Its workgroups.
-    pub(super) fn groups(self, format: WeightFormat, rows: u32, outputs: u32) -> [u32; 2] {
+    /// The workgroups of its kernel.
+    pub(super) fn groups(self, shader: &Shader, rows: u32, outputs: u32) -> [u32; 2] {
         let (outputs_each, rows_each) = match self {
             Self::Narrow | Self::Rounded => (4, 4),
             // Four rows for each four invocations.
             Self::Split => (4, 1),
             Self::Wide => (16, 8),
         };
-        cover(self.linear(format), [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])
+        cover(shader, [outputs.div_ceil(outputs_each), rows.div_ceil(rows_each)])
     }
 }
 
@@ -857,69 +834,79 @@ struct Keys {
     /// Parts of a layer.
     parts: u32,
     /// Which of them are the keys.
-    which: u32,
+    key_part: u32,
     /// Where the transposed keys begin.
-    at: u32,
+    key_offset: u32,
     /// Values between the components of a key.
-    stride: u32,
+    key_stride: u32,
 }
 
 /// A linear layer that is being described.
-struct Linear(Dispatch);
+struct Linear {
+    shader: &'static Shader,
+    buffers: Vec<BufferId>,
+    params: LinearParams,
+    groups: [u32; 2],
+}
 
 impl Linear {
     fn norm(mut self, norm: BufferId, config: &T5Config) -> Self {
-        self.0.buffers[1] = norm;
-        self.0.params[5] = 1;
-        self.0.params[8] = config.layer_norm_epsilon.to_bits();
+        self.buffers[1] = norm;
+        self.params.normalise = 1;
+        self.params.epsilon = config.layer_norm_epsilon;
         self
     }
 
     fn relu(mut self) -> Self {
-        self.0.params[6] = 1;
+        self.params.relu = 1;
         self
     }
 
     fn residual(mut self) -> Self {
-        self.0.params[7] = 1;
+        self.params.residual = 1;
         self
     }
 
     fn at(mut self, y_offset: u32) -> Self {
-        self.0.params[3] = y_offset;
+        self.params.y_offset = y_offset;
         self
     }
 
-    fn keys(mut self, Keys { part, parts, which, at, stride }: Keys) -> Self {
-        self.0.params[10..15].copy_from_slice(&[part, parts, which, at, stride]);
+    fn keys(mut self, Keys { part, parts, key_part, key_offset, key_stride }: Keys) -> Self {
+        self.params = LinearParams { part, parts, key_part, key_offset, key_stride, ..self.params };
         self
     }
 
     fn scale(mut self, scale: f32) -> Self {
-        self.0.params[9] = scale.to_bits();
+        self.params.scale = scale;
         self
     }
 }
 
 impl From<Linear> for Dispatch {
-    fn from(linear: Linear) -> Self {
-        linear.0
+    fn from(Linear { shader, buffers, params, groups }: Linear) -> Self {
+        Self { shader, buffers, params: words(params), groups }
     }
+}
+
+/// The kernel whose name in `shaders/permutations.txt` these parts make. A plan is tested with all that
+/// it may ask for, so there is one.
+pub(super) fn kernel(name: &[&str]) -> &'static Shader {
+    let name = name.concat();
+    shader(&name).unwrap_or_else(|| panic!("there is no kernel {name}"))
 }
 
 /// A dispatch with at least these invocations in x and y.
 fn dispatch(
-    shader: &'static str,
+    shader: &'static Shader,
     buffers: &[BufferId],
-    params: &[u32],
+    params: impl Pod,
     invocations: [u32; 2],
 ) -> Dispatch {
-    let mut padded = [0; PARAMS];
-    padded[..params.len()].copy_from_slice(params);
     Dispatch {
         shader,
         buffers: buffers.to_vec(),
-        params: padded,
+        params: words(params),
         groups: cover(shader, invocations),
     }
 }
@@ -932,9 +919,9 @@ fn spread(dispatch: Dispatch) -> Dispatch {
 }
 
 /// Workgroups that cover so many invocations.
-fn cover(name: &str, invocations: [u32; 2]) -> [u32; 2] {
-    let size = shader(name).map_or([1; 3], |shader| shader.workgroup_size);
-    [invocations[0].div_ceil(size[0]), invocations[1].div_ceil(size[1])]
+pub(super) fn cover(shader: &Shader, invocations: [u32; 2]) -> [u32; 2] {
+    let [x, y, _] = shader.workgroup_size;
+    [invocations[0].div_ceil(x), invocations[1].div_ceil(y)]
 }
 
 /// Rows of an input of so many tokens: kernels read keys in quads, so each user has whole ones.
@@ -952,4 +939,39 @@ pub(super) fn pack_codes(catalog: &Catalog) -> Vec<u32> {
                 .map(|pair| u32::from(pair[0]) | u32::from(pair.get(1).copied().unwrap_or(0)) << 16)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::testing::{Shape, random_bundle};
+
+    #[test]
+    fn there_is_a_kernel_for_all_that_a_plan_may_launch() {
+        let mut launched = BTreeSet::new();
+        for format in WeightFormat::ALL {
+            let mut plan = Plan::new(&random_bundle(&Shape::default(), format, 0));
+            for switches in 0..1 << 5 {
+                let on = |switch: u32| switches >> switch & 1 == 1;
+                plan.set_kernels(Kernels {
+                    wide: on(0),
+                    split: on(1),
+                    halves: on(2),
+                    packed_products: on(3),
+                    subgroups: on(4),
+                });
+                for sampled in [false, true] {
+                    let batch = Batch { users: 1, input: 4, beams: 10, sampled };
+                    let dispatches = plan.dispatches(batch);
+                    launched.extend(dispatches.iter().map(|dispatch| dispatch.shader.name));
+                }
+            }
+        }
+        // Bundles hold the embedding in eight bits at least; those of before may hold it in four.
+        launched.insert("embed_q4");
+        let all: BTreeSet<_> = tigret_shaders::SHADERS.iter().map(|shader| shader.name).collect();
+        assert_eq!(launched, all);
+    }
 }

@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::setup::vulkan;
-use crate::workspace;
 
 const FORMATS: [&str; 4] = ["f32", "f16", "q8", "q4"];
 
@@ -45,12 +44,7 @@ pub(super) struct Args {
 /// When there is no Vulkan, the build fails, or a call does.
 pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCode> {
     vulkan::locate(report)?;
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
-    cargo.args(["--example", "time_one"]);
-    let announcement = "compiling the example time_one (release)";
-    let built = build::quietly(&mut cargo, "bench gpu", announcement, report)?;
-    let program = built.program("time_one")?;
+    let program = build::examples(&["time_one"], "bench gpu", report)?.program("time_one")?;
     let time = |format: &str, beams: u16, more: &[&str]| -> Result<Value> {
         report.doing("bench gpu", format!("{format}, {beams} beams {}", more.join(" ")));
         let mut command = Command::new(&program);

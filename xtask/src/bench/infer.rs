@@ -53,11 +53,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
             args.python.display()
         )));
     }
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
-    cargo.args(["--example", "time_one", "--example", "random_model"]);
-    let announcement = "compiling the examples time_one and random_model (release)";
-    let built = build::quietly(&mut cargo, "bench infer", announcement, report)?;
+    let built = build::examples(&["time_one", "random_model"], "bench infer", report)?;
     // Graphs that were exported belong to an older model.
     let folder = workspace::root().join(".tigret").join("bench-infer");
     if folder.exists() {

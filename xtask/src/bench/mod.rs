@@ -5,7 +5,7 @@ mod infer;
 mod train;
 
 use std::fmt::Write;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,6 @@ use crate::setup::libtorch::Libtorch;
 use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::setup::{browser, npm, vulkan};
 use crate::tigret;
-use crate::workspace;
 
 /// The script of web/package.json that times one recommendation in the page.
 const BROWSER_SCRIPT: &str = "bench:browser";
@@ -129,11 +128,7 @@ fn one_natively(backend: &str, report: &Report) -> Result<Measured> {
     {
         return Ok(Measured::Skipped(why.to_string()));
     }
-    let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
-    cargo.args(["--example", "time_one"]);
-    let announcement = "compiling the example time_one (release)";
-    let built = build::quietly(&mut cargo, "bench", announcement, report)?;
+    let built = build::examples(&["time_one"], "bench", report)?;
     let answer = json_of(Command::new(built.program("time_one")?).args(["--backend", backend]))?;
     value_of(&answer, "median_ms", "engine")
 }
@@ -173,8 +168,7 @@ fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
 
 /// Runs a program whose last line of output is a JSON object.
 fn json_of(command: &mut Command) -> Result<Value> {
-    // Why it failed is on standard error.
-    let text = process::output(command.stderr(Stdio::inherit()))?;
+    let text = process::output(command)?;
     text.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).ok_or_else(|| {
         Error::message(format!("`{}` printed no JSON in its last line", process::line(command)))
     })

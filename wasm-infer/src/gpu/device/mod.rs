@@ -55,7 +55,7 @@ pub(super) enum Role {
 pub(super) const PARAMS_STRIDE: usize = 256;
 
 /// Bytes of the parameters of a launch.
-const PARAMS_BYTES: u64 = super::plan::PARAMS as u64 * 4;
+const PARAMS_BYTES: u64 = super::params::PARAMS as u64 * 4;
 
 /// A kernel over buffers.
 pub(super) struct Launch<'a> {
