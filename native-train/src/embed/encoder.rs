@@ -15,7 +15,7 @@ use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
 use crate::interrupt::Control;
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::{RunDir, read_bytes, write_atomically};
 
 const EMBED: &str = "make it with `tigret embed`";
 
@@ -148,10 +148,7 @@ impl Encoder {
     /// [`TrainError::File`] when it is missing or damaged.
     pub fn load(run: &RunDir) -> Result<Self> {
         let path = run.encoder();
-        let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => TrainError::file(&path, format!("not found; {EMBED}")),
-            _ => TrainError::file(&path, e),
-        })?;
+        let bytes = read_bytes(&path, EMBED)?;
         Self::parse(&bytes).map_err(|reason| {
             TrainError::file(&path, format!("{reason}; run `tigret embed` again"))
         })

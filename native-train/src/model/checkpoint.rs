@@ -16,7 +16,7 @@ use super::Provenance;
 use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
-use crate::run_dir::{read_json, read_text, write_atomically, write_json};
+use crate::run_dir::{read_bytes, read_json, read_text, write_atomically, write_json};
 
 /// Weights on the host: shape and row-major values by name.
 pub type HostWeights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -204,10 +204,7 @@ pub fn read_tensors(
 
 /// Reads every float tensor of a safetensors file as `f32`, and the metadata.
 fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, String>)> {
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        _ => TrainError::file(path, e),
-    })?;
+    let bytes = read_bytes(path, hint)?;
     let failed = |e| TrainError::file(path, format!("not a valid safetensors file: {e}"));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(failed)?;
     let file = SafeTensors::deserialize(&bytes).map_err(failed)?;
