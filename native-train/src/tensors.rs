@@ -167,6 +167,22 @@ impl Header {
         Ok(values)
     }
 
+    /// The bytes of a tensor, of the file that the header is of.
+    ///
+    /// # Errors
+    /// Of reading the file.
+    pub(crate) fn read_u8s(
+        &self,
+        file: &mut BufReader<File>,
+        tensor: &TensorInfo,
+    ) -> std::io::Result<Vec<u8>> {
+        let (start, end) = tensor.data_offsets;
+        file.seek(SeekFrom::Start(self.start + start as u64))?;
+        let mut bytes = vec![0; end - start];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// A note of the file.
     pub(crate) fn note(&self, name: &str) -> Option<&str> {
         self.tensors.metadata().as_ref()?.get(name).map(String::as_str)

@@ -10,7 +10,6 @@ pub mod svd;
 pub mod texts;
 pub mod tfidf;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 
@@ -20,7 +19,7 @@ use tigret_infer::tokens::user_hash;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, open_file};
-use crate::tensors::{self, Values};
+use crate::tensors::{self, Notes, Values};
 
 /// A vector per item.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +114,7 @@ impl Vectors {
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
         let shape = vec![dataset.items.len(), self.dimensions];
-        let notes = HashMap::from([
+        let notes = Notes::from([
             ("encoder".to_owned(), encoder.to_owned()),
             ("ids_hash".to_owned(), ids_hash(dataset)),
         ]);
