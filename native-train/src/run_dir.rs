@@ -198,6 +198,17 @@ pub fn check_writable(folder: &Path) -> Result<()> {
     fs::remove_file(&probe).map_err(|e| TrainError::file(&probe, e))
 }
 
+/// Removes a file of an earlier run that would be wrong beside the new ones.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a value as pretty JSON, whole.
 ///
 /// # Errors

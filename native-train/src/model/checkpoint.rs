@@ -13,10 +13,9 @@ use sha2::{Digest, Sha256};
 use tigret_infer::T5Config;
 
 use super::Provenance;
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
-use crate::run_dir::{open_file, read_bytes, read_json, read_text, write_json};
+use crate::run_dir::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::tensors::{self, Notes, Values, f32_blocks, f32s};
 
 /// Weights on the host: shape and row-major values by name.

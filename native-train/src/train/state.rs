@@ -6,12 +6,12 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::model::Params;
 use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
+use crate::run_dir::remove_if_there;
 use crate::tensors::Notes;
 
 /// Names the state's files.
