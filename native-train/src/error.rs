@@ -1,5 +1,6 @@
 //! The error of this crate: one clear sentence that says what, where, and how to mend it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -82,6 +83,21 @@ impl TrainError {
     pub fn usage(reason: impl ToString) -> Self {
         Self::Usage(reason.to_string())
     }
+}
+
+/// What an option in minutes may say.
+pub(crate) const MINUTES: RangeInclusive<f64> = 1e-3..=1e6;
+
+/// Refuses the value of an option (`--name`) outside its range.
+///
+/// # Errors
+/// [`TrainError::Usage`].
+pub(crate) fn check_range(option: &str, value: f64, allowed: RangeInclusive<f64>) -> Result<()> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = allowed.into_inner();
+    Err(TrainError::usage(format!("{option} {value} is outside {least}..={most}")))
 }
 
 impl From<tch::TchError> for TrainError {

@@ -22,6 +22,7 @@ pub mod report;
 pub mod run_dir;
 pub mod site;
 pub mod study;
+mod tensors;
 pub mod tokenizer;
 pub mod train;
 mod workers;

@@ -198,6 +198,17 @@ pub fn check_writable(folder: &Path) -> Result<()> {
     fs::remove_file(&probe).map_err(|e| TrainError::file(&probe, e))
 }
 
+/// Removes a file of an earlier run that would be wrong beside the new ones.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a value as pretty JSON, whole.
 ///
 /// # Errors
@@ -221,8 +232,28 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub fn read_text(path: &Path, hint: &str) -> Result<String> {
-    fs::read_to_string(path).map_err(|e| match e.kind() {
+    fs::read_to_string(path).map_err(|e| unread(path, hint, &e))
+}
+
+/// Reads a file of any bytes.
+///
+/// # Errors
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| unread(path, hint, &e))
+}
+
+/// Opens a file to read it.
+///
+/// # Errors
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
+    fs::File::open(path).map_err(|e| unread(path, hint, &e))
+}
+
+fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
+    match error.kind() {
         std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        _ => TrainError::file(path, e),
-    })
+        _ => TrainError::file(path, error),
+    }
 }

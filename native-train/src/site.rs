@@ -12,7 +12,7 @@ use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::export::{bundle_of_run, write_bundle};
-use crate::run_dir::{RunDir, read_json, write_atomically, write_json};
+use crate::run_dir::{RunDir, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
@@ -100,12 +100,8 @@ pub fn lay_run(
         Some(path) => lay_new_items(path, &to, width, encode, recipe)?,
         None => {
             // Those of another run, if there are any.
-            match fs::remove_file(&to) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(TrainError::file(&to, e));
-                }
-                _ => 0,
-            }
+            remove_if_there(&to)?;
+            0
         }
     };
     Ok(Laid { bytes, items: bundle.catalog.len(), new_items: laid })

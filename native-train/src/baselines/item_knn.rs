@@ -4,9 +4,9 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Baseline, Repeats, check_range, recency_weights};
+use super::{Baseline, Repeats, recency_weights};
 use crate::data::Dataset;
-use crate::error::Result;
+use crate::error::{Result, check_range};
 
 /// Settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, clap::Args)]
@@ -35,9 +35,9 @@ impl Settings {
     /// # Errors
     /// [`crate::TrainError::Usage`] naming the option.
     pub fn validate(&self) -> Result<()> {
-        check_range("item-knn-neighbours", self.neighbours as f64, 1.0..=1e6)?;
-        check_range("item-knn-decay", self.decay, 0.0..=1.0)?;
-        check_range("item-knn-shrinkage", self.shrinkage, 0.0..=1e6)
+        check_range("--item-knn-neighbours", self.neighbours as f64, 1.0..=1e6)?;
+        check_range("--item-knn-decay", self.decay, 0.0..=1.0)?;
+        check_range("--item-knn-shrinkage", self.shrinkage, 0.0..=1e6)
     }
 }
 

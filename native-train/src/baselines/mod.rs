@@ -18,7 +18,6 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Sequence};
-use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Split};
 
 pub use item_knn::ItemKnn;
@@ -222,15 +221,6 @@ impl Repeats {
             }
         }
     }
-}
-
-/// Refuses a setting outside its range.
-fn check_range(name: &str, value: f64, allowed: std::ops::RangeInclusive<f64>) -> Result<()> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    let (least, most) = (allowed.start(), allowed.end());
-    Err(TrainError::usage(format!("--{name} {value} is outside {least}..={most}")))
 }
 
 #[cfg(test)]

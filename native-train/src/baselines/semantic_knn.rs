@@ -6,10 +6,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 use tch::Tensor;
 
-use super::{Baseline, Repeats, check_range, recency_weights};
+use super::{Baseline, Repeats, recency_weights};
 use crate::data::Dataset;
 use crate::embed::Vectors;
-use crate::error::{Result, TrainError};
+use crate::error::{Result, TrainError, check_range};
 use crate::model::params::to_vec;
 
 /// Settings.
@@ -32,7 +32,7 @@ impl Settings {
     /// # Errors
     /// [`crate::TrainError::Usage`] naming the option.
     pub fn validate(&self) -> Result<()> {
-        check_range("semantic-knn-decay", self.decay, 0.0..=1.0)
+        check_range("--semantic-knn-decay", self.decay, 0.0..=1.0)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::baselines::{
 };
 use crate::data::Dataset;
 use crate::embed::Vectors;
-use crate::error::{Result, TrainError};
+use crate::error::{MINUTES, Result, check_range};
 use crate::evaluate::{Metrics, Split};
 use crate::interrupt::Watch;
 use crate::run_dir::RunDir;
@@ -105,12 +105,8 @@ impl Args {
         self.item_knn.validate()?;
         self.semantic_knn.validate()?;
         self.sasrec.validate()?;
-        match self.sasrec_max_minutes {
-            Some(minutes) if !(1e-3..=1e6).contains(&minutes) => Err(TrainError::usage(format!(
-                "--sasrec-max-minutes {minutes} is outside 0.001..=1000000"
-            ))),
-            _ => Ok(()),
-        }
+        self.sasrec_max_minutes
+            .map_or(Ok(()), |minutes| check_range("--sasrec-max-minutes", minutes, MINUTES))
     }
 
     /// The figures of popularity and of every baseline that was asked for.

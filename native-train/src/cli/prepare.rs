@@ -14,9 +14,9 @@ use crate::data::log::{self, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::template::{self, Template, TextRecipe};
-use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, remove_if_there, research};
+use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, research};
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, write_json};
+use crate::run_dir::{RunDir, remove_if_there, write_json};
 
 /// Turn raw files, or the embedded classics, into a data set.
 #[derive(Debug, clap::Args)]

@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, InProcess, Output};
-use crate::error::{Result, TrainError};
+use crate::error::{MINUTES, Result, check_range};
 use crate::interrupt;
 use crate::model::presets::Preset;
 use crate::pipeline::{Config, RunLock};
@@ -99,10 +99,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     for (name, minutes) in
         [("--stop-after-minutes", args.stop_after_minutes), ("--max-minutes", args.max_minutes)]
     {
-        if minutes.is_some_and(|minutes| !(1e-3..=1e6).contains(&minutes)) {
-            let minutes = minutes.unwrap_or_default();
-            return Err(TrainError::usage(format!("{name} {minutes} is outside 0.001..=1000000")));
-        }
+        minutes.map_or(Ok(()), |minutes| check_range(name, minutes, MINUTES))?;
     }
     if let Some(minutes) = args.stop_after_minutes {
         interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0));

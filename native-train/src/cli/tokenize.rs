@@ -8,13 +8,13 @@ use tigret_infer::TokenLayout;
 use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
-use crate::data::{Dataset, remove_if_there};
+use crate::data::Dataset;
 use crate::device::DeviceChoice;
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
-use crate::run_dir::{RunDir, write_atomically, write_json};
+use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};

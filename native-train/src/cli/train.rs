@@ -9,7 +9,7 @@ use tigret_infer::{T5Config, TokenLayout};
 use super::Output;
 use crate::data::Dataset;
 use crate::device::DeviceChoice;
-use crate::error::{Result, TrainError};
+use crate::error::{Result, TrainError, check_range};
 use crate::interrupt::Watch;
 use crate::memory;
 use crate::model::presets::Preset;
@@ -135,13 +135,7 @@ impl Args {
             ("--drop-user", self.drop_user, 0.0..=1.0),
             ("--max-minutes", self.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
         ] {
-            if !allowed.contains(&value) {
-                return Err(TrainError::usage(format!(
-                    "{name} {value} is outside {}..={}",
-                    allowed.start(),
-                    allowed.end()
-                )));
-            }
+            check_range(name, value, allowed)?;
         }
         Ok(())
     }

@@ -27,7 +27,6 @@ pub mod template;
 pub(crate) mod testing;
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,7 +34,7 @@ use serde_json::{Map, Value};
 pub use summary::Summary;
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, write_atomically, write_json};
+use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
 
 /// Fewest items of a sequence: leave-one-out takes two, and one must remain to train on.
 pub const MIN_SEQUENCE: usize = 3;
@@ -207,17 +206,6 @@ impl Dataset {
     /// Interactions of all sequences.
     pub fn interactions(&self) -> usize {
         self.sequences.iter().map(|sequence| sequence.items.len()).sum()
-    }
-}
-
-/// Removes a file of an earlier run that would be wrong beside the new ones.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
-        _ => Ok(()),
     }
 }
 

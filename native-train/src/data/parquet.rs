@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::events::Moment;
 use crate::error::{Result, TrainError};
 use crate::panics::caught;
+use crate::run_dir::open_file;
 
 /// Rows between two reports of progress.
 const REPORT: u64 = 1 << 14;
@@ -52,10 +53,7 @@ impl Table {
     /// # Errors
     /// [`TrainError::File`] where it is missing, not Parquet, or names a column twice.
     pub(super) fn open(path: &Path, progress: &ProgressBar) -> Result<Self> {
-        let file = File::open(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => TrainError::file(path, "not found; check the path"),
-            _ => TrainError::file(path, e),
-        })?;
+        let file = open_file(path, "check the path")?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         let reader = guarded(|| SerializedFileReader::new(file))
             .map_err(|e| TrainError::file(path, format!("is not a Parquet file: {e}")))?;

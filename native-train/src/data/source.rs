@@ -1,6 +1,5 @@
 //! Opening input files: plain or gzip, with progress by the bytes read from disk.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 
 use crate::error::{Result, TrainError};
+use crate::run_dir::open_file;
 
 /// Longest line that is read: a compressed file may hold a line larger than any memory.
 const MOST_LINE: u64 = 8 << 20;
@@ -20,10 +20,7 @@ pub(super) type Text = BufReader<Box<dyn Read>>;
 /// # Errors
 /// [`TrainError::File`], with `hint` where it is missing.
 pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Text> {
-    let file = File::open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        _ => TrainError::file(path, e),
-    })?;
+    let file = open_file(path, hint)?;
     progress.inc_length(file.metadata().map_or(0, |metadata| metadata.len()));
     // Larger than a line, so that the progress is not told of each.
     let file = BufReader::with_capacity(1 << 18, progress.wrap_read(file));

@@ -1,10 +1,9 @@
 //! The encoder of a run, kept in `encoder.safetensors` so that texts that come later get vectors
 //! of the same kind.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
 use super::Vectors;
@@ -15,7 +14,8 @@ use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
 use crate::interrupt::Control;
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::{RunDir, read_bytes};
+use crate::tensors::{self, Notes, Values, f32s};
 
 const EMBED: &str = "make it with `tigret embed`";
 
@@ -105,41 +105,30 @@ impl Encoder {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir) -> Result<()> {
-        let path = run.encoder();
-        let wrong = |e: safetensors::SafeTensorError| TrainError::file(&path, e);
-        let mut metadata: HashMap<String, String> = HashMap::new();
-        let mut note = |name: &str, value: String| metadata.insert(name.to_owned(), value);
-        let mut parts: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
-        let bytes = |numbers: &[f32]| numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut notes = Notes::new();
+        let mut note = |name: &str, value: &str| notes.insert(name.to_owned(), value.to_owned());
+        let terms;
+        let mut parts = Vec::new();
         match self {
             Self::TfIdf(TfIdf { vocabulary, projection }) => {
-                note("kind", "tf-idf+svd".to_owned());
-                note("max_words", vocabulary.max_words().to_string());
-                let terms = vocabulary.terms().join("\n").into_bytes();
+                note("kind", "tf-idf+svd");
+                note("max_words", &vocabulary.max_words().to_string());
+                terms = vocabulary.terms().join("\n");
                 let (count, width) = (vocabulary.len(), projection.dimensions);
-                parts.push(("terms", Dtype::U8, vec![terms.len()], terms));
-                parts.push(("idf", Dtype::F32, vec![count], bytes(vocabulary.idf())));
-                let projection = bytes(&projection.data);
-                parts.push(("projection", Dtype::F32, vec![count, width], projection));
+                parts.push(("terms", vec![terms.len()], Values::U8(terms.as_bytes())));
+                parts.push(("idf", vec![count], Values::F32(vocabulary.idf())));
+                parts.push(("projection", vec![count, width], Values::F32(&projection.data)));
             }
             Self::Sentence { source, fingerprint } => {
-                note("kind", "sentence".to_owned());
-                note("source", source.clone());
-                note("fingerprint", fingerprint.clone());
+                note("kind", "sentence");
+                note("source", source);
+                note("fingerprint", fingerprint);
             }
             Self::Precomputed => {
-                note("kind", "precomputed".to_owned());
+                note("kind", "precomputed");
             }
         }
-        let views = parts
-            .iter()
-            .map(|(name, dtype, shape, data)| {
-                TensorView::new(*dtype, shape.clone(), data).map(|view| (*name, view))
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(wrong)?;
-        let file = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
-        write_atomically(&path, |out| out.write_all(&file))
+        tensors::write(&run.encoder(), parts, notes)
     }
 
     /// Reads what [`Encoder::save`] wrote.
@@ -148,10 +137,7 @@ impl Encoder {
     /// [`TrainError::File`] when it is missing or damaged.
     pub fn load(run: &RunDir) -> Result<Self> {
         let path = run.encoder();
-        let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => TrainError::file(&path, format!("not found; {EMBED}")),
-            _ => TrainError::file(&path, e),
-        })?;
+        let bytes = read_bytes(&path, EMBED)?;
         Self::parse(&bytes).map_err(|reason| {
             TrainError::file(&path, format!("{reason}; run `tigret embed` again"))
         })
@@ -159,14 +145,12 @@ impl Encoder {
 
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let damaged = |e: safetensors::SafeTensorError| format!("is damaged ({e})");
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
+        let (tensors, notes) = tensors::parse(bytes).map_err(damaged)?;
         let noted = |name: &str| {
-            metadata.get(name).cloned().ok_or_else(|| format!("is damaged (it has no {name})"))
+            notes.get(name).cloned().ok_or_else(|| format!("is damaged (it has no {name})"))
         };
         match noted("kind")?.as_str() {
             "tf-idf+svd" => {
-                let tensors = SafeTensors::deserialize(bytes).map_err(damaged)?;
                 let max_words =
                     noted("max_words")?.parse().map_err(|_| "is damaged (max_words)")?;
                 let terms = tensors.tensor("terms").map_err(damaged)?;
@@ -194,8 +178,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>
     if tensor.dtype() != Dtype::F32 {
         return Err(format!("is damaged ({name} is {:?})", tensor.dtype()));
     }
-    let values: Vec<f32> =
-        tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let values = f32s(&tensor);
     match values.iter().all(|value| value.is_finite()) {
         true => Ok((tensor.shape().to_vec(), values)),
         false => Err(format!("is damaged ({name} holds numbers that are not finite)")),

@@ -10,16 +10,16 @@ pub mod svd;
 pub mod texts;
 pub mod tfidf;
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::fs::File;
+use std::io::BufReader;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::Value;
+use safetensors::tensor::Dtype;
 use tigret_infer::tokens::user_hash;
 
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::{RunDir, open_file};
+use crate::tensors::{self, Notes, Values};
 
 /// A vector per item.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,33 +72,28 @@ impl Vectors {
     pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
         let path = run.vectors();
         let wrong = |reason: String| TrainError::file(&path, reason);
-        let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                wrong("not found; make it with `tigret embed`".to_owned())
-            }
-            _ => wrong(e.to_string()),
-        })?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| wrong(e.to_string()))?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        if metadata.get("ids_hash") != Some(&ids_hash(dataset)) {
+        let mut file = BufReader::new(open_file(&path, "make it with `tigret embed`")?);
+        let header = tensors::Header::read(&mut file).map_err(wrong)?;
+        if header.note("ids_hash") != Some(&ids_hash(dataset)) {
             return Err(wrong(
                 "was made for other items than items.jsonl has; run `tigret embed` again".into(),
             ));
         }
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
-        let tensor = tensors.tensor(TENSOR).map_err(|e| wrong(e.to_string()))?;
-        let &[rows, dimensions] = tensor.shape() else {
-            return Err(wrong(format!("\"{TENSOR}\" has {} axes, not 2", tensor.shape().len())));
+        let tensor = header
+            .tensors
+            .info(TENSOR)
+            .ok_or_else(|| wrong(format!("tensor `{TENSOR}` not found")))?;
+        let [rows, dimensions] = tensor.shape[..] else {
+            return Err(wrong(format!("\"{TENSOR}\" has {} axes, not 2", tensor.shape.len())));
         };
-        if tensor.dtype() != Dtype::F32 || rows != dataset.items.len() || dimensions == 0 {
+        if tensor.dtype != Dtype::F32 || rows != dataset.items.len() || dimensions == 0 {
             return Err(wrong(format!(
                 "\"{TENSOR}\" is {:?} [{rows}, {dimensions}], not F32 [{}, ≥ 1]",
-                tensor.dtype(),
+                tensor.dtype,
                 dataset.items.len()
             )));
         }
-        let data: Vec<f32> =
-            tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let data = header.read_f32s(&mut file, tensor).map_err(|e| wrong(e.to_string()))?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
             let id = &dataset.items[at / dimensions].id;
             return Err(wrong(format!("the vector of item \"{id}\" is not finite")));
@@ -109,13 +104,8 @@ impl Vectors {
     /// What made the vectors of a run ([`encoder::Encoder::id`]), from the header alone; `None`
     /// where there are none or it does not say.
     pub fn encoder(run: &RunDir) -> Option<String> {
-        let mut file = std::fs::File::open(run.vectors()).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let mut header = Vec::new();
-        file.take(u64::from_le_bytes(length)).read_to_end(&mut header).ok()?;
-        let header: Value = serde_json::from_slice(&header).ok()?;
-        Some(header.get("__metadata__")?.get("encoder")?.as_str()?.to_owned())
+        let mut file = BufReader::new(File::open(run.vectors()).ok()?);
+        tensors::Header::read(&mut file).ok()?.note("encoder").map(str::to_owned)
     }
 
     /// Writes the artefact; `encoder` says what made the vectors.
@@ -123,18 +113,12 @@ impl Vectors {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
-        let path = run.vectors();
-        let bytes: Vec<u8> = self.data.iter().flat_map(|x| x.to_le_bytes()).collect();
         let shape = vec![dataset.items.len(), self.dimensions];
-        let tensor =
-            TensorView::new(Dtype::F32, shape, &bytes).map_err(|e| TrainError::file(&path, e))?;
-        let metadata = HashMap::from([
+        let notes = Notes::from([
             ("encoder".to_owned(), encoder.to_owned()),
             ("ids_hash".to_owned(), ids_hash(dataset)),
         ]);
-        let file = safetensors::serialize([(TENSOR, tensor)], Some(metadata))
-            .map_err(|e| TrainError::file(&path, e))?;
-        write_atomically(&path, |out| out.write_all(&file))
+        tensors::write(&run.vectors(), vec![(TENSOR, shape, Values::F32(&self.data))], notes)
     }
 }
 

@@ -2,9 +2,8 @@
 //!
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 
-use super::Vectors;
 use super::rows::Element;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -19,11 +18,12 @@ pub(super) struct Header {
     pub(super) element: Element,
 }
 
-/// Reads a file's header; what follows are the rows.
+/// Reads a file's header; what follows are the rows, of f16, f32 or f64, little or big endian.
 ///
 /// # Errors
-/// A sentence without the file's name that says what is wrong.
-pub(super) fn read_header(file: &mut impl Read) -> Result<Header, String> {
+/// A sentence without the file's name that says what is wrong, also where the rows are more or
+/// fewer bytes than the header says.
+pub(super) fn read_header(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     let mut take = |count: usize| {
         let mut bytes = vec![0; count];
         file.read_exact(&mut bytes).map(|()| bytes)
@@ -60,24 +60,17 @@ pub(super) fn read_header(file: &mut impl Read) -> Result<Header, String> {
             return Err(format!("holds \"{other}\"; save it as float32, float64 or float16"));
         }
     };
-    Ok(Header { rows, dimensions, element })
-}
-
-/// Reads a matrix `[rows, dimensions]` of f16, f32 or f64, little or big endian.
-///
-/// # Errors
-/// A sentence without the file's name that says what is wrong.
-pub(super) fn parse(bytes: &[u8]) -> Result<(usize, Vectors), String> {
-    let mut rest = bytes;
-    let Header { rows, dimensions, element } = read_header(&mut rest)?;
+    let failed = |e: std::io::Error| e.to_string();
+    let start = file.stream_position().map_err(failed)?;
+    let bytes = file.seek(SeekFrom::End(0)).map_err(failed)?.saturating_sub(start);
+    file.seek(SeekFrom::Start(start)).map_err(failed)?;
     let wanted = rows.checked_mul(dimensions).and_then(|n| n.checked_mul(element.bytes()));
-    if wanted != Some(rest.len()) {
-        let bytes = rest.len();
+    if wanted.map(|wanted| wanted as u64) != Some(bytes) {
         return Err(format!(
             "has {bytes} bytes of data; its shape ({rows}, {dimensions}) does not fit"
         ));
     }
-    Ok((rows, Vectors { dimensions, data: element.floats(rest) }))
+    Ok(Header { rows, dimensions, element })
 }
 
 /// The text of a value in the header, a Python dictionary with three fixed keys.
@@ -111,6 +104,8 @@ fn shape(header: &str) -> Result<(usize, usize), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use half::f16;
 
     use super::*;
@@ -149,10 +144,12 @@ mod tests {
         ];
         for version in 1..=3 {
             for (descr, data) in &kinds {
-                let (rows, vectors) =
-                    parse(&file(version, descr, "False", "(2, 3)", data)).unwrap();
-                assert_eq!((rows, vectors.dimensions), (2, 3), "{descr} {version}");
-                assert_eq!(vectors.data, VALUES, "{descr} {version}");
+                let mut file = Cursor::new(file(version, descr, "False", "(2, 3)", data));
+                let Header { rows, dimensions, element } = read_header(&mut file).unwrap();
+                assert_eq!((rows, dimensions), (2, 3), "{descr} {version}");
+                let mut rest = Vec::new();
+                file.read_to_end(&mut rest).unwrap();
+                assert_eq!(element.floats(&rest), VALUES, "{descr} {version}");
             }
         }
     }
@@ -175,7 +172,7 @@ mod tests {
             (file(1, "<f4", "False", "(2, 2)", &data), "does not fit"),
             (file(1, "<f4", "False", "(9223372036854775807, 8)", &data), "does not fit"),
         ] {
-            let error = parse(&bytes).unwrap_err();
+            let error = read_header(&mut Cursor::new(bytes)).unwrap_err();
             assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
         }
     }

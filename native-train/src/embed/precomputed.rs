@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-
-use super::{Vectors, npy};
+use super::Vectors;
+use super::rows::VectorFile;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
+use crate::run_dir::read_bytes;
+
+/// Numbers that are read at once, about.
+const BLOCK: usize = 1 << 16;
 
 /// What to do with vectors of ids that the data set does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,67 +40,52 @@ pub struct Source<'a> {
 /// vector or two, an id is unknown, or a value is not finite.
 pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Vectors> {
     let path = source.vectors;
-    let wrong = |reason: String| TrainError::file(path, reason);
-    let bytes = read_file(path)?;
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let (rows, vectors, own_ids) = match extension.to_ascii_lowercase().as_str() {
-        "npy" if source.tensor.is_some() => {
-            return Err(TrainError::usage("--tensor is for .safetensors; an .npy has one matrix"));
-        }
-        "npy" => {
-            let (rows, vectors) = npy::parse(&bytes).map_err(wrong)?;
-            (rows, vectors, None)
-        }
-        "safetensors" => from_safetensors(&bytes, source.tensor).map_err(wrong)?,
-        _ => {
-            return Err(wrong(
-                "its extension does not tell the format; it must be .npy or .safetensors".into(),
-            ));
-        }
-    };
-    let (ids, ids_from) = match source.ids {
-        Some(file) => {
-            let bytes = read_file(file)?;
-            let text = String::from_utf8(bytes)
-                .map_err(|_| TrainError::file(file, "is not UTF-8 text"))?;
-            (Some(text.lines().map(str::to_owned).collect()), file)
-        }
-        None => (own_ids, path),
-    };
-    let rows_of_items = match &ids {
+    let mut file = VectorFile::open(path, source.tensor, "choose one with --tensor")?;
+    let (rows, dimensions) = (file.rows(), file.dimensions());
+    let listed = source.ids.map(read_ids).transpose()?;
+    let ids_from = source.ids.unwrap_or(path);
+    let rows_of_items = match listed.as_deref().or(file.ids()) {
         Some(ids) => {
             rows_by_id(ids, rows, dataset, extra).map_err(|e| TrainError::file(ids_from, e))?
         }
         None if rows == dataset.items.len() => (0..rows).collect(),
         None => {
             let items = dataset.items.len();
-            return Err(wrong(format!(
-                "has {rows} rows for {items} items; give the ids of its rows with --ids"
-            )));
+            let reason =
+                format!("has {rows} rows for {items} items; give the ids of its rows with --ids");
+            return Err(TrainError::file(path, reason));
         }
     };
-    let mut ordered = Vectors {
-        dimensions: vectors.dimensions,
-        data: Vec::with_capacity(rows_of_items.len() * vectors.dimensions),
-    };
-    for (item, row) in dataset.items.iter().zip(rows_of_items) {
-        let vector = vectors.row(row);
-        if let Some(at) = vector.iter().position(|x| !x.is_finite()) {
-            let (id, value) = (&item.id, vector[at]);
-            return Err(wrong(format!(
-                "row {row} (item \"{id}\") has {value} at dimension {at}; all must be finite"
-            )));
-        }
-        ordered.data.extend_from_slice(vector);
+    let mut item_of_row = vec![None; rows];
+    for (item, row) in rows_of_items.into_iter().enumerate() {
+        item_of_row[row] = Some(item);
     }
-    Ok(ordered)
+    // The file's rows go to their places a block at a time: the matrix is in memory once.
+    let mut data = vec![0.0; dataset.items.len() * dimensions];
+    let block = (BLOCK / dimensions).max(1);
+    for (number, items) in item_of_row.chunks(block).enumerate() {
+        let values = file.next_rows_unchecked(block)?;
+        for (at, (item, vector)) in items.iter().zip(values.chunks_exact(dimensions)).enumerate() {
+            let &Some(item) = item else { continue };
+            if let Some(at_dimension) = vector.iter().position(|x| !x.is_finite()) {
+                let (id, value) = (&dataset.items[item].id, vector[at_dimension]);
+                let row = number * block + at;
+                let reason = format!(
+                    "row {row} (item \"{id}\") has {value} at dimension {at_dimension}; all must \
+                     be finite"
+                );
+                return Err(TrainError::file(path, reason));
+            }
+            data[item * dimensions..(item + 1) * dimensions].copy_from_slice(vector);
+        }
+    }
+    Ok(Vectors { dimensions, data })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, "not found; check the path"),
-        _ => TrainError::file(path, e),
-    })
+fn read_ids(path: &Path) -> Result<Vec<String>> {
+    let text = String::from_utf8(read_bytes(path, "check the path")?)
+        .map_err(|_| TrainError::file(path, "is not UTF-8 text"))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// The row of every item.
@@ -137,66 +124,12 @@ fn rows_by_id(
     Ok(found)
 }
 
-type Matrix = (usize, Vectors, Option<Vec<String>>);
-
-fn from_safetensors(bytes: &[u8], name: Option<&str>) -> Result<Matrix, String> {
-    let file = |e: safetensors::SafeTensorError| format!("is not a safetensors file: {e}");
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(file)?;
-    let ids = match header.metadata().as_ref().and_then(|metadata| metadata.get("ids")) {
-        Some(text) => Some(
-            serde_json::from_str(text)
-                .map_err(|e| format!("its metadata \"ids\" is not a JSON list of strings: {e}"))?,
-        ),
-        None => None,
-    };
-    let tensors = SafeTensors::deserialize(bytes).map_err(file)?;
-    let mut all = tensors.tensors();
-    // They come in the order of a hash map; messages should not change from run to run.
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let named = |name: &str| all.iter().find(|(n, _)| n == name).map(|(_, tensor)| tensor);
-    let matrices: Vec<_> = all.iter().filter(|(_, tensor)| is_float_matrix(tensor)).collect();
-    let tensor = match (name, matrices.as_slice()) {
-        (Some(name), _) => named(name).ok_or_else(|| {
-            let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-            format!("has no tensor \"{name}\"; it has {}", names.join(", "))
-        })?,
-        (None, [(_, tensor)]) => tensor,
-        (None, []) => return Err("has no matrix of floats".into()),
-        (None, several) => {
-            let names: Vec<&str> = several.iter().map(|(name, _)| name.as_str()).collect();
-            let names = names.join(", ");
-            return Err(format!("has several matrices ({names}); choose one with --tensor"));
-        }
-    };
-    if !is_float_matrix(tensor) {
-        let (kind, shape) = (tensor.dtype(), tensor.shape());
-        return Err(format!("the tensor is {kind:?} {shape:?}, not a matrix of floats"));
-    }
-    let (rows, dimensions) = (tensor.shape()[0], tensor.shape()[1]);
-    Ok((rows, Vectors { dimensions, data: floats(tensor) }, ids))
-}
-
-fn is_float_matrix(tensor: &TensorView<'_>) -> bool {
-    matches!(tensor.dtype(), Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
-        && matches!(tensor.shape(), [_, dimensions] if *dimensions > 0)
-}
-
-/// The values of a tensor that [`is_float_matrix`].
-fn floats(tensor: &TensorView<'_>) -> Vec<f32> {
-    let bytes = tensor.data();
-    match tensor.dtype() {
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => {
-            bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect()
-        }
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-        _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+
+    use half::{bf16, f16};
+    use safetensors::tensor::{Dtype, TensorView};
 
     use super::*;
     use crate::data::Item;

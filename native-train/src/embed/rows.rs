@@ -1,14 +1,16 @@
 //! Rows of a vector file, block by block, for files larger than the memory.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use serde_json::Value;
+use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::npy;
 use crate::error::{Result, TrainError};
+use crate::run_dir::open_file;
+use crate::tensors;
 
 /// How a number is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,17 @@ impl Element {
             Self::F16 | Self::F16Big | Self::Bf16 => 2,
             Self::F32 | Self::F32Big => 4,
             Self::F64 | Self::F64Big => 8,
+        }
+    }
+
+    /// Of a safetensors file; `None` for what is no float of these.
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F16 => Some(Self::F16),
+            Dtype::BF16 => Some(Self::Bf16),
+            Dtype::F32 => Some(Self::F32),
+            Dtype::F64 => Some(Self::F64),
+            _ => None,
         }
     }
 
@@ -62,25 +75,24 @@ pub struct VectorFile {
 }
 
 impl VectorFile {
-    /// Opens a file and reads its header.
+    /// Opens a file and reads its header. `tensor` names the matrix of a safetensors file;
+    /// `several` says what to do where there are several and none is named.
     ///
     /// # Errors
-    /// [`TrainError::File`] for a file that is missing, of another format, without a matrix of
-    /// floats, or of another length than its header says.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// [`TrainError::File`] for a file that is missing, of another format, without the matrix of
+    /// floats, or of another length than its header says; [`TrainError::Usage`] for a tensor of an
+    /// `.npy`.
+    pub fn open(path: &Path, tensor: Option<&str>, several: &str) -> Result<Self> {
         let failed = |reason: String| TrainError::file(path, reason);
-        let file = File::open(path).map_err(|e| failed(e.to_string()))?;
-        let length = file.metadata().map_err(|e| failed(e.to_string()))?.len();
-        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut file = BufReader::with_capacity(1 << 20, open_file(path, "check the path")?);
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let (header, data, ids) = match extension.to_ascii_lowercase().as_str() {
-            "npy" => {
-                let header = npy::read_header(&mut file).map_err(failed)?;
-                let at = std::io::Seek::stream_position(&mut file);
-                let at = at.map_err(|e| failed(e.to_string()))?;
-                (header, length.saturating_sub(at), None)
+        let (header, ids) = match extension.to_ascii_lowercase().as_str() {
+            "npy" if tensor.is_some() => {
+                let reason = "--tensor is for .safetensors; an .npy has one matrix";
+                return Err(TrainError::usage(reason));
             }
-            "safetensors" => safetensors_header(&mut file, length).map_err(failed)?,
+            "npy" => (npy::read_header(&mut file).map_err(failed)?, None),
+            "safetensors" => safetensors_header(&mut file, tensor, several).map_err(failed)?,
             _ => {
                 return Err(failed(
                     "its extension does not tell the format; it must be .npy or .safetensors"
@@ -89,14 +101,6 @@ impl VectorFile {
             }
         };
         let npy::Header { rows, dimensions, element } = header;
-        let wanted = (rows as u64)
-            .checked_mul(dimensions as u64)
-            .and_then(|n| n.checked_mul(element.bytes() as u64));
-        if wanted != Some(data) {
-            return Err(failed(format!(
-                "has {data} bytes of data; its shape ({rows}, {dimensions}) does not fit"
-            )));
-        }
         Ok(Self { path: path.to_owned(), file, rows, dimensions, element, read: 0, ids })
     }
 
@@ -121,78 +125,80 @@ impl VectorFile {
     /// # Errors
     /// [`TrainError::File`] for a file that cannot be read, or a number that is not finite.
     pub fn next_rows(&mut self, most: usize) -> Result<Vec<f32>> {
-        let count = most.min(self.rows - self.read);
-        let mut bytes = vec![0; count * self.dimensions * self.element.bytes()];
-        self.file.read_exact(&mut bytes).map_err(|e| TrainError::file(&self.path, e))?;
-        let values = self.element.floats(&bytes);
+        let first = self.read;
+        let values = self.next_rows_unchecked(most)?;
         if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            let (row, column) = (self.read + at / self.dimensions, at % self.dimensions);
+            let (row, column) = (first + at / self.dimensions, at % self.dimensions);
             let reason = format!("number {column} of row {row} (counted from 0) is not finite");
             return Err(TrainError::file(&self.path, reason));
         }
-        self.read += count;
         Ok(values)
+    }
+
+    /// [`Self::next_rows`] with whatever numbers they have.
+    pub(super) fn next_rows_unchecked(&mut self, most: usize) -> Result<Vec<f32>> {
+        let count = most.min(self.rows - self.read);
+        let mut bytes = vec![0; count * self.dimensions * self.element.bytes()];
+        self.file.read_exact(&mut bytes).map_err(|e| TrainError::file(&self.path, e))?;
+        self.read += count;
+        Ok(self.element.floats(&bytes))
     }
 }
 
-/// The one matrix of floats of a safetensors file, the bytes it has, and the ids of its rows; the
-/// file is left where the matrix starts.
+/// The matrix of a safetensors file and the ids of its rows; the file is left where the matrix
+/// starts.
 fn safetensors_header(
     file: &mut BufReader<File>,
-    length: u64,
-) -> Result<(npy::Header, u64, Option<Vec<String>>), String> {
-    let cut = |_| "is cut off in its header".to_owned();
-    let mut size = [0; 8];
-    file.read_exact(&mut size).map_err(cut)?;
-    let size = u64::from_le_bytes(size);
-    if size > length {
-        return Err("is not a safetensors file (its header would be longer than the file)".into());
-    }
-    let mut header = vec![0; size as usize];
-    file.read_exact(&mut header).map_err(cut)?;
-    let header: serde_json::Map<String, Value> =
-        serde_json::from_slice(&header).map_err(|e| format!("is not a safetensors file: {e}"))?;
-    let numbers = |value: &Value| -> Option<Vec<u64>> {
-        value.as_array()?.iter().map(Value::as_u64).collect()
-    };
-    let matrices: Vec<_> = header
-        .iter()
-        .filter_map(|(_, tensor)| {
-            let element = match tensor["dtype"].as_str()? {
-                "F16" => Element::F16,
-                "BF16" => Element::Bf16,
-                "F32" => Element::F32,
-                "F64" => Element::F64,
-                _ => return None,
-            };
-            let (shape, offsets) = (numbers(&tensor["shape"])?, numbers(&tensor["data_offsets"])?);
-            match (&shape[..], &offsets[..]) {
-                (&[rows, dimensions], &[start, end]) if start <= end && dimensions > 0 => {
-                    Some((rows, dimensions, element, start, end))
-                }
-                _ => None,
-            }
-        })
-        .collect();
-    let &[(rows, dimensions, element, start, end)] = &matrices[..] else {
-        let count = matrices.len();
-        return Err(format!("has {count} matrices of floats; it must have one"));
-    };
-    if (8 + size).checked_add(end).is_none_or(|end| end > length) {
-        return Err("ends before its matrix does; was it cut short?".into());
-    }
-    let start = i64::try_from(start).map_err(|e| e.to_string())?;
-    file.seek_relative(start).map_err(|e| e.to_string())?;
-    let ids = header.get("__metadata__").and_then(|metadata| metadata["ids"].as_str());
-    let ids = ids
-        .map(serde_json::from_str::<Vec<String>>)
+    tensor: Option<&str>,
+    several: &str,
+) -> Result<(npy::Header, Option<Vec<String>>), String> {
+    let header = tensors::Header::read(file)?;
+    let ids: Option<Vec<String>> = header
+        .note("ids")
+        .map(serde_json::from_str)
         .transpose()
-        .map_err(|e| format!("has metadata \"ids\" that is no JSON list of texts: {e}"))?;
-    if let Some(ids) = ids.as_ref().filter(|ids| ids.len() as u64 != rows) {
-        return Err(format!("names {} ids for {rows} rows", ids.len()));
+        .map_err(|e| format!("its metadata \"ids\" is not a JSON list of strings: {e}"))?;
+    let all = header.tensors.tensors();
+    // They come in the order of a hash map; messages should not change from run to run.
+    let listed = |of: &dyn Fn(&TensorInfo) -> bool| {
+        let mut names: Vec<&str> =
+            all.iter().filter(|(_, info)| of(info)).map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names
+    };
+    let matrices = listed(&|info| matrix(info).is_some());
+    let name = match (tensor, &matrices[..]) {
+        (Some(name), _) => name,
+        (None, [name]) => name,
+        (None, []) => return Err("has no matrix of floats".into()),
+        (None, names) => {
+            return Err(format!("has several matrices ({}); {several}", names.join(", ")));
+        }
+    };
+    let Some(info) = all.get(name) else {
+        let names = listed(&|_| true).join(", ");
+        return Err(format!("has no tensor \"{name}\"; it has {names}"));
+    };
+    let Some(found) = matrix(info) else {
+        let (kind, shape) = (info.dtype, &info.shape);
+        return Err(format!("the tensor is {kind:?} {shape:?}, not a matrix of floats"));
+    };
+    if let Some(ids) = ids.as_ref().filter(|ids| ids.len() != found.rows) {
+        return Err(format!("has {} ids for {} rows of vectors", ids.len(), found.rows));
     }
-    let header = npy::Header { rows: rows as usize, dimensions: dimensions as usize, element };
-    Ok((header, end - start as u64, ids))
+    let start = header.start + info.data_offsets.0 as u64;
+    file.seek(SeekFrom::Start(start)).map_err(|e| e.to_string())?;
+    Ok((found, ids))
+}
+
+/// A tensor as a matrix of floats, where it is one.
+fn matrix(info: &TensorInfo) -> Option<npy::Header> {
+    match info.shape[..] {
+        [rows, dimensions] if dimensions > 0 => {
+            Some(npy::Header { rows, dimensions, element: Element::of(info.dtype)? })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -221,7 +227,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let file = VectorFile::open(&path);
+        let file = VectorFile::open(&path, None, "one is enough");
         (folder, file)
     }
 
@@ -253,10 +259,10 @@ mod tests {
         nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
         for (name, bytes, reason) in [
             ("v.csv", good.clone(), "must be .npy or .safetensors"),
-            ("v.safetensors", good[..end - 1].to_vec(), "ends before its matrix"),
+            ("v.safetensors", good[..end - 1].to_vec(), "ends before its tensors"),
             ("v.safetensors", good[..20].to_vec(), "longer than the file"),
-            ("v.safetensors", safetensors("[\"x\"]"), "names 1 ids for 3 rows"),
-            ("v.safetensors", safetensors("x"), "no JSON list"),
+            ("v.safetensors", safetensors("[\"x\"]"), "has 1 ids for 3 rows"),
+            ("v.safetensors", safetensors("x"), "not a JSON list"),
             ("v.npy", good.clone(), "not an .npy file"),
         ] {
             let error = open(name, &bytes).1.unwrap_err().to_string();

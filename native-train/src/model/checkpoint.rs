@@ -1,22 +1,22 @@
 //! Checkpoints: `model.safetensors` and `config.json` with Hugging Face's names, in one file or in
 //! several with an index.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tigret_infer::T5Config;
 
 use super::Provenance;
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
-use crate::run_dir::{read_json, read_text, write_atomically, write_json};
+use crate::run_dir::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
+use crate::tensors::{self, Notes, Values, f32_blocks, f32s};
 
 /// Weights on the host: shape and row-major values by name.
 pub type HostWeights = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -35,6 +35,13 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl Index {
+    fn notes(self) -> Notes {
+        let text = |(key, value): (String, Value)| Some((key, value.as_str()?.to_owned()));
+        self.metadata.into_iter().filter_map(text).collect()
+    }
+}
+
 fn index_path(folder: &Path, stem: &str) -> PathBuf {
     folder.join(format!("{stem}.safetensors.index.json"))
 }
@@ -50,7 +57,7 @@ pub fn write_tensors(
     folder: &Path,
     stem: &str,
     tensors: &HostWeights,
-    mut metadata: HashMap<String, String>,
+    mut metadata: Notes,
 ) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     let whole = folder.join(format!("{stem}.safetensors"));
@@ -65,16 +72,19 @@ pub fn write_tensors(
     let shards = shards(tensors);
     let mut current = BTreeSet::new();
     if let [_] = shards[..] {
-        write_shard(&whole, &shards[0], Some(metadata))?;
+        write_shard(&whole, &shards[0], metadata)?;
         remove_if_there(&index)?;
     } else {
         let mut weight_map = BTreeMap::new();
         for (number, shard) in shards.iter().enumerate() {
-            let hash = hex(Sha256::new_with_prefix(tensor_bytes(shard).concat()));
-            let (hash, of) = (&hash[..12], shards.len());
+            let mut hash = Sha256::new();
+            for (_, (_, values)) in shard {
+                f32_blocks(values).for_each(|block| hash.update(block));
+            }
+            let (hash, of) = (&hex(hash)[..12], shards.len());
             let name = format!("{stem}-{hash}-{:05}-of-{of:05}.safetensors", number + 1);
-            let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-            write_shard(&folder.join(&name), shard, Some(format))?;
+            let format = Notes::from([("format".to_owned(), "pt".to_owned())]);
+            write_shard(&folder.join(&name), shard, format)?;
             weight_map.extend(shard.iter().map(|(key, _)| ((*key).clone(), name.clone())));
             current.insert(name);
         }
@@ -106,30 +116,11 @@ fn shards(tensors: &HostWeights) -> Vec<Vec<Named<'_>>> {
     shards
 }
 
-fn tensor_bytes(shard: &[Named<'_>]) -> Vec<Vec<u8>> {
-    shard
+fn write_shard(path: &Path, shard: &[Named<'_>], notes: Notes) -> Result<()> {
+    let tensors = shard
         .iter()
-        .map(|(_, (_, values))| values.iter().flat_map(|v| v.to_le_bytes()).collect())
-        .collect()
-}
-
-fn write_shard(
-    path: &Path,
-    shard: &[Named<'_>],
-    metadata: Option<HashMap<String, String>>,
-) -> Result<()> {
-    let failed = |e: safetensors::SafeTensorError| TrainError::file(path, e);
-    let bytes = tensor_bytes(shard);
-    let views = shard
-        .iter()
-        .zip(&bytes)
-        .map(|((name, (shape, _)), bytes)| {
-            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name, view))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(failed)?;
-    let file = safetensors::serialize(views, metadata).map_err(failed)?;
-    write_atomically(path, |out| out.write_all(&file))
+        .map(|(name, (shape, values))| (name.as_str(), shape.clone(), Values::F32(values)));
+    tensors::write(path, tensors.collect(), notes)
 }
 
 /// Removes what an index that is no longer there named.
@@ -176,11 +167,7 @@ pub fn files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// [`TrainError::File`] for a file that is missing, damaged or holds non-finite values.
-pub fn read_tensors(
-    folder: &Path,
-    stem: &str,
-    hint: &str,
-) -> Result<(HostWeights, HashMap<String, String>)> {
+pub fn read_tensors(folder: &Path, stem: &str, hint: &str) -> Result<(HostWeights, Notes)> {
     let path = index_path(folder, stem);
     if !path.exists() {
         return read_file(&folder.join(format!("{stem}.safetensors")), hint);
@@ -198,26 +185,34 @@ pub fn read_tensors(
     if let Some(name) = index.weight_map.keys().find(|&name| !tensors.contains_key(name)) {
         return Err(TrainError::file(&path, format!("`{name}` is in none of the files it names")));
     }
-    let text = |(key, value): (String, Value)| Some((key, value.as_str()?.to_owned()));
-    Ok((tensors, index.metadata.into_iter().filter_map(text).collect()))
+    Ok((tensors, index.notes()))
+}
+
+/// The metadata that [`read_tensors`] gives, without reading a tensor.
+///
+/// # Errors
+/// [`TrainError::File`] for a file that is missing or whose header is damaged.
+pub fn read_notes(folder: &Path, stem: &str, hint: &str) -> Result<Notes> {
+    let path = index_path(folder, stem);
+    if path.exists() {
+        return Ok(read_json::<Index>(&path, hint)?.notes());
+    }
+    let path = folder.join(format!("{stem}.safetensors"));
+    let mut file = BufReader::new(open_file(&path, hint)?);
+    let header = tensors::Header::read(&mut file).map_err(|e| TrainError::file(&path, e))?;
+    Ok(header.tensors.metadata().clone().unwrap_or_default())
 }
 
 /// Reads every float tensor of a safetensors file as `f32`, and the metadata.
-fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, String>)> {
-    let bytes = fs::read(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        _ => TrainError::file(path, e),
-    })?;
+fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, Notes)> {
+    let bytes = read_bytes(path, hint)?;
     let failed = |e| TrainError::file(path, format!("not a valid safetensors file: {e}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(failed)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(failed)?;
+    let (file, notes) = tensors::parse(&bytes).map_err(failed)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let data = view.data();
         let values: Vec<f32> = match view.dtype() {
-            Dtype::F32 => {
-                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
-            }
+            Dtype::F32 => f32s(&view),
             Dtype::F16 => data
                 .chunks_exact(2)
                 .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
@@ -241,7 +236,7 @@ fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, HashMap<String, St
         }
         tensors.insert(name, (view.shape().to_vec(), values));
     }
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok((tensors, notes))
 }
 
 /// The key of `config.json` under which [`Provenance`] stands; `transformers` keeps it as it is.
@@ -263,7 +258,7 @@ pub fn save(
     if let Some(trained_on) = trained_on {
         json[TRAINED_ON] = serde_json::json!(trained_on);
     }
-    write_tensors(folder, MODEL, weights, HashMap::new())?;
+    write_tensors(folder, MODEL, weights, Notes::new())?;
     write_json(&folder.join("config.json"), &json)
 }
 
@@ -304,6 +299,8 @@ pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn tensors(count: usize, rows: usize, value: f32) -> HostWeights {
@@ -335,6 +332,7 @@ mod tests {
             let (read, found) = read_tensors(at, "last", "").unwrap();
             assert_eq!(read, large);
             assert_eq!(found["step"], "7");
+            assert_eq!(read_notes(at, "last", "").unwrap(), found);
             let names = files(at);
             assert_eq!(names.len(), 4, "{names:?}");
             for name in &names {
@@ -343,7 +341,9 @@ mod tests {
         }
         write_tensors(at, "last", &tensors(2, 8, 3.0), metadata()).unwrap();
         assert_eq!(files(at), ["last.safetensors"]);
-        assert_eq!(read_tensors(at, "last", "").unwrap().0, tensors(2, 8, 3.0));
+        let (read, found) = read_tensors(at, "last", "").unwrap();
+        assert_eq!(read, tensors(2, 8, 3.0));
+        assert_eq!(read_notes(at, "last", "").unwrap(), found);
     }
 
     #[test]

@@ -12,10 +12,9 @@ use sha2::{Digest, Sha256};
 use super::arguments::Call;
 use super::fingerprint::Fingerprints;
 use super::step::Step;
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
-use crate::run_dir::{RunDir, write_json};
+use crate::run_dir::{RunDir, remove_if_there, write_json};
 
 /// All that decides what a step makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::fingerprint::Fingerprints;
 use super::stamp::{Key, Stamp};
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::{RunDir, read_json, remove_if_there, write_json};
 
 /// A folder of finished steps.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
+use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
 
 /// Items that are quantised together.
 const BLOCK: usize = 8192;
@@ -158,16 +158,13 @@ pub fn assign(
 /// [`TrainError::File`] when it is missing or of an older kind.
 pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let path = run.tokenizer();
-    let bytes = std::fs::read(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(&path, format!("not found; {TOKENIZE}")),
-        _ => TrainError::file(&path, e),
-    })?;
+    let bytes = read_bytes(&path, TOKENIZE)?;
     Quantizer::from_bytes(&bytes)
         .map_err(|e| TrainError::file(&path, format!("{e}; run `tigret tokenize` again")))
 }
 
 fn open_vectors(path: &Path, quantizer: &Quantizer) -> Result<VectorFile> {
-    let file = VectorFile::open(path)?;
+    let file = VectorFile::open(path, None, "leave one in the file")?;
     let wanted = quantizer.config().embedding();
     if file.dimensions() != wanted {
         return Err(TrainError::file(

@@ -13,6 +13,8 @@ const ROUNDS: usize = 50;
 const LOOK_EVERY: usize = 5;
 /// Relative fall of the error between two looks below which k-means has settled.
 const SETTLED: f64 = 1e-3;
+/// Most distances that are held at once, 256 MB of them.
+const MOST_DISTANCES: i64 = 1 << 26;
 
 /// Squared distances `[points, centres]` up to a constant a point: the nearest centre is right.
 pub fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
@@ -52,6 +54,21 @@ impl Centres {
     }
 }
 
+/// Each point's distance from its nearest centre, as in [`relative_distances`], and the index of
+/// that centre, `[n]` each; the distances of all points from all centres are never held at once.
+pub fn nearest(points: &Tensor, centres: &Tensor) -> (Tensor, Tensor) {
+    nearest_in_chunks(points, centres, (MOST_DISTANCES / centres.size()[0].max(1)).max(1))
+}
+
+/// [`nearest`], so many points at once.
+fn nearest_in_chunks(points: &Tensor, centres: &Tensor, rows: i64) -> (Tensor, Tensor) {
+    let centres = Centres::new(centres);
+    let chunks = points.split(rows, 0);
+    let found = chunks.iter().map(|chunk| centres.relative_distances(chunk).min_dim(1, false));
+    let (distances, nearest): (Vec<Tensor>, Vec<Tensor>) = found.unzip();
+    (Tensor::cat(&distances, 0), Tensor::cat(&nearest, 0))
+}
+
 /// What k-means found.
 #[derive(Debug)]
 pub struct Clusters {
@@ -71,7 +88,7 @@ pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
         let mut before = f64::INFINITY;
         let ones = Tensor::ones([points.size()[0]], (Kind::Float, points.device()));
         for round in 0..ROUNDS {
-            let (distance, nearest) = relative_distances(points, &centres).min_dim(1, false);
+            let (distance, nearest) = nearest(points, &centres);
             if round % LOOK_EVERY == LOOK_EVERY - 1 {
                 // Up to the points' own lengths, which no round changes.
                 let lengths = points.square().sum(Kind::Float);
@@ -87,7 +104,7 @@ pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
             centres = sums / counts.clamp_min(1.0).unsqueeze(1);
             fill_empty(points, &mut centres, &counts, &distance);
         }
-        let nearest = relative_distances(points, &centres).argmin(1, false);
+        let (_, nearest) = nearest(points, &centres);
         Clusters { centres, nearest }
     })
 }
@@ -162,6 +179,24 @@ mod tests {
         assert_eq!(found.iter().map(|v| v.round()).collect::<Vec<_>>(), [-20.0, -10.0, 0.0]);
         let nearest = to_vec(&clusters.nearest);
         assert!((0..57).all(|i| nearest[i] == nearest[i + 3]), "{nearest:?}");
+    }
+
+    #[test]
+    fn the_nearest_centres_do_not_depend_on_how_many_points_are_compared_at_once() {
+        let numbers = |count: usize, step: f32| -> Vec<f32> {
+            (0..count).map(|i| (i as f32 * step).sin()).collect()
+        };
+        let points = Tensor::from_slice(&numbers(100 * 8, 0.7)).view([100, 8]);
+        let centres = Tensor::from_slice(&numbers(7 * 8, 1.3)).view([7, 8]);
+        let (distance, at) = nearest(&points, &centres);
+        let squares = (points.unsqueeze(1) - centres.unsqueeze(0)).square();
+        let squares = squares.sum_dim_intlist([2].as_slice(), false, Kind::Float);
+        assert_eq!(at, squares.argmin(1, false), "as computed from the differences");
+        for rows in [1, 33, 99, 100, 1000] {
+            let (distance_in_chunks, at_in_chunks) = nearest_in_chunks(&points, &centres, rows);
+            assert_eq!(at_in_chunks, at, "{rows} at once");
+            assert!(distance_in_chunks.allclose(&distance, 1e-5, 1e-5, false), "{rows} at once");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use super::kmeans::{kmeans, relative_distances, sums_by};
+use super::kmeans::{kmeans, nearest, sums_by};
 use super::sample;
 
 /// Rounds of fitting rotation and codebooks in turn.
@@ -60,7 +60,7 @@ pub fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCodes {
 
 /// One round of Lloyd's algorithm from given centres.
 fn refine(points: &Tensor, centres: &Tensor) -> Tensor {
-    let nearest = relative_distances(points, centres).argmin(1, false);
+    let (_, nearest) = nearest(points, centres);
     let sums = sums_by(&nearest, points, centres.size()[0]);
     let counts = nearest.bincount(None::<Tensor>, centres.size()[0]).to_kind(Kind::Float);
     let means = sums / counts.clamp_min(1.0).unsqueeze(1);

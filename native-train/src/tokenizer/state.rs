@@ -1,10 +1,10 @@
 //! Unfinished training of an autoencoder, in one file: weights, moments and progress.
 
-use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use std::time::Instant;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
@@ -16,7 +16,7 @@ use crate::hash::hex;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
-use crate::run_dir::write_atomically;
+use crate::tensors::{self, Header, Notes, Values};
 
 /// Raised when training computes otherwise, so that no run mixes two ways.
 const FORMAT: &str = "tigret/tokenizer-state/1";
@@ -147,24 +147,19 @@ impl<'a> Keeper<'a> {
     /// save will overwrite it.
     pub fn in_the_way(&self) -> Option<&'a Path> {
         let path = self.control.state.filter(|path| path.exists())?;
-        self.read(path).is_none().then_some(path)
+        self.open(path).is_none().then_some(path)
     }
 
-    /// The tensors of a state of this training, the progress and the optimiser's steps.
-    fn read(&self, path: &Path) -> Option<(HashMap<String, Vec<f32>>, Progress, i32)> {
-        let bytes = std::fs::read(path).ok()?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
-        let metadata = header.metadata().clone()?;
-        if metadata.get("key") != Some(&self.key) {
+    /// A state of this training without its tensors: the file, its header, the progress and the
+    /// optimiser's steps.
+    fn open(&self, path: &Path) -> Option<(BufReader<File>, Header, Progress, i32)> {
+        let mut file = BufReader::new(File::open(path).ok()?);
+        let header = Header::read(&mut file).ok()?;
+        if header.note("key") != Some(&self.key) {
             return None;
         }
-        let (progress, steps) = serde_json::from_str(metadata.get("progress")?).ok()?;
-        let file = SafeTensors::deserialize(&bytes).ok()?;
-        let tensors = file.tensors().into_iter().map(|(name, tensor)| {
-            let numbers = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));
-            (name, numbers.collect())
-        });
-        Some((tensors.collect(), progress, steps))
+        let (progress, steps) = serde_json::from_str(header.note("progress")?).ok()?;
+        Some((file, header, progress, steps))
     }
 
     /// Whether the training shall end.
@@ -190,24 +185,15 @@ impl<'a> Keeper<'a> {
         let (Some(path), Some(snapshot)) = (self.control.state, snapshot) else { return Ok(()) };
         let json = serde_json::to_string(&(progress, snapshot.steps))
             .map_err(|e| TrainError::file(path, e))?;
-        let metadata =
-            HashMap::from([("key".to_owned(), self.key.clone()), ("progress".to_owned(), json)]);
-        let tensors: Vec<(&str, Vec<u8>)> = std::iter::once((WEIGHTS, &snapshot.weights))
+        let notes =
+            Notes::from([("key".to_owned(), self.key.clone()), ("progress".to_owned(), json)]);
+        let tensors: Vec<(&str, Vec<f32>)> = std::iter::once((WEIGHTS, &snapshot.weights))
             .chain(MOMENTS.into_iter().zip(&snapshot.moments))
-            .map(|(name, tensor)| {
-                (name, to_vec(tensor).iter().flat_map(|x| x.to_le_bytes()).collect())
-            })
+            .map(|(name, tensor)| (name, to_vec(tensor)))
             .collect();
-        let wrong = |e: safetensors::SafeTensorError| TrainError::file(path, e);
-        let views = tensors
-            .iter()
-            .map(|(name, bytes)| {
-                TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes).map(|view| (*name, view))
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(wrong)?;
-        let file = safetensors::serialize(views, Some(metadata)).map_err(wrong)?;
-        write_atomically(path, |out| out.write_all(&file))?;
+        let tensors =
+            tensors.iter().map(|(name, values)| (*name, vec![values.len()], Values::F32(values)));
+        tensors::write(path, tensors.collect(), notes)?;
         self.saved = Instant::now();
         Ok(())
     }
@@ -215,12 +201,11 @@ impl<'a> Keeper<'a> {
     /// Takes up unfinished training of the same settings and vectors. `None` where there is none;
     /// a broken file is none either.
     pub(super) fn load(&self, params: &Params, optimizer: &mut Optimizer) -> Option<Progress> {
-        let (mut tensors, progress, steps) = self.read(self.control.state?)?;
-        let mut take = |name: &str| match tensors.remove(name) {
-            Some(values) if values.len() == params.len() => {
-                Some(Tensor::from_slice(&values).to_device(params.flat().device()))
-            }
-            _ => None,
+        let (mut file, header, progress, steps) = self.open(self.control.state?)?;
+        let mut take = |name: &str| {
+            let values = header.read_f32s(&mut file, header.tensors.info(name)?).ok()?;
+            (values.len() == params.len())
+                .then(|| Tensor::from_slice(&values).to_device(params.flat().device()))
         };
         let weights = take(WEIGHTS)?;
         let count = optimizer.state().0.len();

@@ -1,21 +1,22 @@
 //! The state of a training in `last.safetensors` of its folder (or several files and an index): weights,
 //! moments and progress together, so that they can never disagree.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::data::remove_if_there;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
 use crate::model::Params;
-use crate::model::checkpoint::{self, HostWeights, read_tensors, write_tensors};
+use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
+use crate::run_dir::remove_if_there;
+use crate::tensors::Notes;
 
 /// Names the state's files.
 const STEM: &str = "last";
+const HINT: &str = "there is nothing to resume; train without --resume";
 const FIRST: &str = "first_moment/";
 const SECOND: &str = "second_moment/";
 
@@ -48,31 +49,33 @@ pub(crate) fn save<S: Serialize>(
         tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
     let json = serde_json::to_string(progress).map_err(|e| TrainError::file(folder, e))?;
-    write_tensors(folder, STEM, &tensors, HashMap::from([("progress".to_owned(), json)]))
+    write_tensors(folder, STEM, &tensors, Notes::from([("progress".to_owned(), json)]))
 }
 
-/// How far the training in a folder has come, `None` where there is none.
+/// How far the training in a folder has come, `None` where there is none. Reads no weights.
 pub(crate) fn progress<S: DeserializeOwned>(folder: &Path) -> Result<Option<Progress<S>>> {
     let is_there = |ending: &str| folder.join(format!("{STEM}.{ending}")).exists();
     if !is_there("safetensors") && !is_there("safetensors.index.json") {
         return Ok(None);
     }
-    Ok(Some(read(folder)?.1))
+    parse(folder, &read_notes(folder, STEM, HINT)?).map(Some)
 }
 
 /// What [`save`] wrote: tensors for [`restore`], and how far the training had come.
 pub(crate) fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)> {
-    let (tensors, metadata) =
-        read_tensors(folder, STEM, "there is nothing to resume; train without --resume")?;
+    let (tensors, notes) = read_tensors(folder, STEM, HINT)?;
+    Ok((tensors, parse(folder, &notes)?))
+}
+
+fn parse<S: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<S>> {
     let wrong = |reason: String| TrainError::file(folder, reason);
-    let progress = metadata
+    notes
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| {
             let not_ours = |e| wrong(format!("holds another state ({e}); train without --resume"));
             serde_json::from_str(json).map_err(not_ours)
-        })?;
-    Ok((tensors, progress))
+        })
 }
 
 /// Seconds that the training in a folder has taken so far, over all sessions; `None` where there is

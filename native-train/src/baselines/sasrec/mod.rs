@@ -8,8 +8,8 @@ mod training;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use super::{Baseline, check_range};
-use crate::error::{Result, TrainError};
+use super::Baseline;
+use crate::error::{Result, TrainError, check_range};
 use crate::model::params::{Views, to_vec};
 use crate::train::samples::pad_left;
 use network::{Histories, Network};
@@ -83,19 +83,19 @@ impl Settings {
     /// [`TrainError::Usage`] naming the option.
     pub fn validate(&self) -> Result<()> {
         for (name, value, most) in [
-            ("sasrec-dim", self.dim, 4096),
-            ("sasrec-layers", self.layers, 64),
-            ("sasrec-heads", self.heads, 256),
-            ("sasrec-max-items", self.max_items, 4096),
-            ("sasrec-batch", self.batch, 65_536),
-            ("sasrec-epochs", self.epochs, 1_000_000),
-            ("sasrec-patience", self.patience, 1_000_000),
+            ("--sasrec-dim", self.dim, 4096),
+            ("--sasrec-layers", self.layers, 64),
+            ("--sasrec-heads", self.heads, 256),
+            ("--sasrec-max-items", self.max_items, 4096),
+            ("--sasrec-batch", self.batch, 65_536),
+            ("--sasrec-epochs", self.epochs, 1_000_000),
+            ("--sasrec-patience", self.patience, 1_000_000),
         ] {
             check_range(name, f64::from(value), 1.0..=f64::from(most))?;
         }
-        check_range("sasrec-dropout", self.dropout, 0.0..=0.95)?;
-        check_range("sasrec-learning-rate", self.learning_rate, 1e-9..=10.0)?;
-        check_range("sasrec-weight-decay", self.weight_decay, 0.0..=10.0)?;
+        check_range("--sasrec-dropout", self.dropout, 0.0..=0.95)?;
+        check_range("--sasrec-learning-rate", self.learning_rate, 1e-9..=10.0)?;
+        check_range("--sasrec-weight-decay", self.weight_decay, 0.0..=10.0)?;
         if !self.dim.is_multiple_of(self.heads) {
             return Err(TrainError::usage(format!(
                 "--sasrec-dim {} cannot be shared by --sasrec-heads {}; it must be a multiple",

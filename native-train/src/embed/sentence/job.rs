@@ -1,6 +1,7 @@
 //! Encoding many texts: sorted by length, on all threads, and resumable.
 
-use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 use sha2::{Digest, Sha256};
 
 use super::SentenceEncoder;
@@ -16,7 +17,7 @@ use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
 use crate::interrupt::{Control, SAVE_EVERY};
-use crate::run_dir::write_atomically;
+use crate::tensors::{self, Header, Notes, Values};
 
 /// Tokens of a batch: enough to fill a core's matrix units, few enough for its caches.
 const CPU_BATCH_TOKENS: usize = 2048;
@@ -199,35 +200,28 @@ impl Work {
         dimensions: usize,
         batches: usize,
     ) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).ok()?;
-        if header.metadata().as_ref()?.get("key").map(String::as_str) != Some(key) {
-            return None;
-        }
-        let tensors = SafeTensors::deserialize(&bytes).ok()?;
-        let vectors = tensors.tensor("vectors").ok()?;
-        let done = tensors.tensor("done").ok()?;
-        if vectors.dtype() != Dtype::F32
-            || vectors.shape() != [texts, dimensions]
-            || done.dtype() != Dtype::U8
-            || done.shape() != [batches]
+        let mut file = BufReader::new(File::open(path).ok()?);
+        let header = Header::read(&mut file).ok()?;
+        let (vectors, done) = (header.tensors.info("vectors")?, header.tensors.info("done")?);
+        if header.note("key") != Some(key)
+            || vectors.dtype != Dtype::F32
+            || vectors.shape != [texts, dimensions]
+            || done.dtype != Dtype::U8
+            || done.shape != [batches]
         {
             return None;
         }
-        let data = vectors.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-        Some(Self { vectors: Vectors { dimensions, data }, done: done.data().to_vec() })
+        let data = header.read_f32s(&mut file, vectors).ok()?;
+        let done = header.read_u8s(&mut file, done).ok()?;
+        Some(Self { vectors: Vectors { dimensions, data }, done })
     }
 
     fn save(&self, path: &Path, key: &str) -> Result<()> {
-        let wrong = |e: safetensors::SafeTensorError| TrainError::file(path, e);
-        let bytes: Vec<u8> = self.vectors.data.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let dimensions = self.vectors.dimensions;
-        let shape = vec![self.vectors.data.len() / dimensions, dimensions];
-        let vectors = TensorView::new(Dtype::F32, shape, &bytes).map_err(wrong)?;
-        let done = TensorView::new(Dtype::U8, vec![self.done.len()], &self.done).map_err(wrong)?;
-        let metadata = HashMap::from([("key".to_owned(), key.to_owned())]);
-        let file = safetensors::serialize([("vectors", vectors), ("done", done)], Some(metadata))
-            .map_err(wrong)?;
-        write_atomically(path, |out| out.write_all(&file))
+        let Vectors { dimensions, data } = &self.vectors;
+        let tensors = vec![
+            ("vectors", vec![data.len() / dimensions, *dimensions], Values::F32(data)),
+            ("done", vec![self.done.len()], Values::U8(&self.done)),
+        ];
+        tensors::write(path, tensors, Notes::from([("key".to_owned(), key.to_owned())]))
     }
 }

@@ -1,0 +1,259 @@
+//! Safetensors files: written whole from numbers in memory, and read by their header.
+//!
+//! Nothing here holds the bytes of a file beside its numbers.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
+
+use crate::error::{Result, TrainError};
+use crate::run_dir::write_atomically;
+
+/// Bytes of the number that a file begins with, the length of its header; headers end at a
+/// multiple of them.
+const LENGTH: usize = 8;
+/// Numbers that are turned into bytes or back at once.
+const BLOCK: usize = 1 << 16;
+
+/// The text metadata of a file.
+pub(crate) type Notes = HashMap<String, String>;
+
+/// Numbers of a tensor, row-major.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values<'a> {
+    /// Of type `F32`.
+    F32(&'a [f32]),
+    /// Of type `U8`.
+    U8(&'a [u8]),
+}
+
+impl Values<'_> {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::U8(_) => Dtype::U8,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32(values) => size_of_val(values),
+            Self::U8(values) => values.len(),
+        }
+    }
+
+    fn write(self, out: &mut dyn Write) -> std::io::Result<()> {
+        match self {
+            Self::F32(values) => f32_blocks(values).try_for_each(|block| out.write_all(&block)),
+            Self::U8(values) => out.write_all(values),
+        }
+    }
+}
+
+/// Writes a file of named tensors (name, shape, values) whole, as [`write_atomically`] does, with
+/// the bytes that the crate `safetensors` would write.
+///
+/// # Errors
+/// [`TrainError::File`]; also for a shape that does not fit its values.
+pub(crate) fn write(
+    path: &Path,
+    mut tensors: Vec<(&str, Vec<usize>, Values<'_>)>,
+    notes: Notes,
+) -> Result<()> {
+    tensors.sort_by(|(a, _, x), (b, _, y)| y.dtype().cmp(&x.dtype()).then(a.cmp(b)));
+    let mut end = 0;
+    let infos = tensors.iter().map(|(name, shape, values)| {
+        let start = end;
+        end += values.bytes();
+        let (dtype, shape) = (values.dtype(), shape.clone());
+        ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let mut header = Metadata::new(Some(notes), infos.collect())
+        .and_then(|header| Ok(serde_json::to_vec(&header)?))
+        .map_err(|e| TrainError::file(path, e))?;
+    header.resize(header.len().next_multiple_of(LENGTH), b' ');
+    write_atomically(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        tensors.iter().try_for_each(|(_, _, values)| values.write(out))
+    })
+}
+
+/// The bytes of numbers in a file, a block after the other.
+pub(crate) fn f32_blocks(values: &[f32]) -> impl Iterator<Item = Vec<u8>> {
+    values.chunks(BLOCK).map(|block| block.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+/// The numbers of a tensor of type `F32`.
+pub(crate) fn f32s(tensor: &TensorView<'_>) -> Vec<f32> {
+    tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// The tensors and the notes of a file in memory.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(SafeTensors<'_>, Notes), SafeTensorError> {
+    let (_, header) = SafeTensors::read_metadata(bytes)?;
+    Ok((SafeTensors::deserialize(bytes)?, header.metadata().clone().unwrap_or_default()))
+}
+
+/// What stands in a file's header.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// Where the tensors begin, in bytes from the start of the file.
+    pub(crate) start: u64,
+    /// Types, shapes and places of the tensors, the places counted from `start`.
+    pub(crate) tensors: Metadata,
+}
+
+impl Header {
+    /// Reads the header of an open file, which is left where the tensors begin.
+    ///
+    /// # Errors
+    /// A sentence without the file's name that says what is wrong, also where the file is not as
+    /// long as its header says.
+    pub(crate) fn read(file: &mut BufReader<File>) -> Result<Self, String> {
+        let file_length = file.get_ref().metadata().map_err(|e| e.to_string())?.len();
+        let cut = |_| "is cut off in its header".to_owned();
+        let mut length = [0; LENGTH];
+        file.read_exact(&mut length).map_err(cut)?;
+        let length = u64::from_le_bytes(length);
+        if length > file_length {
+            let reason = "is not a safetensors file (its header would be longer than the file)";
+            return Err(reason.into());
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(cut)?;
+        let wrong = |reason: String| format!("is not a safetensors file: {reason}");
+        let tensors: Metadata = serde_json::from_slice(&header).map_err(|e| match e.line() {
+            // The numbers contradict each other.
+            0 => wrong(e.to_string()),
+            _ => wrong(format!("invalid JSON in header: {e}")),
+        })?;
+        let start = LENGTH as u64 + length;
+        match start.checked_add(tensors.data_len() as u64) {
+            Some(end) if end == file_length => Ok(Self { start, tensors }),
+            Some(end) if end < file_length => {
+                Err(wrong(SafeTensorError::MetadataIncompleteBuffer.to_string()))
+            }
+            _ => Err("ends before its tensors do; was it cut short?".into()),
+        }
+    }
+
+    /// The numbers of a tensor of type `F32`, of the file that the header is of.
+    ///
+    /// # Errors
+    /// Of reading the file.
+    pub(crate) fn read_f32s(
+        &self,
+        file: &mut BufReader<File>,
+        tensor: &TensorInfo,
+    ) -> std::io::Result<Vec<f32>> {
+        let (start, end) = tensor.data_offsets;
+        file.seek(SeekFrom::Start(self.start + start as u64))?;
+        let count = (end - start) / size_of::<f32>();
+        let mut values = Vec::with_capacity(count);
+        let mut bytes = vec![0; BLOCK.min(count) * size_of::<f32>()];
+        while values.len() < count {
+            let block = &mut bytes[..BLOCK.min(count - values.len()) * size_of::<f32>()];
+            file.read_exact(block)?;
+            values.extend(block.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
+        Ok(values)
+    }
+
+    /// The bytes of a tensor, of the file that the header is of.
+    ///
+    /// # Errors
+    /// Of reading the file.
+    pub(crate) fn read_u8s(
+        &self,
+        file: &mut BufReader<File>,
+        tensor: &TensorInfo,
+    ) -> std::io::Result<Vec<u8>> {
+        let (start, end) = tensor.data_offsets;
+        file.seek(SeekFrom::Start(self.start + start as u64))?;
+        let mut bytes = vec![0; end - start];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A note of the file.
+    pub(crate) fn note(&self, name: &str) -> Option<&str> {
+        self.tensors.metadata().as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_bytes_that_the_crate_writes_and_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        // More than a block; a name of more bytes than characters; U8 goes behind F32.
+        let numbers: Vec<f32> = (0..BLOCK + 3).map(|i| i as f32 * -0.5).collect();
+        let notes = Notes::from([("kind".to_owned(), "ü".to_owned())]);
+        let tensors = vec![
+            ("done", vec![3], Values::U8(&[1, 0, 1])),
+            ("größe", vec![1, 2], Values::F32(&numbers[..2])),
+            ("all", vec![BLOCK + 3], Values::F32(&numbers)),
+        ];
+        write(&path, tensors, notes.clone()).unwrap();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let view = |dtype, shape, data| TensorView::new(dtype, shape, data).unwrap();
+        let expected = [
+            ("done", view(Dtype::U8, vec![3], &[1, 0, 1])),
+            ("größe", view(Dtype::F32, vec![1, 2], &bytes[..8])),
+            ("all", view(Dtype::F32, vec![BLOCK + 3], &bytes)),
+        ];
+        let expected = safetensors::serialize(expected, Some(notes.clone())).unwrap();
+        let written = std::fs::read(&path).unwrap();
+        assert_eq!(written, expected);
+
+        let (tensors, found) = parse(&written).unwrap();
+        assert_eq!(found, notes);
+        assert_eq!(f32s(&tensors.tensor("all").unwrap()), numbers);
+        let mut file = BufReader::new(File::open(&path).unwrap());
+        let header = Header::read(&mut file).unwrap();
+        assert_eq!(header.note("kind"), Some("ü"));
+        let info = header.tensors.info("all").unwrap();
+        assert_eq!(header.read_f32s(&mut file, info).unwrap(), numbers);
+    }
+
+    #[test]
+    fn a_shape_that_does_not_fit_its_values_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let tensors = vec![("a", vec![2, 2], Values::F32(&[1.0, 2.0, 3.0]))];
+        let error = write(&path, tensors, Notes::new()).unwrap_err().to_string();
+        assert!(error.contains("a.safetensors: "), "{error}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_header_is_held_against_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        write(&path, vec![("a", vec![2], Values::F32(&[1.0, 2.0]))], Notes::new()).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for (bytes, reason) in [
+            (good[..good.len() - 1].to_vec(), "ends before its tensors do"),
+            ([&good[..], &[0]].concat(), "not fully covered"),
+            (good[..20].to_vec(), "longer than the file"),
+            (good[..5].to_vec(), "is cut off in its header"),
+            ([&8u64.to_le_bytes()[..], b"no json "].concat(), "invalid JSON in header"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let mut file = BufReader::new(File::open(&path).unwrap());
+            let error = Header::read(&mut file).unwrap_err();
+            assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
+        }
+    }
+}
