@@ -31,7 +31,8 @@ writeFileSync(glue, code);
 const wasm = readFileSync(here("pkg/tigret_infer_bg.wasm"));
 
 /**
- * A worker with the wasm module inside, as the text of a script.
+ * A worker with the wasm module inside, as the text of a script: a page in a sandbox starts no
+ * module from a text.
  *
  * @param {string} name @param {Buffer} packed the module as the worker unpacks it
  */
