@@ -12,6 +12,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createRequire } from "node:module";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -102,6 +103,48 @@ describe("the packed package", () => {
     const archive = join(folder, packed.filename);
     run(tool("publint"), [archive, "--strict"], packageFolder);
     run(tool("attw"), [archive, "--profile", "esm-only", "--format", "ascii"], packageFolder);
+  });
+
+  describe("its types need no other library than Node's or the DOM, and no new compiler", () => {
+    const require = createRequire(join(packageFolder, "package.json"));
+    const checker = createRequire(require.resolve("@arethetypeswrong/core"));
+    const compilers = {
+      "of the package": tool("tsc"),
+      // It has no `Uint8Array<ArrayBuffer>` yet.
+      "before TypeScript 5.7": checker.resolve("typescript/bin/tsc"),
+    };
+    const face = readFileSync(join(packageFolder, "src/index.ts"), "utf8");
+    const consumer = `
+      import * as inline from "tigret/inline";
+      import "tigret/worker";
+      import { ${face.match(/\b[A-Z]\w+/g)?.join(", ")}, forget } from "tigret";
+      export const picks: Promise<Pick[]> = inline.Recommender.load("x").then((r) => r.recommend());
+      export const options: LoadOptions = { worker: START };
+      export { forget, HistoryStore, TigretError };`;
+    const libraries = {
+      "Node's": { lib: ["ES2022"], types: ["node"], start: "() => null as unknown as WorkerLike" },
+      "the DOM": { lib: ["ES2022", "DOM"], types: [], start: '() => new Worker("x")' },
+    };
+    for (const [age, compiler] of Object.entries(compilers)) {
+      for (const [name, { start, ...library }] of Object.entries(libraries)) {
+        test(`${name}, the compiler ${age}`, () => {
+          const compilerOptions = {
+            ...library,
+            typeRoots: [join(packageFolder, "node_modules/@types")],
+            target: "ES2022",
+            module: "ESNext",
+            moduleResolution: "Bundler",
+            strict: true,
+            skipLibCheck: false,
+            noEmit: true,
+          };
+          const settings = { compilerOptions, files: ["consumer.ts"] };
+          writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(settings));
+          writeFileSync(join(folder, "consumer.ts"), consumer.replace("START", start));
+          run(process.execPath, [compiler, "-p", folder], folder);
+        });
+      }
+    }
   });
 
   describe("in Chromium", { skip: parityFolder ? false : "TIGRET_PARITY_DIR is not set" }, () => {
