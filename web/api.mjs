@@ -6,42 +6,22 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const dist = new URL("dist/", import.meta.url);
+const types = new URL("dist/index.d.ts", import.meta.url);
 const reference = new URL("../docs/api.md", import.meta.url);
 
-/** @param {string} name @returns {string} */
-const declarations = (name) => readFileSync(new URL(`${name}.d.ts`, dist), "utf8");
-
-/** What `index.d.ts` exports: the names of each file, in order. @returns {[string, string[]][]} */
-function exported() {
-  const lines = declarations("index").matchAll(
-    /^export (?:type )?\{([^}]*)\} from "\.\/(.*)\.js";$/gm,
-  );
-  return [...lines].map(([, names = "", file = ""]) => [
-    file,
-    names
-      .split(",")
-      .map((name) => name.trim().replace(/^type /, ""))
-      .filter(Boolean),
-  ]);
-}
-
-/** A declaration with the comment before it, without what is private. @param {string} file @param {string} name */
-function declaration(file, name) {
-  const text = declarations(file);
-  const start = new RegExp(`^export (?:declare )?(?:abstract )?\\w+ ${name}\\b`, "m").exec(text);
-  if (!start) throw new Error(`${file}.d.ts does not declare ${name}`);
-  const before = text.slice(0, start.index);
-  const comment = /\/\*\*(?:(?!\*\/)[\s\S])*\*\/\n$/.exec(before)?.[0] ?? "";
-  const rest = text.slice(start.index);
-  // A declaration ends with the first line that closes it at the margin.
-  const end = /^(?:\}.*|export [^{;]*;)$/m.exec(rest);
-  const body = rest.slice(0, end ? end.index + end[0].length : undefined);
-  const code = body
-    .replace(/^ {4}(?:#private|private constructor.*);\n/gm, "")
-    .replace(/^export (?:declare )?/, "")
-    .replace(/^ {4}/gm, "  ");
-  return { words: inWords(comment), code };
+/** The declarations, with their comments, without what is private. */
+function declarations() {
+  const parts = readFileSync(types, "utf8").trim().split("\n\n");
+  return parts.map((part) => {
+    const [comment = ""] = /^\/\*\*[\s\S]*?\*\/\n/.exec(part) ?? [];
+    const code = part
+      .slice(comment.length)
+      .replace(/^ {4}(?:#private|private constructor.*);\n/gm, "")
+      .replace(/^export (?:declare )?/, "")
+      .replace(/^ {4}/gm, "  ");
+    const [, name = ""] = /^(?:abstract )?\w+ (\w+)/.exec(code) ?? [];
+    return { name, words: inWords(comment), code };
+  });
 }
 
 /** A comment as Markdown. @param {string} comment */
@@ -55,9 +35,7 @@ function inWords(comment) {
 
 /** The whole page. */
 export function page() {
-  const parts = exported().flatMap(([file, names]) =>
-    names.map((name) => ({ name, ...declaration(file, name) })),
-  );
+  const parts = declarations();
   parts.sort((a, b) => rank(a.name) - rank(b.name) || a.name.localeCompare(b.name));
   const sections = parts.map(
     ({ name, words, code }) =>

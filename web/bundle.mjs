@@ -5,7 +5,7 @@
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { gzipSync } from "node:zlib";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { build, transform } from "esbuild";
 
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -28,25 +28,38 @@ const glue = here("pkg/tigret_infer.js");
 const { code } = await transform(readFileSync(glue, "utf8"), { minify: true, target: "es2022" });
 writeFileSync(glue, code);
 
-/** The worker with the wasm module inside, as text. */
-async function inlineWorker() {
-  const wasm = gzipSync(readFileSync(here("pkg/tigret_infer_bg.wasm")), { level: 9 });
+const wasm = readFileSync(here("pkg/tigret_infer_bg.wasm"));
+
+/**
+ * A worker with the wasm module inside, as the text of a script: a page in a sandbox starts no
+ * module from a text.
+ *
+ * @param {string} name @param {Buffer} packed the module as the worker unpacks it
+ */
+async function workerText(name, packed) {
   const { outputFiles } = await build({
     ...common,
-    entryPoints: [here("src/worker-inline.ts")],
+    entryPoints: [here(`src/${name}.ts`)],
     external: [],
+    format: "iife",
     write: false,
-    define: { WASM: JSON.stringify(wasm.toString("base64")) },
+    define: { WASM: JSON.stringify(packed.toString("base64")) },
   });
-  return outputFiles[0]?.text ?? "";
+  return JSON.stringify(outputFiles[0]?.text ?? "");
 }
 
-const define = { WORKER: JSON.stringify(await inlineWorker()) };
-/** @param {string[]} names @param {boolean} sourcemap */
-const write = (names, sourcemap) => {
+/** @param {string[]} names @param {import("esbuild").BuildOptions} options */
+const write = (names, options) => {
   const entryPoints = names.map((name) => here(`src/${name}.ts`));
-  return build({ ...common, entryPoints, outdir: dist, sourcemap, define });
+  return build({ ...common, entryPoints, outdir: dist, ...options });
 };
 // A map is as large as four scripts: those of a page have one.
-await write(["index", "worker"], true);
-await write(["node", "inline", "worker-node"], false);
+await write(["index", "worker"], { sourcemap: true });
+await write(["node", "inline"], {
+  define: {
+    WORKER: await workerText("worker-inline", gzipSync(wasm, { level: 9 })),
+    NODE_WORKER: await workerText("worker-node", brotliCompressSync(wasm)),
+    // These never start the worker that lies beside them: a bundler need not follow its address.
+    "import.meta.url": "undefined",
+  },
+});

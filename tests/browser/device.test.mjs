@@ -23,6 +23,12 @@ describe("on the device", { skip }, () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
     const folder = parityFolder ?? "";
     const bytes = readFileSync(join(folder, "four-levels-f32.safetensors"));
+    const inline = readFileSync(join(packageFolder, "dist/inline.js"));
+    /** What documents without an origin may read. @param {Buffer} file @param {string} type */
+    const shared = (file, type) => (/** @type {unknown} */ _, /** @type {any} */ response) => {
+      response.setHeader("access-control-allow-origin", "*");
+      response.setHeader("content-type", type).end(file);
+    };
     server = await serve(
       { "/package/": packageFolder, "/fixtures/": folder },
       {
@@ -31,6 +37,12 @@ describe("on the device", { skip }, () => {
           response.setHeader("content-security-policy", policy);
           response.setHeader("content-type", "text/html").end("<!doctype html><title>t</title>");
         },
+        "/sandbox.html": (_, response) => {
+          response.setHeader("content-security-policy", "sandbox allow-scripts");
+          response.setHeader("content-type", "text/html").end("<!doctype html><title>t</title>");
+        },
+        "/shared/inline.js": shared(inline, "text/javascript"),
+        "/shared/bundle": shared(bytes, "application/octet-stream"),
         "/faulty": (request, response) => {
           const { range } = request.headers;
           ranges.push(range);
@@ -220,6 +232,22 @@ describe("on the device", { skip }, () => {
     await inTab(other, "await store.remove('a'); await store.clear();");
     assert.equal(await inTab(other, "return store.persistent()"), true);
     assert.deepEqual(await inTab(other, "return indexedDB.databases()"), []);
+    await context.close();
+  });
+
+  test("tigret/inline works in a sandbox, whose documents have no origin and no storage", async () => {
+    const { context, page } = await open("/sandbox.html");
+    const seen = await page.evaluate(async () => {
+      const code = "/shared/inline.js";
+      const { Recommender } = await import(code);
+      const recommender = await Recommender.load("/shared/bundle");
+      const { ids } = await recommender.catalogue();
+      await recommender.history.add(ids[0]);
+      const picks = await recommender.recommend({ exclude: "history" });
+      recommender.dispose();
+      return { origin: globalThis.origin, items: picks.length };
+    });
+    assert.deepEqual(seen, { origin: "null", items: 20 });
     await context.close();
   });
 

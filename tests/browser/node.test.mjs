@@ -2,14 +2,17 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
+const require = createRequire(join(packageFolder, "package.json"));
 const entry = pathToFileURL(join(packageFolder, "dist/node.js")).href;
 
 describe("in Node", { skip }, () => {
@@ -85,5 +88,81 @@ describe("in Node", { skip }, () => {
     const arguments_ = ["--input-type=module", "--eval", program];
     const out = execFileSync(process.execPath, arguments_, { timeout: 60_000, encoding: "utf8" });
     assert.equal(out.trim(), "true");
+  });
+
+  test("flags of the program are none of the worker", () => {
+    const program = `
+      import { Recommender } from ${JSON.stringify(entry)};
+      const recommender = await Recommender.load(${JSON.stringify(bundle)});
+      console.log((await recommender.recommend({ history: [] })).length > 0);`;
+    const env = { ...process.env, NODE_OPTIONS: "--input-type=module" };
+    const out = execFileSync(process.execPath, ["--eval", program], {
+      timeout: 60_000,
+      encoding: "utf8",
+      env,
+    });
+    assert.equal(out.trim(), "true");
+  });
+
+  describe("a bundled server recommends without settings for it", () => {
+    const folder = mkdtempSync(join(tmpdir(), "tigret-server-"));
+    const source = join(folder, "server.js");
+
+    before(() => {
+      writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
+      mkdirSync(join(folder, "node_modules"));
+      symlinkSync(packageFolder, join(folder, "node_modules/tigret"));
+      writeFileSync(
+        source,
+        `import { Recommender } from "tigret";
+        Recommender.load(${JSON.stringify(bundle)})
+          .then((recommender) => recommender.recommend({ history: [] }))
+          .then((picks) => console.log(picks.length > 0));`,
+      );
+    });
+    after(() => rmSync(folder, { recursive: true, force: true }));
+
+    /** How each bundler is called; the path of what it writes. */
+    const builds = {
+      "esbuild, ES module": async () => {
+        const outfile = join(folder, "esbuild.mjs");
+        const settings = { bundle: true, platform: "node", format: "esm", outfile };
+        await require("esbuild").build({ entryPoints: [source], ...settings });
+        return outfile;
+      },
+      "esbuild, CommonJS": async () => {
+        const outfile = join(folder, "esbuild.cjs");
+        const settings = { bundle: true, platform: "node", format: "cjs", outfile };
+        await require("esbuild").build({ entryPoints: [source], ...settings });
+        return outfile;
+      },
+      Vite: async () => {
+        const { build } = await import(pathToFileURL(require.resolve("vite")).href);
+        await build({
+          root: folder,
+          logLevel: "silent",
+          ssr: { noExternal: true },
+          build: { ssr: source, outDir: "vite" },
+        });
+        return join(folder, "vite/server.js");
+      },
+      webpack: async () => {
+        const output = { path: join(folder, "webpack"), filename: "server.cjs" };
+        const settings = { mode: "production", target: "node", entry: source, output };
+        await new Promise((resolve, reject) => {
+          require("webpack")(settings, (/** @type {unknown} */ error, /** @type {any} */ stats) =>
+            error || stats.hasErrors() ? reject(error ?? stats.toString()) : resolve(stats),
+          );
+        });
+        return join(folder, "webpack/server.cjs");
+      },
+    };
+    for (const [name, build] of Object.entries(builds)) {
+      test(name, async () => {
+        const path = await build();
+        const options = /** @type {const} */ ({ timeout: 60_000, encoding: "utf8" });
+        assert.equal(execFileSync(process.execPath, [path], options).trim(), "true");
+      });
+    }
   });
 });

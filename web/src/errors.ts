@@ -26,7 +26,12 @@ export type TigretErrorCode =
   | "storage"
   | "disposed";
 
-/** Every error that this package raises, except for the `reason` of an aborted signal. */
+/**
+ * Every error that this package raises, except for the `reason` of an aborted signal.
+ *
+ * `tigret` and `tigret/inline` each have a class of their own: import all from one of them, or test
+ * whether `error.name` is `TigretError`.
+ */
 export class TigretError extends Error {
   override readonly name = "TigretError";
   readonly code: TigretErrorCode;

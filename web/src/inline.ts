@@ -13,7 +13,7 @@ let address: string | undefined;
 
 platform.startWorker = () => {
   address ??= URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" }));
-  return new Worker(address, { type: "module" });
+  return new Worker(address);
 };
 
 export * from "./index.js";

@@ -8,13 +8,16 @@ import { TigretError } from "./errors.js";
 import { platform } from "./platform.js";
 import type { WorkerLike } from "./remote.js";
 
+/** The worker, as text: bundlers would not follow its file. `bundle.mjs` puts it in this place. */
+declare const NODE_WORKER: string;
+
 platform.startWorker = startWorker;
 platform.readFile = readSource;
 
 /** A thread that looks like a browser's worker. */
 function startWorker(): WorkerLike {
   // Flags of the program itself (such as --input-type) are none of the worker.
-  const worker = new Worker(new URL("./worker-node.js", import.meta.url), { execArgv: [] });
+  const worker = new Worker(NODE_WORKER, { eval: true, execArgv: [] });
   // A recommender that was not disposed of keeps no program from ending; a call does.
   worker.unref();
   let unanswered = 0;

@@ -252,6 +252,9 @@ export class Recommender {
    * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
    * `disposed`), or with the signal's reason.
    */
+  async explain(item: Pick, options?: RecommendOptions): Promise<Explanation>;
+  /** Why any item has its score in the call that the options describe. */
+  async explain(id: string, options: RecommendOptions): Promise<Explanation>;
   async explain(item: Pick | string, options?: RecommendOptions): Promise<Explanation> {
     const id = typeof item === "string" ? item : item?.id;
     if (typeof id !== "string") {

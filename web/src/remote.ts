@@ -5,7 +5,14 @@ import type { Message, Method, Methods } from "./protocol.js";
 import { after } from "./steps.js";
 
 /** What this package needs of a `Worker`. */
-export type WorkerLike = globalThis.Pick<Worker, "postMessage" | "terminate" | "addEventListener">;
+export interface WorkerLike {
+  postMessage(message: unknown, transfer: ArrayBuffer[]): void;
+  terminate(): void;
+  addEventListener(
+    type: "message" | "messageerror" | "error",
+    listener: (event: Event) => void,
+  ): void;
+}
 
 /** Milliseconds that a worker's script may take to arrive and run. */
 const START = 60_000;
@@ -70,7 +77,7 @@ export class Remote {
   call<M extends Method>(
     method: M,
     args: Methods[M]["arguments"],
-    transfer: Transferable[] = [],
+    transfer: ArrayBuffer[] = [],
   ): Promise<Methods[M]["result"]> {
     return this.#inSight(() => this.#post(method, args, transfer));
   }
@@ -86,7 +93,7 @@ export class Remote {
   #post<M extends Method>(
     method: M,
     args: Methods[M]["arguments"],
-    transfer: Transferable[] = [],
+    transfer: ArrayBuffer[] = [],
   ): Promise<Methods[M]["result"]> {
     if (this.#stopped) return Promise.reject(this.#stopped);
     const id = this.#next++;
