@@ -146,6 +146,23 @@ fn fewer_items_than_codewords_are_refused_where_codewords_are_fitted() {
 }
 
 #[test]
+fn few_items_for_the_first_codebook_are_told_of_with_a_size_that_suits_them() {
+    let world = World::new(|i| format!("lamp {i}"));
+    write(&world.at("v.safetensors"), ITEMS, number);
+    world.ok("embed --run r --vectors v.safetensors");
+    let errors = |arguments: &str| {
+        let output = world.run(arguments);
+        assert!(output.status.success(), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let tokenize = "tokenize --run r --method rq-kmeans --codebook-size";
+    let note = errors(&format!("{tokenize} 16"));
+    assert!(note.contains("20 items are few for 16 codewords"), "{note}");
+    assert!(note.contains("--codebook-size 8 suits them better"), "{note}");
+    assert_eq!(errors(&format!("{tokenize} 8,16")), "");
+}
+
+#[test]
 fn texts_that_are_all_empty_are_refused_by_every_encoder() {
     let world = World::new(|_| " ".to_owned());
     let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders/bert");

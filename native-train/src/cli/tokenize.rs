@@ -14,6 +14,7 @@ use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::report::remarks_on_codes;
 use crate::run_dir::{RunDir, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
@@ -21,7 +22,7 @@ use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::fit::{check, check_alone};
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
 use crate::tokenizer::state::Keeper;
-use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use};
+use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
 use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
@@ -321,6 +322,16 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
     check(&settings, &ids, &vectors)?;
+    if let Some(&first) = settings.sizes.first()
+        && let Some(better) = smaller_codebook(ids.len(), first as usize)
+    {
+        output.note(format!(
+            "{} items are few for {first} codewords in the first level: a code that hardly two \
+             items share teaches the model nothing about the others; --codebook-size {better} \
+             suits them better",
+            ids.len()
+        ));
+    }
     // The other methods take seconds: an interrupt ends them where they are.
     let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
     let interrupted = || watch.as_ref().is_some_and(Watch::requested);
@@ -376,7 +387,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     if report.settings.autoencoder.is_some() {
         remove_if_there(&state)?;
     }
-    output.result(&report, || describe(&report));
+    output.result(&report, || describe(&report, collision_size as usize));
     Ok(())
 }
 
@@ -390,7 +401,7 @@ fn write_log(run: &RunDir, log: Vec<String>) -> Result<()> {
     })
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &Report, collision_size: usize) -> String {
     let mut text = String::from("level  codewords used  perplexity\n");
     for (index, level) in report.levels.iter().enumerate() {
         text += &format!(
@@ -429,6 +440,9 @@ fn describe(report: &Report) -> String {
             training.gflop_per_second,
             training.matmul_gflop_per_second
         );
+    }
+    for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size) {
+        text += &format!("look at: {remark}\n");
     }
     text + &format!("{:.1} s in all", report.seconds)
 }
