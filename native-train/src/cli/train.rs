@@ -15,7 +15,9 @@ use crate::memory;
 use crate::model::presets::Preset;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
+use crate::train::{
+    Batching, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
+};
 
 /// Trains the encoder-decoder to generate the next item's semantic ID.
 #[derive(Debug, clap::Args)]
@@ -230,6 +232,15 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.parameters(),
         trainer.samples()
     ));
+    let steps = trainer.steps_per_epoch().saturating_mul(args.epochs);
+    // A training that goes on has to keep its settings.
+    if let (false, Some(better)) = (args.resume, shorter_warmup(args.warmup, steps)) {
+        output.note(format!(
+            "--warmup {} is long for the {steps} steps of all epochs: the learning rate gets to its \
+             peak late or never; --warmup {better} suits them better",
+            args.warmup
+        ));
+    }
     let watch = Watch::start()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
