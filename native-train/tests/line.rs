@@ -257,6 +257,32 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
 }
 
 #[test]
+fn figures_of_a_model_of_other_sequences_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    let prepare = ["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"];
+    works(at, &prepare);
+    works(at, &["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"]);
+    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
+    let said = String::from_utf8(tigret(at, &train).stderr).unwrap();
+    assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
+    let evaluate = || {
+        let said = String::from_utf8(tigret(at, &["evaluate", "--run", "r"]).stderr).unwrap();
+        let written = fs::read_to_string(at.join("r/evaluation.json")).unwrap();
+        let written: Value = serde_json::from_str(&written).unwrap();
+        (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
+    };
+    assert_eq!(evaluate(), (String::new(), false));
+
+    // An earlier cut: the model has seen what is now to be found.
+    works(at, &[&prepare[..], &["--until", "1007"]].concat());
+    let (said, written) = evaluate();
+    assert!(said.contains("r/model was trained on other sequences than the run has now"), "{said}");
+    assert!(written);
+}
+
+#[test]
 fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
