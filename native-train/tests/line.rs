@@ -128,6 +128,21 @@ fn from_a_log_to_recommendations() {
         }
         assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
+    // A bundle may be replaced, what is no bundle may not.
+    works(at, &["export", "--run", "r", "--quantize", "f32", "--out", "f32.safetensors"]);
+    for (out, part) in [
+        ("log.csv", "log.csv: is there already and is no bundle"),
+        ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
+        ("r", "r: is there already and is no bundle"),
+        ("r/model/model.safetensors", "lies in the folder of the model itself"),
+        ("r/../r/model/new/m.safetensors", "lies in the folder of the model itself"),
+    ] {
+        let before = fs::read(at.join(out)).ok();
+        let line = refuses(at, &["export", "--run", "r", "--out", out]);
+        assert!(line.contains(part), "{line}");
+        assert_eq!(fs::read(at.join(out)).ok(), before);
+    }
+
     // The bundle in f32 is the model: the same figures on the CPU engine.
     let bundle =
         ["evaluate", "--run", "r", "--json", "--beams", "30", "--bundle", "f32.safetensors"];
@@ -356,6 +371,9 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let arguments = import(&format!("{golden}/tokens.json"));
     works(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(works(at, &["inspect", "m.safetensors"]).contains("60 items"));
+    fs::write(at.join("m.safetensors"), "a text").unwrap();
+    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(line.contains("m.safetensors: is there already and is no bundle"), "{line}");
 
     let layout = fs::read_to_string(format!("{golden}/tokens.json")).unwrap();
     fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();

@@ -4,9 +4,12 @@ mod calibration;
 mod fit;
 
 use std::fs;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
+use serde_json::Value;
 use tch::Device;
+use tigret_infer::bundle::FORMAT;
 use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
@@ -115,6 +118,46 @@ impl<'a> Parts<'a> {
         Bundle::new(config, layout, catalog, weights, format)
             .map_err(|e| TrainError::file(checkpoint.join("model.safetensors"), e))
     }
+}
+
+/// Refuses to write a bundle where something else lies: a file that is no bundle, or anything in
+/// the folder of a checkpoint.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn check_out(path: &Path, checkpoint: &Path) -> Result<()> {
+    let whole = std::path::absolute(path).map_err(|e| TrainError::file(path, e))?;
+    // The folder need not be there yet.
+    let folder = whole.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok());
+    if let (Some(folder), Ok(checkpoint)) = (folder, checkpoint.canonicalize())
+        && folder.starts_with(checkpoint)
+    {
+        return Err(TrainError::file(
+            path,
+            "lies in the folder of the model itself; name a file elsewhere with --out",
+        ));
+    }
+    if fs::symlink_metadata(path).is_ok() && !is_bundle(path) {
+        return Err(TrainError::file(
+            path,
+            "is there already and is no bundle; remove it, or name another file with --out",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a file says in its header that it is a bundle.
+fn is_bundle(path: &Path) -> bool {
+    let header = || -> Option<Value> {
+        let file = fs::File::open(path).ok()?;
+        let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        let mut file = BufReader::new(file);
+        let mut size = [0; 8];
+        file.read_exact(&mut size).ok()?;
+        let size = Some(u64::from_le_bytes(size)).filter(|&size| size < length)?;
+        serde_json::from_reader(file.take(size)).ok()
+    };
+    header().is_some_and(|header| header["__metadata__"]["format"] == FORMAT)
 }
 
 /// Writes a bundle, whole, making the folder if needed. Returns the size in bytes.
