@@ -234,6 +234,17 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         works(at, arguments);
     }
 
+    // A catalogue from elsewhere is held to the model as well, in the order of then.
+    let import = |catalog| {
+        let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog", catalog];
+        [&["import", "--out", "i.safetensors"][..], &files].concat()
+    };
+    let line = refuses(at, &import("r/catalog.json"));
+    assert!(line.contains("r/model: was trained on other semantic IDs than those of"), "{line}");
+    catalog["items"].as_array_mut().unwrap().reverse();
+    fs::write(at.join("catalog.json"), catalog.to_string()).unwrap();
+    works(at, &import("catalog.json"));
+
     works(at, &[&tokenize[..], &["--seed", "1"]].concat());
     for arguments in uses {
         let line = refuses(at, arguments);

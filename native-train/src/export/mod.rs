@@ -23,6 +23,8 @@ use crate::tokenizer::{SemanticIds, check_model};
 use calibration::input_grams;
 use fit::fit;
 
+const CATALOG_HINT: &str = "the catalogue is described in docs/bundle.md";
+
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
 /// # Errors
@@ -54,14 +56,31 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
 /// A checkpoint folder, a token layout and a catalogue as one bundle.
 ///
 /// # Errors
-/// [`TrainError::File`] naming the file and field that is wrong.
+/// [`TrainError::File`] naming the file and field that is wrong, also for a model that says that it
+/// was trained on other semantic IDs; items count in the order of the catalogue's file.
 pub fn bundle_from_files(
     checkpoint: &Path,
     tokens: &Path,
     catalog: &Path,
     format: WeightFormat,
 ) -> Result<Bundle> {
-    Parts::read(checkpoint, tokens, catalog)?.bundle(format)
+    let parts = Parts::read(checkpoint, tokens, catalog)?;
+    if let Some(trained_on) = checkpoint::trained_on(checkpoint)? {
+        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
+        let ranks = items.iter().filter_map(|item| parts.catalog.rank_of(&item.id));
+        let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
+        if !trained_on.has_ids(&parts.layout, items) {
+            return Err(TrainError::file(
+                checkpoint,
+                format!(
+                    "was trained on other semantic IDs than those of {}, or in another order; give \
+                     the tokens.json and catalog.json of the run that it was trained in",
+                    catalog.display()
+                ),
+            ));
+        }
+    }
+    parts.bundle(format)
 }
 
 /// What a bundle is made of, and where it was read.
@@ -81,8 +100,7 @@ impl<'a> Parts<'a> {
         let layout = TokenLayout::parse(&read_text(tokens, hint)?)
             .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
             .map_err(|e| TrainError::file(tokens, e))?;
-        let CatalogFile { items } =
-            read_json(catalog, "the catalogue is described in docs/bundle.md")?;
+        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
         Ok(Self { checkpoint, tokens, config, weights, layout, catalog })
