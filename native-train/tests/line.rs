@@ -283,6 +283,37 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
 }
 
 #[test]
+fn a_site_is_laid_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
+    works(at, &["embed", "--run", "r"]);
+    let rq_kmeans = ["--method", "rq-kmeans", "--codebook-size", "8"];
+    works(at, &[&["tokenize", "--run", "r"], &rq_kmeans[..]].concat());
+    fs::create_dir(at.join("page")).unwrap();
+    fs::write(at.join("page/index.html"), "<!doctype html>").unwrap();
+    let demo = ["demo", "r", "--page", "page", "--out", "site"];
+    assert!(refuses(at, &demo).contains("tigret train"));
+    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
+    let with_new = [&demo[..], &["--new-items", "new.jsonl"]].concat();
+    fs::write(at.join("new.jsonl"), "{\"id\": \"i3\", \"title\": \"a thing\"}\n").unwrap();
+    let line = refuses(at, &with_new);
+    assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
+    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
+    assert!(line.contains("lies in the folder of the model itself"), "{line}");
+    assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
+
+    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();
+    works(at, &with_new);
+    let laid = fs::read_to_string(at.join("site/model/new.jsonl")).unwrap();
+    assert!(laid.lines().count() == 1 && laid.contains("embedding"), "{laid}");
+    assert!(at.join("site/index.html").is_file() && at.join("site/model/about.json").is_file());
+    works(at, &demo);
+    assert!(!at.join("site/model/new.jsonl").exists());
+}
+
+#[test]
 fn figures_of_a_model_of_other_sequences_are_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

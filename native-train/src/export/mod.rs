@@ -32,6 +32,9 @@ const CATALOG_HINT: &str = "the catalogue is described in docs/bundle.md";
 /// on other semantic IDs.
 pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     let (checkpoint, tokens, path) = (run.model(), run.tokens(), run.catalog());
+    if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
+        return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
+    }
     let parts = Parts::read(&checkpoint, &tokens, &path)?;
     if checkpoint::trained_on(&checkpoint)?.is_none() {
         return parts.bundle(format);
@@ -152,13 +155,13 @@ pub fn check_out(path: &Path, checkpoint: &Path) -> Result<()> {
     {
         return Err(TrainError::file(
             path,
-            "lies in the folder of the model itself; name a file elsewhere with --out",
+            "lies in the folder of the model itself; choose another --out",
         ));
     }
     if fs::symlink_metadata(path).is_ok() && !is_bundle(path) {
         return Err(TrainError::file(
             path,
-            "is there already and is no bundle; remove it, or name another file with --out",
+            "is there already and is no bundle; remove it, or choose another --out",
         ));
     }
     Ok(())
