@@ -252,7 +252,10 @@ mod tests {
 
         for (lines, reason) in [
             (own, "has 2 numbers, the tokenizer was trained on 3"),
-            (r#"{"id": "old", "embedding": [1, 2, 3]}"#, "item \"old\" is in the catalogue already"),
+            (
+                r#"{"id": "old", "embedding": [1, 2, 3]}"#,
+                "item \"old\" is in the catalogue already",
+            ),
         ] {
             let error = read(lines, Some(3), &encode).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");

@@ -504,6 +504,18 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let at = folder.path();
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
     fs::create_dir(at.join("empty")).unwrap();
+    for (verb, option, part) in [
+        ("train", "--learning-rate", "--learning-rate -1 is outside"),
+        ("tokenize", "--beta", "--beta -1 is not a positive number"),
+        ("evaluate", "--item-knn-decay", "--item-knn-decay -1"),
+    ] {
+        let line = refuses(at, &[verb, "--run", "empty", option, "-1"]);
+        assert!(line.contains(part), "{line}");
+    }
+    // What the help shows as the default can be given.
+    assert!(works(at, &["tokenize", "--help"]).contains("[default: 512,256,128]"));
+    let hidden = ["tokenize", "--run", "empty", "--hidden", "512,256,128"];
+    assert!(refuses(at, &hidden).contains("tigret prepare"));
     assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();

@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     sasrec: sasrec::Settings,
     /// Most minutes of training, over all sessions.
-    #[arg(long, value_name = "MINUTES", help_heading = "SASRec")]
+    #[arg(long, allow_negative_numbers = true, value_name = "MINUTES", help_heading = "SASRec")]
     sasrec_max_minutes: Option<f64>,
 }
 

@@ -81,7 +81,7 @@ pub(super) struct Args {
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
     /// to the content; 0 for none.
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "WEIGHT", default_value_t = 0.0)]
     collaborative: f64,
 
     /// Width of a codeword.
@@ -89,7 +89,7 @@ pub(super) struct Args {
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     latent: u64,
     /// Hidden widths of the encoder; the decoder mirrors them.
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_values_t = [512, 256, 128],
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "512,256,128",
           help_heading = "Autoencoder", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     hidden: Vec<u64>,
     /// Passes over the items [default: until the reconstruction no longer gets better].
@@ -108,10 +108,16 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw, help_heading = "Autoencoder")]
     optimizer: OptimizerKind,
     /// Learning rate; 0.001 for adamw, 0.4 for adagrad (paper) if not given.
-    #[arg(long, value_name = "RATE", help_heading = "Autoencoder")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Autoencoder")]
     learning_rate: Option<f64>,
     /// Weight of the commitment term.
-    #[arg(long, value_name = "BETA", default_value_t = 0.25, help_heading = "Autoencoder")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "BETA",
+        default_value_t = 0.25,
+        help_heading = "Autoencoder"
+    )]
     beta: f64,
     /// How the gradient passes the quantisation.
     #[arg(long, value_enum, default_value_t = Gradient::StraightThrough,

@@ -89,9 +89,9 @@ pub fn remarks_on_codes(
     let unique = c.unique_items as f64 / c.items.max(1) as f64;
     if unique < LEAST_UNIQUE {
         // Larger codebooks do not suit every catalogue.
-        let room = levels.first().is_some_and(|level| {
-            smaller_codebook(c.items, 2 * level.codewords).is_none()
-        });
+        let room = levels
+            .first()
+            .is_some_and(|level| smaller_codebook(c.items, 2 * level.codewords).is_none());
         remarks.push(format!(
             "{} of the items share all their codes with another; only the order in the data set \
              tells them apart. More levels{} or longer training spread them",
