@@ -111,13 +111,8 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Autoencoder")]
     learning_rate: Option<f64>,
     /// Weight of the commitment term.
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        value_name = "BETA",
-        default_value_t = 0.25,
-        help_heading = "Autoencoder"
-    )]
+    #[arg(long, allow_negative_numbers = true, value_name = "BETA", default_value_t = 0.25,
+          help_heading = "Autoencoder")]
     beta: f64,
     /// How the gradient passes the quantisation.
     #[arg(long, value_enum, default_value_t = Gradient::StraightThrough,

@@ -33,7 +33,8 @@ pub struct Settings {
     #[arg(id = "sasrec-heads", long, value_name = "N", default_value_t = Settings::DEFAULT.heads)]
     pub heads: u32,
     /// Dropout.
-    #[arg(id = "sasrec-dropout", long, allow_negative_numbers = true, value_name = "P", default_value_t = Settings::DEFAULT.dropout)]
+    #[arg(id = "sasrec-dropout", long, allow_negative_numbers = true, value_name = "P",
+          default_value_t = Settings::DEFAULT.dropout)]
     pub dropout: f64,
     /// Items of a history that are read, the latest ones.
     #[arg(id = "sasrec-max-items", long, value_name = "N",
