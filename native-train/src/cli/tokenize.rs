@@ -26,6 +26,12 @@ use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, small
 use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
+/// Defaults of an autoencoder's settings.
+const LATENT: u64 = 32;
+const MAX_EPOCHS: u64 = 2000;
+const BATCH: u64 = 1024;
+const BETA: f64 = 0.25;
+
 /// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -85,7 +91,7 @@ pub(super) struct Args {
     collaborative: f64,
 
     /// Width of a codeword.
-    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = LATENT, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     latent: u64,
     /// Hidden widths of the encoder; the decoder mirrors them.
@@ -93,15 +99,15 @@ pub(super) struct Args {
           help_heading = "Autoencoder", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     hidden: Vec<u64>,
     /// Passes over the items [default: until the reconstruction no longer gets better].
-    #[arg(long, value_name = "N", help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", help_heading = "Autoencoder", conflicts_with = "max_epochs",
           value_parser = clap::value_parser!(u64).range(1..))]
     epochs: Option<u64>,
     /// Most passes over the items while the reconstruction still gets better.
-    #[arg(long, value_name = "N", default_value_t = 2000, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = MAX_EPOCHS, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..))]
     max_epochs: u64,
     /// Items a step.
-    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = BATCH, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
     /// Optimiser.
@@ -111,7 +117,7 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Autoencoder")]
     learning_rate: Option<f64>,
     /// Weight of the commitment term.
-    #[arg(long, allow_negative_numbers = true, value_name = "BETA", default_value_t = 0.25,
+    #[arg(long, allow_negative_numbers = true, value_name = "BETA", default_value_t = BETA,
           help_heading = "Autoencoder")]
     beta: f64,
     /// How the gradient passes the quantisation.
@@ -209,6 +215,23 @@ impl Args {
             )));
         }
         Ok(if sizes.len() == 1 { vec![sizes[0]; levels] } else { sizes.clone() })
+    }
+
+    /// Settings of an autoencoder that are not at their defaults.
+    fn of_autoencoder(&self) -> Vec<&'static str> {
+        let settings = [
+            ("--latent", self.latent != LATENT),
+            ("--hidden", self.hidden != [512, 256, 128]),
+            ("--epochs", self.epochs.is_some()),
+            ("--max-epochs", self.max_epochs != MAX_EPOCHS),
+            ("--batch", self.batch != BATCH),
+            ("--optimizer", self.optimizer != OptimizerKind::Adamw),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--beta", self.beta != BETA),
+            ("--gradient", self.gradient != Gradient::StraightThrough),
+            ("--no-revival", self.no_revival),
+        ];
+        settings.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
     }
 
     fn autoencoder(&self) -> Result<Autoencoder> {
@@ -323,6 +346,15 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
     check(&settings, &ids, &vectors)?;
+    let unused = if settings.autoencoder.is_none() { args.of_autoencoder() } else { Vec::new() };
+    if !unused.is_empty() {
+        // No refusal: a study compares methods under the settings of one file.
+        output.note(format!(
+            "{} without effect: --method {} trains no autoencoder",
+            unused.join(", "),
+            settings.method.name()
+        ));
+    }
     if let Some(&first) = settings.sizes.first()
         && let Some(better) = smaller_codebook(ids.len(), first as usize)
     {
