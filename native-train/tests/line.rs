@@ -112,7 +112,7 @@ fn from_a_log_to_recommendations() {
     assert_eq!(weights("whole"), weights("r"));
 
     let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume"]].concat();
-    assert!(refuses(at, &other).contains("other settings"));
+    assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
 
     let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);

@@ -15,6 +15,7 @@ use crate::baselines::{
     self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
 };
 use crate::data::Dataset;
+use crate::device;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Split};
@@ -157,14 +158,15 @@ impl Args {
         let Place { run, dataset, device, output } = place;
         let folder = run.baseline(Method::SasRec.name());
         let budget = self.sasrec_max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        let on = device::name(device);
         match sasrec::earlier(&folder, dataset, self.sasrec, budget)? {
-            Earlier::Nothing => output.note(format!("training SASRec on {device:?}")),
+            Earlier::Nothing => output.note(format!("training SASRec on {on}")),
             Earlier::Other => output.note(format!(
-                "training SASRec anew on {device:?}: {} is of other settings or data",
+                "training SASRec anew on {on}: {} is of other settings or data",
                 folder.display()
             )),
             Earlier::Unfinished { steps } => {
-                output.note(format!("SASRec goes on after {steps} steps, on {device:?}"));
+                output.note(format!("SASRec goes on after {steps} steps, on {on}"));
             }
             Earlier::Finished => output.note(format!("SASRec as trained in {}", folder.display())),
         }

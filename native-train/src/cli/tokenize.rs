@@ -9,7 +9,7 @@ use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
 use crate::data::{Dataset, remove_if_there};
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
@@ -378,9 +378,10 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
             ));
         }
         output.note(format!(
-            "{} items, {} dimensions, on {device:?}; {STOPPABLE}",
+            "{} items, {} dimensions, on {}; {STOPPABLE}",
             ids.len(),
-            vectors.dimensions
+            vectors.dimensions,
+            device::name(device)
         ));
     }
     let fitted = fit(&settings, &ids, &vectors, device, &mut keeper, &progress)?;
@@ -436,9 +437,9 @@ fn write_log(run: &RunDir, log: Vec<String>) -> Result<()> {
 
 fn describe(report: &Report, collision_size: usize) -> String {
     let mut text = String::from("level  codewords used  perplexity\n");
-    for (index, level) in report.levels.iter().enumerate() {
+    for (number, level) in (1..).zip(&report.levels) {
         text += &format!(
-            "{index:>5}  {:>8} of {:<4}  {:>9.1}\n",
+            "{number:>5}  {:>8} of {:<4}  {:>9.1}\n",
             level.used, level.codewords, level.perplexity
         );
     }

@@ -8,7 +8,7 @@ use tigret_infer::{T5Config, TokenLayout};
 
 use super::Output;
 use crate::data::Dataset;
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError};
 use crate::interrupt::Watch;
 use crate::memory;
@@ -233,9 +233,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
     output.note(format!(
-        "{} weights, {} samples an epoch, on {device:?}",
+        "{} weights, {} samples an epoch, on {}",
         trainer.parameters(),
-        trainer.samples()
+        trainer.samples(),
+        device::name(device)
     ));
     let steps = trainer.steps_per_epoch().saturating_mul(args.epochs);
     // A training that goes on has to keep its settings.
