@@ -21,6 +21,15 @@ fn has_unused_gpu() -> bool {
     !hidden && Path::new(NVIDIA).exists()
 }
 
+/// A device as people call it.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cpu => "the CPU".to_owned(),
+        Device::Cuda(number) => format!("CUDA device {number}"),
+        other => format!("{other:?}"),
+    }
+}
+
 /// The value of every `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum DeviceChoice {

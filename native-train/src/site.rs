@@ -1,17 +1,17 @@
 //! A run as a static site: the built demo page with the run's model, items and figures beside it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tigret_infer::WeightFormat;
+use tigret_infer::{Bundle, WeightFormat};
 
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
-use crate::export::{bundle_of_run, write_bundle};
+use crate::export::{bundle_of_run, check_out, write_bundle};
 use crate::run_dir::{RunDir, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
@@ -29,12 +29,29 @@ pub struct Laid {
     pub new_items: usize,
 }
 
-/// Copies a built page to `out`, unless that is where it lies; an older run's model stays until
-/// [`lay_run`] replaces it.
+/// What belongs to a run on its site, before anything is written.
+#[derive(Debug)]
+pub struct Content {
+    bundle: Bundle,
+    items: Vec<u8>,
+    about: Value,
+    new_items: Option<Vec<Map<String, Value>>>,
+}
+
+/// Refuses a page that is none, and an `out` whose model is no bundle of a site.
 ///
 /// # Errors
-/// [`TrainError::File`] where there is no page, or a file cannot be read or written.
-pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
+/// [`TrainError::File`].
+pub fn check_site(run: &RunDir, page: &Path, out: &Path) -> Result<()> {
+    check_page(page)?;
+    check_out(&bundle_of_site(out), &run.model())
+}
+
+fn bundle_of_site(out: &Path) -> PathBuf {
+    out.join(MODEL).join("model.safetensors")
+}
+
+fn check_page(page: &Path) -> Result<()> {
     if !page.join("index.html").is_file() {
         return Err(TrainError::file(
             page,
@@ -42,6 +59,16 @@ pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
              web/demo-dist",
         ));
     }
+    Ok(())
+}
+
+/// Copies a built page to `out`, unless that is where it lies; an older run's model stays until
+/// [`Content::lay`] replaces it.
+///
+/// # Errors
+/// [`TrainError::File`] where there is no page, or a file cannot be read or written.
+pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
+    check_page(page)?;
     let same = || Some(page.canonicalize().ok()? == out.canonicalize().ok()?);
     match same() {
         Some(true) => Ok(()),
@@ -66,23 +93,20 @@ fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
     Ok(())
 }
 
-/// Lays a run's model, items, figures and new items beside the page in `out`. The bundle carries
-/// the tokenizer, if the run has one. New items (a JSONL file) keep the vector of their field
-/// `embedding`; `encode` makes rows of content vectors of the others' texts.
+/// A run's model, items, figures and new items. The bundle carries the tokenizer, if the run has
+/// one. New items (a JSONL file) keep the vector of their field `embedding`; `encode` makes rows of
+/// content vectors of the others' texts.
 ///
 /// # Errors
 /// [`TrainError::File`] for artefacts that are missing or wrong, [`TrainError::Line`] for a new item
-/// without an id or with a wrong vector, and what `encode` reports.
-pub fn lay_run(
+/// without an id, with a wrong vector or one that the catalogue has, and what `encode` reports.
+pub fn content_of(
     run: &RunDir,
-    out: &Path,
     format: WeightFormat,
     new_items: Option<&Path>,
     encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>>,
     recipe: Option<&TextRecipe>,
-) -> Result<Laid> {
-    let folder = out.join(MODEL);
-    fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
+) -> Result<Content> {
     let mut bundle = bundle_of_run(run, format)?;
     let mut width = None;
     if run.tokenizer().is_file() {
@@ -91,32 +115,56 @@ pub fn lay_run(
         bundle =
             bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
     }
-    let bytes = write_bundle(&bundle, &folder.join("model.safetensors"))?;
     let items = fs::read(run.items()).map_err(|e| TrainError::file(run.items(), e))?;
-    write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&items))?;
-    write_json(&folder.join("about.json"), &about(run)?)?;
-    let to = folder.join("new.jsonl");
-    let laid = match new_items {
-        Some(path) => lay_new_items(path, &to, width, encode, recipe)?,
-        None => {
-            // Those of another run, if there are any.
-            remove_if_there(&to)?;
-            0
-        }
-    };
-    Ok(Laid { bytes, items: bundle.catalog.len(), new_items: laid })
+    let about = about(run)?;
+    let known = |id: &str| bundle.catalog.rank_of(id).is_some();
+    let new_items =
+        new_items.map(|path| read_new_items(path, width, &known, encode, recipe)).transpose()?;
+    Ok(Content { bundle, items, about, new_items })
 }
 
-fn lay_new_items(
+impl Content {
+    /// Lays all beside the page in `out`, in the place of another run's.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] where a file cannot be written.
+    pub fn lay(&self, out: &Path) -> Result<Laid> {
+        let folder = out.join(MODEL);
+        let bytes = write_bundle(&self.bundle, &bundle_of_site(out))?;
+        write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&self.items))?;
+        write_json(&folder.join("about.json"), &self.about)?;
+        let new_items = folder.join("new.jsonl");
+        match &self.new_items {
+            Some(items) => write_atomically(&new_items, |file| {
+                items.iter().try_for_each(|item| {
+                    serde_json::to_writer(&mut *file, item)?;
+                    file.write_all(b"\n")
+                })
+            })?,
+            // Those of another run, if there are any.
+            None => remove_if_there(&new_items)?,
+        }
+        let laid = self.new_items.as_ref().map_or(0, Vec::len);
+        Ok(Laid { bytes, items: self.bundle.catalog.len(), new_items: laid })
+    }
+}
+
+fn read_new_items(
     path: &Path,
-    to: &Path,
     width: Option<usize>,
+    known: &dyn Fn(&str) -> bool,
     encode: impl FnOnce(&[&str]) -> Result<Vec<Vec<f32>>>,
     recipe: Option<&TextRecipe>,
-) -> Result<usize> {
+) -> Result<Vec<Map<String, Value>>> {
     let mut items: Vec<Map<String, Value>> = Vec::new();
     let (mut without, mut texts): (Vec<usize>, Vec<String>) = (Vec::new(), Vec::new());
     for_each_new_item(path, |item| {
+        if known(&item.id) {
+            let id = &item.id;
+            return Err(item.wrong(format!(
+                "item \"{id}\" is in the catalogue already, so it is not new; leave it out"
+            )));
+        }
         // Without a tokenizer nothing says how long a vector is, and none is of use.
         if width.map_or(Ok(None), |width| item.embedding(width))?.is_none() {
             without.push(items.len());
@@ -131,10 +179,7 @@ fn lay_new_items(
             items[item].insert("embedding".into(), json!(row));
         }
     }
-    write_atomically(to, |file| {
-        items.iter().try_for_each(|item| writeln!(file, "{}", Value::Object(item.clone())))
-    })?;
-    Ok(items.len())
+    Ok(items)
 }
 
 /// Rows of content vectors by a run's encoder.
@@ -186,30 +231,34 @@ mod tests {
     #[test]
     fn new_items_keep_vectors_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
-        let (path, to) = (folder.path().join("new.jsonl"), folder.path().join("laid.jsonl"));
-        let lay = |lines: &str, width, encode: &dyn Fn(&[&str]) -> Vec<Vec<f32>>| {
+        let path = folder.path().join("new.jsonl");
+        let read = |lines: &str, width, encode: &dyn Fn(&[&str]) -> Vec<Vec<f32>>| {
             fs::write(&path, lines).unwrap();
-            lay_new_items(&path, &to, width, |texts| Ok(encode(texts)), None)
+            read_new_items(&path, width, &|id| id == "old", |texts| Ok(encode(texts)), None)
         };
         let own = r#"{"id": "a", "embedding": [0.5, -1]}"#;
-        assert_eq!(lay(own, Some(2), &|_| panic!("needs no encoder")).unwrap(), 1);
-        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-        assert_eq!(parsed(&fs::read_to_string(&to).unwrap()), parsed(own));
+        let items = read(own, Some(2), &|_| panic!("needs no encoder")).unwrap();
+        assert_eq!(json!(items), json!([{"id": "a", "embedding": [0.5, -1]}]));
 
         let both = format!("{{\"id\": \"b\", \"text\": \"of b\"}}\n{own}\n");
         let encode = |texts: &[&str]| {
             assert_eq!(texts, ["of b"]);
             vec![vec![2.0, 3.0]]
         };
-        assert_eq!(lay(&both, Some(2), &encode).unwrap(), 2);
-        let laid = fs::read_to_string(&to).unwrap();
-        let embeddings: Vec<Value> =
-            laid.lines().map(|line| parsed(line)["embedding"].clone()).collect();
-        assert_eq!(embeddings, [json!([2.0, 3.0]), json!([0.5, -1])]);
+        let items = read(&both, Some(2), &encode).unwrap();
+        let embeddings: Vec<&Value> = items.iter().map(|item| &item["embedding"]).collect();
+        assert_eq!(embeddings, [&json!([2.0, 3.0]), &json!([0.5, -1])]);
 
-        let error = lay(own, Some(3), &encode).unwrap_err().to_string();
-        assert!(error.contains("has 2 numbers, the tokenizer was trained on 3"), "{error}");
-        assert_eq!(fs::read_to_string(&to).unwrap(), laid);
+        for (lines, reason) in [
+            (own, "has 2 numbers, the tokenizer was trained on 3"),
+            (
+                r#"{"id": "old", "embedding": [1, 2, 3]}"#,
+                "item \"old\" is in the catalogue already",
+            ),
+        ] {
+            let error = read(lines, Some(3), &encode).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
     }
 
     #[test]

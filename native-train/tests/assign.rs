@@ -189,6 +189,48 @@ fn the_catalogue_with_new_items_trains_exports_and_answers() {
 }
 
 #[test]
+fn the_run_keeps_the_vectors_of_new_items() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    let run = Path::new(&world.run);
+    let files = ["vectors.safetensors", "catalog.json", "items.jsonl"];
+    let read = || files.map(|name| fs::read(run.join(name)).unwrap());
+    let matrix = |bytes: &[u8]| -> Vec<f32> {
+        let tensors = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let tensor = tensors.tensor("vectors").unwrap();
+        assert_eq!(tensor.shape()[1], 6);
+        tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let before = read();
+    write_items(&world.folder.path().join("some.jsonl"), 60..70, true);
+    world.assign("some.jsonl");
+    world.assign("new.jsonl");
+    let after = read();
+    let expected: Vec<f32> = (0..90).flat_map(vector).collect();
+    assert_eq!(matrix(&after[0]), expected);
+    ok(&["evaluate", "--run", &world.run, "--baselines", "semantic-knn"]);
+
+    // Killed after the first file, and after the second one.
+    for written in 1..3 {
+        for at in 0..3 {
+            fs::write(run.join(files[at]), &[&before, &after][usize::from(at < written)][at])
+                .unwrap();
+        }
+        fs::write(run.join("vectors.safetensors.new.partial"), "half a row").unwrap();
+        world.assign("new.jsonl");
+        assert_eq!(matrix(&read()[0]), expected, "{written}");
+        assert_eq!(read()[2], after[2], "{written}");
+        assert!(!run.join("vectors.safetensors.new.partial").exists());
+    }
+
+    // Vectors that are not those of the run's items are left alone.
+    fs::write(run.join(files[0]), &before[0]).unwrap();
+    fs::write(world.at("one.jsonl"), json!({"id": "one", "embedding": vector(3)}).to_string())
+        .unwrap();
+    world.assign("one.jsonl");
+    assert_eq!(read()[0], before[0]);
+}
+
+#[test]
 fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
     let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
     ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);

@@ -146,6 +146,34 @@ fn fewer_items_than_codewords_are_refused_where_codewords_are_fitted() {
 }
 
 #[test]
+fn settings_that_do_not_suit_are_told_of() {
+    let world = World::new(|i| format!("lamp {i}"));
+    write(&world.at("v.safetensors"), ITEMS, number);
+    world.ok("embed --run r --vectors v.safetensors");
+    let errors = |arguments: &str| {
+        let output = world.run(arguments);
+        assert!(output.status.success(), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let tokenize = "tokenize --run r --method rq-kmeans --codebook-size";
+    let note = errors(&format!("{tokenize} 16"));
+    assert!(note.contains("20 items are few for 16 codewords"), "{note}");
+    assert!(note.contains("--codebook-size 8 suits them better"), "{note}");
+    assert_eq!(errors(&format!("{tokenize} 8,16")), "");
+
+    // A setting that changes nothing is told of as well.
+    let note = errors(&format!("{tokenize} 8 --epochs 5 --latent 16"));
+    assert_eq!(
+        note.trim_end(),
+        "--latent, --epochs without effect: --method rq-kmeans trains no autoencoder"
+    );
+    let output = world.run("tokenize --run r --codebook-size 8 --epochs 5 --max-epochs 9");
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(errors.contains("cannot be used with"), "{errors}");
+}
+
+#[test]
 fn texts_that_are_all_empty_are_refused_by_every_encoder() {
     let world = World::new(|_| " ".to_owned());
     let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders/bert");

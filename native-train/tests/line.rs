@@ -112,7 +112,7 @@ fn from_a_log_to_recommendations() {
     assert_eq!(weights("whole"), weights("r"));
 
     let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume"]].concat();
-    assert!(refuses(at, &other).contains("other settings"));
+    assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
 
     let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
@@ -128,6 +128,21 @@ fn from_a_log_to_recommendations() {
         }
         assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
+    // A bundle may be replaced, what is no bundle may not.
+    works(at, &["export", "--run", "r", "--quantize", "f32", "--out", "f32.safetensors"]);
+    for (out, part) in [
+        ("log.csv", "log.csv: is there already and is no bundle"),
+        ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
+        ("r", "r: is there already and is no bundle"),
+        ("r/model/model.safetensors", "lies in the folder of the model itself"),
+        ("r/../r/model/new/m.safetensors", "lies in the folder of the model itself"),
+    ] {
+        let before = fs::read(at.join(out)).ok();
+        let line = refuses(at, &["export", "--run", "r", "--out", out]);
+        assert!(line.contains(part), "{line}");
+        assert_eq!(fs::read(at.join(out)).ok(), before);
+    }
+
     // The bundle in f32 is the model: the same figures on the CPU engine.
     let bundle =
         ["evaluate", "--run", "r", "--json", "--beams", "30", "--bundle", "f32.safetensors"];
@@ -219,6 +234,17 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         works(at, arguments);
     }
 
+    // A catalogue from elsewhere is held to the model as well, in the order of then.
+    let import = |catalog| {
+        let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog", catalog];
+        [&["import", "--out", "i.safetensors"][..], &files].concat()
+    };
+    let line = refuses(at, &import("r/catalog.json"));
+    assert!(line.contains("r/model: was trained on other semantic IDs than those of"), "{line}");
+    catalog["items"].as_array_mut().unwrap().reverse();
+    fs::write(at.join("catalog.json"), catalog.to_string()).unwrap();
+    works(at, &import("catalog.json"));
+
     works(at, &[&tokenize[..], &["--seed", "1"]].concat());
     for arguments in uses {
         let line = refuses(at, arguments);
@@ -254,6 +280,63 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     for arguments in uses {
         works(at, arguments);
     }
+}
+
+#[test]
+fn a_site_is_laid_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
+    works(at, &["embed", "--run", "r"]);
+    let rq_kmeans = ["--method", "rq-kmeans", "--codebook-size", "8"];
+    works(at, &[&["tokenize", "--run", "r"], &rq_kmeans[..]].concat());
+    fs::create_dir(at.join("page")).unwrap();
+    fs::write(at.join("page/index.html"), "<!doctype html>").unwrap();
+    let demo = ["demo", "r", "--page", "page", "--out", "site"];
+    assert!(refuses(at, &demo).contains("tigret train"));
+    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
+    let with_new = [&demo[..], &["--new-items", "new.jsonl"]].concat();
+    fs::write(at.join("new.jsonl"), "{\"id\": \"i3\", \"title\": \"a thing\"}\n").unwrap();
+    let line = refuses(at, &with_new);
+    assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
+    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
+    assert!(line.contains("lies in the folder of the model itself"), "{line}");
+    assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
+
+    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();
+    works(at, &with_new);
+    let laid = fs::read_to_string(at.join("site/model/new.jsonl")).unwrap();
+    assert!(laid.lines().count() == 1 && laid.contains("embedding"), "{laid}");
+    assert!(at.join("site/index.html").is_file() && at.join("site/model/about.json").is_file());
+    works(at, &demo);
+    assert!(!at.join("site/model/new.jsonl").exists());
+}
+
+#[test]
+fn figures_of_a_model_of_other_sequences_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_log(at);
+    let prepare = ["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"];
+    works(at, &prepare);
+    works(at, &["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"]);
+    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
+    let said = String::from_utf8(tigret(at, &train).stderr).unwrap();
+    assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
+    let evaluate = || {
+        let said = String::from_utf8(tigret(at, &["evaluate", "--run", "r"]).stderr).unwrap();
+        let written = fs::read_to_string(at.join("r/evaluation.json")).unwrap();
+        let written: Value = serde_json::from_str(&written).unwrap();
+        (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
+    };
+    assert_eq!(evaluate(), (String::new(), false));
+
+    // An earlier cut: the model has seen what is now to be found.
+    works(at, &[&prepare[..], &["--until", "1007"]].concat());
+    let (said, written) = evaluate();
+    assert!(said.contains("r/model was trained on other sequences than the run has now"), "{said}");
+    assert!(written);
 }
 
 #[test]
@@ -330,6 +413,9 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let arguments = import(&format!("{golden}/tokens.json"));
     works(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(works(at, &["inspect", "m.safetensors"]).contains("60 items"));
+    fs::write(at.join("m.safetensors"), "a text").unwrap();
+    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(line.contains("m.safetensors: is there already and is no bundle"), "{line}");
 
     let layout = fs::read_to_string(format!("{golden}/tokens.json")).unwrap();
     fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();
@@ -418,6 +504,18 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let at = folder.path();
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
     fs::create_dir(at.join("empty")).unwrap();
+    for (verb, option, part) in [
+        ("train", "--learning-rate", "--learning-rate -1 is outside"),
+        ("tokenize", "--beta", "--beta -1 is not a positive number"),
+        ("evaluate", "--item-knn-decay", "--item-knn-decay -1"),
+    ] {
+        let line = refuses(at, &[verb, "--run", "empty", option, "-1"]);
+        assert!(line.contains(part), "{line}");
+    }
+    // What the help shows as the default can be given.
+    assert!(works(at, &["tokenize", "--help"]).contains("[default: 512,256,128]"));
+    let hidden = ["tokenize", "--run", "empty", "--hidden", "512,256,128"];
+    assert!(refuses(at, &hidden).contains("tigret prepare"));
     assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();

@@ -18,10 +18,11 @@ pub struct Settings {
           default_value_t = Settings::DEFAULT.neighbours)]
     pub neighbours: usize,
     /// Weight of an item of the history against that of the one after it.
-    #[arg(id = "item-knn-decay", long, value_name = "W", default_value_t = Settings::DEFAULT.decay)]
+    #[arg(id = "item-knn-decay", long, allow_negative_numbers = true, value_name = "W",
+          default_value_t = Settings::DEFAULT.decay)]
     pub decay: f64,
     /// Added to the denominator of a similarity, so that few shared users count for less.
-    #[arg(id = "item-knn-shrinkage", long, value_name = "S",
+    #[arg(id = "item-knn-shrinkage", long, allow_negative_numbers = true, value_name = "S",
           default_value_t = Settings::DEFAULT.shrinkage)]
     pub shrinkage: f64,
 }

@@ -18,7 +18,7 @@ use crate::model::params::to_vec;
 #[command(next_help_heading = "Semantic_KNN")]
 pub struct Settings {
     /// Weight of an item of the history against that of the one after it; 0: the latest alone.
-    #[arg(id = "semantic-knn-decay", long, value_name = "W",
+    #[arg(id = "semantic-knn-decay", long, allow_negative_numbers = true, value_name = "W",
           default_value_t = Settings::DEFAULT.decay)]
     pub decay: f64,
 }

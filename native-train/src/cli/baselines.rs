@@ -15,6 +15,7 @@ use crate::baselines::{
     self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
 };
 use crate::data::Dataset;
+use crate::device;
 use crate::embed::Vectors;
 use crate::error::{MINUTES, Result, check_range};
 use crate::evaluate::{Metrics, Split};
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[command(flatten)]
     sasrec: sasrec::Settings,
     /// Most minutes of training, over all sessions.
-    #[arg(long, value_name = "MINUTES", help_heading = "SASRec")]
+    #[arg(long, allow_negative_numbers = true, value_name = "MINUTES", help_heading = "SASRec")]
     sasrec_max_minutes: Option<f64>,
 }
 
@@ -153,14 +154,15 @@ impl Args {
         let Place { run, dataset, device, output } = place;
         let folder = run.baseline(Method::SasRec.name());
         let budget = self.sasrec_max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        let on = device::name(device);
         match sasrec::earlier(&folder, dataset, self.sasrec, budget)? {
-            Earlier::Nothing => output.note(format!("training SASRec on {device:?}")),
+            Earlier::Nothing => output.note(format!("training SASRec on {on}")),
             Earlier::Other => output.note(format!(
-                "training SASRec anew on {device:?}: {} is of other settings or data",
+                "training SASRec anew on {on}: {} is of other settings or data",
                 folder.display()
             )),
             Earlier::Unfinished { steps } => {
-                output.note(format!("SASRec goes on after {steps} steps, on {device:?}"));
+                output.note(format!("SASRec goes on after {steps} steps, on {on}"));
             }
             Earlier::Finished => output.note(format!("SASRec as trained in {}", folder.display())),
         }

@@ -12,7 +12,7 @@ use tigret_infer::TokenLayout;
 
 use super::Output;
 use crate::data::{Dataset, Item, Sequence};
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::error::Result;
 use crate::evaluate::{self, Split, rank_targets};
 use crate::model::presets::Preset;
@@ -163,7 +163,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             .map_or(String::new(), |rate| format!(", evaluation {rate:.0} users/s"));
         format!(
             "training {:.0} samples/s{evaluation} on {} with {} threads",
-            report.train_samples_per_s, report.device, report.threads
+            report.train_samples_per_s,
+            device::name(device),
+            report.threads
         )
     });
     Ok(())

@@ -11,7 +11,7 @@ use crate::device::DeviceChoice;
 use crate::embed::encoder::Ready;
 use crate::error::Result;
 use crate::run_dir::RunDir;
-use crate::site::{Laid, copy_page, lay_run, rows_by};
+use crate::site::{Laid, check_site, content_of, copy_page, rows_by};
 
 /// Makes a site of a trained run: the demo page with its model, for any host of static files.
 #[derive(Debug, clap::Args)]
@@ -50,14 +50,17 @@ struct Report<'a> {
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let out = args.out.as_deref().unwrap_or(&args.page);
-    copy_page(&args.page, out)?;
+    check_site(&run, &args.page, out)?;
     let encode = |texts: &[&str]| {
         let encoder = Ready::of_run(&run, None, DeviceChoice::Auto, |text| output.note(text))?;
         rows_by(&encoder, texts)
     };
     let recipe = text_recipe(&run)?;
     let new_items = args.new_items.as_deref();
-    let laid = lay_run(&run, out, args.quantize, new_items, encode, recipe.as_ref())?;
+    // Nothing is laid of a run that cannot be shown.
+    let content = content_of(&run, args.quantize, new_items, encode, recipe.as_ref())?;
+    copy_page(&args.page, out)?;
+    let laid = content.lay(out)?;
     let report = Report { site: out, laid };
     output.result(&report, || {
         let Laid { bytes, items, new_items } = &report.laid;

@@ -65,6 +65,9 @@ pub(super) struct Args {
 struct Report {
     settings: Settings,
     users: usize,
+    /// The model's figures may be too high: what it is to find may be what it was trained on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    trained_on_other_sequences: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Metrics>,
     popularity: Metrics,
@@ -122,6 +125,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         _ => None,
     };
     let device = args.device.torch()?;
+    let mut other_sequences = false;
     // What is wrong with the model is said before a baseline is trained.
     let ranked = match &args.bundle {
         _ if baselines_only => None,
@@ -129,9 +133,18 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         None => {
             let ids = SemanticIds::load(&run, &dataset)?;
             let trained = TrainedModel::load(&run.model(), &dataset, &ids, device)?;
+            let trained_on = checkpoint::trained_on(&run.model())?;
+            other_sequences = trained_on.is_some_and(|then| !then.has_sequences(&dataset));
             Some(Ranked::Own(Box::new((trained, ids))))
         }
     };
+    if other_sequences {
+        output.note(format!(
+            "{} was trained on other sequences than the run has now: it may have seen what it is to \
+             find, so its figures may be too high; train again",
+            run.model().display()
+        ));
+    }
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
     if baselines_only && !args.baselines_only {
@@ -160,6 +173,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let report = Report {
         settings,
         users,
+        trained_on_other_sequences: other_sequences,
         model,
         popularity: popularity.unwrap_or_default(),
         baselines,

@@ -7,7 +7,7 @@ use tigret_infer::{Bundle, WeightFormat};
 
 use super::Output;
 use crate::error::{Result, TrainError};
-use crate::export::{bundle_of_run, write_bundle};
+use crate::export::{bundle_of_run, check_out, write_bundle};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::load_quantizer;
 
@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// semantic IDs (`recommender.addItems`).
     #[arg(long)]
     with_tokenizer: bool,
-    /// The file to write.
+    /// The file to write; a bundle that is there is replaced, another file is not.
     #[arg(long)]
     out: PathBuf,
 }
@@ -48,6 +48,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
+    check_out(&args.out, &run.model())?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;

@@ -7,7 +7,7 @@ use tigret_infer::WeightFormat;
 use super::Output;
 use super::export::write_and_report;
 use crate::error::Result;
-use crate::export::bundle_from_files;
+use crate::export::{bundle_from_files, check_out};
 
 /// Joins a T5 checkpoint trained elsewhere with its token layout and catalogue to a bundle.
 #[derive(Debug, clap::Args)]
@@ -28,12 +28,13 @@ pub(super) struct Args {
     /// Weight format: f32, f16, q8 or q4.
     #[arg(long, default_value = "q8")]
     quantize: WeightFormat,
-    /// The file to write.
+    /// The file to write; a bundle that is there is replaced, another file is not.
     #[arg(long)]
     out: PathBuf,
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    check_out(&args.out, &args.checkpoint)?;
     let bundle = bundle_from_files(&args.checkpoint, &args.tokens, &args.catalog, args.quantize)?;
     write_and_report(&bundle, &args.out, output)
 }

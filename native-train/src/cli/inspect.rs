@@ -101,9 +101,9 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
             catalog.len(),
             catalog.id_of(0),
         );
-        for (index, level) in report.levels.iter().enumerate() {
+        for (number, level) in (1..).zip(&report.levels) {
             text += &format!(
-                "level {index}    {} of {} codes used, perplexity {:.1}\n",
+                "level {number}    {} of {} codes used, perplexity {:.1}\n",
                 level.used, level.codewords, level.perplexity
             );
         }

@@ -118,7 +118,7 @@ pub(super) struct Args {
 
     /// Leave out users and items with fewer interactions, to the fixed point; 0: none
     /// [default: 5; 0 with --sequences].
-    #[arg(long, value_name = "K", conflicts_with = "classics")]
+    #[arg(long, allow_negative_numbers = true, value_name = "K", conflicts_with = "classics")]
     k_core: Option<usize>,
 
     /// Number of simulated readers.

@@ -9,11 +9,12 @@ use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
 use crate::data::Dataset;
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::report::remarks_on_codes;
 use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
@@ -21,9 +22,15 @@ use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::fit::{check, check_alone};
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
 use crate::tokenizer::state::Keeper;
-use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use};
+use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
 use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
+
+/// Defaults of an autoencoder's settings.
+const LATENT: u64 = 32;
+const MAX_EPOCHS: u64 = 2000;
+const BATCH: u64 = 1024;
+const BETA: f64 = 0.25;
 
 /// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
 #[derive(Debug, clap::Args)]
@@ -80,37 +87,38 @@ pub(super) struct Args {
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
     /// to the content; 0 for none.
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0)]
+    #[arg(long, allow_negative_numbers = true, value_name = "WEIGHT", default_value_t = 0.0)]
     collaborative: f64,
 
     /// Width of a codeword.
-    #[arg(long, value_name = "N", default_value_t = 32, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = LATENT, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     latent: u64,
     /// Hidden widths of the encoder; the decoder mirrors them.
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_values_t = [512, 256, 128],
+    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "512,256,128",
           help_heading = "Autoencoder", value_parser = clap::value_parser!(u64).range(1..=65_536))]
     hidden: Vec<u64>,
     /// Passes over the items [default: until the reconstruction no longer gets better].
-    #[arg(long, value_name = "N", help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", help_heading = "Autoencoder", conflicts_with = "max_epochs",
           value_parser = clap::value_parser!(u64).range(1..))]
     epochs: Option<u64>,
     /// Most passes over the items while the reconstruction still gets better.
-    #[arg(long, value_name = "N", default_value_t = 2000, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = MAX_EPOCHS, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..))]
     max_epochs: u64,
     /// Items a step.
-    #[arg(long, value_name = "N", default_value_t = 1024, help_heading = "Autoencoder",
+    #[arg(long, value_name = "N", default_value_t = BATCH, help_heading = "Autoencoder",
           value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
     /// Optimiser.
     #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw, help_heading = "Autoencoder")]
     optimizer: OptimizerKind,
     /// Learning rate; 0.001 for adamw, 0.4 for adagrad (paper) if not given.
-    #[arg(long, value_name = "RATE", help_heading = "Autoencoder")]
+    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Autoencoder")]
     learning_rate: Option<f64>,
     /// Weight of the commitment term.
-    #[arg(long, value_name = "BETA", default_value_t = 0.25, help_heading = "Autoencoder")]
+    #[arg(long, allow_negative_numbers = true, value_name = "BETA", default_value_t = BETA,
+          help_heading = "Autoencoder")]
     beta: f64,
     /// How the gradient passes the quantisation.
     #[arg(long, value_enum, default_value_t = Gradient::StraightThrough,
@@ -207,6 +215,23 @@ impl Args {
             )));
         }
         Ok(if sizes.len() == 1 { vec![sizes[0]; levels] } else { sizes.clone() })
+    }
+
+    /// Settings of an autoencoder that are not at their defaults.
+    fn of_autoencoder(&self) -> Vec<&'static str> {
+        let settings = [
+            ("--latent", self.latent != LATENT),
+            ("--hidden", self.hidden != [512, 256, 128]),
+            ("--epochs", self.epochs.is_some()),
+            ("--max-epochs", self.max_epochs != MAX_EPOCHS),
+            ("--batch", self.batch != BATCH),
+            ("--optimizer", self.optimizer != OptimizerKind::Adamw),
+            ("--learning-rate", self.learning_rate.is_some()),
+            ("--beta", self.beta != BETA),
+            ("--gradient", self.gradient != Gradient::StraightThrough),
+            ("--no-revival", self.no_revival),
+        ];
+        settings.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
     }
 
     fn autoencoder(&self) -> Result<Autoencoder> {
@@ -321,6 +346,25 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
     check(&settings, &ids, &vectors)?;
+    let unused = if settings.autoencoder.is_none() { args.of_autoencoder() } else { Vec::new() };
+    if !unused.is_empty() {
+        // No refusal: a study compares methods under the settings of one file.
+        output.note(format!(
+            "{} without effect: --method {} trains no autoencoder",
+            unused.join(", "),
+            settings.method.name()
+        ));
+    }
+    if let Some(&first) = settings.sizes.first()
+        && let Some(better) = smaller_codebook(ids.len(), first as usize)
+    {
+        output.note(format!(
+            "{} items are few for {first} codewords in the first level: a code that hardly two \
+             items share teaches the model nothing about the others; --codebook-size {better} \
+             suits them better",
+            ids.len()
+        ));
+    }
     // The other methods take seconds: an interrupt ends them where they are.
     let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
     let interrupted = || watch.as_ref().is_some_and(Watch::requested);
@@ -334,9 +378,10 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
             ));
         }
         output.note(format!(
-            "{} items, {} dimensions, on {device:?}; {STOPPABLE}",
+            "{} items, {} dimensions, on {}; {STOPPABLE}",
             ids.len(),
-            vectors.dimensions
+            vectors.dimensions,
+            device::name(device)
         ));
     }
     let fitted = fit(&settings, &ids, &vectors, device, &mut keeper, &progress)?;
@@ -376,7 +421,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     if report.settings.autoencoder.is_some() {
         remove_if_there(&state)?;
     }
-    output.result(&report, || describe(&report));
+    output.result(&report, || describe(&report, collision_size as usize));
     Ok(())
 }
 
@@ -390,11 +435,11 @@ fn write_log(run: &RunDir, log: Vec<String>) -> Result<()> {
     })
 }
 
-fn describe(report: &Report) -> String {
+fn describe(report: &Report, collision_size: usize) -> String {
     let mut text = String::from("level  codewords used  perplexity\n");
-    for (index, level) in report.levels.iter().enumerate() {
+    for (number, level) in (1..).zip(&report.levels) {
         text += &format!(
-            "{index:>5}  {:>8} of {:<4}  {:>9.1}\n",
+            "{number:>5}  {:>8} of {:<4}  {:>9.1}\n",
             level.used, level.codewords, level.perplexity
         );
     }
@@ -429,6 +474,9 @@ fn describe(report: &Report) -> String {
             training.gflop_per_second,
             training.matmul_gflop_per_second
         );
+    }
+    for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size) {
+        text += &format!("look at: {remark}\n");
     }
     text + &format!("{:.1} s in all", report.seconds)
 }

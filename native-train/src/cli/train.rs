@@ -8,14 +8,16 @@ use tigret_infer::{T5Config, TokenLayout};
 
 use super::Output;
 use crate::data::Dataset;
-use crate::device::DeviceChoice;
+use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError, check_range};
 use crate::interrupt::Watch;
 use crate::memory;
 use crate::model::presets::Preset;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
+use crate::train::{
+    Batching, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
+};
 
 /// Trains the encoder-decoder to generate the next item's semantic ID.
 #[derive(Debug, clap::Args)]
@@ -67,7 +69,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     epochs: u64,
     /// Stop this call after so many minutes, with a last validation.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     max_minutes: Option<f64>,
     /// Which optimiser: AdamW, or AdamW whose updates are scaled by the size of each weight, as those
     /// of T5's Adafactor are.
@@ -75,7 +77,12 @@ pub(super) struct Args {
     optimizer: OptimizerKind,
     /// Peak learning rate; with scaled-adamw a share of a weight's size, with adamw 0.001 if not given.
     // From step 10,000 on, a peak of 0.03 after 1,000 steps is within 5 % of the paper's rate.
-    #[arg(long, default_value = "0.03", default_value_if("optimizer", "adamw", "0.001"))]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        default_value = "0.03",
+        default_value_if("optimizer", "adamw", "0.001")
+    )]
     learning_rate: f64,
     /// Steps to the peak.
     #[arg(long, default_value_t = 1000)]
@@ -85,16 +92,16 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Schedule::InverseSqrt)]
     schedule: Schedule,
     /// Weight decay.
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.05)]
     weight_decay: f64,
     /// Dropout.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
     dropout: f64,
     /// Largest norm of the gradient.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
     clip: f64,
     /// Probability that a sample's user token is dropped, so that the model works without one.
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, allow_negative_numbers = true, default_value_t = 0.2)]
     drop_user: f64,
     /// Steps between validations; once an epoch if not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -220,10 +227,20 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
     output.note(format!(
-        "{} weights, {} samples an epoch, on {device:?}",
+        "{} weights, {} samples an epoch, on {}",
         trainer.parameters(),
-        trainer.samples()
+        trainer.samples(),
+        device::name(device)
     ));
+    let steps = trainer.steps_per_epoch().saturating_mul(args.epochs);
+    // A training that goes on has to keep its settings.
+    if let (false, Some(better)) = (args.resume, shorter_warmup(args.warmup, steps)) {
+        output.note(format!(
+            "--warmup {} is long for the {steps} steps of all epochs: the learning rate gets to its \
+             peak late or never; --warmup {better} suits them better",
+            args.warmup
+        ));
+    }
     let watch = Watch::start()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");

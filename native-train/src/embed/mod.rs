@@ -1,5 +1,6 @@
 //! From text to vectors: the content embedding that semantic IDs are made of.
 
+pub(crate) mod append;
 pub mod encoder;
 mod npy;
 pub mod precomputed;
@@ -104,8 +105,17 @@ impl Vectors {
     /// What made the vectors of a run ([`encoder::Encoder::id`]), from the header alone; `None`
     /// where there are none or it does not say.
     pub fn encoder(run: &RunDir) -> Option<String> {
+        Self::note(run, "encoder")
+    }
+
+    /// [`ids_hash`] of the items that the vectors of a run are of, from the header alone.
+    fn ids_hash(run: &RunDir) -> Option<String> {
+        Self::note(run, "ids_hash")
+    }
+
+    fn note(run: &RunDir, name: &str) -> Option<String> {
         let mut file = BufReader::new(File::open(run.vectors()).ok()?);
-        tensors::Header::read(&mut file).ok()?.note("encoder").map(str::to_owned)
+        tensors::Header::read(&mut file).ok()?.note(name).map(str::to_owned)
     }
 
     /// Writes the artefact; `encoder` says what made the vectors.
@@ -125,8 +135,11 @@ impl Vectors {
 /// 64-bit FNV-1a, in hexadecimal, of the items' ids joined by line feeds: tells whether an
 /// artefact with a row per item belongs to these items in this order.
 pub fn ids_hash(dataset: &Dataset) -> String {
-    let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
-    format!("{:016x}", user_hash(&ids.join("\n")))
+    ids_hash_of(dataset.items.iter().map(|item| item.id.as_str()))
+}
+
+fn ids_hash_of<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    format!("{:016x}", user_hash(&ids.collect::<Vec<_>>().join("\n")))
 }
 
 #[cfg(test)]

@@ -4,9 +4,12 @@ mod calibration;
 mod fit;
 
 use std::fs;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
+use serde_json::Value;
 use tch::Device;
+use tigret_infer::bundle::FORMAT;
 use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
@@ -20,6 +23,8 @@ use crate::tokenizer::{SemanticIds, check_model};
 use calibration::input_grams;
 use fit::fit;
 
+const CATALOG_HINT: &str = "the catalogue is described in docs/bundle.md";
+
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
 /// # Errors
@@ -27,6 +32,9 @@ use fit::fit;
 /// on other semantic IDs.
 pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     let (checkpoint, tokens, path) = (run.model(), run.tokens(), run.catalog());
+    if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
+        return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
+    }
     let parts = Parts::read(&checkpoint, &tokens, &path)?;
     if checkpoint::trained_on(&checkpoint)?.is_none() {
         return parts.bundle(format);
@@ -51,14 +59,31 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
 /// A checkpoint folder, a token layout and a catalogue as one bundle.
 ///
 /// # Errors
-/// [`TrainError::File`] naming the file and field that is wrong.
+/// [`TrainError::File`] naming the file and field that is wrong, also for a model that says that it
+/// was trained on other semantic IDs; items count in the order of the catalogue's file.
 pub fn bundle_from_files(
     checkpoint: &Path,
     tokens: &Path,
     catalog: &Path,
     format: WeightFormat,
 ) -> Result<Bundle> {
-    Parts::read(checkpoint, tokens, catalog)?.bundle(format)
+    let parts = Parts::read(checkpoint, tokens, catalog)?;
+    if let Some(trained_on) = checkpoint::trained_on(checkpoint)? {
+        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
+        let ranks = items.iter().filter_map(|item| parts.catalog.rank_of(&item.id));
+        let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
+        if !trained_on.has_ids(&parts.layout, items) {
+            return Err(TrainError::file(
+                checkpoint,
+                format!(
+                    "was trained on other semantic IDs than those of {}, or in another order; give \
+                     the tokens.json and catalog.json of the run that it was trained in",
+                    catalog.display()
+                ),
+            ));
+        }
+    }
+    parts.bundle(format)
 }
 
 /// What a bundle is made of, and where it was read.
@@ -78,8 +103,7 @@ impl<'a> Parts<'a> {
         let layout = TokenLayout::parse(&read_text(tokens, hint)?)
             .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
             .map_err(|e| TrainError::file(tokens, e))?;
-        let CatalogFile { items } =
-            read_json(catalog, "the catalogue is described in docs/bundle.md")?;
+        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
         Ok(Self { checkpoint, tokens, config, weights, layout, catalog })
@@ -115,6 +139,46 @@ impl<'a> Parts<'a> {
         Bundle::new(config, layout, catalog, weights, format)
             .map_err(|e| TrainError::file(checkpoint.join("model.safetensors"), e))
     }
+}
+
+/// Refuses to write a bundle where something else lies: a file that is no bundle, or anything in
+/// the folder of a checkpoint.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn check_out(path: &Path, checkpoint: &Path) -> Result<()> {
+    let whole = std::path::absolute(path).map_err(|e| TrainError::file(path, e))?;
+    // The folder need not be there yet.
+    let folder = whole.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok());
+    if let (Some(folder), Ok(checkpoint)) = (folder, checkpoint.canonicalize())
+        && folder.starts_with(checkpoint)
+    {
+        return Err(TrainError::file(
+            path,
+            "lies in the folder of the model itself; choose another --out",
+        ));
+    }
+    if fs::symlink_metadata(path).is_ok() && !is_bundle(path) {
+        return Err(TrainError::file(
+            path,
+            "is there already and is no bundle; remove it, or choose another --out",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a file says in its header that it is a bundle.
+fn is_bundle(path: &Path) -> bool {
+    let header = || -> Option<Value> {
+        let file = fs::File::open(path).ok()?;
+        let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
+        let mut file = BufReader::new(file);
+        let mut size = [0; 8];
+        file.read_exact(&mut size).ok()?;
+        let size = Some(u64::from_le_bytes(size)).filter(|&size| size < length)?;
+        serde_json::from_reader(file.take(size)).ok()
+    };
+    header().is_some_and(|header| header["__metadata__"]["format"] == FORMAT)
 }
 
 /// Writes a bundle, whole, making the folder if needed. Returns the size in bytes.

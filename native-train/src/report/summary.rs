@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Report;
 use super::format::{count, percent, score, short, thousands};
+use crate::tokenizer::stats::{Collisions, LevelUse, smaller_codebook};
 
 /// Below this share of used codewords a level has collapsed (paper, appendix: at least 80 %).
 const LEAST_USED: f64 = 0.8;
@@ -53,34 +54,7 @@ pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact
 
 /// What an engineer should look at, most urgent first; nothing where all is well.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
-    let mut remarks = Vec::new();
-    for (level, used) in (1..).zip(&report.levels) {
-        let share = used.used as f64 / used.codewords as f64;
-        if share < LEAST_USED && report.collisions.items >= used.codewords {
-            remarks.push(format!(
-                "level {level} uses only {} of its codewords: its codebook has collapsed, or is \
-                 larger than these items need",
-                percent(share)
-            ));
-        }
-    }
-    let c = &report.collisions;
-    let unique = c.unique_items as f64 / c.items.max(1) as f64;
-    if unique < LEAST_UNIQUE {
-        remarks.push(format!(
-            "{} of the items share all their codes with another; only the order in the data set \
-             tells them apart. More levels, larger codebooks or longer training spread them",
-            percent(1.0 - unique)
-        ));
-    }
-    if c.largest_group * 4 > report.collision_size * 3 {
-        remarks.push(format!(
-            "the largest group of equal codes has {}, and the collision level holds {}: new items \
-             may find no free code",
-            count(c.largest_group, "item"),
-            report.collision_size
-        ));
-    }
+    let mut remarks = remarks_on_codes(&report.levels, &report.collisions, report.collision_size);
     if let Some(shares) = report.categories.first().and_then(|category| category.prefixes.first())
         && shares.share_beyond_chance < LEAST_TOLD
     {
@@ -88,6 +62,49 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
             "the first code tells hardly more of the category ({}) than chance does ({})",
             percent(shares.share),
             percent(shares.share_by_chance)
+        ));
+    }
+    remarks
+}
+
+/// Those of [`remarks`] that follow from the codes alone; `collision_size` is how many the collision
+/// level holds.
+pub fn remarks_on_codes(
+    levels: &[LevelUse],
+    collisions: &Collisions,
+    collision_size: usize,
+) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for (level, used) in (1..).zip(levels) {
+        let share = used.used as f64 / used.codewords as f64;
+        if share < LEAST_USED && collisions.items >= used.codewords {
+            remarks.push(format!(
+                "level {level} uses only {} of its codewords: its codebook has collapsed, or is \
+                 larger than these items need",
+                percent(share)
+            ));
+        }
+    }
+    let c = collisions;
+    let unique = c.unique_items as f64 / c.items.max(1) as f64;
+    if unique < LEAST_UNIQUE {
+        // Larger codebooks do not suit every catalogue.
+        let room = levels
+            .first()
+            .is_some_and(|level| smaller_codebook(c.items, 2 * level.codewords).is_none());
+        remarks.push(format!(
+            "{} of the items share all their codes with another; only the order in the data set \
+             tells them apart. More levels{} or longer training spread them",
+            percent(1.0 - unique),
+            if room { ", larger codebooks" } else { "" }
+        ));
+    }
+    if c.largest_group * 4 > collision_size * 3 {
+        remarks.push(format!(
+            "the largest group of equal codes has {}, and the collision level holds {}: new items \
+             may find no free code",
+            count(c.largest_group, "item"),
+            collision_size
         ));
     }
     remarks

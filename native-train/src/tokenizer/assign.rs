@@ -1,6 +1,6 @@
 //! Semantic IDs for new items under a frozen tokenizer (`tigret tokenize --assign`).
 //!
-//! Items and vectors are streamed: beside the catalogue, only a block of them is in memory.
+//! Items and vectors are streamed: beside the catalogue and ids, only a block of them is in memory.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,6 +15,7 @@ use super::fit::encode;
 use crate::data::lines::for_each_line;
 use crate::data::new_items::{NewItem, for_each_new_item, id_of, text_recipe};
 use crate::data::template::TextRecipe;
+use crate::embed::append::NewRows;
 use crate::embed::encoder::Ready;
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
@@ -68,7 +69,8 @@ struct Block {
 }
 
 /// Gives the items of a JSONL file (`id`, any other fields) semantic IDs and adds them to the
-/// catalogue and to `items.jsonl` of the run. IDs that exist do not change.
+/// catalogue, to `items.jsonl` and, where these are what the tokenizer was fitted to, to the vectors
+/// of the run. IDs that exist do not change.
 ///
 /// The vector of an item is its row of the file `vectors`, else its field `embedding`, else that
 /// of its text ([`NewItem::text`]) by the encoder that `load_encoder` gives.
@@ -98,7 +100,15 @@ pub fn assign(
         ));
     }
     let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
+    let known = catalog.items.len();
+    let old = ids_of_items(run)?;
+    let there: HashSet<&str> = old.iter().map(String::as_str).collect();
     let mut state = State::new(&catalog, sizes[quantizer.levels()]);
+    if quantizer.config().structure != Structure::Hash {
+        // A run that does not say has its codes all the same.
+        let encoder = encoder_of_tokenizer(run).unwrap_or_default();
+        state.rows = NewRows::begin(run, encoder, quantizer.config().embedding())?;
+    }
     let recipe = text_recipe(run)?;
     let mut source = match (vectors, quantizer.config().structure) {
         (_, Structure::Hash) => Vectors::None,
@@ -116,6 +126,7 @@ pub fn assign(
 
     let mut block = Block::default();
     let mut row = 0;
+    let mut missing = 0;
     for_each_new_item(items, |item| {
         if let (Vectors::Inline(texts), false) = (&mut source, state.has(&item.id)) {
             block.add(&item, texts, &quantizer)?;
@@ -124,6 +135,7 @@ pub fn assign(
             check_row(&item, file, row)?;
         }
         row += 1;
+        missing += usize::from(!there.contains(item.id.as_str()));
         block.ids.push(item.id);
         block.lines.push(item.line);
         if block.ids.len() == BLOCK {
@@ -143,12 +155,20 @@ pub fn assign(
     }
     progress.finish_and_clear();
     let assigned = Assigned { items: catalog.items.len(), ..state.assigned };
-    // The catalogue first: were the second file not written, the same command would mend that.
+    // In this order: were the files after the first or the second one not written, the same command
+    // would mend that.
+    let new: Vec<&str> = catalog.items[known..].iter().map(|item| item.id.as_str()).collect();
+    if let Some(rows) = state.rows.take()
+        && missing == new.len()
+        && !new.iter().any(|id| there.contains(id))
+    {
+        rows.append(run, &old, &new)?;
+    }
     write_atomically(&run.catalog(), |file| {
         serde_json::to_writer(&mut *file, &catalog)?;
         file.write_all(b"\n")
     })?;
-    append_items(run, items, recipe.as_ref())?;
+    append_items(run, items, &there, recipe.as_ref())?;
     Ok(assigned)
 }
 
@@ -232,9 +252,8 @@ impl Texts<'_> {
 
     fn load(&self, quantizer: &Quantizer) -> Result<Ready> {
         let encoder = (self.load)(self.run)?;
-        let report: Value = read_json(&self.run.tokenizer_report(), TOKENIZE)?;
-        let of_tokenizer = report.get("encoder").and_then(Value::as_str);
-        if of_tokenizer != Some(encoder.id())
+        let of_tokenizer = encoder_of_tokenizer(self.run)?;
+        if of_tokenizer.as_deref() != Some(encoder.id())
             || encoder.dimensions() != quantizer.config().embedding()
         {
             return Err(TrainError::file(
@@ -269,6 +288,8 @@ fn check_row(item: &NewItem<'_>, file: &VectorFile, row: usize) -> Result<()> {
 struct State {
     taken: TakenCodes,
     ids: HashSet<String>,
+    /// The content vectors of the new items, where the run keeps them.
+    rows: Option<NewRows>,
     assigned: Assigned,
 }
 
@@ -280,7 +301,7 @@ impl State {
             taken.insert(&codes);
         }
         let ids = catalog.items.iter().map(|item| item.id.clone()).collect();
-        Self { taken, ids, assigned: Assigned::default() }
+        Self { taken, ids, rows: None, assigned: Assigned::default() }
     }
 
     fn has(&self, id: &str) -> bool {
@@ -310,11 +331,12 @@ impl State {
             ids.iter().map(String::as_str).filter(|id| !(skip_known && self.has(id))).collect();
         let whole = with_unknown(quantizer, vectors);
         let codes = encode(quantizer, &quantised, &whole);
-        let mut codes = codes.chunks_exact(quantizer.levels());
+        let mut codes = codes.chunks_exact(quantizer.levels()).zip(0..);
+        let (input, embedding) = (quantizer.config().input, quantizer.config().embedding());
         for (id, line) in ids.iter().zip(lines) {
             let known = self.ids.contains(id);
-            let prefix = if skip_known && known { None } else { codes.next() };
-            let (Some(prefix), false) = (prefix, known) else {
+            let quantised = if skip_known && known { None } else { codes.next() };
+            let (Some((prefix, row)), false) = (quantised, known) else {
                 self.assigned.known += 1;
                 continue;
             };
@@ -322,6 +344,9 @@ impl State {
                 let reason = format!("item \"{id}\": {}", self.taken.full(prefix));
                 TrainError::line(path, line, reason)
             })?;
+            if let Some(rows) = &mut self.rows {
+                rows.push(&whole[row * input..][..embedding])?;
+            }
             self.ids.insert(id.clone());
             self.assigned.new += 1;
             self.assigned.collided += usize::from(free > 0);
@@ -342,21 +367,38 @@ fn with_unknown(quantizer: &Quantizer, vectors: Vec<f32>) -> Vec<f32> {
     vectors.chunks_exact(config.embedding()).flat_map(|row| [row, unknown].concat()).collect()
 }
 
-/// Adds the new items of a file to `items.jsonl`, with their texts and without their embeddings.
-fn append_items(run: &RunDir, items: &Path, recipe: Option<&TextRecipe>) -> Result<()> {
-    let mut there = HashSet::new();
+/// The ids of `items.jsonl`.
+fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
     let path = run.items();
+    let mut ids = Vec::new();
     for_each_line(&path, "make it with `tigret prepare`", |line, text| {
         let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
-        there.insert(id_of(&path, line, &fields)?);
+        ids.push(id_of(&path, line, &fields)?);
         Ok(())
     })?;
+    Ok(ids)
+}
+
+/// What made the vectors that the tokenizer was fitted to, as far as `tokenizer.json` says.
+fn encoder_of_tokenizer(run: &RunDir) -> Result<Option<String>> {
+    let report: Value = read_json(&run.tokenizer_report(), TOKENIZE)?;
+    Ok(report.get("encoder").and_then(Value::as_str).map(str::to_owned))
+}
+
+/// Adds the new items of a file to `items.jsonl`, with their texts and without their embeddings.
+fn append_items(
+    run: &RunDir,
+    items: &Path,
+    there: &HashSet<&str>,
+    recipe: Option<&TextRecipe>,
+) -> Result<()> {
+    let path = run.items();
     let mut old = std::fs::File::open(&path).map_err(|e| TrainError::file(&path, e))?;
     let mut failed = None;
     write_atomically(&path, |file| {
         std::io::copy(&mut old, file)?;
         let added = for_each_new_item(items, |item| {
-            if there.contains(&item.id) {
+            if there.contains(item.id.as_str()) {
                 return Ok(());
             }
             let text = item.text(recipe);

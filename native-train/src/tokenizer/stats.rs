@@ -5,6 +5,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+/// With fewer items to a codeword of the first level, the first code is nearly the item's own id:
+/// it says little that several items have in common.
+const ITEMS_A_CODEWORD: usize = 8;
+
+/// The smallest codebook that is worth its level.
+const SMALLEST_CODEBOOK: usize = 8;
+
 /// Use of one level's codewords.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LevelUse {
@@ -43,6 +50,15 @@ impl LevelUse {
             .sum();
         Self { used: used.count(), codewords: counts.len(), perplexity: entropy.exp() }
     }
+}
+
+/// A size for the codebooks where `items` are few for `codewords` in the first level: the largest
+/// power of two that leaves each enough of them. `None` where they are enough, or the codebook is
+/// as small as can be.
+pub fn smaller_codebook(items: usize, codewords: usize) -> Option<usize> {
+    let most = (items / ITEMS_A_CODEWORD).max(SMALLEST_CODEBOOK);
+    let better = 1 << most.ilog2();
+    (most < codewords && better < codewords).then_some(better)
 }
 
 /// Use of each level of the given sizes, from codes `[items, levels]`.
@@ -128,6 +144,24 @@ mod tests {
         let groups = collisions(&codes, 2);
         assert_eq!((groups.unique_items, groups.distinct, groups.largest_group), (2, 3, 2));
     }
+
+    #[test]
+    fn a_small_catalogue_is_told_a_smaller_codebook() {
+        for (items, codewords, better) in [
+            (389, 256, Some(32)),
+            (512, 256, Some(64)),
+            (2_047, 256, Some(128)),
+            (2_048, 256, None),
+            (389, 32, None),
+            (389, 48, None),
+            (60, 16, Some(8)),
+            (20, 8, None),
+            (20, 4, None),
+        ] {
+            assert_eq!(smaller_codebook(items, codewords), better, "{items} for {codewords}");
+        }
+    }
+
     #[test]
     fn items_of_each_codeword_are_counted_by_level() {
         let codes = [0, 1, 0, 1, 2, 1, 3, 1];

@@ -28,7 +28,7 @@ pub(crate) trait Job {
     fn settings(&self) -> &Self::Settings;
 
     /// Why a run that followed from `before` cannot be taken up, if so.
-    fn differs(&self, before: &Self::Settings) -> Option<&'static str>;
+    fn differs(&self, before: &Self::Settings) -> Option<String>;
 
     fn plan(&self) -> Plan;
 

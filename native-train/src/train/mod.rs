@@ -9,6 +9,6 @@ pub mod trainer;
 
 pub use driver::{Control, Outcome};
 pub use samples::Batching;
-pub use schedule::Schedule;
+pub use schedule::{Schedule, shorter_warmup};
 pub use state::{forget, seconds_spent};
 pub use trainer::{OptimizerKind, Precision, Settings, Trainer};

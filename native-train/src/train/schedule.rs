@@ -28,6 +28,13 @@ impl Schedule {
     }
 }
 
+/// A warm-up that leaves most of `steps` to the rates after the peak, where `warmup` takes more than
+/// a quarter of them.
+pub fn shorter_warmup(warmup: u64, steps: u64) -> Option<u64> {
+    let better = (steps / 10).max(1);
+    (warmup > steps / 4 && better < warmup).then_some(better)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +66,23 @@ mod tests {
                     assert!(rate > 0.0 && rate <= 0.01, "{schedule:?} {warmup} {step}: {rate}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_warm_up_of_more_than_a_quarter_of_all_steps_is_long() {
+        for (warmup, steps, better) in [
+            (1000, 104, Some(10)),
+            (1000, 1300, Some(130)),
+            (1000, 4000, None),
+            (1000, 4003, None),
+            (26, 104, None),
+            (27, 104, Some(10)),
+            (2, 3, Some(1)),
+            (1, 3, None),
+            (0, 3, None),
+        ] {
+            assert_eq!(shorter_warmup(warmup, steps), better, "{warmup} of {steps}");
         }
     }
 }

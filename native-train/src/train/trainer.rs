@@ -1,11 +1,13 @@
 //! Training TIGER: what a step, a validation and a checkpoint are; `train/driver.rs` runs them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 
@@ -347,6 +349,41 @@ fn shard_seed(step_seed: u64, shard: usize) -> u64 {
     step_seed ^ (shard as u64 + 1).wrapping_mul(0xd1b5_4a32_d192_ed03)
 }
 
+/// What was set otherwise, by the names of the options.
+fn other_settings(before: &Settings, now: &Settings) -> Vec<String> {
+    let named = |settings: &Settings| -> BTreeMap<String, Value> {
+        let mut fields = match serde_json::to_value(settings) {
+            Ok(Value::Object(fields)) => fields,
+            // Our own settings are an object.
+            _ => Map::new(),
+        };
+        if let Some(Value::Object(config)) = fields.remove("config") {
+            // Both stacks have as many layers.
+            fields.extend(config.into_iter().filter(|(name, _)| name != "num_decoder_layers"));
+        }
+        let option = |name: String| match name.as_str() {
+            "num_layers" => "layers".to_owned(),
+            "d_model" => "width".to_owned(),
+            "num_heads" => "heads".to_owned(),
+            "dropout_rate" => "dropout".to_owned(),
+            _ => name.replace('_', "-"),
+        };
+        fields.into_iter().map(|(name, value)| (option(name), value)).collect()
+    };
+    let text = |value: Option<&Value>| match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "nothing".to_owned(),
+    };
+    let (before, now) = (named(before), named(now));
+    let options: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let differ = options.into_iter().map(|option| (option, before.get(option), now.get(option)));
+    differ
+        .filter(|(_, then, now)| then != now)
+        .map(|(option, then, now)| format!("--{option} {}, not {}", text(then), text(now)))
+        .collect()
+}
+
 impl Job for Trainer<'_> {
     type Settings = Identity;
 
@@ -354,30 +391,27 @@ impl Job for Trainer<'_> {
         &self.identity
     }
 
-    fn differs(&self, before: &Identity) -> Option<&'static str> {
+    fn differs(&self, before: &Identity) -> Option<String> {
         let Identity { settings, trained_on, max_items } = &self.identity;
         if let (Some(then), Some(now)) = (&before.trained_on, trained_on) {
             if !then.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
-                return Some("on other semantic IDs");
+                return Some("on other semantic IDs".to_owned());
             }
             if !then.has_sequences(self.dataset) {
-                return Some("on other sequences");
+                return Some("on other sequences".to_owned());
             }
             if then != now {
                 // Validations over more items cannot be compared with those of before.
-                return Some("with fewer items");
+                return Some("with fewer items".to_owned());
             }
         }
-        // The default changed once, so the same command may not be the same settings.
-        if before.settings.optimizer != settings.optimizer {
-            return Some(match before.settings.optimizer {
-                OptimizerKind::Adamw => "with --optimizer adamw",
-                OptimizerKind::ScaledAdamw => "with --optimizer scaled-adamw",
-            });
+        let mut other = other_settings(&before.settings, settings);
+        if let (Some(then), Some(now)) = (before.max_items, *max_items)
+            && then != now
+        {
+            other.push(format!("`tigret tokenize --max-items {then}`, not {now}"));
         }
-        let other_histories = before.max_items.is_some() && before.max_items != *max_items;
-        let differ = before.settings != *settings || other_histories;
-        differ.then_some("with other settings")
+        (!other.is_empty()).then(|| format!("with other settings ({})", other.join(", ")))
     }
 
     fn plan(&self) -> Plan {
@@ -565,12 +599,21 @@ mod tests {
         let same = || read(serde_json::to_string(&trainer.identity).unwrap());
         assert_eq!(trainer.differs(&same()), None);
         let optimizer = OptimizerKind::ScaledAdamw;
-        let other = Identity { settings: Settings { optimizer, ..settings.clone() }, ..same() };
-        assert_eq!(trainer.differs(&other), Some("with --optimizer scaled-adamw"));
-        let other = Identity { settings: Settings { seed: 6, ..settings }, ..same() };
-        assert_eq!(trainer.differs(&other), Some("with other settings"));
+        let mut config = settings.config.clone();
+        config.d_model = 32;
+        let config = Settings { config, ..settings.clone() };
+        for (other, said) in [
+            (Settings { optimizer, ..settings.clone() }, "--optimizer scaled-adamw, not adamw"),
+            (Settings { seed: 6, ..settings.clone() }, "--seed 6, not 5"),
+            (Settings { seed: 6, epochs: 3, ..settings }, "--epochs 3, not 1, --seed 6, not 5"),
+            (config, "--width 32, not 64"),
+        ] {
+            let other = Identity { settings: other, ..same() };
+            assert_eq!(trainer.differs(&other), Some(format!("with other settings ({said})")));
+        }
         let other = Identity { max_items: Some(2), ..same() };
-        assert_eq!(trainer.differs(&other), Some("with other settings"));
+        let said = "with other settings (`tigret tokenize --max-items 2`, not 4)".to_owned();
+        assert_eq!(trainer.differs(&other), Some(said));
     }
 
     #[test]

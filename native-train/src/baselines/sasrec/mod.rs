@@ -33,7 +33,8 @@ pub struct Settings {
     #[arg(id = "sasrec-heads", long, value_name = "N", default_value_t = Settings::DEFAULT.heads)]
     pub heads: u32,
     /// Dropout.
-    #[arg(id = "sasrec-dropout", long, value_name = "P", default_value_t = Settings::DEFAULT.dropout)]
+    #[arg(id = "sasrec-dropout", long, allow_negative_numbers = true, value_name = "P",
+          default_value_t = Settings::DEFAULT.dropout)]
     pub dropout: f64,
     /// Items of a history that are read, the latest ones.
     #[arg(id = "sasrec-max-items", long, value_name = "N",
@@ -46,11 +47,11 @@ pub struct Settings {
     #[arg(id = "sasrec-epochs", long, value_name = "N", default_value_t = Settings::DEFAULT.epochs)]
     pub epochs: u32,
     /// Learning rate.
-    #[arg(id = "sasrec-learning-rate", long, value_name = "R",
+    #[arg(id = "sasrec-learning-rate", long, allow_negative_numbers = true, value_name = "R",
           default_value_t = Settings::DEFAULT.learning_rate)]
     pub learning_rate: f64,
     /// Weight decay of AdamW, on embeddings and matrices.
-    #[arg(id = "sasrec-weight-decay", long, value_name = "W",
+    #[arg(id = "sasrec-weight-decay", long, allow_negative_numbers = true, value_name = "W",
           default_value_t = Settings::DEFAULT.weight_decay)]
     pub weight_decay: f64,
     /// Epochs without a better validation NDCG@10 before training stops.

@@ -284,12 +284,12 @@ impl Job for Trainer<'_> {
         &self.identity
     }
 
-    fn differs(&self, before: &Identity) -> Option<&'static str> {
+    fn differs(&self, before: &Identity) -> Option<String> {
         let Identity { settings, data } = &self.identity;
         if before.settings != *settings {
-            return Some("with other settings");
+            return Some("with other settings".to_owned());
         }
-        (before.data != *data).then_some("on other sequences")
+        (before.data != *data).then(|| "on other sequences".to_owned())
     }
 
     fn plan(&self) -> Plan {

@@ -1,0 +1,119 @@
+//! New rows behind those of `vectors.safetensors`, block by block, so that items that are assigned
+//! later need not be encoded again.
+
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::rows::VectorFile;
+use super::{TENSOR, Vectors, ids_hash_of};
+use crate::error::{Result, TrainError};
+use crate::run_dir::{RunDir, write_atomically};
+
+/// Rows of the old file that are copied at a time.
+const BLOCK: usize = 8192;
+
+/// Rows that wait, in a file beside `vectors.safetensors`, until all are there.
+#[derive(Debug)]
+pub(crate) struct NewRows {
+    path: PathBuf,
+    file: BufWriter<File>,
+    encoder: String,
+    dimensions: usize,
+    count: usize,
+}
+
+impl NewRows {
+    /// Begins with no row; `None` where the run has no vectors of this encoder and length.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] where the rows cannot be kept.
+    pub(crate) fn begin(
+        run: &RunDir,
+        encoder: Option<String>,
+        dimensions: usize,
+    ) -> Result<Option<Self>> {
+        let like = |file: VectorFile| file.dimensions() == dimensions;
+        let Some(encoder) = encoder.filter(|encoder| {
+            Vectors::encoder(run).as_ref() == Some(encoder)
+                && VectorFile::open(&run.vectors(), Some(TENSOR), "").is_ok_and(like)
+        }) else {
+            return Ok(None);
+        };
+        let mut path = run.vectors().into_os_string();
+        path.push(".new.partial");
+        let path = PathBuf::from(path);
+        let file = File::create(&path).map_err(|e| TrainError::file(&path, e))?;
+        Ok(Some(Self { path, file: BufWriter::new(file), encoder, dimensions, count: 0 }))
+    }
+
+    /// Adds the row of a new item.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub(crate) fn push(&mut self, row: &[f32]) -> Result<()> {
+        self.count += 1;
+        let mut write = || row.iter().try_for_each(|x| self.file.write_all(&x.to_le_bytes()));
+        write().map_err(|e| TrainError::file(&self.path, e))
+    }
+
+    /// Puts the rows, one for each of `new`, behind those of the run, which are of the items `old`.
+    /// Vectors of other items than these stay as they are: those of `old` and `new` already have
+    /// the rows, and any others are not to be mixed with.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub(crate) fn append(mut self, run: &RunDir, old: &[String], new: &[&str]) -> Result<()> {
+        let old = old.iter().map(String::as_str);
+        if new.len() != self.count
+            || new.is_empty()
+            || Vectors::ids_hash(run) != Some(ids_hash_of(old.clone()))
+        {
+            return Ok(());
+        }
+        self.file.flush().map_err(|e| TrainError::file(&self.path, e))?;
+        let mut before = VectorFile::open(&run.vectors(), Some(TENSOR), "")?;
+        let added = File::open(&self.path).map_err(|e| TrainError::file(&self.path, e))?;
+        let rows = before.rows() + self.count;
+        let mut header = json!({
+            "__metadata__": {
+                "encoder": self.encoder,
+                "ids_hash": ids_hash_of(old.chain(new.iter().copied())),
+            },
+            TENSOR: {
+                "dtype": "F32",
+                "shape": [rows, self.dimensions],
+                "data_offsets": [0, 4 * rows * self.dimensions],
+            },
+        })
+        .to_string();
+        // Numbers begin at a multiple of their size.
+        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+        let mut failed = None;
+        write_atomically(&run.vectors(), |file| {
+            file.write_all(&(header.len() as u64).to_le_bytes())?;
+            file.write_all(header.as_bytes())?;
+            loop {
+                let block = before.next_rows(BLOCK).map_err(|error| {
+                    failed = Some(error);
+                    std::io::Error::other("a row was refused")
+                })?;
+                if block.is_empty() {
+                    break;
+                }
+                block.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
+            }
+            std::io::copy(&mut BufReader::new(&added), file).map(drop)
+        })
+        .map_err(|e| failed.unwrap_or(e))
+    }
+}
+
+impl Drop for NewRows {
+    fn drop(&mut self) {
+        // A file that stays is replaced the next time.
+        let _ = fs::remove_file(&self.path);
+    }
+}
