@@ -372,7 +372,12 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let bytes = fitted.quantizer.to_bytes(Default::default())?;
     write_atomically(&run.tokenizer(), |file| file.write_all(&bytes))?;
     write_json(&run.tokenizer_report(), &report)?;
-    SemanticIds::new(&dataset, layout, &codes)?.save(&run, &dataset)?;
+    let ids = SemanticIds::new(&dataset, layout, &codes)?;
+    ids.save(&run, &dataset)?;
+    // The figures of a model that cannot be used any more are not those of the run.
+    if ids.check_model(&run.model(), &dataset).is_err() {
+        remove_if_there(&run.evaluation())?;
+    }
     if report.settings.autoencoder.is_some() {
         remove_if_there(&state)?;
     }

@@ -12,7 +12,7 @@ use tigret_infer::T5Config;
 use super::driver::{self, Control, Files, Job, Outcome, Plan};
 use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::Schedule;
-use crate::data::{Dataset, Sequence};
+use crate::data::{Dataset, Sequence, remove_if_there};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
 use crate::model::checkpoint::HostWeights;
@@ -418,6 +418,8 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
+        // It has the figures of the model that is replaced.
+        remove_if_there(&self.run.evaluation())?;
         self.save(&self.run.model())
     }
 
