@@ -64,13 +64,17 @@ impl OptimizerKind {
         Self::Adamw
     }
 
-    /// Most bytes that a step holds for each weight: the weight, its gradient, two moments, whether
-    /// it decays, and what is computed on the way.
-    pub fn bytes_a_weight(self) -> u64 {
-        match self {
-            Self::ScaledAdamw => 32,
-            Self::Adamw => 24,
-        }
+    /// Most bytes that a step of `batch` samples holds for each weight on a CPU, beside what its
+    /// samples need.
+    pub fn bytes_a_weight(self, batch: usize) -> u64 {
+        // The weight, its gradient, two moments, whether it decays, and which weight it belongs to.
+        let (held, update) = match self {
+            Self::ScaledAdamw => (24, 8),
+            Self::Adamw => (20, 4),
+        };
+        // Each pass has a gradient of its own, in parts and joined, before it is added.
+        let passes = (tch::get_num_threads().max(1) as u64).min(batch.div_ceil(SHARD) as u64);
+        held + (8 * passes).max(update)
     }
 }
 
