@@ -209,6 +209,28 @@ fn the_catalogue_with_new_items_trains_exports_and_answers() {
 }
 
 #[test]
+fn a_bundle_of_another_catalogue_is_not_evaluated_in_silence() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let bundle = world.at("m.safetensors");
+    ok(&["export", "--run", &world.run, "--out", &bundle]);
+    let evaluated = |run: &str| ok(&["evaluate", "--run", run, "--bundle", &bundle]);
+    assert_eq!(evaluated(&world.run).get("not_in_bundle"), None);
+    world.assign("new.jsonl");
+    assert_eq!(evaluated(&world.run)["not_in_bundle"], json!(30));
+    // The same shop under other ids.
+    for name in ["items.jsonl", "sequences.txt"] {
+        let text = fs::read_to_string(world.at(name)).unwrap().replace("item-", "other-");
+        fs::write(world.at(name), text).unwrap();
+    }
+    let (sequences, items, run) =
+        (world.at("sequences.txt"), world.at("items.jsonl"), world.at("other"));
+    ok(&["prepare", "--run", &run, "--sequences", &sequences, "--items", &items]);
+    let error = refused(&["evaluate", "--run", &run, "--bundle", &bundle]);
+    assert!(error.contains("m.safetensors: has none of the 60 items of"), "{error}");
+}
+
+#[test]
 fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
     the_bundle_and_the_run_agree(&["--method", "rq-kmeans", "--collision-size", "64"]);
 }
