@@ -379,6 +379,13 @@ impl Job for Trainer<'_> {
                 OptimizerKind::ScaledAdamw => "with --optimizer scaled-adamw",
             });
         }
+        // The default is another on another device.
+        if before.settings.precision != settings.precision {
+            return Some(match before.settings.precision {
+                Precision::F32 => "with --precision f32",
+                Precision::Bf16 => "with --precision bf16",
+            });
+        }
         let other_histories = before.max_items.is_some() && before.max_items != *max_items;
         let differ = before.settings != *settings || other_histories;
         differ.then_some("with other settings")
@@ -573,6 +580,9 @@ mod tests {
         let optimizer = OptimizerKind::ScaledAdamw;
         let other = Identity { settings: Settings { optimizer, ..settings.clone() }, ..same() };
         assert_eq!(trainer.differs(&other), Some("with --optimizer scaled-adamw"));
+        let precision = Precision::Bf16;
+        let other = Identity { settings: Settings { precision, ..settings.clone() }, ..same() };
+        assert_eq!(trainer.differs(&other), Some("with --precision bf16"));
         let other = Identity { settings: Settings { seed: 6, ..settings }, ..same() };
         assert_eq!(trainer.differs(&other), Some("with other settings"));
         let other = Identity { max_items: Some(2), ..same() };
