@@ -73,9 +73,9 @@ pub(super) struct Args {
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
     normalise: Normalise,
-    /// Share the last level's codewords out evenly (Sinkhorn), then separate items that still
-    /// share all codes: fewer collisions, less likeness within a codeword. For rq-vae and
-    /// rq-kmeans.
+    /// Separate items that share all codes by other codewords of the last level, which the training
+    /// of an rq-vae shares out evenly before (Sinkhorn): fewer collisions, less likeness within a
+    /// codeword. For rq-vae and rq-kmeans.
     #[arg(long)]
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
