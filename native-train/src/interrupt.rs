@@ -112,6 +112,12 @@ pub fn pause_after(limit: Duration) {
     });
 }
 
+/// Whether the command was asked to stop, also if the work that could have noticed had come to its
+/// end by then.
+pub fn is_requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
 /// Whether the time limit of [`pause_after`] is over.
 pub fn is_paused() -> bool {
     PAUSE.load(Ordering::SeqCst)

@@ -11,6 +11,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
+use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
 use crate::run_dir::{RunDir, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
@@ -191,11 +192,15 @@ pub fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
     Ok(vectors.data.chunks_exact(vectors.dimensions).map(<[f32]>::to_vec).collect())
 }
 
-/// What the page says of the model. A run that was never evaluated has no figures.
+/// What the page says of the model: figures of the test items, as the optimum is. A run whose model
+/// was not evaluated on them has none.
 fn about(run: &RunDir) -> Result<Value> {
     let dataset: Value = read_json(&run.dataset(), "make it with `tigret prepare`")?;
     let optional = |path: &Path| read_json(path, "").unwrap_or(Value::Null);
-    let (evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
+    let (mut evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
+    if evaluation["settings"]["split"] != json!(Split::Test) {
+        evaluation = Value::Null;
+    }
     Ok(json!({
         "name": dataset["source"],
         "simulated": dataset["simulated"],
@@ -219,13 +224,19 @@ mod tests {
         let dataset = json!({"source": "classics", "simulated": true, "items": 12, "users": 3});
         write_json(&run.dataset(), &dataset).unwrap();
         assert_eq!(about(&run).unwrap()["recall@10"], Value::Null);
-        let evaluation = json!({"model": {"recall@10": 0.4}, "popularity": {"recall@10": 0.1}});
-        write_json(&run.evaluation(), &evaluation).unwrap();
         write_json(&run.oracle(), &json!({"recall@10": 0.5})).unwrap();
-        let told = about(&run).unwrap();
-        assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
         let figures = ["recall@10", "popularity recall@10", "optimum recall@10"];
-        assert_eq!(figures.map(|name| told[name].as_f64().unwrap()), [0.4, 0.1, 0.5]);
+        // The optimum is one of the test items: figures of others do not stand beside it.
+        for (split, expected) in
+            [("test", [Some(0.4), Some(0.1), Some(0.5)]), ("validation", [None, None, Some(0.5)])]
+        {
+            let evaluation = json!({"settings": {"split": split},
+                "model": {"recall@10": 0.4}, "popularity": {"recall@10": 0.1}});
+            write_json(&run.evaluation(), &evaluation).unwrap();
+            let told = about(&run).unwrap();
+            assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
+            assert_eq!(figures.map(|name| told[name].as_f64()), expected, "{split}");
+        }
     }
 
     #[test]

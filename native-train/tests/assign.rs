@@ -96,6 +96,14 @@ impl World {
         items.iter().map(|item| (item["id"].as_str().unwrap().to_owned(), codes(item))).collect()
     }
 
+    /// A file of new items with the content of the run's own.
+    fn copy(&self, file: &str) {
+        let lines: String = (0..60)
+            .map(|i| format!("{}\n", json!({"id": format!("copy-{i}"), "embedding": vector(i)})))
+            .collect();
+        fs::write(self.at(file), lines).unwrap();
+    }
+
     fn assign(&self, file: &str) -> Value {
         ok(&["tokenize", "--run", &self.run, "--assign", &self.at(file)])
     }
@@ -137,10 +145,7 @@ fn new_items_get_ids_and_old_ones_keep_theirs() {
 #[test]
 fn an_item_that_was_tokenized_gets_the_same_codes_again_under_another_id() {
     let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    let lines: String = (0..60)
-        .map(|i| format!("{}\n", json!({"id": format!("copy-{i}"), "embedding": vector(i)})))
-        .collect();
-    fs::write(world.at("copies.jsonl"), lines).unwrap();
+    world.copy("copies.jsonl");
     let report = world.assign("copies.jsonl");
     assert_eq!(report["collided"], json!(60));
     let catalog = world.catalog();
@@ -171,10 +176,25 @@ fn vectors_of_a_file_and_of_the_lines_give_the_same_ids() {
 }
 
 #[test]
-fn collaborative_tokenizers_take_new_items_by_their_content_alone() {
-    let world =
-        World::new(&["--method", "rq-kmeans", "--collision-size", "64", "--collaborative", "0.5"]);
-    assert_eq!(world.assign("new.jsonl")["new"], json!(30));
+fn to_a_collaborative_tokenizer_a_new_item_is_one_without_training_interactions() {
+    for normalize in ["none", "center", "standardize"] {
+        let method = ["--method", "rq-kmeans", "--collision-size", "64", "--normalize", normalize];
+        let world = World::new(&[&method[..], &["--collaborative", "2"]].concat());
+        world.copy("copies.jsonl");
+        world.assign("copies.jsonl");
+        let catalog = world.catalog();
+        let same =
+            |i: &usize| catalog[&format!("item-{i}")][..3] == catalog[&format!("copy-{i}")][..3];
+        // The training part of user u are the items u and u + 1, of 40 users.
+        assert!((41..60).all(|i| same(&i)), "{normalize}");
+        assert!(!(0..41).all(|i| same(&i)), "{normalize}: interactions decide nothing here");
+    }
+}
+
+#[test]
+fn a_bundle_gives_the_ids_of_a_collaborative_tokenizer_that_the_run_would_give() {
+    let method = ["--method", "rq-kmeans", "--collision-size", "64", "--normalize", "standardize"];
+    the_bundle_and_the_run_agree(&[&method[..], &["--collaborative", "2"]].concat());
 }
 
 #[test]
@@ -231,8 +251,34 @@ fn the_run_keeps_the_vectors_of_new_items() {
 }
 
 #[test]
-fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
+fn a_bundle_of_another_catalogue_is_not_evaluated_in_silence() {
     let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let bundle = world.at("m.safetensors");
+    ok(&["export", "--run", &world.run, "--out", &bundle]);
+    let evaluated = |run: &str| ok(&["evaluate", "--run", run, "--bundle", &bundle]);
+    assert_eq!(evaluated(&world.run).get("not_in_bundle"), None);
+    world.assign("new.jsonl");
+    assert_eq!(evaluated(&world.run)["not_in_bundle"], json!(30));
+    // The same shop under other ids.
+    for name in ["items.jsonl", "sequences.txt"] {
+        let text = fs::read_to_string(world.at(name)).unwrap().replace("item-", "other-");
+        fs::write(world.at(name), text).unwrap();
+    }
+    let (sequences, items, run) =
+        (world.at("sequences.txt"), world.at("items.jsonl"), world.at("other"));
+    ok(&["prepare", "--run", &run, "--sequences", &sequences, "--items", &items]);
+    let error = refused(&["evaluate", "--run", &run, "--bundle", &bundle]);
+    assert!(error.contains("m.safetensors: has none of the 60 items of"), "{error}");
+}
+
+#[test]
+fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
+    the_bundle_and_the_run_agree(&["--method", "rq-kmeans", "--collision-size", "64"]);
+}
+
+fn the_bundle_and_the_run_agree(tokenize: &[&str]) {
+    let world = World::new(tokenize);
     ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
     let bundle = world.at("m.safetensors");
     ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);

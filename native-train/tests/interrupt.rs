@@ -3,13 +3,24 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::Duration;
 
+use clap::CommandFactory;
+use indicatif::ProgressBar;
+use serde_json::Value;
+use tigret_train::cli::Cli;
 use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
+use tigret_train::error::Result;
+use tigret_train::interrupt::Watch;
+use tigret_train::pipeline::{Choice, Config, Pipeline, RunLock, Verbs};
 use tigret_train::run_dir::RunDir;
 
 /// Doublings of the work until a command is slow enough to be interrupted.
@@ -170,4 +181,49 @@ fn interrupted_further_texts_go_on_and_end_with_the_same_file() {
         return;
     }
     panic!("no number of texts kept the command busy");
+}
+
+/// Verbs that do nothing; `tokenize` is interrupted after it has last looked.
+#[derive(Default)]
+struct Idle {
+    called: Mutex<Vec<String>>,
+}
+
+impl Verbs for Idle {
+    fn check(&self, _: &[OsString]) -> Result<()> {
+        Ok(())
+    }
+
+    fn call(&self, arguments: &[OsString]) -> Result<Value> {
+        let verb = arguments[0].to_string_lossy().into_owned();
+        if verb == "tokenize" {
+            let watch = Watch::start()?;
+            let own = std::process::id().to_string();
+            assert!(Command::new("kill").args(["-INT", &own]).status().unwrap().success());
+            while !watch.requested() {
+                sleep(Duration::from_millis(1));
+            }
+        }
+        self.called.lock().unwrap().push(verb);
+        Ok(Value::Null)
+    }
+
+    fn note(&self, _: &str) {}
+
+    fn progress(&self, _: u64, _: &str) -> ProgressBar {
+        ProgressBar::hidden()
+    }
+}
+
+#[test]
+fn a_step_that_is_too_near_to_its_end_to_notice_is_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.toml");
+    fs::write(&file, "run = \"r\"\n[prepare]\nclassics = true\n").unwrap();
+    let (run, calls) = Config::load(&file, &[]).unwrap().pipeline(&Cli::command()).unwrap();
+    let _lock = RunLock::acquire(run.root(), "test").unwrap();
+    let verbs = Idle::default();
+    let error = Pipeline::new(run, calls, &verbs).run(Choice::default()).unwrap_err();
+    assert!(error.to_string().starts_with("train: interrupted; the same command"), "{error}");
+    assert_eq!(*verbs.called.lock().unwrap(), ["prepare", "embed", "tokenize"]);
 }

@@ -120,9 +120,15 @@ fn only_what_has_changed_is_done_again() {
     // An artefact that is gone is made again, and as it comes out the same, nothing else is.
     fs::remove_file(at.join("run/catalog.json")).unwrap();
     assert_eq!(done(at, &[]), ["tokenize"]);
-    // Somebody trains by hand: the file is what counts.
+    // Somebody trains by hand: the file is what counts, and figures go with their model.
     works(at, &["train", "--run", "run", "--preset", "tiny", "--epochs", "1", "--seed", "5"]);
-    assert_eq!(done(at, &[]), ["train"]);
+    assert!(!at.join("run/evaluation.json").exists());
+    assert_eq!(done(at, &[]), ["train", "evaluate"]);
+    // Other codes by hand: the model cannot be used any more, so its figures are of nothing.
+    let tokenize = ["tokenize", "--run", "run", "--method", "lsh", "--codebook-size", "8"];
+    works(at, &[&tokenize[..], &["--collision-size", "30"]].concat());
+    assert!(!at.join("run/evaluation.json").exists());
+    assert_eq!(done(at, &[]), ["tokenize", "evaluate"]);
     assert_eq!(done(at, &["--from", "evaluate", "--force"]), ["evaluate", "export"]);
     // What is before --from is taken as it is.
     assert_eq!(done(at, &["--from", "train", "--set", "embed.dimensions=4"]), [""; 0]);

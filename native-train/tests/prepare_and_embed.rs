@@ -157,6 +157,8 @@ fn dates_order_a_log_and_the_core_is_five_by_default() {
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["users"], &report["items"]), (&5.into(), &5.into()));
     assert_eq!((&report["interactions"], &report["k_core"]), (&25.into(), &5.into()));
+    let left = serde_json::json!({"users": 0, "items": 1, "interactions": 1});
+    assert_eq!(report["left_by_core"], left);
     assert_eq!(sequences(&place.load("r"))[0], "u0: i0 i1 i2 i3 i4");
     let summary = fs::read_to_string(place.path("r/dataset.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&summary).unwrap(), report);

@@ -61,7 +61,7 @@ fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
     row[column].parse().unwrap_or_else(|e| panic!("{column} of {row:?}: {e}"))
 }
 
-/// What every report has: a page that shows its plots, and metrics between 0 and 1.
+/// What every report has: a page that shows its plots, and metrics that fit together.
 fn is_whole(folder: &Path, name: &str) {
     let out = folder.join("out").join(name);
     let page = fs::read_to_string(out.join(format!("{name}.md"))).unwrap();
@@ -75,11 +75,16 @@ fn is_whole(folder: &Path, name: &str) {
     }
     assert!(plots > 0);
     for row in rows(folder, &format!("{name}/{name}.csv")) {
-        for (column, value) in &row {
-            let is_metric = ["Recall", "NDCG"].iter().any(|metric| column.starts_with(metric));
-            if is_metric && !value.is_empty() {
-                let value: f64 = value.parse().unwrap();
-                assert!((0.0..=1.0).contains(&value), "{column}: {value}");
+        // One item is to be found: what the longer list finds is more, and where it stands discounts.
+        for [less, more] in [
+            ["Recall@5", "Recall@10"],
+            ["NDCG@5", "NDCG@10"],
+            ["NDCG@5", "Recall@5"],
+            ["NDCG@10", "Recall@10"],
+        ] {
+            let value = |column: &str| row.get(column).and_then(|value| value.parse::<f64>().ok());
+            if let (Some(less), Some(more)) = (value(less), value(more)) {
+                assert!(less <= more, "{row:?}");
             }
         }
     }
@@ -131,10 +136,8 @@ fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
     let table = rows(at, "invalid/invalid.csv");
     assert_eq!(table.iter().map(|row| row["beams"].as_str()).collect::<Vec<_>>(), ["10", "20"]);
     for row in &table {
-        for column in ["invalid of the first 10, %", "invalid of all beams, %"] {
-            assert!((0.0..=100.0).contains(&number(row, column)), "{row:?}");
-            assert!(number(row, &format!("{column} deviation")) >= 0.0);
-        }
+        // Two seeds are two models.
+        assert!(number(row, "invalid of all beams, % deviation") > 0.0, "{row:?}");
         // Taking invalid IDs out moves nothing down.
         assert!(number(row, "Recall@10 filtered") >= number(row, "Recall@10 unconstrained"));
     }
@@ -204,7 +207,8 @@ fn entropies_stay_within_what_categories_allow() {
             let most = number(row, "categories").min(length).ln();
             assert!((0.0..=most + 1e-9).contains(&entropy), "{row:?}");
         }
-        assert!(number(row, "entropy@10") <= number(row, "entropy@50") + 0.3, "{row:?}");
+        // Among more items there are more categories.
+        assert!(number(row, "entropy@10") < number(row, "entropy@50"), "{row:?}");
     }
     // The classics have more than one category, and lists are not all of one.
     assert!(number(&table[1], "entropy@50") > 0.2);

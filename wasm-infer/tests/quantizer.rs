@@ -271,7 +271,7 @@ fn a_new_item_takes_the_next_free_code_and_a_full_group_is_refused_by_name() {
 }
 
 #[test]
-fn what_only_interactions_tell_is_the_mean_for_a_new_item() {
+fn what_only_interactions_tell_is_zero_for_a_new_item() {
     let mut config = config(Structure::Residual, 6, &[4, 4], &[5]);
     config.learned = 2;
     let quantizer = random_quantizer(config, 9).unwrap();
@@ -280,6 +280,7 @@ fn what_only_interactions_tell_is_the_mean_for_a_new_item() {
     let catalog = Catalog::from_items(vec![item], &layout).unwrap();
     let own = [0.5, -0.5, 0.25, 1.0];
     let assigned = assign(&quantizer, &layout, &catalog, &[new("new", &own)]).unwrap();
-    let whole = [&own[..], &quantizer.tensors().mean[4..]].concat();
-    assert_eq!(assigned[0][..2], quantizer.encode(&["new"], &whole));
+    let with = |unknown: &[f32]| quantizer.encode(&["new"], &[&own[..], unknown].concat());
+    assert_eq!(assigned[0][..2], with(&[0.0; 2]));
+    assert_ne!(assigned[0][..2], with(&[3.0; 2]), "these numbers decide nothing here");
 }

@@ -75,6 +75,9 @@ struct Report {
     baselines: BTreeMap<Method, Figures>,
     #[serde(skip_serializing_if = "Option::is_none")]
     optimum: Option<Metrics>,
+    /// Items of the run that the bundle does not have: no history has them, and none is found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_in_bundle: Option<usize>,
     #[serde(flatten)]
     speed: Option<Speed>,
 }
@@ -145,6 +148,22 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             run.model().display()
         ));
     }
+    let not_in_bundle = match &ranked {
+        Some(Ranked::Bundle(bundle)) => Some(items_not_in(bundle, &dataset)),
+        _ => None,
+    };
+    if let (Some(missing), Some(path)) = (not_in_bundle, &args.bundle)
+        && missing == dataset.items.len()
+    {
+        return Err(TrainError::file(
+            path,
+            format!(
+                "has none of the {missing} items of {}; name a bundle that `tigret export` made of \
+                 this run",
+                run.root().display()
+            ),
+        ));
+    }
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, args.split)?;
     if baselines_only && !args.baselines_only {
@@ -178,6 +197,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         popularity: popularity.unwrap_or_default(),
         baselines,
         optimum,
+        not_in_bundle: not_in_bundle.filter(|&missing| missing > 0),
         speed,
     };
     // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
@@ -208,6 +228,12 @@ impl Report {
         if let Some(optimum) = &self.optimum {
             row("known optimum", optimum);
         }
+        if let Some(missing) = self.not_in_bundle {
+            text += &format!(
+                "{missing} items of the run are not in the bundle: they are left out of \
+                 histories, and never found\n"
+            );
+        }
         for line in self.losses() {
             text += &line;
             text.push('\n');
@@ -232,6 +258,11 @@ impl Report {
             })
             .collect()
     }
+}
+
+/// How many items of the data set a bundle's catalogue does not have.
+fn items_not_in(bundle: &Bundle, dataset: &Dataset) -> usize {
+    dataset.items.iter().filter(|item| bundle.catalog.rank_of(&item.id).is_none()).count()
 }
 
 /// What ranks the items.

@@ -13,6 +13,7 @@ use crate::data::items::ItemColumns;
 use crate::data::log::{self, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
+use crate::data::summary::Counts;
 use crate::data::template::{self, Template, TextRecipe};
 use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, research};
 use crate::error::{Result, TrainError};
@@ -232,6 +233,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let has_range = args.from.is_some() || args.until.is_some();
     let read = read(&args, &progress)?;
     let k = args.k_core.unwrap_or(read.default_core);
+    let before = Counts::of(&read.dataset);
     let mut dataset = k_core(read.dataset, k);
     if dataset.sequences.is_empty() {
         return Err(TrainError::usage(format!(
@@ -246,7 +248,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         undescribed = Some(amazon::describe(&mut dataset, metadata, &read.text, &progress)?);
     }
     progress.finish_and_clear();
-    let summary = Summary::new(&dataset, read.source, k).with_text(read.text);
+    let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;

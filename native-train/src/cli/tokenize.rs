@@ -80,9 +80,9 @@ pub(super) struct Args {
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
     normalise: Normalise,
-    /// Share the last level's codewords out evenly (Sinkhorn), then separate items that still
-    /// share all codes: fewer collisions, less likeness within a codeword. For rq-vae and
-    /// rq-kmeans.
+    /// Separate items that share all codes by other codewords of the last level, which the training
+    /// of an rq-vae shares out evenly before (Sinkhorn): fewer collisions, less likeness within a
+    /// codeword. For rq-vae and rq-kmeans.
     #[arg(long)]
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
@@ -417,7 +417,12 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let bytes = fitted.quantizer.to_bytes(Default::default())?;
     write_atomically(&run.tokenizer(), |file| file.write_all(&bytes))?;
     write_json(&run.tokenizer_report(), &report)?;
-    SemanticIds::new(&dataset, layout, &codes)?.save(&run, &dataset)?;
+    let ids = SemanticIds::new(&dataset, layout, &codes)?;
+    ids.save(&run, &dataset)?;
+    // The figures of a model that cannot be used any more are not those of the run.
+    if ids.check_model(&run.model(), &dataset).is_err() {
+        remove_if_there(&run.evaluation())?;
+    }
     if report.settings.autoencoder.is_some() {
         remove_if_there(&state)?;
     }

@@ -166,19 +166,19 @@ impl Args {
 }
 
 /// Refuses a model whose training takes more memory than there is.
-fn check_memory(config: &T5Config, optimizer: OptimizerKind) -> Result<()> {
+fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Result<()> {
     let weights: u64 = config
         .weight_shapes()
         .iter()
         .map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>())
         .sum();
-    let needed = weights.saturating_mul(optimizer.bytes_a_weight());
+    let needed = weights.saturating_mul(optimizer.bytes_a_weight(batch));
     match memory::free() {
         Some(free) if needed > free => {
             let gigabytes = |bytes: u64| bytes as f64 / 1e9;
             Err(TrainError::usage(format!(
                 "a model of {weights} weights takes {:.1} GB to train, and {:.1} GB of memory are \
-                 free; ask for smaller sizes",
+                 free; ask for smaller sizes, or for fewer threads (OMP_NUM_THREADS)",
                 gigabytes(needed),
                 gigabytes(free)
             )))
@@ -201,10 +201,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
              codes in `tigret tokenize`"
         ))
     })?;
-    if device == Device::Cpu {
-        check_memory(&config, args.optimizer)?;
-    }
     let batch = args.batch as usize;
+    if device == Device::Cpu {
+        check_memory(&config, args.optimizer, batch)?;
+    }
     let samples = crate::train::samples::training_samples(&dataset).len();
     let settings = Settings {
         config,

@@ -57,20 +57,8 @@ pub fn k_core(mut dataset: Dataset, k: usize) -> Dataset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Item, Sequence};
-
-    fn dataset(items: usize, sequences: &[&[u32]]) -> Dataset {
-        let item =
-            |at| Item { id: format!("i{at}"), text: String::new(), fields: Default::default() };
-        let sequence = |(at, items): (usize, &&[u32])| Sequence {
-            user: format!("u{at}"),
-            items: items.to_vec(),
-        };
-        Dataset {
-            items: (0..items).map(item).collect(),
-            sequences: sequences.iter().enumerate().map(sequence).collect(),
-        }
-    }
+    use crate::data::Sequence;
+    use crate::data::testing::dataset;
 
     /// Users with the ids of their items.
     fn content(dataset: &Dataset) -> Vec<(&str, Vec<&str>)> {
@@ -82,17 +70,14 @@ mod tests {
 
     #[test]
     fn removal_runs_to_the_fixed_point() {
-        // u3 is short; without it i4 has two; without i4, u2 has two and falls, and so on.
+        // User 3 is short; without it item 4 has two; without that, user 2 has two and falls, and
+        // so on.
         let data =
             dataset(6, &[&[0, 1, 2], &[0, 1, 2], &[0, 1, 4, 5], &[4, 5], &[2, 1, 0], &[4, 3, 3]]);
         let core = k_core(data, 3);
         assert_eq!(
             content(&core),
-            [
-                ("u0", vec!["i0", "i1", "i2"]),
-                ("u1", vec!["i0", "i1", "i2"]),
-                ("u4", vec!["i2", "i1", "i0"]),
-            ]
+            [("0", vec!["0", "1", "2"]), ("1", vec!["0", "1", "2"]), ("4", vec!["2", "1", "0"])]
         );
     }
 
@@ -121,7 +106,7 @@ mod tests {
     #[test]
     fn without_a_core_short_users_and_unused_items_go() {
         let core = k_core(dataset(5, &[&[4, 2, 4], &[0, 1]]), 0);
-        assert_eq!(content(&core), [("u0", vec!["i4", "i2", "i4"])]);
+        assert_eq!(content(&core), [("0", vec!["4", "2", "4"])]);
         assert_eq!(core.items.len(), 2);
     }
 }

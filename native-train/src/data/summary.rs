@@ -14,6 +14,9 @@ pub struct Summary {
     pub simulated: bool,
     /// The k of the k-core filter; 0: not filtered.
     pub k_core: usize,
+    /// What the k-core left out, and users who were too short in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_by_core: Option<Counts>,
     /// How the items' texts were made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextRecipe>,
@@ -34,6 +37,28 @@ pub struct Summary {
     pub density: f64,
 }
 
+/// Sizes of a data set, or of a part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Sequences.
+    pub users: usize,
+    /// Items.
+    pub items: usize,
+    /// Items of all sequences.
+    pub interactions: usize,
+}
+
+impl Counts {
+    /// Counts a data set.
+    pub fn of(dataset: &Dataset) -> Self {
+        Self {
+            users: dataset.sequences.len(),
+            items: dataset.items.len(),
+            interactions: dataset.interactions(),
+        }
+    }
+}
+
 impl Summary {
     /// Counts a data set.
     pub fn new(dataset: &Dataset, source: &str, k_core: usize) -> Self {
@@ -50,6 +75,7 @@ impl Summary {
             source: source.to_owned(),
             simulated: false,
             k_core,
+            left_by_core: None,
             text: None,
             seed: None,
             users,
@@ -59,6 +85,18 @@ impl Summary {
             median_length,
             density: ratio(interactions, users as f64 * items as f64),
         }
+    }
+
+    /// The same, of a data set that had so much before the k-core.
+    #[must_use]
+    pub fn out_of(mut self, before: Counts) -> Self {
+        let left = Counts {
+            users: before.users - self.users,
+            items: before.items - self.items,
+            interactions: before.interactions - self.interactions,
+        };
+        self.left_by_core = (left.users + left.items + left.interactions > 0).then_some(left);
+        self
     }
 
     /// The same, with what made the items' texts.
@@ -79,15 +117,21 @@ impl Summary {
     /// The summary table for people.
     pub fn table(&self) -> String {
         let users = if self.simulated { "users (simulated)" } else { "users" };
-        [
+        let mut rows = vec![
             (users, self.users.to_string()),
             ("items", self.items.to_string()),
             ("interactions", self.interactions.to_string()),
             ("mean length", format!("{:.2}", self.mean_length)),
             ("median length", self.median_length.to_string()),
             ("density", format!("{:.4} %", 100.0 * self.density)),
-        ]
-        .map(|(name, value)| format!("{name:<18} {value:>12}"))
-        .join("\n")
+        ];
+        if let Some(Counts { users, items, .. }) = self.left_by_core {
+            rows.extend(
+                [("users left out", users), ("items left out", items)]
+                    .map(|(name, count)| (name, count.to_string())),
+            );
+        }
+        let lines = rows.iter().map(|(name, value)| format!("{name:<18} {value:>12}"));
+        lines.collect::<Vec<_>>().join("\n")
     }
 }

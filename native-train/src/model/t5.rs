@@ -280,7 +280,8 @@ impl T5 {
         let (query, key) = (q.size()[2], k.size()[2]);
         let bias = match train {
             // With a bias that needs no gradient ATen takes cuDNN's kernel, some of which round the
-            // dropout to sixteenths, and which need not give the same result again.
+            // dropout to sixteenths, and which need not give the same result again. What is left may
+            // still add the parts of a gradient in any order (docs/fidelity.md, randomness).
             Some(_) if !bias.requires_grad() => bias.detach().set_requires_grad(true),
             _ => bias.shallow_clone(),
         };

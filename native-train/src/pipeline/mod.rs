@@ -142,6 +142,10 @@ impl<'a> Pipeline<'a> {
             if interrupt::is_paused() {
                 return Err(TrainError::Paused);
             }
+            // The step before may have been too near to its end to notice.
+            if interrupt::is_requested() {
+                return Err(TrainError::step(call.step, TrainError::usage(INTERRUPTED)));
+            }
             done.push(self.step(call, choice.force, &mut prints).map_err(|e| match e {
                 TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
                     TrainError::Paused

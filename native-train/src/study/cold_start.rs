@@ -443,32 +443,15 @@ fn recall(of: &[usize], users: &[&Sequence], list: impl Fn(usize) -> Vec<u32>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Item;
+    use crate::data::testing::dataset;
     use tigret_infer::TokenLayout;
-
-    fn dataset(items: usize, sequences: &[&[u32]]) -> Dataset {
-        let item = |i: usize| Item {
-            id: format!("i{i}"),
-            text: String::new(),
-            fields: Default::default(),
-        };
-        let sequence =
-            |(i, items): (usize, &&[u32])| Sequence { user: format!("{i}"), items: items.to_vec() };
-        Dataset {
-            items: (0..items).map(item).collect(),
-            sequences: sequences.iter().enumerate().map(sequence).collect(),
-        }
-    }
 
     #[test]
     fn nothing_of_unseen_items_is_left_to_train_on() {
         let dataset = dataset(5, &[&[0, 1, 2, 3], &[1, 3, 1, 0], &[3, 3, 4, 2, 3, 0]]);
         let vectors = Vectors { dimensions: 1, data: vec![0.0, 1.0, 2.0, 3.0, 4.0] };
         let (seen, rows) = without(&dataset, &vectors, &HashSet::from([3, 4]));
-        assert_eq!(
-            seen.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(),
-            ["i0", "i1", "i2"]
-        );
+        assert_eq!(seen.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
         assert_eq!(rows.data, [0.0, 1.0, 2.0]);
         let left: Vec<_> = seen.sequences.iter().map(|s| s.items.clone()).collect();
         assert_eq!(left, [vec![0, 1, 2], vec![1, 1, 0]], "the third user has two items left");

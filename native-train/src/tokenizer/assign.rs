@@ -357,14 +357,15 @@ impl State {
     }
 }
 
-/// Vectors with the mean in the place of what only interactions tell.
+/// Vectors with zeros in the place of what only interactions tell, as items without any had in the
+/// tokenizer's training.
 fn with_unknown(quantizer: &Quantizer, vectors: Vec<f32>) -> Vec<f32> {
     let config = quantizer.config();
     if config.learned == 0 {
         return vectors;
     }
-    let unknown = &quantizer.tensors().mean[config.embedding()..];
-    vectors.chunks_exact(config.embedding()).flat_map(|row| [row, unknown].concat()).collect()
+    let unknown = vec![0.0; config.learned];
+    vectors.chunks_exact(config.embedding()).flat_map(|row| [row, &unknown].concat()).collect()
 }
 
 /// The ids of `items.jsonl`.

@@ -434,7 +434,7 @@ mod tests {
             let lost = fit_to(&settings(method), &ids, &vectors).unwrap().reconstruction;
             match method {
                 Method::Lsh | Method::Random => assert!(lost.is_none()),
-                // 20 epochs are few for an autoencoder; it must have begun to learn.
+                // 60 epochs are few for an autoencoder; it must have begun to learn.
                 Method::RqVae | Method::VqVae => {
                     assert!(lost.unwrap() < 0.9, "{method:?} {lost:?}")
                 }

@@ -275,7 +275,10 @@ fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>>
     if let Some(what) = job.differs(&before.settings) {
         return Err(TrainError::file(
             folder,
-            format!("was trained {what}; give the same, or train without --resume"),
+            format!(
+                "was trained {what}; give the same, or begin again: train without --resume, or call \
+                 `tigret run` with --from train --force"
+            ),
         ));
     }
     let (params, optimizer) = job.weights_mut();

@@ -14,7 +14,7 @@ use tigret_infer::T5Config;
 use super::driver::{self, Control, Files, Job, Outcome, Plan};
 use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::Schedule;
-use crate::data::{Dataset, Sequence};
+use crate::data::{Dataset, Sequence, remove_if_there};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
 use crate::model::checkpoint::HostWeights;
@@ -66,13 +66,17 @@ impl OptimizerKind {
         Self::Adamw
     }
 
-    /// Most bytes that a step holds for each weight: the weight, its gradient, two moments, whether
-    /// it decays, and what is computed on the way.
-    pub fn bytes_a_weight(self) -> u64 {
-        match self {
-            Self::ScaledAdamw => 32,
-            Self::Adamw => 24,
-        }
+    /// Most bytes that a step of `batch` samples holds for each weight on a CPU, beside what its
+    /// samples need.
+    pub fn bytes_a_weight(self, batch: usize) -> u64 {
+        // The weight, its gradient, two moments, whether it decays, and which weight it belongs to.
+        let (held, update) = match self {
+            Self::ScaledAdamw => (24, 8),
+            Self::Adamw => (20, 4),
+        };
+        // Each pass has a gradient of its own, in parts and joined, before it is added.
+        let passes = (tch::get_num_threads().max(1) as u64).min(batch.div_ceil(SHARD) as u64);
+        held + (8 * passes).max(update)
     }
 }
 
@@ -452,6 +456,8 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
+        // It has the figures of the model that is replaced.
+        remove_if_there(&self.run.evaluation())?;
         self.save(&self.run.model())
     }
 
@@ -604,6 +610,7 @@ mod tests {
         let config = Settings { config, ..settings.clone() };
         for (other, said) in [
             (Settings { optimizer, ..settings.clone() }, "--optimizer scaled-adamw, not adamw"),
+            (Settings { precision: Precision::Bf16, ..settings.clone() }, "--precision bf16, not f32"),
             (Settings { seed: 6, ..settings.clone() }, "--seed 6, not 5"),
             (Settings { seed: 6, epochs: 3, ..settings }, "--epochs 3, not 1, --seed 6, not 5"),
             (config, "--width 32, not 64"),

@@ -118,8 +118,8 @@ pub fn assign(
             return bad(format!("number {at} of its embedding is {}", embedding[at]));
         }
         vectors.extend_from_slice(embedding);
-        // Nothing is known of its interactions: the mean, which normalising turns into zeros.
-        vectors.extend_from_slice(&quantizer.tensors().mean[config.embedding()..]);
+        // It has no interactions yet: zeros, as items without any had in the tokenizer's training.
+        vectors.resize(vectors.len() + config.learned, 0.0);
     }
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     let codes = quantizer.encode(&ids, &vectors);

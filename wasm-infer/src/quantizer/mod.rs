@@ -51,7 +51,8 @@ pub struct QuantizerConfig {
     pub structure: Structure,
     /// Length of a content vector; 0 for [`Structure::Hash`].
     pub input: usize,
-    /// How many of `input`, the last ones, are learned from interactions: a new item has none.
+    /// How many of `input`, the last ones, are learned from interactions: zeros for a new
+    /// item, which has none.
     #[serde(default)]
     pub learned: usize,
     /// Codes of each level, without the collision level.
