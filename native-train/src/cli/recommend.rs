@@ -11,6 +11,7 @@ use tigret_infer::{
 };
 
 use super::Output;
+use super::output::reaches_a_reader;
 use crate::data::lines::for_each_line;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
@@ -176,7 +177,7 @@ impl Answers<'_> {
         let printed = numbered
             .try_for_each(|(answer, number)| print(&mut self.out, answer, number, self.output))
             .and_then(|()| self.out.flush());
-        self.closed = printed.is_err();
+        self.closed = !reaches_a_reader(printed)?;
         if self.closed { Err(TrainError::Interrupted) } else { Ok(()) }
     }
 }
