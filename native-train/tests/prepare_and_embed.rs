@@ -227,6 +227,31 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             "--interactions l.csv",
             "l.csv:1: column \"user\" stands twice",
         ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\r\nu,1,5\r\nu,1,soon\r\nu,1,6\r\n")],
+            "--interactions l.csv",
+            "l.csv:3: time \"soon\"",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\r\nu,1,5\r\n\r\nu,1")],
+            "--interactions l.csv",
+            "l.csv:4: has 2 columns",
+        ),
+        (
+            vec![items, ("l.csv", "\nuser,item,timestamp\n\n\nu,1,5\nu,1,soon")],
+            "--interactions l.csv",
+            "l.csv:6: time \"soon\"",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,note,timestamp\r\nu,1,\"a\r\nb\",5\r\nu,1,,soon")],
+            "--interactions l.csv",
+            "l.csv:4: time \"soon\"",
+        ),
+        (
+            vec![("s.txt", ""), ("i.csv", "id,title\r\n1,a\r\n\r\n1,b\r\n")],
+            "--sequences s.txt --items i.csv",
+            "i.csv:4: id \"1\" stands already on line 2",
+        ),
         (vec![items, ("l.csv", "")], "--interactions l.csv", "l.csv: is empty"),
         (vec![items, ("l.txt", log)], "--interactions l.txt", "l.txt: its extension"),
         (
@@ -242,7 +267,8 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
     ] {
         let place = Workplace::new();
         files.iter().for_each(|(name, text)| place.write(name, text));
-        let error = place.refuse(&format!("prepare --run r --items items.jsonl {arguments}"));
+        let items = if arguments.contains("--items") { "" } else { "--items items.jsonl" };
+        let error = place.refuse(&format!("prepare --run r {items} {arguments}"));
         assert!(error.contains(expected), "\"{error}\" does not say \"{expected}\"");
         assert!(!place.path("r").exists(), "nothing may be written: {expected}");
     }

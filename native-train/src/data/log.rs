@@ -13,7 +13,7 @@ use super::events::{Events, Moment, Rules, Tally, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
 use super::lines::for_each_line_with;
 use super::parquet::{Cell, Table};
-use super::records::{RecordFormat, csv_error, header, open_delimited};
+use super::records::{Delimited, RecordFormat};
 use crate::error::{Result, TrainError};
 
 /// Which columns of a log mean what.
@@ -129,12 +129,10 @@ fn for_each_event(
     names.extend(columns.rating.as_deref().map(|name| (name, "--rating-column")));
     match RecordFormat::of(path)? {
         RecordFormat::Delimited(delimiter) => {
-            let mut reader = open_delimited(path, delimiter, progress)?;
-            let header = header(path, &mut reader)?;
-            let places = places(path, &names, &header)?;
+            let mut table = Delimited::open(path, delimiter, "check the path", progress)?;
+            let places = places(path, &names, table.columns())?;
             let mut record = csv::StringRecord::new();
-            while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
-                let line = record.position().map_or(0, |position| position.line() as usize);
+            while let Some(line) = table.read(&mut record)? {
                 let mut values = [""; 4];
                 for (value, &place) in values.iter_mut().zip(&places) {
                     *value = &record[place];
