@@ -210,12 +210,12 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,soon\n")],
             "--interactions l.csv",
-            "l.csv:3: time \"soon\" is neither",
+            "l.csv:3: time \"soon\" is neither a number nor a date such as 2024-05-21, 2024-",
         ),
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,2020-01-01T00:00:00Z\n")],
             "--interactions l.csv",
-            "l.csv:3: the time is an RFC 3339 date and time, on line 2 it is a number",
+            "l.csv:3: the time is a date, on line 2 it is a number",
         ),
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,9,6\n")],

@@ -56,7 +56,8 @@ pub(super) struct Args {
     /// Column of the log's items.
     #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions")]
     item_column: String,
-    /// Column of the log's times, numbers, RFC 3339 dates with times, or timestamps of Parquet.
+    /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
+    /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
     #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
     time_column: String,
     /// Column of the log's ratings, for --min-rating.
@@ -66,8 +67,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
     min_rating: Option<f64>,
-    /// Leave out interactions before this time: a number in the unit of the data, or an RFC 3339
-    /// date and time (not where a log has numbers, whose unit is not known).
+    /// Leave out interactions before this time: a number in the unit of the data, or a date with or
+    /// without a time of day (not where a log has numbers, whose unit is not known).
     #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
     from: Option<Bound>,
     /// Leave out interactions at this time and later.

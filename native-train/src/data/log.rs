@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, Moment, Rules, Tally, TimeStyle, parse_rating};
+use super::events::{Events, Moment, NO_TIME, Rules, Tally, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
 use super::lines::for_each_line_with;
 use super::parquet::{Cell, Table};
@@ -23,7 +23,7 @@ pub struct LogColumns {
     pub user: String,
     /// The item's id.
     pub item: String,
-    /// The time: a number, or an RFC 3339 date and time.
+    /// The time: a number or a date.
     pub time: String,
     /// The rating, where ratings are looked at.
     pub rating: Option<String>,
@@ -174,7 +174,7 @@ fn for_each_event(
                         Cell::Value(Value::Null) => Some("".into()),
                         Cell::Value(value) => scalar(value),
                         Cell::Time(time) if at == 2 => {
-                            moment = Some((*time, TimeStyle::Rfc3339));
+                            moment = Some((*time, TimeStyle::Date));
                             Some("a date".into())
                         }
                         Cell::Time(_) => None,
@@ -217,9 +217,9 @@ fn interaction<'a>(
         }
     }
     let time = values[2];
-    let (moment, style) = moment.or_else(|| Moment::parse(time)).ok_or_else(|| {
-        format!("time \"{time}\" is neither a number nor an RFC 3339 date and time")
-    })?;
+    let (moment, style) = moment
+        .or_else(|| Moment::parse(time))
+        .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
     let rating = match values.get(3) {
         Some(text) => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
         None => None,
