@@ -191,7 +191,32 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             "--sequences s.txt --text-columns title,colour",
             "items.jsonl: no item has the text column \"colour\"",
         ),
-        (vec![items, ("s.txt", "1 1 2\n")], "--sequences s.txt", "no user is left"),
+        (
+            vec![items, ("s.txt", "1 1 2\n")],
+            "--sequences s.txt",
+            "no user is left: no user has 3 items; give more data",
+        ),
+        (
+            vec![items, ("s.txt", "1 1 2 3\n")],
+            "--sequences s.txt --k-core 4",
+            "no user is left: the 4-core is empty or no user has 3 items; lower --k-core",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\n")],
+            "--interactions l.csv",
+            "no user is left: there are no interactions in the data; check the file",
+        ),
+        (
+            vec![items, ("l.jsonl", "\n")],
+            "--interactions l.jsonl",
+            "no user is left: there are no interactions in the data; check the file",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp,stars\nu,9,5,5\nu,8,5,5\nu,1,5,3\n")],
+            "--interactions l.csv --skip-unknown-items --rating-column stars --min-rating 4",
+            "no user is left: all 3 interactions were left out, 2 of items that the items file does \
+             not have, 1 below --min-rating",
+        ),
         (
             vec![items, ("l.csv", log)],
             "--interactions l.csv --user-column who",

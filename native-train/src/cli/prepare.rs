@@ -225,6 +225,35 @@ impl Read {
             undescribed: None,
         }
     }
+
+    /// Refuses data without an interaction, saying what became of those that there were.
+    fn check_interactions(&self) -> Result<()> {
+        if self.dataset.interactions() > 0 {
+            return Ok(());
+        }
+        let LeftOut { below_rating, outside_time, .. } =
+            self.tally.as_ref().map(|tally| tally.left_out).unwrap_or_default();
+        let causes = [
+            (self.skipped_lines.unwrap_or(0), "of items that the items file does not have"),
+            (below_rating, "below --min-rating"),
+            (outside_time, "outside --from and --until"),
+        ];
+        let all: usize = causes.iter().map(|(count, _)| count).sum();
+        if all == 0 {
+            return Err(TrainError::usage(
+                "no user is left: there are no interactions in the data; check the file",
+            ));
+        }
+        let causes: Vec<String> = causes
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, cause)| format!("{count} {cause}"))
+            .collect();
+        Err(TrainError::usage(format!(
+            "no user is left: all {all} interactions were left out, {}",
+            causes.join(", ")
+        )))
+    }
 }
 
 fn files(args: Args, output: &Output) -> Result<Report> {
@@ -233,12 +262,17 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let has_range = args.from.is_some() || args.until.is_some();
     let read = read(&args, &progress)?;
     let k = args.k_core.unwrap_or(read.default_core);
+    read.check_interactions()?;
     let mut dataset = k_core(read.dataset, k);
     if dataset.sequences.is_empty() {
-        return Err(TrainError::usage(format!(
-            "no user is left: the {k}-core is empty or no user has {MIN_SEQUENCE} items; \
-             lower --k-core or give more data"
-        )));
+        let why = match k {
+            0 | 1 => format!("no user has {MIN_SEQUENCE} items; give more data"),
+            _ => format!(
+                "the {k}-core is empty or no user has {MIN_SEQUENCE} items; lower --k-core or give \
+                 more data"
+            ),
+        };
+        return Err(TrainError::usage(format!("no user is left: {why}")));
     }
     let mut undescribed = read.undescribed;
     if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
