@@ -317,6 +317,11 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     assert!(error.contains("ratings.dat:1: does not have four columns"), "{error}");
     let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
     assert!(error.contains("\"[\" without \"]\""), "{error}");
+    world.write("meta.json", "{'asin': 'b', 'title': 'Boat'}\n");
+    let error = world.refused(&[&keep[..], &["--text-template", "{titel} {brnad}"]].concat());
+    let said = "no item has the field titel or brnad; the fields are title";
+    assert!(error.contains(said), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
 
 /// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.

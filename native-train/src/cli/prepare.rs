@@ -1,5 +1,6 @@
 //! `tigret prepare`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -14,7 +15,9 @@ use crate::data::log::{self, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::template::{self, Template, TextRecipe};
-use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, remove_if_there, research};
+use crate::data::{
+    Dataset, Item, MIN_SEQUENCE, Summary, amazon, movielens, remove_if_there, research,
+};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_json};
 
@@ -281,6 +284,9 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         undescribed = Some(amazon::describe(&mut dataset, metadata, &read.text, &progress)?);
     }
     progress.finish_and_clear();
+    if let Some(template) = &args.text_template {
+        check_fields(template, &dataset.items)?;
+    }
     let summary = Summary::new(&dataset, read.source, k).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
@@ -290,6 +296,22 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
     let times = times.flatten().filter(|_| has_range);
     Ok(Report { summary, layout, left_out, times, undescribed, skipped_lines, optimum: None })
+}
+
+/// Refuses a template none of whose fields any item has: a misspelt one would end in empty texts.
+fn check_fields(template: &Template, items: &[Item]) -> Result<()> {
+    if items.iter().any(|item| !item.text.is_empty()) {
+        return Ok(());
+    }
+    let asked: Vec<&str> = template.fields().collect();
+    let there: BTreeSet<&str> =
+        items.iter().flat_map(|item| item.fields.keys()).map(String::as_str).collect();
+    let there: Vec<&str> = there.into_iter().collect();
+    Err(TrainError::usage(format!(
+        "--text-template: no item has the field {}; the fields are {}",
+        asked.join(" or "),
+        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+    )))
 }
 
 /// The template of `--text-template`, or the source's own.
