@@ -97,6 +97,14 @@ fn the_research_format_keeps_order_and_text() {
     let dataset = place.load("r");
     assert_eq!(sequences(&dataset), ["7: A1 A2 A3", "9: A2 A1 A3 A1"]);
     assert_eq!(dataset.items[0].text, "red. Red lamp.");
+
+    let prepare = "prepare --run r --sequences sequences.txt --items items.jsonl";
+    let table = place.succeed(&format!("{prepare} --text-columns title"));
+    assert!(table.contains("items without text            1"), "{table}");
+    let json = place.succeed(&format!("{prepare} --json --text-template {{title}}"));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["without_text"], 1);
+    let json = place.succeed(&format!("{prepare} --json"));
+    assert!(serde_json::from_str::<Value>(&json).unwrap().get("without_text").is_none());
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn amazon_of_2014_has_python_literals() {
     assert_eq!(world.sequences(), ORDER);
     assert_eq!(report["layout"], "amazon-2014/2018");
     assert_eq!((&report["left_out"]["duplicates"], &report["undescribed"]), (&json!(1), &json!(1)));
+    assert_eq!(report["without_text"], 1);
     let items = world.lines("items.jsonl");
     let text = |id: &str| {
         items.iter().find(|item| item["id"] == id).unwrap()["text"].as_str().unwrap().to_owned()

@@ -148,9 +148,12 @@ struct Report {
     /// The earliest and the latest time of all interactions, where a range of them was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<[String; 2]>,
-    /// Items that the metadata do not have, so that they have no text.
+    /// Items that the metadata do not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     undescribed: Option<usize>,
+    /// Items whose text is empty, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_text: Option<usize>,
     /// Lines of the log left out because their item is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_lines: Option<usize>,
@@ -172,7 +175,7 @@ impl Report {
             row("outside the times", outside_time);
             row("duplicates", duplicates);
         }
-        row("items without text", self.undescribed.unwrap_or(0));
+        row("items without text", self.without_text.unwrap_or(0));
         if let Some([earliest, latest]) = &self.times {
             text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
         }
@@ -287,6 +290,8 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     if let Some(template) = &args.text_template {
         check_fields(template, &dataset.items)?;
     }
+    let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
+    let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
@@ -295,7 +300,16 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
     let times = times.flatten().filter(|_| has_range);
-    Ok(Report { summary, layout, left_out, times, undescribed, skipped_lines, optimum: None })
+    Ok(Report {
+        summary,
+        layout,
+        left_out,
+        times,
+        undescribed,
+        without_text,
+        skipped_lines,
+        optimum: None,
+    })
 }
 
 /// Refuses a template none of whose fields any item has: a misspelt one would end in empty texts.
@@ -406,6 +420,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         left_out: None,
         times: None,
         undescribed: None,
+        without_text: None,
         skipped_lines: None,
         optimum: Some(optimum),
     })
