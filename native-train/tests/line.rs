@@ -424,6 +424,21 @@ fn bad_input_ends_with_one_line_and_status_2() {
     fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
     let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
     assert!(line.contains("h:2:"), "{line}");
+    // A list is no object, though its values would do in their order.
+    for text in ["[[]]\n", "user,item\n"] {
+        fs::write(at.join("h"), text).unwrap();
+        let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+        assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
+    }
+    for (model, said) in [
+        ("empty", "empty: is a folder; name the bundle that `tigret export` makes"),
+        ("nosuch", "nosuch: not found; make a bundle with `tigret export`"),
+    ] {
+        let line = refuses(at, &["recommend", "--model", model, "--histories", "h"]);
+        assert!(line.contains(said), "{line}");
+    }
+    let line = refuses(at, &["inspect", "nosuch"]);
+    assert!(line.contains("not found; name a run directory, or a bundle of"), "{line}");
 }
 
 #[cfg(target_os = "linux")]

@@ -316,7 +316,17 @@ fn bytes_that_are_not_text_are_refused_by_line() {
     let error = place.refuse("prepare --run r --items items.jsonl --sequences s.txt");
     assert!(error.contains("s.txt:2: is not UTF-8 text"), "{error}");
     let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
-    assert!(error.contains("l.csv:3: is not UTF-8 text"), "{error}");
+    assert!(error.contains("l.csv:3: is not UTF-8 text; save the file as UTF-8"), "{error}");
+    let utf_16: Vec<u8> =
+        "\u{feff}user,item,timestamp\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(place.path("l.csv"), utf_16).unwrap();
+    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    assert!(error.contains("l.csv: is UTF-16 text; save it as UTF-8"), "{error}");
+    fs::write(place.path("l.csv"), b"\x1f\x8b\x08").unwrap();
+    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    assert!(error.contains("l.csv: is packed by gzip; let its name end in .gz"), "{error}");
+    let error = place.refuse("prepare --run s.txt --items items.jsonl --sequences s.txt");
+    assert!(error.contains("s.txt: is a file; name a folder for the run"), "{error}");
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     fs::write(world.path("plain.json.gz"), "not gzip").unwrap();
     for (file, message) in [
         ("cut.json.gz", "cannot be read"),
-        ("plain.json.gz", "plain.json.gz:1: cannot be read"),
+        ("plain.json.gz", "plain.json.gz: is not packed by gzip; take .gz off its name"),
         ("empty.json.gz", "empty.json.gz: has no reviews"),
         ("other.jsonl", "other.jsonl:2: is no review"),
         ("latin.jsonl", "latin.jsonl:1: is not UTF-8"),

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::Dataset;
 use super::events::{Events, Moment, NO_TIME, Rules, Tally, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
-use super::lines::for_each_line_with;
+use super::lines::{for_each_line_with, object};
 use super::parquet::{Cell, Table};
 use super::records::{Delimited, RecordFormat};
 use crate::error::{Result, TrainError};
@@ -145,8 +145,7 @@ fn for_each_event(
         RecordFormat::JsonLines => {
             for_each_line_with(path, "check the path", progress, |line, text| {
                 let wrong = |reason: String| TrainError::line(path, line, reason);
-                let fields: Map<String, Value> = serde_json::from_str(text)
-                    .map_err(|e| wrong(format!("is not a JSON object: {e}")))?;
+                let fields: Map<String, Value> = object(text).map_err(wrong)?;
                 let values = names
                     .iter()
                     .map(|(name, option)| {

@@ -95,9 +95,7 @@ fn csv_error(path: &Path, line: Option<usize>, error: &csv::Error) -> TrainError
             line,
             format!("has {len} columns, the header has {expected_len}"),
         ),
-        (csv::ErrorKind::Utf8 { .. }, Some(line)) => {
-            TrainError::line(path, line, "is not UTF-8 text")
-        }
+        (csv::ErrorKind::Utf8 { .. }, Some(line)) => TrainError::line(path, line, source::NOT_UTF8),
         (csv::ErrorKind::Io(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
             TrainError::file(path, "not found; check the path")
         }
@@ -128,9 +126,7 @@ pub(super) fn for_each_record(
 ) -> Result<()> {
     match RecordFormat::of(path)? {
         RecordFormat::JsonLines => lines::for_each_line(path, "check the path", |number, line| {
-            let fields = serde_json::from_str(line).map_err(|e| {
-                TrainError::line(path, number, format!("is not a JSON object: {e}"))
-            })?;
+            let fields = lines::object(line).map_err(|e| TrainError::line(path, number, e))?;
             each(number, fields)
         }),
         RecordFormat::Parquet => {

@@ -18,10 +18,14 @@ const MOST_LINE: u64 = 8 << 20;
 /// A file as a stream of text, unpacked where its name ends in `.gz`.
 pub(super) type Text = BufReader<Box<dyn Read>>;
 
+/// What is said of bytes that are not text.
+pub(super) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
+
 /// Opens a file.
 ///
 /// # Errors
-/// [`TrainError::File`], with `hint` where it is missing.
+/// [`TrainError::File`], with `hint` where it is missing, or where its first bytes are not those of
+/// text in UTF-8, packed as its name says.
 pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Text> {
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
@@ -29,12 +33,34 @@ pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Te
     })?;
     progress.inc_length(file.metadata().map_or(0, |metadata| metadata.len()));
     // Larger than a line, so that the progress is not told of each.
-    let file = BufReader::with_capacity(1 << 18, progress.wrap_read(file));
+    let mut file = BufReader::with_capacity(1 << 18, progress.wrap_read(file));
+    let cannot = |e| TrainError::file(path, format!("cannot be read: {e}"));
     let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
+    let start = file.fill_buf().map_err(cannot)?;
+    match (packed, start.starts_with(&GZIP)) {
+        (false, true) => {
+            return Err(TrainError::file(path, "is packed by gzip; let its name end in .gz"));
+        }
+        (true, false) if !start.is_empty() => {
+            return Err(TrainError::file(path, "is not packed by gzip; take .gz off its name"));
+        }
+        _ => {}
+    }
     let stream: Box<dyn Read> =
         if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    Ok(BufReader::with_capacity(1 << 16, stream))
+    let mut text = BufReader::with_capacity(1 << 16, stream);
+    let start = text.fill_buf().map_err(cannot)?;
+    if UTF_16.iter().any(|mark| start.starts_with(mark)) {
+        return Err(TrainError::file(path, "is UTF-16 text; save it as UTF-8"));
+    }
+    Ok(text)
 }
+
+/// First bytes of what gzip packed.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The byte order marks of UTF-16.
+const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 
 /// Most cells of a record: more are no table, and each takes many times its byte.
 const MOST_CELLS: usize = 1 << 16;
