@@ -343,6 +343,33 @@ fn unknown_items_can_be_skipped_and_are_counted() {
 }
 
 #[test]
+fn an_interaction_without_a_rating_counts() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("l.csv", "user,item,timestamp,stars\nu,1,5,\nu,2,6,5\nu,4,7,1\nu,3,9, \n");
+    let line = |item: u32, stars: &str| {
+        format!("{{\"user\": \"u\", \"item\": {item}, \"timestamp\": {item}{stars}}}\n")
+    };
+    let lines = [(1, ""), (2, ", \"stars\": 5"), (4, ", \"stars\": 1"), (3, ", \"stars\": null")];
+    let lines = lines.map(|(item, stars)| line(item, stars)).concat();
+    place.write("l.jsonl", &lines);
+    for log in ["l.csv", "l.jsonl"] {
+        let prepare =
+            format!("prepare --run r --items items.jsonl --interactions {log} --k-core 0");
+        place.succeed(&format!("{prepare} --rating-column stars --min-rating 2"));
+        assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"], "{log}");
+        let error = place.refuse(&format!("{prepare} --rating-column star --min-rating 2"));
+        assert!(error.contains("name the column with --rating-column"), "{log}: {error}");
+    }
+    place.write("l.csv", "user,item,timestamp,stars\nu,1,5,good\n");
+    let error = place.refuse(
+        "prepare --run r --items items.jsonl --interactions l.csv --rating-column stars \
+         --min-rating 2",
+    );
+    assert!(error.contains("l.csv:2: rating \"good\" is not a number"), "{error}");
+}
+
+#[test]
 fn sources_do_not_mix() {
     let place = Workplace::new();
     for arguments in [

@@ -66,7 +66,7 @@ pub(super) struct Args {
     /// Column of the log's ratings, for --min-rating.
     #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
     rating_column: Option<String>,
-    /// Leave out interactions that are rated below this.
+    /// Leave out interactions that are rated below this; those without a rating count.
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
     min_rating: Option<f64>,

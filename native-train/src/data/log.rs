@@ -25,7 +25,7 @@ pub struct LogColumns {
     pub item: String,
     /// The time: a number or a date.
     pub time: String,
-    /// The rating, where ratings are looked at.
+    /// The rating, where ratings are looked at. A line may lack it.
     pub rating: Option<String>,
 }
 
@@ -114,6 +114,51 @@ struct Interaction<'a> {
     rating: Option<f64>,
 }
 
+/// What a column is for: its place among the values of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    User,
+    Item,
+    Time,
+    Rating,
+}
+
+/// The values of a line by [`Role`]; empty where a line lacks one or no column is named.
+type Values<T> = [T; 4];
+
+/// A column that is read.
+struct Column<'a> {
+    role: Role,
+    name: &'a str,
+    /// The option that names it.
+    option: &'static str,
+}
+
+impl Column<'_> {
+    /// Whether every line must have a value.
+    fn is_needed(&self) -> bool {
+        match self.role {
+            Role::User | Role::Item | Role::Time => true,
+            Role::Rating => false,
+        }
+    }
+}
+
+impl LogColumns {
+    fn named(&self) -> Vec<Column<'_>> {
+        let column = |role, name, option| Column { role, name, option };
+        let mut columns = vec![
+            column(Role::User, self.user.as_str(), "--user-column"),
+            column(Role::Item, &self.item, "--item-column"),
+            column(Role::Time, &self.time, "--time-column"),
+        ];
+        columns.extend(
+            self.rating.as_deref().map(|name| column(Role::Rating, name, "--rating-column")),
+        );
+        columns
+    }
+}
+
 /// Calls `each` with the line number and the contents of every record.
 fn for_each_event(
     path: &Path,
@@ -121,77 +166,87 @@ fn for_each_event(
     progress: &ProgressBar,
     mut each: impl FnMut(usize, Interaction<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut names = vec![
-        (columns.user.as_str(), "--user-column"),
-        (columns.item.as_str(), "--item-column"),
-        (columns.time.as_str(), "--time-column"),
-    ];
-    names.extend(columns.rating.as_deref().map(|name| (name, "--rating-column")));
+    let columns = columns.named();
     match RecordFormat::of(path)? {
         RecordFormat::Delimited(delimiter) => {
             let mut table = Delimited::open(path, delimiter, "check the path", progress)?;
-            let places = places(path, &names, table.columns())?;
+            let places = places(path, &columns, table.columns())?;
             let mut record = csv::StringRecord::new();
             while let Some(line) = table.read(&mut record)? {
-                let mut values = [""; 4];
-                for (value, &place) in values.iter_mut().zip(&places) {
-                    *value = &record[place];
+                let mut values: Values<&str> = Default::default();
+                for (column, &place) in columns.iter().zip(&places) {
+                    values[column.role as usize] = &record[place];
                 }
-                let event = interaction(&names, &values[..places.len()], None);
+                let event = interaction(&columns, values, None);
                 each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
             }
             Ok(())
         }
         RecordFormat::JsonLines => {
+            let mut lines = 0;
+            // A column that a line may lack, and that none has, is misspelt.
+            let mut seen: Values<bool> = Default::default();
             for_each_line_with(path, "check the path", progress, |line, text| {
                 let wrong = |reason: String| TrainError::line(path, line, reason);
                 let fields: Map<String, Value> = object(text).map_err(wrong)?;
-                let values = names
-                    .iter()
-                    .map(|(name, option)| {
-                        fields.get(*name).and_then(scalar).ok_or_else(|| {
-                            wrong(format!(
-                                "no \"{name}\" that is a string or a number; name the column with {option}"
-                            ))
-                        })
-                    })
-                    .collect::<Result<Vec<Cow<str>>>>()?;
-                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
-                each(line, interaction(&names, &values, None).map_err(wrong)?)
-            })
+                let mut values: Values<Cow<str>> = Default::default();
+                for column in &columns {
+                    let Column { role, name, option } = column;
+                    let value = fields.get(*name);
+                    seen[*role as usize] |= value.is_some();
+                    if matches!(value, None | Some(Value::Null)) && !column.is_needed() {
+                        continue;
+                    }
+                    values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
+                        wrong(format!(
+                            "no \"{name}\" that is a string or a number; name the column with {option}"
+                        ))
+                    })?;
+                }
+                lines += 1;
+                let values = values.each_ref().map(|value| &**value);
+                each(line, interaction(&columns, values, None).map_err(wrong)?)
+            })?;
+            match columns.iter().find(|column| !seen[column.role as usize]) {
+                Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
+                    path,
+                    format!("no line has \"{name}\"; name the column with {option}"),
+                )),
+                _ => Ok(()),
+            }
         }
         RecordFormat::Parquet => {
             let table = Table::open(path, progress)?;
-            places(path, &names, &table.columns())?;
-            let columns: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-            table.for_each_row(&columns, progress, |row, cells| {
+            places(path, &columns, &table.columns())?;
+            let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            table.for_each_row(&names, progress, |row, cells| {
                 let wrong = |reason: String| TrainError::line(path, row, reason);
                 let mut moment = None;
-                let mut values = Vec::with_capacity(cells.len());
-                for (at, (cell, (name, _))) in cells.iter().zip(&names).enumerate() {
+                let mut values: Values<Cow<str>> = Default::default();
+                for (cell, Column { role, name, .. }) in cells.iter().zip(&columns) {
                     let value = match cell {
                         Cell::Value(Value::Null) => Some("".into()),
                         Cell::Value(value) => scalar(value),
-                        Cell::Time(time) if at == 2 => {
+                        Cell::Time(time) if *role == Role::Time => {
                             moment = Some((*time, TimeStyle::Date));
                             Some("a date".into())
                         }
                         Cell::Time(_) => None,
                     };
-                    values.push(value.ok_or_else(|| {
+                    values[*role as usize] = value.ok_or_else(|| {
                         wrong(format!("\"{name}\" is neither a string nor a number"))
-                    })?);
+                    })?;
                 }
-                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
-                each(row, interaction(&names, &values, moment).map_err(wrong)?)
+                let values = values.each_ref().map(|value| &**value);
+                each(row, interaction(&columns, values, moment).map_err(wrong)?)
             })
         }
     }
 }
 
-/// The places of the named columns.
-fn places<N: AsRef<str>>(path: &Path, names: &[(&str, &str)], header: &[N]) -> Result<Vec<usize>> {
-    let place = |(name, option): &(&str, &str)| {
+/// The places of the columns in a table's header.
+fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> Result<Vec<usize>> {
+    let place = |Column { name, option, .. }: &Column<'_>| {
         header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
             let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
             let columns = columns.join(", ");
@@ -200,28 +255,28 @@ fn places<N: AsRef<str>>(path: &Path, names: &[(&str, &str)], header: &[N]) -> R
             TrainError::line(path, 1, reason)
         })
     };
-    names.iter().map(place).collect()
+    columns.iter().map(place).collect()
 }
 
 /// An interaction of the columns' values as text; the time is `moment` where that is known
 /// already. The error says what is wrong with the line.
 fn interaction<'a>(
-    names: &[(&str, &str)],
-    values: &[&'a str],
+    columns: &[Column<'_>],
+    values: Values<&'a str>,
     moment: Option<(Moment, TimeStyle)>,
 ) -> Result<Interaction<'a>, String> {
-    for (value, (name, _)) in values.iter().zip(names) {
-        if value.trim().is_empty() {
-            return Err(format!("\"{name}\" is empty or missing"));
+    for column in columns.iter().filter(|column| column.is_needed()) {
+        if values[column.role as usize].trim().is_empty() {
+            return Err(format!("\"{}\" is empty or missing", column.name));
         }
     }
-    let time = values[2];
+    let [user, item, time, rating] = values;
     let (moment, style) = moment
         .or_else(|| Moment::parse(time))
         .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
-    let rating = match values.get(3) {
-        Some(text) => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
-        None => None,
+    let rating = match rating.trim() {
+        "" => None,
+        text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
     };
-    Ok(Interaction { user: values[0], item: values[1], moment, style, rating })
+    Ok(Interaction { user, item, moment, style, rating })
 }
