@@ -11,7 +11,7 @@ use crate::data::classics::{self, books};
 use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
-use crate::data::log::{self, LogColumns, UnknownItems};
+use crate::data::log::{self, EventColumn, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::template::{self, Template, TextRecipe};
@@ -66,6 +66,12 @@ pub(super) struct Args {
     /// Column of the log's ratings, for --min-rating.
     #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
     rating_column: Option<String>,
+    /// Column of the log's kinds of events, for --events.
+    #[arg(long, value_name = "NAME", requires = "interactions", requires = "events")]
+    event_column: Option<String>,
+    /// Leave out lines of the log of other events than these, such as purchase,cart.
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event_column")]
+    events: Vec<String>,
     /// Leave out interactions that are rated below this; those without a rating count.
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
@@ -157,6 +163,9 @@ struct Report {
     /// Lines of the log left out because their item is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_lines: Option<usize>,
+    /// Lines of the log left out because their event does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_events: Option<usize>,
     /// What the best possible recommender reaches, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     optimum: Option<Optimum>,
@@ -175,6 +184,7 @@ impl Report {
             row("outside the times", outside_time);
             row("duplicates", duplicates);
         }
+        row("other events", self.other_events.unwrap_or(0));
         row("items without text", self.without_text.unwrap_or(0));
         if let Some([earliest, latest]) = &self.times {
             text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
@@ -213,6 +223,7 @@ struct Read {
     default_core: usize,
     text: TextRecipe,
     skipped_lines: Option<usize>,
+    other_events: Option<usize>,
     layout: Option<&'static str>,
     tally: Option<Tally>,
     undescribed: Option<usize>,
@@ -226,6 +237,7 @@ impl Read {
             default_core,
             text,
             skipped_lines: None,
+            other_events: None,
             layout: None,
             tally: None,
             undescribed: None,
@@ -240,6 +252,7 @@ impl Read {
         let LeftOut { below_rating, outside_time, .. } =
             self.tally.as_ref().map(|tally| tally.left_out).unwrap_or_default();
         let causes = [
+            (self.other_events.unwrap_or(0), "of other events than --events"),
             (self.skipped_lines.unwrap_or(0), "of items that the items file does not have"),
             (below_rating, "below --min-rating"),
             (outside_time, "outside --from and --until"),
@@ -296,7 +309,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;
-    let Read { skipped_lines, layout, tally, .. } = read;
+    let Read { skipped_lines, other_events, layout, tally, .. } = read;
     let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
     let times = times.flatten().filter(|_| has_range);
@@ -308,6 +321,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         undescribed,
         without_text,
         skipped_lines,
+        other_events,
         optimum: None,
     })
 }
@@ -359,12 +373,17 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
             item: args.item_column.clone(),
             time: args.time_column.clone(),
             rating: args.rating_column.clone(),
+            events: args
+                .event_column
+                .clone()
+                .map(|name| EventColumn { name, counting: args.events.clone() }),
         };
         let unknown =
             if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
         let log = log::read(interactions, &log_columns, items, &columns, unknown, rules, progress)?;
         return Ok(Read {
             skipped_lines: args.skip_unknown_items.then_some(log.skipped),
+            other_events: args.event_column.is_some().then_some(log.other_events),
             tally: Some(log.tally),
             ..Read::new(log.dataset, "log", 5, columns.text_recipe())
         });
@@ -422,6 +441,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         undescribed: None,
         without_text: None,
         skipped_lines: None,
+        other_events: None,
         optimum: Some(optimum),
     })
 }

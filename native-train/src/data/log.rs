@@ -2,7 +2,7 @@
 //! choice.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -27,6 +27,17 @@ pub struct LogColumns {
     pub time: String,
     /// The rating, where ratings are looked at. A line may lack it.
     pub rating: Option<String>,
+    /// The kind of event, where not all count.
+    pub events: Option<EventColumn>,
+}
+
+/// The column that tells views from purchases.
+#[derive(Debug, Clone)]
+pub struct EventColumn {
+    /// Its name.
+    pub name: String,
+    /// The values of lines that count.
+    pub counting: Vec<String>,
 }
 
 /// What to do with a line whose item the items file does not have.
@@ -46,6 +57,8 @@ pub struct Log {
     pub dataset: Dataset,
     /// Lines left out under [`UnknownItems::Skip`].
     pub skipped: usize,
+    /// Lines left out for another event than those that count.
+    pub other_events: usize,
     /// What the rules left out.
     pub tally: Tally,
 }
@@ -54,7 +67,8 @@ pub struct Log {
 ///
 /// # Errors
 /// [`TrainError::Line`] for a line that cannot be read, a time that cannot, or an unknown item;
-/// [`TrainError::File`] for a missing file or column.
+/// [`TrainError::File`] for a missing file or column; [`TrainError::Usage`] for an event that no line
+/// has.
 pub fn read(
     interactions: &Path,
     columns: &LogColumns,
@@ -70,8 +84,12 @@ pub fn read(
     let mut events = Events::new(rules);
     let mut style = None;
     let mut skipped = 0;
+    let mut kinds = columns.events.as_ref().map(Kinds::new);
     for_each_event(interactions, columns, progress, |line, event| {
-        let Interaction { user, item, moment, style: this_style, rating } = event;
+        let Interaction { user, item, moment, style: this_style, rating, event } = event;
+        if kinds.as_mut().is_some_and(|kinds| !kinds.counts(event)) {
+            return Ok(());
+        }
         let wrong = |reason: String| TrainError::line(interactions, line, reason);
         let (first_style, first_line) = *style.get_or_insert((this_style, line));
         if this_style != first_style {
@@ -100,9 +118,60 @@ pub fn read(
         Ok(())
     })?;
     drop(index);
+    let other_events = kinds.map_or(Ok(0), Kinds::left_out)?;
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, skipped, tally })
+    Ok(Log { dataset: Dataset { items, sequences }, skipped, other_events, tally })
+}
+
+/// Most kinds of events that a message names.
+const MOST_NAMED: usize = 12;
+
+/// Kinds of events that were seen.
+struct Kinds<'a> {
+    /// Those that count, and whether a line has them.
+    counting: Vec<(&'a str, bool)>,
+    /// The first of the others.
+    others: BTreeSet<String>,
+    left_out: usize,
+}
+
+impl<'a> Kinds<'a> {
+    fn new(column: &'a EventColumn) -> Self {
+        let counting = column.counting.iter().map(|kind| (kind.as_str(), false)).collect();
+        Self { counting, others: BTreeSet::new(), left_out: 0 }
+    }
+
+    /// Whether an event counts; one that does not is counted.
+    fn counts(&mut self, event: &str) -> bool {
+        let event = event.trim();
+        if let Some((_, seen)) = self.counting.iter_mut().find(|(kind, _)| *kind == event) {
+            *seen = true;
+            return true;
+        }
+        self.left_out += 1;
+        if self.others.len() < MOST_NAMED && !self.others.contains(event) {
+            self.others.insert(event.to_owned());
+        }
+        false
+    }
+
+    /// How many do not count; an error for a kind that was asked for and that no line has, which
+    /// is misspelt.
+    fn left_out(self) -> Result<usize> {
+        match self.counting.iter().find(|(_, seen)| !seen) {
+            // Without any line there is more to say.
+            Some((missing, _)) if self.left_out > 0 => {
+                let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
+                let others = others.join("\", \"");
+                Err(TrainError::usage(format!(
+                    "--events: no line has the event \"{missing}\"; others that lines have are \
+                     \"{others}\""
+                )))
+            }
+            _ => Ok(self.left_out),
+        }
+    }
 }
 
 /// A line of the log.
@@ -112,6 +181,8 @@ struct Interaction<'a> {
     moment: Moment,
     style: TimeStyle,
     rating: Option<f64>,
+    /// Empty where no column tells it.
+    event: &'a str,
 }
 
 /// What a column is for: its place among the values of a line.
@@ -121,10 +192,11 @@ enum Role {
     Item,
     Time,
     Rating,
+    Event,
 }
 
 /// The values of a line by [`Role`]; empty where a line lacks one or no column is named.
-type Values<T> = [T; 4];
+type Values<T> = [T; 5];
 
 /// A column that is read.
 struct Column<'a> {
@@ -139,7 +211,7 @@ impl Column<'_> {
     fn is_needed(&self) -> bool {
         match self.role {
             Role::User | Role::Item | Role::Time => true,
-            Role::Rating => false,
+            Role::Rating | Role::Event => false,
         }
     }
 }
@@ -152,9 +224,10 @@ impl LogColumns {
             column(Role::Item, &self.item, "--item-column"),
             column(Role::Time, &self.time, "--time-column"),
         ];
-        columns.extend(
-            self.rating.as_deref().map(|name| column(Role::Rating, name, "--rating-column")),
-        );
+        let rating = self.rating.as_deref();
+        columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
+        let event = self.events.as_ref().map(|events| events.name.as_str());
+        columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
         columns
     }
 }
@@ -270,7 +343,7 @@ fn interaction<'a>(
             return Err(format!("\"{}\" is empty or missing", column.name));
         }
     }
-    let [user, item, time, rating] = values;
+    let [user, item, time, rating, event] = values;
     let (moment, style) = moment
         .or_else(|| Moment::parse(time))
         .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
@@ -278,5 +351,5 @@ fn interaction<'a>(
         "" => None,
         text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
     };
-    Ok(Interaction { user, item, moment, style, rating })
+    Ok(Interaction { user, item, moment, style, rating, event })
 }
