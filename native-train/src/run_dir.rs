@@ -22,7 +22,12 @@ impl RunDir {
     /// [`TrainError::File`] when it cannot be made.
     pub fn create(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        fs::create_dir_all(&root).map_err(|e| TrainError::file(&root, e))?;
+        fs::create_dir_all(&root).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                TrainError::file(&root, "is a file; name a folder for the run")
+            }
+            _ => TrainError::file(&root, e),
+        })?;
         Ok(Self { root })
     }
 

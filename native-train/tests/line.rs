@@ -522,4 +522,44 @@ fn bad_input_ends_with_one_line_and_status_2() {
     fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
     let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
     assert!(line.contains("h:2:"), "{line}");
+    // A list is no object, though its values would do in their order.
+    for text in ["[[]]\n", "user,item\n"] {
+        fs::write(at.join("h"), text).unwrap();
+        let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+        assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
+    }
+    for (model, said) in [
+        ("empty", "empty: is a folder; name the bundle that `tigret export` makes"),
+        ("nosuch", "nosuch: not found; make a bundle with `tigret export`"),
+    ] {
+        let line = refuses(at, &["recommend", "--model", model, "--histories", "h"]);
+        assert!(line.contains(said), "{line}");
+    }
+    let line = refuses(at, &["inspect", "nosuch"]);
+    assert!(line.contains("not found; name a run directory, or a bundle of"), "{line}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    fs::write(at.join("h"), "{\"history\": []}\n".repeat(3)).unwrap();
+    let recommend = ["recommend", "--model", "m", "--histories", "h"];
+    let in_pieces = [&recommend[..], &["--json", "--batch", "1"]].concat();
+    for arguments in [&["inspect", "m"][..], &["inspect", "--json", "m"], &recommend, &in_pieces] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tigret"))
+            .current_dir(at)
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        assert!(errors.starts_with("tigret: standard output: cannot be written: "), "{errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
 }

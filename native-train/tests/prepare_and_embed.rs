@@ -97,6 +97,14 @@ fn the_research_format_keeps_order_and_text() {
     let dataset = place.load("r");
     assert_eq!(sequences(&dataset), ["7: A1 A2 A3", "9: A2 A1 A3 A1"]);
     assert_eq!(dataset.items[0].text, "red. Red lamp.");
+
+    let prepare = "prepare --run r --sequences sequences.txt --items items.jsonl";
+    let table = place.succeed(&format!("{prepare} --text-columns title"));
+    assert!(table.contains("items without text            1"), "{table}");
+    let json = place.succeed(&format!("{prepare} --json --text-template {{title}}"));
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["without_text"], 1);
+    let json = place.succeed(&format!("{prepare} --json"));
+    assert!(serde_json::from_str::<Value>(&json).unwrap().get("without_text").is_none());
 }
 
 #[test]
@@ -193,7 +201,32 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             "--sequences s.txt --text-columns title,colour",
             "items.jsonl: no item has the text column \"colour\"",
         ),
-        (vec![items, ("s.txt", "1 1 2\n")], "--sequences s.txt", "no user is left"),
+        (
+            vec![items, ("s.txt", "1 1 2\n")],
+            "--sequences s.txt",
+            "no user is left: no user has 3 items; give more data",
+        ),
+        (
+            vec![items, ("s.txt", "1 1 2 3\n")],
+            "--sequences s.txt --k-core 4",
+            "no user is left: the 4-core is empty or no user has 3 items; lower --k-core",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\n")],
+            "--interactions l.csv",
+            "no user is left: there are no interactions in the data; check the file",
+        ),
+        (
+            vec![items, ("l.jsonl", "\n")],
+            "--interactions l.jsonl",
+            "no user is left: there are no interactions in the data; check the file",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp,stars\nu,9,5,5\nu,8,5,5\nu,1,5,3\n")],
+            "--interactions l.csv --skip-unknown-items --rating-column stars --min-rating 4",
+            "no user is left: all 3 interactions were left out, 2 of items that the items file does \
+             not have, 1 below --min-rating",
+        ),
         (
             vec![items, ("l.csv", log)],
             "--interactions l.csv --user-column who",
@@ -212,12 +245,12 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,soon\n")],
             "--interactions l.csv",
-            "l.csv:3: time \"soon\" is neither",
+            "l.csv:3: time \"soon\" is neither a number nor a date such as 2024-05-21, 2024-",
         ),
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1,2020-01-01T00:00:00Z\n")],
             "--interactions l.csv",
-            "l.csv:3: the time is an RFC 3339 date and time, on line 2 it is a number",
+            "l.csv:3: the time is a date, on line 2 it is a number",
         ),
         (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,9,6\n")],
@@ -228,6 +261,31 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             vec![items, ("l.csv", "user,user,item,timestamp\n")],
             "--interactions l.csv",
             "l.csv:1: column \"user\" stands twice",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\r\nu,1,5\r\nu,1,soon\r\nu,1,6\r\n")],
+            "--interactions l.csv",
+            "l.csv:3: time \"soon\"",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,timestamp\r\nu,1,5\r\n\r\nu,1")],
+            "--interactions l.csv",
+            "l.csv:4: has 2 columns",
+        ),
+        (
+            vec![items, ("l.csv", "\nuser,item,timestamp\n\n\nu,1,5\nu,1,soon")],
+            "--interactions l.csv",
+            "l.csv:6: time \"soon\"",
+        ),
+        (
+            vec![items, ("l.csv", "user,item,note,timestamp\r\nu,1,\"a\r\nb\",5\r\nu,1,,soon")],
+            "--interactions l.csv",
+            "l.csv:4: time \"soon\"",
+        ),
+        (
+            vec![("s.txt", ""), ("i.csv", "id,title\r\n1,a\r\n\r\n1,b\r\n")],
+            "--sequences s.txt --items i.csv",
+            "i.csv:4: id \"1\" stands already on line 2",
         ),
         (vec![items, ("l.csv", "")], "--interactions l.csv", "l.csv: is empty"),
         (vec![items, ("l.txt", log)], "--interactions l.txt", "l.txt: its extension"),
@@ -244,7 +302,8 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
     ] {
         let place = Workplace::new();
         files.iter().for_each(|(name, text)| place.write(name, text));
-        let error = place.refuse(&format!("prepare --run r --items items.jsonl {arguments}"));
+        let items = if arguments.contains("--items") { "" } else { "--items items.jsonl" };
+        let error = place.refuse(&format!("prepare --run r {items} {arguments}"));
         assert!(error.contains(expected), "\"{error}\" does not say \"{expected}\"");
         assert!(!place.path("r").exists(), "nothing may be written: {expected}");
     }
@@ -259,7 +318,17 @@ fn bytes_that_are_not_text_are_refused_by_line() {
     let error = place.refuse("prepare --run r --items items.jsonl --sequences s.txt");
     assert!(error.contains("s.txt:2: is not UTF-8 text"), "{error}");
     let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
-    assert!(error.contains("l.csv:3: is not UTF-8 text"), "{error}");
+    assert!(error.contains("l.csv:3: is not UTF-8 text; save the file as UTF-8"), "{error}");
+    let utf_16: Vec<u8> =
+        "\u{feff}user,item,timestamp\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(place.path("l.csv"), utf_16).unwrap();
+    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    assert!(error.contains("l.csv: is UTF-16 text; save it as UTF-8"), "{error}");
+    fs::write(place.path("l.csv"), b"\x1f\x8b\x08").unwrap();
+    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    assert!(error.contains("l.csv: is packed by gzip; let its name end in .gz"), "{error}");
+    let error = place.refuse("prepare --run s.txt --items items.jsonl --sequences s.txt");
+    assert!(error.contains("s.txt: is a file; name a folder for the run"), "{error}");
 }
 
 #[test]
@@ -273,6 +342,33 @@ fn unknown_items_can_be_skipped_and_are_counted() {
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["skipped_lines"], 2);
     assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+}
+
+#[test]
+fn an_interaction_without_a_rating_counts() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("l.csv", "user,item,timestamp,stars\nu,1,5,\nu,2,6,5\nu,4,7,1\nu,3,9, \n");
+    let line = |item: u32, stars: &str| {
+        format!("{{\"user\": \"u\", \"item\": {item}, \"timestamp\": {item}{stars}}}\n")
+    };
+    let lines = [(1, ""), (2, ", \"stars\": 5"), (4, ", \"stars\": 1"), (3, ", \"stars\": null")];
+    let lines = lines.map(|(item, stars)| line(item, stars)).concat();
+    place.write("l.jsonl", &lines);
+    for log in ["l.csv", "l.jsonl"] {
+        let prepare =
+            format!("prepare --run r --items items.jsonl --interactions {log} --k-core 0");
+        place.succeed(&format!("{prepare} --rating-column stars --min-rating 2"));
+        assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"], "{log}");
+        let error = place.refuse(&format!("{prepare} --rating-column star --min-rating 2"));
+        assert!(error.contains("name the column with --rating-column"), "{log}: {error}");
+    }
+    place.write("l.csv", "user,item,timestamp,stars\nu,1,5,good\n");
+    let error = place.refuse(
+        "prepare --run r --items items.jsonl --interactions l.csv --rating-column stars \
+         --min-rating 2",
+    );
+    assert!(error.contains("l.csv:2: rating \"good\" is not a number"), "{error}");
 }
 
 #[test]

@@ -117,6 +117,7 @@ fn amazon_of_2014_has_python_literals() {
     assert_eq!(world.sequences(), ORDER);
     assert_eq!(report["layout"], "amazon-2014/2018");
     assert_eq!((&report["left_out"]["duplicates"], &report["undescribed"]), (&json!(1), &json!(1)));
+    assert_eq!(report["without_text"], 1);
     let items = world.lines("items.jsonl");
     let text = |id: &str| {
         items.iter().find(|item| item["id"] == id).unwrap()["text"].as_str().unwrap().to_owned()
@@ -268,6 +269,59 @@ fn compressed_logs_read_like_plain_ones() {
 }
 
 #[test]
+fn events_of_a_log_can_be_chosen() {
+    // Behind a view of what the items file does not have.
+    let events = ["view", "purchase", "cart", "view"];
+    let rows = || (0..12).map(|at| (["ann", "bob"][at % 2], at / 2 % 3, events[at % 4], at));
+    let csv: String = std::iter::once("user,item,timestamp,what\nann,gone,0,view\n".to_owned())
+        .chain(rows().map(|(user, item, event, time)| format!("{user},{item},{time},{event}\n")))
+        .collect();
+    let jsonl: String = std::iter::once(json!({"user": "ann", "item": "gone", "timestamp": 0}))
+        .chain(rows().map(|(user, item, event, time)| {
+            json!({"user": user, "item": item, "timestamp": time, "what": event})
+        }))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let world = World::new();
+    world.write("log.csv", &csv);
+    world.write("log.tsv.gz", csv.replace(',', "\t"));
+    world.write("log.jsonl", jsonl);
+    world.write("items.csv", "id,title\n0,Kettle\n1,Lamp\n2,Stool\n");
+    for log in ["log.csv", "log.tsv.gz", "log.jsonl"] {
+        let files = ["--interactions", log, "--items", "items.csv", "--k-core", "0"];
+        let choice =
+            |events| [&files[..], &["--event-column", "what", "--events", events]].concat();
+        let report = world.report(&choice("purchase,cart"));
+        assert_eq!(world.sequences(), ["bob: 0 2 1", "ann: 1 0 2"], "{log}");
+        assert_eq!(report["other_events"], 7, "{log}");
+        fs::remove_dir_all(world.path("run")).unwrap();
+        let error = world.refused(&choice("purchase,crt"));
+        assert!(error.contains("no line has the event \"crt\""), "{log}: {error}");
+        assert!(error.contains("\"cart\"") && error.contains("\"view\""), "{log}: {error}");
+        let misspelt = [&files[..], &["--event-column", "event", "--events", "cart"]].concat();
+        let error = world.refused(&misspelt);
+        assert!(error.contains("name the column with --event-column"), "{log}: {error}");
+        let error = world.refused(&[&files[..], &["--event-column", "what"]].concat());
+        assert!(error.contains("--events"), "{log}: {error}");
+    }
+    // Of Parquet, too, where kinds of events may be numbers.
+    let (log, items) = (golden("fraction"), golden("items"));
+    let report = world.report(&[
+        "--interactions",
+        &log,
+        "--items",
+        &items,
+        "--k-core",
+        "0",
+        "--event-column",
+        "stars",
+        "--events",
+        "5,4",
+    ]);
+    assert_eq!(report["other_events"], 3);
+}
+
+#[test]
 fn what_cannot_be_read_is_refused_by_file_and_line() {
     let world = World::new();
     let good = json!({"reviewerID": "a", "asin": "b", "overall": 1.0, "unixReviewTime": 1});
@@ -282,7 +336,7 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     fs::write(world.path("plain.json.gz"), "not gzip").unwrap();
     for (file, message) in [
         ("cut.json.gz", "cannot be read"),
-        ("plain.json.gz", "plain.json.gz:1: cannot be read"),
+        ("plain.json.gz", "plain.json.gz: is not packed by gzip; take .gz off its name"),
         ("empty.json.gz", "empty.json.gz: has no reviews"),
         ("other.jsonl", "other.jsonl:2: is no review"),
         ("latin.jsonl", "latin.jsonl:1: is not UTF-8"),
@@ -317,6 +371,11 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     assert!(error.contains("ratings.dat:1: does not have four columns"), "{error}");
     let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
     assert!(error.contains("\"[\" without \"]\""), "{error}");
+    world.write("meta.json", "{'asin': 'b', 'title': 'Boat'}\n");
+    let error = world.refused(&[&keep[..], &["--text-template", "{titel} {brnad}"]].concat());
+    let said = "no item has the field titel or brnad; the fields are title";
+    assert!(error.contains(said), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
 
 /// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.

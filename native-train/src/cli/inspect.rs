@@ -60,6 +60,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             html.display(),
             args.path.display()
         )))
+    } else if !args.path.exists() {
+        let reason = "not found; name a run directory, or a bundle of `tigret export`";
+        Err(TrainError::file(&args.path, reason))
     } else {
         inspect_bundle(&read_bundle(&args.path)?, &args.path, output)
     }

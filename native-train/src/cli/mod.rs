@@ -74,7 +74,9 @@ impl Cli {
             }
             _ => None,
         };
-        panics::torch(|| self.verb.run(&output)).unwrap_or_else(|said| Err(TrainError::Torch(said)))
+        panics::torch(|| self.verb.run(&output))
+            .unwrap_or_else(|said| Err(TrainError::Torch(said)))?;
+        output.finish().map(|_| ())
     }
 }
 
@@ -154,7 +156,7 @@ impl Verbs for InProcess {
     fn call(&self, arguments: &[OsString]) -> Result<Value> {
         let output = Output::keeping(self.json, !self.silent);
         parse(arguments)?.verb.run(&output)?;
-        Ok(output.into_kept())
+        output.finish()
     }
 
     fn note(&self, text: &str) {

@@ -2,12 +2,14 @@
 //! standard error.
 
 use std::cell::RefCell;
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::error::{Result, TrainError};
 
 /// Where results and progress go.
 #[derive(Debug)]
@@ -17,23 +19,43 @@ pub struct Output {
     kept: Option<RefCell<Value>>,
     /// Whether results are printed.
     prints: bool,
+    /// The first result that could not be printed.
+    fault: RefCell<Option<io::Error>>,
+}
+
+/// Tells what became of a write to standard output: whether somebody reads it. A closed pipe
+/// (`| head`) is not an error of ours.
+///
+/// # Errors
+/// [`TrainError::File`] for what else it may be, such as a full disk.
+pub(super) fn reaches_a_reader(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => Err(TrainError::file("standard output", format!("cannot be written: {e}"))),
+    }
 }
 
 impl Output {
     /// `json`: results as one JSON object.
     pub fn new(json: bool) -> Self {
-        Self { json, kept: None, prints: true }
+        Self { json, kept: None, prints: true, fault: RefCell::default() }
     }
 
     /// For a verb that another verb calls: the value of its result is kept, and the text printed
     /// only with `prints`.
     pub fn keeping(json: bool, prints: bool) -> Self {
-        Self { json, kept: Some(RefCell::default()), prints: prints && !json }
+        let kept = Some(RefCell::default());
+        Self { json, kept, prints: prints && !json, fault: RefCell::default() }
     }
 
-    /// The value that was kept.
-    pub fn into_kept(self) -> Value {
-        self.kept.map(RefCell::into_inner).unwrap_or_default()
+    /// Ends the output of a verb that has done its work: the value that was kept.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] where a result could not be printed.
+    pub fn finish(self) -> Result<Value> {
+        reaches_a_reader(self.fault.into_inner().map_or(Ok(()), Err))?;
+        Ok(self.kept.map(RefCell::into_inner).unwrap_or_default())
     }
 
     /// Whether results are JSON.
@@ -41,7 +63,8 @@ impl Output {
         self.json
     }
 
-    /// Prints a result: `value` for machines, `text` for people.
+    /// Prints a result: `value` for machines, `text` for people. [`Output::finish`] tells whether it
+    /// could be printed.
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {
         if let Some(kept) = &self.kept {
             // Our own result types have string keys and no failing serialisers.
@@ -56,8 +79,10 @@ impl Output {
         } else {
             text()
         };
-        // A closed pipe (`| head`) is not an error of ours.
-        let _ = writeln!(std::io::stdout(), "{line}");
+        let mut out = io::stdout().lock();
+        if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+            self.fault.borrow_mut().get_or_insert(e);
+        }
     }
 
     /// A note for people on standard error; silent with `--json`.

@@ -1,5 +1,6 @@
 //! `tigret prepare`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -10,12 +11,12 @@ use crate::data::classics::{self, books};
 use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
-use crate::data::log::{self, LogColumns, UnknownItems};
+use crate::data::log::{self, EventColumn, LogColumns, UnknownItems};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::summary::Counts;
 use crate::data::template::{self, Template, TextRecipe};
-use crate::data::{Dataset, MIN_SEQUENCE, Summary, amazon, movielens, research};
+use crate::data::{Dataset, Item, MIN_SEQUENCE, Summary, amazon, movielens, research};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, remove_if_there, write_json};
 
@@ -57,18 +58,25 @@ pub(super) struct Args {
     /// Column of the log's items.
     #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions")]
     item_column: String,
-    /// Column of the log's times, numbers, RFC 3339 dates with times, or timestamps of Parquet.
+    /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
+    /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
     #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
     time_column: String,
     /// Column of the log's ratings, for --min-rating.
     #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
     rating_column: Option<String>,
-    /// Leave out interactions that are rated below this.
+    /// Column of the log's kinds of events, for --events.
+    #[arg(long, value_name = "NAME", requires = "interactions", requires = "events")]
+    event_column: Option<String>,
+    /// Leave out lines of the log of other events than these, such as purchase,cart.
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event_column")]
+    events: Vec<String>,
+    /// Leave out interactions that are rated below this; those without a rating count.
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
     min_rating: Option<f64>,
-    /// Leave out interactions before this time: a number in the unit of the data, or an RFC 3339
-    /// date and time (not where a log has numbers, whose unit is not known).
+    /// Leave out interactions before this time: a number in the unit of the data, or a date with or
+    /// without a time of day (not where a log has numbers, whose unit is not known).
     #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
     from: Option<Bound>,
     /// Leave out interactions at this time and later.
@@ -145,12 +153,18 @@ struct Report {
     /// The earliest and the latest time of all interactions, where a range of them was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<[String; 2]>,
-    /// Items that the metadata do not have, so that they have no text.
+    /// Items that the metadata do not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     undescribed: Option<usize>,
+    /// Items whose text is empty, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    without_text: Option<usize>,
     /// Lines of the log left out because their item is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_lines: Option<usize>,
+    /// Lines of the log left out because their event does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_events: Option<usize>,
     /// What the best possible recommender reaches, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     optimum: Option<Optimum>,
@@ -169,7 +183,8 @@ impl Report {
             row("outside the times", outside_time);
             row("duplicates", duplicates);
         }
-        row("items without text", self.undescribed.unwrap_or(0));
+        row("other events", self.other_events.unwrap_or(0));
+        row("items without text", self.without_text.unwrap_or(0));
         if let Some([earliest, latest]) = &self.times {
             text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
         }
@@ -207,6 +222,7 @@ struct Read {
     default_core: usize,
     text: TextRecipe,
     skipped_lines: Option<usize>,
+    other_events: Option<usize>,
     layout: Option<&'static str>,
     tally: Option<Tally>,
     undescribed: Option<usize>,
@@ -220,10 +236,41 @@ impl Read {
             default_core,
             text,
             skipped_lines: None,
+            other_events: None,
             layout: None,
             tally: None,
             undescribed: None,
         }
+    }
+
+    /// Refuses data without an interaction, saying what became of those that there were.
+    fn check_interactions(&self) -> Result<()> {
+        if self.dataset.interactions() > 0 {
+            return Ok(());
+        }
+        let LeftOut { below_rating, outside_time, .. } =
+            self.tally.as_ref().map(|tally| tally.left_out).unwrap_or_default();
+        let causes = [
+            (self.other_events.unwrap_or(0), "of other events than --events"),
+            (self.skipped_lines.unwrap_or(0), "of items that the items file does not have"),
+            (below_rating, "below --min-rating"),
+            (outside_time, "outside --from and --until"),
+        ];
+        let all: usize = causes.iter().map(|(count, _)| count).sum();
+        if all == 0 {
+            return Err(TrainError::usage(
+                "no user is left: there are no interactions in the data; check the file",
+            ));
+        }
+        let causes: Vec<String> = causes
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, cause)| format!("{count} {cause}"))
+            .collect();
+        Err(TrainError::usage(format!(
+            "no user is left: all {all} interactions were left out, {}",
+            causes.join(", ")
+        )))
     }
 }
 
@@ -233,13 +280,18 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let has_range = args.from.is_some() || args.until.is_some();
     let read = read(&args, &progress)?;
     let k = args.k_core.unwrap_or(read.default_core);
+    read.check_interactions()?;
     let before = Counts::of(&read.dataset);
     let mut dataset = k_core(read.dataset, k);
     if dataset.sequences.is_empty() {
-        return Err(TrainError::usage(format!(
-            "no user is left: the {k}-core is empty or no user has {MIN_SEQUENCE} items; \
-             lower --k-core or give more data"
-        )));
+        let why = match k {
+            0 | 1 => format!("no user has {MIN_SEQUENCE} items; give more data"),
+            _ => format!(
+                "the {k}-core is empty or no user has {MIN_SEQUENCE} items; lower --k-core or give \
+                 more data"
+            ),
+        };
+        return Err(TrainError::usage(format!("no user is left: {why}")));
     }
     let mut undescribed = read.undescribed;
     if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
@@ -248,15 +300,46 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         undescribed = Some(amazon::describe(&mut dataset, metadata, &read.text, &progress)?);
     }
     progress.finish_and_clear();
+    if let Some(template) = &args.text_template {
+        check_fields(template, &dataset.items)?;
+    }
+    let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
+    let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
     dataset.save(&run, &summary)?;
-    let Read { skipped_lines, layout, tally, .. } = read;
+    let Read { skipped_lines, other_events, layout, tally, .. } = read;
     let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
     let times = times.flatten().filter(|_| has_range);
-    Ok(Report { summary, layout, left_out, times, undescribed, skipped_lines, optimum: None })
+    Ok(Report {
+        summary,
+        layout,
+        left_out,
+        times,
+        undescribed,
+        without_text,
+        skipped_lines,
+        other_events,
+        optimum: None,
+    })
+}
+
+/// Refuses a template none of whose fields any item has: a misspelt one would end in empty texts.
+fn check_fields(template: &Template, items: &[Item]) -> Result<()> {
+    if items.iter().any(|item| !item.text.is_empty()) {
+        return Ok(());
+    }
+    let asked: Vec<&str> = template.fields().collect();
+    let there: BTreeSet<&str> =
+        items.iter().flat_map(|item| item.fields.keys()).map(String::as_str).collect();
+    let there: Vec<&str> = there.into_iter().collect();
+    Err(TrainError::usage(format!(
+        "--text-template: no item has the field {}; the fields are {}",
+        asked.join(" or "),
+        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+    )))
 }
 
 /// The template of `--text-template`, or the source's own.
@@ -290,12 +373,17 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
             item: args.item_column.clone(),
             time: args.time_column.clone(),
             rating: args.rating_column.clone(),
+            events: args
+                .event_column
+                .clone()
+                .map(|name| EventColumn { name, counting: args.events.clone() }),
         };
         let unknown =
             if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
         let log = log::read(interactions, &log_columns, items, &columns, unknown, rules, progress)?;
         return Ok(Read {
             skipped_lines: args.skip_unknown_items.then_some(log.skipped),
+            other_events: args.event_column.is_some().then_some(log.other_events),
             tally: Some(log.tally),
             ..Read::new(log.dataset, "log", 5, columns.text_recipe())
         });
@@ -351,7 +439,9 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         left_out: None,
         times: None,
         undescribed: None,
+        without_text: None,
         skipped_lines: None,
+        other_events: None,
         optimum: Some(optimum),
     })
 }

@@ -11,7 +11,8 @@ use tigret_infer::{
 };
 
 use super::Output;
-use crate::data::lines::for_each_line;
+use super::output::reaches_a_reader;
+use crate::data::lines::{for_each_line, object};
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
 
@@ -83,7 +84,15 @@ struct Line {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    let bundle = Arc::new(read_bundle(&args.model)?);
+    let model = &args.model;
+    if model.is_dir() {
+        let reason = "is a folder; name the bundle that `tigret export` makes of a run";
+        return Err(TrainError::file(model, reason));
+    }
+    if !model.exists() {
+        return Err(TrainError::file(model, "not found; make a bundle with `tigret export`"));
+    }
+    let bundle = Arc::new(read_bundle(model)?);
     let backend = match args.backend {
         Engine::Cpu => Backend::Cpu,
         Engine::Gpu => Backend::Gpu(GpuOptions::default()),
@@ -105,7 +114,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let mut batch = Vec::new();
     let read = for_each_line(&args.histories, "name the file of histories", |number, text| {
         let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, number, e);
-        let line: Line = serde_json::from_str(text).map_err(|e| at(&e))?;
+        let line: Line = object(text).map_err(|e| at(&e))?;
         let request = args.request(number - 1, line);
         check(&answers.recommender, &request).map_err(|e| at(&e))?;
         batch.push((number, request));
@@ -176,7 +185,7 @@ impl Answers<'_> {
         let printed = numbered
             .try_for_each(|(answer, number)| print(&mut self.out, answer, number, self.output))
             .and_then(|()| self.out.flush());
-        self.closed = printed.is_err();
+        self.closed = !reaches_a_reader(printed)?;
         if self.closed { Err(TrainError::Interrupted) } else { Ok(()) }
     }
 }
@@ -192,7 +201,7 @@ fn at_least_one(text: &str) -> std::result::Result<usize, String> {
 fn new_items(path: &Path) -> Result<Vec<NewItem>> {
     let mut items = Vec::new();
     for_each_line(path, "name the new items' file", |line, text| {
-        items.push(serde_json::from_str(text).map_err(|e| TrainError::line(path, line, e))?);
+        items.push(object(text).map_err(|e| TrainError::line(path, line, e))?);
         Ok(())
     })?;
     Ok(items)

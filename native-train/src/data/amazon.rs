@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle};
 use super::items::is_empty;
-use super::lines::for_each_line_with;
+use super::lines::{for_each_line_with, json_reason};
 use super::python_literal::parse_dictionary;
 use super::template::TextRecipe;
 use super::{Dataset, Item};
@@ -56,7 +56,8 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
     for_each_line_with(reviews, "check the path", progress, |number, line| {
         let wrong = |reason: String| TrainError::line(reviews, number, reason);
         let review: Review = serde_json::from_str(line).map_err(|e| {
-            wrong(format!("is no review of Amazon's releases of 2014, 2018 or 2023: {e}"))
+            let reason = json_reason(&e);
+            wrong(format!("is no review of Amazon's releases of 2014, 2018 or 2023: {reason}"))
         })?;
         let (_, a_second) = *layout.get_or_insert(match review.parent {
             Some(_) => ("amazon-2023", 1_000),
@@ -105,7 +106,8 @@ pub fn describe(
             .or_else(|json| {
                 parse_dictionary(line).map_err(|literal| {
                     format!(
-                        "is neither JSON ({json}) nor a dictionary as Python prints it: {literal}"
+                        "is neither JSON ({}) nor a dictionary as Python prints it: {literal}",
+                        json_reason(&json)
                     )
                 })
             })

@@ -1,5 +1,6 @@
 //! Interactions while they are collected: a few numbers each, however long the ids are.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -27,22 +28,22 @@ pub enum TimeStyle {
         /// 1 for seconds, 1,000 for milliseconds.
         a_second: u32,
     },
-    /// A date and time.
-    Rfc3339,
+    /// A date, or a date and time.
+    Date,
 }
 
 impl TimeStyle {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Number | Self::Epoch { .. } => "a number",
-            Self::Rfc3339 => "an RFC 3339 date and time",
+            Self::Date => "a date",
         }
     }
 
     /// A moment as the source would write it.
     fn show(self, moment: Moment) -> String {
         let date = match self {
-            Self::Rfc3339 => moment.to_rfc3339(),
+            Self::Date => moment.to_rfc3339(),
             Self::Number | Self::Epoch { .. } => None,
         };
         date.unwrap_or_else(|| moment.to_number())
@@ -78,6 +79,8 @@ impl Moment {
         number.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
+    /// A number; or a date as RFC 3339 has it, with a blank or `T` in front of the time of day. A
+    /// missing time of day is the day's beginning, a missing zone UTC.
     pub(super) fn parse(text: &str) -> Option<(Self, TimeStyle)> {
         let text = text.trim();
         if let Ok(whole) = text.parse() {
@@ -90,9 +93,23 @@ impl Moment {
             let moment = Self { whole: number.floor() as i64, billionths };
             return fits.then_some((moment, TimeStyle::Number));
         }
-        let date = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+        let date = OffsetDateTime::parse(&in_full(text), &Rfc3339).ok()?;
         let moment = Self { whole: date.unix_timestamp(), billionths: date.nanosecond() };
-        Some((moment, TimeStyle::Rfc3339))
+        Some((moment, TimeStyle::Date))
+    }
+}
+
+/// What is said of a text that [`Moment::parse`] refuses.
+pub(super) const NO_TIME: &str = "is neither a number nor a date such as 2024-05-21, \
+                                  2024-05-21 05:39:06 or 2024-05-21T05:39:06+02:00";
+
+/// A date with what it lacks of RFC 3339.
+fn in_full(date: &str) -> Cow<'_, str> {
+    const DAY: usize = "2024-05-21".len();
+    match date.get(DAY..) {
+        Some("") => format!("{date}T00:00:00Z").into(),
+        Some(time) if !time.contains(['Z', 'z', '+', '-']) => format!("{date}Z").into(),
+        _ => date.into(),
     }
 }
 
@@ -114,7 +131,7 @@ impl FromStr for Bound {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = Moment::parse(text).map(|(moment, style)| Self { moment, style });
-        parsed.ok_or_else(|| "is neither a number nor an RFC 3339 date and time".to_owned())
+        parsed.ok_or_else(|| NO_TIME.to_owned())
     }
 }
 
@@ -123,14 +140,14 @@ impl Bound {
     /// the two cannot be compared.
     fn among(self, option: &str, style: TimeStyle, first: Moment) -> Result<Moment, String> {
         match (self.style, style) {
-            (TimeStyle::Rfc3339, TimeStyle::Epoch { a_second }) => {
+            (TimeStyle::Date, TimeStyle::Epoch { a_second }) => {
                 // Years of four digits and thousandths at most, so it fits.
                 let parts = self.moment.whole * i64::from(a_second);
                 let rest = i64::from(self.moment.billionths) * i64::from(a_second);
                 let whole = parts + rest / 1_000_000_000;
                 Ok(Moment { whole, billionths: (rest % 1_000_000_000) as u32 })
             }
-            (TimeStyle::Rfc3339, TimeStyle::Number) | (TimeStyle::Number, TimeStyle::Rfc3339) => {
+            (TimeStyle::Date, TimeStyle::Number) | (TimeStyle::Number, TimeStyle::Date) => {
                 Err(format!(
                     "{option} is {}, but a time of the data is {} (their first is {}); give it as \
                      they are",
@@ -370,6 +387,21 @@ mod tests {
     }
 
     #[test]
+    fn a_date_without_a_time_or_a_zone_is_of_utc() {
+        for (short, full) in [
+            ("2024-05-21", "2024-05-21T00:00:00Z"),
+            ("2024-05-21 05:39:06", "2024-05-21T05:39:06Z"),
+            ("2024-05-21T05:39:06", "2024-05-21T05:39:06Z"),
+            ("2024-05-21 05:39:06.25", "2024-05-21T05:39:06.25Z"),
+            ("2024-05-21 05:39:06-02:00", "2024-05-21T07:39:06Z"),
+            (" 2024-05-21 05:39:06z ", "2024-05-21T05:39:06Z"),
+        ] {
+            assert_eq!(Moment::parse(short), Moment::parse(full), "{short}");
+            assert_eq!(Moment::parse(short).unwrap().1, TimeStyle::Date, "{short}");
+        }
+    }
+
+    #[test]
     fn counts_since_1970_are_dates() {
         for (count, a_second, date) in [
             (-1, 1_000, "1969-12-31T23:59:59.999Z"),
@@ -384,7 +416,23 @@ mod tests {
 
     #[test]
     fn what_is_not_a_time_is_refused() {
-        for text in ["", "NaN", "inf", "1e300", "yesterday", "2020-01-01", "0x10"] {
+        for text in [
+            "",
+            "NaN",
+            "inf",
+            "1e300",
+            "yesterday",
+            "0x10",
+            "2020-01",
+            "2020-02-30",
+            "2020-1-1 00:00:00",
+            "01/02/2020",
+            "2020-01-01T",
+            "2020-01-01 24:00:00",
+            "2020-01-01 00:00",
+            "2020-01-0é",
+            "2020-01-01é00:00:00é",
+        ] {
             assert!(Moment::parse(text).is_none(), "{text}");
         }
     }
@@ -457,8 +505,8 @@ mod tests {
     fn a_bound_of_another_style_is_refused() {
         let seconds = [1_577_836_800, 1_577_836_801].map(Moment::whole);
         let error = within("2020-01-01T00:00:00Z", TimeStyle::Number, seconds).unwrap_err();
-        assert!(error.contains("--from is an RFC 3339") && error.contains("1577836800"), "{error}");
-        let error = within("1577836800", TimeStyle::Rfc3339, seconds).unwrap_err();
+        assert!(error.contains("--from is a date") && error.contains("1577836800"), "{error}");
+        let error = within("1577836800", TimeStyle::Date, seconds).unwrap_err();
         assert!(error.contains("--from is a number") && error.contains("2020-01-01T"), "{error}");
     }
 }

@@ -2,18 +2,18 @@
 //! choice.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, Moment, Rules, Tally, TimeStyle, parse_rating};
+use super::events::{Events, Moment, NO_TIME, Rules, Tally, TimeStyle, parse_rating};
 use super::items::{ItemColumns, KeyedItem, read_items, scalar};
-use super::lines::for_each_line_with;
+use super::lines::{for_each_line_with, object};
 use super::parquet::{Cell, Table};
-use super::records::{RecordFormat, csv_error, header, open_delimited};
+use super::records::{Delimited, RecordFormat};
 use crate::error::{Result, TrainError};
 
 /// Which columns of a log mean what.
@@ -23,10 +23,21 @@ pub struct LogColumns {
     pub user: String,
     /// The item's id.
     pub item: String,
-    /// The time: a number, or an RFC 3339 date and time.
+    /// The time: a number or a date.
     pub time: String,
-    /// The rating, where ratings are looked at.
+    /// The rating, where ratings are looked at. A line may lack it.
     pub rating: Option<String>,
+    /// The kind of event, where not all count.
+    pub events: Option<EventColumn>,
+}
+
+/// The column that tells views from purchases.
+#[derive(Debug, Clone)]
+pub struct EventColumn {
+    /// Its name.
+    pub name: String,
+    /// The values of lines that count.
+    pub counting: Vec<String>,
 }
 
 /// What to do with a line whose item the items file does not have.
@@ -46,6 +57,8 @@ pub struct Log {
     pub dataset: Dataset,
     /// Lines left out under [`UnknownItems::Skip`].
     pub skipped: usize,
+    /// Lines left out for another event than those that count.
+    pub other_events: usize,
     /// What the rules left out.
     pub tally: Tally,
 }
@@ -54,7 +67,8 @@ pub struct Log {
 ///
 /// # Errors
 /// [`TrainError::Line`] for a line that cannot be read, a time that cannot, or an unknown item;
-/// [`TrainError::File`] for a missing file or column.
+/// [`TrainError::File`] for a missing file or column; [`TrainError::Usage`] for an event that no line
+/// has.
 pub fn read(
     interactions: &Path,
     columns: &LogColumns,
@@ -70,8 +84,12 @@ pub fn read(
     let mut events = Events::new(rules);
     let mut style = None;
     let mut skipped = 0;
+    let mut kinds = columns.events.as_ref().map(Kinds::new);
     for_each_event(interactions, columns, progress, |line, event| {
-        let Interaction { user, item, moment, style: this_style, rating } = event;
+        let Interaction { user, item, moment, style: this_style, rating, event } = event;
+        if kinds.as_mut().is_some_and(|kinds| !kinds.counts(event)) {
+            return Ok(());
+        }
         let wrong = |reason: String| TrainError::line(interactions, line, reason);
         let (first_style, first_line) = *style.get_or_insert((this_style, line));
         if this_style != first_style {
@@ -100,9 +118,60 @@ pub fn read(
         Ok(())
     })?;
     drop(index);
+    let other_events = kinds.map_or(Ok(0), Kinds::left_out)?;
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, skipped, tally })
+    Ok(Log { dataset: Dataset { items, sequences }, skipped, other_events, tally })
+}
+
+/// Most kinds of events that a message names.
+const MOST_NAMED: usize = 12;
+
+/// Kinds of events that were seen.
+struct Kinds<'a> {
+    /// Those that count, and whether a line has them.
+    counting: Vec<(&'a str, bool)>,
+    /// The first of the others.
+    others: BTreeSet<String>,
+    left_out: usize,
+}
+
+impl<'a> Kinds<'a> {
+    fn new(column: &'a EventColumn) -> Self {
+        let counting = column.counting.iter().map(|kind| (kind.as_str(), false)).collect();
+        Self { counting, others: BTreeSet::new(), left_out: 0 }
+    }
+
+    /// Whether an event counts; one that does not is counted.
+    fn counts(&mut self, event: &str) -> bool {
+        let event = event.trim();
+        if let Some((_, seen)) = self.counting.iter_mut().find(|(kind, _)| *kind == event) {
+            *seen = true;
+            return true;
+        }
+        self.left_out += 1;
+        if self.others.len() < MOST_NAMED && !self.others.contains(event) {
+            self.others.insert(event.to_owned());
+        }
+        false
+    }
+
+    /// How many do not count; an error for a kind that was asked for and that no line has, which
+    /// is misspelt.
+    fn left_out(self) -> Result<usize> {
+        match self.counting.iter().find(|(_, seen)| !seen) {
+            // Without any line there is more to say.
+            Some((missing, _)) if self.left_out > 0 => {
+                let others: Vec<&str> = self.others.iter().map(String::as_str).collect();
+                let others = others.join("\", \"");
+                Err(TrainError::usage(format!(
+                    "--events: no line has the event \"{missing}\"; others that lines have are \
+                     \"{others}\""
+                )))
+            }
+            _ => Ok(self.left_out),
+        }
+    }
 }
 
 /// A line of the log.
@@ -112,6 +181,55 @@ struct Interaction<'a> {
     moment: Moment,
     style: TimeStyle,
     rating: Option<f64>,
+    /// Empty where no column tells it.
+    event: &'a str,
+}
+
+/// What a column is for: its place among the values of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    User,
+    Item,
+    Time,
+    Rating,
+    Event,
+}
+
+/// The values of a line by [`Role`]; empty where a line lacks one or no column is named.
+type Values<T> = [T; 5];
+
+/// A column that is read.
+struct Column<'a> {
+    role: Role,
+    name: &'a str,
+    /// The option that names it.
+    option: &'static str,
+}
+
+impl Column<'_> {
+    /// Whether every line must have a value.
+    fn is_needed(&self) -> bool {
+        match self.role {
+            Role::User | Role::Item | Role::Time => true,
+            Role::Rating | Role::Event => false,
+        }
+    }
+}
+
+impl LogColumns {
+    fn named(&self) -> Vec<Column<'_>> {
+        let column = |role, name, option| Column { role, name, option };
+        let mut columns = vec![
+            column(Role::User, self.user.as_str(), "--user-column"),
+            column(Role::Item, &self.item, "--item-column"),
+            column(Role::Time, &self.time, "--time-column"),
+        ];
+        let rating = self.rating.as_deref();
+        columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
+        let event = self.events.as_ref().map(|events| events.name.as_str());
+        columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
+        columns
+    }
 }
 
 /// Calls `each` with the line number and the contents of every record.
@@ -121,80 +239,87 @@ fn for_each_event(
     progress: &ProgressBar,
     mut each: impl FnMut(usize, Interaction<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut names = vec![
-        (columns.user.as_str(), "--user-column"),
-        (columns.item.as_str(), "--item-column"),
-        (columns.time.as_str(), "--time-column"),
-    ];
-    names.extend(columns.rating.as_deref().map(|name| (name, "--rating-column")));
+    let columns = columns.named();
     match RecordFormat::of(path)? {
         RecordFormat::Delimited(delimiter) => {
-            let mut reader = open_delimited(path, delimiter, progress)?;
-            let header = header(path, &mut reader)?;
-            let places = places(path, &names, &header)?;
+            let mut table = Delimited::open(path, delimiter, "check the path", progress)?;
+            let places = places(path, &columns, table.columns())?;
             let mut record = csv::StringRecord::new();
-            while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
-                let line = record.position().map_or(0, |position| position.line() as usize);
-                let mut values = [""; 4];
-                for (value, &place) in values.iter_mut().zip(&places) {
-                    *value = &record[place];
+            while let Some(line) = table.read(&mut record)? {
+                let mut values: Values<&str> = Default::default();
+                for (column, &place) in columns.iter().zip(&places) {
+                    values[column.role as usize] = &record[place];
                 }
-                let event = interaction(&names, &values[..places.len()], None);
+                let event = interaction(&columns, values, None);
                 each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
             }
             Ok(())
         }
         RecordFormat::JsonLines => {
+            let mut lines = 0;
+            // A column that a line may lack, and that none has, is misspelt.
+            let mut seen: Values<bool> = Default::default();
             for_each_line_with(path, "check the path", progress, |line, text| {
                 let wrong = |reason: String| TrainError::line(path, line, reason);
-                let fields: Map<String, Value> = serde_json::from_str(text)
-                    .map_err(|e| wrong(format!("is not a JSON object: {e}")))?;
-                let values = names
-                    .iter()
-                    .map(|(name, option)| {
-                        fields.get(*name).and_then(scalar).ok_or_else(|| {
-                            wrong(format!(
-                                "no \"{name}\" that is a string or a number; name the column with {option}"
-                            ))
-                        })
-                    })
-                    .collect::<Result<Vec<Cow<str>>>>()?;
-                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
-                each(line, interaction(&names, &values, None).map_err(wrong)?)
-            })
+                let fields: Map<String, Value> = object(text).map_err(wrong)?;
+                let mut values: Values<Cow<str>> = Default::default();
+                for column in &columns {
+                    let Column { role, name, option } = column;
+                    let value = fields.get(*name);
+                    seen[*role as usize] |= value.is_some();
+                    if matches!(value, None | Some(Value::Null)) && !column.is_needed() {
+                        continue;
+                    }
+                    values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
+                        wrong(format!(
+                            "no \"{name}\" that is a string or a number; name the column with {option}"
+                        ))
+                    })?;
+                }
+                lines += 1;
+                let values = values.each_ref().map(|value| &**value);
+                each(line, interaction(&columns, values, None).map_err(wrong)?)
+            })?;
+            match columns.iter().find(|column| !seen[column.role as usize]) {
+                Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
+                    path,
+                    format!("no line has \"{name}\"; name the column with {option}"),
+                )),
+                _ => Ok(()),
+            }
         }
         RecordFormat::Parquet => {
             let table = Table::open(path, progress)?;
-            places(path, &names, &table.columns())?;
-            let columns: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-            table.for_each_row(&columns, progress, |row, cells| {
+            places(path, &columns, &table.columns())?;
+            let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            table.for_each_row(&names, progress, |row, cells| {
                 let wrong = |reason: String| TrainError::line(path, row, reason);
                 let mut moment = None;
-                let mut values = Vec::with_capacity(cells.len());
-                for (at, (cell, (name, _))) in cells.iter().zip(&names).enumerate() {
+                let mut values: Values<Cow<str>> = Default::default();
+                for (cell, Column { role, name, .. }) in cells.iter().zip(&columns) {
                     let value = match cell {
                         Cell::Value(Value::Null) => Some("".into()),
                         Cell::Value(value) => scalar(value),
-                        Cell::Time(time) if at == 2 => {
-                            moment = Some((*time, TimeStyle::Rfc3339));
+                        Cell::Time(time) if *role == Role::Time => {
+                            moment = Some((*time, TimeStyle::Date));
                             Some("a date".into())
                         }
                         Cell::Time(_) => None,
                     };
-                    values.push(value.ok_or_else(|| {
+                    values[*role as usize] = value.ok_or_else(|| {
                         wrong(format!("\"{name}\" is neither a string nor a number"))
-                    })?);
+                    })?;
                 }
-                let values: Vec<&str> = values.iter().map(|value| &**value).collect();
-                each(row, interaction(&names, &values, moment).map_err(wrong)?)
+                let values = values.each_ref().map(|value| &**value);
+                each(row, interaction(&columns, values, moment).map_err(wrong)?)
             })
         }
     }
 }
 
-/// The places of the named columns.
-fn places<N: AsRef<str>>(path: &Path, names: &[(&str, &str)], header: &[N]) -> Result<Vec<usize>> {
-    let place = |(name, option): &(&str, &str)| {
+/// The places of the columns in a table's header.
+fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> Result<Vec<usize>> {
+    let place = |Column { name, option, .. }: &Column<'_>| {
         header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
             let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
             let columns = columns.join(", ");
@@ -203,28 +328,28 @@ fn places<N: AsRef<str>>(path: &Path, names: &[(&str, &str)], header: &[N]) -> R
             TrainError::line(path, 1, reason)
         })
     };
-    names.iter().map(place).collect()
+    columns.iter().map(place).collect()
 }
 
 /// An interaction of the columns' values as text; the time is `moment` where that is known
 /// already. The error says what is wrong with the line.
 fn interaction<'a>(
-    names: &[(&str, &str)],
-    values: &[&'a str],
+    columns: &[Column<'_>],
+    values: Values<&'a str>,
     moment: Option<(Moment, TimeStyle)>,
 ) -> Result<Interaction<'a>, String> {
-    for (value, (name, _)) in values.iter().zip(names) {
-        if value.trim().is_empty() {
-            return Err(format!("\"{name}\" is empty or missing"));
+    for column in columns.iter().filter(|column| column.is_needed()) {
+        if values[column.role as usize].trim().is_empty() {
+            return Err(format!("\"{}\" is empty or missing", column.name));
         }
     }
-    let time = values[2];
-    let (moment, style) = moment.or_else(|| Moment::parse(time)).ok_or_else(|| {
-        format!("time \"{time}\" is neither a number nor an RFC 3339 date and time")
-    })?;
-    let rating = match values.get(3) {
-        Some(text) => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
-        None => None,
+    let [user, item, time, rating, event] = values;
+    let (moment, style) = moment
+        .or_else(|| Moment::parse(time))
+        .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
+    let rating = match rating.trim() {
+        "" => None,
+        text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
     };
-    Ok(Interaction { user: values[0], item: values[1], moment, style, rating })
+    Ok(Interaction { user, item, moment, style, rating, event })
 }

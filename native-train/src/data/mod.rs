@@ -124,8 +124,7 @@ impl Dataset {
         let path = run.sequences();
         lines::for_each_line(&path, PREPARE_HINT, |number, line| {
             let wrong = |reason: String| TrainError::line(&path, number, reason);
-            let line: SequenceLine<String> =
-                serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+            let line: SequenceLine<String> = lines::object(line).map_err(wrong)?;
             if line.items.len() < MIN_SEQUENCE {
                 let count = line.items.len();
                 return Err(wrong(format!(
@@ -159,8 +158,7 @@ impl Dataset {
         let mut seen = HashMap::new();
         lines::for_each_line(&path, PREPARE_HINT, |number, line| {
             let wrong = |reason: String| TrainError::line(&path, number, reason);
-            let mut fields: Map<String, Value> =
-                serde_json::from_str(line).map_err(|e| wrong(e.to_string()))?;
+            let mut fields: Map<String, Value> = lines::object(line).map_err(wrong)?;
             let mut take = |name: &str| match fields.remove(name) {
                 Some(Value::String(value)) => Ok(value),
                 _ => Err(wrong(format!("has no string \"{name}\""))),

@@ -7,6 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle, parse_rating};
+use super::records::Delimited;
 use super::source;
 use super::template::Template;
 use super::{Dataset, Item};
@@ -114,17 +115,16 @@ fn for_each_row(
     progress: &ProgressBar,
     mut each: impl FnMut(usize, &[&str]) -> Result<()>,
 ) -> Result<()> {
-    let text = source::open(path, "a MovieLens release has it beside the other file", progress)?;
+    let hint = "a MovieLens release has it beside the other file";
     if csv {
-        let text = source::with_records_limited(text, b',');
-        let mut reader = csv::ReaderBuilder::new().from_reader(text);
+        let mut table = Delimited::open(path, b',', hint, progress)?;
         let mut record = csv::StringRecord::new();
-        while reader.read_record(&mut record).map_err(|e| super::records::csv_error(path, &e))? {
-            let line = record.position().map_or(0, |position| position.line() as usize);
+        while let Some(line) = table.read(&mut record)? {
             each(line, &record.iter().collect::<Vec<_>>())?;
         }
         return Ok(());
     }
+    let text = source::open(path, hint, progress)?;
     source::for_each_line_of_bytes(path, text, |number, bytes| {
         // The old releases are in Latin-1, whose bytes are code points.
         let line: String = bytes.iter().map(|&byte| char::from(byte)).collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Summary;
-use super::lines::for_each_line;
+use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, read_json};
@@ -107,7 +107,7 @@ pub fn for_each_new_item(
     let mut lines_of_ids: HashMap<String, usize> = HashMap::new();
     for_each_line(path, "name the new items' file", |line, text| {
         let fields: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| TrainError::line(path, line, e))?;
+            object(text).map_err(|e| TrainError::line(path, line, e))?;
         let item = NewItem { path, line, id: id_of(path, line, &fields)?, fields };
         if let Some(first) = lines_of_ids.insert(item.id.clone(), line) {
             return Err(item.wrong(format!("item \"{}\" stands already on line {first}", item.id)));

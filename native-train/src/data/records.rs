@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::lines;
 use super::parquet::{Cell, Table};
-use super::source::{self, Text};
+use super::source::{self, RecordLines, Text};
 use crate::error::{Result, TrainError};
 
 /// How a file of records is written.
@@ -36,29 +36,66 @@ impl RecordFormat {
     }
 }
 
-/// Opens a CSV or TSV file with a header line.
-pub(super) fn open_delimited(
-    path: &Path,
-    delimiter: u8,
-    progress: &ProgressBar,
-) -> Result<csv::Reader<Text>> {
-    let text = source::open(path, "check the path", progress)?;
-    let text = source::with_records_limited(text, delimiter);
-    Ok(csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text))
+/// A CSV or TSV file with a header line, record by record.
+pub(super) struct Delimited<'a> {
+    path: &'a Path,
+    reader: csv::Reader<Text>,
+    lines: RecordLines,
+    columns: Vec<String>,
 }
 
-/// A CSV error as ours, with its line.
-pub(super) fn csv_error(path: &Path, error: &csv::Error) -> TrainError {
-    let line = error.position().map(|position| position.line() as usize);
+impl<'a> Delimited<'a> {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// [`TrainError::File`], with `hint` where it is missing, or where it is empty;
+    /// [`TrainError::Line`] for a header that cannot be read or names a column twice.
+    pub(super) fn open(
+        path: &'a Path,
+        delimiter: u8,
+        hint: &str,
+        progress: &ProgressBar,
+    ) -> Result<Self> {
+        let text = source::open(path, hint, progress)?;
+        let (text, lines) = source::with_records_limited(text, delimiter);
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text);
+        let header = reader.headers().cloned();
+        let line = lines.borrow_mut().pop_front();
+        let header = header.map_err(|e| csv_error(path, line, &e))?;
+        let columns: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+        check_header(path, line.unwrap_or(1), &columns)?;
+        Ok(Self { path, reader, lines, columns })
+    }
+
+    /// The names of the columns, in their order.
+    pub(super) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Reads the next record; the line on which it begins, or nothing behind the last.
+    ///
+    /// # Errors
+    /// [`TrainError::Line`] or [`TrainError::File`] for a record that cannot be read.
+    pub(super) fn read(&mut self, record: &mut csv::StringRecord) -> Result<Option<usize>> {
+        let read = self.reader.read_record(record);
+        let line = self.lines.borrow_mut().pop_front();
+        match read {
+            Ok(true) => Ok(Some(line.unwrap_or_default())),
+            Ok(false) => Ok(None),
+            Err(e) => Err(csv_error(self.path, line, &e)),
+        }
+    }
+}
+
+/// A CSV error as ours, with the line of its record.
+fn csv_error(path: &Path, line: Option<usize>, error: &csv::Error) -> TrainError {
     match (error.kind(), line) {
         (csv::ErrorKind::UnequalLengths { expected_len, len, .. }, Some(line)) => TrainError::line(
             path,
             line,
             format!("has {len} columns, the header has {expected_len}"),
         ),
-        (csv::ErrorKind::Utf8 { .. }, Some(line)) => {
-            TrainError::line(path, line, "is not UTF-8 text")
-        }
+        (csv::ErrorKind::Utf8 { .. }, Some(line)) => TrainError::line(path, line, source::NOT_UTF8),
         (csv::ErrorKind::Io(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
             TrainError::file(path, "not found; check the path")
         }
@@ -68,20 +105,18 @@ pub(super) fn csv_error(path: &Path, error: &csv::Error) -> TrainError {
     }
 }
 
-/// The column names; an empty file or a name that stands twice is refused.
-pub(super) fn header(path: &Path, reader: &mut csv::Reader<Text>) -> Result<Vec<String>> {
-    let header = reader.headers().map_err(|e| csv_error(path, &e))?;
-    let names: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+/// Refuses an empty file, and a name that stands twice.
+fn check_header(path: &Path, line: usize, names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Err(TrainError::file(path, "is empty; the first line must name the columns"));
     }
     let mut seen = HashSet::with_capacity(names.len());
-    for name in &names {
+    for name in names {
         if !seen.insert(name) {
-            return Err(TrainError::line(path, 1, format!("column \"{name}\" stands twice")));
+            return Err(TrainError::line(path, line, format!("column \"{name}\" stands twice")));
         }
     }
-    Ok(names)
+    Ok(())
 }
 
 /// Calls `each` with the line number and the fields of every record.
@@ -91,9 +126,7 @@ pub(super) fn for_each_record(
 ) -> Result<()> {
     match RecordFormat::of(path)? {
         RecordFormat::JsonLines => lines::for_each_line(path, "check the path", |number, line| {
-            let fields = serde_json::from_str(line).map_err(|e| {
-                TrainError::line(path, number, format!("is not a JSON object: {e}"))
-            })?;
+            let fields = lines::object(line).map_err(|e| TrainError::line(path, number, e))?;
             each(number, fields)
         }),
         RecordFormat::Parquet => {
@@ -106,12 +139,12 @@ pub(super) fn for_each_record(
             })
         }
         RecordFormat::Delimited(delimiter) => {
-            let mut reader = open_delimited(path, delimiter, &ProgressBar::hidden())?;
-            let header = header(path, &mut reader)?;
+            let hidden = ProgressBar::hidden();
+            let mut table = Delimited::open(path, delimiter, "check the path", &hidden)?;
             let mut record = csv::StringRecord::new();
-            while reader.read_record(&mut record).map_err(|e| csv_error(path, &e))? {
-                let line = record.position().map_or(0, |position| position.line() as usize);
-                let fields = header
+            while let Some(line) = table.read(&mut record)? {
+                let fields = table
+                    .columns()
                     .iter()
                     .zip(&record)
                     .map(|(name, value)| (name.clone(), Value::from(value)))

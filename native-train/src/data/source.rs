@@ -1,7 +1,10 @@
 //! Opening input files: plain or gzip, with progress by the bytes read from disk.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
@@ -15,30 +18,60 @@ const MOST_LINE: u64 = 8 << 20;
 /// A file as a stream of text, unpacked where its name ends in `.gz`.
 pub(super) type Text = BufReader<Box<dyn Read>>;
 
+/// What is said of bytes that are not text.
+pub(super) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
+
 /// Opens a file.
 ///
 /// # Errors
-/// [`TrainError::File`], with `hint` where it is missing.
+/// [`TrainError::File`], with `hint` where it is missing, or where its first bytes are not those of
+/// text in UTF-8, packed as its name says.
 pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Text> {
     let file = open_file(path, hint)?;
     progress.inc_length(file.metadata().map_or(0, |metadata| metadata.len()));
     // Larger than a line, so that the progress is not told of each.
-    let file = BufReader::with_capacity(1 << 18, progress.wrap_read(file));
+    let mut file = BufReader::with_capacity(1 << 18, progress.wrap_read(file));
+    let cannot = |e| TrainError::file(path, format!("cannot be read: {e}"));
     let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));
+    let start = file.fill_buf().map_err(cannot)?;
+    match (packed, start.starts_with(&GZIP)) {
+        (false, true) => {
+            return Err(TrainError::file(path, "is packed by gzip; let its name end in .gz"));
+        }
+        (true, false) if !start.is_empty() => {
+            return Err(TrainError::file(path, "is not packed by gzip; take .gz off its name"));
+        }
+        _ => {}
+    }
     let stream: Box<dyn Read> =
         if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    Ok(BufReader::with_capacity(1 << 16, stream))
+    let mut text = BufReader::with_capacity(1 << 16, stream);
+    let start = text.fill_buf().map_err(cannot)?;
+    if UTF_16.iter().any(|mark| start.starts_with(mark)) {
+        return Err(TrainError::file(path, "is UTF-16 text; save it as UTF-8"));
+    }
+    Ok(text)
 }
+
+/// First bytes of what gzip packed.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The byte order marks of UTF-16.
+const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 
 /// Most cells of a record: more are no table, and each takes many times its byte.
 const MOST_CELLS: usize = 1 << 16;
 
+/// The lines on which records begin, of those that were read ahead and not yet taken, in order.
+pub(super) type RecordLines = Rc<RefCell<VecDeque<usize>>>;
+
 /// A delimited text for a reader that knows no longest record of its own: one that is longer, or of
-/// too many cells, ends it.
-pub(super) fn with_records_limited(text: Text, delimiter: u8) -> Text {
-    let limit =
-        RecordLimit { text, delimiter, place: Place::CellStart, line: 1, length: 0, cells: 1 };
-    BufReader::new(Box::new(limit))
+/// too many cells, ends it. The lines are what the `csv` crate does not tell rightly where lines end
+/// in CR LF or are blank.
+pub(super) fn with_records_limited(text: Text, delimiter: u8) -> (Text, RecordLines) {
+    let limit = RecordLimit::new(text, delimiter);
+    let lines = Rc::clone(&limit.lines);
+    (BufReader::new(Box::new(limit)), lines)
 }
 
 /// Where in a record a byte is. Quotes count at the start of a cell only, as for the `csv` crate.
@@ -59,10 +92,26 @@ struct RecordLimit {
     /// Bytes of the record so far; a quoted cell may go over many lines.
     length: u64,
     cells: usize,
+    lines: RecordLines,
 }
 
 impl RecordLimit {
+    fn new(text: Text, delimiter: u8) -> Self {
+        Self {
+            text,
+            delimiter,
+            place: Place::CellStart,
+            line: 1,
+            length: 0,
+            cells: 1,
+            lines: RecordLines::default(),
+        }
+    }
+
     fn pass(&mut self, byte: u8) -> Result<(), String> {
+        if self.length == 0 && !matches!(byte, b'\n' | b'\r') {
+            self.lines.borrow_mut().push_back(self.line);
+        }
         self.length += 1;
         self.line += usize::from(byte == b'\n');
         self.place = match (self.place, byte) {
@@ -151,16 +200,42 @@ mod tests {
 
     /// Bytes and cells of the record that a text ends in.
     fn open_record(text: &str) -> (u64, usize) {
-        let mut limit = RecordLimit {
-            text: BufReader::new(Box::new(std::io::empty())),
-            delimiter: b',',
-            place: Place::CellStart,
-            line: 1,
-            length: 0,
-            cells: 1,
-        };
-        text.bytes().for_each(|byte| limit.pass(byte).unwrap());
+        let limit = passed(text);
         (limit.length, limit.cells)
+    }
+
+    fn passed(text: &str) -> RecordLimit {
+        let mut limit = RecordLimit::new(BufReader::new(Box::new(std::io::empty())), b',');
+        text.bytes().for_each(|byte| limit.pass(byte).unwrap());
+        limit
+    }
+
+    /// The records as the `csv` crate reads them.
+    fn records(text: &str) -> Vec<csv::StringRecord> {
+        let mut reader = csv::ReaderBuilder::new();
+        let reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
+        reader.into_records().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn every_record_has_the_line_on_which_it_begins() {
+        for (text, lines) in [
+            ("a\nb\nc", vec![1, 2, 3]),
+            ("a\r\nb\r\nc\r\n", vec![1, 2, 3]),
+            ("\n\r\na\n\n\r\n\nb", vec![3, 7]),
+            ("\"a\nb\",\"\r\n\"\r\nc", vec![1, 4]),
+            ("", vec![]),
+        ] {
+            assert_eq!(passed(text).lines.take(), lines, "{text:?}");
+        }
+        // As many as the csv crate finds, in every text of six such characters.
+        const CHARACTERS: [char; 5] = ['a', ',', '"', '\n', '\r'];
+        for number in 0..CHARACTERS.len().pow(6) {
+            let text: String = (0..6)
+                .map(|at| CHARACTERS[number / CHARACTERS.len().pow(at) % CHARACTERS.len()])
+                .collect();
+            assert_eq!(passed(&text).lines.take().len(), records(&text).len(), "{text:?}");
+        }
     }
 
     #[test]
@@ -177,10 +252,7 @@ mod tests {
             ("a,\"b\"c\"\nd", (1, 1)),
         ] {
             assert_eq!(open_record(text), open, "{text}");
-            let mut reader = csv::ReaderBuilder::new();
-            let reader = reader.has_headers(false).flexible(true).from_reader(text.as_bytes());
-            let last = reader.into_records().last().unwrap().unwrap();
-            assert_eq!(last.len(), open.1, "{text}");
+            assert_eq!(records(text).last().unwrap().len(), open.1, "{text}");
         }
     }
 }

@@ -98,12 +98,15 @@ impl std::str::FromStr for Template {
                 }
                 '{' => {
                     flush(&mut literal, &mut clauses);
-                    let name: String = rest.by_ref().take_while(|&c| c != '}').collect();
+                    let Some((name, behind)) = rest.as_str().split_once('}') else {
+                        return Err(format!("\"{{{}\" has no \"}}\" after it", rest.as_str()));
+                    };
+                    rest = behind.chars();
                     if name.is_empty() || name.contains(['{', '[', ']']) {
                         return Err("\"{\" must be followed by a field's name and \"}\"".into());
                     }
                     if let Some((_, parts)) = clauses.last_mut() {
-                        parts.push(Part::Field(name));
+                        parts.push(Part::Field(name.to_owned()));
                     }
                 }
                 other => literal.push(other),
@@ -210,6 +213,8 @@ mod tests {
             ("[[{a}]]", "inside"),
             ("{}", "followed by a field's name"),
             ("{a[b}", "followed by a field's name"),
+            ("{a} {title", "\"{title\" has no \"}\""),
+            ("[{a}. ][{b]", "\"{b]\" has no \"}\""),
         ] {
             let error = template.parse::<Template>().unwrap_err();
             assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");

@@ -44,7 +44,10 @@ impl Bundle {
         if format != FORMAT {
             return Err(BundleError::metadata(
                 "format",
-                format!("is \"{format}\", this reader knows \"{FORMAT}\""),
+                format!(
+                    "is \"{format}\", this reader knows \"{FORMAT}\" (write a bundle with \
+                     `tigret export` or `tigret import`)"
+                ),
             ));
         }
         let config = T5Config::parse(field("config")?)?;
