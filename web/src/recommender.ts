@@ -158,9 +158,14 @@ export class Recommender {
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
     const engine = backend === "auto" ? "cpu" : backend;
-    // Nobody waits for a bundle that no engine will take.
+    // Nobody waits for a bundle that no engine will take, or no worker.
     const refused = new AbortController();
     if (engine !== "cpu") remote.call("require", { engine }).catch((e) => refused.abort(e));
+    const first = remote;
+    void first.wake().then(() => {
+      // The next one would not start either.
+      if (first.stopped && !first.started) refused.abort(first.stopped);
+    });
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
     const abort = () => stop();
     signal?.addEventListener("abort", abort, { once: true });

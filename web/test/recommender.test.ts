@@ -5,25 +5,47 @@ import { Failure, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
-test("without an adapter `webgpu` is refused before the bundle has come", async () => {
-  const { made, worker } = fakeWorkers({ adapter: null });
-  let aborted = false;
+/** A server that never answers; says whether the page has stopped waiting for it. */
+function stubSilentServer(): { aborted: boolean } {
+  const seen = { aborted: false };
   vi.stubGlobal("fetch", (_: unknown, { signal }: RequestInit) => {
     return new Promise((_resolve, reject) => {
       signal?.addEventListener("abort", () => {
-        aborted = true;
+        seen.aborted = true;
         reject(signal.reason);
       });
     });
   });
+  return seen;
+}
+
+test("without an adapter `webgpu` is refused before the bundle has come", async () => {
+  const { made, worker } = fakeWorkers({ adapter: null });
+  const seen = stubSilentServer();
   try {
     const loading = Recommender.load("https://host/m.safetensors", { backend: "webgpu", worker });
     await expect(loading).rejects.toMatchObject({ code: "no-gpu" });
   } finally {
     vi.unstubAllGlobals();
   }
-  expect(aborted).toBe(true);
+  expect(seen.aborted).toBe(true);
   expect(made[0]?.terminated).toBe(true);
+});
+
+test("a worker that cannot start is told of before the bundle has come", async () => {
+  const { made, worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
+  const seen = stubSilentServer();
+  try {
+    for (const backend of ["auto", "cpu"] as const) {
+      seen.aborted = false;
+      const loading = Recommender.load("https://host/m.safetensors", { backend, worker });
+      await expect(loading).rejects.toMatchObject({ code: "crashed" });
+      expect(seen.aborted).toBe(true);
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  expect(made).toHaveLength(2);
 });
 
 test("a report says what was skipped, which engine computed and how long it took", async () => {
