@@ -86,7 +86,7 @@ export class Recommender {
   readonly #queue = new Queue();
   readonly #start: () => WorkerLike;
   /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
-  readonly #bundle: Blob;
+  #bundle: Blob;
   #remote: Remote;
   #loaded: Loaded;
   #engine: Engine;
@@ -353,10 +353,13 @@ export class Recommender {
     );
   }
 
-  /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
+  /** Ends the worker and frees the model and its bundle. What is unanswered rejects with code `disposed`. */
   dispose(): void {
     this.#disposed = true;
     void this.history.close();
+    // Pages may hold on to what they have disposed of.
+    this.#bundle = new Blob();
+    this.#additions.length = 0;
     this.#remote.stop(
       new TigretError("disposed", "the recommender was disposed of; load another one"),
     );

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
 import { platform } from "../src/platform.js";
@@ -490,6 +492,42 @@ test("disposing rejects what is unanswered and what comes later", async () => {
   await expect(recommender.use("cpu")).rejects.toMatchObject({ code: "disposed" });
   expect(made).toHaveLength(1);
   expect(made[0]?.terminated).toBe(true);
+});
+
+test("what was disposed of keeps no bundle, and no items that were added", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  const kept: WeakRef<object>[] = [];
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "add") kept.push(new WeakRef(call.embeddings));
+    },
+  });
+  const OwnBlob = class extends Blob {
+    constructor(parts?: BlobPart[]) {
+      super(parts);
+      if (parts) kept.push(new WeakRef(this));
+    }
+  };
+  vi.stubGlobal("Blob", OwnBlob);
+  /** How many are left. */
+  const left = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    collect();
+    return kept.filter((ref) => ref.deref()).length;
+  };
+  try {
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    await recommender.addItems([{ id: "new", embedding: [1, 2] }]);
+    // The fake remembers what it was asked.
+    for (const fake of made) fake.calls.length = 0;
+    expect([kept.length, await left()]).toEqual([2, 2]);
+    recommender.dispose();
+    expect(await left()).toBe(0);
+    expect(recommender.engine).toBe("cpu");
+  } finally {
+    vi.unstubAllGlobals();
+  }
 });
 
 test("added items have semantic IDs and count", async () => {
