@@ -2,7 +2,7 @@
 
 import { TigretError } from "./errors.js";
 import { joined } from "./queue.js";
-import { after } from "./steps.js";
+import { within } from "./steps.js";
 
 /** How far a download is, in bytes. `total` is `null` where the server does not say. */
 export interface Progress {
@@ -199,7 +199,7 @@ async function request(
   try {
     const signal = joined(late.signal, options.signal);
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
-    response = await within(
+    response = await inTime(
       Math.ceil(Math.min(stall, left)),
       fetch(url, { headers, cache, signal }),
     );
@@ -273,7 +273,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
   try {
     if (total !== null) buffer.reserve(total);
     for (;;) {
-      const chunk = await within(stall, reader.read());
+      const chunk = await inTime(stall, reader.read());
       signal?.throwIfAborted();
       if (chunk.done) break;
       buffer.append(chunk.value);
@@ -321,11 +321,10 @@ class Buffer {
   }
 }
 
-function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const late = () => reject(new Broken(`nothing came for ${milliseconds / 1000} seconds`));
-    promise.then(resolve, reject).finally(after(milliseconds, late));
-  });
+/** Rejects where nothing came in time. */
+function inTime<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const why = `nothing came for ${milliseconds / 1000} seconds`;
+  return within(milliseconds, promise, () => Promise.reject(new Broken(why)));
 }
 
 function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {

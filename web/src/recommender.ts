@@ -43,6 +43,10 @@ import type {
 import { joined, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { bundleOf, type Source } from "./source.js";
+import { within } from "./steps.js";
+
+/** Milliseconds for which a call whose stored history is slow to read holds up those behind it. */
+const SLOW = 250;
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
@@ -83,7 +87,9 @@ export interface RecommenderEvents {
  * ```
  */
 export class Recommender {
-  readonly #queue = new Queue();
+  /** Aborted, with the error of whatever is asked from then on, once it is disposed of. */
+  readonly #disposed = new AbortController();
+  readonly #queue = new Queue(this.#disposed.signal);
   readonly #start: () => WorkerLike;
   /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
   #bundle: Blob;
@@ -115,7 +121,6 @@ export class Recommender {
   readonly downloaded: number;
   /** The newest call with `latest` of each method. */
   readonly #latest = new Map<Method, AbortController>();
-  #disposed = false;
 
   private constructor(
     start: () => WorkerLike,
@@ -230,7 +235,8 @@ export class Recommender {
   /**
    * The best items for a history, best first; with `temperature`, a sample of them.
    *
-   * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
+   * Calls made at the same time are answered one after the other, in their order but for those whose
+   * stored history takes more than a quarter of a second to read. If the GPU is lost, it is set
    * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
    * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
    *
@@ -329,7 +335,7 @@ export class Recommender {
       );
     }
     const request = toAddRequest(items, width);
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       await this.#revive();
       // It is the GPU that has to take the catalogue, not the CPU in its place.
       await this.#comeBack();
@@ -348,27 +354,24 @@ export class Recommender {
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
-    await this.#inTurn(() =>
+    await this.#queue.run(() =>
       backend === "auto" ? this.#announced(() => this.#choose()) : this.#use(backend),
     );
   }
 
   /** Ends the worker and frees the model and its bundle. What is unanswered rejects with code `disposed`. */
   dispose(): void {
-    this.#disposed = true;
+    const error = new TigretError("disposed", "the recommender was disposed of; load another one");
+    this.#disposed.abort(error);
     void this.history.close();
     // Pages may hold on to what they have disposed of.
     this.#bundle = new Blob();
     this.#additions.length = 0;
-    this.#remote.stop(
-      new TigretError("disposed", "the recommender was disposed of; load another one"),
-    );
+    this.#remote.stop(error);
   }
 
   #alive(): void {
-    if (this.#disposed) {
-      throw new TigretError("disposed", "the recommender was disposed of; load another one");
-    }
+    this.#disposed.signal.throwIfAborted();
   }
 
   /** What aborts a call: its signal and, with `latest`, the next such call of the same method. */
@@ -394,20 +397,32 @@ export class Recommender {
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
   }
 
-  /** Runs a task when those before it are through, unless the recommender is disposed of by then. */
-  async #inTurn<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#alive();
-    return this.#queue.run(async () => {
-      this.#alive();
-      return task();
-    }, signal);
+  /**
+   * Runs a task when those before it are through, with what is asked for then. What is slow to come,
+   * as a stored history may be, lets those behind go first.
+   */
+  async #inTurn<A extends object, T>(
+    ask: () => Promise<A>,
+    task: (ready: A) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    let asked: Promise<A> | undefined;
+    for (;;) {
+      const done = await this.#queue.run(async () => {
+        asked ??= ask();
+        const ready = await within<A | null>(SLOW, asked, () => null);
+        return ready && { value: await task(ready) };
+      }, signal);
+      if (done) return done.value;
+      await new Queue(this.#disposed.signal).run(async () => asked, signal);
+    }
   }
 
   async #recommend(method: string, options: RecommendOptions): Promise<Report> {
     const complete = this.#request(method, options);
     return this.#inTurn(
-      async () => {
-        const request = await complete();
+      complete,
+      async (request) => {
         const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
         // On the pick itself and as a function: a framework's proxy of the pick passes that on.
         const asked = { value: () => request, configurable: true };
@@ -426,8 +441,8 @@ export class Recommender {
     options: RecommendOptions = {},
   ): Promise<Methods[M]["result"]> {
     return this.#inTurn(
-      async () => {
-        const ready = await args();
+      args,
+      async (ready) => {
         await this.#revive();
         return this.#remote.call(method, ready);
       },
@@ -443,7 +458,7 @@ export class Recommender {
 
   /** Puts the GPU back that a call was too much for. */
   async #comeBack(): Promise<void> {
-    if (this.#away && !this.#disposed) await this.#restore();
+    if (this.#away && !this.#disposed.signal.aborted) await this.#restore();
   }
 
   /** Builds the engine in use anew, or the CPU's where that is gone. */

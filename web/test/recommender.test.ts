@@ -494,6 +494,51 @@ test("disposing rejects what is unanswered and what comes later", async () => {
   expect(made[0]?.terminated).toBe(true);
 });
 
+test("a history that is slow to read holds up its own call alone, and no disposal", async () => {
+  const { worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  let arrive = (_: string[]) => {};
+  const reading = vi.spyOn(recommender.history, "list").mockImplementation(
+    () =>
+      new Promise((resolve) => {
+        arrive = resolve;
+      }),
+  );
+  const order: string[] = [];
+  const slow = recommender.recommend().then(([pick]) => order.push(`slow ${pick?.id}`));
+  const given = recommender.recommend({ history: ["a"] }).then(() => order.push("given"));
+  await given;
+  arrive(["b"]);
+  await slow;
+  expect(order).toEqual(["given", "slow b"]);
+  expect(reading).toHaveBeenCalledTimes(1);
+
+  // One that is being waited for in its turn, and one that has given its turn away.
+  for (const wait of [0, 400]) {
+    const { worker } = fakeWorkers();
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    vi.spyOn(recommender.history, "list").mockReturnValue(new Promise(() => {}));
+    const calls = [recommender.recommend(), recommender.trace()];
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    recommender.dispose();
+    for (const call of calls) await expect(call).rejects.toMatchObject({ code: "disposed" });
+  }
+});
+
+test("a history that is read at once keeps its call in its place", async () => {
+  const { worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  vi.spyOn(recommender.history, "list").mockImplementation(
+    () => new Promise((resolve) => setTimeout(() => resolve(["b"]), 20)),
+  );
+  const order: string[] = [];
+  await Promise.all([
+    recommender.recommend().then(() => order.push("stored")),
+    recommender.recommend({ history: ["a"] }).then(() => order.push("given")),
+  ]);
+  expect(order).toEqual(["stored", "given"]);
+});
+
 test("what was disposed of keeps no bundle, and no items that were added", async () => {
   setFlagsFromString("--expose-gc");
   const collect: () => void = runInNewContext("gc");
