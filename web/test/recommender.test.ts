@@ -88,11 +88,21 @@ test("a refused bundle rejects with its message and ends the worker", async () =
 
 test("a worker that cannot start is an error that says what to do", async () => {
   const { worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
-  const loading = Recommender.load(BUNDLE, { worker });
-  await expect(loading).rejects.toMatchObject({
-    code: "crashed",
-    message: expect.stringContaining("content security policy"),
-  });
+  // What a bundler makes of `import.meta.url` where its output has none.
+  const nowhere = () => new Worker(new URL("./worker.js", ""));
+  for (const start of [worker, nowhere]) {
+    const error = await Recommender.load(BUNDLE, { worker: start }).catch((e) => e);
+    expect(error.code).toBe("crashed");
+    for (const remedy of [
+      "own origin",
+      "pkg/",
+      "COEP",
+      "content security policy (`worker-src`)",
+      "tigret/inline (`worker-src blob:`)",
+    ]) {
+      expect(error.message).toContain(remedy);
+    }
+  }
 });
 
 test("aborting a load rejects with the reason and ends the worker", async () => {
