@@ -105,16 +105,19 @@ export async function download(
 /**
  * The bytes of a response that somebody else has asked for: there is no second attempt.
  *
- * Rejects with code `bad-request` for one that was read already, `download`, or the signal's reason.
+ * Rejects with code `bad-request` for one that was read already or that nobody may read, `download`,
+ * or the signal's reason.
  */
 export async function bytesOfResponse(
   response: Response,
   options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const buffer = new Buffer();
-  if (response.bodyUsed || response.body?.locked) {
-    const message =
-      "the response was read already; give a new one, or `response.clone()` of before";
+  const isOpaque = response.type === "opaque";
+  if (isOpaque || response.bodyUsed || response.body?.locked) {
+    const message = isOpaque
+      ? "the response is opaque: fetch it with CORS, not `no-cors`"
+      : "the response was read already; give a new one, or `response.clone()` of before";
     throw new TigretError("bad-request", message);
   }
   try {
@@ -145,7 +148,7 @@ class Broken extends Error {
 function told(url: string, buffer: Buffer, error: Broken): TigretError {
   const message =
     buffer.length === 0
-      ? `${url} could not be fetched (${error.message}): check the address, the network and, for another origin, its CORS headers`
+      ? `${url} could not be fetched (${error.message}): check the address, the network, the page's content security policy (connect-src) and, for another origin, its CORS headers`
       : `${url}: the download broke off after ${buffer.length} bytes (${error.message}); try again`;
   return new TigretError("download", message, { cause: error.cause ?? error });
 }
