@@ -4,9 +4,11 @@ import { TigretError } from "./errors.js";
 import { joined } from "./queue.js";
 import { within } from "./steps.js";
 
-/** How far a download is, in bytes. `total` is `null` where the server does not say. */
+/** How far a download is. */
 export interface Progress {
+  /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
+  /** `null` where the server does not say, or the answer is compressed, or longer than was said. */
   total: number | null;
 }
 

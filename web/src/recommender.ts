@@ -117,7 +117,10 @@ export class Recommender {
   #inUse: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
-  /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
+  /**
+   * Bytes of the server's answer that were read for the bundle, unpacked, from the browser's own
+   * cache too: 0 where the copy that this package keeps served, or the bytes were given.
+   */
   readonly downloaded: number;
   /** The newest call with `latest` of each method. */
   readonly #latest = new Map<Method, AbortController>();

@@ -32,7 +32,7 @@ export interface SourceOptions {
 export interface Bundle {
   /** In memory that nobody else holds. */
   bytes: Uint8Array<ArrayBuffer>;
-  /** Bytes that came over the network for it. */
+  /** Bytes that were read of answers for it, unpacked. */
   downloaded: number;
   /** Begins to keep it on the device, where it is to be kept: for when an engine has taken it. */
   keep(bundle: Blob): void;
