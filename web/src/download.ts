@@ -256,7 +256,7 @@ function check(response: Response, from: string, conditional = false, part = fal
   if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
-  if (response.headers.get("content-type")?.startsWith("text/html")) {
+  if (/^text\/html/i.test(response.headers.get("content-type") ?? "")) {
     throw new Refused(
       status,
       `${from}: the server answered with an HTML page instead of a bundle; check the address`,

@@ -42,7 +42,7 @@ import type {
 } from "./protocol.js";
 import { joined, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
-import { bundleOf, type Source } from "./source.js";
+import { type Bundle, bundleOf, type Source } from "./source.js";
 import { within } from "./steps.js";
 
 /** Milliseconds for which a call whose stored history is slow to read holds up those behind it. */
@@ -184,20 +184,25 @@ export class Recommender {
       let found = await bundleOf(source, { ...wanted, signal: joined(refused.signal, signal) });
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
-      const put = async (bytes: Uint8Array<ArrayBuffer>) => {
+      const put = async ({ bytes, url }: Bundle) => {
         // One that was there may have ended while the bundle was on its way.
         await remote.wake();
         signal?.throwIfAborted();
         if (remote.stopped && remote.started) remote = Remote.start(start);
-        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+        try {
+          return await remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+        } catch (error) {
+          const { code, message } = error as TigretError;
+          throw url && code === "bad-bundle" ? new TigretError(code, `${url}: ${message}`) : error;
+        }
       };
-      const loaded = await put(found.bytes).catch(async (error: TigretError) => {
+      const loaded = await put(found).catch(async (error: TigretError) => {
         const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
         if (!better) throw error;
         found = better;
         downloaded += better.downloaded;
         bundle = new Blob([better.bytes]);
-        return put(better.bytes);
+        return put(better);
       });
       found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;

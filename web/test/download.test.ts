@@ -89,6 +89,7 @@ test("bytes, buffers and blobs are copied, a view without what lies around it", 
 test.each([
   [new Response("", { status: 404 }), "status 404"],
   [new Response("", { headers: { "content-type": "text/html" } }), "an HTML page"],
+  [new Response("", { headers: { "content-type": "Text/HTML; charset=utf-8" } }), "an HTML page"],
 ])("an answer that is no bundle says so (%#)", async (response, message) => {
   await expect(bundleOf(response)).rejects.toMatchObject({
     code: "download",

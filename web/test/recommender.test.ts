@@ -86,6 +86,26 @@ test("a refused bundle rejects with its message and ends the worker", async () =
   expect(made[0]?.terminated).toBe(true);
 });
 
+test("a refused bundle is named by its address, fetched here or by the page", async () => {
+  const { worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "load") throw new Failure("bad-bundle", "is none");
+    },
+  });
+  const url = "https://host/m.safetensors";
+  vi.stubGlobal("fetch", async () => new Response(BUNDLE));
+  const given = Object.defineProperty(new Response(BUNDLE), "url", { value: url });
+  try {
+    for (const source of [url, given]) {
+      const loading = Recommender.load(source, { backend: "cpu", worker });
+      const message = `${url}: is none`;
+      await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
 test("a worker that cannot start is an error that says what to do", async () => {
   const { worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
   // What a bundler makes of `import.meta.url` where its output has none.
