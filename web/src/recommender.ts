@@ -143,7 +143,7 @@ export class Recommender {
     this.#userId = userId;
     this.history = new HistoryStore(historyName);
     this.#remote = remote;
-    this.#loaded = loaded;
+    this.#loaded = known(loaded);
     this.#engine = engine;
     this.#engineName = loaded.engineName;
     this.#placed = { engine, engineName: loaded.engineName };
@@ -349,7 +349,7 @@ export class Recommender {
       await this.#comeBack();
       const { added, items: total } = await this.#remote.call("add", request);
       this.#additions.push(request);
-      this.#loaded = { ...this.#loaded, info: { ...this.info, items: total } };
+      this.#loaded = known(this.#loaded, total);
       return added;
     });
   }
@@ -517,10 +517,10 @@ export class Recommender {
       this.#remote = Remote.start(this.#start);
       try {
         const call = { bytes, engine, gpu };
-        this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
+        this.#loaded = known(await this.#remote.call("load", call, [bytes.buffer]));
         for (const request of this.#additions) {
           const { items } = await this.#remote.call("add", request);
-          this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+          this.#loaded = known(this.#loaded, items);
         }
         this.#serves = true;
         this.#placed = { engine, engineName: this.#loaded.engineName };
@@ -636,4 +636,10 @@ export class Recommender {
     }
     throw failure;
   }
+}
+
+/** What a worker says of its model, with as many items; pages get it, and could change it. */
+function known(loaded: Loaded, items = loaded.info.items): Loaded {
+  Object.freeze(loaded.info.levels);
+  return { ...loaded, info: Object.freeze({ ...loaded.info, items }) };
 }

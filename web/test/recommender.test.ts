@@ -605,6 +605,31 @@ test("what was disposed of keeps no bundle, and no items that were added", async
   }
 });
 
+test("nobody can change what the recommender knows of its model", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const unchanged = async () => {
+    const { info } = recommender;
+    // @ts-expect-error: nor do the types allow it.
+    expect(() => info.levels.pop()).toThrow(TypeError);
+    expect(() => {
+      // @ts-expect-error: nor do the types allow it.
+      info.items = 0;
+    }).toThrow(TypeError);
+    const calls = [[1, 1], 1].map((temperature) =>
+      recommender.recommend({ history: ["a"], temperature }),
+    );
+    for (const call of calls) expect(await call).toHaveLength(1);
+  };
+  await unchanged();
+  await recommender.addItems([{ id: "new", embedding: [1, 2] }]);
+  await unchanged();
+  made[0]?.failToStart();
+  await recommender.recommend({ history: ["a"] });
+  await unchanged();
+  expect([made.length, recommender.info.items]).toEqual([2, 4]);
+});
+
 test("added items have semantic IDs and count", async () => {
   const { made, worker } = fakeWorkers();
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
