@@ -1,7 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
-import { joined } from "./queue.js";
+import { joined, onAbort } from "./queue.js";
 import { within } from "./steps.js";
 
 /** How far a download is. */
@@ -118,7 +118,7 @@ export async function bytesOfResponse(
   const isOpaque = response.type === "opaque";
   if (isOpaque || response.bodyUsed || response.body?.locked) {
     const message = isOpaque
-      ? "the response is opaque: fetch it with CORS, not `no-cors`"
+      ? "the response is opaque: fetch it with CORS"
       : "the response was read already; give a new one, or `response.clone()` of before";
     throw new TigretError("bad-request", message);
   }
@@ -150,7 +150,7 @@ class Broken extends Error {
 function told(url: string, buffer: Buffer, error: Broken): TigretError {
   const message =
     buffer.length === 0
-      ? `${url} could not be fetched (${error.message}): check the address, the network, the page's content security policy (connect-src) and, for another origin, its CORS headers`
+      ? `${url} could not be fetched (${error.message}): check the address, the network, connect-src in the content security policy and, for another origin, its CORS headers`
       : `${url}: the download broke off after ${buffer.length} bytes (${error.message}); try again`;
   return new TigretError("download", message, { cause: error.cause ?? error });
 }
@@ -256,7 +256,7 @@ function check(response: Response, from: string, conditional = false, part = fal
   if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
-  if (/^text\/html/i.test(response.headers.get("content-type") ?? "")) {
+  if (response.headers.get("content-type")?.toLowerCase().startsWith("text/html")) {
     throw new Refused(
       status,
       `${from}: the server answered with an HTML page instead of a bundle; check the address`,
@@ -274,7 +274,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
-  signal?.addEventListener("abort", cancel, { once: true });
+  const off = onAbort(signal, cancel);
   try {
     if (total !== null) buffer.reserve(total);
     for (;;) {
@@ -290,7 +290,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     if (cause instanceof Broken || cause instanceof TigretError) throw cause;
     throw new Broken((cause as Error).message, { cause });
   } finally {
-    signal?.removeEventListener("abort", cancel);
+    off();
   }
   if (total !== null && buffer.length < total && isPlain(response)) {
     throw new Broken(`it ended before its ${total} bytes`);
@@ -334,16 +334,14 @@ function inTime<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
 
 function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(done, milliseconds);
-    const abort = () => {
+    const timer = setTimeout(() => {
+      off();
+      resolve();
+    }, milliseconds);
+    const off = onAbort(signal, () => {
       clearTimeout(timer);
       reject(signal?.reason);
-    };
-    function done(): void {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }
-    signal?.addEventListener("abort", abort, { once: true });
+    });
   });
 }
 

@@ -309,8 +309,8 @@ function isDead(error: unknown): boolean {
 export async function hasDatabase(): Promise<boolean | undefined> {
   try {
     const listed = globalThis.indexedDB.databases();
-    const names = listed.then((all) => all.map(({ name }) => name));
-    return (await within(LISTING, names, () => [DATABASE])).includes(DATABASE);
+    const found = listed.then((all) => all.some(({ name }) => name === DATABASE));
+    return await within(LISTING, found, () => true);
   } catch {
     return undefined;
   }

@@ -18,14 +18,14 @@ export class Queue {
       const aborted = () => signals.find((signal) => signal?.aborted);
       const abort = () => reject(aborted()?.reason);
       if (aborted()) return abort();
-      for (const signal of signals) signal?.addEventListener("abort", abort);
+      const offs = signals.map((signal) => onAbort(signal, abort));
       this.#last = this.#last.then(async () => {
         try {
           if (!aborted()) resolve(await task());
         } catch (error) {
           reject(error);
         } finally {
-          for (const signal of signals) signal?.removeEventListener("abort", abort);
+          for (const off of offs) off();
         }
       });
     });
@@ -42,9 +42,13 @@ export function joined(first: AbortSignal, second: AbortSignal | undefined): Abo
   for (const signal of [first, second]) {
     const abort = () => either.abort(signal.reason);
     if (signal.aborted) abort();
-    signal.addEventListener("abort", abort, { once: true });
-    const off = () => signal.removeEventListener("abort", abort);
-    either.signal.addEventListener("abort", off, { once: true });
+    onAbort(either.signal, onAbort(signal, abort));
   }
   return either.signal;
+}
+
+/** Has a function called when a signal is aborted; returns what takes that back. */
+export function onAbort(signal: AbortSignal | undefined, call: () => void): () => void {
+  signal?.addEventListener("abort", call);
+  return () => signal?.removeEventListener("abort", call);
 }

@@ -40,12 +40,12 @@ import type {
   Pick,
   Prefix,
 } from "./protocol.js";
-import { joined, Queue } from "./queue.js";
+import { joined, onAbort, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
 import { within } from "./steps.js";
 
-/** Milliseconds for which a call whose stored history is slow to read holds up those behind it. */
+/** Milliseconds after which a call whose stored history is slow to read goes to the queue's end. */
 const SLOW = 250;
 
 /** Recommended items with what is known of how they came about. */
@@ -168,15 +168,9 @@ export class Recommender {
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take, or no worker.
     const refused = new AbortController();
-    if (engine !== "cpu") remote.call("require", { engine }).catch((e) => refused.abort(e));
-    const first = remote;
-    void first.wake().then(() => {
-      // The next one would not start either.
-      if (first.stopped && !first.started) refused.abort(first.stopped);
-    });
+    remote.call("require", { engine }).catch((error) => refused.abort(error));
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
-    const abort = () => stop();
-    signal?.addEventListener("abort", abort, { once: true });
+    const off = onAbort(signal, () => stop());
     try {
       // What the page's own function throws is no failure of the download.
       const progress = onProgress && ((at: Progress) => tell(onProgress, at));
@@ -189,12 +183,10 @@ export class Recommender {
         await remote.wake();
         signal?.throwIfAborted();
         if (remote.stopped && remote.started) remote = Remote.start(start);
-        try {
-          return await remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
-        } catch (error) {
-          const { code, message } = error as TigretError;
-          throw url && code === "bad-bundle" ? new TigretError(code, `${url}: ${message}`) : error;
-        }
+        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]).catch((error) => {
+          if (!url || error.code !== "bad-bundle") throw error;
+          throw new TigretError("bad-bundle", `${url}: ${error.message}`);
+        });
       };
       const loaded = await put(found).catch(async (error: TigretError) => {
         const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
@@ -216,7 +208,7 @@ export class Recommender {
       signal?.throwIfAborted();
       throw error;
     } finally {
-      signal?.removeEventListener("abort", abort);
+      off();
     }
   }
 
@@ -406,8 +398,8 @@ export class Recommender {
   }
 
   /**
-   * Runs a task when those before it are through, with what is asked for then. What is slow to come,
-   * as a stored history may be, lets those behind go first.
+   * Runs a task when those before it are through, with what is asked for then. Where that is slow to
+   * come, as a stored history may be, those behind go first.
    */
   async #inTurn<A extends object, T>(
     ask: () => Promise<A>,
@@ -422,7 +414,6 @@ export class Recommender {
         return ready && { value: await task(ready) };
       }, signal);
       if (done) return done.value;
-      await new Queue(this.#disposed.signal).run(async () => asked, signal);
     }
   }
 

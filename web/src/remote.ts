@@ -19,7 +19,7 @@ const LINGER = 500;
 
 /** What helps where a worker's script does not load; the browser does not say why. */
 const MEND =
-  "serve worker.js and pkg/ from the page's own origin, with its COEP header, and allow them in the content security policy (`worker-src`); for a bundler that does not follow `new URL(…, import.meta.url)` there is tigret/inline (`worker-src blob:`)";
+  "serve worker.js and pkg/ from the page's own origin, with its COEP header, and allow worker-src in the content security policy, or import tigret/inline (worker-src blob:)";
 
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;

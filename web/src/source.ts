@@ -35,7 +35,7 @@ export interface Bundle {
   /** Bytes that were read of answers for it, unpacked. */
   downloaded: number;
   /** Where it came from, if that has an address. */
-  url?: string;
+  url: string | undefined;
   /** Begins to keep it on the device, where it is to be kept: for when an engine has taken it. */
   keep(bundle: Blob): void;
   /**
@@ -67,9 +67,9 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
   const own = await ownBytes(source, options);
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
-    const isAnswer = isA<Response>(source, "Response");
-    const from = isAnswer ? { downloaded: own.byteLength, url: source.url } : { downloaded: 0 };
-    return { bytes: own, ...from, keep: nothing, again: nowhere };
+    const { url } = source as Partial<Response>;
+    const downloaded = isA<Response>(source, "Response") ? own.byteLength : 0;
+    return { bytes: own, url, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
   const copy = isKept(url, options) ? await new Queue().run(() => kept(url), signal) : null;

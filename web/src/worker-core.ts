@@ -138,7 +138,13 @@ export class Server {
   /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
     this.#compiled ??= this.#module()
-      .then(instantiate)
+      .then((module) =>
+        init({ module_or_path: module }).catch((error) => {
+          // Another file in its place says nothing of where it is.
+          if (module instanceof URL) error.message += ` (${module})`;
+          throw error;
+        }),
+      )
       .catch((error) => {
         this.#compiled = undefined;
         throw error;
@@ -164,17 +170,6 @@ export class Server {
   /** The engine in words. Some browsers give an adapter no name. */
   async #engineName(engine: Engine): Promise<string> {
     return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
-  }
-}
-
-/** Names the address where there is no module: another file there says nothing of itself. */
-async function instantiate(module: Module): Promise<unknown> {
-  try {
-    return await init({ module_or_path: module });
-  } catch (cause) {
-    if (!(module instanceof URL) || cause instanceof WebAssembly.RuntimeError) throw cause;
-    const message = `${module} could not be loaded (${(cause as Error).message})`;
-    throw new Error(message, { cause });
   }
 }
 

@@ -117,8 +117,8 @@ test("a worker that cannot start is an error that says what to do", async () => 
       "own origin",
       "pkg/",
       "COEP",
-      "content security policy (`worker-src`)",
-      "tigret/inline (`worker-src blob:`)",
+      "worker-src in the content security policy",
+      "tigret/inline (worker-src blob:)",
     ]) {
       expect(error.message).toContain(remedy);
     }

@@ -72,6 +72,6 @@ test("another file in the place of the module is an error with its address", asy
   );
   await server.receive({ id: 1, method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} });
   warned.mockRestore();
-  const message = expect.stringMatching(/^data:text.* could not be loaded \(.*magic/);
+  const message = expect.stringMatching(/magic.* \(data:text.*doctype.*\)$/);
   expect(said).toEqual([{ kind: "crash", message }]);
 });
