@@ -75,6 +75,10 @@ describe("faults", { skip }, () => {
         [FAULTY]: route,
         "/altered/pkg/tigret_infer_bg.wasm": route,
         "/other/dist/worker.js": route,
+        "/no-workers.html": (_, response) => {
+          response.setHeader("content-security-policy", "worker-src 'none'");
+          response.setHeader("content-type", "text/html").end("<!doctype html><title>no</title>");
+        },
       },
     );
     // A GPU process that crashes is not held against the page.
@@ -418,6 +422,77 @@ describe("faults", { skip }, () => {
     }
   });
 
+  for (const [what, stub] of /** @type {[string, () => void][]} */ ([
+    [
+      "a cache",
+      () => {
+        CacheStorage.prototype.open = () => new Promise(() => {});
+      },
+    ],
+    [
+      "a list of databases",
+      () => {
+        IDBFactory.prototype.databases = () => new Promise(() => {});
+      },
+    ],
+    [
+      "a database",
+      () => {
+        IDBFactory.prototype.open = () => /** @type {any} */ ({});
+        IDBFactory.prototype.databases = async () => [{ name: "tigret", version: 1 }];
+      },
+    ],
+  ])) {
+    test(`${what} that does not answer`, faultLimit, async () => {
+      const { context, page } = await open();
+      await page.evaluate(stub);
+      answer = healthy;
+      const seen = await page.evaluate(async (url) => {
+        // @ts-expect-error: the address is the test server's.
+        const { Recommender } = await import("/package/dist/index.js");
+        const recommender = await Recommender.load(url, { backend: "cpu" });
+        const start = performance.now();
+        /** @param {Promise<unknown[]>} call */
+        const told = async (call) => {
+          const how = await call.then(
+            ({ length }) => (length > 0 ? "answered" : "empty"),
+            (/** @type {any} */ error) => error.code,
+          );
+          return { how, late: performance.now() - start > 4000 };
+        };
+        const calls = [told(recommender.recommend()), told(recommender.recommend({ history: [] }))];
+        const answered = await Promise.all(calls);
+        const disposed = told(recommender.recommend());
+        recommender.dispose();
+        return [...answered, { how: (await disposed).how }];
+      }, FAULTY);
+      const stored = what === "a database" ? { how: "storage", late: true } : null;
+      assert.deepEqual(seen, [
+        stored ?? { how: "answered", late: false },
+        { how: "answered", late: false },
+        { how: "disposed" },
+      ]);
+      await context.close();
+    });
+  }
+
+  test(
+    "a page that may have no worker says so before the bundle has come",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      await page.goto(`${server.url}/no-workers.html`);
+      answer = (_, response) => {
+        response.writeHead(200, whole);
+        response.write(bundle.subarray(0, 5000));
+      };
+      const seen = await visit(page);
+      assert.equal(seen.code, "crashed");
+      assert.match(seen.message, /worker-src/);
+      await context.close();
+    },
+  );
+
   /** @type {Record<string, [code: string | null, faulty: import("node:http").RequestListener]>} */
   const servers = {
     "has no such file": ["download", (_, response) => response.writeHead(404).end("no")],
@@ -498,6 +573,7 @@ describe("faults", { skip }, () => {
       const seen = await hurried(page, visit(page), 200);
       assert.equal(seen.code, code, seen.message);
       assert.ok(code === null ? seen.ids : seen.typed, JSON.stringify(seen));
+      if (code === "bad-bundle") assert.ok(seen.message.startsWith(server.url), seen.message);
       assert.ok(asked <= 30, `asked ${asked} times`);
       // The next call works, and nothing wrong was kept.
       answer = healthy;
@@ -542,10 +618,10 @@ describe("faults", { skip }, () => {
     });
   }
 
-  for (const [which, worker] of [
-    ["worker's script", "/other/dist/worker.js"],
-    ["wasm module", "/altered/dist/worker.js"],
-  ]) {
+  for (const [which, worker, helps] of /** @type {[string, string, RegExp][]} */ ([
+    ["worker's script", "/other/dist/worker.js", /own origin.*tigret\/inline/],
+    ["wasm module", "/altered/dist/worker.js", /\/altered\/pkg\/tigret_infer_bg\.wasm\)/],
+  ])) {
     test(`a ${which} that is not there, is another file or does not come`, faultLimit, async () => {
       const { context, page } = await open();
       /** @type {import("node:http").RequestListener[]} */
@@ -560,6 +636,7 @@ describe("faults", { skip }, () => {
         const seen = await visit(page, BUNDLE, { worker });
         assert.equal(seen.code, "crashed", `${index}: ${JSON.stringify(seen)}`);
         assert.ok(seen.typed);
+        assert.match(seen.message, helps, `${index}`);
       }
       // It waits for as long as the page wants.
       answer = () => {};

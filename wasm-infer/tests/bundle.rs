@@ -28,6 +28,23 @@ fn a_written_bundle_reads_back_equal() {
 }
 
 #[test]
+fn another_file_is_told_by_how_it_begins() {
+    let said = |bytes: &[u8]| Bundle::from_bytes(bytes).unwrap_err().to_string();
+    for (file, begin) in [
+        (
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:0"[..],
+            "version https://git-lfs",
+        ),
+        (b"{\"error\": \"not found\"}", "{\\\"error\\\": \\\"not found\\\"}"),
+        (b"PK\x03\x04 and so on", "PK\\u{3}\\u{4} and"),
+        (b"", ""),
+    ] {
+        let expected = format!("has {} bytes and begins with \"{begin}", file.len());
+        assert!(said(file).contains(&expected), "{}", said(file));
+    }
+}
+
+#[test]
 fn the_same_bundle_has_the_same_bytes() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     let first = bundle.to_bytes().unwrap();

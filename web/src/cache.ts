@@ -1,6 +1,7 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
 import { type Sha256, sha256Of } from "./integrity.js";
+import { within } from "./steps.js";
 
 /** Name of the cache. */
 export const CACHE = "tigret";
@@ -14,6 +15,8 @@ const UNUSED = 30 * 24 * 3_600_000;
  * tab may have.
  */
 const VERSIONS = 2;
+/** Milliseconds after which a cache that does not answer counts as none. */
+const LIMIT = 4000;
 
 const USED = "x-tigret-used";
 const HASH = "x-tigret-sha256";
@@ -43,10 +46,10 @@ function pathOf(key: string): string {
   return origin + pathname;
 }
 
-/** A cache, or `null` where there is none or it is denied. */
+/** A cache, or `null` where there is none, it is denied or does not answer. */
 async function open(name = CACHE): Promise<Cache | null> {
   try {
-    return (await globalThis.caches?.open(name)) ?? null;
+    return await within<Cache | null>(LIMIT, globalThis.caches.open(name), () => null);
   } catch {
     return null;
   }
@@ -60,8 +63,12 @@ export async function settled(): Promise<void> {
   while (writing.size > 0) await Promise.all(writing.values());
 }
 
-/** What is kept of an address. */
-export async function kept(url: string): Promise<Kept | null> {
+/** What is kept of an address, as far as the cache answers. */
+export function kept(url: string): Promise<Kept | null> {
+  return within<Kept | null>(LIMIT, find(url), () => null);
+}
+
+async function find(url: string): Promise<Kept | null> {
   await writing.get(url);
   try {
     const response = await (await open())?.match(key(url));

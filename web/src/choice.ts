@@ -1,7 +1,7 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
 import { isFailure, TigretError } from "./errors.js";
-import type { Answer, Engine, EngineRequest, GpuOptions, Pick } from "./protocol.js";
+import type { Answer, Engine, EngineRequest, GpuOptions, ModelInfo, Pick } from "./protocol.js";
 import { after } from "./steps.js";
 
 /** A GPU without what not every GPU has. */
@@ -52,7 +52,7 @@ class Late extends TigretError {
 class Wrong extends Error {}
 
 /** How far scores of the two engines may differ by rounding: those in halves by more. */
-export function toleranceOf(weightFormat: string): number {
+export function toleranceOf(weightFormat: ModelInfo["weightFormat"]): number {
   return weightFormat === "f16" ? 0.1 : 0.05;
 }
 

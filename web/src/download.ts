@@ -1,12 +1,14 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
-import { joined } from "./queue.js";
-import { after } from "./steps.js";
+import { joined, onAbort } from "./queue.js";
+import { within } from "./steps.js";
 
-/** How far a download is, in bytes. `total` is `null` where the server does not say. */
+/** How far a download is. */
 export interface Progress {
+  /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
+  /** `null` where the server does not say, or the answer is compressed, or longer than was said. */
   total: number | null;
 }
 
@@ -105,16 +107,19 @@ export async function download(
 /**
  * The bytes of a response that somebody else has asked for: there is no second attempt.
  *
- * Rejects with code `bad-request` for one that was read already, `download`, or the signal's reason.
+ * Rejects with code `bad-request` for one that was read already or that nobody may read, `download`,
+ * or the signal's reason.
  */
 export async function bytesOfResponse(
   response: Response,
   options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const buffer = new Buffer();
-  if (response.bodyUsed || response.body?.locked) {
-    const message =
-      "the response was read already; give a new one, or `response.clone()` of before";
+  const isOpaque = response.type === "opaque";
+  if (isOpaque || response.bodyUsed || response.body?.locked) {
+    const message = isOpaque
+      ? "the response is opaque: fetch it with CORS"
+      : "the response was read already; give a new one, or `response.clone()` of before";
     throw new TigretError("bad-request", message);
   }
   try {
@@ -145,7 +150,7 @@ class Broken extends Error {
 function told(url: string, buffer: Buffer, error: Broken): TigretError {
   const message =
     buffer.length === 0
-      ? `${url} could not be fetched (${error.message}): check the address, the network and, for another origin, its CORS headers`
+      ? `${url} could not be fetched (${error.message}): check the address, the network, connect-src in the content security policy and, for another origin, its CORS headers`
       : `${url}: the download broke off after ${buffer.length} bytes (${error.message}); try again`;
   return new TigretError("download", message, { cause: error.cause ?? error });
 }
@@ -199,7 +204,7 @@ async function request(
   try {
     const signal = joined(late.signal, options.signal);
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
-    response = await within(
+    response = await inTime(
       Math.ceil(Math.min(stall, left)),
       fetch(url, { headers, cache, signal }),
     );
@@ -251,7 +256,7 @@ function check(response: Response, from: string, conditional = false, part = fal
   if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);
   }
-  if (response.headers.get("content-type")?.startsWith("text/html")) {
+  if (response.headers.get("content-type")?.toLowerCase().startsWith("text/html")) {
     throw new Refused(
       status,
       `${from}: the server answered with an HTML page instead of a bundle; check the address`,
@@ -269,11 +274,11 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
-  signal?.addEventListener("abort", cancel, { once: true });
+  const off = onAbort(signal, cancel);
   try {
     if (total !== null) buffer.reserve(total);
     for (;;) {
-      const chunk = await within(stall, reader.read());
+      const chunk = await inTime(stall, reader.read());
       signal?.throwIfAborted();
       if (chunk.done) break;
       buffer.append(chunk.value);
@@ -285,7 +290,7 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
     if (cause instanceof Broken || cause instanceof TigretError) throw cause;
     throw new Broken((cause as Error).message, { cause });
   } finally {
-    signal?.removeEventListener("abort", cancel);
+    off();
   }
   if (total !== null && buffer.length < total && isPlain(response)) {
     throw new Broken(`it ended before its ${total} bytes`);
@@ -321,25 +326,22 @@ class Buffer {
   }
 }
 
-function within<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const late = () => reject(new Broken(`nothing came for ${milliseconds / 1000} seconds`));
-    promise.then(resolve, reject).finally(after(milliseconds, late));
-  });
+/** Rejects where nothing came in time. */
+function inTime<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
+  const why = `nothing came for ${milliseconds / 1000} seconds`;
+  return within(milliseconds, promise, () => Promise.reject(new Broken(why)));
 }
 
 function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(done, milliseconds);
-    const abort = () => {
+    const timer = setTimeout(() => {
+      off();
+      resolve();
+    }, milliseconds);
+    const off = onAbort(signal, () => {
       clearTimeout(timer);
       reject(signal?.reason);
-    };
-    function done(): void {
-      signal?.removeEventListener("abort", abort);
-      resolve();
-    }
-    signal?.addEventListener("abort", abort, { once: true });
+    });
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
-import { after } from "./steps.js";
+import { after, within } from "./steps.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -16,6 +16,8 @@ export const DATABASE = "tigret";
 const STORE = "histories";
 /** Milliseconds that it may take to open: it waits behind a deletion that another tab holds up. */
 const LIMIT = 5000;
+/** Milliseconds that the browser may take to say which databases there are. */
+const LISTING = 1000;
 
 /** Nothing was ever written, or it was deleted. */
 const ABSENT = "absent";
@@ -300,10 +302,15 @@ function isDead(error: unknown): boolean {
   return ["InvalidStateError", "UnknownError"].includes(name);
 }
 
-/** Whether there are histories; `undefined` where the browser denies them, or does not say. */
+/**
+ * Whether there are histories, or may be, where the browser does not answer; `undefined` where it
+ * denies them, or cannot say.
+ */
 export async function hasDatabase(): Promise<boolean | undefined> {
   try {
-    return (await globalThis.indexedDB.databases()).some(({ name }) => name === DATABASE);
+    const listed = globalThis.indexedDB.databases();
+    const found = listed.then((all) => all.some(({ name }) => name === DATABASE));
+    return await within(LISTING, found, () => true);
   } catch {
     return undefined;
   }

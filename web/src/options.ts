@@ -77,7 +77,8 @@ export interface RecommendOptions {
   /**
    * Takes the place of earlier calls of the same method with `latest` that are not answered yet:
    * they reject with code `superseded` (`recommend` and `report` are the same in this). For pages
-   * that recommend while the visitor clicks.
+   * that recommend while the visitor clicks; where several parts of a page share a recommender, each
+   * uses a `signal` of its own instead.
    */
   latest?: boolean | undefined;
   /** Aborts the call: it rejects with the signal's reason, an `AbortError` by default. */

@@ -90,37 +90,37 @@ export interface Catalogue {
   codes: Uint16Array;
 }
 
-/** Sizes of a model and its catalogue. */
+/** Sizes of a model and its catalogue. It is frozen, and another object once items were added. */
 export interface ModelInfo {
   /** Changes when any byte of the bundle does. */
-  fingerprint: string;
+  readonly fingerprint: string;
   /** Version of the inference engine. */
-  version: string;
+  readonly version: string;
   /** Items in the catalogue. */
-  items: number;
+  readonly items: number;
   /** Codes of each level of a semantic ID. */
-  levels: number[];
+  readonly levels: readonly number[];
   /** User tokens; 0 if the model has none. */
-  users: number;
+  readonly users: number;
   /** A longer history keeps its last `maxItems` items. */
-  maxItems: number;
+  readonly maxItems: number;
   /**
    * Numbers of a new item's embedding; 0 where its codes are drawn from its id; `null` where the
    * bundle holds no tokenizer, so that no item can be added.
    */
-  embedding: number | null;
-  /** How the matrices are stored: `f32`, `f16`, `q8` or `q4`. */
-  weightFormat: string;
-  parameters: number;
-  vocabSize: number;
-  dModel: number;
-  dKv: number;
-  dFf: number;
-  heads: number;
-  encoderLayers: number;
-  decoderLayers: number;
+  readonly embedding: number | null;
+  /** How the matrices are stored. */
+  readonly weightFormat: "f32" | "f16" | "q8" | "q4";
+  readonly parameters: number;
+  readonly vocabSize: number;
+  readonly dModel: number;
+  readonly dKv: number;
+  readonly dFf: number;
+  readonly heads: number;
+  readonly encoderLayers: number;
+  readonly decoderLayers: number;
   /** Whether the output head is the embedding. */
-  tied: boolean;
+  readonly tied: boolean;
 }
 
 /** A request as the engine reads it. */

@@ -1,6 +1,12 @@
 /** Runs tasks one after the other, in the order in which they came. */
 export class Queue {
+  readonly #end: AbortSignal | undefined;
   #last: Promise<void> = Promise.resolve();
+
+  /** `end` aborts every task, as the signal of each does. */
+  constructor(end?: AbortSignal) {
+    this.#end = end;
+  }
 
   /**
    * Runs `task` when all before it are through. If `signal` is aborted the promise rejects with
@@ -8,19 +14,18 @@ export class Queue {
    */
   run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(signal.reason);
-        return;
-      }
-      const abort = () => reject(signal?.reason);
-      signal?.addEventListener("abort", abort, { once: true });
+      const signals = [this.#end, signal];
+      const aborted = () => signals.find((signal) => signal?.aborted);
+      const abort = () => reject(aborted()?.reason);
+      if (aborted()) return abort();
+      const offs = signals.map((signal) => onAbort(signal, abort));
       this.#last = this.#last.then(async () => {
         try {
-          if (!signal?.aborted) resolve(await task());
+          if (!aborted()) resolve(await task());
         } catch (error) {
           reject(error);
         } finally {
-          signal?.removeEventListener("abort", abort);
+          for (const off of offs) off();
         }
       });
     });
@@ -37,9 +42,13 @@ export function joined(first: AbortSignal, second: AbortSignal | undefined): Abo
   for (const signal of [first, second]) {
     const abort = () => either.abort(signal.reason);
     if (signal.aborted) abort();
-    signal.addEventListener("abort", abort, { once: true });
-    const off = () => signal.removeEventListener("abort", abort);
-    either.signal.addEventListener("abort", off, { once: true });
+    onAbort(either.signal, onAbort(signal, abort));
   }
   return either.signal;
+}
+
+/** Has a function called when a signal is aborted; returns what takes that back. */
+export function onAbort(signal: AbortSignal | undefined, call: () => void): () => void {
+  signal?.addEventListener("abort", call);
+  return () => signal?.removeEventListener("abort", call);
 }

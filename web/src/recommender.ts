@@ -40,9 +40,13 @@ import type {
   Pick,
   Prefix,
 } from "./protocol.js";
-import { joined, Queue } from "./queue.js";
+import { joined, onAbort, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
-import { bundleOf, type Source } from "./source.js";
+import { type Bundle, bundleOf, type Source } from "./source.js";
+import { within } from "./steps.js";
+
+/** Milliseconds after which a call whose stored history is slow to read goes to the queue's end. */
+const SLOW = 250;
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
@@ -83,10 +87,12 @@ export interface RecommenderEvents {
  * ```
  */
 export class Recommender {
-  readonly #queue = new Queue();
+  /** Aborted, with the error of whatever is asked from then on, once it is disposed of. */
+  readonly #disposed = new AbortController();
+  readonly #queue = new Queue(this.#disposed.signal);
   readonly #start: () => WorkerLike;
   /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
-  readonly #bundle: Blob;
+  #bundle: Blob;
   #remote: Remote;
   #loaded: Loaded;
   #engine: Engine;
@@ -111,11 +117,13 @@ export class Recommender {
   #inUse: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
-  /** Bytes that came over the network for the bundle: 0 where a kept copy was used. */
+  /**
+   * Bytes of the server's answer that were read for the bundle, unpacked, from the browser's own
+   * cache too: 0 where the copy that this package keeps served, or the bytes were given.
+   */
   readonly downloaded: number;
   /** The newest call with `latest` of each method. */
   readonly #latest = new Map<Method, AbortController>();
-  #disposed = false;
 
   private constructor(
     start: () => WorkerLike,
@@ -135,7 +143,7 @@ export class Recommender {
     this.#userId = userId;
     this.history = new HistoryStore(historyName);
     this.#remote = remote;
-    this.#loaded = loaded;
+    this.#loaded = known(loaded);
     this.#engine = engine;
     this.#engineName = loaded.engineName;
     this.#placed = { engine, engineName: loaded.engineName };
@@ -158,12 +166,11 @@ export class Recommender {
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
     const engine = backend === "auto" ? "cpu" : backend;
-    // Nobody waits for a bundle that no engine will take.
+    // Nobody waits for a bundle that no engine will take, or no worker.
     const refused = new AbortController();
-    if (engine !== "cpu") remote.call("require", { engine }).catch((e) => refused.abort(e));
+    remote.call("require", { engine }).catch((error) => refused.abort(error));
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
-    const abort = () => stop();
-    signal?.addEventListener("abort", abort, { once: true });
+    const off = onAbort(signal, () => stop());
     try {
       // What the page's own function throws is no failure of the download.
       const progress = onProgress && ((at: Progress) => tell(onProgress, at));
@@ -171,20 +178,23 @@ export class Recommender {
       let found = await bundleOf(source, { ...wanted, signal: joined(refused.signal, signal) });
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
-      const put = async (bytes: Uint8Array<ArrayBuffer>) => {
+      const put = async ({ bytes, url }: Bundle) => {
         // One that was there may have ended while the bundle was on its way.
         await remote.wake();
         signal?.throwIfAborted();
         if (remote.stopped && remote.started) remote = Remote.start(start);
-        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]).catch((error) => {
+          if (!url || error.code !== "bad-bundle") throw error;
+          throw new TigretError("bad-bundle", `${url}: ${error.message}`);
+        });
       };
-      const loaded = await put(found.bytes).catch(async (error: TigretError) => {
+      const loaded = await put(found).catch(async (error: TigretError) => {
         const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
         if (!better) throw error;
         found = better;
         downloaded += better.downloaded;
         bundle = new Blob([better.bytes]);
-        return put(better.bytes);
+        return put(better);
       });
       found.keep(bundle);
       const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;
@@ -198,7 +208,7 @@ export class Recommender {
       signal?.throwIfAborted();
       throw error;
     } finally {
-      signal?.removeEventListener("abort", abort);
+      off();
     }
   }
 
@@ -225,7 +235,8 @@ export class Recommender {
   /**
    * The best items for a history, best first; with `temperature`, a sample of them.
    *
-   * Calls made at the same time are answered one after the other. If the GPU is lost, it is set
+   * Calls made at the same time are answered one after the other, in their order but for those whose
+   * stored history takes more than a quarter of a second to read. If the GPU is lost, it is set
    * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
    * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
    *
@@ -327,13 +338,13 @@ export class Recommender {
       );
     }
     const request = toAddRequest(items, width);
-    return this.#inTurn(async () => {
+    return this.#queue.run(async () => {
       await this.#revive();
       // It is the GPU that has to take the catalogue, not the CPU in its place.
       await this.#comeBack();
       const { added, items: total } = await this.#remote.call("add", request);
       this.#additions.push(request);
-      this.#loaded = { ...this.#loaded, info: { ...this.info, items: total } };
+      this.#loaded = known(this.#loaded, total);
       return added;
     });
   }
@@ -346,24 +357,24 @@ export class Recommender {
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
-    await this.#inTurn(() =>
+    await this.#queue.run(() =>
       backend === "auto" ? this.#announced(() => this.#choose()) : this.#use(backend),
     );
   }
 
-  /** Ends the worker and frees the model. What is unanswered rejects with code `disposed`. */
+  /** Ends the worker and frees the model and its bundle. What is unanswered rejects with code `disposed`. */
   dispose(): void {
-    this.#disposed = true;
+    const error = new TigretError("disposed", "the recommender was disposed of; load another one");
+    this.#disposed.abort(error);
     void this.history.close();
-    this.#remote.stop(
-      new TigretError("disposed", "the recommender was disposed of; load another one"),
-    );
+    // Pages may hold on to what they have disposed of.
+    this.#bundle = new Blob();
+    this.#additions.length = 0;
+    this.#remote.stop(error);
   }
 
   #alive(): void {
-    if (this.#disposed) {
-      throw new TigretError("disposed", "the recommender was disposed of; load another one");
-    }
+    this.#disposed.signal.throwIfAborted();
   }
 
   /** What aborts a call: its signal and, with `latest`, the next such call of the same method. */
@@ -389,20 +400,31 @@ export class Recommender {
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
   }
 
-  /** Runs a task when those before it are through, unless the recommender is disposed of by then. */
-  async #inTurn<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    this.#alive();
-    return this.#queue.run(async () => {
-      this.#alive();
-      return task();
-    }, signal);
+  /**
+   * Runs a task when those before it are through, with what is asked for then. Where that is slow to
+   * come, as a stored history may be, those behind go first.
+   */
+  async #inTurn<A extends object, T>(
+    ask: () => Promise<A>,
+    task: (ready: A) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    let asked: Promise<A> | undefined;
+    for (;;) {
+      const done = await this.#queue.run(async () => {
+        asked ??= ask();
+        const ready = await within<A | null>(SLOW, asked, () => null);
+        return ready && { value: await task(ready) };
+      }, signal);
+      if (done) return done.value;
+    }
   }
 
   async #recommend(method: string, options: RecommendOptions): Promise<Report> {
     const complete = this.#request(method, options);
     return this.#inTurn(
-      async () => {
-        const request = await complete();
+      complete,
+      async (request) => {
         const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
         // On the pick itself and as a function: a framework's proxy of the pick passes that on.
         const asked = { value: () => request, configurable: true };
@@ -421,8 +443,8 @@ export class Recommender {
     options: RecommendOptions = {},
   ): Promise<Methods[M]["result"]> {
     return this.#inTurn(
-      async () => {
-        const ready = await args();
+      args,
+      async (ready) => {
         await this.#revive();
         return this.#remote.call(method, ready);
       },
@@ -438,7 +460,7 @@ export class Recommender {
 
   /** Puts the GPU back that a call was too much for. */
   async #comeBack(): Promise<void> {
-    if (this.#away && !this.#disposed) await this.#restore();
+    if (this.#away && !this.#disposed.signal.aborted) await this.#restore();
   }
 
   /** Builds the engine in use anew, or the CPU's where that is gone. */
@@ -489,10 +511,10 @@ export class Recommender {
       this.#remote = Remote.start(this.#start);
       try {
         const call = { bytes, engine, gpu };
-        this.#loaded = await this.#remote.call("load", call, [bytes.buffer]);
+        this.#loaded = known(await this.#remote.call("load", call, [bytes.buffer]));
         for (const request of this.#additions) {
           const { items } = await this.#remote.call("add", request);
-          this.#loaded = { ...this.#loaded, info: { ...this.info, items } };
+          this.#loaded = known(this.#loaded, items);
         }
         this.#serves = true;
         this.#placed = { engine, engineName: this.#loaded.engineName };
@@ -608,4 +630,10 @@ export class Recommender {
     }
     throw failure;
   }
+}
+
+/** What a worker says of its model, with as many items; pages get it, and could change it. */
+function known(loaded: Loaded, items = loaded.info.items): Loaded {
+  Object.freeze(loaded.info.levels);
+  return { ...loaded, info: Object.freeze({ ...loaded.info, items }) };
 }

@@ -24,6 +24,10 @@ const HOLD = 60_000;
 /** Milliseconds for which the watch goes on after the last call: calls often come in rows. */
 const LINGER = 500;
 
+/** What helps where a worker's script does not load; the browser does not say why. */
+const MEND =
+  "serve worker.js and pkg/ from the page's own origin, with its COEP header, and allow worker-src in the content security policy, or import tigret/inline (worker-src blob:)";
+
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
   reject(error: TigretError): void;
@@ -49,7 +53,7 @@ export class Remote {
     try {
       return new Remote(start());
     } catch (cause) {
-      const message = `the worker could not be started (${(cause as Error)?.message})`;
+      const message = `the worker could not be started (${(cause as Error)?.message}): ${MEND}`;
       throw new TigretError("crashed", message, { cause });
     }
   }
@@ -61,9 +65,7 @@ export class Remote {
     });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
-      const why =
-        (event as ErrorEvent).message ||
-        "its script could not be loaded; serve worker.js from the page's own origin and allow it in the content security policy";
+      const why = (event as ErrorEvent).message || `its script could not be loaded: ${MEND}`;
       this.stop(new TigretError("crashed", `the worker stopped: ${why}`));
     });
     worker.addEventListener("messageerror", () => {

@@ -32,8 +32,10 @@ export interface SourceOptions {
 export interface Bundle {
   /** In memory that nobody else holds. */
   bytes: Uint8Array<ArrayBuffer>;
-  /** Bytes that came over the network for it. */
+  /** Bytes that were read of answers for it, unpacked. */
   downloaded: number;
+  /** Where it came from, if that has an address. */
+  url: string | undefined;
   /** Begins to keep it on the device, where it is to be kept: for when an engine has taken it. */
   keep(bundle: Blob): void;
   /**
@@ -65,8 +67,9 @@ export async function bundleOf(source: Source, options: SourceOptions = {}): Pro
   const own = await ownBytes(source, options);
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
+    const { url } = source as Partial<Response>;
     const downloaded = isA<Response>(source, "Response") ? own.byteLength : 0;
-    return { bytes: own, downloaded, keep: nothing, again: nowhere };
+    return { bytes: own, url, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
   const copy = isKept(url, options) ? await new Queue().run(() => kept(url), signal) : null;
@@ -121,6 +124,7 @@ async function fromServer(
   signal?.throwIfAborted();
   return {
     bytes,
+    url,
     downloaded: bytes.byteLength,
     keep: cache && hash ? (bundle) => keep(url, bundle, hash, etag) : nothing,
     again: fresh ? nowhere : again,
@@ -185,7 +189,7 @@ async function fromCopy(
     await drop(url);
     return fromServer(url, null, wanted, options, true);
   };
-  return { bytes, downloaded: 0, keep: nothing, again };
+  return { bytes, url, downloaded: 0, keep: nothing, again };
 }
 
 /** Whether bundles of an address are kept: those of `blob:` and `data:` are on the device anyway. */

@@ -13,3 +13,14 @@ export function after(milliseconds: number, late: () => void): () => void {
   }, milliseconds / STEPS);
   return () => clearInterval(timer);
 }
+
+/** What a promise comes to, or what `late` gives in its place once as many milliseconds are counted. */
+export function within<T>(
+  milliseconds: number,
+  promise: Promise<T>,
+  late: () => T | Promise<T>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    promise.then(resolve, reject).finally(after(milliseconds, () => resolve(late())));
+  });
+}

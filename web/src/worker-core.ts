@@ -138,7 +138,13 @@ export class Server {
   /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
     this.#compiled ??= this.#module()
-      .then((module) => init({ module_or_path: module }))
+      .then((module) =>
+        init({ module_or_path: module }).catch((error) => {
+          // Another file in its place says nothing of where it is.
+          if (module instanceof URL) error.message += ` (${module})`;
+          throw error;
+        }),
+      )
       .catch((error) => {
         this.#compiled = undefined;
         throw error;

@@ -89,6 +89,7 @@ test("bytes, buffers and blobs are copied, a view without what lies around it", 
 test.each([
   [new Response("", { status: 404 }), "status 404"],
   [new Response("", { headers: { "content-type": "text/html" } }), "an HTML page"],
+  [new Response("", { headers: { "content-type": "Text/HTML; charset=utf-8" } }), "an HTML page"],
 ])("an answer that is no bundle says so (%#)", async (response, message) => {
   await expect(bundleOf(response)).rejects.toMatchObject({
     code: "download",
@@ -96,11 +97,20 @@ test.each([
   });
 });
 
+test("a response that was fetched without CORS is refused by what it is", async () => {
+  const opaque = new Response(null);
+  Object.defineProperties(opaque, { type: { value: "opaque" }, status: { value: 0 } });
+  await expect(bundleOf(opaque)).rejects.toMatchObject({
+    code: "bad-request",
+    message: expect.stringContaining("with CORS"),
+  });
+});
+
 test("a network error names the address, and is not tried again where nothing came", async () => {
   const asked = server(new TypeError("refused"));
   await expect(bytesOf()).rejects.toMatchObject({
     code: "download",
-    message: expect.stringContaining("https://host/m.safetensors"),
+    message: expect.stringMatching(/^https:\/\/host\/m.safetensors .*connect-src.*CORS/),
   });
   expect(asked).toHaveLength(1);
   await expect(bundleOf("no address")).rejects.toMatchObject({ code: "bad-request" });

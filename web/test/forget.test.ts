@@ -30,6 +30,18 @@ test("says so where the histories are not deleted", async () => {
   await expect(forget()).rejects.toMatchObject({ code: "storage", message });
 });
 
+test("does not take what the browser does not answer for deleted", async () => {
+  vi.useFakeTimers();
+  const fail = (request: IDBOpenDBRequest) => {
+    Object.assign(request, { error: new Error("the disk failed") });
+    request.onerror?.(new Event("error"));
+  };
+  stubDeletion(fail, () => new Promise(() => {}));
+  const refused = expect(forget()).rejects.toMatchObject({ code: "storage" });
+  await vi.advanceTimersByTimeAsync(1000);
+  await refused;
+});
+
 test("where the browser denies databases there is nothing to delete", async () => {
   const denied = new DOMException("the user denied it", "UnknownError");
   const fail = (request: IDBOpenDBRequest) => {

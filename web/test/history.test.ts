@@ -141,6 +141,20 @@ test("a deletion that another tab holds up ends a call in an error, and keeps no
   }
 });
 
+test("a browser that does not say which databases there are is not waited for", async () => {
+  vi.useFakeTimers();
+  try {
+    databases.databases = () => new Promise(() => {});
+    databases.histories.set("default", [{ id: "kept", at: 1 }]);
+    const store = new HistoryStore();
+    const listed = store.list();
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(await listed).toEqual(["kept"]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 test("the end of a connection that was replaced costs the new one nothing", async () => {
   const store = new HistoryStore();
   await store.add("a");

@@ -53,3 +53,20 @@ test("a task aborted while it runs rejects at once, and the next waits until it 
   expect(ended).toBe(false);
   await queue.run(async () => expect(ended).toBe(true));
 });
+
+test("a queue that ends rejects what waits, what runs and what comes later, with its reason", async () => {
+  const end = new AbortController();
+  const queue = new Queue(end.signal);
+  let begun = 0;
+  const task = () => {
+    begun++;
+    return new Promise<void>(() => {});
+  };
+  const own = new AbortController();
+  const tasks = [queue.run(task), queue.run(task), queue.run(task, own.signal)];
+  await Promise.resolve();
+  end.abort("over");
+  own.abort("later");
+  for (const ended of [...tasks, queue.run(task)]) await expect(ended).rejects.toBe("over");
+  expect(begun).toBe(1);
+});

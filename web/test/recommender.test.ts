@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
 import { platform } from "../src/platform.js";
@@ -5,25 +7,47 @@ import { Failure, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
-test("without an adapter `webgpu` is refused before the bundle has come", async () => {
-  const { made, worker } = fakeWorkers({ adapter: null });
-  let aborted = false;
+/** A server that never answers; says whether the page has stopped waiting for it. */
+function stubSilentServer(): { aborted: boolean } {
+  const seen = { aborted: false };
   vi.stubGlobal("fetch", (_: unknown, { signal }: RequestInit) => {
     return new Promise((_resolve, reject) => {
       signal?.addEventListener("abort", () => {
-        aborted = true;
+        seen.aborted = true;
         reject(signal.reason);
       });
     });
   });
+  return seen;
+}
+
+test("without an adapter `webgpu` is refused before the bundle has come", async () => {
+  const { made, worker } = fakeWorkers({ adapter: null });
+  const seen = stubSilentServer();
   try {
     const loading = Recommender.load("https://host/m.safetensors", { backend: "webgpu", worker });
     await expect(loading).rejects.toMatchObject({ code: "no-gpu" });
   } finally {
     vi.unstubAllGlobals();
   }
-  expect(aborted).toBe(true);
+  expect(seen.aborted).toBe(true);
   expect(made[0]?.terminated).toBe(true);
+});
+
+test("a worker that cannot start is told of before the bundle has come", async () => {
+  const { made, worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
+  const seen = stubSilentServer();
+  try {
+    for (const backend of ["auto", "cpu"] as const) {
+      seen.aborted = false;
+      const loading = Recommender.load("https://host/m.safetensors", { backend, worker });
+      await expect(loading).rejects.toMatchObject({ code: "crashed" });
+      expect(seen.aborted).toBe(true);
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  expect(made).toHaveLength(2);
 });
 
 test("a report says what was skipped, which engine computed and how long it took", async () => {
@@ -62,13 +86,43 @@ test("a refused bundle rejects with its message and ends the worker", async () =
   expect(made[0]?.terminated).toBe(true);
 });
 
+test("a refused bundle is named by its address, fetched here or by the page", async () => {
+  const { worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "load") throw new Failure("bad-bundle", "is none");
+    },
+  });
+  const url = "https://host/m.safetensors";
+  vi.stubGlobal("fetch", async () => new Response(BUNDLE));
+  const given = Object.defineProperty(new Response(BUNDLE), "url", { value: url });
+  try {
+    for (const source of [url, given]) {
+      const loading = Recommender.load(source, { backend: "cpu", worker });
+      const message = `${url}: is none`;
+      await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
 test("a worker that cannot start is an error that says what to do", async () => {
   const { worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
-  const loading = Recommender.load(BUNDLE, { worker });
-  await expect(loading).rejects.toMatchObject({
-    code: "crashed",
-    message: expect.stringContaining("content security policy"),
-  });
+  // What a bundler makes of `import.meta.url` where its output has none.
+  const nowhere = () => new Worker(new URL("./worker.js", ""));
+  for (const start of [worker, nowhere]) {
+    const error = await Recommender.load(BUNDLE, { worker: start }).catch((e) => e);
+    expect(error.code).toBe("crashed");
+    for (const remedy of [
+      "own origin",
+      "pkg/",
+      "COEP",
+      "worker-src in the content security policy",
+      "tigret/inline (worker-src blob:)",
+    ]) {
+      expect(error.message).toContain(remedy);
+    }
+  }
 });
 
 test("aborting a load rejects with the reason and ends the worker", async () => {
@@ -468,6 +522,112 @@ test("disposing rejects what is unanswered and what comes later", async () => {
   await expect(recommender.use("cpu")).rejects.toMatchObject({ code: "disposed" });
   expect(made).toHaveLength(1);
   expect(made[0]?.terminated).toBe(true);
+});
+
+test("a history that is slow to read holds up its own call alone, and no disposal", async () => {
+  const { worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  let arrive = (_: string[]) => {};
+  const reading = vi.spyOn(recommender.history, "list").mockImplementation(
+    () =>
+      new Promise((resolve) => {
+        arrive = resolve;
+      }),
+  );
+  const order: string[] = [];
+  const slow = recommender.recommend().then(([pick]) => order.push(`slow ${pick?.id}`));
+  const given = recommender.recommend({ history: ["a"] }).then(() => order.push("given"));
+  await given;
+  arrive(["b"]);
+  await slow;
+  expect(order).toEqual(["given", "slow b"]);
+  expect(reading).toHaveBeenCalledTimes(1);
+
+  // One that is being waited for in its turn, and one that has given its turn away.
+  for (const wait of [0, 400]) {
+    const { worker } = fakeWorkers();
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    vi.spyOn(recommender.history, "list").mockReturnValue(new Promise(() => {}));
+    const calls = [recommender.recommend(), recommender.trace()];
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    recommender.dispose();
+    for (const call of calls) await expect(call).rejects.toMatchObject({ code: "disposed" });
+  }
+});
+
+test("a history that is read at once keeps its call in its place", async () => {
+  const { worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  vi.spyOn(recommender.history, "list").mockImplementation(
+    () => new Promise((resolve) => setTimeout(() => resolve(["b"]), 20)),
+  );
+  const order: string[] = [];
+  await Promise.all([
+    recommender.recommend().then(() => order.push("stored")),
+    recommender.recommend({ history: ["a"] }).then(() => order.push("given")),
+  ]);
+  expect(order).toEqual(["stored", "given"]);
+});
+
+test("what was disposed of keeps no bundle, and no items that were added", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  const kept: WeakRef<object>[] = [];
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "add") kept.push(new WeakRef(call.embeddings));
+    },
+  });
+  const OwnBlob = class extends Blob {
+    constructor(parts?: BlobPart[]) {
+      super(parts);
+      if (parts) kept.push(new WeakRef(this));
+    }
+  };
+  vi.stubGlobal("Blob", OwnBlob);
+  /** How many are left. */
+  const left = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    collect();
+    return kept.filter((ref) => ref.deref()).length;
+  };
+  try {
+    const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+    await recommender.addItems([{ id: "new", embedding: [1, 2] }]);
+    // The fake remembers what it was asked.
+    for (const fake of made) fake.calls.length = 0;
+    expect([kept.length, await left()]).toEqual([2, 2]);
+    recommender.dispose();
+    expect(await left()).toBe(0);
+    expect(recommender.engine).toBe("cpu");
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
+test("nobody can change what the recommender knows of its model", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const unchanged = async () => {
+    const { info } = recommender;
+    // @ts-expect-error: nor do the types allow it.
+    expect(() => info.levels.pop()).toThrow(TypeError);
+    expect(() => {
+      // @ts-expect-error: nor do the types allow it.
+      info.items = 0;
+    }).toThrow(TypeError);
+    const calls = [[1, 1], 1].map((temperature) =>
+      recommender.recommend({ history: ["a"], temperature }),
+    );
+    for (const call of calls) expect(await call).toHaveLength(1);
+  };
+  await unchanged();
+  await recommender.addItems([{ id: "new", embedding: [1, 2] }]);
+  await unchanged();
+  made[0]?.failToStart();
+  await recommender.recommend({ history: ["a"] });
+  await unchanged();
+  expect([made.length, recommender.info.items]).toEqual([2, 4]);
 });
 
 test("added items have semantic IDs and count", async () => {

@@ -245,6 +245,30 @@ test("a full cache, none, or one that is denied costs nothing but the copy", asy
   expect(await load()).toEqual([[1, 2, 3], 3]);
 });
 
+test.each(["open", "match"])("a cache that does not answer (%s) counts as none", async (silent) => {
+  const { open } = caches;
+  let answer = () => {};
+  const silence = new Promise<never>((_, reject) => {
+    answer = () => reject(new Error("too late"));
+  });
+  silence.catch(() => {});
+  const never = () => silence;
+  const opened = async (name: string) => ({ ...(await open.call(caches, name)), match: never });
+  caches.open = silent === "open" ? never : opened;
+  vi.useFakeTimers();
+  const loading = bundleOf(URL_OF_MODEL);
+  await vi.advanceTimersByTimeAsync(4000);
+  expect([...(await loading).bytes]).toEqual([1, 2, 3]);
+  // What is to be kept then holds up no later load for good.
+  (await loading).keep(new Blob([new Uint8Array([1, 2, 3])]));
+  const again = bundleOf(URL_OF_MODEL);
+  await vi.advanceTimersByTimeAsync(4000);
+  expect([...(await again).bytes]).toEqual([1, 2, 3]);
+  answer();
+  vi.useRealTimers();
+  await settled();
+});
+
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;

@@ -59,3 +59,19 @@ test.each([0, 20])("a module that cannot be fetched once is fetched again (%#)",
   expect(said.map((message) => message.kind)).toEqual(["result", "result"]);
   expect(fetches).toBe(2);
 });
+
+test("another file in the place of the module is an error with its address", async () => {
+  vi.resetModules();
+  const warned = vi.spyOn(console, "warn").mockImplementation(() => {});
+  const { Server: Fresh } = await import("../src/worker-core.js");
+  const address = "data:text/html,<!doctype%20html>";
+  const said: Message[] = [];
+  const server = new Fresh(
+    (message) => said.push(message),
+    async () => new URL(address),
+  );
+  await server.receive({ id: 1, method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} });
+  warned.mockRestore();
+  const message = expect.stringMatching(/magic.* \(data:text.*doctype.*\)$/);
+  expect(said).toEqual([{ kind: "crash", message }]);
+});

@@ -23,8 +23,11 @@ impl Bundle {
     /// [`BundleError`] naming the field or tensor that is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
         let not_safetensors = |e: safetensors::SafeTensorError| {
+            // What a server or Git sends in the place of a bundle is known by how it begins.
+            let begin: String = bytes.iter().take(40).map(|&byte| char::from(byte)).collect();
             BundleError::NotSafetensors(format!(
-                "{e} (the file has {} bytes; was it cut short or changed on the way?)",
+                "{e} (the file has {} bytes and begins with {begin:?}; was it cut short or changed \
+                 on the way, or is it another file?)",
                 bytes.len()
             ))
         };
