@@ -610,7 +610,10 @@ mod tests {
         let config = Settings { config, ..settings.clone() };
         for (other, said) in [
             (Settings { optimizer, ..settings.clone() }, "--optimizer scaled-adamw, not adamw"),
-            (Settings { precision: Precision::Bf16, ..settings.clone() }, "--precision bf16, not f32"),
+            (
+                Settings { precision: Precision::Bf16, ..settings.clone() },
+                "--precision bf16, not f32",
+            ),
             (Settings { seed: 6, ..settings.clone() }, "--seed 6, not 5"),
             (Settings { seed: 6, epochs: 3, ..settings }, "--epochs 3, not 1, --seed 6, not 5"),
             (config, "--width 32, not 64"),
