@@ -43,7 +43,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Prepare(prepare::Args),
+    Prepare(Box<prepare::Args>),
     Embed(embed::Args),
     Tokenize(tokenize::Args),
     Train(train::Args),
@@ -112,7 +112,7 @@ impl Verb {
 
     fn run(self, output: &Output) -> Result<()> {
         match self {
-            Self::Prepare(args) => prepare::run(args, output),
+            Self::Prepare(args) => prepare::run(*args, output),
             Self::Embed(args) => embed::run(args, output),
             Self::Tokenize(args) => tokenize::run(args, output),
             Self::Train(args) => train::run(args, output),

@@ -14,7 +14,7 @@ use tigret_infer::T5Config;
 use super::driver::{self, Control, Files, Job, Outcome, Plan};
 use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::Schedule;
-use crate::data::{Dataset, Sequence, remove_if_there};
+use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Split, rank_targets};
 use crate::model::checkpoint::HostWeights;
@@ -23,7 +23,7 @@ use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, Provenance, T5, checkpoint};
 use crate::random;
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, remove_if_there};
 use crate::tokenizer::SemanticIds;
 use crate::workers;
 
