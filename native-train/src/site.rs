@@ -43,9 +43,9 @@ pub struct Content {
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn check_site(run: &RunDir, page: &Path, out: &Path) -> Result<()> {
+pub fn check_site(page: &Path, out: &Path) -> Result<()> {
     check_page(page)?;
-    check_out(&bundle_of_site(out), &run.model())
+    check_out(&bundle_of_site(out))
 }
 
 fn bundle_of_site(out: &Path) -> PathBuf {

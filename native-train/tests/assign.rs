@@ -249,9 +249,9 @@ fn the_run_keeps_the_vectors_of_new_items() {
 
     // Killed after the first file, and after the second one.
     for written in 1..3 {
-        for at in 0..3 {
-            fs::write(run.join(files[at]), &[&before, &after][usize::from(at < written)][at])
-                .unwrap();
+        for (at, name) in files.into_iter().enumerate() {
+            let state = if at < written { &after } else { &before };
+            fs::write(run.join(name), &state[at]).unwrap();
         }
         fs::write(run.join("vectors.safetensors.new.partial"), "half a row").unwrap();
         world.assign("new.jsonl");

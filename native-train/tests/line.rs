@@ -130,12 +130,13 @@ fn from_a_log_to_recommendations() {
     }
     // A bundle may be replaced, what is no bundle may not.
     works(at, &["export", "--run", "r", "--quantize", "f32", "--out", "f32.safetensors"]);
+    fs::write(at.join("reserved.safetensors"), "").unwrap();
+    works(at, &["export", "--run", "r", "--out", "reserved.safetensors"]);
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
         ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
         ("r", "r: is there already and is no bundle"),
-        ("r/model/model.safetensors", "lies in the folder of the model itself"),
-        ("r/../r/model/new/m.safetensors", "lies in the folder of the model itself"),
+        ("r/model/model.safetensors", "model.safetensors: is there already and is no bundle"),
     ] {
         let before = fs::read(at.join(out)).ok();
         let line = refuses(at, &["export", "--run", "r", "--out", out]);
@@ -301,7 +302,7 @@ fn a_site_is_laid_whole_or_not_at_all() {
     let line = refuses(at, &with_new);
     assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
     let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
-    assert!(line.contains("lies in the folder of the model itself"), "{line}");
+    assert!(line.contains("model.safetensors: is there already and is no bundle"), "{line}");
     assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
 
     fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();

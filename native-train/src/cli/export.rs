@@ -48,7 +48,7 @@ struct Report<'a> {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    check_out(&args.out, &run.model())?;
+    check_out(&args.out)?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;

@@ -34,7 +34,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    check_out(&args.out, &args.checkpoint)?;
+    check_out(&args.out)?;
     let bundle = bundle_from_files(&args.checkpoint, &args.tokens, &args.catalog, args.quantize)?;
     write_and_report(&bundle, &args.out, output)
 }

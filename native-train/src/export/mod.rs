@@ -141,24 +141,14 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Refuses to write a bundle where something else lies: a file that is no bundle, or anything in
-/// the folder of a checkpoint.
+/// Refuses to write a bundle where something else lies, such as the model itself.
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn check_out(path: &Path, checkpoint: &Path) -> Result<()> {
-    let whole = std::path::absolute(path).map_err(|e| TrainError::file(path, e))?;
-    // The folder need not be there yet.
-    let folder = whole.ancestors().skip(1).find_map(|folder| folder.canonicalize().ok());
-    if let (Some(folder), Ok(checkpoint)) = (folder, checkpoint.canonicalize())
-        && folder.starts_with(checkpoint)
-    {
-        return Err(TrainError::file(
-            path,
-            "lies in the folder of the model itself; choose another --out",
-        ));
-    }
-    if fs::symlink_metadata(path).is_ok() && !is_bundle(path) {
+pub fn check_out(path: &Path) -> Result<()> {
+    // A name that a script has reserved loses nothing.
+    let is_empty = fs::metadata(path).is_ok_and(|there| there.is_file() && there.len() == 0);
+    if fs::symlink_metadata(path).is_ok() && !is_empty && !is_bundle(path) {
         return Err(TrainError::file(
             path,
             "is there already and is no bundle; remove it, or choose another --out",
