@@ -67,7 +67,7 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
     remarks
 }
 
-/// Those of [`remarks`] that follow from the codes alone; `collision_size` is how many the collision
+/// What is worth a look and follows from the codes alone; `collision_size` is how many the collision
 /// level holds.
 pub fn remarks_on_codes(
     levels: &[LevelUse],
