@@ -54,6 +54,33 @@ impl Values<'_> {
     }
 }
 
+/// A tensor in the header of a file.
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: usize,
+}
+
+/// What a file begins with, before the bytes of its tensors in this order.
+///
+/// # Errors
+/// For a shape that does not fit its bytes.
+pub(crate) fn header<'a>(
+    tensors: impl Iterator<Item = Place<'a>>,
+    notes: Notes,
+) -> Result<Vec<u8>, SafeTensorError> {
+    let mut end = 0;
+    let infos = tensors.map(|Place { name, dtype, shape, bytes }| {
+        let start = end;
+        end += bytes;
+        (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    });
+    let mut header = serde_json::to_vec(&Metadata::new(Some(notes), infos.collect())?)?;
+    header.resize(header.len().next_multiple_of(LENGTH), b' ');
+    Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
+}
+
 /// Writes a file of named tensors (name, shape, values) whole, as [`write_atomically`] does, with
 /// the bytes that the crate `safetensors` would write.
 ///
@@ -65,19 +92,14 @@ pub(crate) fn write(
     notes: Notes,
 ) -> Result<()> {
     tensors.sort_by(|(a, _, x), (b, _, y)| y.dtype().cmp(&x.dtype()).then(a.cmp(b)));
-    let mut end = 0;
-    let infos = tensors.iter().map(|(name, shape, values)| {
-        let start = end;
-        end += values.bytes();
-        let (dtype, shape) = (values.dtype(), shape.clone());
-        ((*name).to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
+    let places = tensors.iter().map(|(name, shape, values)| Place {
+        name,
+        dtype: values.dtype(),
+        shape: shape.clone(),
+        bytes: values.bytes(),
     });
-    let mut header = Metadata::new(Some(notes), infos.collect())
-        .and_then(|header| Ok(serde_json::to_vec(&header)?))
-        .map_err(|e| TrainError::file(path, e))?;
-    header.resize(header.len().next_multiple_of(LENGTH), b' ');
+    let header = header(places, notes).map_err(|e| TrainError::file(path, e))?;
     write_atomically(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         tensors.iter().try_for_each(|(_, _, values)| values.write(out))
     })

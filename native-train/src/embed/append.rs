@@ -5,12 +5,13 @@ use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
-use serde_json::json;
+use safetensors::tensor::Dtype;
 
 use super::rows::VectorFile;
-use super::{TENSOR, Vectors, ids_hash_of};
+use super::{TENSOR, Vectors, ids_hash_of, vector_notes};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_atomically};
+use crate::tensors::{self, Place};
 
 /// Rows of the old file that are copied at a time.
 const BLOCK: usize = 8192;
@@ -77,24 +78,19 @@ impl NewRows {
         let mut before = VectorFile::open(&run.vectors(), Some(TENSOR), "")?;
         let added = File::open(&self.path).map_err(|e| TrainError::file(&self.path, e))?;
         let rows = before.rows() + self.count;
-        let mut header = json!({
-            "__metadata__": {
-                "encoder": self.encoder,
-                "ids_hash": ids_hash_of(old.chain(new.iter().copied())),
-            },
-            TENSOR: {
-                "dtype": "F32",
-                "shape": [rows, self.dimensions],
-                "data_offsets": [0, 4 * rows * self.dimensions],
-            },
-        })
-        .to_string();
-        // Numbers begin at a multiple of their size.
-        header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+        let place = Place {
+            name: TENSOR,
+            dtype: Dtype::F32,
+            shape: vec![rows, self.dimensions],
+            bytes: 4 * rows * self.dimensions,
+        };
+        let ids = ids_hash_of(old.chain(new.iter().copied()));
+        let notes = vector_notes(&self.encoder, ids);
+        let header = tensors::header(std::iter::once(place), notes)
+            .map_err(|e| TrainError::file(run.vectors(), e))?;
         let mut failed = None;
         write_atomically(&run.vectors(), |file| {
-            file.write_all(&(header.len() as u64).to_le_bytes())?;
-            file.write_all(header.as_bytes())?;
+            file.write_all(&header)?;
             loop {
                 let block = before.next_rows(BLOCK).map_err(|error| {
                     failed = Some(error);

@@ -124,12 +124,14 @@ impl Vectors {
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
         let shape = vec![dataset.items.len(), self.dimensions];
-        let notes = Notes::from([
-            ("encoder".to_owned(), encoder.to_owned()),
-            ("ids_hash".to_owned(), ids_hash(dataset)),
-        ]);
+        let notes = vector_notes(encoder, ids_hash(dataset));
         tensors::write(&run.vectors(), vec![(TENSOR, shape, Values::F32(&self.data))], notes)
     }
+}
+
+/// What `vectors.safetensors` notes: what made the vectors, and of which items they are.
+fn vector_notes(encoder: &str, ids_hash: String) -> Notes {
+    Notes::from([("encoder".into(), encoder.to_owned()), ("ids_hash".into(), ids_hash)])
 }
 
 /// 64-bit FNV-1a, in hexadecimal, of the items' ids joined by line feeds: tells whether an

@@ -4,10 +4,9 @@ mod calibration;
 mod fit;
 
 use std::fs;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
-use serde_json::Value;
 use tch::Device;
 use tigret_infer::bundle::FORMAT;
 use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
@@ -18,6 +17,7 @@ use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
 use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
+use crate::tensors::Header;
 use crate::tokenizer::{SemanticIds, check_model};
 
 use calibration::input_grams;
@@ -159,16 +159,8 @@ pub fn check_out(path: &Path) -> Result<()> {
 
 /// Whether a file says in its header that it is a bundle.
 fn is_bundle(path: &Path) -> bool {
-    let header = || -> Option<Value> {
-        let file = fs::File::open(path).ok()?;
-        let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-        let mut file = BufReader::new(file);
-        let mut size = [0; 8];
-        file.read_exact(&mut size).ok()?;
-        let size = Some(u64::from_le_bytes(size)).filter(|&size| size < length)?;
-        serde_json::from_reader(file.take(size)).ok()
-    };
-    header().is_some_and(|header| header["__metadata__"]["format"] == FORMAT)
+    let header = fs::File::open(path).ok().map(|file| Header::read(&mut BufReader::new(file)));
+    matches!(header, Some(Ok(header)) if header.note("format") == Some(FORMAT))
 }
 
 /// Writes a bundle, whole, making the folder if needed. Returns the size in bytes.
