@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod dropout;
+mod layers;
 pub mod optimizer;
 pub mod params;
 pub mod presets;
