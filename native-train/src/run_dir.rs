@@ -256,9 +256,17 @@ pub fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
     fs::File::open(path).map_err(|e| unread(path, hint, &e))
 }
 
+/// What is said of bytes that are not text.
+pub(crate) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
+
 fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
     match error.kind() {
         std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
+        std::io::ErrorKind::IsADirectory => {
+            TrainError::file(path, format!("is a folder, not a file; {hint}"))
+        }
+        // Of `read_to_string` alone.
+        std::io::ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
         _ => TrainError::file(path, error),
     }
 }

@@ -530,8 +530,8 @@ fn bad_input_ends_with_one_line_and_status_2() {
         assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
     }
     for (model, said) in [
-        ("empty", "empty: is a folder; name the bundle that `tigret export` makes"),
-        ("nosuch", "nosuch: not found; make a bundle with `tigret export`"),
+        ("empty", "empty: is a folder, not a file; name a bundle that `tigret export` makes"),
+        ("nosuch", "nosuch: not found; name a bundle that `tigret export` makes"),
     ] {
         let line = refuses(at, &["recommend", "--model", model, "--histories", "h"]);
         assert!(line.contains(said), "{line}");

@@ -84,15 +84,7 @@ struct Line {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    let model = &args.model;
-    if model.is_dir() {
-        let reason = "is a folder; name the bundle that `tigret export` makes of a run";
-        return Err(TrainError::file(model, reason));
-    }
-    if !model.exists() {
-        return Err(TrainError::file(model, "not found; make a bundle with `tigret export`"));
-    }
-    let bundle = Arc::new(read_bundle(model)?);
+    let bundle = Arc::new(read_bundle(&args.model)?);
     let backend = match args.backend {
         Engine::Cpu => Backend::Cpu,
         Engine::Gpu => Backend::Gpu(GpuOptions::default()),

@@ -8,6 +8,7 @@ use serde_json::error::Category;
 
 use super::source;
 use crate::error::{Result, TrainError};
+use crate::run_dir::NOT_UTF8;
 
 /// Calls `each` with the 1-based number and the text of every line that is not blank.
 ///
@@ -33,8 +34,8 @@ pub(super) fn for_each_line_with(
 ) -> Result<()> {
     let reader = source::open(path, hint, progress)?;
     source::for_each_line_of_bytes(path, reader, |number, bytes| {
-        let line = std::str::from_utf8(bytes)
-            .map_err(|_| TrainError::line(path, number, source::NOT_UTF8))?;
+        let line =
+            std::str::from_utf8(bytes).map_err(|_| TrainError::line(path, number, NOT_UTF8))?;
         let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };
         if line.trim().is_empty() { Ok(()) } else { each(number, line) }
     })

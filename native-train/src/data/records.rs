@@ -10,6 +10,7 @@ use super::lines;
 use super::parquet::{Cell, Table};
 use super::source::{self, RecordLines, Text};
 use crate::error::{Result, TrainError};
+use crate::run_dir::NOT_UTF8;
 
 /// How a file of records is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +96,7 @@ fn csv_error(path: &Path, line: Option<usize>, error: &csv::Error) -> TrainError
             line,
             format!("has {len} columns, the header has {expected_len}"),
         ),
-        (csv::ErrorKind::Utf8 { .. }, Some(line)) => TrainError::line(path, line, source::NOT_UTF8),
+        (csv::ErrorKind::Utf8 { .. }, Some(line)) => TrainError::line(path, line, NOT_UTF8),
         (csv::ErrorKind::Io(e), _) if e.kind() == std::io::ErrorKind::NotFound => {
             TrainError::file(path, "not found; check the path")
         }

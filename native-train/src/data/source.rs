@@ -18,9 +18,6 @@ const MOST_LINE: u64 = 8 << 20;
 /// A file as a stream of text, unpacked where its name ends in `.gz`.
 pub(super) type Text = BufReader<Box<dyn Read>>;
 
-/// What is said of bytes that are not text.
-pub(super) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
-
 /// Opens a file.
 ///
 /// # Errors

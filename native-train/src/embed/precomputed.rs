@@ -7,7 +7,7 @@ use super::Vectors;
 use super::rows::VectorFile;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::run_dir::read_bytes;
+use crate::run_dir::read_text;
 
 /// Numbers that are read at once, about.
 const BLOCK: usize = 1 << 16;
@@ -83,9 +83,7 @@ pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Ve
 }
 
 fn read_ids(path: &Path) -> Result<Vec<String>> {
-    let text = String::from_utf8(read_bytes(path, "check the path")?)
-        .map_err(|_| TrainError::file(path, "is not UTF-8 text"))?;
-    Ok(text.lines().map(str::to_owned).collect())
+    Ok(read_text(path, "check the path")?.lines().map(str::to_owned).collect())
 }
 
 /// The row of every item.

@@ -16,7 +16,7 @@ use crate::error::{Result, TrainError};
 use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
-use crate::run_dir::{RunDir, read_json, read_text, write_atomically};
+use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
 use crate::tensors::Header;
 use crate::tokenizer::{SemanticIds, check_model};
 
@@ -181,6 +181,6 @@ pub fn write_bundle(bundle: &Bundle, path: &Path) -> Result<usize> {
 /// # Errors
 /// [`TrainError::File`] naming the field that is wrong.
 pub fn read_bundle(path: &Path) -> Result<Bundle> {
-    let bytes = fs::read(path).map_err(|e| TrainError::file(path, e))?;
+    let bytes = read_bytes(path, "name a bundle that `tigret export` makes of a run")?;
     Bundle::from_bytes(&bytes).map_err(|e| TrainError::file(path, e))
 }

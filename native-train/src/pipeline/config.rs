@@ -71,6 +71,13 @@ impl Config {
         overlay(&mut self.table, over);
     }
 
+    /// Takes an option of a step out, in whichever spelling.
+    pub fn remove(&mut self, step: Step, option: &str) {
+        if let Some(Value::Table(options)) = self.table.get_mut(step.verb()) {
+            options.remove(&spelled(options, option));
+        }
+    }
+
     /// Lays a setting over it, `KEY=VALUE` with a dotted key; the value is in TOML or, where it is
     /// none, a text.
     ///

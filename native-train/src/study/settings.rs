@@ -82,6 +82,8 @@ impl Settings {
     pub fn new(mut config: Config, line: &CommandLine) -> Result<Self> {
         if line.smoke {
             let small: Table = SMOKE.parse().map_err(|e| TrainError::usage(format!("{e}")))?;
+            // It names the epochs of the tokenizer, and both are refused.
+            config.remove(Step::Tokenize, "max-epochs");
             config.overlay(&small);
         }
         for setting in &line.settings {
@@ -232,4 +234,24 @@ fn data_of_text(text: &str) -> Result<Data> {
     let mut options = Table::new();
     options.insert("prepare".into(), Value::Table(prepare));
     Ok(Data { name, options })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trial_in_small_has_its_own_epochs_whichever_way_the_file_says_them() {
+        for own in ["epochs = 900", "max-epochs = 900", "max_epochs = 900"] {
+            let file =
+                format!("out = \"out\"\n[data.classics]\nclassics = true\n[tokenize]\n{own}");
+            let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+            let line = CommandLine { smoke: true, ..CommandLine::default() };
+            let tokenize = Settings::new(config, &line).unwrap().base.remove("tokenize").unwrap();
+            let named: Vec<&String> =
+                tokenize.as_table().unwrap().keys().filter(|key| key.contains("epochs")).collect();
+            assert_eq!(named, ["epochs"], "{own}");
+            assert_eq!(tokenize["epochs"].as_integer(), Some(40), "{own}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use tigret_infer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use super::autoencoder::{CODEBOOKS, Shape, decode};
 use super::settings::{Method, Normalise, Settings};
 use super::state::Keeper;
+use super::stats::smaller_codebook;
 use super::train::{Trained, train};
 use super::{balance, hierarchical_kmeans, opq, residual_kmeans};
 use crate::embed::Vectors;
@@ -154,8 +155,11 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
     let fitted = !matches!(settings.method, Method::Lsh | Method::Random);
     let largest = settings.sizes.iter().copied().max().unwrap_or(0) as usize;
     if fitted && items < largest {
+        let advice = smaller_codebook(items, largest).filter(|&size| size < items);
+        let advice = advice.map_or_else(String::new, |size| format!(" ({size} suits them)"));
         return usage(format!(
-            "{items} items cannot fill {largest} codewords; use --codebook-size {items} or less"
+            "{items} items cannot fill {largest} codewords; use --codebook-size {items} or \
+             less{advice}"
         ));
     }
     if settings.method == Method::Opq && dimensions < settings.sizes.len() {
