@@ -169,9 +169,12 @@ impl T5Config {
     pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (d, inner, ff) = (self.d_model, self.inner(), self.d_ff);
         let mut all = vec![("shared.weight".to_owned(), vec![self.vocab_size, d])];
-        for (stack, layers) in [("encoder", self.num_layers), ("decoder", self.decoder_layers())] {
+        for (stack, layers) in
+            [(Stack::Encoder, self.num_layers), (Stack::Decoder, self.decoder_layers())]
+        {
+            let name = stack.name();
             for block in 0..layers {
-                let at = format!("{stack}.block.{block}.layer");
+                let at = format!("{name}.block.{block}.layer");
                 let mut attention = |layer: usize, kind: &str, biased: bool| {
                     for part in ["q", "k", "v"] {
                         all.push((format!("{at}.{layer}.{kind}.{part}.weight"), vec![inner, d]));
@@ -186,7 +189,7 @@ impl T5Config {
                     all.push((format!("{at}.{layer}.layer_norm.weight"), vec![d]));
                 };
                 attention(0, "SelfAttention", block == 0);
-                let feed_forward = if stack == "decoder" {
+                let feed_forward = if stack == Stack::Decoder {
                     attention(1, "EncDecAttention", false);
                     2
                 } else {
@@ -196,43 +199,63 @@ impl T5Config {
                 all.push((format!("{at}.{feed_forward}.DenseReluDense.wo.weight"), vec![d, ff]));
                 all.push((format!("{at}.{feed_forward}.layer_norm.weight"), vec![d]));
             }
-            all.push((format!("{stack}.final_layer_norm.weight"), vec![d]));
+            all.push((format!("{name}.final_layer_norm.weight"), vec![d]));
         }
         if !self.tie_word_embeddings {
             all.push(("lm_head.weight".to_owned(), vec![self.vocab_size, d]));
         }
         all
     }
+
+    /// Bucket of a relative position, key minus query, in the bias of a stack (Raffel et al. 2020,
+    /// section 2.1; HF's `_relative_position_bucket`).
+    pub fn position_bucket(&self, stack: Stack, relative: i32) -> usize {
+        let mut buckets = self.relative_attention_num_buckets;
+        let mut base = 0;
+        let distance = match stack {
+            Stack::Encoder => {
+                buckets /= 2;
+                if relative > 0 {
+                    base = buckets;
+                }
+                relative.unsigned_abs() as usize
+            }
+            Stack::Decoder => (-relative).max(0) as usize,
+        };
+        let max_exact = buckets / 2;
+        if distance < max_exact {
+            return base + distance;
+        }
+        // In f32, as HF computes it, so that the bucket borders agree.
+        let log = (distance as f32 / max_exact as f32).ln()
+            / (self.relative_attention_max_distance as f32 / max_exact as f32).ln()
+            * (buckets - max_exact) as f32;
+        base + (max_exact + log as usize).min(buckets - 1)
+    }
 }
 
-/// Bucket of a relative position, as T5 computes it (Raffel et al. 2020, section 2.1; HF's
-/// `_relative_position_bucket`).
-///
-/// `relative` is key position minus query position. The encoder is `bidirectional`.
-pub fn relative_position_bucket(
-    relative: i32,
-    bidirectional: bool,
-    num_buckets: usize,
-    max_distance: usize,
-) -> usize {
-    let mut buckets = num_buckets;
-    let mut base = 0;
-    let distance = if bidirectional {
-        buckets /= 2;
-        if relative > 0 {
-            base = buckets;
+/// The two stacks of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stack {
+    /// Of the history; attends both ways.
+    Encoder,
+    /// Of the semantic ID; attends backwards.
+    Decoder,
+}
+
+impl Stack {
+    /// Its name in those of weights.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
         }
-        relative.unsigned_abs() as usize
-    } else {
-        (-relative).max(0) as usize
-    };
-    let max_exact = buckets / 2;
-    if distance < max_exact {
-        return base + distance;
     }
-    // In f32, as HF computes it, so that the bucket borders agree.
-    let log = (distance as f32 / max_exact as f32).ln()
-        / (max_distance as f32 / max_exact as f32).ln()
-        * (buckets - max_exact) as f32;
-    base + (max_exact + log as usize).min(buckets - 1)
+
+    /// The name of its table of relative position biases, `[buckets, heads]`, which all of its layers
+    /// share.
+    pub fn position_bias(self) -> String {
+        let stack = self.name();
+        format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+    }
 }

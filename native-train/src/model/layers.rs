@@ -1,10 +1,11 @@
 //! The layers of one pass through the network.
 
 use tch::{Device, Kind, Tensor};
+use tigret_infer::config::Stack;
 
 use super::dropout::Dropout;
 use super::params::Views;
-use super::t5::{Stack, T5};
+use super::t5::T5;
 
 /// What hides a position. Far from the least `f32`: as `bf16`, or times the logarithm of e to base 2
 /// inside a fused kernel, that would be infinite, and a row with nothing to see not a number instead
@@ -143,10 +144,7 @@ impl Pass<'_> {
 
     /// Relative position bias of a stack, `[1, heads, length, length]`.
     pub(super) fn position_bias(&self, stack: Stack, length: i64) -> Tensor {
-        let name = stack.name();
-        let table = self
-            .weights
-            .get(&format!("{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"));
+        let table = self.weights.get(&stack.position_bias());
         let buckets = self.model.position_buckets(stack, length, table.device());
         let bias = Tensor::embedding(table, &buckets, -1, false, false).permute([2, 0, 1]);
         // No fused kernel takes a bias whose neighbouring keys are not neighbours in memory.

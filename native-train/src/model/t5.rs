@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
-use tigret_infer::config::relative_position_bucket;
+use tigret_infer::config::Stack;
 
 use super::dropout::Dropout;
 use super::layers::{Pass, additive_mask, additive_mask_of};
@@ -22,22 +22,6 @@ pub struct T5 {
     /// Buckets of the relative positions of the longest input so far, by stack: without them a
     /// step would wait for the device to take up a table.
     buckets: Mutex<HashMap<Stack, Tensor>>,
-}
-
-/// The two stacks of layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Stack {
-    Encoder,
-    Decoder,
-}
-
-impl Stack {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Encoder => "encoder",
-            Self::Decoder => "decoder",
-        }
-    }
 }
 
 /// Keys and values of the encoder's output, a pair a decoder layer, `[batch, heads, input, d_kv]`,
@@ -216,14 +200,7 @@ impl T5 {
 }
 
 fn buckets_of(config: &T5Config, stack: Stack, length: i64) -> Tensor {
-    let bucket = |query, key| {
-        relative_position_bucket(
-            (key - query) as i32,
-            stack == Stack::Encoder,
-            config.relative_attention_num_buckets,
-            config.relative_attention_max_distance,
-        ) as i64
-    };
+    let bucket = |query, key| config.position_bucket(stack, (key - query) as i32) as i64;
     let buckets: Vec<i64> =
         (0..length).flat_map(|query| (0..length).map(move |key| bucket(query, key))).collect();
     Tensor::from_slice(&buckets).view([length, length])

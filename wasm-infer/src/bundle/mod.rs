@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::config::T5Config;
+use crate::config::{Stack, T5Config};
 use crate::error::BundleError;
 use crate::quantizer::Quantizer;
 use crate::tokens::TokenLayout;
@@ -148,6 +148,14 @@ impl Bundle {
     /// Never for the names of [`T5Config::weight_shapes`]: a bundle holds them all.
     pub fn weight(&self, name: &str) -> &Weight {
         &self.weights[name]
+    }
+
+    /// Relative position bias of a stack, by head and key position minus query position.
+    pub(crate) fn position_bias(&self, stack: Stack) -> impl Fn(usize, i32) -> f32 {
+        let (table, config) = (self.weight(&stack.position_bias()).to_f32(), &self.config);
+        move |head, relative| {
+            table[config.position_bucket(stack, relative) * config.num_heads + head]
+        }
     }
 
     /// All weights under HF's names.

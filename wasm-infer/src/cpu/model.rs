@@ -12,7 +12,7 @@ use super::first_layer::FirstLayer;
 use super::matrix::Matrix;
 use super::threads;
 use crate::bundle::Bundle;
-use crate::config::{T5Config, relative_position_bucket};
+use crate::config::{Stack, T5Config};
 use crate::tokens::TokenLayout;
 
 /// A block's norm weight and the projections behind it.
@@ -107,23 +107,11 @@ impl Model {
             wi: matrix(format!("{at}.{layer}.DenseReluDense.wi.weight")),
             wo: matrix(format!("{at}.{layer}.DenseReluDense.wo.weight")),
         };
-        let bias = |stack: &str, positions: usize| {
-            let name =
-                format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-            let (buckets, heads) = (vector(name), config.num_heads);
-            PositionBias::new(heads, positions, |head, relative| {
-                let bucket = relative_position_bucket(
-                    relative,
-                    stack == "encoder",
-                    config.relative_attention_num_buckets,
-                    config.relative_attention_max_distance,
-                );
-                // HF's table is [num_buckets, num_heads].
-                buckets[bucket * heads + head]
-            })
+        let bias = |stack, positions| {
+            PositionBias::new(config.num_heads, positions, bundle.position_bias(stack))
         };
-        let encoder_bias = bias("encoder", bundle.tokens.max_input());
-        let decoder_bias = bias("decoder", bundle.tokens.levels.len());
+        let encoder_bias = bias(Stack::Encoder, bundle.tokens.max_input());
+        let decoder_bias = bias(Stack::Decoder, bundle.tokens.levels.len());
         let encoder = (0..config.num_layers)
             .map(|block| {
                 let at = format!("encoder.block.{block}.layer");

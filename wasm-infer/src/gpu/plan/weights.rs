@@ -3,7 +3,7 @@
 use super::BufferId;
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
-use crate::config::relative_position_bucket;
+use crate::config::Stack;
 use crate::gpu::pack::{self, Axis, Packed};
 use crate::weights::WeightFormat;
 
@@ -102,23 +102,15 @@ impl Builder<'_> {
     }
 
     /// A relative position bias, `[heads, distances]`, over `relatives`.
-    fn bias(&mut self, stack: &str, relatives: impl Iterator<Item = i32> + Clone) -> BufferId {
-        let config = &self.bundle.config;
-        let name = format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-        let table = self.bundle.weight(&name).to_f32();
-        let mut words = Vec::new();
-        for head in 0..config.num_heads {
-            for relative in relatives.clone() {
-                let bucket = relative_position_bucket(
-                    relative,
-                    stack == "encoder",
-                    config.relative_attention_num_buckets,
-                    config.relative_attention_max_distance,
-                );
-                words.push(table[bucket * config.num_heads + head].to_bits());
-            }
-        }
-        self.constant(name, words)
+    fn bias(&mut self, stack: Stack, relatives: impl Iterator<Item = i32> + Clone) -> BufferId {
+        let bias = self.bundle.position_bias(stack);
+        let heads = 0..self.bundle.config.num_heads;
+        let words = heads
+            .flat_map(|head| {
+                relatives.clone().map(|at| bias(head, at).to_bits()).collect::<Vec<_>>()
+            })
+            .collect();
+        self.constant(stack.position_bias(), words)
     }
 
     fn feed_forward(&mut self, at: &str, layer: usize) -> FeedForward {
@@ -185,8 +177,9 @@ impl Weights {
             .collect();
         let cross_kv = b.matrix(&cross, heads, d);
         let reach = layout.max_input() as i32 - 1;
-        let encoder_bias = b.bias("encoder", -reach..=reach);
-        let decoder_bias = b.bias("decoder", (0..layout.levels.len() as i32).map(|back| -back));
+        let encoder_bias = b.bias(Stack::Encoder, -reach..=reach);
+        let decoder_bias =
+            b.bias(Stack::Decoder, (0..layout.levels.len() as i32).map(|back| -back));
         let encoder_norm = b.vector("encoder.final_layer_norm.weight");
         let decoder_norm = b.vector("decoder.final_layer_norm.weight");
         let codes = b.constant("codes".into(), pack_codes(&bundle.catalog));
