@@ -102,14 +102,12 @@ impl Builder<'_> {
     }
 
     /// A relative position bias, `[heads, distances]`, over `relatives`.
-    fn bias(&mut self, stack: Stack, relatives: impl Iterator<Item = i32> + Clone) -> BufferId {
+    fn bias(&mut self, stack: Stack, relatives: &[i32]) -> BufferId {
         let bias = self.bundle.position_bias(stack);
-        let heads = 0..self.bundle.config.num_heads;
-        let words = heads
-            .flat_map(|head| {
-                relatives.clone().map(|at| bias(head, at).to_bits()).collect::<Vec<_>>()
-            })
-            .collect();
+        let mut words = Vec::new();
+        for head in 0..self.bundle.config.num_heads {
+            words.extend(relatives.iter().map(|&relative| bias(head, relative).to_bits()));
+        }
         self.constant(stack.position_bias(), words)
     }
 
@@ -177,9 +175,10 @@ impl Weights {
             .collect();
         let cross_kv = b.matrix(&cross, heads, d);
         let reach = layout.max_input() as i32 - 1;
-        let encoder_bias = b.bias(Stack::Encoder, -reach..=reach);
-        let decoder_bias =
-            b.bias(Stack::Decoder, (0..layout.levels.len() as i32).map(|back| -back));
+        let distances: Vec<i32> = (-reach..reach + 1).collect();
+        let encoder_bias = b.bias(Stack::Encoder, &distances);
+        let steps_back: Vec<i32> = (0..layout.levels.len() as i32).map(|back| -back).collect();
+        let decoder_bias = b.bias(Stack::Decoder, &steps_back);
         let encoder_norm = b.vector("encoder.final_layer_norm.weight");
         let decoder_norm = b.vector("decoder.final_layer_norm.weight");
         let codes = b.constant("codes".into(), pack_codes(&bundle.catalog));
