@@ -396,7 +396,6 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
         weight_decay: 0.0,
         clip: 1.0,
         drop_user: 0.0,
-        drop_items: 0.0,
         validate_every: 3,
         patience: 10,
         validation_users: 5,

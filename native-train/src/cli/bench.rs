@@ -101,7 +101,6 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         weight_decay: 0.05,
         clip: 1.0,
         drop_user: 0.2,
-        drop_items: 0.0,
         validate_every: u64::MAX,
         patience: 1,
         validation_users: 1,

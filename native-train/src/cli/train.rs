@@ -103,10 +103,6 @@ pub(super) struct Args {
     /// Probability that a sample's user token is dropped, so that the model works without one.
     #[arg(long, allow_negative_numbers = true, default_value_t = 0.2)]
     drop_user: f64,
-    /// Probability that an item of a sample's history is dropped, anew each time, against
-    /// overfitting.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.0)]
-    drop_items: f64,
     /// Steps between validations; once an epoch if not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     validate_every: Option<u64>,
@@ -144,7 +140,6 @@ impl Args {
             ("--dropout", self.dropout, 0.0..=0.99),
             ("--clip", self.clip, 1e-9..=1e9),
             ("--drop-user", self.drop_user, 0.0..=1.0),
-            ("--drop-items", self.drop_items, 0.0..=0.99),
             ("--max-minutes", self.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
         ] {
             check_range(name, value, allowed)?;
@@ -224,7 +219,6 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         weight_decay: args.weight_decay,
         clip: args.clip,
         drop_user: args.drop_user,
-        drop_items: args.drop_items,
         validate_every: args.validate_every.unwrap_or(samples.div_ceil(batch).max(1) as u64),
         patience: args.patience,
         validation_users: args.validation_users as usize,

@@ -9,7 +9,7 @@ use crate::data::Dataset;
 use crate::model::TrainedModel;
 use crate::model::params::{InputGrams, to_vec};
 use crate::tokenizer::SemanticIds;
-use crate::train::samples::{Drop, Resident, Sample, training_samples};
+use crate::train::samples::{Resident, Sample, training_samples};
 use crate::train::trainer::loss;
 
 /// Samples to look at, at most: a matrix of the encoder meets tens of thousands of rows in them, one
@@ -42,7 +42,7 @@ pub(super) fn input_grams(
         let alike = numbered.chunk_by(|&a, &b| length(a) == length(b));
         for chosen in alike.flat_map(|alike| alike.chunks(BATCH)) {
             let index: Vec<i64> = chosen.iter().map(|&number| i64::from(number)).collect();
-            let batch = resident.batch(chosen, &Tensor::from_slice(&index), Drop::default());
+            let batch = resident.batch(chosen, &Tensor::from_slice(&index), 0.0);
             let _ = loss(&trained.model, &views, &batch, None);
         }
     });

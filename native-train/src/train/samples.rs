@@ -114,15 +114,6 @@ pub fn epoch_batches(
     Epoch { order, batches }
 }
 
-/// How much of a training sample's input is left out, anew each time that it is trained on.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Drop {
-    /// Probability that the user token is.
-    pub user: f64,
-    /// Probability that an item of the history is; one always stays.
-    pub items: f64,
-}
-
 /// Everything that batches are made of, on the device that trains: a step then uploads nothing.
 #[derive(Debug)]
 pub struct Resident {
@@ -185,8 +176,9 @@ impl Resident {
     }
 
     /// The batch of some samples, named by `chosen` on the host and by `index` (`[batch]`, `i64`)
-    /// on the device, with parts of its input left out by the device's own random numbers.
-    pub fn batch(&self, chosen: &[u32], index: &Tensor, drop: Drop) -> Batch {
+    /// on the device; each user token is dropped with probability `drop_user`, by the device's
+    /// own random numbers.
+    pub fn batch(&self, chosen: &[u32], index: &Tensor, drop_user: f64) -> Batch {
         let device = index.device();
         let rows = chosen.len() as i64;
         let levels = self.item_tokens.size()[1];
@@ -195,12 +187,9 @@ impl Resident {
         let targets = self.targets.index_select(0, index);
         let labels = self.item_tokens.index_select(0, &self.history.index_select(0, &targets));
         // Where each row's history begins among the columns of items.
-        let mut first = (self.lengths.index_select(0, index).neg() + longest).unsqueeze(1);
+        let first = (self.lengths.index_select(0, index).neg() + longest).unsqueeze(1);
         let columns = Tensor::arange(longest, (Kind::Int64, device));
-        let mut at = (targets.unsqueeze(1) + &columns - longest).clamp_min(0);
-        if drop.items > 0.0 {
-            (at, first) = without_some(&at, &columns.greater_equal_tensor(&first), drop.items);
-        }
+        let at = (targets.unsqueeze(1) + &columns - longest).clamp_min(0);
         let items = self.history.index_select(0, &at.view([-1]));
         let tokens = self.item_tokens.index_select(0, &items).view([rows, longest, levels]);
         let outside = columns.less_tensor(&first).unsqueeze(2);
@@ -219,7 +208,7 @@ impl Resident {
         }
         let mut tokens = Tensor::cat(&parts, 1);
         if let Some(users) = &self.user_tokens {
-            let kept = Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop.user);
+            let kept = Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop_user);
             let user = users.index_select(0, &self.sequences.index_select(0, index)).unsqueeze(1);
             let _ = tokens.scatter_(1, &first, &user.where_self(&kept, &padding()));
             kept_user = Some(kept);
@@ -231,18 +220,6 @@ impl Resident {
         };
         Batch { tokens, keep, labels }
     }
-}
-
-/// The columns `at` of `inside` (`[rows, columns]` both) without each with probability `share`, but
-/// for one a row that always stays; what stays keeps its order and moves to the right. Returns the
-/// columns and where each row's begin (`[rows, 1]`).
-fn without_some(at: &Tensor, inside: &Tensor, share: f64) -> (Tensor, Tensor) {
-    let draws = inside.to_kind(Kind::Float) * (Tensor::rand_like(&at.to_kind(Kind::Float)) + 1.0);
-    let largest = draws.amax([1], true);
-    let stay = draws.ge(1.0 + share).logical_or(&draws.eq_tensor(&largest)).logical_and(inside);
-    let order = stay.to_kind(Kind::Int64).argsort_stable(true, 1, false);
-    let staying = stay.sum_dim_intlist([1i64].as_slice(), true, Kind::Int64);
-    (at.gather(1, &order, false), staying.neg() + at.size()[1])
 }
 
 /// Rows of tokens to `[rows, longest]` tensors of tokens and of which are not padding.
@@ -268,8 +245,7 @@ pub fn pad_left(rows: &[Vec<u32>], pad: u32, device: Device) -> (Tensor, Tensor)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Item, Sequence, testing};
-    use crate::random;
+    use crate::data::{Item, Sequence};
     use tigret_infer::TokenLayout;
 
     fn dataset() -> Dataset {
@@ -301,8 +277,7 @@ mod tests {
             let chosen: Vec<u32> = (0..samples.len() as u32).rev().collect();
             let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
             for drop_user in [0.0, 1.0] {
-                let drop = Drop { user: drop_user, items: 0.0 };
-                let batch = resident.batch(&chosen, &Tensor::from_slice(&index), drop);
+                let batch = resident.batch(&chosen, &Tensor::from_slice(&index), drop_user);
                 for (row, &i) in chosen.iter().enumerate() {
                     let sample = samples[i as usize];
                     let sequence = &dataset.sequences[sample.sequence as usize];
@@ -324,55 +299,6 @@ mod tests {
                     assert_eq!(labels, target.collect::<Vec<_>>());
                 }
             }
-        }
-    }
-
-    #[test]
-    fn dropped_items_leave_a_history_in_its_order_and_never_an_empty_one() {
-        let dataset = testing::dataset(20, &[&(0..20).collect::<Vec<u32>>()]);
-        let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, 0]).collect();
-        // Without an end of sequence: a row of padding alone would have nothing to attend to.
-        for layout in layouts().into_iter().filter(|layout| !layout.append_eos) {
-            let layout = TokenLayout { max_items: 17, ..layout };
-            let ids = SemanticIds::new(&dataset, layout, &codes).unwrap();
-            let samples = training_samples(&dataset);
-            let resident = Resident::new(&dataset, &ids, &samples, Device::Cpu);
-            let chosen: Vec<u32> =
-                std::iter::repeat_n(0..samples.len() as u32, 200).flatten().collect();
-            let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
-            let drop = Drop { user: 1.0, items: 0.25 };
-            let batch =
-                random::seeded(7, || resident.batch(&chosen, &Tensor::from_slice(&index), drop));
-            let (mut left, mut all, mut latest, mut long) = (0, 0, 0, 0);
-            for (row, &i) in chosen.iter().enumerate() {
-                let target = samples[i as usize].target;
-                let keep = batch.keep.get(row as i64);
-                let kept: Vec<i64> =
-                    batch.tokens.get(row as i64).masked_select(&keep).try_into().unwrap();
-                let flags: Vec<bool> = keep.try_into().unwrap();
-                assert!(flags.is_sorted(), "{flags:?}");
-                let levels = || ids.layout.levels.iter();
-                let item = |tokens: &[i64]| {
-                    let codes = levels().zip(tokens).map(|(l, &t)| t as u32 - l.offset);
-                    let codes: Vec<u16> = codes.map(|code| code as u16).collect();
-                    (0..20).find(|&item| ids.codes(item) == codes).unwrap()
-                };
-                let items: Vec<u32> = kept.chunks(3).map(item).collect();
-                assert!(!items.is_empty());
-                // The sequence is 0, 1, 2, …, so a history is the numbers up to its target.
-                assert!(items.is_sorted_by(|a, b| a < b), "{items:?}");
-                assert!(items.iter().all(|&item| item < target && item + 17 >= target));
-                if target > 5 {
-                    left += items.len();
-                    all += target.min(17) as usize;
-                    long += 1;
-                    latest += i32::from(items.last() == Some(&(target - 1)));
-                }
-            }
-            let share = left as f64 / all as f64;
-            assert!((share - 0.75).abs() < 0.01, "{share}");
-            let share = f64::from(latest) / f64::from(long);
-            assert!((share - 0.75).abs() < 0.04, "{share}");
         }
     }
 

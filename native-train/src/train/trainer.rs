@@ -12,9 +12,7 @@ use tch::{Device, Kind, Tensor};
 use tigret_infer::T5Config;
 
 use super::driver::{self, Control, Files, Job, Outcome, Plan};
-use super::samples::{
-    Batch, Batching, Drop, Epoch, Resident, Sample, epoch_batches, training_samples,
-};
+use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, training_samples};
 use super::schedule::Schedule;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
@@ -112,9 +110,6 @@ pub struct Settings {
     pub clip: f64,
     /// Probability that a sample's user token is dropped.
     pub drop_user: f64,
-    /// Probability that an item of a sample's history is dropped.
-    #[serde(default)]
-    pub drop_items: f64,
     /// Steps between validations.
     pub validate_every: u64,
     /// Validations without a better NDCG@10 before the run stops.
@@ -296,15 +291,14 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step in parts of `size` samples.
     fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
-        let Settings { seed, drop_user, drop_items, .. } = self.identity.settings;
-        let drop = Drop { user: drop_user, items: drop_items };
+        let Settings { seed, drop_user, .. } = self.identity.settings;
         let (chosen, index) = self.samples_of(step);
         let chosen = chosen.to_vec();
         let size = size.min(chosen.len());
         let indices = index.split(size as i64, 0);
         random::seeded(driver::step_seed(seed, step), || {
             let parts = chosen.chunks(size).zip(&indices);
-            parts.map(|(chosen, index)| self.resident.batch(chosen, index, drop)).collect()
+            parts.map(|(chosen, index)| self.resident.batch(chosen, index, drop_user)).collect()
         })
     }
 
@@ -523,7 +517,6 @@ mod tests {
             // Always acts, so that its norm counts.
             clip: 1e-3,
             drop_user: 0.2,
-            drop_items: 0.0,
             validate_every: 1,
             patience: 1,
             validation_users: 1,
