@@ -465,6 +465,14 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         assert_eq!(recommend(histories, &["--batch", batch]).stdout, shown, "{histories} {batch}");
     }
 
+    // Never more items than beams, so that a narrow search is no mistake.
+    let narrow = recommend("h.jsonl", &["--json", "--beams", "3"]);
+    assert!(narrow.status.success(), "{}", String::from_utf8_lossy(&narrow.stderr));
+    for answer in String::from_utf8_lossy(&narrow.stdout).lines() {
+        let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
+        assert_eq!(answer["items"].as_array().unwrap().len(), 3, "{answer}");
+    }
+
     fs::write(at.join("wrong"), format!("{line}{line}{line}{{}}\n{line}")).unwrap();
     for batch in ["1", "2", "3", "18446744073709551615"] {
         let output = recommend("wrong", &["--json", "--batch", batch]);

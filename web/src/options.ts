@@ -55,7 +55,7 @@ export interface RecommendOptions {
   user?: string | null | undefined;
   /** The index of a user token, instead of `user`. */
   userToken?: number | undefined;
-  /** How many items to return, at most `beams`. Default 20. */
+  /** How many items to return, at most `beams`. Default 20, or `beams` where that is less. */
   top?: number | undefined;
   /** Width of the beam search, 1 to 512. Default 50. */
   beams?: number | undefined;

@@ -38,9 +38,10 @@ pub(super) struct Args {
     /// Beams of the search.
     #[arg(long, default_value_t = 50)]
     beams: usize,
-    /// Results a history, at most the number of beams.
-    #[arg(long, default_value_t = 20)]
-    top: usize,
+    /// Results a history, at most the number of beams; 20, or the number of beams where that is
+    /// less.
+    #[arg(long)]
+    top: Option<usize>,
     /// Never return an item of the history.
     #[arg(long)]
     exclude_history: bool,
@@ -134,7 +135,7 @@ impl Args {
             history: line.history,
             user: line.user,
             user_token: line.user_token,
-            top: self.top,
+            top: self.top.unwrap_or(Request::default().top.min(self.beams)),
             beams: self.beams,
             exclude: line.exclude,
             exclude_history: self.exclude_history,

@@ -52,9 +52,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
     /// Give the new items of this JSONL file ("id" and any fields) IDs by the run's tokenizer as
-    /// it is, and add them to catalog.json and items.jsonl. No ID that exists changes. The vector
-    /// of an item is its row of --vectors, else its field "embedding", else that of its text by
-    /// the run's own encoder; its text is "text", else made of its fields as `prepare` did.
+    /// it is, and add them to catalog.json and items.jsonl. No ID that exists changes. Without
+    /// --vectors an item has the vector of its field "embedding", else that of its text by the
+    /// run's own encoder; its text is "text", else made of its fields as `prepare` did.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "levels", "codebook_size",
           "collision_size", "normalise", "sinkhorn", "collaborative", "latent", "hidden", "epochs",
           "max_epochs", "batch", "optimizer", "learning_rate", "beta", "gradient", "no_revival",
