@@ -144,6 +144,44 @@ impl RunDir {
         self.root.join("evaluation.json")
     }
 
+    /// Whether a path is that of an artefact, there or not.
+    pub fn is_artefact(&self, path: &Path) -> bool {
+        let own = [
+            self.dataset(),
+            self.items(),
+            self.sequences(),
+            self.oracle(),
+            self.vectors(),
+            self.encoding_state(),
+            self.encoder(),
+            self.tokenizer(),
+            self.tokenizer_report(),
+            self.tokenizer_log(),
+            self.tokenizer_state(),
+            self.tokens(),
+            self.catalog(),
+            self.train_log(),
+            self.evaluation(),
+        ];
+        let place = resolved(path);
+        let is_own = |own: &PathBuf| resolved(own) == place;
+        let folders = [self.model(), self.tensorboard(), self.root.join(".tigret")];
+        place.is_some()
+            && (own.iter().any(is_own) || folders.iter().any(|folder| lies_in(path, folder)))
+    }
+
+    /// Refuses a place for something else where an artefact lies or would lie.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn check_no_artefact(&self, path: &Path) -> Result<()> {
+        if !self.is_artefact(path) {
+            return Ok(());
+        }
+        let run = self.root.display();
+        Err(TrainError::file(path, format!("is a file of the run {run}; choose another name")))
+    }
+
     /// `.tigret/lock`: held by the command that writes into the run.
     pub fn lock(&self) -> PathBuf {
         self.root.join(".tigret").join("lock")
@@ -162,6 +200,22 @@ impl RunDir {
     /// `.tigret/VERB.started.json`: with what a step of `tigret run` began and did not finish.
     pub fn started(&self, verb: &str) -> PathBuf {
         self.root.join(".tigret").join(format!("{verb}.started.json"))
+    }
+}
+
+/// A path without links and detours, as far as it is there.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    absolute
+        .ancestors()
+        .find_map(|there| Some(there.canonicalize().ok()?.join(absolute.strip_prefix(there).ok()?)))
+}
+
+/// Whether a path lies in a folder or names it; neither need be there.
+pub(crate) fn lies_in(path: &Path, folder: &Path) -> bool {
+    match (resolved(path), resolved(folder)) {
+        (Some(path), Some(folder)) => path.starts_with(folder),
+        _ => false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
-use crate::run_dir::{RunDir, read_json, remove_if_there, write_atomically, write_json};
+use crate::run_dir::{RunDir, lies_in, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
@@ -44,7 +44,7 @@ pub struct Content {
 /// # Errors
 /// [`TrainError::File`].
 pub fn check_site(page: &Path, out: &Path) -> Result<()> {
-    check_page(page)?;
+    check_page(page, out)?;
     check_out(&bundle_of_site(out))
 }
 
@@ -52,12 +52,18 @@ fn bundle_of_site(out: &Path) -> PathBuf {
     out.join(MODEL).join("model.safetensors")
 }
 
-fn check_page(page: &Path) -> Result<()> {
+fn check_page(page: &Path, out: &Path) -> Result<()> {
     if !page.join("index.html").is_file() {
         return Err(TrainError::file(
             page,
             "has no index.html: it is no built page; `cargo xtask demo` builds one, into \
              web/demo-dist",
+        ));
+    }
+    if lies_in(out, page) && !lies_in(page, out) {
+        return Err(TrainError::file(
+            out,
+            "lies in the page that is to be copied there; choose a folder outside of it",
         ));
     }
     Ok(())
@@ -69,11 +75,10 @@ fn check_page(page: &Path) -> Result<()> {
 /// # Errors
 /// [`TrainError::File`] where there is no page, or a file cannot be read or written.
 pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
-    check_page(page)?;
-    let same = || Some(page.canonicalize().ok()? == out.canonicalize().ok()?);
-    match same() {
-        Some(true) => Ok(()),
-        _ => copy_folder(page, out, &|name| name != MODEL),
+    check_page(page, out)?;
+    match lies_in(out, page) {
+        true => Ok(()),
+        false => copy_folder(page, out, &|name| name != MODEL),
     }
 }
 

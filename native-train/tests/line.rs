@@ -304,6 +304,10 @@ fn a_site_is_laid_whole_or_not_at_all() {
     let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
     assert!(line.contains("model.safetensors: is there already and is no bundle"), "{line}");
     assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
+    // A copy in what is copied would have a copy of itself, and so on.
+    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "page/new/site"]);
+    assert!(line.contains("page/new/site: lies in the page that is to be copied there"), "{line}");
+    assert_eq!(fs::read_dir(at.join("page")).unwrap().count(), 1);
 
     fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();
     works(at, &with_new);
@@ -335,6 +339,7 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
 
     // An earlier cut: the model has seen what is now to be found.
     works(at, &[&prepare[..], &["--until", "1007"]].concat());
+    assert!(!at.join("r/evaluation.json").exists(), "figures of other sequences");
     let (said, written) = evaluate();
     assert!(said.contains("r/model was trained on other sequences than the run has now"), "{said}");
     assert!(written);

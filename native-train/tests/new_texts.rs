@@ -265,6 +265,10 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     assert!(error.contains("bad.jsonl: has no items"), "{error}");
     let error = world.refuse("embed --run r --texts copies.jsonl --out new.npy");
     assert!(error.contains("must end in .safetensors"), "{error}");
+    let before = fs::read(world.at("r/vectors.safetensors")).unwrap();
+    let error = world.refuse("embed --run r --texts copies.jsonl --out r/vectors.safetensors");
+    assert!(error.contains("vectors.safetensors: is a file of the run "), "{error}");
+    assert_eq!(fs::read(world.at("r/vectors.safetensors")).unwrap(), before);
     let error =
         world.refuse("embed --run r --texts copies.jsonl --out new.safetensors --encoder x");
     assert!(error.contains("are of TF-IDF, which the run holds itself"), "{error}");

@@ -103,6 +103,8 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, &[]), [""; 0]);
 
     // Another option of the last but one step; the options of a file and of --set are the same.
+    // A list of none is as if it were not there.
+    assert!(done(at, &["--set", "evaluate.baselines=[]"]).is_empty());
     assert_eq!(done(at, &["--set", "evaluate.beams=12"]), ["evaluate"]);
     fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
     assert_eq!(done(at, &[]), [""; 0]);

@@ -137,14 +137,15 @@ fn amazon_of_2018_and_2023_are_json() {
             "1970-01-01T00:00:20Z",
             &(|u: &str, i: &str, r: f64, t: i64| json!({"reviewerID": u, "asin": i, "overall": r, "unixReviewTime": t, "vote": "3"}))
                 as &dyn Fn(&str, &str, f64, i64) -> Value,
-            json!({"asin": "kettle", "title": "Kettle", "brand": "Nan", "category": ["Home"]}),
+            json!({"asin": "kettle", "title": "Kettle", "brand": "Nan", "category": ["Home"],
+                   "description": ["Boils."]}),
         ),
         (
             "amazon-2023",
             "1970-01-01T00:00:00.020Z",
             &|u, i, r, t| json!({"user_id": u, "asin": "variant", "parent_asin": i, "rating": r, "timestamp": t}),
             json!({"parent_asin": "kettle", "title": "Kettle", "store": "Nan",
-                   "categories": ["Home"], "price": null}),
+                   "categories": ["Home"], "price": null, "description": ["Boils."]}),
         ),
     ] {
         let world = World::new();
@@ -156,6 +157,14 @@ fn amazon_of_2018_and_2023_are_json() {
         let items = world.lines("items.jsonl");
         let kettle = items.iter().find(|item| item["id"] == "kettle").unwrap();
         assert_eq!(kettle["text"], "Kettle. Brand: Nan. Category: Home.");
+        assert!(kettle["description"].is_null(), "{kettle}");
+        // A template may name what else the metadata have, which is kept then.
+        let template = ["--text-template", "[{title}: ][{description}][ {brand}]"];
+        world.report(&[&AMAZON[..], &template].concat());
+        let items = world.lines("items.jsonl");
+        let kettle = items.iter().find(|item| item["id"] == "kettle").unwrap();
+        assert_eq!(kettle["text"], "Kettle: Boils. Nan");
+        assert_eq!(kettle["description"], json!(["Boils."]));
         let report = world.report(&[&AMAZON[..4], &["--k-core", "0", "--from", twenty]].concat());
         assert_eq!(report["left_out"]["outside_time"], 2, "a date in the unit of {layout}");
         assert_eq!(report["times"], json!(["10", "40"]));
@@ -231,6 +240,11 @@ fn movielens_reads_both_kinds_of_release() {
     let text = |id: &str| items.iter().find(|i| i["id"] == id).unwrap()["text"].clone();
     assert_eq!(text("0"), "Café, The (1999). Genres: Drama, Comedy.");
     assert_eq!(text("3"), "Untitled.");
+    // 10M has the same format in UTF-8.
+    world.write("ml/movies.dat", movies);
+    world.report(&["--movielens", "ml", "--k-core", "2"]);
+    let items = world.lines("items.jsonl");
+    assert_eq!(items.iter().find(|i| i["id"] == "0").unwrap()["title"], "Café, The");
     let from = ["--movielens", "ml", "--k-core", "0", "--from", "1970-01-01T00:00:20Z"];
     assert_eq!(world.report(&from)["left_out"]["outside_time"], 2);
 
@@ -371,11 +385,90 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     assert!(error.contains("ratings.dat:1: does not have four columns"), "{error}");
     let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
     assert!(error.contains("\"[\" without \"]\""), "{error}");
-    world.write("meta.json", "{'asin': 'b', 'title': 'Boat'}\n");
+    world.write(
+        "meta.json",
+        "{'asin': 'b', 'title': 'Boat', 'description': 'Red.', 'store': 'X'}\n",
+    );
+    // One field of two that is misspelt would be missing from every text without a word.
+    let error =
+        world.refused(&[&keep[..], &["--text-template", "[{title}. ][{descriptoin}]"]].concat());
+    assert!(error.contains("no item has the field descriptoin; the fields are brand, "), "{error}");
     let error = world.refused(&[&keep[..], &["--text-template", "{titel} {brnad}"]].concat());
-    let said = "no item has the field titel or brnad; the fields are title";
+    let said = "no item has the field titel or brnad; the fields are brand, title";
     assert!(error.contains(said), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+#[test]
+fn cells_with_their_quotes_wrong_swallow_nothing() {
+    let world = World::new();
+    let log = |u6: &str, u15: &str| -> String {
+        let row = |user: usize, item: usize| {
+            let title = match (user, item) {
+                (6, 5) => u6,
+                (15, 2) => u15,
+                _ => "lamp, not lit",
+            };
+            let title = if title.contains(',') { format!("\"{title}\"") } else { title.to_owned() };
+            format!("u{user},i{item},{item},{title}\n")
+        };
+        let rows = (0..20).flat_map(|user| (0..6).map(move |item| (user, item)));
+        rows.fold("user,item,timestamp,title\n".to_owned(), |all, (u, i)| all + &row(u, i))
+    };
+    world.write("items.csv", "id,title\ni0,a\ni1,b\ni2,12\" disk\ni3,d\ni4,e\ni5,f\n");
+    let files = ["--interactions", "log.csv", "--items", "items.csv"];
+    for (u6, u15, said) in [
+        ("\"unclosed", "lamp", "quote on line 43 goes on behind its second quote"),
+        ("\"Heroes", "12\" disk", "quote on line 43 goes on behind its second quote"),
+        ("lamp", "\"unclosed and \"\"last\"\"", "quote on line 94 goes on behind"),
+    ] {
+        world.write("log.csv", log(u6, u15));
+        let error = world.refused(&files);
+        assert!(error.contains("log.csv: cannot be read: the cell that begins with a "), "{error}");
+        assert!(error.contains(said), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    world.write("log.csv", log("lamp", "lamp") + "u20,i0,1,\"last");
+    let error = world.refused(&files);
+    assert!(error.contains("quote on line 122 has no end"), "{error}");
+    world.write("log.csv", log("lamp", "12\" disk"));
+    assert_eq!(world.report(&files)["users"], 20);
+}
+
+#[test]
+fn ids_of_more_digits_than_a_number_keeps_are_refused() {
+    let world = World::new();
+    world.write("items.jsonl", "{\"id\": 1}\n{\"id\": 18446744073709551615}\n");
+    let rows = |id: &str| format!("{{\"user\": {id}, \"item\": 1, \"timestamp\": 2}}\n");
+    let files = ["--interactions", "log.jsonl", "--items", "items.jsonl", "--k-core", "0"];
+    world.write(
+        "log.jsonl",
+        rows("18446744073709551615") + &rows("340282366920938463463374607431768211456"),
+    );
+    let said = "is a number of more digits than a computer keeps of it; write it as text";
+    let error = world.refused(&files);
+    assert!(error.contains(&format!("log.jsonl:2: \"user\" {said}")), "{error}");
+    world.write("log.jsonl", rows("1"));
+    world.write("items.jsonl", "{\"id\": 1e300}\n");
+    let error = world.refused(&files);
+    assert!(error.contains(&format!("items.jsonl:1: \"id\" {said}")), "{error}");
+}
+
+#[test]
+fn a_run_is_not_made_where_its_data_lie() {
+    let world = World::new();
+    let items: String = (0..6)
+        .map(|i| format!("{{\"id\": \"i{i}\", \"text\": \"own\", \"title\": \"t\"}}\n"))
+        .collect();
+    world.write("run/items.jsonl", &items);
+    world.write("run/log.csv", "user,item,timestamp\n");
+    for path in ["run/items.jsonl", "./run/../run/items.jsonl"] {
+        let output = world.prepare(&["--interactions", "run/log.csv", "--items", path]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("items.jsonl: is where the run's own file would"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(world.path("run/items.jsonl")).unwrap(), items);
 }
 
 /// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.
@@ -443,6 +536,14 @@ fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
     let log = golden("numbered");
     world.report(&["--interactions", &log, "--items", "items.csv", "--k-core", "2"]);
     assert_eq!(world.sequences(), ["7: 2 1 0 3", "-1: 1 0 0 2 3"]);
+    let number = |item: usize| format!("{}{item}", 10u128.pow(36));
+    let numbers: String = (0..4).map(|item| number(item) + "\n").collect();
+    world.write("long.csv", format!("id\n{numbers}"));
+    world.report(&["--interactions", &golden("long-ids"), "--items", "long.csv", "--k-core", "2"]);
+    let ids = |items: [usize; 4]| items.map(number).join(" ");
+    let expected = ids([2, 1, 0, 3]);
+    assert_eq!(world.sequences()[0], format!("76561198000000001: {expected}"));
+    assert!(world.sequences()[1].starts_with("76561198000000002: "));
 
     let (log, items) = (golden("whole"), golden("items"));
     let template = "[{title}. ][{price}. ][{categories}. ][{maker}. ][{listed}.]";
@@ -480,6 +581,7 @@ fn parquet_that_cannot_be_read_is_refused_by_table_and_row() {
     for (log, message) in [
         (golden("null-cell"), "null-cell.parquet:7: \"user\" is empty or missing"),
         (golden("time-of-day"), "column \"timestamp\" is of a type that is not read"),
+        (golden("float-ids"), "float-ids.parquet:1: \"user\" is a number of more digits than"),
         (golden("list"), "list.parquet:1: \"item\" is neither a string nor a number"),
         (golden("items"), "no column \"user\" among id, title"),
         (golden("no-such"), "no-such.parquet: not found"),

@@ -214,6 +214,12 @@ fn bad_input_ends_with_one_line_and_status_2() {
     write_run(&root, "thing 0");
     let line = refuses(at, &["r", "--html", "nowhere/page.html"]);
     assert!(line.contains("nowhere/page.html"), "{line}");
+    let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
+    for place in ["r/items.jsonl", "r/../r/evaluation.json", "r/model/page.html"] {
+        let line = refuses(at, &["r", "--html", place]);
+        assert!(line.contains(": is a file of the run r; choose another name"), "{line}");
+    }
+    assert_eq!(fs::read_to_string(root.join("items.jsonl")).unwrap(), items);
     fs::write(root.join("tokenizer.jsonl"), "{\"epoch\": 0}\nnot json\n").unwrap();
     assert!(refuses(at, &["r"]).contains("tokenizer.jsonl:2:"));
     fs::remove_file(root.join("tokenizer.jsonl")).unwrap();

@@ -60,6 +60,15 @@ def main():
                                         pa.decimal128(4, 2))))
     write("numbered", log(pa.array(TIMES, pa.int64()), items=[NUMBERS[i] for i in ITEMS],
                           users=[{"ann": 7, "bob": -1}[u] for u in USERS]))
+    # Ids of more digits than a float keeps.
+    write("long-ids", log(
+        pa.array(TIMES, pa.int64()),
+        users=pa.array([{"ann": decimal.Decimal(76561198000000001), "bob": decimal.Decimal(
+            76561198000000002)}[u] for u in USERS], pa.decimal128(18, 0)),
+        items=pa.array([decimal.Decimal(10**37 + NUMBERS[i]) for i in ITEMS],
+                       pa.decimal128(38, 0))))
+    write("float-ids", log(pa.array(TIMES, pa.int64()),
+                           users=pa.array([7.6561198e16 for _ in USERS], pa.float64())))
     write("categories", log(pa.array(TIMES, pa.int64()),
                             users=pa.array(USERS).dictionary_encode(),
                             items=pa.array(ITEMS, pa.large_string())))

@@ -172,6 +172,7 @@ fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Out
     if out.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TrainError::file(out, "must end in .safetensors"));
     }
+    run.check_no_artefact(out)?;
     let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device, |text| {
         output.note(text);
     })?;

@@ -225,7 +225,8 @@ struct Read {
     other_events: Option<usize>,
     layout: Option<&'static str>,
     tally: Option<Tally>,
-    undescribed: Option<usize>,
+    /// Whether items without fields are items that the source does not describe.
+    may_lack_items: bool,
 }
 
 impl Read {
@@ -239,7 +240,7 @@ impl Read {
             other_events: None,
             layout: None,
             tally: None,
-            undescribed: None,
+            may_lack_items: false,
         }
     }
 
@@ -274,7 +275,22 @@ impl Read {
     }
 }
 
+/// Refuses data that `prepare` would overwrite.
+fn check_inputs(args: &Args) -> Result<()> {
+    let run = RunDir::named(&args.run);
+    let inputs = [&args.interactions, &args.items, &args.sequences, &args.amazon];
+    match inputs.into_iter().flatten().find(|input| run.is_artefact(input)) {
+        None => Ok(()),
+        Some(input) => Err(TrainError::file(
+            input,
+            "is where the run's own file would be written; give the run another folder than that \
+             of the data",
+        )),
+    }
+}
+
 fn files(args: Args, output: &Output) -> Result<Report> {
+    check_inputs(&args)?;
     let progress = output.progress_bytes();
     progress.set_message("reading");
     let has_range = args.from.is_some() || args.until.is_some();
@@ -293,7 +309,10 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         };
         return Err(TrainError::usage(format!("no user is left: {why}")));
     }
-    let mut undescribed = read.undescribed;
+    let mut undescribed = None;
+    if read.may_lack_items {
+        undescribed = Some(dataset.items.iter().filter(|item| item.fields.is_empty()).count());
+    }
     if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
         // After the filter: of the metadata of all products, few are kept.
         progress.set_message("metadata");
@@ -301,13 +320,15 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     }
     progress.finish_and_clear();
     if let Some(template) = &args.text_template {
-        check_fields(template, &dataset.items)?;
+        check_fields(template, &args.id_column, &dataset.items)?;
     }
     let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
     let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
     let run = RunDir::create(&args.run)?;
     remove_if_there(&run.oracle())?;
+    // Figures of other users are not those of the run.
+    remove_if_there(&run.evaluation())?;
     dataset.save(&run, &summary)?;
     let Read { skipped_lines, other_events, layout, tally, .. } = read;
     let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
@@ -326,18 +347,20 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     })
 }
 
-/// Refuses a template none of whose fields any item has: a misspelt one would end in empty texts.
-fn check_fields(template: &Template, items: &[Item]) -> Result<()> {
-    if items.iter().any(|item| !item.text.is_empty()) {
-        return Ok(());
-    }
-    let asked: Vec<&str> = template.fields().collect();
+/// Refuses a template with a field that no item has: a misspelt one would be missing without a word.
+fn check_fields(template: &Template, id_column: &str, items: &[Item]) -> Result<()> {
     let there: BTreeSet<&str> =
         items.iter().flat_map(|item| item.fields.keys()).map(String::as_str).collect();
+    // What an item keeps under names of its own.
+    let known = |field: &&str| there.contains(field) || [id_column, "id", "text"].contains(field);
+    let missing: Vec<&str> = template.fields().filter(|field| !known(field)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
     let there: Vec<&str> = there.into_iter().collect();
     Err(TrainError::usage(format!(
         "--text-template: no item has the field {}; the fields are {}",
-        asked.join(" or "),
+        missing.join(" or "),
         if there.is_empty() { "none".to_owned() } else { there.join(", ") }
     )))
 }
@@ -406,7 +429,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         let found = movielens::read(folder, rules, &template, progress)?;
         return Ok(Read {
             tally: Some(found.tally),
-            undescribed: Some(found.undescribed),
+            may_lack_items: true,
             ..Read::new(found.dataset, "movielens", 5, TextRecipe::Template(template))
         });
     }
@@ -431,6 +454,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         .with_text(classics::text_recipe())
         .simulated(args.seed);
     let run = RunDir::create(&args.run)?;
+    remove_if_there(&run.evaluation())?;
     write_json(&run.oracle(), &optimum)?;
     dataset.save(&run, &summary)?;
     Ok(Report {

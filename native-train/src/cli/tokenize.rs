@@ -108,7 +108,7 @@ pub(super) struct Args {
     max_epochs: u64,
     /// Items a step.
     #[arg(long, value_name = "N", default_value_t = BATCH, help_heading = "Autoencoder",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
     batch: u64,
     /// Optimiser.
     #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw, help_heading = "Autoencoder")]

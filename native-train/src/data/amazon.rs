@@ -115,31 +115,29 @@ pub fn describe(
         let id = ["parent_asin", "asin"].iter().find_map(|name| Map::get(&fields, *name)?.as_str());
         let Some(&at) = id.and_then(|id| index.get(id)) else { return Ok(()) };
         found[at] = true;
-        let fields = shown(fields);
+        let fields = with_names_of_2014(fields);
         dataset.items[at].text = recipe.text(&fields);
-        dataset.items[at].fields = fields;
+        dataset.items[at].fields = shown(fields, &recipe.fields());
         Ok(())
     })?;
     Ok(found.iter().filter(|found| !**found).count())
 }
 
-/// The fields worth keeping, under the names of 2014: pictures, rankings and what was also bought
-/// would make the artefact many times larger.
-fn shown(fields: Map<String, Value>) -> Map<String, Value> {
-    let names = [
-        ("title", "title"),
-        ("price", "price"),
-        ("brand", "brand"),
-        ("store", "brand"),
-        ("categories", "categories"),
-        ("category", "categories"),
-    ];
-    let mut kept = Map::new();
-    for (name, as_name) in names {
-        let value = fields.get(name).filter(|value| !is_empty(value));
-        if let (Some(value), false) = (value, kept.contains_key(as_name)) {
-            kept.insert(as_name.to_owned(), value.clone());
+/// The fields that are not empty, under the names of 2014 too.
+fn with_names_of_2014(mut fields: Map<String, Value>) -> Map<String, Value> {
+    fields.retain(|_, value| !is_empty(value));
+    for (name, as_name) in [("store", "brand"), ("category", "categories")] {
+        if let (Some(value), false) = (fields.get(name).cloned(), fields.contains_key(as_name)) {
+            fields.insert(as_name.to_owned(), value);
         }
     }
-    kept
+    fields
+}
+
+/// The fields worth keeping, and those that made the text: pictures, rankings and what was also bought
+/// would make the artefact many times larger.
+fn shown(mut fields: Map<String, Value>, of_text: &[&str]) -> Map<String, Value> {
+    const SHOWN: [&str; 4] = ["title", "price", "brand", "categories"];
+    fields.retain(|name, _| SHOWN.contains(&name.as_str()) || of_text.contains(&name.as_str()));
+    fields
 }

@@ -60,7 +60,11 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
         let wrong = |reason: String| TrainError::line(path, number, reason);
         fields.retain(|_, value| !is_empty(value));
         let named = |column: &str| {
-            fields.get(column).and_then(scalar).map(Cow::into_owned).ok_or_else(|| {
+            let value = fields.get(column);
+            if value.is_some_and(|value| !is_exact(value)) {
+                return Err(wrong(format!("\"{column}\" {INEXACT}")));
+            }
+            value.and_then(scalar).map(Cow::into_owned).ok_or_else(|| {
                 wrong(format!("no \"{column}\" that is a string or a number; name the id column with --id-column"))
             })
         };
@@ -153,4 +157,16 @@ pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
         Value::Number(number) => Some(number.to_string().into()),
         _ => None,
     }
+}
+
+/// Why a number is no id.
+pub(super) const INEXACT: &str =
+    "is a number of more digits than a computer keeps of it; write it as text";
+
+/// Whether a value of JSON is what was written: numbers beyond 64 bits and long fractions lose digits,
+/// and so may be the same for two ids.
+pub(super) fn is_exact(value: &Value) -> bool {
+    const WHOLE: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+    let Value::Number(number) = value else { return true };
+    !number.is_f64() || number.as_f64().is_some_and(|number| number.abs() < WHOLE)
 }

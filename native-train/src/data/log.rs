@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Dataset;
 use super::events::{Events, Moment, NO_TIME, Rules, Tally, TimeStyle, parse_rating};
-use super::items::{ItemColumns, KeyedItem, read_items, scalar};
+use super::items::{INEXACT, ItemColumns, KeyedItem, is_exact, read_items, scalar};
 use super::lines::{for_each_line_with, object};
 use super::parquet::{Cell, Table};
 use super::records::{Delimited, RecordFormat};
@@ -195,6 +195,13 @@ enum Role {
     Event,
 }
 
+impl Role {
+    /// Whether values are compared as texts.
+    fn is_id(self) -> bool {
+        matches!(self, Self::User | Self::Item)
+    }
+}
+
 /// The values of a line by [`Role`]; empty where a line lacks one or no column is named.
 type Values<T> = [T; 5];
 
@@ -270,6 +277,9 @@ fn for_each_event(
                     if matches!(value, None | Some(Value::Null)) && !column.is_needed() {
                         continue;
                     }
+                    if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
+                        return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                    }
                     values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
                         wrong(format!(
                             "no \"{name}\" that is a string or a number; name the column with {option}"
@@ -299,6 +309,9 @@ fn for_each_event(
                 for (cell, Column { role, name, .. }) in cells.iter().zip(&columns) {
                     let value = match cell {
                         Cell::Value(Value::Null) => Some("".into()),
+                        Cell::Value(value) if role.is_id() && !is_exact(value) => {
+                            return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                        }
                         Cell::Value(value) => scalar(value),
                         Cell::Time(time) if *role == Role::Time => {
                             moment = Some((*time, TimeStyle::Date));

@@ -1,6 +1,7 @@
 //! MovieLens as downloaded: `ratings.dat` and `movies.dat` (1M, 10M), or `ratings.csv` and
 //! `movies.csv` (later releases).
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -16,12 +17,11 @@ use crate::error::{Result, TrainError};
 /// What was read.
 #[derive(Debug)]
 pub struct MovieLens {
-    /// Movies in the order of their first rating, users likewise, a user's movies in time order.
+    /// Movies in the order of their first rating, users likewise, a user's movies in time order. One that
+    /// the movies file does not have is without fields.
     pub dataset: Dataset,
     /// What the rules left out.
     pub tally: Tally,
-    /// Movies that were rated but that the movies file does not have.
-    pub undescribed: usize,
 }
 
 /// Text of a movie.
@@ -85,8 +85,7 @@ pub fn read(
         }
         Ok(())
     })?;
-    let undescribed = places.len();
-    Ok(MovieLens { dataset: Dataset { items, sequences }, tally, undescribed })
+    Ok(MovieLens { dataset: Dataset { items, sequences }, tally })
 }
 
 /// Title, year and genres; the year stands in brackets at the end of the title.
@@ -126,8 +125,11 @@ fn for_each_row(
     }
     let text = source::open(path, hint, progress)?;
     source::for_each_line_of_bytes(path, text, |number, bytes| {
-        // The old releases are in Latin-1, whose bytes are code points.
-        let line: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+        // 1M is in Latin-1, whose bytes are code points, and 10M in UTF-8.
+        let line = match std::str::from_utf8(bytes) {
+            Ok(line) => Cow::Borrowed(line),
+            Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+        };
         each(number, &line.split("::").collect::<Vec<_>>())
     })
 }

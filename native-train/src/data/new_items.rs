@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Summary;
+use super::items::{INEXACT, is_exact};
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
 use crate::error::{Result, TrainError};
@@ -120,6 +121,9 @@ pub fn for_each_new_item(
 pub(crate) fn id_of(path: &Path, line: usize, fields: &Map<String, Value>) -> Result<String> {
     match fields.get("id") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
+        Some(id @ Value::Number(_)) if !is_exact(id) => {
+            Err(TrainError::line(path, line, format!("\"id\" {INEXACT}")))
+        }
         Some(Value::Number(id)) => Ok(id.to_string()),
         _ => Err(TrainError::line(path, line, "has no \"id\" that is a text or a number")),
     }

@@ -78,7 +78,7 @@ impl Table {
     }
 
     /// Calls `each` with the 1-based number of every row and its cells in the order of `names`,
-    /// which are columns of the table.
+    /// which are columns of the table; one may be named twice.
     ///
     /// # Errors
     /// [`TrainError::File`] for a column of a type that is not read, [`TrainError::Line`] for a
@@ -99,6 +99,12 @@ impl Table {
             .collect();
         // The reader keeps the file's order.
         let places: Vec<usize> = fields.iter().filter_map(|field| wanted(field.name())).collect();
+        let again: Vec<(usize, usize)> = names
+            .iter()
+            .enumerate()
+            .filter_map(|(place, name)| Some((place, wanted(name)?)))
+            .filter(|(place, first)| place != first)
+            .collect();
         let mut units = vec![Unit::Told; names.len()];
         for column in self.schema().columns() {
             let Some(at) = column.path().parts().first().and_then(|name| wanted(name)) else {
@@ -132,6 +138,9 @@ impl Table {
             let mut cells = vec![Cell::Value(Value::Null); names.len()];
             for ((_, field), &place) in found.into_columns().into_iter().zip(&places) {
                 cells[place] = cell(field, units[place]);
+            }
+            for &(place, first) in &again {
+                cells[place] = cells[first].clone();
             }
             each(row, cells)?;
             let done = row as u64;
@@ -233,7 +242,12 @@ fn value(field: Field, unit: Unit) -> Value {
             }
             let sign = if bytes.first().is_some_and(|&byte| byte > 127) { -1 } else { 0 };
             let whole = bytes.iter().fold(sign, |sum: i128, &byte| sum << 8 | i128::from(byte));
-            (whole as f64 / 10f64.powi(decimal.scale())).into()
+            match (decimal.scale(), i64::try_from(whole)) {
+                (0, Ok(whole)) => whole.into(),
+                // More digits than a number of JSON has for certain: an id is these digits.
+                (0, Err(_)) => whole.to_string().into(),
+                (scale, _) => (whole as f64 / 10f64.powi(scale)).into(),
+            }
         }
         Field::Str(text) => text.into(),
         Field::Bytes(bytes) => {

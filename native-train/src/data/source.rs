@@ -53,6 +53,9 @@ pub(super) fn open(path: &Path, hint: &str, progress: &ProgressBar) -> Result<Te
 /// First bytes of what gzip packed.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
+/// The byte order mark of UTF-8.
+const UTF_8: [u8; 3] = [0xef, 0xbb, 0xbf];
+
 /// The byte order marks of UTF-16.
 const UTF_16: [[u8; 2]; 2] = [[0xff, 0xfe], [0xfe, 0xff]];
 
@@ -85,7 +88,13 @@ struct RecordLimit {
     text: Text,
     delimiter: u8,
     place: Place,
+    /// Bytes of a byte order mark at the start so far.
+    mark: usize,
     line: usize,
+    /// Whether the byte before was the CR of a line end.
+    after_cr: bool,
+    /// The line on which the quoted cell begins that is open or was the last.
+    quoted: usize,
     /// Bytes of the record so far; a quoted cell may go over many lines.
     length: u64,
     cells: usize,
@@ -98,7 +107,10 @@ impl RecordLimit {
             text,
             delimiter,
             place: Place::CellStart,
+            mark: 0,
             line: 1,
+            after_cr: false,
+            quoted: 1,
             length: 0,
             cells: 1,
             lines: RecordLines::default(),
@@ -106,13 +118,28 @@ impl RecordLimit {
     }
 
     fn pass(&mut self, byte: u8) -> Result<(), String> {
+        // The reader of records leaves it out as well.
+        if UTF_8.get(self.mark) == Some(&byte) {
+            self.mark += 1;
+            return Ok(());
+        }
+        self.mark = UTF_8.len();
         if self.length == 0 && !matches!(byte, b'\n' | b'\r') {
             self.lines.borrow_mut().push_back(self.line);
         }
         self.length += 1;
-        self.line += usize::from(byte == b'\n');
+        if (self.place, byte) == (Place::CellStart, b'"') {
+            self.quoted = self.line;
+        }
+        self.line += usize::from(byte == b'\r' || (byte == b'\n' && !self.after_cr));
+        self.after_cr = byte == b'\r';
         self.place = match (self.place, byte) {
             (Place::Quoted, b'"') => Place::Closing,
+            (Place::Closing, byte)
+                if !matches!(byte, b'"' | b'\n' | b'\r') && byte != self.delimiter =>
+            {
+                return Err(self.quotes("goes on behind its second quote"));
+            }
             (Place::Quoted, _) | (Place::Closing | Place::CellStart, b'"') => Place::Quoted,
             (_, b'\n' | b'\r') => {
                 (self.length, self.cells) = (0, 1);
@@ -133,6 +160,16 @@ impl RecordLimit {
         }
         Ok(())
     }
+
+    /// What is wrong with the quotes of a cell. Rows between it and the next quote would be a part
+    /// of it, and be missing without a word.
+    fn quotes(&self, what: &str) -> String {
+        format!(
+            "the cell that begins with a quote on line {} {what}; quote a whole cell, and write a \
+             quote inside of it twice",
+            self.quoted
+        )
+    }
 }
 
 impl Read for RecordLimit {
@@ -140,6 +177,9 @@ impl Read for RecordLimit {
         let read = self.text.read(buffer)?;
         for &byte in &buffer[..read] {
             self.pass(byte).map_err(std::io::Error::other)?;
+        }
+        if read == 0 && !buffer.is_empty() && self.place == Place::Quoted {
+            return Err(std::io::Error::other(self.quotes("has no end")));
         }
         Ok(read)
     }
@@ -202,9 +242,12 @@ mod tests {
     }
 
     fn passed(text: &str) -> RecordLimit {
+        passed_if_good(text).unwrap()
+    }
+
+    fn passed_if_good(text: &str) -> Option<RecordLimit> {
         let mut limit = RecordLimit::new(BufReader::new(Box::new(std::io::empty())), b',');
-        text.bytes().for_each(|byte| limit.pass(byte).unwrap());
-        limit
+        text.bytes().all(|byte| limit.pass(byte).is_ok()).then_some(limit)
     }
 
     /// The records as the `csv` crate reads them.
@@ -221,6 +264,8 @@ mod tests {
             ("a\r\nb\r\nc\r\n", vec![1, 2, 3]),
             ("\n\r\na\n\n\r\n\nb", vec![3, 7]),
             ("\"a\nb\",\"\r\n\"\r\nc", vec![1, 4]),
+            ("a\rb\r\rc", vec![1, 2, 4]),
+            ("\u{feff}\"a\nb\"\nc", vec![1, 3]),
             ("", vec![]),
         ] {
             assert_eq!(passed(text).lines.take(), lines, "{text:?}");
@@ -231,7 +276,9 @@ mod tests {
             let text: String = (0..6)
                 .map(|at| CHARACTERS[number / CHARACTERS.len().pow(at) % CHARACTERS.len()])
                 .collect();
-            assert_eq!(passed(&text).lines.take().len(), records(&text).len(), "{text:?}");
+            // What has its quotes wrong is refused.
+            let Some(limit) = passed_if_good(&text) else { continue };
+            assert_eq!(limit.lines.take().len(), records(&text).len(), "{text:?}");
         }
     }
 
@@ -246,10 +293,27 @@ mod tests {
             ("a,\"b\"\nc", (1, 1)),
             // In the middle of a cell a quote is a quote.
             ("a,5\" disk\nc", (1, 1)),
-            ("a,\"b\"c\"\nd", (1, 1)),
         ] {
             assert_eq!(open_record(text), open, "{text}");
             assert_eq!(records(text).last().unwrap().len(), open.1, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_cell_that_would_swallow_records_is_refused() {
+        let refusal = |text: &str| {
+            let text: Box<dyn Read> = Box::new(std::io::Cursor::new(text.to_owned()));
+            let mut limit = RecordLimit::new(BufReader::new(text), b',');
+            limit.read_to_end(&mut Vec::new()).map_err(|e| e.to_string()).unwrap_err()
+        };
+        for (text, line, what) in [
+            ("a,b\nc,\"d\ne,f\n", 2, "has no end"),
+            ("a,b\r\n\"c\r\nd\",\"", 3, "has no end"),
+            ("a,\"Heroes\nb,12\" disk\nc,d\n", 1, "goes on behind its second quote"),
+        ] {
+            let said = refusal(text);
+            let expected = format!("begins with a quote on line {line} {what}; quote a whole cell");
+            assert!(said.contains(&expected), "{text:?}: {said}");
         }
     }
 }

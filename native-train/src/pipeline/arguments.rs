@@ -169,6 +169,10 @@ fn of_value(
         Value::Array(values) => values.iter().map(one).collect::<Result<Vec<_>, _>>()?,
         value => vec![one(value)?],
     };
+    // An empty list names nothing, as if the option were not there.
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
     match arg.and_then(Arg::get_value_delimiter) {
         Some(delimiter) => {
             let joined = values.join(OsString::from(delimiter.to_string()).as_os_str());

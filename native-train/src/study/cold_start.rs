@@ -104,27 +104,33 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         let runs: Vec<Figures> =
             seeds.iter().map(|&seed| figures(lab, data, seed)).collect::<Result<_>>()?;
         let of = |value: &dyn Fn(&Figures) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
+        // Of no user there is no figure.
+        let of_cold = |value: &dyn Fn(&Figures) -> f64| -> Vec<f64> {
+            runs.iter().filter(|run| run.cold.users > 0).map(value).collect()
+        };
         for k in 1..=MOST {
             let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
+            let cold = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of_cold(value), 4);
             curves.rows.push(vec![
                 data.name.as_str().into(),
                 k.to_string().into(),
                 cell(&|f| f.all.tiger[k - 1]),
                 cell(&|f| f.all.knn[k - 1]),
-                cell(&|f| f.cold.tiger[k - 1]),
-                cell(&|f| f.cold.knn[k - 1]),
+                cold(&|f| f.cold.tiger[k - 1]),
+                cold(&|f| f.cold.knn[k - 1]),
             ]);
         }
         for (at, epsilon) in EPSILONS.iter().enumerate() {
             let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
+            let cold = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of_cold(value), 4);
             let share = of(&|f: &Figures| 100.0 * f.all.unseen_share[at]);
             epsilons.rows.push(vec![
                 data.name.as_str().into(),
                 epsilon.to_string().into(),
                 cell(&|f| f.all.by_epsilon[at]),
                 cell(&|f| f.all.knn[AT - 1]),
-                cell(&|f| f.cold.by_epsilon[at]),
-                cell(&|f| f.cold.knn[AT - 1]),
+                cold(&|f| f.cold.by_epsilon[at]),
+                cold(&|f| f.cold.knn[AT - 1]),
                 figure_cell(&share, 0),
             ]);
         }
@@ -134,22 +140,22 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              {}).",
             data.name, first.unseen_items, first.cold.users, first.all.users, seeds[0]
         );
-        let line = |name: &str, xs: &[f64], value: &dyn Fn(&Figures, usize) -> f64| Line {
+        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| Line {
             name: format!("{}, {name}", data.name),
             points: xs
                 .iter()
                 .enumerate()
-                .filter_map(|(at, &x)| Some((x, Figure::of(&of(&|f| value(f, at)))?)))
+                .filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)))
                 .collect(),
             of_paper: false,
         };
         let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
-        by_k.push(line("TIGER", &ks, &|f, at| f.all.tiger[at]));
-        by_k.push(line("Semantic_KNN", &ks, &|f, at| f.all.knn[at]));
-        by_k_cold.push(line("TIGER", &ks, &|f, at| f.cold.tiger[at]));
-        by_k_cold.push(line("Semantic_KNN", &ks, &|f, at| f.cold.knn[at]));
-        by_epsilon.push(line("TIGER", &EPSILONS, &|f, at| f.all.by_epsilon[at]));
-        by_epsilon.push(line("Semantic_KNN", &EPSILONS, &|f, _| f.all.knn[AT - 1]));
+        by_k.push(line("TIGER", &ks, &|at| of(&|f| f.all.tiger[at])));
+        by_k.push(line("Semantic_KNN", &ks, &|at| of(&|f| f.all.knn[at])));
+        by_k_cold.push(line("TIGER", &ks, &|at| of_cold(&|f| f.cold.tiger[at])));
+        by_k_cold.push(line("Semantic_KNN", &ks, &|at| of_cold(&|f| f.cold.knn[at])));
+        by_epsilon.push(line("TIGER", &EPSILONS, &|at| of(&|f| f.all.by_epsilon[at])));
+        by_epsilon.push(line("Semantic_KNN", &EPSILONS, &|_| of(&|f| f.all.knn[AT - 1])));
     }
     let plot = |name: &str, title: &str, x: &str, y: &str, lines| Plot {
         name: name.into(),

@@ -111,6 +111,9 @@ impl Settings {
             (true, None) => vec![0],
             (true, Some(_)) => return Err(wrong("`seeds` is not a list of whole numbers")),
         };
+        if let Some(seed) = seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+            return Err(TrainError::usage(format!("seed {seed} is beyond {}", i64::MAX)));
+        }
         let users = match base.remove("users") {
             None => None,
             Some(Value::Integer(users)) if users > 0 => Some(users as usize),
@@ -198,11 +201,15 @@ fn data_of_table(name: String, options: Table, wrong: &dyn Fn(&str) -> TrainErro
     if let Some(step) = steps.keys().find(|step| step.parse::<Step>().is_err()) {
         return Err(wrong(&format!("`data.{name}.{step}` is no step")));
     }
+    // Runs and plots are called so.
+    if Path::new(&name).file_name() != Some(name.as_ref()) {
+        return Err(wrong(&format!("data set \"{name}\": its name is no name of a folder")));
+    }
     let mut options = steps;
     let mut all = Table::new();
     all.insert("prepare".into(), Value::Table(prepare));
     overlay(&mut options, &all);
-    Ok(Data { name, options })
+    Ok(Data { name: name.to_lowercase(), options })
 }
 
 /// A data set of the command line.
@@ -253,5 +260,27 @@ mod tests {
             assert_eq!(named, ["epochs"], "{own}");
             assert_eq!(tokenize["epochs"].as_integer(), Some(40), "{own}");
         }
+    }
+
+    fn settings_of(file: &str, seeds: &[u64]) -> Result<Settings> {
+        let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+        Settings::new(config, &CommandLine { seeds: seeds.to_vec(), ..CommandLine::default() })
+    }
+
+    #[test]
+    fn a_data_set_of_a_file_is_named_as_one_of_the_command_line() {
+        let file = |name: &str| format!("out = \"out\"\n[data.{name}]\nclassics = true");
+        let settings = settings_of(&file("Beauty"), &[]).unwrap();
+        assert_eq!(settings.data[0].name, "beauty", "the key to the paper's figures");
+        for name in ["\"a/b\"", "\"..\"", "\"\"", "\"/tmp/x\""] {
+            let error = settings_of(&file(name), &[]).unwrap_err().to_string();
+            assert!(error.contains("its name is no name of a folder"), "{error}");
+        }
+        // TOML has no larger whole numbers.
+        let error = settings_of(&file("a"), &[1, u64::MAX]).unwrap_err().to_string();
+        assert!(
+            error.contains("seed 18446744073709551615 is beyond 9223372036854775807"),
+            "{error}"
+        );
     }
 }
