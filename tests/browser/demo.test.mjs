@@ -455,6 +455,9 @@ describe("the demo", { skip }, () => {
     };
     await changed(() => page.locator("#diversity").fill("5"));
     assert.equal(await page.locator("#diversity-value").textContent(), "2");
+    // Whoever hears the page is told the same, and not the place in a list.
+    assert.equal(await page.locator("#diversity").getAttribute("aria-valuetext"), "2");
+    assert.equal(await page.locator("#beams").getAttribute("aria-valuetext"), "50");
     await changed(() => page.locator("#again").click());
     const tag = await page.locator("#only option").nth(1).getAttribute("value");
     assert.ok(tag);
@@ -512,8 +515,10 @@ describe("the demo", { skip }, () => {
     const before = await page.locator("#count").textContent();
     const entry = page.locator("#arrival-list li").first();
     const title = (await entry.locator(".title").textContent()) ?? "";
-    await entry.locator("button").click();
+    // A second click finds it on its way, and adds nothing.
+    await entry.locator("button").dblclick();
     await entry.locator(".semantic-id").waitFor();
+    assert.equal(await page.locator("#alert").isVisible(), false);
     assert.match((await entry.locator(".semantic-id").textContent()) ?? "", /^\d+( · \d+)+$/);
     assert.notEqual(await page.locator("#count").textContent(), before);
     await page.locator("#search").fill(title);
@@ -523,6 +528,52 @@ describe("the demo", { skip }, () => {
     assert.equal(server.requests.length, requests);
     assert.match((await page.locator("#requests").textContent()) ?? "", /^0 requests/);
     assert.deepEqual(problems, []);
+    // The next visit knows its title, though the model does not know it yet.
+    await page.waitForSelector("#history[aria-busy=false]");
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.deepEqual(await page.locator("#history .title").allTextContents(), [title]);
+    await page.close();
+  });
+
+  test("a visitor who comes back finds sliders that say what is computed", async () => {
+    const { page } = await open("/?backend=cpu");
+    await page.locator("#diversity").fill("3");
+    await page.locator("#beams").fill("4");
+    await untilSays(page, "#beams-value", "100");
+    await page.goto(`${server.url}/blank.html`);
+    await page.goBack();
+    await page.waitForSelector("html[data-ready]");
+    const said = () =>
+      page.evaluate(() => {
+        const { diversity, beams } = /** @type {Record<string, any>} */ (globalThis);
+        return [diversity.value, beams.value]
+          .map(Number)
+          .concat([Number(document.querySelector("#again")?.hasAttribute("hidden"))]);
+      });
+    const [diversity = -1, beams = -1, isBest] = await said();
+    const [heat, width] = [
+      ["best", "0.5", "0.8", "1", "1.5", "2", "3"][diversity],
+      ["5", "10", "20", "50", "100", "200", "350", "512"][beams],
+    ];
+    assert.equal(await page.locator("#diversity-value").textContent(), heat);
+    assert.equal(await page.locator("#beams-value").textContent(), width);
+    assert.equal(isBest, Number(heat === "best"));
+    await page.close();
+  });
+
+  test("a page without its items stops for good, and says why", async () => {
+    const page = await browser.newPage({ serviceWorkers: "block" });
+    await page.route("**/items.jsonl", (route) => route.fulfill({ status: 500 }));
+    await page.route("**/model.safetensors", async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 800));
+      await route.continue().catch(() => {});
+    });
+    await page.goto(server.url);
+    await untilSays(page, "#status", "Stopped");
+    assert.match((await page.locator("#alert").textContent()) ?? "", /items.jsonl.*status 500/);
+    await page.waitForTimeout(1500);
+    assert.equal(await page.locator("#status").textContent(), "Stopped");
     await page.close();
   });
 

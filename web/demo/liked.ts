@@ -58,10 +58,7 @@ export class Liked {
   keep(): void {
     const ids = this.#ids;
     this.#show(ids);
-    this.#change(async () => {
-      await this.#store.clear();
-      for (const id of ids) await this.#store.add(id);
-    }).catch(this.#listener.failed);
+    this.#change(() => this.#store.replace(ids)).catch(this.#listener.failed);
   }
 
   toggle(id: string): void {

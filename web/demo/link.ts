@@ -15,7 +15,9 @@ export function takeHistory(): string[] | null {
   const ids = /^#history=(.*)$/.exec(location.hash)?.[1];
   // Other fragments are places on the page.
   if (ids === undefined) return null;
-  window.history.replaceState(null, "", location.pathname + location.search);
+  const address = new URL(location.href);
+  address.hash = "";
+  window.history.replaceState(null, "", address.href);
   // A comma inside an id is escaped, so it is split first.
   return ids.split(",").filter(Boolean).map(unescapeId);
 }

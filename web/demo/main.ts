@@ -113,8 +113,9 @@ function showHistory(): void {
 }
 
 async function readHistory(): Promise<void> {
-  await liked.showOwn().catch(fail);
+  // First: what another window stores meanwhile is told of.
   liked.follow();
+  await liked.showOwn().catch(fail);
   openLink();
   window.addEventListener("hashchange", openLink);
 }
@@ -142,7 +143,9 @@ async function copyLink(): Promise<void> {
 }
 
 function itemOf(id: string): Item {
-  return byItemId.get(id) ?? { id, title: `Item ${id}`, byline: "", tags: [], hue: 0, text: "" };
+  // One that came later may be liked before this visit adds it.
+  const known = byItemId.get(id) ?? arrivals.find(({ item }) => item.id === id)?.item;
+  return known ?? { id, title: `Item ${id}`, byline: "", tags: [], hue: 0, text: "" };
 }
 
 // The recommendations.
@@ -250,11 +253,14 @@ function showArrivals(added: ReadonlyMap<string, readonly number[]> = new Map())
 }
 
 const given = new Map<string, readonly number[]>();
+/** What is being added: a second click adds nothing. */
+const adding = new Set<string>();
 
 async function addArrival(id: string): Promise<void> {
   const arrival = arrivals.find(({ item }) => item.id === id);
-  if (!arrival || !recommender || given.has(id)) return;
+  if (!arrival || !recommender || given.has(id) || adding.has(id)) return;
   const { item, embedding } = arrival;
+  adding.add(id);
   try {
     const [added] = await recommender.addItems([{ id, embedding }]);
     given.set(id, added?.codes ?? []);
@@ -267,6 +273,8 @@ async function addArrival(id: string): Promise<void> {
     await recommend();
   } catch (error) {
     fail(error);
+  } finally {
+    adding.delete(id);
   }
 }
 
@@ -343,7 +351,7 @@ async function loadItems(): Promise<void> {
   catalogue.setItems(items);
 }
 
-async function loadModel(): Promise<void> {
+async function loadModel(signal: AbortSignal): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
   const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
@@ -355,7 +363,7 @@ async function loadModel(): Promise<void> {
     if (total) page.progress.value = loaded / total;
     if (loaded === total) page.status.textContent = "Starting the engine…";
   };
-  const settings = { onProgress, historyName: HISTORY };
+  const settings = { onProgress, historyName: HISTORY, signal };
   try {
     recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
@@ -368,6 +376,16 @@ async function loadModel(): Promise<void> {
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
   await showMap(recommender);
+}
+
+/** What the sliders stand for, whose own values are places in a list. */
+function showSliders(): void {
+  const heat = temperature();
+  page.diversityValue.value = heat === null ? "best" : String(heat);
+  page.diversity.ariaValueText = page.diversityValue.value;
+  page.again.hidden = heat === null;
+  page.beamsValue.value = String(beams());
+  page.beams.ariaValueText = page.beamsValue.value;
 }
 
 function listen(): void {
@@ -383,16 +401,12 @@ function listen(): void {
     seed++;
     void recommend();
   });
-  page.diversity.addEventListener("input", () => {
-    const heat = temperature();
-    page.diversityValue.value = heat === null ? "best" : String(heat);
-    page.again.hidden = heat === null;
-    void recommend();
-  });
-  page.beams.addEventListener("input", () => {
-    page.beamsValue.value = String(beams());
-    void recommend();
-  });
+  for (const slider of [page.diversity, page.beams]) {
+    slider.addEventListener("input", () => {
+      showSliders();
+      void recommend();
+    });
+  }
   page.backends.addEventListener("change", (event) => {
     void changeBackend((event.target as HTMLInputElement).value as Backend);
   });
@@ -407,14 +421,19 @@ function listen(): void {
 
 async function start(): Promise<void> {
   listen();
+  // A browser that comes back to the page restores them.
+  showSliders();
   const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
   const fresh = fetchOptional("./model/new.jsonl", parseArrivals);
+  // Without the items the model is of no use.
+  const stop = new AbortController();
   try {
     await stayOffline();
-    await Promise.all([loadItems(), loadModel()]);
+    await Promise.all([loadItems(), loadModel(stop.signal)]);
     page.about.textContent = inWords((await about) ?? {});
     if (recommender?.info.embedding) arrivals = (await fresh) ?? [];
     showArrivals();
+    if (arrivals.some(({ item }) => liked.ids.includes(item.id))) showHistory();
     showFacts();
     // From here on the page needs nothing of the network, and the count shows it.
     new RequestCount((number) => {
@@ -423,6 +442,7 @@ async function start(): Promise<void> {
     });
     await recommend();
   } catch (error) {
+    stop.abort();
     page.progress.hidden = true;
     page.status.textContent = "Stopped";
     fail(error);

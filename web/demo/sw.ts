@@ -69,7 +69,7 @@ function mayKeep(url: string): boolean {
 
 /** Names of assets hold their hash: what is kept under one is never out of date. */
 function isAsset(url: string): boolean {
-  return new URL(url).pathname.includes("/assets/");
+  return url.startsWith(new URL("./assets/", location.href).href);
 }
 
 /**

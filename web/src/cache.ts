@@ -55,6 +55,24 @@ async function open(name = CACHE): Promise<Cache | null> {
   }
 }
 
+/** Counts the calls of `forget`. */
+let forgotten = 0;
+
+/** A moment, for what begins now and has to know at its end whether all was forgotten since. */
+export function moment(): number {
+  return forgotten;
+}
+
+/** Whether all was forgotten since a moment: what began before then leaves nothing on the device. */
+export function isForgotten(since: number): boolean {
+  return since !== forgotten;
+}
+
+/** What has begun is not kept any more. */
+export function forgetFromNowOn(): void {
+  forgotten++;
+}
+
 /** What is being written, by address: a load does not wait for its own. */
 const writing = new Map<string, Promise<void>>();
 
@@ -69,6 +87,7 @@ export function kept(url: string): Promise<Kept | null> {
 }
 
 async function find(url: string): Promise<Kept | null> {
+  const begun = moment();
   await writing.get(url);
   try {
     const response = await (await open())?.match(key(url));
@@ -81,7 +100,7 @@ async function find(url: string): Promise<Kept | null> {
         try {
           const bytes = new Uint8Array(await response.arrayBuffer());
           if ((await sha256Of(bytes)) !== sha256) return null;
-          begin(url, () => note(url));
+          if (!isForgotten(begun)) begin(url, () => note(url));
           return bytes;
         } catch {
           return null;

@@ -79,7 +79,10 @@ export async function download(
         buffer.length = 0;
         version = null;
         // 206 is a part of another version, 416 says that it is shorter by now.
-        if (response.status !== 200) throw new Broken("the file changed on the server");
+        if (response.status !== 200) {
+          void response.body?.cancel().catch(() => {});
+          throw new Broken("the file changed on the server");
+        }
       }
       version = next;
       await read(response, buffer, options);

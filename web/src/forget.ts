@@ -1,9 +1,9 @@
 /** Leaves nothing of this package on the device. */
 
-import { CACHE, settled, USES } from "./cache.js";
+import { CACHE, forgetFromNowOn, settled, USES } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { TigretError } from "./errors.js";
-import { DATABASE, hasDatabase } from "./history.js";
+import { DATABASE, forgetMemory, hasDatabase } from "./history.js";
 import { after } from "./steps.js";
 
 /** Milliseconds that the histories may be held open by a page that does not let go of them. */
@@ -11,12 +11,15 @@ const BLOCKED = 5000;
 
 /**
  * Deletes all that this package keeps on the device, for every model and history of this origin:
- * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on.
+ * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on, and what
+ * is being loaded is not kept.
  *
  * Rejects with a {@link TigretError} (`storage`) where the browser does not delete the histories, or
  * not within 5 seconds since another page holds them open; all else is gone then.
  */
 export async function forget(): Promise<void> {
+  forgetFromNowOn();
+  forgetMemory();
   await settled();
   try {
     for (const name of [CACHE, USES]) await globalThis.caches?.delete(name);

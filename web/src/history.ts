@@ -19,6 +19,9 @@ const LIMIT = 5000;
 /** Milliseconds that the browser may take to say which databases there are. */
 const LISTING = 1000;
 
+/** The entries by the history's name where IndexedDB is denied: all stores of the page have the same. */
+const memory = new Map<string, HistoryEntry[]>();
+
 /** Nothing was ever written, or it was deleted. */
 const ABSENT = "absent";
 /** Null where IndexedDB is denied. */
@@ -34,8 +37,6 @@ type Access = "read" | "shrink" | "grow";
 export class HistoryStore {
   readonly #name: string;
   readonly #events = new Events<{ change: undefined }>("change");
-  /** Where IndexedDB is denied, the entries themselves. */
-  #memory: HistoryEntry[] = [];
   #database: Promise<Opened> = Promise.resolve(ABSENT);
   /** Connections that are closed: the next call opens another one. */
   readonly #closed = new WeakSet<IDBDatabase>();
@@ -92,6 +93,18 @@ export class HistoryStore {
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
+  /** Puts these items in the place of all others, in one step. Rejects as {@link add} does. */
+  async replace(ids: readonly string[]): Promise<void> {
+    if (!Array.isArray(ids)) {
+      throw new TigretError("bad-request", `the ids are ${shown(ids)}, not an array of strings`);
+    }
+    const entries = Array.from(ids, (id: string) => {
+      checkId(id);
+      return { id, at: Date.now() };
+    });
+    await this.#change(() => entries);
+  }
+
   /** Removes everything. Rejects as {@link list} does. */
   async clear(): Promise<void> {
     await this.#change(() => [], "shrink");
@@ -132,6 +145,8 @@ export class HistoryStore {
     change: (entries: HistoryEntry[]) => HistoryEntry[],
     access: Access = "grow",
   ): Promise<HistoryEntry[]> {
+    // It may have been closed since.
+    if (this.#events.hears("change")) this.#listen();
     const mode = access === "read" ? "readonly" : "readwrite";
     const failed = because(mode === "readonly" ? "read" : "stored");
     const changed = await this.#stored(mode, access, change).catch(failed);
@@ -153,8 +168,8 @@ export class HistoryStore {
       const database = await this.#open(access);
       if (database === ABSENT) return ABSENT;
       if (database === null) {
-        const changed = change(this.#memory);
-        if (mode === "readwrite") this.#memory = changed;
+        const changed = change(memory.get(this.#name) ?? []);
+        if (mode === "readwrite") memory.set(this.#name, changed);
         return changed;
       }
       try {
@@ -169,7 +184,6 @@ export class HistoryStore {
 
   /** Tells the other tabs. A channel that stays open keeps a page out of the way back. */
   #announce(): void {
-    if (this.#events.hears("change")) this.#listen();
     const channel = this.#channel ?? channelOf(this.#name);
     channel?.postMessage(null);
     if (channel !== this.#channel) channel?.close();
@@ -218,6 +232,16 @@ function checkId(id: unknown): void {
   if (typeof id !== "string") {
     throw new TigretError("bad-request", `the id is ${shown(id)}, not a string`);
   }
+}
+
+/** Empties what is in memory, and tells those who look at it. */
+export function forgetMemory(): void {
+  for (const name of memory.keys()) {
+    const channel = channelOf(name);
+    channel?.postMessage(null);
+    channel?.close();
+  }
+  memory.clear();
 }
 
 /** What throws the error of the package for one of the browser. */

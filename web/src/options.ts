@@ -195,10 +195,24 @@ export function checkLoadOptions(options: LoadOptions): void {
   }
 }
 
+/** Whether a string is a text: half of a surrogate pair would become another character in the engine. */
+function isText(value: string): boolean {
+  return !/\p{Surrogate}/u.test(value);
+}
+
+/** Room for embeddings. */
+function room(items: number, width: number): Float32Array<ArrayBuffer> {
+  try {
+    return new Float32Array(items * width);
+  } catch {
+    return bad(`${items} items are more than there is memory for: add them in parts`);
+  }
+}
+
 /** Checks the items of `addItems` and puts their embeddings one after the other. */
 export function toAddRequest(items: readonly NewItem[], width: number): AddRequest {
   if (!Array.isArray(items)) bad(`the items are ${shown(items)}, not an array`);
-  const embeddings = new Float32Array(items.length * width);
+  const embeddings = room(items.length, width);
   // A hole is no item either.
   const ids = Array.from(items, (item: NewItem, at) => {
     noUnknown(`items[${at}]`, item, ["id", "embedding"]);
@@ -206,6 +220,7 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
     if (typeof id !== "string") {
       bad(`items[${at}].id is ${shown(id)}, not a string; item ids are strings`);
     }
+    if (!isText(id)) bad(`items[${at}].id holds half a character: ${shown(id)}`);
     if (typeof embedding !== "object" || embedding === null || embedding.length !== width) {
       const found = (embedding as ArrayLike<number> | null)?.length;
       const what = typeof found === "number" ? `has ${found} numbers` : `is ${shown(embedding)}`;
@@ -276,6 +291,7 @@ export function toRequest(
   };
   if (user !== undefined && user !== null) {
     if (typeof user !== "string") bad(`user is ${shown(user)}, not a string`);
+    if (!isText(user)) bad(`user holds half a character: ${shown(user)}`);
     if (userToken !== undefined) bad("give user or userToken, not both");
     request.user = user;
   }

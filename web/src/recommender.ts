@@ -1,3 +1,4 @@
+import { isForgotten, moment } from "./cache.js";
 import {
   choiceKey,
   fasterEngine,
@@ -165,6 +166,7 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
+    const begun = moment();
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take, or no worker.
     const refused = new AbortController();
@@ -200,7 +202,7 @@ export class Recommender {
       const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;
       const recommender = new Recommender(...parts, options);
       stop = () => recommender.dispose();
-      if (backend === "auto") await recommender.#choose();
+      if (backend === "auto") await recommender.#choose(begun);
       signal?.throwIfAborted();
       return recommender;
     } catch (error) {
@@ -358,7 +360,7 @@ export class Recommender {
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
     await this.#queue.run(() =>
-      backend === "auto" ? this.#announced(() => this.#choose()) : this.#use(backend),
+      backend === "auto" ? this.#announced(() => this.#choose(moment())) : this.#use(backend),
     );
   }
 
@@ -539,7 +541,8 @@ export class Recommender {
     }
   }
 
-  async #choose(): Promise<void> {
+  /** The faster engine; remembered unless all was forgotten since `begun`. */
+  async #choose(begun: number): Promise<void> {
     await this.#remote.wake();
     if (this.#remote.stopped) await this.#build("cpu");
     const { info, sampleHistory } = this.#loaded;
@@ -567,7 +570,7 @@ export class Recommender {
     if (this.#engine !== "cpu" || this.#remote.stopped) await this.#build("cpu");
     const request = toRequest({ history: sampleHistory });
     const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
-    if (lasts) remember(key, choice);
+    if (lasts && !isForgotten(begun)) remember(key, choice);
   }
 
   async #answer(request: EngineRequest): Promise<Computed> {

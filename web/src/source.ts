@@ -1,6 +1,6 @@
 /** Where a bundle comes from: memory, a response, the device's cache or a server. */
 
-import { drop, type Kept, keep, kept } from "./cache.js";
+import { drop, isForgotten, type Kept, keep, kept, moment } from "./cache.js";
 import {
   bytesOfResponse,
   type DownloadOptions,
@@ -88,6 +88,7 @@ async function fromServer(
   fresh = false,
 ): Promise<Bundle> {
   const { onProgress, signal, pace } = options;
+  const begun = moment();
   const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
@@ -126,7 +127,9 @@ async function fromServer(
     bytes,
     url,
     downloaded: bytes.byteLength,
-    keep: cache && hash ? (bundle) => keep(url, bundle, hash, etag) : nothing,
+    keep: (bundle) => {
+      if (cache && hash && !isForgotten(begun)) keep(url, bundle, hash, etag);
+    },
     again: fresh ? nowhere : again,
   };
 }

@@ -16,6 +16,7 @@ import type {
   ModelInfo,
   Prefix,
 } from "./protocol.js";
+import { within } from "./steps.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */
@@ -209,10 +210,16 @@ function backendOf(engine: Engine): string {
   return engine === "webgpu" ? "gpu" : "cpu";
 }
 
+/** Milliseconds in which a browser that has an adapter names it. */
+const ADAPTER_LIMIT = 10_000;
+
 async function findAdapter(): Promise<GPUAdapter | null> {
   try {
-    const gpu = globalThis.navigator?.gpu;
-    const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
+    const found = globalThis.navigator?.gpu?.requestAdapter({
+      powerPreference: "high-performance",
+    });
+    // A driver that hangs is none.
+    const adapter = found && (await within(ADAPTER_LIMIT, found, () => null));
     // The module asks every adapter for its name, which the first browsers with WebGPU did not know.
     return adapter?.info ? adapter : null;
   } catch {

@@ -1,12 +1,15 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { Events } from "../src/events.js";
-import { HistoryStore } from "../src/history.js";
+import { forgetMemory, HistoryStore } from "../src/history.js";
 import type { LoadOptions } from "../src/options.js";
 import { joined } from "../src/queue.js";
 import { Recommender } from "../src/recommender.js";
 import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
 
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  forgetMemory();
+  vi.unstubAllGlobals();
+});
 
 async function load(script: Script = {}, options: LoadOptions = {}) {
   const { made, worker } = fakeWorkers({ adapter: null, ...script });
@@ -183,12 +186,13 @@ test("what a listener throws is the page's own error, and fails no call", async 
   const onProgress = fails("progress");
   const { worker } = fakeWorkers({ adapter: null });
   const recommender = await Recommender.load(new Response("bundle"), { worker, onProgress });
-  recommender.history.onChange(fails("change"));
+  const off = recommender.history.onChange(fails("change"));
   let changes = 0;
   recommender.history.onChange(() => changes++);
   await recommender.history.add("a");
   expect([changes, await recommender.history.list()]).toEqual([1, ["a"]]);
   expect(reported).toEqual(["progress", "change"]);
+  off();
 });
 
 test("a listener that could never be called is refused", async () => {

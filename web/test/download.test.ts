@@ -139,13 +139,22 @@ test.each([
   ["nothing behind it", { status: 416 }],
 ])("a part that does not fit is not joined: %s", async (_, init) => {
   const etag = { etag: '"1"' };
+  let isLeft = false;
+  const other = new ReadableStream({
+    pull: (controller) => controller.enqueue(new Uint8Array([9, 9])),
+    cancel: () => {
+      isLeft = true;
+    },
+  });
   const asked = server(
     new Response(body([[1, 2]], true), { headers: etag }),
-    new Response(body([[9, 9]]), init),
+    new Response(other, init),
     new Response(body([[5, 6, 7]]), { headers: etag }),
   );
   expect(await bytesOf()).toEqual([5, 6, 7]);
   expect(asked[2]?.has("range")).toBe(false);
+  // Its connection is not kept open.
+  expect(isLeft).toBe(true);
 });
 
 test("without a name for its version a file is downloaded from the start again", async () => {

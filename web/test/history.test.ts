@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { HistoryStore } from "../src/history.js";
+import { forget } from "../src/forget.js";
+import { forgetMemory, HistoryStore } from "../src/history.js";
 
 /** IndexedDB with one store, whose connections can die and whose opening can fail. */
 class Databases {
@@ -89,7 +90,10 @@ beforeEach(() => {
   vi.stubGlobal("indexedDB", databases);
   vi.stubGlobal("localStorage", {});
 });
-afterEach(() => vi.unstubAllGlobals());
+afterEach(() => {
+  forgetMemory();
+  vi.unstubAllGlobals();
+});
 
 test.each(["throws", "aborts"] as const)(
   "a connection that is dead (%s) is replaced",
@@ -181,6 +185,45 @@ test.each(["SecurityError", "UnknownError"])("denied databases are memory (%s)",
   databases.failure = new DOMException("the user denied it", name);
   await store.add("a");
   expect([await store.list(), await store.persistent()]).toEqual([["a"], false]);
+});
+
+test("in memory, too, a history is one, whoever opens it, until all is forgotten", async () => {
+  vi.stubGlobal("indexedDB", undefined);
+  const [own, other] = [new HistoryStore("memory"), new HistoryStore("memory")];
+  let heard = 0;
+  const off = other.onChange(() => heard++);
+  await own.add("a");
+  expect(await other.list()).toEqual(["a"]);
+  expect(await new HistoryStore("another").list()).toEqual([]);
+  await forget();
+  expect([await own.list(), await other.list()]).toEqual([[], []]);
+  await vi.waitFor(() => expect(heard).toBe(2));
+  off();
+});
+
+test("a history is replaced in one step, or not at all", async () => {
+  const store = new HistoryStore();
+  await store.add("mine");
+  for (const wrong of ["ab", ["a", 3], null]) {
+    await expect(store.replace(wrong as never)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  expect(await store.list()).toEqual(["mine"]);
+  let changes = 0;
+  const off = store.onChange(() => changes++);
+  await store.replace(["a", "b", "a"]);
+  expect([await store.list(), changes]).toEqual([["a", "b", "a"], 1]);
+  off();
+});
+
+test("a store that was closed hears of changes again from its next call on", async () => {
+  const [store, other] = [new HistoryStore(), new HistoryStore()];
+  let heard = 0;
+  const off = store.onChange(() => heard++);
+  await store.close();
+  await store.list();
+  await other.add("a");
+  await vi.waitFor(() => expect(heard).toBe(1));
+  off();
 });
 
 test("a channel is open only while somebody listens", async () => {

@@ -57,6 +57,7 @@ test.each([
   [{ exclude: "seen" }, 'exclude is "seen", not "history" or an array of item ids'],
   [{ allow: [null] }, "allow[0] is null"],
   [{ user: 7 }, "user is 7"],
+  [{ user: "a\ud800" }, "user holds half a character"],
   [{ user: "u", userToken: 1 }, "user or userToken, not both"],
   [{ userToken: -1 }, "userToken is -1"],
   [{ temperature: 0 }, "temperature is 0, not a finite number above 0"],

@@ -672,6 +672,8 @@ test("what cannot be added is refused by name before the worker is asked", async
     [{ id: "x" }, "the items are an object, not an array"],
     [new Array(1), "items[0]: the options are undefined"],
     [[{ id: 7, embedding: [1, 2] }], "items[0].id is 7, not a string"],
+    [[{ id: "\udc00x", embedding: [1, 2] }], "items[0].id holds half a character"],
+    [new Array(2 ** 32 - 1), "4294967295 items are more than there is memory for"],
     [[{ id: "x", embedding: [1] }], 'the embedding of item "x" has 1 numbers; this model needs 2'],
     [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" has 2 numbers'],
     [[{ id: "x", embedding: [1, Number.NaN] }], 'number 1 of the embedding of item "x" is NaN'],

@@ -1,6 +1,6 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { settled } from "../src/cache.js";
+import { forgetFromNowOn, settled } from "../src/cache.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";
@@ -102,6 +102,18 @@ test("the second visit asks whether the copy is current, and downloads nothing i
   expect(await load({ onProgress: (at: unknown) => seen.push(at) })).toEqual([[1, 2, 3], 0]);
   expect(asked[1]?.get("if-none-match")).toBe('"1"');
   expect(seen).toEqual([{ loaded: 3, total: 3 }]);
+});
+
+test("what was on its way when all was forgotten is not kept, and what comes later is", async () => {
+  serve = () => {
+    forgetFromNowOn();
+    return new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
+  };
+  expect(await load()).toEqual([[1, 2, 3], 3]);
+  expect(caches.addresses).toEqual([]);
+  serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
+  await load();
+  expect(caches.entries.size).toBe(1);
 });
 
 test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {

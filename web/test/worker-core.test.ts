@@ -60,6 +60,25 @@ test.each([0, 20])("a module that cannot be fetched once is fetched again (%#)",
   expect(fetches).toBe(2);
 });
 
+test("a browser that does not say whether it has an adapter has none", async () => {
+  vi.useFakeTimers();
+  vi.stubGlobal("navigator", { gpu: { requestAdapter: () => new Promise(() => {}) } });
+  try {
+    const { server, value } = started();
+    const [asked, wanted] = [
+      server.receive({ id: 0, method: "adapter" }),
+      server.receive({ id: 1, method: "require", engine: "webgpu" }),
+    ];
+    await vi.advanceTimersByTimeAsync(30_000);
+    await Promise.all([asked, wanted]);
+    expect(value(0)).toBeNull();
+    expect(() => value(1)).toThrow("no-gpu");
+  } finally {
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
+  }
+});
+
 test("another file in the place of the module is an error with its address", async () => {
   vi.resetModules();
   const warned = vi.spyOn(console, "warn").mockImplementation(() => {});
