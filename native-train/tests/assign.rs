@@ -331,6 +331,33 @@ fn the_bundle_and_the_run_agree(tokenize: &[&str]) {
 }
 
 #[test]
+fn a_tokenizer_that_gave_other_ids_gives_none() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let (new, bundle) = (world.at("new.jsonl"), world.at("m.safetensors"));
+    let export = ["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle];
+    // Items that it has given IDs since do not matter.
+    world.assign("new.jsonl");
+    ok(&export);
+    let path = Path::new(&world.run).join("tokenizer.safetensors");
+    let then = fs::read(&path).unwrap();
+    let kept: Vec<(&str, Vec<u8>)> = ["catalog.json", "tokens.json"]
+        .map(|name| (name, fs::read(Path::new(&world.run).join(name)).unwrap()))
+        .into();
+    let again = ["--method", "rq-kmeans", "--codebook-size", "4", "--collision-size", "64"];
+    ok(&[&["tokenize", "--run", &world.run, "--seed", "7"], &again[..]].concat());
+    for (name, bytes) in kept {
+        fs::write(Path::new(&world.run).join(name), bytes).unwrap();
+    }
+    let error = refused(&export);
+    assert!(error.contains("tokenizer.safetensors: gave other semantic IDs than"), "{error}");
+    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    assert!(error.contains("bring back the tokenizer.safetensors"), "{error}");
+    fs::write(path, then).unwrap();
+    ok(&export);
+}
+
+#[test]
 fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
     let world = World::new(&["--method", "rq-kmeans", "--collision-size", "4"]);
     let before = world.catalog();
@@ -341,6 +368,11 @@ fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
         ("full.jsonl", crowd, "all 4 semantic IDs under the codes"),
         ("short.jsonl", line("a", json!([1, 2])), "has 2 numbers, the tokenizer was trained on 6"),
         ("text.jsonl", line("a", json!(vec!["x"; 6])), "something else than finite numbers"),
+        (
+            "huge.jsonl",
+            line("a", json!([0, 1e30, 0, 0, 0, 0])),
+            "number 1 of the vector of item \"a\"",
+        ),
         ("none.jsonl", "{\"id\": \"a\"}\n".into(), "has no \"embedding\" of 6 numbers"),
         ("id.jsonl", "{\"embedding\": []}\n".into(), "id.jsonl:1: has no \"id\""),
         ("twice.jsonl", line("a", json!(vector(0))).repeat(2), "twice.jsonl:2: item \"a\" stands"),

@@ -265,6 +265,12 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     assert!(error.contains("bad.jsonl: has no items"), "{error}");
     let error = world.refuse("embed --run r --texts copies.jsonl --out new.npy");
     assert!(error.contains("must end in .safetensors"), "{error}");
+    // Not over a file that is something else, and over its own.
+    fs::write(world.at("bundle.safetensors"), "a bundle").unwrap();
+    let error = world.refuse("embed --run r --texts copies.jsonl --out bundle.safetensors");
+    assert!(error.contains("is there already and holds no vectors of texts"), "{error}");
+    world.ok("embed --run r --texts copies.jsonl --out own.safetensors");
+    world.ok("embed --run r --texts copies.jsonl --out own.safetensors");
     let before = fs::read(world.at("r/vectors.safetensors")).unwrap();
     let error = world.refuse("embed --run r --texts copies.jsonl --out r/vectors.safetensors");
     assert!(error.contains("vectors.safetensors: is a file of the run "), "{error}");

@@ -446,7 +446,8 @@ fn vectors_of_another_encoder_are_taken_as_they_are() {
     );
     npy.extend([3.0f64, 1.0, 2.0].iter().flat_map(|x| x.to_le_bytes()));
     fs::write(place.path("v.npy"), npy).unwrap();
-    place.write("ids.txt", "3\n1\n2\n");
+    // As some editors save it.
+    place.write("ids.txt", "\u{feff}3\r\n1\r\n2\r\n");
     place.succeed("embed --run r --vectors v.npy --ids ids.txt");
     assert_eq!(vectors(&place.path("r")).data, [1.0, 2.0, 3.0]);
     place.succeed("embed --run r --vectors v.npy --ids ids.txt --normalize");

@@ -405,6 +405,6 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
     let error = trainer.train(false, None, &AtomicBool::new(false), &ProgressBar::hidden());
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("the loss is not a number at step 3"), "{error}");
+    assert!(error.contains("the loss is not a number at step 3; lower --learning-rate"), "{error}");
     assert_eq!(state(at), good);
 }

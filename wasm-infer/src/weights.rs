@@ -223,7 +223,8 @@ fn quantize_q8(columns: usize, values: &[f32]) -> WeightData {
     let mut scales = Vec::with_capacity(values.len() / columns);
     for row in values.chunks_exact(columns) {
         let largest = row.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let scale = if largest > 0.0 { largest / 127.0 } else { 1.0 };
+        // A scale is a positive number, and a normal one, which every device computes with.
+        let scale = if largest > 0.0 { (largest / 127.0).max(f32::MIN_POSITIVE) } else { 1.0 };
         scales.push(scale);
         quantised.extend(row.iter().map(|v| (v / scale).round().clamp(-127.0, 127.0) as i8));
     }
@@ -341,6 +342,15 @@ mod tests {
             assert!(read.iter().all(|v| v.is_finite()), "{}: {read:?}", format.name());
             assert!((read[0] / most - 1.0).abs() < 0.15, "{}: {read:?}", format.name());
         }
+    }
+
+    #[test]
+    fn a_scale_is_a_positive_normal_number() {
+        let row = vec![1e-44, -1e-45, 0.0, 0.0];
+        let weight = Weight::quantize(WeightFormat::Q8, [1, 4], row);
+        let WeightData::Q8 { scales, .. } = &weight.data else { panic!("not q8") };
+        assert!(scales[0].is_normal(), "{}", scales[0]);
+        assert_eq!(weight.to_f32(), [0.0; 4]);
     }
 
     #[test]

@@ -263,6 +263,7 @@ fn a_new_item_takes_the_next_free_code_and_a_full_group_is_refused_by_name() {
         ("old-0", &vector[..], "already in the catalogue"),
         ("new", &vector[..3], "has 3 numbers"),
         ("new", &[0.0, f32::NAN, 0.0, 0.0], "number 1 of its embedding is NaN"),
+        ("new", &[0.0, 0.0, -1e16, 0.0], "number 2 of its embedding is -1"),
     ] {
         let error =
             assign(&quantizer, &layout, &catalog, &[new(id, vector)]).unwrap_err().to_string();

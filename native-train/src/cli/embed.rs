@@ -12,7 +12,7 @@ use crate::device::DeviceChoice;
 use crate::embed::encoder::{Encoder, Ready, TfIdf};
 use crate::embed::precomputed::{self, ExtraIds, Source};
 use crate::embed::sentence::{SentenceEncoder, hub, job};
-use crate::embed::texts::encode_file;
+use crate::embed::texts::{check_out, encode_file};
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
@@ -169,9 +169,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 
 /// Encodes further texts with the run's encoder.
 fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Output) -> Result<()> {
-    if out.extension().is_none_or(|kind| kind != "safetensors") {
-        return Err(TrainError::file(out, "must end in .safetensors"));
-    }
+    check_out(out)?;
     run.check_no_artefact(out)?;
     let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device, |text| {
         output.note(text);

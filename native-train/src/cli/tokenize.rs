@@ -14,9 +14,10 @@ use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::model::IdsOf;
 use crate::report::remarks_on_codes;
 use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
-use crate::tokenizer::assign::{Assigned, assign};
+use crate::tokenizer::assign::{Assigned, assign, save_quantizer};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::fit::{check, check_alone};
@@ -414,10 +415,9 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         seconds: begin.elapsed().as_secs_f64(),
     };
     write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
-    let bytes = fitted.quantizer.to_bytes(Default::default())?;
-    write_atomically(&run.tokenizer(), |file| file.write_all(&bytes))?;
-    write_json(&run.tokenizer_report(), &report)?;
     let ids = SemanticIds::new(&dataset, layout, &codes)?;
+    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&dataset, &ids))?;
+    write_json(&run.tokenizer_report(), &report)?;
     ids.save(&run, &dataset)?;
     // The figures of a model that cannot be used any more are not those of the run.
     if ids.check_model(&run.model(), &dataset).is_err() {

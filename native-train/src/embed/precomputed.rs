@@ -83,7 +83,8 @@ pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Ve
 }
 
 fn read_ids(path: &Path) -> Result<Vec<String>> {
-    Ok(read_text(path, "check the path")?.lines().map(str::to_owned).collect())
+    let text = read_text(path, "check the path")?;
+    Ok(text.trim_start_matches('\u{feff}').lines().map(str::to_owned).collect())
 }
 
 /// The row of every item.

@@ -162,16 +162,32 @@ pub fn files(folder: &Path, stem: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Where the tensors of a stem are to be read.
+enum Found {
+    /// In one file, which goes before an index, as `transformers` has it: that writes a whole model
+    /// beside the index of an earlier one.
+    Whole(PathBuf),
+    /// In the files that this one names.
+    Index(PathBuf),
+}
+
+impl Found {
+    fn new(folder: &Path, stem: &str) -> Self {
+        let (whole, index) = (folder.join(format!("{stem}.safetensors")), index_path(folder, stem));
+        if index.exists() && !whole.exists() { Self::Index(index) } else { Self::Whole(whole) }
+    }
+}
+
 /// Reads what [`write_tensors`] or `transformers` wrote: `STEM.safetensors`, or the files that its
 /// index names; `hint` says how to make it where neither is there.
 ///
 /// # Errors
 /// [`TrainError::File`] for a file that is missing, damaged or holds non-finite values.
 pub fn read_tensors(folder: &Path, stem: &str, hint: &str) -> Result<(HostWeights, Notes)> {
-    let path = index_path(folder, stem);
-    if !path.exists() {
-        return read_file(&folder.join(format!("{stem}.safetensors")), hint);
-    }
+    let path = match Found::new(folder, stem) {
+        Found::Whole(path) => return read_file(&path, hint),
+        Found::Index(path) => path,
+    };
     let index: Index = read_json(&path, hint)?;
     let mut tensors = HostWeights::new();
     for name in index.weight_map.values().collect::<BTreeSet<_>>() {
@@ -193,11 +209,10 @@ pub fn read_tensors(folder: &Path, stem: &str, hint: &str) -> Result<(HostWeight
 /// # Errors
 /// [`TrainError::File`] for a file that is missing or whose header is damaged.
 pub fn read_notes(folder: &Path, stem: &str, hint: &str) -> Result<Notes> {
-    let path = index_path(folder, stem);
-    if path.exists() {
-        return Ok(read_json::<Index>(&path, hint)?.notes());
-    }
-    let path = folder.join(format!("{stem}.safetensors"));
+    let path = match Found::new(folder, stem) {
+        Found::Whole(path) => path,
+        Found::Index(path) => return Ok(read_json::<Index>(&path, hint)?.notes()),
+    };
     let mut file = BufReader::new(open_file(&path, hint)?);
     let header = tensors::Header::read(&mut file).map_err(|e| TrainError::file(&path, e))?;
     Ok(header.tensors.metadata().clone().unwrap_or_default())
@@ -344,6 +359,21 @@ mod tests {
         let (read, found) = read_tensors(at, "last", "").unwrap();
         assert_eq!(read, tensors(2, 8, 3.0));
         assert_eq!(read_notes(at, "last", "").unwrap(), found);
+    }
+
+    #[test]
+    fn a_whole_file_goes_before_the_index_of_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        write_tensors(at, "model", &tensors(5, 1536, 1.0), HashMap::new()).unwrap();
+        // As `save_pretrained` does in a folder of ours.
+        let (other, notes) =
+            (tempfile::tempdir().unwrap(), HashMap::from([("a".into(), "b".into())]));
+        write_tensors(other.path(), "model", &tensors(2, 8, 4.0), notes).unwrap();
+        fs::copy(other.path().join("model.safetensors"), at.join("model.safetensors")).unwrap();
+        let (read, found) = read_tensors(at, "model", "").unwrap();
+        assert_eq!((read, found["a"].as_str()), (tensors(2, 8, 4.0), "b"));
+        assert_eq!(read_notes(at, "model", "").unwrap(), found);
     }
 
     #[test]

@@ -11,6 +11,6 @@ pub mod t5;
 pub mod trained;
 
 pub use params::Params;
-pub use provenance::Provenance;
+pub use provenance::{IdsOf, Provenance};
 pub use t5::T5;
 pub use trained::TrainedModel;

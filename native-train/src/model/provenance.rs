@@ -12,10 +12,8 @@ use crate::tokenizer::SemanticIds;
 /// Fingerprints of the data of a training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
-    /// Items at that time; items that are assigned later follow them.
-    items: usize,
-    /// Of what tokens mean: the ranges of the layout, and each item's id and codes.
-    semantic_ids: String,
+    #[serde(flatten)]
+    ids: IdsOf,
     /// Of the sequences without their test items, on which no training may depend.
     sequences: String,
 }
@@ -23,11 +21,7 @@ pub struct Provenance {
 impl Provenance {
     /// Of a training on a data set with these semantic IDs.
     pub fn new(dataset: &Dataset, ids: &SemanticIds) -> Self {
-        Self {
-            items: dataset.items.len(),
-            semantic_ids: ids_hash(&ids.layout, ids.of_items(dataset)),
-            sequences: sequences_hash(dataset),
-        }
+        Self { ids: IdsOf::new(dataset, ids), sequences: sequences_hash(dataset) }
     }
 
     /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
@@ -37,12 +31,41 @@ impl Provenance {
         layout: &TokenLayout,
         items: impl Iterator<Item = (&'a str, &'a [u16])>,
     ) -> bool {
-        ids_hash(layout, items.take(self.items)) == self.semantic_ids
+        self.ids.has(layout, items)
     }
 
     /// Whether these are the sequences of then.
     pub fn has_sequences(&self, dataset: &Dataset) -> bool {
         sequences_hash(dataset) == self.sequences
+    }
+}
+
+/// Fingerprint of what tokens mean.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdsOf {
+    /// Items at that time; items that are assigned later follow them.
+    items: usize,
+    /// Of the ranges of the layout, and each item's id and codes.
+    semantic_ids: String,
+}
+
+impl IdsOf {
+    /// Of semantic IDs.
+    pub fn new(dataset: &Dataset, ids: &SemanticIds) -> Self {
+        Self {
+            items: dataset.items.len(),
+            semantic_ids: ids_hash(&ids.layout, ids.of_items(dataset)),
+        }
+    }
+
+    /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
+    /// of each item, in the order of the data set.
+    pub fn has<'a>(
+        &self,
+        layout: &TokenLayout,
+        items: impl Iterator<Item = (&'a str, &'a [u16])>,
+    ) -> bool {
+        ids_hash(layout, items.take(self.items)) == self.semantic_ids
     }
 }
 

@@ -8,9 +8,10 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
-use tigret_infer::quantizer::TakenCodes;
+use tigret_infer::quantizer::{LARGEST, TakenCodes};
 use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure, TokenLayout};
 
+use super::SemanticIds;
 use super::fit::encode;
 use crate::data::lines::for_each_line;
 use crate::data::new_items::{NewItem, for_each_new_item, id_of, text_recipe};
@@ -19,7 +20,9 @@ use crate::embed::append::NewRows;
 use crate::embed::encoder::Ready;
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
+use crate::model::IdsOf;
 use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
+use crate::tensors::{self, Notes};
 
 /// Items that are quantised together.
 const BLOCK: usize = 8192;
@@ -172,15 +175,53 @@ pub fn assign(
     Ok(assigned)
 }
 
-/// The quantiser of a run.
+/// The note of a quantiser's file with the semantic IDs that it gave.
+const IDS: &str = "semantic_ids";
+
+/// Writes the quantiser of a run, which gave these semantic IDs.
 ///
 /// # Errors
-/// [`TrainError::File`] when it is missing or of an older kind.
+/// [`TrainError::File`].
+pub fn save_quantizer(run: &RunDir, quantizer: &Quantizer, ids: &IdsOf) -> Result<()> {
+    let path = run.tokenizer();
+    let ids = serde_json::to_string(ids).map_err(|e| TrainError::file(&path, e))?;
+    let bytes = quantizer.to_bytes(Notes::from([(IDS.to_owned(), ids)]))?;
+    write_atomically(&path, |file| file.write_all(&bytes))
+}
+
+/// The quantiser of a run; one that says which semantic IDs it gave has given those of the run.
+///
+/// # Errors
+/// [`TrainError::File`] when it is missing, of an older kind, or of other semantic IDs.
 pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let path = run.tokenizer();
     let bytes = read_bytes(&path, TOKENIZE)?;
-    Quantizer::from_bytes(&bytes)
-        .map_err(|e| TrainError::file(&path, format!("{e}; run `tigret tokenize` again")))
+    let wrong = |reason: String| TrainError::file(&path, reason);
+    let quantizer = Quantizer::from_bytes(&bytes)
+        .map_err(|e| wrong(format!("{e}; run `tigret tokenize` again")))?;
+    let (_, notes) = tensors::parse(&bytes).map_err(|e| wrong(e.to_string()))?;
+    if let Some(ids) = notes.get(IDS) {
+        let ids: IdsOf = serde_json::from_str(ids).map_err(|e| wrong(e.to_string()))?;
+        if !gave(&ids, run)? {
+            return Err(wrong(
+                "gave other semantic IDs than those of catalog.json, so it cannot give new items \
+                 theirs; bring back the tokenizer.safetensors and tokenizer.json of then, or run \
+                 `tigret tokenize` again"
+                    .into(),
+            ));
+        }
+    }
+    Ok(quantizer)
+}
+
+/// Whether a run has these semantic IDs, perhaps with new items behind them.
+fn gave(ids: &IdsOf, run: &RunDir) -> Result<bool> {
+    let (layout, catalog) = SemanticIds::load_files(run)?;
+    let order = ids_of_items(run)?;
+    let ranks: Option<Vec<u32>> = order.iter().map(|id| catalog.rank_of(id)).collect();
+    let Some(ranks) = ranks else { return Ok(false) };
+    let items = order.iter().zip(ranks);
+    Ok(ids.has(&layout, items.map(|(id, rank)| (id.as_str(), catalog.codes_of(rank)))))
 }
 
 fn open_vectors(path: &Path, quantizer: &Quantizer) -> Result<VectorFile> {
@@ -329,10 +370,21 @@ impl State {
         // Inline vectors were read for new items only; a file's rows for all.
         let quantised: Vec<&str> =
             ids.iter().map(String::as_str).filter(|id| !(skip_known && self.has(id))).collect();
+        let embedding = quantizer.config().embedding();
+        if let Some(at) = vectors.iter().position(|x| x.abs() > LARGEST) {
+            let reason = format!(
+                "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
+                 {LARGEST:e} cannot be computed, scale the vectors as those of the run are",
+                at % embedding,
+                quantised[at / embedding],
+                vectors[at]
+            );
+            return Err(TrainError::file(path, reason));
+        }
         let whole = with_unknown(quantizer, vectors);
         let codes = encode(quantizer, &quantised, &whole);
         let mut codes = codes.chunks_exact(quantizer.levels()).zip(0..);
-        let (input, embedding) = (quantizer.config().input, quantizer.config().embedding());
+        let input = quantizer.config().input;
         for (id, line) in ids.iter().zip(lines) {
             let known = self.ids.contains(id);
             let quantised = if skip_known && known { None } else { codes.next() };

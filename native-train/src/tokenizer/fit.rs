@@ -4,6 +4,7 @@ use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
+use tigret_infer::quantizer::{LARGEST, MAX_LAYERS, MAX_WIDTH};
 use tigret_infer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 
 use super::autoencoder::{CODEBOOKS, Shape, decode};
@@ -16,9 +17,6 @@ use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::params::{Params, to_vec};
 use crate::random;
-
-/// Largest size of a number in the vectors: sums of squares have to stay within f32.
-const LARGEST: f32 = 1e15;
 
 /// A fitted tokenizer.
 #[derive(Debug)]
@@ -152,6 +150,22 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
     let dimensions = vectors.dimensions;
     check_alone(settings.method, &settings.sizes, settings.balance_last)?;
     let usage = |reason: String| Err(TrainError::usage(reason));
+    // What no quantiser can hold is not worth its training.
+    if let Some(autoencoder) = &settings.autoencoder
+        && autoencoder.hidden.len() >= MAX_LAYERS
+    {
+        return usage(format!(
+            "--hidden names {} widths, at most {}",
+            autoencoder.hidden.len(),
+            MAX_LAYERS - 1
+        ));
+    }
+    if settings.method != Method::Random && dimensions > MAX_WIDTH {
+        return usage(format!(
+            "the vectors have {dimensions} numbers, at most {MAX_WIDTH}; give `tigret embed` shorter \
+             ones"
+        ));
+    }
     let fitted = !matches!(settings.method, Method::Lsh | Method::Random);
     let largest = settings.sizes.iter().copied().max().unwrap_or(0) as usize;
     if fitted && items < largest {
@@ -509,7 +523,12 @@ mod tests {
         let mut huge = vectors.clone();
         huge.data[13] = 1e20;
         let lsh = |sizes: &[u32]| Settings { sizes: sizes.to_vec(), ..settings(Method::Lsh) };
+        let mut deep = settings(Method::RqVae);
+        deep.autoencoder.as_mut().unwrap().hidden = vec![8; 16];
+        let wide = Vectors { dimensions: 65_537, data: vec![0.0; 65_537 * 12] };
         for (settings, vectors, message) in [
+            (deep, &vectors, "--hidden names 16 widths, at most 15"),
+            (settings(Method::RqKmeans), &wide, "the vectors have 65537 numbers, at most 65536"),
             (settings(Method::RqVae), &vectors, "12 items cannot fill 16 codewords"),
             (lsh(&[4, 6]), &vectors, "power of two"),
             (Settings { balance_last: true, ..lsh(&[4]) }, &vectors, "--method lsh has none"),

@@ -96,11 +96,8 @@ impl SemanticIds {
         write_json(&run.tokens(), &self.layout)
     }
 
-    /// Reads what [`SemanticIds::save`] wrote, or what the user put in its place.
-    ///
-    /// # Errors
-    /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
-    pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
+    /// The token layout and the catalogue of a run.
+    pub(super) fn load_files(run: &RunDir) -> Result<(TokenLayout, Catalog)> {
         let hint = "make it with `tigret tokenize`";
         let path = run.tokens();
         let layout = TokenLayout::parse(&read_text(&path, hint)?)
@@ -110,6 +107,16 @@ impl SemanticIds {
         let file: CatalogFile = read_json(&path, hint)?;
         let catalog =
             Catalog::from_items(file.items, &layout).map_err(|e| TrainError::file(&path, e))?;
+        Ok((layout, catalog))
+    }
+
+    /// Reads what [`SemanticIds::save`] wrote, or what the user put in its place.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
+    pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
+        let (layout, catalog) = Self::load_files(run)?;
+        let path = run.catalog();
         if catalog.len() != dataset.items.len() {
             return Err(TrainError::file(
                 &path,
@@ -136,7 +143,7 @@ pub(crate) fn check_model<'a>(
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
             "was trained on other semantic IDs than the run has now; train again, or bring back the \
-             catalog.json and tokens.json of then",
+             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of then",
         )),
         _ => Ok(()),
     }

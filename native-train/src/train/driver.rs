@@ -165,6 +165,8 @@ pub(crate) fn drive<J: Job>(
     let (begin, before) = (Instant::now(), state.seconds);
     let mut meter = Meter::new(job.weights().0.flat().device());
     let (mut saved, mut saving) = (Instant::now(), Duration::ZERO);
+    // Whether the folder has a state of this training.
+    let mut kept = resume;
     let mut stopped = "all epochs are done";
     if state.validations_without_gain >= plan.patience {
         stopped = STOPPED_RISING;
@@ -186,12 +188,13 @@ pub(crate) fn drive<J: Job>(
         }
         let (loss, samples_per_second) = meter.read();
         if !loss.is_finite() {
+            let good = match kept {
+                true => format!("the last good state is in {}; ", folder.display()),
+                false => String::new(),
+            };
             return Err(TrainError::usage(format!(
-                "the loss is not a number at step {}; the last good state is in {}; lower {} and \
-                 train again",
-                state.step,
-                folder.display(),
-                plan.rate_option
+                "the loss is not a number at step {}; {good}lower {} and train again",
+                state.step, plan.rate_option
             )));
         }
         // Also when interrupted: a validation left out would change what is best, and when to stop.
@@ -230,6 +233,7 @@ pub(crate) fn drive<J: Job>(
             let (params, optimizer) = job.weights();
             let begin = Instant::now();
             state::save(folder, params, optimizer, &state)?;
+            kept = true;
             saved = Instant::now();
             saving = saved - begin;
         }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
-use super::{Quantizer, Structure};
+use super::{LARGEST, Quantizer, Structure};
 use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::tokens::TokenLayout;
@@ -97,25 +97,27 @@ pub fn assign(
     // Their lengths are not known to be right yet.
     let mut vectors = Vec::new();
     for NewItem { id, embedding } in items {
-        let bad = |what: String| Err(InferError::Request(format!("item \"{id}\": {what}")));
+        let bad = |what: String| Err(InferError::Request(format!("item \"{id}\"{what}")));
         if catalog.rank_of(id).is_some() {
-            return bad("is already in the catalogue; its semantic ID does not change".into());
+            return bad(" is already in the catalogue; its semantic ID does not change".into());
         }
         if !seen.insert(id) {
-            return bad("is given twice".into());
+            return bad(" is given twice".into());
         }
         if !reads_vectors {
             continue;
         }
         if embedding.len() != config.embedding() {
             return bad(format!(
-                "its embedding has {} numbers, the tokenizer was trained on {}",
+                ": its embedding has {} numbers, the tokenizer was trained on {}",
                 embedding.len(),
                 config.embedding()
             ));
         }
-        if let Some(at) = embedding.iter().position(|x| !x.is_finite()) {
-            return bad(format!("number {at} of its embedding is {}", embedding[at]));
+        // One that is no number is not below anything.
+        let within = |x: &f32| x.abs() <= LARGEST;
+        if let Some(at) = embedding.iter().position(|x| !within(x)) {
+            return bad(format!(": number {at} of its embedding is {}", embedding[at]));
         }
         vectors.extend_from_slice(embedding);
         // It has no interactions yet: zeros, as items without any had in the tokenizer's training.

@@ -19,6 +19,8 @@ use crate::tokens::{MAX_LEVEL_SIZE, MAX_LEVELS, fnv1a};
 pub const MAX_WIDTH: usize = 65_536;
 /// Most linear layers of the encoder.
 pub const MAX_LAYERS: usize = 16;
+/// Largest size of a number of a vector: sums of squares have to stay within f32.
+pub const LARGEST: f32 = 1e15;
 /// Vectors that go through the layers together: what their activations need stays in the cache.
 const BLOCK: usize = 96;
 
