@@ -169,8 +169,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 
 /// Encodes further texts with the run's encoder.
 fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Output) -> Result<()> {
-    check_out(out)?;
     run.check_no_artefact(out)?;
+    check_out(out)?;
     let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device, |text| {
         output.note(text);
     })?;
