@@ -505,6 +505,16 @@ fn parquet_logs_read_whatever_their_types_and_packing_are() {
 }
 
 #[test]
+fn one_parquet_column_may_say_two_things() {
+    let world = World::new();
+    let (log, items) = (golden("whole"), golden("items"));
+    let files = ["--interactions", &log, "--items", &items, "--k-core", "0"];
+    let rating = ["--rating-column", "timestamp", "--min-rating", "20"];
+    let report = world.report(&[&files[..], &rating].concat());
+    assert_eq!(report["left_out"]["below_rating"], 2);
+}
+
+#[test]
 fn parquet_times_compare_with_the_limits_of_the_command() {
     let items = golden("items");
     for (table, from) in [

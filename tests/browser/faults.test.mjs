@@ -306,6 +306,8 @@ describe("faults", { skip }, () => {
     const { context, page } = await open();
     /** @type {Set<string>} */
     const ends = new Set();
+    /** Sizes at which the model fits once and not again: how much it takes depends on what was before. */
+    let borders = 0;
     // From less than the module asks for to more than the largest search needs.
     for (let pages = 18; pages <= 60; pages += 3) {
       const end = await page.evaluate(
@@ -338,11 +340,13 @@ describe("faults", { skip }, () => {
         if (["loaded", "answered", ""].includes(said)) continue;
         assert.match(said, /too little memory/, `${pages} pages`);
       }
-      assert.equal(end.next, end.loaded === "loaded" ? 1 : 0, `${pages} pages`);
+      if (end.large !== "answered" && /too little memory/.test(String(end.next))) borders++;
+      else assert.equal(end.next, end.loaded === "loaded" ? 1 : 0, `${pages} pages`);
       const short = (/** @type {string} */ said) => (said.includes("memory") ? "no memory" : said);
       ends.add(`${short(end.loaded)}, ${short(end.large)}`);
     }
     assert.deepEqual([...ends], ["no memory, ", "loaded, no memory", "loaded, answered"]);
+    assert.ok(borders <= 1, `${borders} sizes`);
     await context.close();
   });
 
@@ -409,12 +413,15 @@ describe("faults", { skip }, () => {
         const store = new HistoryStore();
         const first = { list: await store.list(), persistent: await store.persistent() };
         await store.add("a");
+        const then = { list: await store.list(), persistent: await store.persistent() };
         await forget();
-        return [first, { list: await store.list(), persistent: await store.persistent() }];
+        return [first, then, await store.list()];
       });
       assert.deepEqual(history, [
         { list: [], persistent: false },
         { list: ["a"], persistent: false },
+        // What is in memory is forgotten, too.
+        [],
       ]);
     } finally {
       await denying.close();

@@ -138,6 +138,11 @@ fn with_names_of_2014(mut fields: Map<String, Value>) -> Map<String, Value> {
 /// would make the artefact many times larger.
 fn shown(mut fields: Map<String, Value>, of_text: &[&str]) -> Map<String, Value> {
     const SHOWN: [&str; 4] = ["title", "price", "brand", "categories"];
-    fields.retain(|name, _| SHOWN.contains(&name.as_str()) || of_text.contains(&name.as_str()));
+    // The artefact's own `id` and `text` take the place of fields of those names.
+    let is_own = |name: &str| ["id", "text"].contains(&name);
+    fields.retain(|name, _| {
+        let name = name.as_str();
+        (SHOWN.contains(&name) || of_text.contains(&name)) && !is_own(name)
+    });
     fields
 }
