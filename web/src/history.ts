@@ -102,7 +102,7 @@ export class HistoryStore {
       checkId(id);
       return { id, at: Date.now() };
     });
-    await this.#change(() => entries);
+    await this.#change(() => entries, entries.length > 0 ? "grow" : "shrink");
   }
 
   /** Removes everything. Rejects as {@link list} does. */
