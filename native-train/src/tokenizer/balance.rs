@@ -1,7 +1,7 @@
 //! A balanced last level, as LC-Rec (Zheng et al. 2024) has it: while training, a batch is shared
 //! out evenly over the codewords; afterwards, items that still share all codes are separated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use tch::{Kind, Tensor};
 
@@ -10,6 +10,8 @@ use crate::model::params::to_vec;
 
 /// Rounds of normalising rows and columns: the plan changes no more after some tens.
 const ROUNDS: usize = 50;
+/// Distances that are held at once.
+const DISTANCES: usize = 1 << 22;
 /// Sharpness of the plan, relative to the mean spread of a point's distances.
 const SHARPNESS: f64 = 20.0;
 
@@ -53,21 +55,8 @@ pub fn separate(codes: &mut [u16], levels: usize, residual: &Tensor, codebook: &
         for (code, _) in groups.iter().filter(|(_, group)| group.len() == 1) {
             free[usize::from(*code)] = false;
         }
-        let rows: Vec<i64> = crowded.iter().map(|&item| item as i64).collect();
-        let points =
-            residual.index_select(0, &Tensor::from_slice(&rows).to_device(residual.device()));
-        // Compared across items, so with the items' own lengths.
-        let lengths = points.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
-        let distances = to_vec(&(relative_distances(&points, codebook) + lengths));
-        let mut pairs: Vec<(f32, usize, usize)> = distances
-            .iter()
-            .enumerate()
-            .map(|(at, &distance)| (distance, at / free.len(), at % free.len()))
-            .collect();
-        // Stable in the item and the code, so that ties do not depend on the sort.
-        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         let mut placed = vec![false; crowded.len()];
-        for (_, at, code) in pairs {
+        for (_, at, code) in nearest_pairs(&crowded, &free, residual, codebook) {
             if !placed[at] && free[code] {
                 (placed[at], free[code]) = (true, false);
                 moves.push((crowded[at], code as u16));
@@ -79,6 +68,51 @@ pub fn separate(codes: &mut [u16], levels: usize, residual: &Tensor, codebook: &
         codes[item * levels + levels - 1] = code;
     }
     moves.len()
+}
+
+/// Pairs of crowded items (by their place among them) and free codewords, nearest first, as far as
+/// they can come to be: of as many items as there are free codewords, one that is nearer to a codeword
+/// is left for it, so no codeword gets an item beyond these.
+fn nearest_pairs(
+    crowded: &[usize],
+    free: &[bool],
+    residual: &Tensor,
+    codebook: &Tensor,
+) -> Vec<(u32, usize, usize)> {
+    let most = free.iter().filter(|&&free| free).count();
+    let mut nearest: Vec<BinaryHeap<(u32, usize)>> = vec![BinaryHeap::new(); free.len()];
+    let block = (DISTANCES / free.len()).max(1);
+    for (number, items) in crowded.chunks(block).enumerate() {
+        let rows: Vec<i64> = items.iter().map(|&item| item as i64).collect();
+        let points =
+            residual.index_select(0, &Tensor::from_slice(&rows).to_device(residual.device()));
+        // Compared across items, so with the items' own lengths.
+        let lengths = points.square().sum_dim_intlist([1].as_slice(), true, Kind::Float);
+        let distances = to_vec(&(relative_distances(&points, codebook) + lengths));
+        for (row, distances) in distances.chunks_exact(free.len()).enumerate() {
+            for (code, &distance) in distances.iter().enumerate().filter(|(code, _)| free[*code]) {
+                let (pair, heap) = ((ordered(distance), number * block + row), &mut nearest[code]);
+                if heap.len() < most {
+                    heap.push(pair);
+                } else if heap.peek().is_some_and(|farthest| pair < *farthest) {
+                    heap.pop();
+                    heap.push(pair);
+                }
+            }
+        }
+    }
+    // By the item and the code where distances are equal, so that ties do not depend on the sort.
+    let pairs = nearest.into_iter().enumerate();
+    let pairs = pairs.flat_map(|(code, heap)| heap.into_iter().map(move |(d, at)| (d, at, code)));
+    let mut pairs: Vec<(u32, usize, usize)> = pairs.collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+/// A number that is in the order of floats.
+fn ordered(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
 #[cfg(test)]
@@ -114,5 +148,35 @@ mod tests {
         let mut last: Vec<u16> = codes.chunks(2).map(|row| row[1]).collect();
         last.sort_unstable();
         assert_eq!(last, [0, 1, 1, 1, 2, 3]);
+    }
+
+    #[test]
+    fn pairs_that_are_left_out_would_change_nothing() {
+        let number = |i: usize| ((i * 7919) % 1009) as f32 / 100.0;
+        for (items, size) in [(3, 8), (8, 8), (40, 5), (200, 16)] {
+            let points: Vec<f32> = (0..items).map(number).collect();
+            let codewords: Vec<f32> = (0..size).map(|code| number(code + 300)).collect();
+            let residual = Tensor::from_slice(&points).view([items as i64, 1]);
+            let codebook = Tensor::from_slice(&codewords).view([size as i64, 1]);
+            // Codeword 0 is taken by an item of its own.
+            let mut codes: Vec<u16> = (0..items).flat_map(|i| [0, u16::from(i > 0)]).collect();
+            separate(&mut codes, 2, &residual, &codebook);
+            let mut all: Vec<(f32, usize, usize)> = (1..items)
+                .flat_map(|i| (1..size).map(move |c| (i, c)))
+                .map(|(i, c)| ((points[i] - codewords[c]).powi(2), i, c))
+                .collect();
+            all.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+            let mut expected = vec![None; items];
+            let mut free = vec![true; size];
+            for (_, i, c) in all {
+                if expected[i].is_none() && free[c] {
+                    (expected[i], free[c]) = (Some(c as u16), false);
+                }
+            }
+            for (i, expected) in expected.iter().enumerate().skip(1) {
+                assert_eq!(codes[2 * i + 1], expected.unwrap_or(1), "{items} {size} {i}");
+            }
+        }
+        assert!([-2.0, -0.0, 0.0, 1e-9, 3.0].map(ordered).is_sorted());
     }
 }
