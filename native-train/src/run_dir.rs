@@ -165,7 +165,12 @@ impl RunDir {
         ];
         let place = resolved(path);
         let is_own = |own: &PathBuf| resolved(own) == place;
-        let folders = [self.model(), self.tensorboard(), self.root.join(".tigret")];
+        let folders = [
+            self.model(),
+            self.tensorboard(),
+            self.root.join("baselines"),
+            self.root.join(".tigret"),
+        ];
         place.is_some()
             && (own.iter().any(is_own) || folders.iter().any(|folder| lies_in(path, folder)))
     }

@@ -211,6 +211,29 @@ impl Header {
     }
 }
 
+/// Refuses to replace what lies at a path, unless nothing does, or an empty file, or one of whose header
+/// `is_ours` holds; `what` says what else it would be.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn check_replaces(
+    path: &Path,
+    is_ours: impl FnOnce(&Header) -> bool,
+    what: &str,
+) -> Result<()> {
+    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    // A name that a script has reserved loses nothing.
+    let is_empty = there.is_file() && there.len() == 0;
+    let header = || Header::read(&mut BufReader::new(File::open(path).ok()?)).ok();
+    if is_empty || header().is_some_and(|header| is_ours(&header)) {
+        return Ok(());
+    }
+    Err(TrainError::file(
+        path,
+        format!("is there already and {what}; remove it, or choose another --out"),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

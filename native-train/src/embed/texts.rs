@@ -2,7 +2,7 @@
 //! and taken up where it was interrupted.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -16,7 +16,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
-use crate::tensors::Header;
+use crate::tensors::{self, Header};
 
 /// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,
 /// on what is encoded at once, so work that is taken up has to cut the file at the same places.
@@ -130,18 +130,8 @@ pub fn check_out(out: &Path) -> Result<()> {
     if out.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TrainError::file(out, "must end in .safetensors"));
     }
-    let Ok(file) = File::open(out) else { return Ok(()) };
-    // A name that a script has reserved loses nothing.
-    let is_empty = file.metadata().is_ok_and(|there| there.len() == 0);
-    let header = Header::read(&mut BufReader::new(file));
     let is_ours = |header: &Header| ["encoder", "texts"].iter().all(|n| header.note(n).is_some());
-    if is_empty || header.is_ok_and(|header| is_ours(&header)) {
-        return Ok(());
-    }
-    Err(TrainError::file(
-        out,
-        "is there already and holds no vectors of texts; remove it, or choose another --out",
-    ))
+    tensors::check_replaces(out, is_ours, "holds no vectors of texts")
 }
 
 /// The file while it grows.

@@ -4,7 +4,6 @@ mod calibration;
 mod fit;
 
 use std::fs;
-use std::io::BufReader;
 use std::path::Path;
 
 use tch::Device;
@@ -17,7 +16,7 @@ use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
 use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
-use crate::tensors::Header;
+use crate::tensors::{self, Header};
 use crate::tokenizer::{SemanticIds, check_model};
 
 use calibration::input_grams;
@@ -146,21 +145,8 @@ impl<'a> Parts<'a> {
 /// # Errors
 /// [`TrainError::File`].
 pub fn check_out(path: &Path) -> Result<()> {
-    // A name that a script has reserved loses nothing.
-    let is_empty = fs::metadata(path).is_ok_and(|there| there.is_file() && there.len() == 0);
-    if fs::symlink_metadata(path).is_ok() && !is_empty && !is_bundle(path) {
-        return Err(TrainError::file(
-            path,
-            "is there already and is no bundle; remove it, or choose another --out",
-        ));
-    }
-    Ok(())
-}
-
-/// Whether a file says in its header that it is a bundle.
-fn is_bundle(path: &Path) -> bool {
-    let header = fs::File::open(path).ok().map(|file| Header::read(&mut BufReader::new(file)));
-    matches!(header, Some(Ok(header)) if header.note("format") == Some(FORMAT))
+    let is_bundle = |header: &Header| header.note("format") == Some(FORMAT);
+    tensors::check_replaces(path, is_bundle, "is no bundle")
 }
 
 /// Writes a bundle, whole, making the folder if needed. Returns the size in bytes.
