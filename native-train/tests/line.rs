@@ -114,7 +114,14 @@ fn from_a_log_to_recommendations() {
     let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume"]].concat();
     assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
 
+    // Without their histories nobody is shown what they had.
+    let unseen = ["evaluate", "--run", "r", "--json", "--beams", "30", "--exclude-history"];
+    let unseen = works_json(at, &unseen);
+    assert_eq!(unseen["settings"]["exclude_history"], true);
+    assert_eq!(unseen["share_of_history"], 0.0);
+
     let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
+    assert!(evaluation["share_of_history"].as_f64().unwrap() > 0.0);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
     for format in ["f32", "f16", "q8", "q4"] {
         let out = format!("{format}.safetensors");
@@ -147,7 +154,11 @@ fn from_a_log_to_recommendations() {
     // The bundle in f32 is the model: the same figures on the CPU engine.
     let bundle =
         ["evaluate", "--run", "r", "--json", "--beams", "30", "--bundle", "f32.safetensors"];
-    assert_eq!(works_json(at, &bundle)["model"], evaluation["model"]);
+    let of_bundle = works_json(at, &bundle);
+    assert_eq!(of_bundle["model"], evaluation["model"]);
+    assert_eq!(of_bundle["share_of_history"], evaluation["share_of_history"]);
+    let of_bundle = works_json(at, &[&bundle[..], &["--exclude-history"]].concat());
+    assert_eq!(of_bundle["model"], unseen["model"]);
 
     fs::write(
         at.join("h.jsonl"),

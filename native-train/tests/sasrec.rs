@@ -11,7 +11,7 @@ use tch::Device;
 use tigret_train::baselines::sasrec::{Control, Earlier, Settings, Trained, earlier, train};
 use tigret_train::baselines::{Baseline, evaluate, recommend};
 use tigret_train::data::{Dataset, Item, Sequence};
-use tigret_train::evaluate::Split;
+use tigret_train::evaluate::{Protocol, Split};
 use tigret_train::model::checkpoint::{HostWeights, read_tensors};
 use tigret_train::{Result, TrainError};
 
@@ -106,7 +106,7 @@ fn learns_a_pattern_and_finds_what_comes_next() {
     let data = circle(12, 60);
     let trained = Session::new().train(&data, Settings { epochs: 60, ..TINY }).unwrap();
     let hidden = ProgressBar::hidden();
-    let metrics = evaluate(&trained.model, &data, Split::Test, &hidden);
+    let metrics = evaluate(&trained.model, &data, Protocol::of(Split::Test), &hidden);
     assert!(metrics.ndcg_10 > 0.95, "{metrics:?}");
     let best = recommend(&trained.model, &[&[3, 4, 5], &[], &[11]], 12, &hidden);
     assert_eq!((best[0][0].item, best[2][0].item), (6, 0));

@@ -1,5 +1,5 @@
 //! Baselines under the model's own protocol: every item of the catalogue gets a score, and the
-//! held-out item is ranked among all of them, with nothing excluded.
+//! held-out item is ranked among all of them, or among all that the user has not had.
 //!
 //! Each baseline is a [`Baseline`]; ranks, metrics and lists of the best items come from one code
 //! path here. All of them learn from [`Sequence::train`] alone.
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Sequence};
-use crate::evaluate::{Metrics, Split};
+use crate::evaluate::{Metrics, Protocol};
 
 pub use item_knn::ItemKnn;
 pub use popularity::Popularity;
@@ -97,6 +97,18 @@ fn rank_of(scores: &[f32], target: u32) -> usize {
     scored(scores).filter(|other| other.order(&target).is_lt()).count()
 }
 
+/// The 0-based rank of `target` among all items but those of `excluded`, which may name one twice;
+/// `None` if it is one of them.
+fn rank_among_others(scores: &[f32], target: u32, excluded: &[u32]) -> Option<usize> {
+    let excluded: HashSet<u32> = excluded.iter().copied().collect();
+    let is_ahead = |&item: &u32| {
+        let scored = |item: u32| Scored { item, score: scores[item as usize] };
+        scored(item).order(&scored(target)).is_lt()
+    };
+    (!excluded.contains(&target))
+        .then(|| rank_of(scores, target) - excluded.iter().copied().filter(is_ahead).count())
+}
+
 /// The best `k` items, or all where there are fewer.
 fn top_k(scores: &[f32], k: usize) -> Vec<Scored> {
     let mut all: Vec<Scored> = scored(scores).collect();
@@ -113,17 +125,18 @@ fn scored(scores: &[f32]) -> impl Iterator<Item = Scored> {
     scores.iter().zip(0..).map(|(&score, item)| Scored { item, score })
 }
 
-/// The rank of each sequence's held-out item: never `None`, since every item has a rank.
+/// The rank of each sequence's held-out item: `None` only where the protocol excludes it.
 pub fn rank_targets(
     baseline: &dyn Baseline,
     sequences: &[&Sequence],
-    split: Split,
+    protocol: Protocol,
     progress: &ProgressBar,
 ) -> Vec<Option<usize>> {
     let (histories, targets): (Vec<&[u32]>, Vec<u32>) =
-        sequences.iter().map(|sequence| split.of(sequence)).unzip();
+        sequences.iter().map(|sequence| protocol.split.of(sequence)).unzip();
     for_each_history(baseline, &histories, progress, |index, scores| {
-        Some(rank_of(scores, targets[index]))
+        let excluded = if protocol.exclude_history { histories[index] } else { &[] };
+        rank_among_others(scores, targets[index], excluded)
     })
 }
 
@@ -131,11 +144,11 @@ pub fn rank_targets(
 pub fn evaluate(
     baseline: &dyn Baseline,
     dataset: &Dataset,
-    split: Split,
+    protocol: Protocol,
     progress: &ProgressBar,
 ) -> Metrics {
     let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
-    Metrics::from_ranks(&rank_targets(baseline, &sequences, split, progress))
+    Metrics::from_ranks(&rank_targets(baseline, &sequences, protocol, progress))
 }
 
 /// The best `k` items after each history, best first; all items where there are fewer than `k`.
@@ -201,17 +214,8 @@ struct Repeats {
 }
 
 impl Repeats {
-    /// Looks whether at least one training interaction in a hundred is with an item that the
-    /// sequence had before.
     fn of(dataset: &Dataset) -> Self {
-        let (mut repeated, mut all) = (0usize, 0usize);
-        let mut seen = HashSet::new();
-        for sequence in &dataset.sequences {
-            seen.clear();
-            all += sequence.train().len();
-            repeated += sequence.train().iter().filter(|&&item| !seen.insert(item)).count();
-        }
-        Self { happen: repeated * 100 >= all.max(1) }
+        Self { happen: dataset.has_repeats() }
     }
 
     fn apply(self, history: &[u32], scores: &mut [f32]) {
@@ -227,6 +231,7 @@ impl Repeats {
 mod tests {
     use super::*;
     use crate::data::testing::dataset;
+    use crate::evaluate::Split;
 
     /// Scores that are written down.
     struct Fixed(Vec<f32>);
@@ -266,11 +271,29 @@ mod tests {
             .collect();
         let sequences: Vec<&Sequence> = sequences.iter().collect();
         let progress = ProgressBar::hidden();
-        let ranks = rank_targets(&Fixed(vec![0.5, 0.7]), &sequences, Split::Test, &progress);
+        let protocol = Protocol::of(Split::Test);
+        let ranks = rank_targets(&Fixed(vec![0.5, 0.7]), &sequences, protocol, &progress);
         for (index, rank) in ranks.iter().enumerate() {
             assert_eq!(*rank, Some(1 - index % 2), "sequence {index}");
         }
         assert_eq!(progress.position(), 600);
+    }
+
+    #[test]
+    fn excluded_items_take_no_place_and_have_none() {
+        // Best first: 1, 4, 0, 2, 5, 3.
+        let scores = [0.0, 2.0, -0.0, f32::NEG_INFINITY, 2.0, -1.0];
+        assert_eq!(rank_among_others(&scores, 2, &[]), Some(3));
+        assert_eq!(rank_among_others(&scores, 2, &[1, 5, 1, 3]), Some(2), "one of them is ahead");
+        assert_eq!(rank_among_others(&scores, 2, &[1, 4, 0]), Some(0));
+        assert_eq!(rank_among_others(&scores, 2, &[0, 2]), None);
+        let sequence = Sequence { user: "u".into(), items: vec![1, 4, 0] };
+        let ranks = |exclude_history| {
+            let protocol = Protocol { split: Split::Test, exclude_history };
+            rank_targets(&Fixed(scores.into()), &[&sequence], protocol, &ProgressBar::hidden())
+        };
+        assert_eq!(ranks(false), [Some(2)]);
+        assert_eq!(ranks(true), [Some(0)]);
     }
 
     #[test]

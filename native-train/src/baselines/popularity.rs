@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use crate::baselines::{evaluate, recommend};
     use crate::data::testing::{dataset, with_other_targets};
-    use crate::evaluate::Split;
+    use crate::evaluate::{Protocol, Split};
     use indicatif::ProgressBar;
 
     #[test]
@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(best[0], best[1]);
         assert_eq!(best[0].iter().map(|hit| hit.item).collect::<Vec<_>>(), [2, 3, 1, 0]);
         // Test targets 0, 1, 4 have the ranks 3, 2, 4.
-        let metrics = evaluate(&popularity, &data, Split::Test, &progress);
+        let metrics = evaluate(&popularity, &data, Protocol::of(Split::Test), &progress);
         assert_eq!(metrics.recall_5, 1.0);
         let gain = |rank: f64| 1.0 / (rank + 2.0).log2();
         assert!((metrics.ndcg_5 - (gain(3.0) + gain(2.0) + gain(4.0)) / 3.0).abs() < 1e-12);

@@ -18,7 +18,7 @@ use crate::data::Dataset;
 use crate::device;
 use crate::embed::Vectors;
 use crate::error::{MINUTES, Result, check_range};
-use crate::evaluate::{Metrics, Split};
+use crate::evaluate::{Metrics, Protocol};
 use crate::interrupt::Watch;
 use crate::run_dir::RunDir;
 
@@ -114,7 +114,7 @@ impl Args {
     pub(super) fn evaluate(
         &self,
         place: Place<'_>,
-        split: Split,
+        protocol: Protocol,
     ) -> Result<BTreeMap<Method, Figures>> {
         let asked_for = |method: Method| {
             method == Method::Popularity
@@ -126,7 +126,7 @@ impl Args {
             let (baseline, settings, seconds) = self.ready(method, place)?;
             let progress = place.output.progress(place.dataset.sequences.len() as u64, "users");
             progress.set_message(method.title());
-            let metrics = baselines::evaluate(&*baseline, place.dataset, split, &progress);
+            let metrics = baselines::evaluate(&*baseline, place.dataset, protocol, &progress);
             progress.finish_and_clear();
             figures.insert(method, Figures { metrics, settings, seconds });
         }

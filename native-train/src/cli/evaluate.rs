@@ -10,10 +10,12 @@ use tigret_infer::Bundle;
 use super::Output;
 use super::baselines::{self, Figures, Place};
 use crate::baselines::Method;
-use crate::data::Dataset;
+use crate::data::{Dataset, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Metrics, Settings, Split, evaluate, rank_targets_of_bundle};
+use crate::evaluate::{
+    FIRST, Metrics, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
+};
 use crate::export::read_bundle;
 use crate::model::{TrainedModel, checkpoint};
 use crate::run_dir::{RunDir, read_json, write_json};
@@ -26,6 +28,7 @@ use crate::tokenizer::SemanticIds;
   tigret evaluate --run runs/beauty
   tigret evaluate --run runs/beauty --split validation --beams 20
   tigret evaluate --run runs/beauty --no-user --json
+  tigret evaluate --run runs/beauty --exclude-history
   tigret evaluate --run runs/beauty --bundle beauty.safetensors
   tigret evaluate --run runs/beauty --baselines item-knn,sasrec
   tigret evaluate --run runs/beauty --baselines all --baselines-only
@@ -42,6 +45,9 @@ pub(super) struct Args {
     /// Which held-out item is to be found.
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
+    /// Rank only what the user has not had yet, for the model and the baselines alike.
+    #[arg(long)]
+    exclude_history: bool,
     /// Beams of the search.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(10..=512))]
     beams: u64,
@@ -70,6 +76,11 @@ struct Report {
     trained_on_other_sequences: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Metrics>,
+    /// Share of the model's first [`FIRST`] items that the user had before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_of_history: Option<f64>,
+    /// Whether users come back to items that they had.
+    users_return: bool,
     popularity: Metrics,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     baselines: BTreeMap<Method, Figures>,
@@ -117,7 +128,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     }
     let dataset = Dataset::load(&run)?;
     let settings = Settings {
-        split: args.split,
+        protocol: Protocol { split: args.split, exclude_history: args.exclude_history },
         beams: args.beams as usize,
         batch: args.batch as usize,
         user_token: !args.no_user,
@@ -165,24 +176,23 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         ));
     }
     let place = Place { run: &run, dataset: &dataset, device, output };
-    let mut baselines = args.baselines.evaluate(place, args.split)?;
+    let mut baselines = args.baselines.evaluate(place, settings.protocol)?;
     if baselines_only && !args.baselines_only {
         output.note(format!("{} has no model yet: baselines only", run.model().display()));
     }
     let users = dataset.sequences.len();
     let mut speed = None;
-    let mut model = None;
+    let mut ranking = None;
     if let Some(ranked) = &ranked {
         let progress = output.progress(users as u64, "users");
         let begin = std::time::Instant::now();
-        model = Some(match ranked {
+        ranking = Some(match ranked {
             Ranked::Own(own) => {
-                let (trained, ids) = &**own;
-                evaluate(&trained.model, &trained.weights, ids, &dataset, settings, &progress)
+                let (TrainedModel { model, weights }, ids) = &**own;
+                let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
+                rank_targets(model, weights, ids, &sequences, settings, &progress)
             }
-            Ranked::Bundle(bundle) => {
-                Metrics::from_ranks(&rank_targets_of_bundle(bundle, &dataset, settings, &progress))
-            }
+            Ranked::Bundle(bundle) => rank_targets_of_bundle(bundle, &dataset, settings, &progress),
         });
         progress.finish();
         let seconds = begin.elapsed().as_secs_f64();
@@ -193,7 +203,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         settings,
         users,
         trained_on_other_sequences: other_sequences,
-        model,
+        model: ranking.as_ref().map(Ranking::metrics),
+        share_of_history: ranking.map(|ranking| ranking.share_of_history),
+        users_return: dataset.has_repeats(),
         popularity: popularity.unwrap_or_default(),
         baselines,
         optimum,
@@ -234,7 +246,7 @@ impl Report {
                  histories, and never found\n"
             );
         }
-        for line in self.losses() {
+        for line in self.losses().into_iter().chain(self.history_shown()) {
             text += &line;
             text.push('\n');
         }
@@ -243,6 +255,18 @@ impl Report {
             text += &format!(", {:.0} users/s", speed.users_per_second);
         }
         text
+    }
+
+    /// A sentence where the model recommends what users of this data hardly come back to.
+    fn history_shown(&self) -> Option<String> {
+        /// A share that is worth a word.
+        const WORTH: f64 = 0.01;
+        let share = self.share_of_history.filter(|&share| share >= WORTH && !self.users_return)?;
+        Some(format!(
+            "{:.1} % of the model's first {FIRST} items are of the user's history, to which users \
+             of this data hardly ever return; --exclude-history ranks the others alone",
+            100.0 * share
+        ))
     }
 
     /// A sentence for each baseline that the model loses to.

@@ -26,7 +26,7 @@ pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -111,6 +111,19 @@ struct SequenceLine<I> {
 }
 
 impl Dataset {
+    /// Whether users come back to items that they had before: at least one training interaction in
+    /// a hundred does.
+    pub fn has_repeats(&self) -> bool {
+        let (mut repeated, mut all) = (0usize, 0usize);
+        let mut seen = HashSet::new();
+        for sequence in &self.sequences {
+            seen.clear();
+            all += sequence.train().len();
+            repeated += sequence.train().iter().filter(|&&item| !seen.insert(item)).count();
+        }
+        repeated * 100 >= all.max(1)
+    }
+
     /// Reads the artefacts of a run.
     ///
     /// # Errors

@@ -41,11 +41,29 @@ impl Split {
     }
 }
 
-/// How to evaluate.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Settings {
+/// What is asked of a ranking, whoever makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Protocol {
     /// Which item is held out.
     pub split: Split,
+    /// Whether items of the user's history are left out of the ranking, the held-out item among
+    /// them should the user have had it before. The paper's protocol ranks all items.
+    pub exclude_history: bool,
+}
+
+impl Protocol {
+    /// All items are ranked.
+    pub fn of(split: Split) -> Self {
+        Self { split, exclude_history: false }
+    }
+}
+
+/// How to evaluate a model.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Settings {
+    /// What is asked.
+    #[serde(flatten)]
+    pub protocol: Protocol,
     /// Beams of the search.
     pub beams: usize,
     /// Users searched together, at most.
@@ -54,11 +72,62 @@ pub struct Settings {
     pub user_token: bool,
 }
 
+/// What a model returned for each of many users.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// The 0-based rank of each user's held-out item, `None` beyond the beams.
+    pub ranks: Vec<Option<usize>>,
+    /// Share of all users' first [`FIRST`] items that were in the user's own history.
+    pub share_of_history: f64,
+}
+
+/// How many of the first items [`Ranking::share_of_history`] looks at.
+pub const FIRST: usize = 10;
+
+impl Ranking {
+    /// From each user's hits, best first; `history` and `target` are ranks in the catalogue.
+    fn of(users: impl IntoIterator<Item = Answer>) -> Self {
+        let (mut ranks, mut returned, mut of_history) = (Vec::new(), 0, 0);
+        for answer in users {
+            ranks.push(answer.rank);
+            returned += answer.first;
+            of_history += answer.first_of_history;
+        }
+        Self { ranks, share_of_history: of_history as f64 / returned.max(1) as f64 }
+    }
+
+    /// Recall and NDCG of the held-out items.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::from_ranks(&self.ranks)
+    }
+}
+
+/// What a search returned for one user.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    rank: Option<usize>,
+    /// How many of the first [`FIRST`] items there are, and how many of them are in the history.
+    first: usize,
+    first_of_history: usize,
+}
+
+impl Answer {
+    /// From hits, best first; `history` and `target` are ranks in the catalogue.
+    fn of(hits: &[Hit], history: &[u32], target: Option<u32>) -> Self {
+        let first = &hits[..FIRST.min(hits.len())];
+        Self {
+            rank: target.and_then(|target| hits.iter().position(|hit| hit.rank == target)),
+            first: first.len(),
+            first_of_history: first.iter().filter(|hit| history.contains(&hit.rank)).count(),
+        }
+    }
+}
+
 /// Most users that a thread of a CPU searches for together: more are not faster, and take memory on
 /// every thread.
 const USERS_OF_A_THREAD: usize = 16;
 
-/// The rank of each sequence's held-out item under the model, `None` beyond the beams.
+/// Where the model ranks each sequence's held-out item.
 pub fn rank_targets(
     model: &T5,
     weights: &Views,
@@ -66,17 +135,29 @@ pub fn rank_targets(
     sequences: &[&Sequence],
     settings: Settings,
     progress: &ProgressBar,
-) -> Vec<Option<usize>> {
-    in_batches(weights, ids, sequences, settings, progress, |weights, users, inputs| {
-        let filters = vec![ItemFilter::everything(); users.len()];
+) -> Ranking {
+    let Protocol { split, exclude_history } = settings.protocol;
+    let rank_of = |&item: &u32| ids.rank_of_item[item as usize];
+    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
+        let of_user = |&user: &usize| split.of(sequences[user]);
+        let histories: Vec<Vec<u32>> =
+            users.iter().map(|user| of_user(user).0.iter().map(rank_of).collect()).collect();
+        let filters: Vec<ItemFilter> = histories
+            .iter()
+            .map(|history| filter(history, exclude_history, ids.catalog.len()))
+            .collect();
         let found = search::beam_search(model, weights, ids, inputs, &filters, settings.beams);
-        let rank = |(&user, hits): (&usize, Vec<Hit>)| {
-            let (_, target) = settings.split.of(sequences[user]);
-            let target = ids.rank_of_item[target as usize];
-            hits.iter().position(|hit| hit.rank == target)
+        let answer = |((user, history), hits): ((&usize, &Vec<u32>), Vec<Hit>)| {
+            Answer::of(&hits, history, Some(rank_of(&of_user(user).1)))
         };
-        users.iter().zip(found).map(rank).collect()
-    })
+        users.iter().zip(&histories).zip(found).map(answer).collect()
+    };
+    Ranking::of(in_batches(weights, ids, sequences, settings, progress, search))
+}
+
+/// What a search of a protocol may return after a history, given as ranks.
+fn filter(history: &[u32], exclude_history: bool, items: usize) -> ItemFilter {
+    ItemFilter::new(if exclude_history { history } else { &[] }, None, items)
 }
 
 /// What `search` finds for each sequence, in their order. It is called with batches of histories of
@@ -93,11 +174,12 @@ pub fn in_batches<R: Send>(
     let layout = &ids.layout;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     // Histories of equal length together: nothing is padded.
-    order.sort_by_key(|&i| settings.split.of(sequences[i]).0.len().min(layout.max_items));
+    let split = settings.protocol.split;
+    order.sort_by_key(|&i| split.of(sequences[i]).0.len().min(layout.max_items));
     let input = |&i: &usize| {
         let sequence = sequences[i];
         let user = settings.user_token.then(|| layout.user_token(&sequence.user)).flatten();
-        let (history, _) = settings.split.of(sequence);
+        let (history, _) = split.of(sequence);
         layout.encoder_input(user, history.iter().map(|&item| ids.codes(item)))
     };
     let device = weights.device();
@@ -118,19 +200,6 @@ pub fn in_batches<R: Send>(
     answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// The metrics of [`rank_targets`] over all sequences of a data set.
-pub fn evaluate(
-    model: &T5,
-    weights: &Views,
-    ids: &SemanticIds,
-    dataset: &Dataset,
-    settings: Settings,
-    progress: &ProgressBar,
-) -> Metrics {
-    let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
-    Metrics::from_ranks(&rank_targets(model, weights, ids, &sequences, settings, progress))
-}
-
 /// [`rank_targets`] with an exported bundle on the CPU engine instead of the model in training:
 /// what the page will find, quantisation and all. Items are matched by id.
 pub fn rank_targets_of_bundle(
@@ -138,23 +207,23 @@ pub fn rank_targets_of_bundle(
     dataset: &Dataset,
     settings: Settings,
     progress: &ProgressBar,
-) -> Vec<Option<usize>> {
+) -> Ranking {
+    let Protocol { split, exclude_history } = settings.protocol;
     let engine = CpuEngine::new(Arc::clone(bundle));
     let rank_of = |item: u32| bundle.catalog.rank_of(&dataset.items[item as usize].id);
-    let rank_target = |sequence: &Sequence| {
-        let (history, target) = settings.split.of(sequence);
+    let answer = |sequence: &Sequence| {
+        let (history, target) = split.of(sequence);
         let user = settings.user_token.then(|| bundle.tokens.user_token(&sequence.user)).flatten();
         let known: Vec<u32> = history.iter().filter_map(|&item| rank_of(item)).collect();
         let codes = known.iter().map(|&rank| bundle.catalog.codes_of(rank));
         let query = EngineQuery {
             input: bundle.tokens.encoder_input(user, codes),
             beams: settings.beams,
-            filter: ItemFilter::everything(),
+            filter: filter(&known, exclude_history, bundle.catalog.len()),
             sampling: None,
         };
         progress.inc(1);
-        let hits = engine.search(&query);
-        rank_of(target).and_then(|target| hits.iter().position(|hit| hit.rank == target))
+        Answer::of(&engine.search(&query), &known, rank_of(target))
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let share = dataset.sequences.len().div_ceil(threads).max(1);
@@ -162,12 +231,12 @@ pub fn rank_targets_of_bundle(
         let workers: Vec<_> = dataset
             .sequences
             .chunks(share)
-            .map(|chunk| scope.spawn(|| chunk.iter().map(rank_target).collect::<Vec<_>>()))
+            .map(|chunk| scope.spawn(|| chunk.iter().map(answer).collect::<Vec<_>>()))
             .collect();
         let joined = workers
             .into_iter()
             // A share of the users that is missing would pass for figures of all.
             .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.flatten().collect()
+        Ranking::of(joined.flatten())
     })
 }

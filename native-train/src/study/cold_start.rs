@@ -26,7 +26,7 @@ use crate::data::{Dataset, MIN_SEQUENCE, Sequence, Summary};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
-use crate::evaluate::{Settings, Split, in_batches};
+use crate::evaluate::{Protocol, Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
@@ -289,7 +289,12 @@ fn measure(
     let by_prefix = unseen_by_prefix(ids, &is_unseen);
 
     let users = lab.users(joined);
-    let settings = Settings { split: Split::Test, beams: BEAMS, batch: 128, user_token: true };
+    let settings = Settings {
+        protocol: Protocol::of(Split::Test),
+        beams: BEAMS,
+        batch: 128,
+        user_token: true,
+    };
     let progress = lab.progress(2 * users.len(), "cold start");
     let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
         let filters = vec![ItemFilter::everything(); users.len()];

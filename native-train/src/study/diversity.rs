@@ -15,7 +15,7 @@ use super::report::Report;
 use super::table::{Cell, Figure, Table};
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::{beam_search, sampled_beam_search};
-use crate::evaluate::{Metrics, Settings, Split, in_batches};
+use crate::evaluate::{Metrics, Protocol, Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::report::category::categories;
@@ -155,7 +155,8 @@ fn point(
     let Loaded { dataset, ids, trained: TrainedModel { model, weights } } = loaded;
     let users = lab.users(dataset);
     let beams = LENGTHS[2];
-    let settings = Settings { split: Split::Test, beams, batch: 128, user_token: true };
+    let settings =
+        Settings { protocol: Protocol::of(Split::Test), beams, batch: 128, user_token: true };
     let samplings = temperature
         .map(|temperature| {
             let sampling = |user: usize| {

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::table::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::free_search::{Generated, free_beam_search};
-use crate::evaluate::{Metrics, Settings, Split, in_batches, rank_targets};
+use crate::evaluate::{Metrics, Protocol, Settings, Split, in_batches, rank_targets};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 
@@ -141,7 +141,7 @@ fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
     let users = lab.users(dataset);
     // The scores of all tokens after all beams are in memory at once.
     let batch = (128 * 50 / beams).clamp(8, 128);
-    let settings = Settings { split: Split::Test, beams, batch, user_token: true };
+    let settings = Settings { protocol: Protocol::of(Split::Test), beams, batch, user_token: true };
     let progress = lab.progress(2 * users.len(), &format!("{beams} beams"));
     let free = |weights: &Views, _: &[usize], inputs: &[Vec<u32>]| {
         free_beam_search(model, weights, ids, inputs, beams)
@@ -161,7 +161,7 @@ fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
         invalid_all: invalid_share(&generated, beams),
         free: Metrics::from_ranks(&ranks(|_| true)),
         filtered: Metrics::from_ranks(&ranks(|one| one.rank.is_some())),
-        constrained: Metrics::from_ranks(&constrained),
+        constrained: constrained.metrics(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::report::Report;
 use super::table::{Figure, METRICS, Table, metric_cells};
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::evaluate::{Metrics, Settings, Split, rank_targets_of_bundle};
+use crate::evaluate::{Metrics, Protocol, Settings, Split, rank_targets_of_bundle};
 use crate::export::bundle_of_run;
 
 const FORMATS: [WeightFormat; 4] =
@@ -79,13 +79,14 @@ fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>
         let run = &trained.run;
         let mut dataset = Dataset::load(run)?;
         dataset.sequences = lab.users(&dataset).into_iter().cloned().collect();
-        let settings = Settings { split: Split::Test, beams, batch: 1, user_token: true };
+        let settings =
+            Settings { protocol: Protocol::of(Split::Test), beams, batch: 1, user_token: true };
         let point = |format: WeightFormat| {
             let bundle = bundle_of_run(run, format)?;
             let bytes = bundle.to_bytes()?.len();
             let progress = lab.progress(dataset.sequences.len(), format.name());
-            let ranks = rank_targets_of_bundle(&Arc::new(bundle), &dataset, settings, &progress);
-            let metrics = Metrics::from_ranks(&ranks);
+            let ranking = rank_targets_of_bundle(&Arc::new(bundle), &dataset, settings, &progress);
+            let metrics = ranking.metrics();
             Ok(Point { format: format.name().into(), bytes, metrics })
         };
         FORMATS.into_iter().map(point).collect()

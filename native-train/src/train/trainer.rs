@@ -16,7 +16,7 @@ use super::samples::{Batch, Batching, Epoch, Resident, Sample, epoch_batches, tr
 use super::schedule::Schedule;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
-use crate::evaluate::{self, Metrics, Split, rank_targets};
+use crate::evaluate::{self, Metrics, Protocol, Split, rank_targets};
 use crate::model::checkpoint::HostWeights;
 use crate::model::dropout::Dropout;
 use crate::model::optimizer::AdamW;
@@ -439,20 +439,14 @@ impl Job for Trainer<'_> {
 
     fn validate(&self) -> Metrics {
         let settings = evaluate::Settings {
-            split: Split::Validation,
+            protocol: Protocol::of(Split::Validation),
             beams: self.identity.settings.validation_beams,
             batch: 128,
             user_token: true,
         };
         let hidden = ProgressBar::hidden();
-        Metrics::from_ranks(&rank_targets(
-            &self.model,
-            &self.views(),
-            self.ids,
-            &self.validation_users(),
-            settings,
-            &hidden,
-        ))
+        let (views, users) = (self.views(), self.validation_users());
+        rank_targets(&self.model, &views, self.ids, &users, settings, &hidden).metrics()
     }
 
     fn save_best(&self) -> Result<()> {

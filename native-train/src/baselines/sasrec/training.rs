@@ -15,7 +15,7 @@ use super::{SasRec, Settings};
 use crate::baselines;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::evaluate::{Metrics, Split};
+use crate::evaluate::{Metrics, Protocol, Split};
 use crate::hash::hex;
 use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
@@ -311,7 +311,8 @@ impl Job for Trainer<'_> {
 
     fn validate(&self) -> Metrics {
         let hidden = ProgressBar::hidden();
-        baselines::evaluate(&self.model(), self.dataset, Split::Validation, &hidden)
+        let protocol = Protocol::of(Split::Validation);
+        baselines::evaluate(&self.model(), self.dataset, protocol, &hidden)
     }
 
     fn save_best(&self) -> Result<()> {
