@@ -210,6 +210,34 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     );
 }
 
+#[test]
+fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    prepare(at);
+    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    let older = at.join("r/model/last.safetensors");
+    assert!(older.exists());
+    // It saves after half a minute, or when it validates.
+    let mut other = TRAIN;
+    for (option, value) in [("--epochs", "500"), ("--validate-every", "1000000")] {
+        let at = other.iter().position(|argument| *argument == option).unwrap();
+        other[at + 1] = value;
+    }
+    let mut child = tigret(at, &other).stdout(Stdio::null()).spawn().unwrap();
+    let (log, begin) = (at.join("r/train.jsonl"), Instant::now());
+    let before = fs::read(&log).unwrap();
+    while fs::read(&log).unwrap() == before {
+        assert!(child.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(2));
+    }
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(!older.exists(), "its log is gone, so it must be, too");
+    let said = refused(&mut tigret(at, &[&TRAIN[..], &["--resume"]].concat()));
+    assert!(said.contains("there is nothing to resume"), "{said}");
+}
+
 /// The sentence with which a command ends that cannot go on.
 fn refused(command: &mut Command) -> String {
     let output = command.output().unwrap();

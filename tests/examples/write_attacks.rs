@@ -138,6 +138,7 @@ fn bundles() -> Files {
         ),
         ("duplicate-codes", with_data(bytes, "catalog.codes", &codes)),
         ("scale-nan", with_data(bytes, "shared.weight.scale", &f32::NAN.to_le_bytes())),
+        ("scale-overflows", with_data(bytes, "shared.weight.scale", &3e38f32.to_le_bytes())),
         ("scale-infinite", with_data(bytes, "shared.weight.scale", &f32::INFINITY.to_le_bytes())),
         ("id-not-utf-8", with_data(bytes, "catalog.id_bytes", &[0xc0, 0x80])),
         ("id-offsets-descend", with_data(bytes, "catalog.id_offsets", &[9, 0, 0, 0, 1, 0, 0, 0])),

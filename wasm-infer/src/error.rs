@@ -45,6 +45,9 @@ pub enum BundleError {
     /// The catalogue is wrong.
     #[error("catalogue: {}", brief(.0))]
     Catalog(String),
+    /// The weights are numbers, but what they make of an input is none.
+    #[error("the weights are too large: a score is not a finite number; train the model again")]
+    Overflow,
     /// The token layout is wrong.
     #[error("token layout: {}", brief(.0))]
     Tokens(String),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
-use crate::error::InferError;
+use crate::error::{BundleError, InferError};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::Floor;
 use crate::gpu::{GpuEngine, GpuOptions};
@@ -266,12 +266,12 @@ impl Recommender {
     /// Answers a request.
     ///
     /// # Errors
-    /// [`InferError::Request`] for an option out of range, [`InferError::DeviceLost`] when the
-    /// GPU fails.
+    /// [`InferError::Request`] for an option out of range, [`BundleError::Overflow`] where a score
+    /// is not a number, [`InferError::DeviceLost`] when the GPU fails.
     pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
         let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
         let hits = self.search(&query).await?;
-        Ok(Recommendation { items: self.picks(hits, request.top), unknown })
+        Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
     }
 
     /// Answers requests of several users at once: the same answers as one by one, with less time
@@ -293,15 +293,18 @@ impl Recommender {
             Engine::Gpu(gpu) => gpu.search_all(&queries).await?,
         };
         let answers = hits.into_iter().zip(requests).zip(unknown);
-        Ok(answers
-            .map(|((hits, request), unknown)| Recommendation {
-                items: self.picks(hits, request.top),
-                unknown,
+        answers
+            .map(|((hits, request), unknown)| {
+                Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
             })
-            .collect())
+            .collect()
     }
 
-    fn picks(&self, mut hits: Vec<Hit>, top: usize) -> Vec<Pick> {
+    /// The best `top` hits by their ids.
+    fn picks(&self, mut hits: Vec<Hit>, top: usize) -> Result<Vec<Pick>, InferError> {
+        if hits.iter().any(|hit| !hit.score.is_finite()) {
+            return Err(BundleError::Overflow.into());
+        }
         hits.truncate(top);
         let catalog = &self.catalog;
         let pick = |hit: &Hit| Pick {
@@ -312,7 +315,7 @@ impl Recommender {
         let picks: Vec<Pick> = hits.iter().map(pick).collect();
         let distinct = || picks.iter().map(|pick| &pick.id).collect::<HashSet<_>>().len();
         debug_assert_eq!(distinct(), picks.len(), "an item is returned once");
-        picks
+        Ok(picks)
     }
 
     /// Times each kernel of a request on the GPU, as [`GpuEngine::profile`].

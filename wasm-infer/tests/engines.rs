@@ -375,6 +375,40 @@ fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly
     answered_or_refused(&bundle, &mut gpu, &[70, 300], 300);
 }
 
+/// The same limit, met by an attention with one wide head over a long history.
+#[test]
+fn software_that_cannot_attend_to_all_tokens_is_refused_and_never_answers_wrongly() {
+    let (layers, heads) = ((1, 1), (1, 512));
+    let wide = Shape { d_model: 8, d_ff: 8, layers, heads, max_items: 270, ..Shape::default() };
+    let bundle = Arc::new(random_bundle(&wide, WeightFormat::F32, 3));
+    let Some(mut gpu) = gpu(&bundle) else { return };
+    let cpu = CpuEngine::new(Arc::clone(&bundle));
+    for items in [200, 270] {
+        let history = (0..items).map(|rank| bundle.catalog.codes_of(rank));
+        let input = bundle.tokens.encoder_input(None, history);
+        let query =
+            EngineQuery { input, beams: 10, filter: ItemFilter::everything(), sampling: None };
+        match block_on(gpu.search(&query)) {
+            Ok(hits) => assert_same(&cpu.search(&query), &hits, &format!("{items} items")),
+            Err(InferError::NoGpu(why)) => {
+                assert!(items == 270 && why.contains("1081 tokens"), "{why}");
+            }
+            Err(other) => panic!("{items} items: {other}"),
+        }
+    }
+}
+
+/// Logits of all beams at once would be more than a page has memory.
+#[test]
+fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
+    let narrow = Shape { d_model: 8, d_ff: 8, layers: (1, 1), heads: (1, 8), ..Shape::default() };
+    let shape = Shape { users: 140_000, items: 90, ..narrow };
+    let bundle = Arc::new(random_bundle(&shape, WeightFormat::Q8, 5));
+    let query = wide_query(&bundle, 90);
+    let found = CpuEngine::new(Arc::clone(&bundle)).search(&query);
+    assert_close(&exhaustive(&bundle, &bundle.catalog, &query), &found, 1e-2, "90 beams");
+}
+
 /// It may be what the device fails with.
 #[test]
 fn a_device_is_not_asked_for_what_is_switched_off() {

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use pollster::block_on;
@@ -23,6 +23,26 @@ fn bundle() -> Arc<Bundle> {
     let levels = vec![5, 6, 7];
     let shape = Shape { levels, items: ITEMS, layers: (1, 1), ..Shape::default() };
     Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
+}
+
+#[test]
+fn weights_that_overflow_are_an_error_and_no_answer() {
+    let bundle = bundle();
+    let mut weights: BTreeMap<_, _> = bundle
+        .weights()
+        .iter()
+        .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
+        .collect();
+    weights.get_mut("decoder.final_layer_norm.weight").unwrap().1.fill(3e38);
+    let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
+    let catalog = (*bundle.catalog).clone();
+    let large = Bundle::new(config, tokens, catalog, weights, WeightFormat::F32).unwrap();
+    let mut recommender = block_on(Recommender::new(Arc::new(large), Backend::Cpu)).unwrap();
+    let request = Request { history: vec!["item-1".into()], ..Request::default() };
+    let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
+    let all = block_on(recommender.recommend_all(&[request])).unwrap_err().to_string();
+    assert!(one.contains("a score is not a finite number"), "{one}");
+    assert_eq!(one, all);
 }
 
 /// Ids as they may come: most of the catalogue's, some that nobody has, empty ones, long ones.

@@ -155,7 +155,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     // The encoder first: vectors of another one beside it are noticed by its name in them.
     encoder.save(&run)?;
-    vectors.save(&run, &dataset, &encoder.id())?;
+    match encoder {
+        Encoder::Precomputed => vectors.save(&run, &dataset, &encoder.id())?,
+        _ => vectors.save_of_texts(&run, &dataset, &encoder.id())?,
+    }
     let report = Report {
         encoder: name.to_owned(),
         items: dataset.items.len(),

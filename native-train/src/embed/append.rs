@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use safetensors::tensor::Dtype;
 
 use super::rows::VectorFile;
-use super::{TENSOR, Vectors, ids_hash_of, vector_notes};
+use super::{TENSOR, TextsNote, Vectors, ids_hash_of, vector_notes};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, write_atomically};
 use crate::tensors::{self, Place};
@@ -85,7 +85,8 @@ impl NewRows {
             bytes: 4 * rows * self.dimensions,
         };
         let ids = ids_hash_of(old.chain(new.iter().copied()));
-        let notes = vector_notes(&self.encoder, ids);
+        let texts = Vectors::header(run).as_ref().and_then(TextsNote::of);
+        let notes = vector_notes(&self.encoder, ids, texts);
         let header = tensors::header(std::iter::once(place), notes)
             .map_err(|e| TrainError::file(run.vectors(), e))?;
         let mut failed = None;

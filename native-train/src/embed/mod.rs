@@ -17,7 +17,7 @@ use std::io::BufReader;
 use safetensors::tensor::Dtype;
 use tigret_infer::tokens::user_hash;
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Item};
 use crate::error::{Result, TrainError};
 use crate::run_dir::{RunDir, open_file};
 use crate::tensors::{self, Notes, Values};
@@ -80,6 +80,11 @@ impl Vectors {
                 "was made for other items than items.jsonl has; run `tigret embed` again".into(),
             ));
         }
+        if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(dataset)) {
+            return Err(wrong(
+                "was made of other texts than items.jsonl has; run `tigret embed` again".into(),
+            ));
+        }
         let tensor = header
             .tensors
             .info(TENSOR)
@@ -114,8 +119,11 @@ impl Vectors {
     }
 
     fn note(run: &RunDir, name: &str) -> Option<String> {
-        let mut file = BufReader::new(File::open(run.vectors()).ok()?);
-        tensors::Header::read(&mut file).ok()?.note(name).map(str::to_owned)
+        Self::header(run)?.note(name).map(str::to_owned)
+    }
+
+    fn header(run: &RunDir) -> Option<tensors::Header> {
+        tensors::Header::read(&mut BufReader::new(File::open(run.vectors()).ok()?)).ok()
     }
 
     /// Writes the artefact; `encoder` says what made the vectors.
@@ -123,15 +131,60 @@ impl Vectors {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
+        self.write(run, dataset, vector_notes(encoder, ids_hash(dataset), None))
+    }
+
+    /// [`Vectors::save`] of what `encoder` made of the items' texts: [`Vectors::load`] refuses them
+    /// beside other texts.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub fn save_of_texts(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
+        let texts = TextsNote::of_items(&dataset.items);
+        self.write(run, dataset, vector_notes(encoder, ids_hash(dataset), Some(texts)))
+    }
+
+    fn write(&self, run: &RunDir, dataset: &Dataset, notes: Notes) -> Result<()> {
         let shape = vec![dataset.items.len(), self.dimensions];
-        let notes = vector_notes(encoder, ids_hash(dataset));
         tensors::write(&run.vectors(), vec![(TENSOR, shape, Values::F32(&self.data))], notes)
     }
 }
 
-/// What `vectors.safetensors` notes: what made the vectors, and of which items they are.
-fn vector_notes(encoder: &str, ids_hash: String) -> Notes {
-    Notes::from([("encoder".into(), encoder.to_owned()), ("ids_hash".into(), ids_hash)])
+/// What `vectors.safetensors` notes: what made the vectors, of which items they are, and of which
+/// texts, where they are of texts.
+fn vector_notes(encoder: &str, ids_hash: String, texts: Option<TextsNote>) -> Notes {
+    let mut notes =
+        Notes::from([("encoder".into(), encoder.to_owned()), ("ids_hash".into(), ids_hash)]);
+    if let Some(TextsNote { items, hash }) = texts {
+        notes.insert("texts".into(), items.to_string());
+        notes.insert("texts_hash".into(), hash);
+    }
+    notes
+}
+
+/// The texts that vectors were made of: those of the first `items` items. Items that were added
+/// later have brought their vectors.
+#[derive(Debug, PartialEq)]
+struct TextsNote {
+    items: usize,
+    hash: String,
+}
+
+impl TextsNote {
+    fn of_items(items: &[Item]) -> Self {
+        let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
+        Self { items: items.len(), hash: format!("{:016x}", user_hash(&texts.join("\0"))) }
+    }
+
+    /// What a file notes, if it does.
+    fn of(header: &tensors::Header) -> Option<Self> {
+        let items = header.note("texts")?.parse().ok()?;
+        Some(Self { items, hash: header.note("texts_hash")?.to_owned() })
+    }
+
+    fn are_those_of(&self, dataset: &Dataset) -> bool {
+        dataset.items.get(..self.items).is_some_and(|items| Self::of_items(items) == *self)
+    }
 }
 
 /// 64-bit FNV-1a, in hexadecimal, of the items' ids joined by line feeds: tells whether an
@@ -147,7 +200,6 @@ fn ids_hash_of<'a>(ids: impl Iterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Item;
 
     fn dataset(ids: &[&str]) -> Dataset {
         let item =
@@ -172,6 +224,22 @@ mod tests {
                 assert!(error.contains("made for other items"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn vectors_of_texts_go_with_these_texts_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let vectors = Vectors { dimensions: 1, data: vec![1.0, 2.0] };
+        let (old, mut new) = (dataset(&["a", "b"]), dataset(&["a", "b"]));
+        new.items[1].text = "another title".into();
+        vectors.save_of_texts(&run, &old, "tf-idf+svd").unwrap();
+        assert_eq!(Vectors::load(&run, &old).unwrap(), vectors);
+        let error = Vectors::load(&run, &new).unwrap_err().to_string();
+        assert!(error.contains("made of other texts than items.jsonl has"), "{error}");
+        // Vectors that were given are of anything.
+        vectors.save(&run, &old, "precomputed").unwrap();
+        assert_eq!(Vectors::load(&run, &new).unwrap(), vectors);
     }
 
     #[test]

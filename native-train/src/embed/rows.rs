@@ -72,6 +72,7 @@ pub struct VectorFile {
     element: Element,
     read: usize,
     ids: Option<Vec<String>>,
+    encoder: Option<String>,
 }
 
 impl VectorFile {
@@ -86,12 +87,12 @@ impl VectorFile {
         let failed = |reason: String| TrainError::file(path, reason);
         let mut file = BufReader::with_capacity(1 << 20, open_file(path, "check the path")?);
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let (header, ids) = match extension.to_ascii_lowercase().as_str() {
+        let (header, about) = match extension.to_ascii_lowercase().as_str() {
             "npy" if tensor.is_some() => {
                 let reason = "--tensor is for .safetensors; an .npy has one matrix";
                 return Err(TrainError::usage(reason));
             }
-            "npy" => (npy::read_header(&mut file).map_err(failed)?, None),
+            "npy" => (npy::read_header(&mut file).map_err(failed)?, About::default()),
             "safetensors" => safetensors_header(&mut file, tensor, several).map_err(failed)?,
             _ => {
                 return Err(failed(
@@ -101,7 +102,8 @@ impl VectorFile {
             }
         };
         let npy::Header { rows, dimensions, element } = header;
-        Ok(Self { path: path.to_owned(), file, rows, dimensions, element, read: 0, ids })
+        let About { ids, encoder } = about;
+        Ok(Self { path: path.to_owned(), file, rows, dimensions, element, read: 0, ids, encoder })
     }
 
     /// Rows of the file.
@@ -118,6 +120,11 @@ impl VectorFile {
     /// metadata).
     pub fn ids(&self) -> Option<&[String]> {
         self.ids.as_deref()
+    }
+
+    /// What made the rows, where the file says so, as files of `tigret embed` do.
+    pub fn encoder(&self) -> Option<&str> {
+        self.encoder.as_deref()
     }
 
     /// The next rows, row-major, at most `most`; none at the end.
@@ -145,13 +152,20 @@ impl VectorFile {
     }
 }
 
-/// The matrix of a safetensors file and the ids of its rows; the file is left where the matrix
-/// starts.
+/// What a file says of its rows.
+#[derive(Debug, Default)]
+struct About {
+    ids: Option<Vec<String>>,
+    encoder: Option<String>,
+}
+
+/// The matrix of a safetensors file and what the file says of its rows; the file is left where the
+/// matrix starts.
 fn safetensors_header(
     file: &mut BufReader<File>,
     tensor: Option<&str>,
     several: &str,
-) -> Result<(npy::Header, Option<Vec<String>>), String> {
+) -> Result<(npy::Header, About), String> {
     let header = tensors::Header::read(file)?;
     let ids: Option<Vec<String>> = header
         .note("ids")
@@ -188,7 +202,8 @@ fn safetensors_header(
     }
     let start = header.start + info.data_offsets.0 as u64;
     file.seek(SeekFrom::Start(start)).map_err(|e| e.to_string())?;
-    Ok((found, ids))
+    let encoder = header.note("encoder").map(str::to_owned);
+    Ok((found, About { ids, encoder }))
 }
 
 /// A tensor as a matrix of floats, where it is one.

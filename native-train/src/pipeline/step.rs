@@ -62,6 +62,10 @@ impl Step {
         match self {
             // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.
             Self::Export => 2,
+            // 2: no batch of an autoencoder is much smaller than the others.
+            Self::Tokenize => 2,
+            // 2: nor is one of the model.
+            Self::Train => 2,
             _ => 1,
         }
     }

@@ -17,7 +17,7 @@ use crate::data::lines::for_each_line;
 use crate::data::new_items::{NewItem, for_each_new_item, id_of, text_recipe};
 use crate::data::template::TextRecipe;
 use crate::embed::append::NewRows;
-use crate::embed::encoder::Ready;
+use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
 use crate::model::IdsOf;
@@ -115,7 +115,7 @@ pub fn assign(
     let recipe = text_recipe(run)?;
     let mut source = match (vectors, quantizer.config().structure) {
         (_, Structure::Hash) => Vectors::None,
-        (Some(path), _) => Vectors::File(Box::new(open_vectors(path, &quantizer)?)),
+        (Some(path), _) => Vectors::File(Box::new(open_vectors(path, run, &quantizer)?)),
         (None, _) => Vectors::Inline(Texts {
             run,
             recipe: recipe.clone(),
@@ -224,8 +224,22 @@ fn gave(ids: &IdsOf, run: &RunDir) -> Result<bool> {
     Ok(ids.has(&layout, items.map(|(id, rank)| (id.as_str(), catalog.codes_of(rank)))))
 }
 
-fn open_vectors(path: &Path, quantizer: &Quantizer) -> Result<VectorFile> {
+fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<VectorFile> {
     let file = VectorFile::open(path, None, "leave one in the file")?;
+    // A file of the user's own need not say; one of `embed --texts` does. Where the vectors were
+    // given, whoever gives further ones knows what they are.
+    let known = encoder_of_tokenizer(run)?.filter(|known| *known != Encoder::Precomputed.id());
+    if let (Some(encoder), Some(known)) = (file.encoder(), &known)
+        && encoder != known
+    {
+        return Err(TrainError::file(
+            path,
+            format!(
+                "has vectors of the encoder {encoder}, and the tokenizer was trained on those of \
+                 {known}; run `tigret embed --texts` again with that one"
+            ),
+        ));
+    }
     let wanted = quantizer.config().embedding();
     if file.dimensions() != wanted {
         return Err(TrainError::file(

@@ -19,7 +19,7 @@ use crate::model::params::{Params, to_vec};
 use crate::tensors::{self, Header, Notes, Values};
 
 /// Raised when training computes otherwise, so that no run mixes two ways.
-const FORMAT: &str = "tigret/tokenizer-state/1";
+const FORMAT: &str = "tigret/tokenizer-state/2";
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 

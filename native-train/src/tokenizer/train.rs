@@ -202,7 +202,8 @@ impl<'a> Training<'a> {
         // Kept on the device until the epoch ends: nothing is read back in a step.
         let (mut terms, mut rows) = (Vec::new(), Vec::new());
         let mut targets = Tensor::new();
-        for index in shuffled.split(self.settings.batch as i64, 0) {
+        let size = even_batch(order.len(), self.settings.batch);
+        for index in shuffled.split(size as i64, 0) {
             if keeper.interrupted() {
                 return None;
             }
@@ -221,7 +222,7 @@ impl<'a> Training<'a> {
         let figures = to_vec(&Tensor::cat(&[counts, Tensor::stack(&terms, 0)], 0));
         let (counts, terms) = figures.split_at(codewords as usize);
         let (mut reconstruction, mut quantisation) = (0.0, 0.0);
-        for (batch, terms) in order.chunks(self.settings.batch).zip(terms.chunks_exact(2)) {
+        for (batch, terms) in order.chunks(size).zip(terms.chunks_exact(2)) {
             let share = batch.len() as f64 / order.len() as f64;
             reconstruction += f64::from(terms[0]) * share;
             quantisation += f64::from(terms[1]) * share;
@@ -253,6 +254,13 @@ impl<'a> Training<'a> {
         }
         revived
     }
+}
+
+/// The size of an epoch's batches, at most `most`: as many of them as are needed, as good as equal. A
+/// last batch of what `most` leaves may hold a single item, whose gradient would count for as much as
+/// that of a thousand, and where every dead codeword would be put.
+fn even_batch(items: usize, most: usize) -> usize {
+    items.div_ceil(items.div_ceil(most).max(1)).max(1)
 }
 
 /// Books an epoch: whether training has converged, and a line of the log now and then.
@@ -342,6 +350,18 @@ mod tests {
         assert!(rates[..18].iter().all(|&rate| rate == 1.0));
         assert!(rates[18] > rates[19] && rates[19] > 0.0 && rates[18] < 1.0);
         assert_eq!(settle(1, 0), 0.5);
+    }
+
+    #[test]
+    fn one_item_more_than_a_batch_makes_two_of_like_size() {
+        assert_eq!([1, 1023, 1024].map(|items| even_batch(items, 1024)), [1, 1023, 1024]);
+        assert_eq!([1025, 2049, 12_101].map(|items| even_batch(items, 1024)), [513, 683, 1009]);
+        for items in 1..3000 {
+            let size = even_batch(items, 64);
+            let last = items - (items - 1) / size * size;
+            assert!(size <= 64 && items.div_ceil(size) == items.div_ceil(64));
+            assert!(last + items.div_ceil(size) > size, "{items}: {last} after {size}");
+        }
     }
 
     #[test]

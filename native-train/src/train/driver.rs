@@ -150,13 +150,12 @@ pub(crate) fn drive<J: Job>(
     resume: bool,
     control: Control<'_>,
 ) -> Result<Outcome> {
-    let Files { folder, log: log_path, tensorboard } = files;
+    let folder = &files.folder;
     let Control { budget, interrupted, progress } = control;
     let plan = job.plan();
     let mut state = if resume { taken_up(job, folder)? } else { from_nothing(job) };
     check_writable(folder)?;
-    let mut log = open_log(log_path, state.step)?;
-    let mut events = EventWriter::create(tensorboard, state.step)?;
+    let mut logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
     let total = plan.steps();
     progress.set_length(total);
     progress.set_position(state.step);
@@ -197,6 +196,15 @@ pub(crate) fn drive<J: Job>(
                 state.step, plan.rate_option
             )));
         }
+        let logs = match &mut logs {
+            Some(logs) => logs,
+            none => {
+                // Together, and no sooner than this training is seen to work: the log of an older
+                // one is never without its state.
+                state::forget(folder)?;
+                none.insert(Logs::open(files, 0)?)
+            }
+        };
         // Also when interrupted: a validation left out would change what is best, and when to stop.
         let metrics = validate.then(|| job.validate());
         state.seconds = before + begin.elapsed().as_secs_f64();
@@ -209,8 +217,8 @@ pub(crate) fn drive<J: Job>(
             samples_per_second,
             validation: metrics,
         };
-        line.write(&mut log).map_err(|e| TrainError::file(log_path, e))?;
-        line.draw(&mut events).map_err(|e| TrainError::file(tensorboard, e))?;
+        line.write(&mut logs.log).map_err(|e| TrainError::file(&files.log, e))?;
+        line.draw(&mut logs.events).map_err(|e| TrainError::file(&files.tensorboard, e))?;
         let mut better = false;
         if let Some(metrics) = metrics {
             better = state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
@@ -339,6 +347,20 @@ impl Meter {
 
     fn samples_per_second(&self) -> f64 {
         self.all_samples as f64 / self.all_time.as_secs_f64().max(1e-9)
+    }
+}
+
+/// What is told of a training as it goes on.
+struct Logs {
+    log: fs::File,
+    events: EventWriter,
+}
+
+impl Logs {
+    /// For the steps after those that are done.
+    fn open(files: &Files, done: u64) -> Result<Self> {
+        let events = EventWriter::create(&files.tensorboard, done)?;
+        Ok(Self { log: open_log(&files.log, done)?, events })
     }
 }
 

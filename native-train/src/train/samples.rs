@@ -68,8 +68,8 @@ pub struct Epoch {
     pub batches: Vec<std::ops::Range<usize>>,
 }
 
-/// The batches of one epoch; the same seed and epoch give the same batches. `size` is the mean
-/// number of samples of a batch.
+/// The batches of one epoch; the same seed and epoch give the same batches. `size` is the largest
+/// mean number of samples of a batch.
 pub fn epoch_batches(
     samples: &[Sample],
     max_items: usize,
@@ -85,15 +85,19 @@ pub fn epoch_batches(
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut order: Vec<u32> = (0..samples.len() as u32).collect();
     order.shuffle(&mut rng);
-    let mut batches = Vec::with_capacity(samples.len().div_ceil(size));
-    let mut start = 0;
-    for shard in order.chunks_mut(SHARD * size) {
+    let total = samples.len().div_ceil(size);
+    // Even sizes: a last batch of a sample or two would count for as much as one of hundreds.
+    let end = |batch: usize| samples.len() * batch / total;
+    let mut batches = Vec::with_capacity(total);
+    for first in (0..total).step_by(SHARD) {
+        let count = SHARD.min(total - first);
+        let start = end(first);
+        let shard = &mut order[start..end(first + count)];
         shard.sort_by_key(|&i| length(i));
-        let count = shard.len().div_ceil(size);
         let mut from = 0;
         for number in 1..=count {
             let to = match batching {
-                Batching::Samples => (number * size).min(shard.len()),
+                Batching::Samples => end(first + number) - start,
                 Batching::Tokens => {
                     let all: usize = shard.iter().map(|&i| length(i)).sum();
                     let mut sum = 0;
@@ -108,7 +112,6 @@ pub fn epoch_batches(
             batches.push(start + from..start + to);
             from = to;
         }
-        start += shard.len();
     }
     batches.shuffle(&mut rng);
     Epoch { order, batches }
@@ -298,6 +301,20 @@ mod tests {
                     let target = target.map(|(l, &c)| i64::from(l.offset) + i64::from(c));
                     assert_eq!(labels, target.collect::<Vec<_>>());
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_batch_is_much_smaller_than_the_others() {
+        for count in [1, 7, 16 * 32 + 1, 1025, 4096, 4097] {
+            let samples = vec![Sample { sequence: 0, target: 1 }; count];
+            for batching in [Batching::Samples, Batching::Tokens] {
+                let epoch = epoch_batches(&samples, 20, 32, batching, 3, 1);
+                let sizes = || epoch.batches.iter().map(std::ops::Range::len);
+                assert_eq!(sizes().sum::<usize>(), count);
+                assert!(sizes().all(|size| size <= 33), "{count} {batching:?}");
+                assert!(2 * sizes().min().unwrap_or(0) >= count.min(32), "{count} {batching:?}");
             }
         }
     }

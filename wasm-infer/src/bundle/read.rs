@@ -106,10 +106,16 @@ impl Bundle {
                 }
                 WeightFormat::Q8 => {
                     let scales = finite(&scale, &tensor(&scale)?)?;
-                    if let Some(row) = scales.iter().position(|s| *s <= 0.0) {
+                    // The largest weight that a row can hold has to be a number.
+                    let is_usable = |s: f32| s > 0.0 && (s * -f32::from(i8::MIN)).is_finite();
+                    if let Some(row) = scales.iter().position(|&s| !is_usable(s)) {
                         return Err(BundleError::tensor(
                             scale,
-                            format!("the scale of row {row} is not positive"),
+                            format!(
+                                "the scale of row {row} is {:e}, neither positive nor small enough \
+                                 for 8-bit weights",
+                                scales[row]
+                            ),
                         ));
                     }
                     // One copy: a page runs this before its loops are optimised.

@@ -1,11 +1,13 @@
 //! The decoder, which steps all beams together.
 
+use std::ops::Range;
+
 use tigret_kernels::{MAX_STEPS, PathAttention, SharedKeys, Write};
 
 use super::encoder::Encoder;
 use super::model::{DecoderLayer, Model, Scratch, scratches};
 use super::threads::by_rows;
-use crate::tokens::{Level, MAX_LEVELS};
+use crate::tokens::MAX_LEVELS;
 
 /// A row's ancestors: its row in each step so far, its own included.
 type Path = [u32; MAX_STEPS];
@@ -27,8 +29,10 @@ pub(super) struct Decoder {
     /// The paths of the step before.
     parents: Vec<Path>,
     scratch: Vec<Scratch>,
-    /// The rows of the last step, shared out over the scratches in order.
+    /// The rows of the last step, shared out over the scratches in order, and the tokens whose
+    /// logits they have.
     rows: usize,
+    asked: Range<usize>,
 }
 
 impl Default for Decoder {
@@ -42,6 +46,7 @@ impl Default for Decoder {
             parents: Vec::new(),
             scratch: scratches(),
             rows: 0,
+            asked: 0..0,
         }
     }
 }
@@ -55,8 +60,15 @@ impl Decoder {
         self.paths.push(Path::default());
     }
 
-    /// Feeds one token a row; `parents[row]` is the row of the step before that it continues.
-    pub(super) fn step(&mut self, model: &Model, tokens: &[u32], parents: &[usize]) {
+    /// Feeds one token a row; `parents[row]` is the row of the step before that it continues. The
+    /// logits of `asked`, a range of tokens, are there to be read afterwards.
+    pub(super) fn step(
+        &mut self,
+        model: &Model,
+        tokens: &[u32],
+        parents: &[usize],
+        asked: &Range<usize>,
+    ) {
         let position = self.position;
         std::mem::swap(&mut self.paths, &mut self.parents);
         self.paths.clear();
@@ -89,29 +101,28 @@ impl Decoder {
                 model.feed_forward(&layer.feed_forward, &mut x, scratch);
                 scratch.x = x;
             }
-            model.logits(scratch);
+            model.logits(asked, scratch);
         });
         self.steps[position] = step;
         self.position += 1;
         self.rows = tokens.len();
+        self.asked = asked.clone();
     }
 
-    /// Logits of the last step's first rows, `[rows, vocab_size]`: all, if there was one.
+    /// Logits of the last step's first rows, `[rows, tokens asked for]`: all, if there was one.
     pub(super) fn logits(&self) -> &[f32] {
         &self.scratch[0].logits
     }
 
-    /// Log-probabilities of a level's codes after the last step, `[rows, level.size]`, to
+    /// Log-probabilities of the tokens asked for after the last step, `[rows, tokens]`, to
     /// `log_probs`; the softmax is over the whole vocabulary.
-    pub(super) fn log_probs(&self, model: &Model, level: Level, log_probs: &mut Vec<f32>) {
-        let codes = level.size as usize;
-        log_probs.resize(self.rows * codes, 0.0);
-        let vocabulary = model.config().vocab_size;
-        let logits = self.scratch.iter().flat_map(|s| s.logits.chunks_exact(vocabulary));
+    pub(super) fn log_probs(&self, log_probs: &mut Vec<f32>) {
+        let tokens = self.asked.len();
+        log_probs.resize(self.rows * tokens, 0.0);
+        let logits = self.scratch.iter().flat_map(|s| s.logits.chunks_exact(tokens));
         let normalisers = self.scratch.iter().flat_map(|s| &s.normalisers);
-        let rows = logits.zip(normalisers).zip(log_probs.chunks_exact_mut(codes));
-        for ((row, normaliser), out) in rows {
-            let logits = &row[level.offset as usize..][..codes];
+        let rows = logits.zip(normalisers).zip(log_probs.chunks_exact_mut(tokens));
+        for ((logits, normaliser), out) in rows {
             out.iter_mut().zip(logits).for_each(|(out, logit)| *out = logit - normaliser);
         }
     }

@@ -107,8 +107,9 @@ impl CpuEngine {
             }
             parents.clear();
             parents.extend(beams.iter().map(|beam| beam.parent));
-            decoder.step(model, tokens, parents);
-            decoder.log_probs(model, *codes, log_probs);
+            let offset = codes.offset as usize;
+            decoder.step(model, tokens, parents, &(offset..offset + codes.size as usize));
+            decoder.log_probs(log_probs);
             let sampling = query.sampling.as_ref();
             let (catalog, filter) = (&*self.catalog, &query.filter);
             let width = query.beams;

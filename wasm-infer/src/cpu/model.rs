@@ -3,6 +3,7 @@
 //! Semantics of Hugging Face's `T5ForConditionalGeneration`: RMS norm before each block, no
 //! biases, unscaled attention, bucketed relative position bias from the first block of each stack.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
@@ -62,6 +63,12 @@ pub struct Model {
     pub(super) decoder_bias: PositionBias,
 }
 
+/// Logits that a thread holds at once: all of 512 beams over a vocabulary of 4,096 tokens. A larger
+/// one, which may have a million, would take gigabytes, more than a page has.
+const LOGITS: usize = 512 * 4096;
+/// Rows that share a reading of the head's weights, however large the vocabulary.
+const FEWEST_ROWS: usize = 16;
+
 /// What the layers of one thread compute with, kept from call to call.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -76,9 +83,11 @@ pub(super) struct Scratch {
     pub(super) scores: Vec<f32>,
     /// Output of an attention, `[rows, inner]`.
     pub(super) context: Vec<f32>,
-    /// `[rows, vocab_size]`.
+    /// Of a few rows, `[rows, vocab_size]`.
+    all_logits: Vec<f32>,
+    /// `[rows, tokens that are asked for]`.
     pub(super) logits: Vec<f32>,
-    /// `ln(sum(exp(logits)))` of each row.
+    /// `ln(sum(exp(logits)))` of each row, over the whole vocabulary.
     pub(super) normalisers: Vec<f32>,
 }
 
@@ -223,17 +232,25 @@ impl Model {
         block.wo.apply(hidden, fixed, x, Write::Add);
     }
 
-    /// The decoder's last norm and the head on `scratch.x`, to `scratch.logits`, and
-    /// their normalisers.
-    pub(super) fn logits(&self, scratch: &mut Scratch) {
-        let Scratch { fixed, normed, x, logits, normalisers, .. } = scratch;
+    /// The decoder's last norm and the head on `scratch.x`: the logits of `tokens` go to
+    /// `scratch.logits`, and the normalisers of all logits to `scratch.normalisers`.
+    pub(super) fn logits(&self, tokens: &Range<usize>, scratch: &mut Scratch) {
+        let Scratch { fixed, normed, x, all_logits, logits, normalisers, .. } = scratch;
         self.normalise(x, &self.decoder_norm, normed);
         let scale = self.config().head_scale();
         normed.iter_mut().for_each(|v| *v *= scale);
-        logits.resize(x.len() / self.config().d_model * self.head.outputs(), 0.0);
-        self.head.apply(normed, fixed, logits, Write::Store);
+        logits.clear();
         normalisers.clear();
-        normalisers.extend(logits.chunks_exact(self.head.outputs()).map(log_sum_exp));
+        let (width, vocabulary) = (self.config().d_model, self.head.outputs());
+        let rows = (LOGITS / vocabulary).max(FEWEST_ROWS);
+        for normed in normed.chunks(rows * width) {
+            all_logits.resize(normed.len() / width * vocabulary, 0.0);
+            self.head.apply(normed, fixed, all_logits, Write::Store);
+            for row in all_logits.chunks_exact(vocabulary) {
+                logits.extend_from_slice(&row[tokens.clone()]);
+                normalisers.push(log_sum_exp(row));
+            }
+        }
     }
 
     /// Logits `[decoder_tokens, vocab_size]` of one sequence with the decoder's input given, at
@@ -242,8 +259,9 @@ impl Model {
         let mut decoder = Decoder::default();
         decoder.begin(self, input);
         let mut logits = Vec::new();
+        let all = 0..self.config().vocab_size;
         for &token in decoder_tokens {
-            decoder.step(self, &[token], &[0]);
+            decoder.step(self, &[token], &[0], &all);
             logits.extend_from_slice(decoder.logits());
         }
         logits

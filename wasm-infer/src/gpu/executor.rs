@@ -97,6 +97,10 @@ impl Executor {
                 missing.push(shader);
             }
         }
+        // In a page even none of them would be a wait for the browser.
+        if missing.is_empty() {
+            return Ok(());
+        }
         let kernels = self.device.kernels(&missing).await?;
         for (shader, kernel) in missing.iter().zip(kernels) {
             self.kernels.insert(shader.name, Compiled { kernel, groups: BTreeMap::new() });

@@ -32,6 +32,8 @@ const MOST_CANDIDATES_OF_PAGE: u64 = 4 << 20;
 /// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
 /// and for each of 512 beams that survive it takes 56 more at most.
 const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
+/// Most iterations of an attention on a software adapter, natively, for the same reason.
+const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
 
@@ -219,7 +221,9 @@ impl GpuEngine {
         let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
         hits_of(&state, users, rows as usize, self.catalog.len(), batch.sampled).ok_or_else(|| {
             InferError::DeviceLost(
-                "its answer makes no sense; update its driver or use the CPU engine".into(),
+                "its answer makes no sense; use the CPU engine, and if that answers, update the \
+                 GPU's driver"
+                    .into(),
             )
         })
     }
@@ -285,6 +289,16 @@ impl GpuEngine {
             return Err(InferError::NoGpu(format!(
                 "{candidates} candidates of a step are more than this adapter can walk at once \
                  ({most}); use the CPU engine or fewer beams"
+            )));
+        }
+        let iterations = self.plan.most_iterations(batch.input);
+        if natively_software(self.executor.info().software) && iterations > MOST_SOFTWARE_ITERATIONS
+        {
+            let tokens = queries.iter().map(|query| query.input.len()).max().unwrap_or(0);
+            return Err(InferError::NoGpu(format!(
+                "an attention over {tokens} tokens with heads of this width takes {iterations} \
+                 iterations, more than this adapter makes ({MOST_SOFTWARE_ITERATIONS}); use the \
+                 CPU engine"
             )));
         }
         // Where each user's filter begins, then the filters.
@@ -376,12 +390,17 @@ impl GpuEngine {
 
 /// Most candidates of a step on an adapter.
 fn most_candidates(software: bool) -> u64 {
-    // In a page software is SwiftShader, which counts no iterations.
-    match (cfg!(target_arch = "wasm32"), software) {
+    match (cfg!(target_arch = "wasm32"), natively_software(software)) {
         (true, _) => MOST_CANDIDATES_OF_PAGE,
         (false, true) => MOST_SOFTWARE_CANDIDATES,
         (false, false) => u64::MAX,
     }
+}
+
+/// Whether an adapter is software that counts iterations: in a page it is SwiftShader, which does
+/// not.
+fn natively_software(software: bool) -> bool {
+    software && !cfg!(target_arch = "wasm32")
 }
 
 /// The hits of each user in the state after the last step, of so many rows a user; `None` where no

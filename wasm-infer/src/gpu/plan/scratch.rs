@@ -145,6 +145,18 @@ impl Plan {
         users * (rows as usize + 1) * RECORD
     }
 
+    /// Most iterations that an invocation of either attention over shared keys makes, all loops
+    /// together, where the encoder reads so many tokens.
+    pub(in crate::gpu) fn most_iterations(&self, tokens: u32) -> u64 {
+        let quads = self.config.d_kv.div_ceil(4) as u64;
+        let tokens = u64::from(tokens);
+        // A block of the values' components after the other; for each, keys in chunks; for each
+        // chunk the components of queries and keys, and in the narrow one its keys.
+        let wide = quads.div_ceil(16) * tokens.div_ceil(16) * (quads + 5);
+        let narrow = quads.div_ceil(16) * tokens.div_ceil(128) * (2 * quads + 136);
+        wide.max(narrow)
+    }
+
     /// Most candidates of a user in a step.
     pub(in crate::gpu) fn most_candidates(&self, beams: usize) -> u64 {
         let rows = self.rows(beams);
