@@ -271,6 +271,17 @@ fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
             "has the feed-forward layer \"x",
         ),
         (
+            "t5",
+            &|f| {
+                f.replace(
+                    "config.json",
+                    "\"feed_forward_proj\": \"relu\"",
+                    "\"feed_forward_proj\": \"gelu\"",
+                );
+            },
+            "has the feed-forward layer \"gelu\"; relu, gated-gelu and gated-silu are known",
+        ),
+        (
             "bert",
             &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode\": \"lasttoken\""),
             "1_Pooling/config.json: asks for \"lasttoken\"; cls, max, mean, mean_sqrt_len_tokens are",
@@ -307,6 +318,27 @@ fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
             "bert-joined",
             &|f| f.replace("2_Dense/config.json", "activation.Tanh", "activation.Softplus"),
             "2_Dense/config.json: has the activation \"Softplus\"; Identity, Tanh, ReLU",
+        ),
+        (
+            "bert-joined",
+            &|f| f.replace("2_Dense/config.json", "{", "{\"use_residual\": true,"),
+            "2_Dense/config.json: adds what comes in (use_residual), which is not known here",
+        ),
+        (
+            "bert-joined",
+            &|f| {
+                f.replace(
+                    "2_Dense/config.json",
+                    "_output_name\": \"sentence_embedding",
+                    "_output_name\": \"other",
+                )
+            },
+            "2_Dense/config.json: reads or writes \"other\"; sentence_embedding is known",
+        ),
+        (
+            "bert",
+            &|f| f.replace("2_Normalize/config.json", "sentence_embedding", "token_embeddings"),
+            "2_Normalize/config.json: reads or writes \"token_embeddings\"; sentence_embedding is kn",
         ),
     ]);
     let folder = Copied::new("bert");

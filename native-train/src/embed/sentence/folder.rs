@@ -69,6 +69,28 @@ struct Module {
     kind: String,
 }
 
+/// Which of a text's features a module after pooling reads and writes.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Features {
+    module_input_name: Option<String>,
+    module_output_name: Option<String>,
+}
+
+impl Features {
+    /// Refuses any but the text's vector; where a name is missing, sentence-transformers means it
+    /// too.
+    pub(super) fn check(&self) -> Result<(), String> {
+        const VECTOR: &str = "sentence_embedding";
+        let names = [&self.module_input_name, &self.module_output_name].into_iter().flatten();
+        match names.into_iter().find(|name| *name != VECTOR) {
+            Some(other) => {
+                Err(format!("reads or writes \"{other}\"; {VECTOR} is known, the text's vector"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
@@ -132,7 +154,12 @@ impl Recipe {
             match (short(&kind), recipe.poolings.is_empty()) {
                 ("Pooling", true) => recipe.poolings = poolings(&module, &recipe.prompt)?,
                 ("Dense", false) => recipe.steps.push(Step::Dense(module)),
-                ("Normalize", false) => recipe.steps.push(Step::Normalise),
+                ("Normalize", false) => {
+                    let config = module.join("config.json");
+                    let features: Features = optional(&config)?;
+                    features.check().map_err(|reason| TrainError::file(&config, reason))?;
+                    recipe.steps.push(Step::Normalise);
+                }
                 // It does nothing outside training.
                 ("Dropout", _) => {}
                 ("Pooling" | "Dense" | "Normalize", _) => {
