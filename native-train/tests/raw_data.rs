@@ -172,6 +172,42 @@ fn amazon_of_2018_and_2023_are_json() {
 }
 
 #[test]
+fn odd_metadata_stop_nothing_and_odd_prices_are_left_out() {
+    let world = World::new();
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        let note = if t == 10 { "half \\ud83d" } else { "" };
+        format!(
+            "{{\"user_id\": \"{u}\", \"parent_asin\": \"{i}\", \"rating\": {r}, \
+                 \"timestamp\": {t}, \"text\": \"{note}\", \"helpful_vote\": NaN}}\n"
+        )
+    };
+    let all: String = REVIEWS.iter().map(|(u, i, r, t)| line(u, i, *r, *t)).collect();
+    world.write("reviews.json.gz", all);
+    let meta = |id: &str, rest: &str| format!("{{\"parent_asin\": \"{id}\"{rest}}}\n");
+    world.write(
+        "meta.json.gz",
+        [
+            meta("nobody's", ", \"title\": \"half \\ud83d\", \"average_rating\": NaN"),
+            meta("kettle", ", \"title\": \"Kettle \\ud83d\\ude00\", \"price\": \"—\""),
+            // A second line that says nothing takes nothing away, one that does counts.
+            meta("kettle", ""),
+            meta("lamp", ", \"title\": \"Old\""),
+            meta("lamp", ", \"title\": \"Lamp \\ud83d\", \"price\": \"None\""),
+            meta("stool", ", \"title\": \"Stool\", \"price\": \"from 12.99\""),
+            meta("mug", ", \"title\": \"Mug\", \"price\": \".a{border:1px solid #fff}\""),
+        ]
+        .concat(),
+    );
+    let report = world.report(&AMAZON);
+    assert_eq!(report["undescribed"], 0);
+    let items = world.lines("items.jsonl");
+    let mut texts: Vec<&str> = items.iter().map(|item| item["text"].as_str().unwrap()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["Kettle 😀.", "Lamp \u{fffd}.", "Mug.", "Stool. Price: from 12.99."]);
+    assert!(items.iter().all(|item| item["id"] == "stool" || item.get("price").is_none()));
+}
+
+#[test]
 fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let world = World::new();
     let line = |u: &str, i: &str, r: f64, t: i64| {
