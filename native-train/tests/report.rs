@@ -170,6 +170,22 @@ fn the_page_is_whole_and_loads_nothing() {
     }
 }
 
+#[test]
+fn a_group_is_mostly_of_a_category_that_more_than_half_of_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    let groups_with_one = || {
+        works(folder.path(), &["r", "--html", "page.html"]);
+        let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+        page.matches("</span>, mostly ").count()
+    };
+    assert_eq!(groups_with_one(), 2);
+    let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
+    fs::write(root.join("items.jsonl"), items.replacen("Tea", "Salt & <b>pepper</b>", 1)).unwrap();
+    assert_eq!(groups_with_one(), 1, "one of the first group's two is of another category");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_page_goes_through_a_link_and_into_no_device_or_pipe() {

@@ -187,8 +187,8 @@ fn collision_group(group: &Group, material: &Material, open: bool) -> String {
         .filter_map(|category| Some(categories?.names[category as usize].as_str()))
         .collect();
     named.sort_unstable();
-    let commonest = named.chunk_by(|a, b| a == b).max_by_key(|run| run.len());
-    let category = commonest.map(|run| format!(", mostly {}", run[0])).unwrap_or_default();
+    let mostly = named.chunk_by(|a, b| a == b).find(|run| 2 * run.len() > group.items.len());
+    let category = mostly.map(|run| format!(", mostly {}", run[0])).unwrap_or_default();
     let mut html = format!(
         "<details{}><summary>{} under <span class=\"codes\">{}</span>{}</summary><ol>",
         opened(open),
