@@ -223,6 +223,10 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let report = world.report(&[&AMAZON[..4], &times].concat());
     assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
+    let whole = ["--k-core", "0", "--from", "-0.3", "--until", "41"];
+    assert_eq!(world.report(&[&AMAZON[..4], &whole].concat())["left_out"]["outside_time"], 0);
+    let error = world.prepare(&[&AMAZON[..4], &["--until", "-1"]].concat());
+    assert!(String::from_utf8_lossy(&error.stderr).contains("go from 10 to 40"), "{error:?}");
     // Something was in the range, though nothing is left: it is not the range that is refused.
     let neither = ["--k-core", "0", "--until", "20", "--min-rating", "9"];
     let error = world.prepare(&[&AMAZON[..4], &neither].concat());
