@@ -15,6 +15,7 @@ mod hash;
 pub mod interrupt;
 mod memory;
 pub mod model;
+mod output;
 mod panics;
 pub mod pipeline;
 mod random;

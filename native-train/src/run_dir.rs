@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Result, TrainError};
+use crate::output::{destination, unfinished};
 
 /// Paths of a run's artefacts.
 #[derive(Debug, Clone)]
@@ -225,23 +226,23 @@ pub(crate) fn lies_in(path: &Path, folder: &Path) -> bool {
 }
 
 /// Writes a file whole: to a temporary name beside it, then renamed, so that a reader never sees
-/// half of it.
+/// half of it. A link stays, and its file is replaced.
 ///
 /// # Errors
-/// [`TrainError::File`].
+/// [`TrainError::File`]; also where something else than a regular file lies.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".partial");
-    let temporary = PathBuf::from(temporary);
+    let place = destination(path)?;
+    let temporary = unfinished(&place);
+    destination(&temporary)?;
     let attempt = || -> std::io::Result<()> {
         let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
         write(&mut file)?;
         file.flush()?;
         file.get_ref().sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, &place)
     };
     attempt().map_err(|e| {
         // The partial file is of no use; failing to remove it changes nothing.

@@ -13,6 +13,7 @@ use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
+use crate::output::destination;
 use crate::run_dir::{RunDir, lies_in, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
@@ -93,7 +94,7 @@ fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
         if source.is_dir() {
             copy_folder(&source, &target, &|_| true)?;
         } else {
-            fs::copy(&source, &target).map_err(|e| TrainError::file(&source, e))?;
+            fs::copy(&source, destination(&target)?).map_err(|e| TrainError::file(&source, e))?;
         }
     }
     Ok(())

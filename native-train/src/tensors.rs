@@ -11,6 +11,7 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 
 use crate::error::{Result, TrainError};
+use crate::output;
 use crate::run_dir::write_atomically;
 
 /// Bytes of the number that a file begins with, the length of its header; headers end at a
@@ -140,6 +141,23 @@ impl Header {
     /// A sentence without the file's name that says what is wrong, also where the file is not as
     /// long as its header says.
     pub(crate) fn read(file: &mut BufReader<File>) -> Result<Self, String> {
+        let (header, file_length) = Self::read_start(file)?;
+        match header.start.checked_add(header.tensors.data_len() as u64) {
+            Some(end) if end == file_length => Ok(header),
+            Some(end) if end < file_length => Err(format!(
+                "is not a safetensors file: {}",
+                SafeTensorError::MetadataIncompleteBuffer
+            )),
+            _ => Err("ends before its tensors do; was it cut short?".into()),
+        }
+    }
+
+    /// Reads the header of a file whose tensors need not be there yet. Returns the length of the
+    /// file, too.
+    ///
+    /// # Errors
+    /// As [`Header::read`].
+    pub(crate) fn read_start(file: &mut BufReader<File>) -> Result<(Self, u64), String> {
         let file_length = file.get_ref().metadata().map_err(|e| e.to_string())?.len();
         let cut = |_| "is cut off in its header".to_owned();
         let mut length = [0; LENGTH];
@@ -157,14 +175,7 @@ impl Header {
             0 => wrong(e.to_string()),
             _ => wrong(format!("invalid JSON in header: {e}")),
         })?;
-        let start = LENGTH as u64 + length;
-        match start.checked_add(tensors.data_len() as u64) {
-            Some(end) if end == file_length => Ok(Self { start, tensors }),
-            Some(end) if end < file_length => {
-                Err(wrong(SafeTensorError::MetadataIncompleteBuffer.to_string()))
-            }
-            _ => Err("ends before its tensors do; was it cut short?".into()),
-        }
+        Ok((Self { start: LENGTH as u64 + length, tensors }, file_length))
     }
 
     /// The numbers of a tensor of type `F32`, of the file that the header is of.
@@ -211,8 +222,8 @@ impl Header {
     }
 }
 
-/// Refuses to replace what lies at a path, unless nothing does, or an empty file, or one of whose header
-/// `is_ours` holds; `what` says what else it would be.
+/// Refuses to replace what lies at a path, unless it may be replaced by any file
+/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` says what else it would be.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -221,17 +232,8 @@ pub(crate) fn check_replaces(
     is_ours: impl FnOnce(&Header) -> bool,
     what: &str,
 ) -> Result<()> {
-    let Ok(there) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    // A name that a script has reserved loses nothing.
-    let is_empty = there.is_file() && there.len() == 0;
-    let header = || Header::read(&mut BufReader::new(File::open(path).ok()?)).ok();
-    if is_empty || header().is_some_and(|header| is_ours(&header)) {
-        return Ok(());
-    }
-    Err(TrainError::file(
-        path,
-        format!("is there already and {what}; remove it, or choose another --out"),
-    ))
+    let header = |file: File| Header::read(&mut BufReader::new(file));
+    output::check_replaces(path, |file| header(file).is_ok_and(|header| is_ours(&header)), what)
 }
 
 #[cfg(test)]

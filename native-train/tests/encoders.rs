@@ -43,7 +43,12 @@ fn distance(found: &[f32], expected: &[f32]) -> (f32, f32) {
 }
 
 fn holds(name: &str) {
-    let encoder = SentenceEncoder::load(&golden(name), DeviceChoice::Cpu).unwrap();
+    holds_in(&golden(name), name);
+}
+
+/// Whether a folder gives the vectors of a golden one.
+fn holds_in(folder: &Path, name: &str) {
+    let encoder = SentenceEncoder::load(folder, DeviceChoice::Cpu).unwrap();
     let expected = expected(name);
     let texts: Vec<&str> = expected.texts.iter().map(String::as_str).collect();
     let found = encode(&encoder, &texts);
@@ -182,6 +187,101 @@ impl Copied {
     }
 }
 
+#[test]
+fn a_pooling_that_chooses_nothing_takes_the_mean() {
+    let folder = Copied::new("bert");
+    let (mode, older) = ("\"pooling_mode\": \"mean\"", "\"pooling_mode_mean_tokens\": false");
+    folder.replace("1_Pooling/config.json", mode, older);
+    holds_in(folder.0.path(), "bert");
+}
+
+#[test]
+fn a_tokenizers_own_limit_is_no_more_than_the_positions() {
+    let long = "red lamp oil ".repeat(100);
+    for (name, limit, positions) in [("bert", 40, 64), ("mpnet", 200, 200)] {
+        let encode_long = |length: usize, folder: &Copied| {
+            let (from, to) = (format!("_length\": {limit}"), format!("_length\": {length}"));
+            folder.replace("tokenizer_config.json", &from, &to);
+            let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
+            encode(&encoder, &[&long])
+        };
+        let all = encode_long(positions, &Copied::new(name));
+        assert_eq!(encode_long(positions + 2, &Copied::new(name)), all, "{name}");
+        assert_ne!(encode_long(positions - 1, &Copied::new(name)), all, "{name}");
+    }
+}
+
+#[test]
+fn a_text_is_cut_from_the_side_that_the_folder_names() {
+    let long = "red lamp oil ".repeat(100);
+    let end = format!("lamp oil {}", "red lamp oil ".repeat(12));
+    let right = ("\"direction\": \"Right\"", "\"direction\": \"Left\"");
+    let ways: [&dyn Fn(&Copied); 2] =
+        [&|f| f.replace("tokenizer_config.json", "{", "{\"truncation_side\": \"left\","), &|f| {
+            f.replace("tokenizer.json", right.0, right.1)
+        }];
+    let plain = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
+    for way in ways {
+        let folder = Copied::new("bert");
+        way(&folder);
+        let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
+        assert_ne!(encoder.fingerprint(), plain.fingerprint());
+        // The last tokens that go between the two that every text has.
+        let expected = encode(&plain, &[&end]);
+        let (error, _) = distance(encode(&encoder, &[&long]).row(0), expected.row(0));
+        assert!(error < 1e-6, "{error} off");
+    }
+}
+
+#[test]
+fn case_is_that_of_the_tokenizers_class() {
+    let load = |spoil: &dyn Fn(&Copied)| {
+        let folder = Copied::new("bert");
+        spoil(&folder);
+        SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap()
+    };
+    let set = |f: &Copied, class: &str, lower: &str| {
+        let class = format!("\"tokenizer_class\": \"{class}\"{lower}");
+        f.replace("tokenizer_config.json", "\"tokenizer_class\": \"TokenizersBackend\"", &class);
+    };
+    let cased =
+        |f: &Copied| f.replace("tokenizer.json", "\"lowercase\": true", "\"lowercase\": false");
+    let plain = load(&|_| ());
+    let expected = encode(&plain, &["red lamp"]);
+    for (ignores_case, encoder) in [
+        (true, load(&|f| set(f, "BertTokenizer", ", \"do_lower_case\": true"))),
+        (false, load(&|f| set(f, "BertTokenizerFast", ", \"do_lower_case\": false"))),
+        (
+            true,
+            load(&|f| {
+                set(f, "BertTokenizer", "");
+                cased(f)
+            }),
+        ),
+        (
+            true,
+            load(&|f| {
+                set(f, "MPNetTokenizer", ", \"do_lower_case\": true");
+                cased(f)
+            }),
+        ),
+        // A class that takes the file as it is.
+        (true, load(&|f| set(f, "PreTrainedTokenizerFast", ", \"do_lower_case\": false"))),
+        (
+            false,
+            load(&|f| {
+                set(f, "TokenizersBackend", ", \"do_lower_case\": true");
+                cased(f)
+            }),
+        ),
+    ] {
+        assert_eq!(encode(&encoder, &["Red LAMP"]) == expected, ignores_case);
+        assert_eq!(encode(&encoder, &["red lamp"]), expected);
+    }
+    let other = load(&|f| set(f, "BertTokenizer", ", \"do_lower_case\": false"));
+    assert_ne!(other.fingerprint(), plain.fingerprint());
+}
+
 /// Spoils a folder and says which message must come.
 type Fault<'a> = (&'a str, &'a dyn Fn(&Copied), &'a str);
 
@@ -271,6 +371,17 @@ fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
             "has the feed-forward layer \"x",
         ),
         (
+            "t5",
+            &|f| {
+                f.replace(
+                    "config.json",
+                    "\"feed_forward_proj\": \"relu\"",
+                    "\"feed_forward_proj\": \"gelu\"",
+                );
+            },
+            "has the feed-forward layer \"gelu\"; relu, gated-gelu and gated-silu are known",
+        ),
+        (
             "bert",
             &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode\": \"lasttoken\""),
             "1_Pooling/config.json: asks for \"lasttoken\"; cls, max, mean, mean_sqrt_len_tokens are",
@@ -285,7 +396,7 @@ fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
         ),
         (
             "bert",
-            &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode_cls_token\": false"),
+            &|f| f.replace("1_Pooling/config.json", POOLING, "\"pooling_mode\": []"),
             "chooses no pooling; cls, max",
         ),
         (
@@ -307,6 +418,27 @@ fn a_folder_that_asks_for_what_is_not_known_is_refused_with_what_is() {
             "bert-joined",
             &|f| f.replace("2_Dense/config.json", "activation.Tanh", "activation.Softplus"),
             "2_Dense/config.json: has the activation \"Softplus\"; Identity, Tanh, ReLU",
+        ),
+        (
+            "bert-joined",
+            &|f| f.replace("2_Dense/config.json", "{", "{\"use_residual\": true,"),
+            "2_Dense/config.json: adds what comes in (use_residual), which is not known here",
+        ),
+        (
+            "bert-joined",
+            &|f| {
+                f.replace(
+                    "2_Dense/config.json",
+                    "_output_name\": \"sentence_embedding",
+                    "_output_name\": \"other",
+                )
+            },
+            "2_Dense/config.json: reads or writes \"other\"; sentence_embedding is known",
+        ),
+        (
+            "bert",
+            &|f| f.replace("2_Normalize/config.json", "sentence_embedding", "token_embeddings"),
+            "2_Normalize/config.json: reads or writes \"token_embeddings\"; sentence_embedding is kn",
         ),
     ]);
     let folder = Copied::new("bert");
@@ -363,6 +495,16 @@ fn a_folder_whose_files_contradict_each_other_is_refused() {
             "bert",
             &|f| f.replace("sentence_bert_config.json", "{", "{\"max_seq_length\": 1,"),
             "allows 1 tokens (max_seq_length), too few for any text",
+        ),
+        (
+            "bert",
+            &|f| f.replace("tokenizer_config.json", "_length\": 40", "_length\": 1"),
+            "allows 1 tokens (model_max_length), too few for any text",
+        ),
+        (
+            "bert",
+            &|f| f.replace("tokenizer_config.json", "{", "{\"truncation_side\": \"top\","),
+            "tokenizer_config.json: unknown variant `top`, expected `left` or `right`",
         ),
         (
             "bert-joined",

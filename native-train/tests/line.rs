@@ -142,7 +142,7 @@ fn from_a_log_to_recommendations() {
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
         ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
-        ("r", "r: is there already and is no bundle"),
+        ("r", "r: is a folder; name a file"),
         ("r/model/model.safetensors", "model.safetensors: is there already and is no bundle"),
     ] {
         let before = fs::read(at.join(out)).ok();

@@ -269,8 +269,28 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     fs::write(world.at("bundle.safetensors"), "a bundle").unwrap();
     let error = world.refuse("embed --run r --texts copies.jsonl --out bundle.safetensors");
     assert!(error.contains("is there already and holds no vectors of texts"), "{error}");
-    world.ok("embed --run r --texts copies.jsonl --out own.safetensors");
-    world.ok("embed --run r --texts copies.jsonl --out own.safetensors");
+    let own = "embed --run r --texts copies.jsonl --out own.safetensors";
+    world.ok(own);
+    world.ok(own);
+    // Unfinished work is known by its header: of these texts it is taken up, of others begun anew.
+    let whole = fs::read(world.at("own.safetensors")).unwrap();
+    let partial = world.at("own.safetensors.partial");
+    fs::write(&partial, "a diary").unwrap();
+    let error = world.refuse(own);
+    let reason = "own.safetensors.partial: is there already and holds no unfinished work";
+    assert!(error.contains(reason), "{error}");
+    assert_eq!(fs::read(&partial).unwrap(), b"a diary");
+    fs::write(world.at("one.jsonl"), line("one", 1)).unwrap();
+    world.ok("embed --run r --texts one.jsonl --out one.safetensors");
+    let other = fs::read(world.at("one.safetensors")).unwrap();
+    for work in
+        [&whole[..0], &whole[..20], &whole[..whole.len() - 3], &other, &other[..other.len() - 3]]
+    {
+        fs::write(&partial, work).unwrap();
+        world.ok(own);
+        assert_eq!(fs::read(world.at("own.safetensors")).unwrap(), whole);
+        assert!(!partial.exists());
+    }
     let before = fs::read(world.at("r/vectors.safetensors")).unwrap();
     let error = world.refuse("embed --run r --texts copies.jsonl --out r/vectors.safetensors");
     assert!(error.contains("vectors.safetensors: is a file of the run "), "{error}");

@@ -172,6 +172,42 @@ fn amazon_of_2018_and_2023_are_json() {
 }
 
 #[test]
+fn odd_metadata_stop_nothing_and_odd_prices_are_left_out() {
+    let world = World::new();
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        let note = if t == 10 { "half \\ud83d" } else { "" };
+        format!(
+            "{{\"user_id\": \"{u}\", \"parent_asin\": \"{i}\", \"rating\": {r}, \
+                 \"timestamp\": {t}, \"text\": \"{note}\", \"helpful_vote\": NaN}}\n"
+        )
+    };
+    let all: String = REVIEWS.iter().map(|(u, i, r, t)| line(u, i, *r, *t)).collect();
+    world.write("reviews.json.gz", all);
+    let meta = |id: &str, rest: &str| format!("{{\"parent_asin\": \"{id}\"{rest}}}\n");
+    world.write(
+        "meta.json.gz",
+        [
+            meta("nobody's", ", \"title\": \"half \\ud83d\", \"average_rating\": NaN"),
+            meta("kettle", ", \"title\": \"Kettle \\ud83d\\ude00\", \"price\": \"—\""),
+            // A second line that says nothing takes nothing away, one that does counts.
+            meta("kettle", ""),
+            meta("lamp", ", \"title\": \"Old\""),
+            meta("lamp", ", \"title\": \"Lamp \\ud83d\", \"price\": \"None\""),
+            meta("stool", ", \"title\": \"Stool\", \"price\": \"from 12.99\""),
+            meta("mug", ", \"title\": \"Mug\", \"price\": \".a{border:1px solid #fff}\""),
+        ]
+        .concat(),
+    );
+    let report = world.report(&AMAZON);
+    assert_eq!(report["undescribed"], 0);
+    let items = world.lines("items.jsonl");
+    let mut texts: Vec<&str> = items.iter().map(|item| item["text"].as_str().unwrap()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["Kettle 😀.", "Lamp \u{fffd}.", "Mug.", "Stool. Price: from 12.99."]);
+    assert!(items.iter().all(|item| item["id"] == "stool" || item.get("price").is_none()));
+}
+
+#[test]
 fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let world = World::new();
     let line = |u: &str, i: &str, r: f64, t: i64| {
@@ -187,6 +223,10 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let report = world.report(&[&AMAZON[..4], &times].concat());
     assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
+    let whole = ["--k-core", "0", "--from", "-0.3", "--until", "41"];
+    assert_eq!(world.report(&[&AMAZON[..4], &whole].concat())["left_out"]["outside_time"], 0);
+    let error = world.prepare(&[&AMAZON[..4], &["--until", "-1"]].concat());
+    assert!(String::from_utf8_lossy(&error.stderr).contains("go from 10 to 40"), "{error:?}");
     // Something was in the range, though nothing is left: it is not the range that is refused.
     let neither = ["--k-core", "0", "--until", "20", "--min-rating", "9"];
     let error = world.prepare(&[&AMAZON[..4], &neither].concat());
@@ -555,6 +595,19 @@ fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
     assert_eq!(world.sequences()[0], format!("76561198000000001: {expected}"));
     assert!(world.sequences()[1].starts_with("76561198000000002: "));
 
+    world.report(&[
+        "--interactions",
+        &golden("uuids"),
+        "--items",
+        &golden("items"),
+        "--k-core",
+        "2",
+    ]);
+    let users: Vec<Value> =
+        world.lines("sequences.jsonl").into_iter().map(|line| line["user"].clone()).collect();
+    let ids = ["00112233-4455-6677-8899-aabbccddeeff", "f0000000-0000-4000-8000-00000000000f"];
+    assert_eq!(users, ids);
+
     let (log, items) = (golden("whole"), golden("items"));
     let template = "[{title}. ][{price}. ][{categories}. ][{maker}. ][{listed}.]";
     world.report(&[
@@ -590,7 +643,8 @@ fn parquet_that_cannot_be_read_is_refused_by_table_and_row() {
     let items = golden("items");
     for (log, message) in [
         (golden("null-cell"), "null-cell.parquet:7: \"user\" is empty or missing"),
-        (golden("time-of-day"), "column \"timestamp\" is of a type that is not read"),
+        (golden("time-of-day"), "column \"timestamp\" is of a type that is not read (a time of"),
+        (golden("time-of-day-nanos"), "column \"timestamp\" is of a type that is not read (a ti"),
         (golden("float-ids"), "float-ids.parquet:1: \"user\" is a number of more digits than"),
         (golden("list"), "list.parquet:1: \"item\" is neither a string nor a number"),
         (golden("items"), "no column \"user\" among id, title"),

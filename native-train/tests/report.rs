@@ -162,6 +162,48 @@ fn the_page_is_whole_and_loads_nothing() {
     assert!(!folder.path().join("page.html.partial").exists());
     works(folder.path(), &["r", "--html", "again.html"]);
     assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
+    // It takes the place of an earlier one, and of an empty file.
+    fs::write(folder.path().join("again.html"), "").unwrap();
+    for _ in 0..2 {
+        works(folder.path(), &["r", "--html", "again.html"]);
+        assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
+    }
+}
+
+#[test]
+fn a_group_is_mostly_of_a_category_that_more_than_half_of_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    let groups_with_one = || {
+        works(folder.path(), &["r", "--html", "page.html"]);
+        let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+        page.matches("</span>, mostly ").count()
+    };
+    assert_eq!(groups_with_one(), 2);
+    let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
+    fs::write(root.join("items.jsonl"), items.replacen("Tea", "Salt & <b>pepper</b>", 1)).unwrap();
+    assert_eq!(groups_with_one(), 1, "one of the first group's two is of another category");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_page_goes_through_a_link_and_into_no_device_or_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    write_run(&at.join("r"), "thing 0");
+    works(at, &["r", "--html", "page.html"]);
+    let page = fs::read(at.join("page.html")).unwrap();
+    fs::write(at.join("page.html"), "").unwrap();
+    std::os::unix::fs::symlink("page.html", at.join("link.html")).unwrap();
+    works(at, &["r", "--html", "link.html"]);
+    assert!(at.join("link.html").is_symlink());
+    assert_eq!(fs::read(at.join("page.html")).unwrap(), page);
+    std::os::unix::fs::symlink("r/catalog.json", at.join("bad.html")).unwrap();
+    assert!(refuses(at, &["r", "--html", "bad.html"]).contains("is a file of the run r"));
+    assert!(Command::new("mkfifo").arg(at.join("pipe")).status().unwrap().success());
+    assert!(refuses(at, &["r", "--html", "pipe"]).contains("pipe: is a device or a pipe"));
+    assert!(!at.join("pipe").is_file());
 }
 
 #[test]
@@ -220,6 +262,16 @@ fn bad_input_ends_with_one_line_and_status_2() {
         assert!(line.contains(": is a file of the run r; choose another name"), "{line}");
     }
     assert_eq!(fs::read_to_string(root.join("items.jsonl")).unwrap(), items);
+    // Nor over a file of anybody else's, such as a page of another kind.
+    write_run(&at.join("other"), "thing 0");
+    fs::write(at.join("index.html"), "<!doctype html><title>Semantic</title>").unwrap();
+    for place in ["index.html", "other/catalog.json"] {
+        let before = fs::read(at.join(place)).unwrap();
+        let line = refuses(at, &["r", "--html", place]);
+        assert!(line.contains("is there already and is no report of `tigret inspect`"), "{line}");
+        assert_eq!(fs::read(at.join(place)).unwrap(), before);
+    }
+    assert!(refuses(at, &["r", "--html", "other"]).contains("other: is a folder; name a file"));
     fs::write(root.join("tokenizer.jsonl"), "{\"epoch\": 0}\nnot json\n").unwrap();
     assert!(refuses(at, &["r"]).contains("tokenizer.jsonl:2:"));
     fs::remove_file(root.join("tokenizer.jsonl")).unwrap();

@@ -9,6 +9,7 @@ items.
 
 import datetime
 import decimal
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,8 @@ REVIEWS = [
 ]
 USERS, ITEMS, STARS, TIMES = (list(column) for column in zip(*REVIEWS))
 NUMBERS = {"kettle": 0, "lamp": 1, "stool": 2, "mug": 3}
+USER_IDS = {"ann": "00112233-4455-6677-8899-aabbccddeeff",
+            "bob": "f0000000-0000-4000-8000-00000000000f"}
 DAY = datetime.date(2020, 1, 1)
 
 
@@ -69,12 +72,15 @@ def main():
                        pa.decimal128(38, 0))))
     write("float-ids", log(pa.array(TIMES, pa.int64()),
                            users=pa.array([7.6561198e16 for _ in USERS], pa.float64())))
+    write("uuids", log(pa.array(TIMES, pa.int64()),
+                       users=pa.array([uuid.UUID(USER_IDS[u]).bytes for u in USERS], pa.uuid())))
     write("categories", log(pa.array(TIMES, pa.int64()),
                             users=pa.array(USERS).dictionary_encode(),
                             items=pa.array(ITEMS, pa.large_string())))
     # What has to be refused.
     write("null-cell", log(pa.array(TIMES, pa.int64()), users=USERS[:6] + [None] + USERS[7:]))
     write("time-of-day", log(pa.array([datetime.time(time // 2) for time in TIMES])))
+    write("time-of-day-nanos", log(pa.array(TIMES, pa.int64()).cast(pa.time64("ns"))))
     write("list", log(pa.array(TIMES, pa.int64()), items=[[item] for item in ITEMS]))
     write("no-rows", log(pa.array([], pa.int64()), users=pa.array([], pa.string()),
                          items=pa.array([], pa.string()), stars=pa.array([], pa.float64())))

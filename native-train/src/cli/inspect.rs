@@ -23,7 +23,8 @@ use crate::tokenizer::stats::{LevelUse, level_use};
 pub(super) struct Args {
     /// A bundle, or a run directory.
     path: PathBuf,
-    /// Also write a report on the run's semantic IDs: one HTML file that loads nothing.
+    /// Also write a report on the run's semantic IDs: one HTML file that loads nothing. It replaces
+    /// an earlier report, and nothing else.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Items whose neighbours by code are held against those by cosine; 0 for none.
@@ -118,6 +119,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
 fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
     if let Some(path) = &args.html {
         run.check_no_artefact(path)?;
+        report::check_html(path)?;
     }
     let artefacts = report::artefacts(run)?;
     // Before `tokenize` there is less to say, and that is no error unless the page was asked for.

@@ -77,10 +77,12 @@ pub(super) struct Args {
     min_rating: Option<f64>,
     /// Leave out interactions before this time: a number in the unit of the data, or a date with or
     /// without a time of day (not where a log has numbers, whose unit is not known).
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME",
+          conflicts_with_all = ["sequences", "classics"])]
     from: Option<Bound>,
     /// Leave out interactions at this time and later.
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["sequences", "classics"])]
+    #[arg(long, allow_negative_numbers = true, value_name = "TIME",
+          conflicts_with_all = ["sequences", "classics"])]
     until: Option<Bound>,
     /// Count the same user, item and time several times if it stands there several times; a log
     /// of your own is always taken as it is unless --deduplicate is given.

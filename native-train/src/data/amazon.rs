@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle};
 use super::items::is_empty;
 use super::lines::{for_each_line_with, json_reason};
+use super::python_json::from_json;
 use super::python_literal::parse_dictionary;
 use super::template::TextRecipe;
 use super::{Dataset, Item};
@@ -55,7 +56,7 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
     let mut layout = None;
     for_each_line_with(reviews, "check the path", progress, |number, line| {
         let wrong = |reason: String| TrainError::line(reviews, number, reason);
-        let review: Review = serde_json::from_str(line).map_err(|e| {
+        let review: Review = from_json(line).map_err(|e| {
             let reason = json_reason(&e);
             wrong(format!("is no review of Amazon's releases of 2014, 2018 or 2023: {reason}"))
         })?;
@@ -102,7 +103,7 @@ pub fn describe(
         dataset.items.iter().enumerate().map(|(at, item)| (item.id.clone(), at)).collect();
     let mut found = vec![false; dataset.items.len()];
     for_each_line_with(metadata, "check the path", progress, |number, line| {
-        let fields = serde_json::from_str(line)
+        let fields = from_json(line)
             .or_else(|json| {
                 parse_dictionary(line).map_err(|literal| {
                     format!(
@@ -116,22 +117,34 @@ pub fn describe(
         let Some(&at) = id.and_then(|id| index.get(id)) else { return Ok(()) };
         found[at] = true;
         let fields = with_names_of_2014(fields);
-        dataset.items[at].text = recipe.text(&fields);
-        dataset.items[at].fields = shown(fields, &recipe.fields());
+        let (text, item) = (recipe.text(&fields), &mut dataset.items[at]);
+        // Of several lines the last counts, but for one that says nothing.
+        if item.text.is_empty() || !text.is_empty() {
+            item.text = text;
+            item.fields = shown(fields, &recipe.fields());
+        }
         Ok(())
     })?;
     Ok(found.iter().filter(|found| !**found).count())
 }
 
-/// The fields that are not empty, under the names of 2014 too.
+/// The fields that say something, under the names of 2014 too.
 fn with_names_of_2014(mut fields: Map<String, Value>) -> Map<String, Value> {
-    fields.retain(|_, value| !is_empty(value));
+    fields.retain(|name, value| !is_empty(value) && (name != "price" || is_price(value)));
     for (name, as_name) in [("store", "brand"), ("category", "categories")] {
         if let (Some(value), false) = (fields.get(name).cloned(), fields.contains_key(as_name)) {
             fields.insert(as_name.to_owned(), value);
         }
     }
     fields
+}
+
+/// Whether a price is one: that of 2023 may be a dash or `None`, that of 2018 a piece of the page's
+/// styles.
+fn is_price(value: &Value) -> bool {
+    value.as_str().is_none_or(|text| {
+        text.contains(|c: char| c.is_ascii_digit()) && !text.contains(['{', '<'])
+    })
 }
 
 /// The fields worth keeping, and those that made the text: pictures, rankings and what was also bought

@@ -16,6 +16,7 @@ pub mod movielens;
 pub mod new_items;
 pub mod oracle;
 mod parquet;
+mod python_json;
 mod python_literal;
 pub mod readers;
 mod records;

@@ -112,11 +112,10 @@ impl Table {
             };
             units[at] = unit(column).ok_or_else(|| {
                 let reason = format!(
-                    "column \"{}\" is of a type that is not read ({} as {}); write it as text or \
-                     a number",
+                    "column \"{}\" is of a type that is not read ({}); write it as text or a \
+                     number",
                     column.path().string(),
-                    column.physical_type(),
-                    column.converted_type(),
+                    kind(column),
                 );
                 TrainError::file(&self.path, reason)
             })?;
@@ -164,15 +163,28 @@ enum Unit {
     Told,
     /// Whole numbers are nanoseconds since 1970.
     Nanoseconds,
+    /// Bytes are a UUID.
+    Uuid,
+}
+
+/// A column's type, for messages.
+fn kind(column: &ColumnDescriptor) -> String {
+    match column.logical_type_ref() {
+        Some(LogicalType::Time(_)) => "a time of day".to_owned(),
+        _ => format!("{} as {}", column.physical_type(), column.converted_type()),
+    }
 }
 
 /// How a column's values are to be understood; nothing for a type on which the reader gives up.
 fn unit(column: &ColumnDescriptor) -> Option<Unit> {
     use ConvertedType as C;
-    let nanoseconds = matches!(
-        column.logical_type_ref(),
-        Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS
-    );
+    let unit = match column.logical_type_ref() {
+        Some(LogicalType::Timestamp(time)) if time.unit == TimeUnit::NANOS => Unit::Nanoseconds,
+        Some(LogicalType::Uuid) => Unit::Uuid,
+        // In nanoseconds it has no converted type that would tell.
+        Some(LogicalType::Time(_)) => return None,
+        _ => Unit::Told,
+    };
     let read = match column.physical_type() {
         Physical::BOOLEAN | Physical::FLOAT | Physical::DOUBLE | Physical::INT96 => true,
         Physical::INT32 => matches!(
@@ -201,7 +213,7 @@ fn unit(column: &ColumnDescriptor) -> Option<Unit> {
         }
         Physical::FIXED_LEN_BYTE_ARRAY => matches!(column.converted_type(), C::NONE | C::DECIMAL),
     };
-    read.then_some(if nanoseconds { Unit::Nanoseconds } else { Unit::Told })
+    read.then_some(unit)
 }
 
 fn cell(field: Field, unit: Unit) -> Cell {
@@ -250,6 +262,7 @@ fn value(field: Field, unit: Unit) -> Value {
             }
         }
         Field::Str(text) => text.into(),
+        Field::Bytes(bytes) if unit == Unit::Uuid => uuid(bytes.data()).into(),
         Field::Bytes(bytes) => {
             String::from_utf8(bytes.data().to_vec()).map_or(Value::Null, Value::from)
         }
@@ -270,6 +283,16 @@ fn value(field: Field, unit: Unit) -> Value {
         | time @ Field::Long(_) => cell(time, unit).into_value(),
         Field::Null | Field::TimeMillis(_) | Field::TimeMicros(_) => Value::Null,
     }
+}
+
+/// The bytes of a UUID as people write it.
+fn uuid(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (at, byte) in bytes.iter().enumerate() {
+        let dash = if [4, 6, 8, 10].contains(&at) { "-" } else { "" };
+        text += &format!("{dash}{byte:02x}");
+    }
+    text
 }
 
 /// Runs a step of the reader, which gives up with a panic where a damaged file breaks what it

@@ -2,7 +2,7 @@
 //! and taken up where it was interrupted.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
@@ -16,6 +16,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
+use crate::output::{check_replaces, destination, start, unfinished};
 use crate::tensors::{self, Header};
 
 /// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,
@@ -54,6 +55,7 @@ pub fn encode_file(
     interrupted: &(dyn Fn() -> bool + Sync),
     progress: &ProgressBar,
 ) -> Result<Encoded> {
+    let out = &destination(out)?;
     let (header, count) = header(encoder, recipe, items)?;
     let mut file = Partial::open(out, &header, encoder.dimensions())?;
     let already = file.rows;
@@ -130,8 +132,12 @@ pub fn check_out(out: &Path) -> Result<()> {
     if out.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TrainError::file(out, "must end in .safetensors"));
     }
-    let is_ours = |header: &Header| ["encoder", "texts"].iter().all(|n| header.note(n).is_some());
     tensors::check_replaces(out, is_ours, "holds no vectors of texts")
+}
+
+/// Whether a file's header is one of [`encode_file`].
+fn is_ours(header: &Header) -> bool {
+    ["encoder", "texts"].iter().all(|name| header.note(name).is_some())
 }
 
 /// The file while it grows.
@@ -144,11 +150,19 @@ struct Partial {
 }
 
 impl Partial {
-    /// Takes up the whole blocks of unfinished work with this header, or begins anew.
+    /// Takes up the whole blocks of unfinished work with this header, or begins anew in the place
+    /// of work of another; what is no such work is refused.
     fn open(out: &Path, header: &[u8], dimensions: usize) -> Result<Self> {
-        let mut path = out.as_os_str().to_owned();
-        path.push(".partial");
-        let path = PathBuf::from(path);
+        let path = unfinished(out);
+        let is_work = |mut file: File| {
+            let is_begun = start(&mut file, header.len()).is_ok_and(|s| header.starts_with(&s));
+            let rewound = file.rewind().map(|()| BufReader::new(file));
+            is_begun
+                || rewound.is_ok_and(|mut file| {
+                    Header::read_start(&mut file).is_ok_and(|(header, _)| is_ours(&header))
+                })
+        };
+        check_replaces(&path, is_work, "holds no unfinished work of this command")?;
         let attempt = || -> std::io::Result<(File, usize, usize)> {
             let mut file = OpenOptions::new()
                 .read(true)
@@ -156,10 +170,8 @@ impl Partial {
                 .create(true)
                 .truncate(false)
                 .open(&path)?;
-            let mut start = Vec::new();
-            Read::by_ref(&mut file).take(header.len() as u64).read_to_end(&mut start)?;
             let (mut rows, mut zero) = (0, 0);
-            if start == header {
+            if start(&mut file, header.len())? == header {
                 let mut block = vec![0; BLOCK * dimensions * 4];
                 while file.read_exact(&mut block).is_ok() {
                     rows += BLOCK;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::fingerprint::Fingerprints;
 use super::stamp::{Key, Stamp};
 use crate::error::{Result, TrainError};
+use crate::output::unfinished;
 use crate::run_dir::{RunDir, read_json, remove_if_there, write_json};
 
 /// A folder of finished steps.
@@ -72,9 +73,7 @@ fn lay(from: &Path, to: &Path) -> Result<()> {
     if let Some(folder) = to.parent() {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    let mut partial = to.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
+    let partial = unfinished(to);
     remove_if_there(&partial)?;
     fs::hard_link(from, &partial)
         .or_else(|_| fs::copy(from, &partial).map(|_| ()))

@@ -43,15 +43,17 @@ pub fn categories(items: &[Item]) -> Vec<Categories> {
 }
 
 fn of_field(items: &[Item], field: &'static str) -> Vec<Categories> {
-    let paths: Vec<Vec<&str>> =
-        items.iter().map(|item| item.fields.get(field).map(path).unwrap_or_default()).collect();
+    let values = || items.iter().map(|item| item.fields.get(field));
+    let paths: Vec<Vec<&str>> = values().map(|value| value.map(path).unwrap_or_default()).collect();
     let deepest = paths.iter().map(Vec::len).max().unwrap_or(0);
     let Some(first) = (0..deepest).find(|&depth| at_depth(field, &paths, depth, depth).is_some())
     else {
         return vec![];
     };
-    // A list whose very first value differs is one of tags: its second is no finer than its first.
-    let end = if first == 0 { 1 } else { deepest.min(first + MOST_STEPS) };
+    // A list whose very first value differs is one of tags, unless it says that it is a path: its
+    // second is no finer than its first.
+    let are_tags = first == 0 && !values().flatten().any(is_path);
+    let end = if are_tags { 1 } else { deepest.min(first + MOST_STEPS) };
     (first..end).map_while(|depth| at_depth(field, &paths, first, depth)).collect()
 }
 
@@ -99,6 +101,15 @@ fn path(value: &Value) -> Vec<&str> {
         _ => vec![],
     };
     parts.into_iter().map(str::trim).take_while(|part| !part.is_empty()).collect()
+}
+
+/// Whether a value can be nothing but a path, or several: tags are neither nested nor ordered.
+fn is_path(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.contains('|') && text.contains(" > "),
+        Value::Array(parts) => parts.first().is_some_and(Value::is_array),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +167,25 @@ mod tests {
                 (1, "Body, Face".to_owned()),
                 (2, "Body > Cleansers, Body > Oils, Face > Cleansers".to_owned()),
                 (3, "Body > Cleansers > y, Face > Cleansers > x".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn paths_whose_roots_differ_are_followed_too() {
+        let values = [
+            json!([["Face", "Cleansers", "x"], ["Face"]]),
+            json!([["Body", "Cleansers", "y"]]),
+            json!("Body > Oils > z"),
+        ];
+        let found = categories(&items("category", &values, 3));
+        let names: Vec<_> = found.iter().map(|f| (f.depth, f.names.join(", "))).collect();
+        assert_eq!(
+            names,
+            [
+                (0, "Body, Face".to_owned()),
+                (1, "Body > Cleansers, Body > Oils, Face > Cleansers".to_owned()),
+                (2, "Body > Cleansers > y, Body > Oils > z, Face > Cleansers > x".to_owned()),
             ]
         );
     }

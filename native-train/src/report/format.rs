@@ -13,12 +13,13 @@ pub(super) fn thousands(number: usize) -> String {
     text
 }
 
-/// `86.0 %`; small shares keep two digits that say something (`0.041 %`), and only the whole is
-/// `100 %`.
+/// `86.0 %`; small shares keep two digits that say something (`0.041 %`), only the whole is
+/// `100 %`, and what six decimals do not show is `0 %`.
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let decimals = match percent {
-        0.0 => 0,
+        // Nothing, up to rounding, and without a sign.
+        -5e-7..5e-7 => return "0 %".into(),
         // The whole, up to rounding.
         99.999_999..100.000_001 => 0,
         99.95..100.0 => return format!("{:.2} %", percent.min(99.99)),
@@ -40,7 +41,7 @@ pub(super) fn short(number: f64) -> String {
             let sign = if number < 0.0 { "-" } else { "" };
             format!("{sign}{}", thousands(number.abs() as usize))
         }
-        0..6 => {
+        -4..6 => {
             let decimals = (2 - magnitude).max(0) as usize;
             let text = format!("{number:.decimals$}");
             match text.contains('.') {
@@ -48,7 +49,6 @@ pub(super) fn short(number: f64) -> String {
                 false => text,
             }
         }
-        -4..0 => format!("{number:.*}", (2 - magnitude) as usize).trim_end_matches('0').to_owned(),
         _ => format!("{number:.1e}"),
     }
 }
@@ -83,6 +83,11 @@ mod tests {
             [0.0, 0.86, 1.0 - 1e-12, 0.9999, 0.012, 0.0041, 0.000_412].map(percent),
             ["0 %", "86.0 %", "100 %", "99.99 %", "1.2 %", "0.41 %", "0.041 %"]
         );
+        assert_eq!(
+            [2e-16, -2e-16, 6e-9, -0.012].map(percent),
+            ["0 %", "0 %", "0.000001 %", "-1.2 %"]
+        );
+        assert_eq!([0.9997, -0.999_96, 0.009_999, 9.9996].map(short), ["1", "-1", "0.01", "10"]);
         assert_eq!(
             [0.0, 218.33, 1.5, 0.373_84, 0.002, 20_000.0, 1e-7, -0.05].map(short),
             ["0", "218", "1.5", "0.374", "0.002", "20,000", "1.0e-7", "-0.05"]

@@ -14,12 +14,15 @@ mod summary;
 pub mod training;
 pub mod tree;
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::data::{Dataset, Item};
 use crate::embed::Vectors;
 use crate::error::Result;
+use crate::output::check_replaces;
 use crate::run_dir::{RunDir, read_json};
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::stats::{
@@ -235,6 +238,14 @@ impl Report {
     pub fn html(&self, name: &str, artefacts: &Map<String, Value>) -> String {
         html::page(self, name, artefacts)
     }
+}
+
+/// Refuses to write the page where something else lies.
+///
+/// # Errors
+/// [`crate::TrainError::File`].
+pub fn check_html(path: &Path) -> Result<()> {
+    check_replaces(path, html::is_page, "is no report of `tigret inspect`")
 }
 
 /// Groups of each size; `grouped` are those of two or more, the largest first.

@@ -189,15 +189,15 @@ impl Backbone {
         device: &Device,
         wrong: impl Fn(String) -> TrainError,
     ) -> Result<Self> {
+        // Without a gate candle computes ReLU, whatever the activation.
         let (gated, activation) = match config.feed_forward_proj.as_str() {
             "relu" => (false, candle_nn::Activation::Relu),
-            "gelu" => (false, candle_nn::Activation::Gelu),
             "gated-gelu" => (true, candle_nn::Activation::NewGelu),
             "gated-silu" => (true, candle_nn::Activation::Silu),
             other => {
                 return Err(wrong(format!(
-                    "has the feed-forward layer \"{other}\"; relu, gelu, gated-gelu and gated-silu \
-                     are known"
+                    "has the feed-forward layer \"{other}\"; relu, gated-gelu and gated-silu are \
+                     known"
                 )));
             }
         };

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::tokens::TokenizerConfig;
 use crate::error::{Result, TrainError};
 use crate::run_dir;
 
@@ -52,8 +53,10 @@ pub(super) struct Recipe {
     pub(super) transformer: PathBuf,
     pub(super) poolings: Vec<Pooling>,
     pub(super) steps: Vec<Step>,
-    /// Longest input in tokens, special tokens included, as far as the folder sets one.
+    /// Longest input in tokens, special tokens included, as far as the folder sets one for its
+    /// model; the tokenizer may have one too.
     pub(super) max_length: Option<usize>,
+    pub(super) tokenizer: TokenizerConfig,
     pub(super) lower_case: bool,
     /// Put before every text.
     pub(super) prompt: String,
@@ -69,17 +72,33 @@ struct Module {
     kind: String,
 }
 
+/// Which of a text's features a module after pooling reads and writes.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Features {
+    module_input_name: Option<String>,
+    module_output_name: Option<String>,
+}
+
+impl Features {
+    /// Refuses any but the text's vector; where a name is missing, sentence-transformers means it
+    /// too.
+    pub(super) fn check(&self) -> Result<(), String> {
+        const VECTOR: &str = "sentence_embedding";
+        let names = [&self.module_input_name, &self.module_output_name].into_iter().flatten();
+        match names.into_iter().find(|name| *name != VECTOR) {
+            Some(other) => {
+                Err(format!("reads or writes \"{other}\"; {VECTOR} is known, the text's vector"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct SentenceConfig {
     max_seq_length: Option<usize>,
     #[serde(default)]
     do_lower_case: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct TokenizerConfig {
-    /// A float of 1e30 where there is no limit.
-    model_max_length: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -132,7 +151,12 @@ impl Recipe {
             match (short(&kind), recipe.poolings.is_empty()) {
                 ("Pooling", true) => recipe.poolings = poolings(&module, &recipe.prompt)?,
                 ("Dense", false) => recipe.steps.push(Step::Dense(module)),
-                ("Normalize", false) => recipe.steps.push(Step::Normalise),
+                ("Normalize", false) => {
+                    let config = module.join("config.json");
+                    let features: Features = optional(&config)?;
+                    features.check().map_err(|reason| TrainError::file(&config, reason))?;
+                    recipe.steps.push(Step::Normalise);
+                }
                 // It does nothing outside training.
                 ("Dropout", _) => {}
                 ("Pooling" | "Dense" | "Normalize", _) => {
@@ -160,15 +184,13 @@ impl Recipe {
         let sentence: SentenceConfig = optional(&transformer.join("sentence_bert_config.json"))?;
         let tokenizer: TokenizerConfig = optional(&transformer.join("tokenizer_config.json"))?;
         let prompts: Prompts = optional(&folder.join("config_sentence_transformers.json"))?;
-        // Beyond any real input: "no limit".
-        let of_tokenizer = tokenizer.model_max_length.filter(|&length| length < 1e6);
-        let max_length = sentence.max_seq_length.or(of_tokenizer.map(|length| length as usize));
         let prompt = prompts.default_prompt_name.and_then(|name| prompts.prompts.get(&name));
         Ok(Self {
             transformer,
             poolings: vec![],
             steps: vec![],
-            max_length,
+            max_length: sentence.max_seq_length,
+            tokenizer,
             lower_case: sentence.do_lower_case,
             prompt: prompt.cloned().unwrap_or_default(),
             notes: vec![],
@@ -191,19 +213,26 @@ impl Recipe {
                 ));
             }
             (Some(length), _) => length,
-            (None, Some(positions)) => positions,
-            (None, None) => {
-                self.notes.push(format!(
-                    "the folder sets no longest input; texts are cut after {DEFAULT_MAX_LENGTH} \
-                     tokens"
-                ));
-                DEFAULT_MAX_LENGTH
+            // A tokenizer's own limit means no more than the smaller of the two: MPNet's counts
+            // the two positions that no token has.
+            (None, positions) => {
+                self.tokenizer.limit().into_iter().chain(positions).min().unwrap_or_else(|| {
+                    self.notes.push(format!(
+                        "the folder sets no longest input; texts are cut after \
+                         {DEFAULT_MAX_LENGTH} tokens"
+                    ));
+                    DEFAULT_MAX_LENGTH
+                })
             }
         };
         if limit < 2 {
+            let set_by = match self.max_length {
+                Some(_) => "max_seq_length",
+                None => "model_max_length",
+            };
             return Err(TrainError::file(
                 &self.transformer,
-                format!("allows {limit} tokens (max_seq_length), too few for any text"),
+                format!("allows {limit} tokens ({set_by}), too few for any text"),
             ));
         }
         Ok(limit)
@@ -219,7 +248,8 @@ fn optional<T: Default + DeserializeOwned>(path: &Path) -> Result<T> {
     if path.exists() { run_dir::read_json(path, "") } else { Ok(T::default()) }
 }
 
-/// Reads a module's `config.json`, older (`pooling_mode_*`) or newer (`pooling_mode`).
+/// Reads a module's `config.json`, older (`pooling_mode_*`) or newer (`pooling_mode`); one that
+/// chooses nothing takes the mean, as in sentence-transformers.
 fn poolings(module: &Path, prompt: &str) -> Result<Vec<Pooling>> {
     let path = module.join("config.json");
     let wrong = |reason: String| TrainError::file(&path, reason);
@@ -247,6 +277,9 @@ fn poolings(module: &Path, prompt: &str) -> Result<Vec<Pooling>> {
     }
     if config.get("pooling_mode").is_none() {
         found.sort_unstable();
+        if found.is_empty() {
+            found.push(Pooling::Mean);
+        }
     }
     match found.is_empty() {
         true => Err(wrong(format!("chooses no pooling; {} are known", known()))),

@@ -5,7 +5,7 @@ use candle_nn::{Linear, Module};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::{Pooling, Recipe, Step};
+use super::folder::{Features, Pooling, Recipe, Step};
 use super::weights::Weights;
 use crate::error::{Result, TrainError};
 
@@ -40,6 +40,10 @@ struct DenseConfig {
     /// A Python class path; sentence-transformers takes Tanh where there is none.
     #[serde(default)]
     activation_function: Option<String>,
+    #[serde(default)]
+    use_residual: bool,
+    #[serde(flatten)]
+    features: Features,
 }
 
 fn yes() -> bool {
@@ -50,8 +54,8 @@ impl Head {
     /// Loads the modules for token vectors of length `width`; what they hold goes into `hash`.
     ///
     /// # Errors
-    /// [`TrainError::File`] for a missing file, an activation that is not known, or sizes that
-    /// contradict each other.
+    /// [`TrainError::File`] for a missing file, what is not known here, or sizes that contradict
+    /// each other.
     pub(super) fn load(
         recipe: &Recipe,
         width: usize,
@@ -71,6 +75,11 @@ impl Head {
             let config: DenseConfig =
                 crate::run_dir::read_json(&path, "the folder is not complete")?;
             let wrong = |reason: String| TrainError::file(&path, reason);
+            config.features.check().map_err(wrong)?;
+            if config.use_residual {
+                let reason = "adds what comes in (use_residual), which is not known here";
+                return Err(wrong(reason.into()));
+            }
             if config.in_features != dimensions {
                 let found = config.in_features;
                 return Err(wrong(format!("takes {found} features, but {dimensions} come in")));

@@ -10,13 +10,14 @@ mod head;
 pub mod hub;
 pub mod job;
 mod mpnet;
+mod tokens;
 mod weights;
 
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
 
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
@@ -78,7 +79,7 @@ impl SentenceEncoder {
         let backbone = Backbone::load(&recipe, &device, &mut hash)?;
         let head = Head::load(&recipe, backbone.width, &device, &mut hash)?;
         let limit = recipe.limit(backbone.positions)?;
-        let tokenizer = tokenizer(&recipe, limit, backbone.vocabulary, &mut hash)?;
+        let tokenizer = tokens::tokenizer(&recipe, limit, backbone.vocabulary, &mut hash)?;
         hash.update(format!("{limit} {} {}", recipe.lower_case, recipe.prompt));
         let fingerprint = hex(hash);
         Ok(Self {
@@ -167,33 +168,4 @@ fn device(choice: DeviceChoice) -> Result<Device> {
             Err(TrainError::usage(format!("no CUDA device ({reason}); give --device cpu")))
         }
     }
-}
-
-/// The folder's tokenizer, cutting at `limit` tokens and padding nothing.
-fn tokenizer(
-    recipe: &Recipe,
-    limit: usize,
-    vocabulary: usize,
-    hash: &mut Sha256,
-) -> Result<Tokenizer> {
-    let path = recipe.transformer.join("tokenizer.json");
-    let text = crate::run_dir::read_text(
-        &path,
-        "the folder is not complete; `save_pretrained` of a fast tokenizer writes it",
-    )?;
-    hash.update(&text);
-    let wrong = |reason: String| TrainError::file(&path, reason);
-    let mut tokenizer: Tokenizer =
-        text.parse().map_err(|e: tokenizers::Error| wrong(e.to_string()))?;
-    let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
-    if largest >= vocabulary {
-        return Err(wrong(format!(
-            "has token {largest}, but config.json says that there are {vocabulary} (vocab_size)"
-        )));
-    }
-    tokenizer.with_padding(None);
-    tokenizer
-        .with_truncation(Some(TruncationParams { max_length: limit, ..Default::default() }))
-        .map_err(|e| wrong(e.to_string()))?;
-    Ok(tokenizer)
 }

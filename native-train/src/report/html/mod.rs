@@ -8,6 +8,7 @@ mod markup;
 mod sunburst;
 
 use std::fmt::Write;
+use std::fs::File;
 
 use serde_json::{Map, Value};
 
@@ -17,6 +18,7 @@ use super::neighbours::{Neighbour, Neighbours};
 use super::training::Training;
 use super::tree::tree;
 use super::{CategoryInformation, Group, GroupSize, Material, Report, summary, title};
+use crate::output::start;
 use chart::{Bar, bars, curve, usage};
 use markup::{escape, fill};
 
@@ -38,6 +40,17 @@ const LISTED_NOTES: usize = 20;
 
 /// Characters of a title.
 const LONGEST: usize = 120;
+
+/// What a page is known by.
+const TITLE: &str = "<title>Semantic IDs of ";
+
+/// Within as many bytes of a page its title begins.
+const HEAD: usize = 4096;
+
+/// Whether a file is a page, of this version or another.
+pub(super) fn is_page(mut file: File) -> bool {
+    start(&mut file, HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains(TITLE))
+}
 
 pub(super) fn page(report: &Report, name: &str, artefacts: &Map<String, Value>) -> String {
     let name = escape(name);
@@ -174,8 +187,8 @@ fn collision_group(group: &Group, material: &Material, open: bool) -> String {
         .filter_map(|category| Some(categories?.names[category as usize].as_str()))
         .collect();
     named.sort_unstable();
-    let commonest = named.chunk_by(|a, b| a == b).max_by_key(|run| run.len());
-    let category = commonest.map(|run| format!(", mostly {}", run[0])).unwrap_or_default();
+    let mostly = named.chunk_by(|a, b| a == b).find(|run| 2 * run.len() > group.items.len());
+    let category = mostly.map(|run| format!(", mostly {}", run[0])).unwrap_or_default();
     let mut html = format!(
         "<details{}><summary>{} under <span class=\"codes\">{}</span>{}</summary><ol>",
         opened(open),

@@ -1,0 +1,113 @@
+//! Where a file is written, and what it may replace.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Result, TrainError};
+
+/// The place of a file that is written to a path: the path itself, or what a link there leads to,
+/// so that the link stays.
+///
+/// # Errors
+/// [`TrainError::File`] where something lies that is no regular file: a folder, a device, a pipe,
+/// or a link to nothing.
+pub(crate) fn destination(path: &Path) -> Result<PathBuf> {
+    let wrong = |reason: &str| Err(TrainError::file(path, reason));
+    // What keeps a file from being made is said when it is made.
+    let Ok(there) = fs::symlink_metadata(path) else { return Ok(path.to_owned()) };
+    match fs::metadata(path) {
+        Ok(_) if there.is_file() => Ok(path.to_owned()),
+        Ok(target) if target.is_file() => {
+            path.canonicalize().map_err(|e| TrainError::file(path, e))
+        }
+        Ok(target) if target.is_dir() => wrong("is a folder; name a file"),
+        Ok(_) => wrong("is a device or a pipe, where no file can be put in place; name a file"),
+        Err(_) => wrong("is a link to nothing; remove it, or choose another name"),
+    }
+}
+
+/// The name of a file that is not whole yet.
+pub(crate) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+/// Refuses to replace what lies at a path, unless nothing does, or an empty file, or one that
+/// `is_ours`; `what` says what else it would be.
+///
+/// # Errors
+/// [`TrainError::File`]; also where no file can be put ([`destination`]).
+pub(crate) fn check_replaces(
+    path: &Path,
+    is_ours: impl FnOnce(File) -> bool,
+    what: &str,
+) -> Result<()> {
+    let Ok(there) = fs::metadata(destination(path)?) else { return Ok(()) };
+    // A name that a script has reserved loses nothing.
+    if there.len() == 0 || File::open(path).is_ok_and(is_ours) {
+        return Ok(());
+    }
+    Err(TrainError::file(
+        path,
+        format!("is there already and {what}; remove it, or choose another name"),
+    ))
+}
+
+/// At most the first `length` bytes of a file.
+///
+/// # Errors
+/// Of reading it.
+pub(crate) fn start(file: &mut File, length: usize) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    file.take(length as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_ours_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let ours = |mut file: File| start(&mut file, 4).is_ok_and(|start| start == b"ours");
+        let check = || check_replaces(&path, ours, "is theirs").map_err(|e| e.to_string());
+        assert_eq!(check(), Ok(()));
+        for (text, expected) in [("", true), ("ours, longer", true), ("our", false)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(check().is_ok(), expected, "{text}");
+        }
+        let reason = "a: is there already and is theirs; remove it, or choose another name";
+        assert!(check().unwrap_err().ends_with(reason));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(check().unwrap_err().ends_with("a: is a folder; name a file"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_to_their_file_and_devices_take_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let (file, link) = (folder.join("file"), folder.join("link"));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        let refused = |path: &Path| destination(path).unwrap_err().to_string();
+        assert!(refused(&link).contains("link: is a link to nothing"));
+        fs::write(&file, "old").unwrap();
+        assert_eq!(destination(&link).unwrap(), file);
+        crate::run_dir::write_atomically(&link, |out| out.write_all(b"new")).unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        assert!(!unfinished(&file).exists());
+
+        assert!(refused(Path::new("/dev/null")).contains("/dev/null: is a device or a pipe"));
+        let pipe = folder.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = crate::run_dir::write_atomically(&pipe, |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("pipe: is a device or a pipe"), "{error}");
+        assert!(!pipe.is_file());
+    }
+}
