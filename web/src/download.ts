@@ -1,7 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
-import { joined, onAbort } from "./queue.js";
+import { onAbort } from "./queue.js";
 import { within } from "./steps.js";
 
 /** How far a download is. */
@@ -203,9 +203,10 @@ async function request(
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
   const late = new AbortController();
+  const off = onAbort(options.signal, () => late.abort());
   let response: Response;
   try {
-    const signal = joined(late.signal, options.signal);
+    const { signal } = late;
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
     response = await inTime(
       Math.ceil(Math.min(stall, left)),
@@ -214,6 +215,8 @@ async function request(
   } catch (cause) {
     late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
+  } finally {
+    off();
   }
   try {
     check(response, url, "if-none-match" in headers, from > 0);
@@ -353,12 +356,14 @@ async function online(signal: AbortSignal | undefined): Promise<void> {
   if (globalThis.navigator?.onLine !== false) return;
   const back = new AbortController();
   const wake = () => back.abort();
+  const off = onAbort(signal, wake);
   globalThis.addEventListener("online", wake);
   try {
-    await sleep(OFFLINE, joined(back.signal, signal));
+    await sleep(OFFLINE, back.signal);
   } catch {
     signal?.throwIfAborted();
   } finally {
     globalThis.removeEventListener("online", wake);
+    off();
   }
 }

@@ -1,8 +1,8 @@
+import { getEventListeners } from "node:events";
 import { afterEach, expect, test, vi } from "vitest";
 import { Events } from "../src/events.js";
 import { forgetMemory, HistoryStore } from "../src/history.js";
 import type { LoadOptions } from "../src/options.js";
-import { joined } from "../src/queue.js";
 import { Recommender } from "../src/recommender.js";
 import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
 
@@ -248,14 +248,16 @@ test("a history in memory is not changed by what it gave, and needs no channel",
   expect(await history.list()).toEqual(["a", "b"]);
 });
 
-test("a joined signal has the reason of whichever is first", () => {
-  const [a, b] = [new AbortController(), new AbortController()];
-  const either = joined(a.signal, b.signal);
-  b.abort("second");
-  a.abort("first");
-  expect([either.aborted, either.reason]).toEqual([true, "second"]);
-  expect(joined(a.signal, new AbortController().signal).reason).toBe("first");
-  expect(joined(a.signal, undefined)).toBe(a.signal);
+test("a signal that outlives loads and calls keeps nothing of them", async () => {
+  const { signal } = new AbortController();
+  const { recommender } = await load({}, { signal });
+  const calls = [false, true, true].map((latest) =>
+    recommender.recommend({ history: [], latest, signal }),
+  );
+  await Promise.allSettled(calls);
+  await recommender.trace({ history: [], latest: true, signal });
+  recommender.dispose();
+  expect(getEventListeners(signal, "abort")).toHaveLength(0);
 });
 
 test.each([

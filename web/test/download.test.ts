@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { afterEach, expect, test, vi } from "vitest";
 import { type DownloadOptions, download, type Progress, UNCHANGED } from "../src/download.js";
 import { bundleOf } from "../src/source.js";
@@ -187,6 +188,14 @@ test("a server that takes the question and says nothing is given up", async () =
     message: expect.stringContaining("nothing came"),
   });
   expect(given?.aborted).toBe(true);
+});
+
+test("a signal that outlives a download keeps nothing of it, however many attempts it takes", async () => {
+  const { signal } = new AbortController();
+  const away = new TypeError("away");
+  server(broken([1], { headers: { etag: '"1"' } }), away, new Response(body([[2]]), partAt(1)));
+  expect(await bytesOf({ ...FAST, signal })).toEqual([1, 2]);
+  expect(getEventListeners(signal, "abort")).toHaveLength(0);
 });
 
 test("aborting a download rejects with the reason and stops reading", async () => {

@@ -50,6 +50,18 @@ test("a worker that cannot start is told of before the bundle has come", async (
   expect(made).toHaveLength(2);
 });
 
+test("a signal ends a load whose bytes do not come, and the worker with it", async () => {
+  const { made, worker } = fakeWorkers();
+  const blob = new Blob([BUNDLE]);
+  blob.arrayBuffer = () => new Promise(() => {});
+  const controller = new AbortController();
+  const { signal } = controller;
+  const loading = Recommender.load(blob, { backend: "cpu", worker, signal });
+  setTimeout(() => controller.abort());
+  await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  expect(made[0]?.terminated).toBe(true);
+});
+
 test("a report says what was skipped, which engine computed and how long it took", async () => {
   const { worker } = fakeWorkers({ time: { cpu: 3, webgpu: 1 } });
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
