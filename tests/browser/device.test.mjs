@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
@@ -18,6 +19,10 @@ describe("on the device", { skip }, () => {
   let fault = "none";
   /** @type {(string | undefined)[]} */
   let ranges = [];
+  /** Whether the route `/moving` leads to another origin, and how often that one refused a header. */
+  let [moved, refused] = [false, 0];
+  /** @type {import("node:http").Server} */
+  let elsewhere;
 
   before(async () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
@@ -40,6 +45,14 @@ describe("on the device", { skip }, () => {
         "/sandbox.html": (_, response) => {
           response.setHeader("content-security-policy", "sandbox allow-scripts");
           response.setHeader("content-type", "text/html").end("<!doctype html><title>t</title>");
+        },
+        "/moving": (request, response) => {
+          const { port } = /** @type {import("node:net").AddressInfo} */ (elsewhere.address());
+          if (moved)
+            return void response.writeHead(302, { location: `http://localhost:${port}/` }).end();
+          response.setHeader("etag", '"1"');
+          if (request.headers["if-none-match"] === '"1"') response.writeHead(304).end();
+          else response.end(bytes);
         },
         "/shared/inline.js": shared(inline, "text/javascript"),
         "/shared/bundle": shared(bytes, "application/octet-stream"),
@@ -70,12 +83,22 @@ describe("on the device", { skip }, () => {
         },
       },
     );
+    elsewhere = createServer((request, response) => {
+      response.setHeader("access-control-allow-origin", "*");
+      response.setHeader("access-control-expose-headers", "etag");
+      response.setHeader("cross-origin-resource-policy", "cross-origin");
+      if (request.method !== "OPTIONS") return void response.setHeader("etag", '"2"').end(bytes);
+      refused++;
+      response.writeHead(204).end();
+    });
+    await new Promise((resolve) => elsewhere.listen(0, () => resolve(undefined)));
     browser = await launch();
   });
 
   after(async () => {
     await browser?.close();
     await server?.close();
+    elsewhere?.close();
   });
 
   /** A page with storage of its own. @param {string} path */
@@ -120,6 +143,26 @@ describe("on the device", { skip }, () => {
     assert.deepEqual(second, { ...first, downloaded: 0 });
     const uncached = await visit(page, BUNDLE, { cache: false });
     assert.equal(uncached.code, "download");
+    await context.close();
+  });
+
+  test("a copy of before its address led to another origin is replaced", async () => {
+    const { context, page } = await open();
+    assert.equal((await visit(page, "/moving")).code, null);
+    await page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
+    assert.equal((await visit(page, "/moving")).downloaded, 0);
+    moved = true;
+    const first = await visit(page, "/moving");
+    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    // The answer of before is replaced a moment later.
+    await page.waitForFunction(async () => {
+      const cache = await caches.open("tigret");
+      const [kept] = await cache.matchAll();
+      return kept && !kept.headers.has("etag");
+    });
+    refused = 0;
+    assert.ok((await visit(page, "/moving")).items > 0);
+    assert.equal(refused, 0);
     await context.close();
   });
 

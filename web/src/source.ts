@@ -3,6 +3,7 @@
 import { drop, isForgotten, type Kept, keep, kept, moment } from "./cache.js";
 import {
   bytesOfResponse,
+  CONDITION,
   type DownloadOptions,
   download,
   type Progress,
@@ -56,7 +57,7 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, does not answer or go on within 4 seconds, or fails, the copy serves.
+ * reached, does not answer or go on within 4 seconds, stalls for as long, or fails, the copy serves.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
@@ -92,9 +93,8 @@ async function fromServer(
   const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
-  // Another origin would be asked first whether it takes the header, and one that refuses would
-  // leave the page with its copy for good.
-  const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
+  // Another origin would be asked first whether it takes the header, and often refuses.
+  const headers = usable?.etag && isOwn(url) ? { [CONDITION]: usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
     const patience = usable ? { patience: PATIENCE } : {};

@@ -162,6 +162,29 @@ test("another origin is not asked with a header that it may refuse", async () =>
   expect(asked[1]?.has("if-none-match")).toBe(false);
 });
 
+/** What an address that leads to another origin answers: that one allows no header of ours. */
+const elsewhere = (headers: Headers) => {
+  if (headers.has("if-none-match")) throw new TypeError("Failed to fetch");
+  const answer = new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
+  return Object.defineProperty(answer, "type", { value: "cors" });
+};
+
+test("an address that leads to another origin is asked with no header that this one may refuse", async () => {
+  serve = elsewhere;
+  await load();
+  await load();
+  expect(asked.map((headers) => headers.has("if-none-match"))).toEqual([false, false]);
+});
+
+test("a copy of before the address led to another origin is replaced", async () => {
+  await load();
+  serve = elsewhere;
+  expect(await load()).toEqual([[4], 1]);
+  expect(await load()).toEqual([[4], 1]);
+  const conditional = asked.map((headers) => headers.has("if-none-match"));
+  expect(conditional).toEqual([false, true, false, false]);
+});
+
 test("a new version takes the place of the old one", async () => {
   await load();
   serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
@@ -194,7 +217,8 @@ test("a server that does not answer costs who has a copy four seconds", async ()
     void answer(url, init);
     return new Promise(() => {});
   });
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+  const timers = ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] as const;
+  vi.useFakeTimers({ toFake: [...timers, "performance"] });
   const asks = async (times: number) => {
     while (asked.length < times) await new Promise((resolve) => setImmediate(resolve));
   };
