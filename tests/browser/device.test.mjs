@@ -146,6 +146,46 @@ describe("on the device", { skip }, () => {
     await context.close();
   });
 
+  test("a bundle is kept in frames and workers that have no address of their own", async () => {
+    const { context, page } = await open();
+    const seen = await page.evaluate(async () => {
+      const { origin } = location;
+      const script = `(async () => {
+        const { Recommender } = await import("${origin}/package/dist/index.js");
+        const load = async () => {
+          const recommender = await Recommender.load("${origin}/moving", { backend: "cpu" });
+          recommender.dispose();
+          return recommender.downloaded;
+        };
+        const first = await load();
+        // The load did not wait for it.
+        for (let wait = 0; wait < 300; wait++) {
+          if ((await (await caches.open("tigret")).keys()).length > 0) break;
+          await new Promise((wake) => setTimeout(wake, 10));
+        }
+        const seen = [location.protocol, first > 0, await load()];
+        await caches.delete("tigret");
+        return seen;
+      })()`;
+      const frame = document.createElement("iframe");
+      frame.srcdoc = "<!doctype html><title>frame</title>";
+      document.body.append(frame);
+      await new Promise((resolve) => frame.addEventListener("load", resolve));
+      const inFrame = await /** @type {any} */ (frame.contentWindow).eval(script);
+      const blob = new Blob([`${script}.then(postMessage, (e) => postMessage(String(e)))`]);
+      const worker = new Worker(URL.createObjectURL(blob));
+      const inWorker = await new Promise((resolve) => {
+        worker.addEventListener("message", ({ data }) => resolve(data));
+      });
+      return [inFrame, inWorker];
+    });
+    assert.deepEqual(seen, [
+      ["about:", true, 0],
+      ["blob:", true, 0],
+    ]);
+    await context.close();
+  });
+
   test("a copy of before its address led to another origin is replaced", async () => {
     const { context, page } = await open();
     assert.equal((await visit(page, "/moving")).code, null);

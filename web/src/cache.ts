@@ -32,12 +32,14 @@ export interface Kept {
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
-/** Under what addresses are kept: the page's own origin has nothing else there. */
+/** A host that nobody has: the address of a frame or a worker may be none to build upon. */
+const HOST = "https://tigret.invalid";
+/** Under what addresses are kept. */
 const FOLDER = "/__tigret__/";
 
 /** Where an address is kept. */
 function key(url: string): string {
-  return new URL(FOLDER + encodeURIComponent(url), globalThis.location.href).href;
+  return HOST + FOLDER + encodeURIComponent(url);
 }
 
 /** The origin and the path of the address that is kept under a key. */

@@ -200,10 +200,9 @@ function isKept(url: string, { cache = true }: SourceOptions): boolean {
   return cache && /^https?:/.test(url);
 }
 
-/** Whether an address is of the page's own origin. */
+/** Whether an address is of the page's own origin, which the page's own address may not tell. */
 function isOwn(url: string): boolean {
-  const here = globalThis.location?.href;
-  return here !== undefined && new URL(url, here).origin === new URL(here).origin;
+  return new URL(url).origin === globalThis.origin;
 }
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */

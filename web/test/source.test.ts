@@ -70,6 +70,7 @@ beforeEach(() => {
   serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
   vi.stubGlobal("caches", caches);
   vi.stubGlobal("location", new URL("https://host/page/"));
+  vi.stubGlobal("origin", "https://host");
   vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
     const headers = new Headers(init.headers);
     asked.push(headers);
@@ -155,12 +156,22 @@ test("what cannot be hashed is not kept", async () => {
 });
 
 test("another origin is not asked with a header that it may refuse", async () => {
-  vi.stubGlobal("location", new URL("https://elsewhere/page/"));
+  vi.stubGlobal("origin", "https://elsewhere");
   await load();
   serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
   expect(await load()).toEqual([[4], 1]);
   expect(asked[1]?.has("if-none-match")).toBe(false);
 });
+
+test.each(["about:srcdoc", "blob:https://host/1"])(
+  "a copy serves where the address of the page is %s",
+  async (here) => {
+    vi.stubGlobal("location", new URL(here));
+    await load();
+    serve = () => new Response(null, { status: 304 });
+    expect(await load()).toEqual([[1, 2, 3], 0]);
+  },
+);
 
 /** What an address that leads to another origin answers: that one allows no header of ours. */
 const elsewhere = (headers: Headers) => {
