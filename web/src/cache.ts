@@ -17,6 +17,8 @@ const UNUSED = 30 * 24 * 3_600_000;
 const VERSIONS = 2;
 /** Milliseconds after which a cache that does not answer counts as none. */
 const LIMIT = 4000;
+/** Milliseconds that the bytes of a copy may take: large ones on a slow device take some. */
+const READING = 30_000;
 
 const USED = "x-tigret-used";
 const HASH = "x-tigret-sha256";
@@ -28,7 +30,7 @@ export interface Kept {
   sha256: Sha256;
   /** The server's name of the version, if it gave one. */
   etag: string | null;
-  /** Its bytes, or `null` where they are not those that were kept. */
+  /** Its bytes, or `null` where they are not those that were kept, or do not come. */
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
@@ -100,9 +102,8 @@ async function find(url: string): Promise<Kept | null> {
       etag: response.headers.get(ETAG),
       bytes: async () => {
         try {
-          const bytes = new Uint8Array(await response.arrayBuffer());
-          if ((await sha256Of(bytes)) !== sha256) return null;
-          if (!isForgotten(begun)) begin(url, () => note(url));
+          const bytes = await within(READING, bytesOf(response, sha256), () => null);
+          if (bytes && !isForgotten(begun)) begin(url, () => note(url));
           return bytes;
         } catch {
           return null;
@@ -112,6 +113,15 @@ async function find(url: string): Promise<Kept | null> {
   } catch {
     return null;
   }
+}
+
+/** The bytes of a kept response, or `null` where they are not those of the hash. */
+async function bytesOf(
+  response: Response,
+  sha256: Sha256,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  return (await sha256Of(bytes)) === sha256 ? bytes : null;
 }
 
 /**
@@ -132,7 +142,7 @@ function begin(url: string, job: () => Promise<void>): void {
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
     .then(job)
-    // Full or denied: the next visit downloads again.
+    // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
     .finally(() => {
       if (writing.get(url) === written) writing.delete(url);
@@ -200,12 +210,9 @@ async function tidy(roomFor?: string): Promise<void> {
   }
 }
 
-/** Drops what is kept of an address. */
-export async function drop(url: string): Promise<void> {
-  try {
-    await (await open())?.delete(key(url));
-    await (await open(USES))?.delete(key(url));
-  } catch {
-    // Denied: nothing is kept either.
-  }
+/** Begins to drop what is kept of an address. */
+export function drop(url: string): void {
+  begin(url, async () => {
+    for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
+  });
 }

@@ -184,12 +184,12 @@ async function fromCopy(
   const bytes = await copy.bytes();
   if (!bytes) {
     // Damaged, or another file put in its place.
-    await drop(url);
+    drop(url);
     return null;
   }
   options.onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
-  const again = async () => {
-    await drop(url);
+  const again = () => {
+    drop(url);
     return fromServer(url, null, wanted, options, true);
   };
   return { bytes, url, downloaded: 0, keep: nothing, again };

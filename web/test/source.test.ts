@@ -316,6 +316,34 @@ test.each(["open", "match"])("a cache that does not answer (%s) counts as none",
   await settled();
 });
 
+test("a copy whose bytes do not come counts as none", async () => {
+  await load();
+  const { open } = caches;
+  const silence = new Promise<never>(() => {});
+  let answer = () => {};
+  const dropped = new Promise<boolean>((resolve) => {
+    answer = () => resolve(true);
+  });
+  caches.open = async (name) => ({
+    ...(await open.call(caches, name)),
+    match: async () =>
+      ({
+        headers: new Headers({ "x-tigret-sha256": HASH_OF_123 }),
+        arrayBuffer: () => silence,
+      }) as unknown as Response,
+    delete: () => dropped,
+  });
+  vi.useFakeTimers();
+  const options = { integrity: HASH_OF_123 };
+  const loading = bundleOf(URL_OF_MODEL, options);
+  await vi.advanceTimersByTimeAsync(30_000);
+  // Nor is the cache waited for to drop it.
+  expect((await loading).downloaded).toBe(3);
+  answer();
+  vi.useRealTimers();
+  await settled();
+});
+
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;
@@ -344,6 +372,7 @@ test("what no engine takes is not kept, and fetched once more past every cache",
   expect(copy.downloaded).toBe(0);
   serve = () => new Response(new Uint8Array([4]));
   expect((await copy.again())?.downloaded).toBe(1);
+  await settled();
   expect(caches.entries.size).toBe(0);
   expect(modes).toEqual(["no-cache", "reload", "no-cache", "no-cache", "reload"]);
 });
