@@ -19,6 +19,8 @@ describe("on the device", { skip }, () => {
   let fault = "none";
   /** @type {(string | undefined)[]} */
   let ranges = [];
+  /** What ends the answers that wait. @type {(() => void)[]} */
+  const waiting = [];
   /** Whether the route `/moving` leads to another origin, and how often that one refused a header. */
   let [moved, refused] = [false, 0];
   /** @type {import("node:http").Server} */
@@ -74,6 +76,10 @@ describe("on the device", { skip }, () => {
             const changed = Buffer.from(rest);
             changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
             return void response.end(changed);
+          }
+          if (fault === "waits") {
+            response.write(rest.subarray(0, 5000));
+            return void waiting.push(() => response.end(rest.subarray(5000)));
           }
           // Breaks off once, in the middle.
           if (fault === "breaks") fault = "none";
@@ -315,6 +321,32 @@ describe("on the device", { skip }, () => {
     await inTab(other, "await store.remove('a'); await store.clear();");
     assert.equal(await inTab(other, "return store.persistent()"), true);
     assert.deepEqual(await inTab(other, "return indexedDB.databases()"), []);
+    await context.close();
+  });
+
+  test("what another tab loads while all is forgotten is not kept", async () => {
+    const { context, page } = await open();
+    const other = await context.newPage();
+    await other.goto(`${server.url}/blank.html`);
+    fault = "waits";
+    const loading = visit(other, "/faulty", { backend: "auto" });
+    while (waiting.length === 0) await new Promise((wake) => setTimeout(wake, 10));
+    await page.evaluate(async () => {
+      // @ts-expect-error: the address is the test server's.
+      const { forget } = await import("/package/dist/index.js");
+      await forget();
+    });
+    fault = "none";
+    for (const end of waiting.splice(0)) end();
+    assert.ok((await loading).items > 0);
+    const left = await other.evaluate(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return { caches: await caches.keys(), local: Object.keys(localStorage) };
+    });
+    assert.deepEqual(left, { caches: [], local: [] });
+    // The next load is kept as ever.
+    await visit(other, "/faulty");
+    await other.waitForFunction(async () => (await caches.keys()).length > 0);
     await context.close();
   });
 

@@ -1,12 +1,14 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
+import { TigretError } from "./errors.js";
 import { type Sha256, sha256Of } from "./integrity.js";
+import { isForgotten, listen, moment } from "./moment.js";
 import { within } from "./steps.js";
 
 /** Name of the cache. */
-export const CACHE = "tigret";
+const CACHE = "tigret";
 /** Name of the cache that knows when each bundle was used last: a small entry for each. */
-export const USES = "tigret-uses";
+const USES = "tigret-uses";
 
 /** Milliseconds that a bundle is kept without being used. */
 const UNUSED = 30 * 24 * 3_600_000;
@@ -57,24 +59,6 @@ async function open(name = CACHE): Promise<Cache | null> {
   } catch {
     return null;
   }
-}
-
-/** Counts the calls of `forget`. */
-let forgotten = 0;
-
-/** A moment, for what begins now and has to know at its end whether all was forgotten since. */
-export function moment(): number {
-  return forgotten;
-}
-
-/** Whether all was forgotten since a moment: what began before then leaves nothing on the device. */
-export function isForgotten(since: number): boolean {
-  return since !== forgotten;
-}
-
-/** What has begun is not kept any more. */
-export function forgetFromNowOn(): void {
-  forgotten++;
 }
 
 /** What is being written, by address: a load does not wait for its own. */
@@ -139,12 +123,18 @@ export function keep(
 
 /** Begins to write something of an address: one after the other, so that the newest stays. */
 function begin(url: string, job: () => Promise<void>): void {
+  const [begun, deaf] = [moment(), listen()];
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
     .then(job)
     // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
+    .then(async () => {
+      // The last of it may have been written after the caches were deleted.
+      if (isForgotten(begun)) await deleteCaches();
+    })
     .finally(() => {
+      deaf();
       if (writing.get(url) === written) writing.delete(url);
     });
   writing.set(url, written);
@@ -215,4 +205,26 @@ export function drop(url: string): void {
   begin(url, async () => {
     for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
   });
+}
+
+/** Deletes all bundles. Rejects with code `storage` where the cache does not answer. */
+export async function deleteBundles(): Promise<void> {
+  let answers = true;
+  const late = () => {
+    answers = false;
+  };
+  await within(LIMIT, settled(), late);
+  await within(LIMIT, deleteCaches(), late);
+  if (answers) return;
+  const message =
+    "the bundles are not deleted yet: the browser's cache does not answer; try again later";
+  throw new TigretError("storage", message);
+}
+
+async function deleteCaches(): Promise<void> {
+  try {
+    await Promise.all([CACHE, USES].map((name) => globalThis.caches?.delete(name)));
+  } catch {
+    // Denied: nothing is kept either.
+  }
 }

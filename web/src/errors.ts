@@ -10,7 +10,7 @@
  * - `device-lost`: the GPU failed; of a recommendation, so did everything tried instead;
  * - `crashed`: the worker stopped; of a recommendation, so did the one started in its place;
  * - `superseded`: a newer call of the same method with `latest` took the place of this one;
- * - `storage`: the browser could not read or write the history;
+ * - `storage`: the browser could not read or write the history, or delete what is kept;
  * - `disposed`: the recommender is not there any more.
  */
 export type TigretErrorCode =

@@ -1,5 +1,6 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
+import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { after, within } from "./steps.js";
@@ -182,19 +183,14 @@ export class HistoryStore {
     }
   }
 
-  /** Tells the other tabs. A channel that stays open keeps a page out of the way back. */
+  /** Tells the other tabs. */
   #announce(): void {
-    const channel = this.#channel ?? channelOf(this.#name);
-    channel?.postMessage(null);
-    if (channel !== this.#channel) channel?.close();
+    announce(channelName(this.#name), this.#channel);
   }
 
   #listen(): void {
-    this.#channel ??= channelOf(this.#name);
-    if (!this.#channel) return;
-    this.#channel.onmessage = () => this.#events.emit("change", undefined);
-    // Node would wait for it.
-    (this.#channel as { unref?: () => void }).unref?.();
+    const heard = () => this.#events.emit("change", undefined);
+    this.#channel ??= channelOf(channelName(this.#name), heard);
   }
 
   #listenNoMore(): void {
@@ -236,11 +232,7 @@ function checkId(id: unknown): void {
 
 /** Empties what is in memory, and tells those who look at it. */
 export function forgetMemory(): void {
-  for (const name of memory.keys()) {
-    const channel = channelOf(name);
-    channel?.postMessage(null);
-    channel?.close();
-  }
+  for (const name of memory.keys()) announce(channelName(name));
   memory.clear();
 }
 
@@ -255,13 +247,9 @@ function because(what: "read" | "stored"): (cause: unknown) => never {
   };
 }
 
-/** What tells other tabs; none where it is denied, as storage may be. */
-function channelOf(name: string): BroadcastChannel | undefined {
-  try {
-    return new BroadcastChannel(`tigret:history:${name}`);
-  } catch {
-    return undefined;
-  }
+/** Name of the channel of a history. */
+function channelName(name: string): string {
+  return `history:${name}`;
 }
 
 /** Rejects with what the browser says where the database does not open, but is not denied. */

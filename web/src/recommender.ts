@@ -1,4 +1,3 @@
-import { isForgotten, moment } from "./cache.js";
 import {
   choiceKey,
   fasterEngine,
@@ -13,6 +12,7 @@ import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
+import { isForgotten, listen, moment } from "./moment.js";
 import {
   asksSomething,
   type Backend,
@@ -166,7 +166,7 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
-    const begun = moment();
+    const [begun, deaf] = [moment(), listen()];
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
     const unwanted = new AbortController();
@@ -215,6 +215,7 @@ export class Recommender {
       throw error;
     } finally {
       off();
+      deaf();
     }
   }
 
@@ -364,7 +365,9 @@ export class Recommender {
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
     await this.#queue.run(() =>
-      backend === "auto" ? this.#announced(() => this.#choose(moment())) : this.#use(backend),
+      backend === "auto"
+        ? this.#announced(() => this.#choose(moment())).finally(listen())
+        : this.#use(backend),
     );
   }
 

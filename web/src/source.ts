@@ -1,6 +1,6 @@
 /** Where a bundle comes from: memory, a response, the device's cache or a server. */
 
-import { drop, isForgotten, type Kept, keep, kept, moment } from "./cache.js";
+import { drop, type Kept, keep, kept } from "./cache.js";
 import {
   bytesOfResponse,
   CONDITION,
@@ -12,6 +12,7 @@ import {
 } from "./download.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
+import { isForgotten, moment } from "./moment.js";
 import { platform } from "./platform.js";
 import { Queue } from "./queue.js";
 

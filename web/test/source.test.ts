@@ -1,6 +1,7 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { forgetFromNowOn, settled } from "../src/cache.js";
+import { settled } from "../src/cache.js";
+import { forgetFromNowOn, listen } from "../src/moment.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";
@@ -49,6 +50,10 @@ class Caches {
       delete: async (key) => entries.delete(String(key)),
       keys: async () => [...entries.keys()].map((url) => ({ url }) as Request),
     };
+  }
+
+  async delete(name: string): Promise<boolean> {
+    return this.#all.delete(name);
   }
 
   /** Puts other bytes into every entry. */
@@ -115,6 +120,44 @@ test("what was on its way when all was forgotten is not kept, and what comes lat
   serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
   await load();
   expect(caches.entries.size).toBe(1);
+});
+
+/** What another page of the origin does that forgets, and the time until this one hears of it. */
+async function forgetElsewhere(): Promise<void> {
+  const other = new BroadcastChannel("tigret:forget");
+  other.postMessage(null);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  other.close();
+}
+
+test("what another page forgets while it is on its way here is not kept", async () => {
+  const deaf = listen();
+  const found = await bundleOf(URL_OF_MODEL);
+  await forgetElsewhere();
+  found.keep(new Blob([found.bytes]));
+  await settled();
+  expect(caches.addresses).toEqual([]);
+  deaf();
+  // What is not under way hears nothing, and has nothing to lose.
+  await forgetElsewhere();
+  await load();
+  expect(caches.entries.size).toBe(1);
+});
+
+test("what another page forgets while it is being written here leaves no cache", async () => {
+  const { open } = caches;
+  caches.open = async (name) => {
+    const cache = await open.call(caches, name);
+    const put = async (...entry: Parameters<Cache["put"]>) => {
+      await forgetElsewhere();
+      await cache.put?.(...entry);
+    };
+    return { ...cache, put };
+  };
+  const deleted = vi.spyOn(caches, "delete");
+  await load();
+  expect(caches.addresses).toEqual([]);
+  expect(deleted.mock.calls.flat().sort()).toEqual(["tigret", "tigret-uses"]);
 });
 
 test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {
