@@ -3,6 +3,7 @@
 import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
+import { checkId, checkIds } from "./ids.js";
 import { after, within } from "./steps.js";
 
 /** One liked item. */
@@ -84,13 +85,13 @@ export class HistoryStore {
    * {@link TigretError} (`bad-request`, `storage`).
    */
   async add(id: string): Promise<void> {
-    checkId(id);
+    checkId("the id", id);
     await this.#change((entries) => [...entries, { id, at: Date.now() }]);
   }
 
   /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
   async remove(id: string): Promise<void> {
-    checkId(id);
+    checkId("the id", id);
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
@@ -99,10 +100,8 @@ export class HistoryStore {
     if (!Array.isArray(ids)) {
       throw new TigretError("bad-request", `the ids are ${shown(ids)}, not an array of strings`);
     }
-    const entries = Array.from(ids, (id: string) => {
-      checkId(id);
-      return { id, at: Date.now() };
-    });
+    checkIds("ids", ids);
+    const entries = ids.map((id) => ({ id, at: Date.now() }));
     await this.#change(() => entries, entries.length > 0 ? "grow" : "shrink");
   }
 
@@ -221,12 +220,6 @@ export class HistoryStore {
       this.#events.emit("change", undefined);
     });
     database.addEventListener("close", () => this.#closed.add(database));
-  }
-}
-
-function checkId(id: unknown): void {
-  if (typeof id !== "string") {
-    throw new TigretError("bad-request", `the id is ${shown(id)}, not a string`);
   }
 }
 

@@ -12,6 +12,7 @@ import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
+import { checkText } from "./ids.js";
 import { isForgotten, listen, moment } from "./moment.js";
 import {
   asksSomething,
@@ -278,6 +279,7 @@ export class Recommender {
     if (typeof id !== "string") {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
+    checkText("explain: the item", id);
     const given = options === undefined ? undefined : this.#request("explain", options);
     const asked: (() => EngineRequest) | undefined =
       typeof item === "string" ? undefined : Reflect.get(item, this.#asked);

@@ -120,6 +120,7 @@ test("a pick is explained by the request that it answers, an id by the options g
     // @ts-expect-error: an id needs the options.
     recommender.explain("x"),
     recommender.explain(null as never),
+    recommender.explain("\ud800", { history: [] }),
   ];
   for (const call of refused) await expect(call).rejects.toMatchObject({ code: "bad-request" });
   // A signal says nothing of another call, an option does.
@@ -228,7 +229,7 @@ test("a history adds at the end, removes all of an item, and exports what it has
   expect(await history.list()).toEqual([]);
   expect(changes).toBe(7);
   off();
-  for (const id of [5, Object.create(null)]) {
+  for (const id of [5, Object.create(null), "\ud800"]) {
     await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
   }
   expect(() => new HistoryStore("")).toThrow("name");
