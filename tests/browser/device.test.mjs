@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
@@ -18,6 +19,12 @@ describe("on the device", { skip }, () => {
   let fault = "none";
   /** @type {(string | undefined)[]} */
   let ranges = [];
+  /** What ends the answers that wait. @type {(() => void)[]} */
+  const waiting = [];
+  /** Whether the route `/moving` leads to another origin, and how often that one refused a header. */
+  let [moved, refused] = [false, 0];
+  /** @type {import("node:http").Server} */
+  let elsewhere;
 
   before(async () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
@@ -41,6 +48,14 @@ describe("on the device", { skip }, () => {
           response.setHeader("content-security-policy", "sandbox allow-scripts");
           response.setHeader("content-type", "text/html").end("<!doctype html><title>t</title>");
         },
+        "/moving": (request, response) => {
+          const { port } = /** @type {import("node:net").AddressInfo} */ (elsewhere.address());
+          if (moved)
+            return void response.writeHead(302, { location: `http://localhost:${port}/` }).end();
+          response.setHeader("etag", '"1"');
+          if (request.headers["if-none-match"] === '"1"') response.writeHead(304).end();
+          else response.end(bytes);
+        },
         "/shared/inline.js": shared(inline, "text/javascript"),
         "/shared/bundle": shared(bytes, "application/octet-stream"),
         "/faulty": (request, response) => {
@@ -62,6 +77,10 @@ describe("on the device", { skip }, () => {
             changed.writeUInt8(changed.readUInt8(changed.length - 9) ^ 1, changed.length - 9);
             return void response.end(changed);
           }
+          if (fault === "waits") {
+            response.write(rest.subarray(0, 5000));
+            return void waiting.push(() => response.end(rest.subarray(5000)));
+          }
           // Breaks off once, in the middle.
           if (fault === "breaks") fault = "none";
           response.write(rest.subarray(0, rest.length >> 1), () =>
@@ -70,12 +89,22 @@ describe("on the device", { skip }, () => {
         },
       },
     );
+    elsewhere = createServer((request, response) => {
+      response.setHeader("access-control-allow-origin", "*");
+      response.setHeader("access-control-expose-headers", "etag");
+      response.setHeader("cross-origin-resource-policy", "cross-origin");
+      if (request.method !== "OPTIONS") return void response.setHeader("etag", '"2"').end(bytes);
+      refused++;
+      response.writeHead(204).end();
+    });
+    await new Promise((resolve) => elsewhere.listen(0, () => resolve(undefined)));
     browser = await launch();
   });
 
   after(async () => {
     await browser?.close();
     await server?.close();
+    elsewhere?.close();
   });
 
   /** A page with storage of its own. @param {string} path */
@@ -120,6 +149,66 @@ describe("on the device", { skip }, () => {
     assert.deepEqual(second, { ...first, downloaded: 0 });
     const uncached = await visit(page, BUNDLE, { cache: false });
     assert.equal(uncached.code, "download");
+    await context.close();
+  });
+
+  test("a bundle is kept in frames and workers that have no address of their own", async () => {
+    const { context, page } = await open();
+    const seen = await page.evaluate(async () => {
+      const { origin } = location;
+      const script = `(async () => {
+        const { Recommender } = await import("${origin}/package/dist/index.js");
+        const load = async () => {
+          const recommender = await Recommender.load("${origin}/moving", { backend: "cpu" });
+          recommender.dispose();
+          return recommender.downloaded;
+        };
+        const first = await load();
+        // The load did not wait for it.
+        for (let wait = 0; wait < 300; wait++) {
+          if ((await (await caches.open("tigret")).keys()).length > 0) break;
+          await new Promise((wake) => setTimeout(wake, 10));
+        }
+        const seen = [location.protocol, first > 0, await load()];
+        await caches.delete("tigret");
+        return seen;
+      })()`;
+      const frame = document.createElement("iframe");
+      frame.srcdoc = "<!doctype html><title>frame</title>";
+      document.body.append(frame);
+      await new Promise((resolve) => frame.addEventListener("load", resolve));
+      const inFrame = await /** @type {any} */ (frame.contentWindow).eval(script);
+      const blob = new Blob([`${script}.then(postMessage, (e) => postMessage(String(e)))`]);
+      const worker = new Worker(URL.createObjectURL(blob));
+      const inWorker = await new Promise((resolve) => {
+        worker.addEventListener("message", ({ data }) => resolve(data));
+      });
+      return [inFrame, inWorker];
+    });
+    assert.deepEqual(seen, [
+      ["about:", true, 0],
+      ["blob:", true, 0],
+    ]);
+    await context.close();
+  });
+
+  test("a copy of before its address led to another origin is replaced", async () => {
+    const { context, page } = await open();
+    assert.equal((await visit(page, "/moving")).code, null);
+    await page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
+    assert.equal((await visit(page, "/moving")).downloaded, 0);
+    moved = true;
+    const first = await visit(page, "/moving");
+    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    // The answer of before is replaced a moment later.
+    await page.waitForFunction(async () => {
+      const cache = await caches.open("tigret");
+      const [kept] = await cache.matchAll();
+      return kept && !kept.headers.has("etag");
+    });
+    refused = 0;
+    assert.ok((await visit(page, "/moving")).items > 0);
+    assert.equal(refused, 0);
     await context.close();
   });
 
@@ -232,6 +321,32 @@ describe("on the device", { skip }, () => {
     await inTab(other, "await store.remove('a'); await store.clear();");
     assert.equal(await inTab(other, "return store.persistent()"), true);
     assert.deepEqual(await inTab(other, "return indexedDB.databases()"), []);
+    await context.close();
+  });
+
+  test("what another tab loads while all is forgotten is not kept", async () => {
+    const { context, page } = await open();
+    const other = await context.newPage();
+    await other.goto(`${server.url}/blank.html`);
+    fault = "waits";
+    const loading = visit(other, "/faulty", { backend: "auto" });
+    while (waiting.length === 0) await new Promise((wake) => setTimeout(wake, 10));
+    await page.evaluate(async () => {
+      // @ts-expect-error: the address is the test server's.
+      const { forget } = await import("/package/dist/index.js");
+      await forget();
+    });
+    fault = "none";
+    for (const end of waiting.splice(0)) end();
+    assert.ok((await loading).items > 0);
+    const left = await other.evaluate(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return { caches: await caches.keys(), local: Object.keys(localStorage) };
+    });
+    assert.deepEqual(left, { caches: [], local: [] });
+    // The next load is kept as ever.
+    await visit(other, "/faulty");
+    await other.waitForFunction(async () => (await caches.keys()).length > 0);
     await context.close();
   });
 

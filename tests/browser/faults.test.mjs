@@ -484,6 +484,26 @@ describe("faults", { skip }, () => {
   }
 
   test(
+    "a cache that does not end to delete keeps no history on the device",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      const seen = await page.evaluate(async () => {
+        // @ts-expect-error: the address is the test server's.
+        const { HistoryStore, forget } = await import("/package/dist/index.js");
+        const store = new HistoryStore();
+        await store.add("a");
+        localStorage.setItem("tigret:engine|x", "cpu 1");
+        CacheStorage.prototype.delete = () => new Promise(() => {});
+        const code = await forget().catch((/** @type {any} */ error) => error.code);
+        return [code, await store.list(), await indexedDB.databases(), localStorage.length];
+      });
+      assert.deepEqual(seen, ["storage", [], [], 0]);
+      await context.close();
+    },
+  );
+
+  test(
     "a page that may have no worker says so before the bundle has come",
     faultLimit,
     async () => {

@@ -16,9 +16,14 @@ export interface Item {
 
 type Fields = Record<string, unknown>;
 
-function text(value: unknown): string {
+/** As it stands: the bundle's ids have their blanks, too. */
+function plain(value: unknown): string {
   if (typeof value === "number") return String(value);
-  return typeof value === "string" ? value.trim() : "";
+  return typeof value === "string" ? value : "";
+}
+
+function text(value: unknown): string {
+  return plain(value).trim();
 }
 
 function texts(value: unknown): string[] {
@@ -40,7 +45,7 @@ function hueOf(name: string): number {
 }
 
 function describe(fields: Fields): Item {
-  const id = text(fields.id);
+  const id = plain(fields.id);
   const maker = text(fields.author) || text(fields.brand);
   const year = text(fields.year);
   const subjects = texts(fields.subjects);

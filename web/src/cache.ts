@@ -1,12 +1,14 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
+import { TigretError } from "./errors.js";
 import { type Sha256, sha256Of } from "./integrity.js";
+import { isForgotten, listen, moment } from "./moment.js";
 import { within } from "./steps.js";
 
 /** Name of the cache. */
-export const CACHE = "tigret";
+const CACHE = "tigret";
 /** Name of the cache that knows when each bundle was used last: a small entry for each. */
-export const USES = "tigret-uses";
+const USES = "tigret-uses";
 
 /** Milliseconds that a bundle is kept without being used. */
 const UNUSED = 30 * 24 * 3_600_000;
@@ -17,6 +19,8 @@ const UNUSED = 30 * 24 * 3_600_000;
 const VERSIONS = 2;
 /** Milliseconds after which a cache that does not answer counts as none. */
 const LIMIT = 4000;
+/** Milliseconds that the bytes of a copy may take: large ones on a slow device take some. */
+const READING = 30_000;
 
 const USED = "x-tigret-used";
 const HASH = "x-tigret-sha256";
@@ -28,16 +32,18 @@ export interface Kept {
   sha256: Sha256;
   /** The server's name of the version, if it gave one. */
   etag: string | null;
-  /** Its bytes, or `null` where they are not those that were kept. */
+  /** Its bytes, or `null` where they are not those that were kept, or do not come. */
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
 }
 
-/** Under what addresses are kept: the page's own origin has nothing else there. */
+/** A host that nobody has: the address of a frame or a worker may be none to build upon. */
+const HOST = "https://tigret.invalid";
+/** Under what addresses are kept. */
 const FOLDER = "/__tigret__/";
 
 /** Where an address is kept. */
 function key(url: string): string {
-  return new URL(FOLDER + encodeURIComponent(url), globalThis.location.href).href;
+  return HOST + FOLDER + encodeURIComponent(url);
 }
 
 /** The origin and the path of the address that is kept under a key. */
@@ -53,24 +59,6 @@ async function open(name = CACHE): Promise<Cache | null> {
   } catch {
     return null;
   }
-}
-
-/** Counts the calls of `forget`. */
-let forgotten = 0;
-
-/** A moment, for what begins now and has to know at its end whether all was forgotten since. */
-export function moment(): number {
-  return forgotten;
-}
-
-/** Whether all was forgotten since a moment: what began before then leaves nothing on the device. */
-export function isForgotten(since: number): boolean {
-  return since !== forgotten;
-}
-
-/** What has begun is not kept any more. */
-export function forgetFromNowOn(): void {
-  forgotten++;
 }
 
 /** What is being written, by address: a load does not wait for its own. */
@@ -98,9 +86,8 @@ async function find(url: string): Promise<Kept | null> {
       etag: response.headers.get(ETAG),
       bytes: async () => {
         try {
-          const bytes = new Uint8Array(await response.arrayBuffer());
-          if ((await sha256Of(bytes)) !== sha256) return null;
-          if (!isForgotten(begun)) begin(url, () => note(url));
+          const bytes = await within(READING, bytesOf(response, sha256), () => null);
+          if (bytes && !isForgotten(begun)) begin(url, () => note(url));
           return bytes;
         } catch {
           return null;
@@ -110,6 +97,15 @@ async function find(url: string): Promise<Kept | null> {
   } catch {
     return null;
   }
+}
+
+/** The bytes of a kept response, or `null` where they are not those of the hash. */
+async function bytesOf(
+  response: Response,
+  sha256: Sha256,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const bytes = new Uint8Array(await response.arrayBuffer());
+  return (await sha256Of(bytes)) === sha256 ? bytes : null;
 }
 
 /**
@@ -127,12 +123,18 @@ export function keep(
 
 /** Begins to write something of an address: one after the other, so that the newest stays. */
 function begin(url: string, job: () => Promise<void>): void {
+  const [begun, deaf] = [moment(), listen()];
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
     .then(job)
-    // Full or denied: the next visit downloads again.
+    // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
+    .then(async () => {
+      // The last of it may have been written after the caches were deleted.
+      if (isForgotten(begun)) await deleteCaches();
+    })
     .finally(() => {
+      deaf();
       if (writing.get(url) === written) writing.delete(url);
     });
   writing.set(url, written);
@@ -198,11 +200,30 @@ async function tidy(roomFor?: string): Promise<void> {
   }
 }
 
-/** Drops what is kept of an address. */
-export async function drop(url: string): Promise<void> {
+/** Begins to drop what is kept of an address. */
+export function drop(url: string): void {
+  begin(url, async () => {
+    for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
+  });
+}
+
+/** Deletes all bundles. Rejects with code `storage` where the cache does not answer. */
+export async function deleteBundles(): Promise<void> {
+  let answers = true;
+  const late = () => {
+    answers = false;
+  };
+  await within(LIMIT, settled(), late);
+  await within(LIMIT, deleteCaches(), late);
+  if (answers) return;
+  const message =
+    "the bundles are not deleted yet: the browser's cache does not answer; try again later";
+  throw new TigretError("storage", message);
+}
+
+async function deleteCaches(): Promise<void> {
   try {
-    await (await open())?.delete(key(url));
-    await (await open(USES))?.delete(key(url));
+    await Promise.all([CACHE, USES].map((name) => globalThis.caches?.delete(name)));
   } catch {
     // Denied: nothing is kept either.
   }

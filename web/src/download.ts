@@ -1,7 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
 import { TigretError } from "./errors.js";
-import { joined, onAbort } from "./queue.js";
+import { onAbort } from "./queue.js";
 import { within } from "./steps.js";
 
 /** How far a download is. */
@@ -23,7 +23,8 @@ export interface DownloadOptions {
   stall?: number;
   /**
    * Where something else serves if this fails: milliseconds that the first answer may take to begin,
-   * and that what broke off may take to go on. It then waits for no device that is offline.
+   * that it may stall, and that what broke off may take to go on. It then waits for no device that is
+   * offline.
    */
   patience?: number;
   /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
@@ -33,7 +34,10 @@ export interface DownloadOptions {
 /** What came. */
 export interface Downloaded {
   bytes: Uint8Array<ArrayBuffer>;
-  /** The server's name of the version, if it gave one. */
+  /**
+   * The server's name of the version, if it gave one, and is of the page's own origin: an address may
+   * lead to another one, which can refuse to be asked about it.
+   */
   etag: string | null;
 }
 
@@ -48,6 +52,8 @@ const LONGEST_PAUSE = 30_000;
 /** Milliseconds that an attempt waits for a device that says it is offline. */
 const OFFLINE = 60_000;
 
+/** The header that names the version which is at hand. */
+export const CONDITION = "if-none-match";
 /** The server says that the version named in `If-None-Match` is the current one. */
 export const UNCHANGED = Symbol("unchanged");
 
@@ -62,6 +68,8 @@ export async function download(
   options: DownloadOptions = {},
 ): Promise<Downloaded | typeof UNCHANGED> {
   const { signal, pause = PAUSE, patience = Number.POSITIVE_INFINITY } = options;
+  const headers = { ...options.headers };
+  const asked = { ...options, headers, stall: Math.min(options.stall ?? STALL, patience) };
   const buffer = new Buffer();
   let version: Version | null = null;
   /** The most bytes that any attempt has come to, and how many came to no more since. */
@@ -72,7 +80,7 @@ export async function download(
     try {
       const from = version?.resumable ? buffer.length : 0;
       const left = until - performance.now();
-      const response = await request(url, options, from, left, most > 0);
+      const response = await request(url, asked, from, left, most > 0);
       if (response.status === 304) return UNCHANGED;
       const next = versionOf(response);
       if (!goesOn(response, from) || next.name !== version?.name) {
@@ -85,8 +93,9 @@ export async function download(
         }
       }
       version = next;
-      await read(response, buffer, options);
-      return { bytes: buffer.bytes(), etag: response.headers.get("etag") };
+      await read(response, buffer, asked);
+      const etag = response.type === "cors" ? null : response.headers.get("etag");
+      return { bytes: buffer.bytes(), etag };
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
@@ -94,11 +103,16 @@ export async function download(
       if (buffer.length > most) {
         most = buffer.length;
         fruitless = 0;
-        until = now + patience;
+        until = now + (patience - error.silence);
       } else {
         fruitless++;
       }
       const isOver = fruitless === ATTEMPTS || attempt === ALL_ATTEMPTS || now >= until;
+      if (!isOver && error.unanswered && most === 0 && CONDITION in headers) {
+        // It may be that another origin, to which the address leads by now, refuses the header.
+        delete headers[CONDITION];
+        continue;
+      }
       if (isOver || (error.unanswered && most === 0)) throw told(url, buffer, error);
       const wait = Math.max(pause * 2 ** Math.max(fruitless - 1, 0), error.pause);
       await sleep(Math.min(wait, until - now), signal);
@@ -142,11 +156,18 @@ class Broken extends Error {
   readonly unanswered: boolean;
   /** Milliseconds that the server asks to be left alone. */
   readonly pause: number;
+  /** Milliseconds without a byte after which it was noticed. */
+  readonly silence: number;
 
-  constructor(why: string, options?: ErrorOptions & { unanswered?: boolean; pause?: number }) {
+  constructor(
+    why: string,
+    options: ErrorOptions & { unanswered?: boolean; pause?: number; silence?: number } = {},
+  ) {
     super(why, options);
-    this.unanswered = options?.unanswered ?? false;
-    this.pause = options?.pause ?? 0;
+    const { unanswered = false, pause = 0, silence = 0 } = options;
+    this.unanswered = unanswered;
+    this.pause = pause;
+    this.silence = silence;
   }
 }
 
@@ -203,9 +224,10 @@ async function request(
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
   const late = new AbortController();
+  const off = onAbort(options.signal, () => late.abort());
   let response: Response;
   try {
-    const signal = joined(late.signal, options.signal);
+    const { signal } = late;
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
     response = await inTime(
       Math.ceil(Math.min(stall, left)),
@@ -214,9 +236,11 @@ async function request(
   } catch (cause) {
     late.abort();
     throw new Broken((cause as Error).message, { cause, unanswered: true });
+  } finally {
+    off();
   }
   try {
-    check(response, url, "if-none-match" in headers, from > 0);
+    check(response, url, CONDITION in headers, from > 0);
   } catch (error) {
     // Nobody reads the rest, and the browser would let the next request of the address wait for it.
     late.abort();
@@ -332,7 +356,8 @@ class Buffer {
 /** Rejects where nothing came in time. */
 function inTime<T>(milliseconds: number, promise: Promise<T>): Promise<T> {
   const why = `nothing came for ${milliseconds / 1000} seconds`;
-  return within(milliseconds, promise, () => Promise.reject(new Broken(why)));
+  const silence = { silence: milliseconds };
+  return within(milliseconds, promise, () => Promise.reject(new Broken(why, silence)));
 }
 
 function sleep(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
@@ -353,12 +378,14 @@ async function online(signal: AbortSignal | undefined): Promise<void> {
   if (globalThis.navigator?.onLine !== false) return;
   const back = new AbortController();
   const wake = () => back.abort();
+  const off = onAbort(signal, wake);
   globalThis.addEventListener("online", wake);
   try {
-    await sleep(OFFLINE, joined(back.signal, signal));
+    await sleep(OFFLINE, back.signal);
   } catch {
     signal?.throwIfAborted();
   } finally {
     globalThis.removeEventListener("online", wake);
+    off();
   }
 }

@@ -10,7 +10,7 @@
  * - `device-lost`: the GPU failed; of a recommendation, so did everything tried instead;
  * - `crashed`: the worker stopped; of a recommendation, so did the one started in its place;
  * - `superseded`: a newer call of the same method with `latest` took the place of this one;
- * - `storage`: the browser could not read or write the history;
+ * - `storage`: the browser could not read or write the history, or delete what is kept;
  * - `disposed`: the recommender is not there any more.
  */
 export type TigretErrorCode =
@@ -55,6 +55,7 @@ export function shown(value: unknown): string {
   if (typeof value === "string") {
     return JSON.stringify(value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value);
   }
+  if (typeof value === "bigint") return `${value}n`;
   if (value === null || typeof value !== "object") return String(value);
   return Array.isArray(value) ? "an array" : "an object";
 }

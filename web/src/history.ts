@@ -1,7 +1,9 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
+import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
+import { checkId, checkIds } from "./ids.js";
 import { after, within } from "./steps.js";
 
 /** One liked item. */
@@ -83,13 +85,13 @@ export class HistoryStore {
    * {@link TigretError} (`bad-request`, `storage`).
    */
   async add(id: string): Promise<void> {
-    checkId(id);
+    checkId("the id", id);
     await this.#change((entries) => [...entries, { id, at: Date.now() }]);
   }
 
   /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
   async remove(id: string): Promise<void> {
-    checkId(id);
+    checkId("the id", id);
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
@@ -98,10 +100,8 @@ export class HistoryStore {
     if (!Array.isArray(ids)) {
       throw new TigretError("bad-request", `the ids are ${shown(ids)}, not an array of strings`);
     }
-    const entries = Array.from(ids, (id: string) => {
-      checkId(id);
-      return { id, at: Date.now() };
-    });
+    checkIds("ids", ids);
+    const entries = ids.map((id) => ({ id, at: Date.now() }));
     await this.#change(() => entries, entries.length > 0 ? "grow" : "shrink");
   }
 
@@ -182,19 +182,14 @@ export class HistoryStore {
     }
   }
 
-  /** Tells the other tabs. A channel that stays open keeps a page out of the way back. */
+  /** Tells the other tabs. */
   #announce(): void {
-    const channel = this.#channel ?? channelOf(this.#name);
-    channel?.postMessage(null);
-    if (channel !== this.#channel) channel?.close();
+    announce(channelName(this.#name), this.#channel);
   }
 
   #listen(): void {
-    this.#channel ??= channelOf(this.#name);
-    if (!this.#channel) return;
-    this.#channel.onmessage = () => this.#events.emit("change", undefined);
-    // Node would wait for it.
-    (this.#channel as { unref?: () => void }).unref?.();
+    const heard = () => this.#events.emit("change", undefined);
+    this.#channel ??= channelOf(channelName(this.#name), heard);
   }
 
   #listenNoMore(): void {
@@ -228,19 +223,9 @@ export class HistoryStore {
   }
 }
 
-function checkId(id: unknown): void {
-  if (typeof id !== "string") {
-    throw new TigretError("bad-request", `the id is ${shown(id)}, not a string`);
-  }
-}
-
 /** Empties what is in memory, and tells those who look at it. */
 export function forgetMemory(): void {
-  for (const name of memory.keys()) {
-    const channel = channelOf(name);
-    channel?.postMessage(null);
-    channel?.close();
-  }
+  for (const name of memory.keys()) announce(channelName(name));
   memory.clear();
 }
 
@@ -255,13 +240,9 @@ function because(what: "read" | "stored"): (cause: unknown) => never {
   };
 }
 
-/** What tells other tabs; none where it is denied, as storage may be. */
-function channelOf(name: string): BroadcastChannel | undefined {
-  try {
-    return new BroadcastChannel(`tigret:history:${name}`);
-  } catch {
-    return undefined;
-  }
+/** Name of the channel of a history. */
+function channelName(name: string): string {
+  return `history:${name}`;
 }
 
 /** Rejects with what the browser says where the database does not open, but is not denied. */

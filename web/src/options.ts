@@ -2,12 +2,16 @@
 
 import type { Progress } from "./download.js";
 import { shown, TigretError } from "./errors.js";
+import { checkId, checkIds, checkText } from "./ids.js";
 import { parseIntegrity } from "./integrity.js";
 import type { AddRequest, EngineRequest, GpuOptions, ModelInfo, NewItem } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
 
 /** The largest seed of a sample. */
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
+
+/** The largest number of an embedding, as the engine has it. */
+const LARGEST = 1e15;
 
 /** Most beams of a search. */
 export const MAX_BEAMS = 512;
@@ -109,10 +113,7 @@ function integer(name: string, value: unknown, least: number, most: number, why 
 
 function ids(name: string, value: unknown, or = ""): string[] {
   if (!Array.isArray(value)) bad(`${name} is ${shown(value)}, not ${or}an array of item ids`);
-  const wrong = value.findIndex((id) => typeof id !== "string");
-  if (wrong >= 0) {
-    bad(`${name}[${wrong}] is ${shown(value[wrong])}, not a string; item ids are strings`);
-  }
+  checkIds(name, value);
   return [...value];
 }
 
@@ -186,6 +187,7 @@ export function checkLoadOptions(options: LoadOptions): void {
       bad(`${name} is ${shown(value)}, not a string of at least one character`);
     }
   }
+  if (userId !== undefined) checkText("userId", userId);
   checkSignal(signal);
   checkBackend(backend);
   for (const [name, value] of Object.entries({ onProgress, worker })) {
@@ -193,11 +195,6 @@ export function checkLoadOptions(options: LoadOptions): void {
       bad(`${name} is ${shown(value)}, not a function`);
     }
   }
-}
-
-/** Whether a string is a text: half of a surrogate pair would become another character in the engine. */
-function isText(value: string): boolean {
-  return !/\p{Surrogate}/u.test(value);
 }
 
 /** Room for embeddings. */
@@ -217,19 +214,19 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
   const ids = Array.from(items, (item: NewItem, at) => {
     noUnknown(`items[${at}]`, item, ["id", "embedding"]);
     const { id, embedding = [] } = item;
-    if (typeof id !== "string") {
-      bad(`items[${at}].id is ${shown(id)}, not a string; item ids are strings`);
-    }
-    if (!isText(id)) bad(`items[${at}].id holds half a character: ${shown(id)}`);
-    if (typeof embedding !== "object" || embedding === null || embedding.length !== width) {
-      const found = (embedding as ArrayLike<number> | null)?.length;
+    checkId(`items[${at}].id`, id);
+    // Strings have a length, too.
+    const found = typeof embedding === "object" ? embedding?.length : undefined;
+    if (found !== width) {
       const what = typeof found === "number" ? `has ${found} numbers` : `is ${shown(embedding)}`;
       bad(`the embedding of item ${shown(id)} ${what}; this model needs ${width} numbers`);
     }
     for (let i = 0; i < width; i++) {
       const value = embedding[i];
-      if (typeof value !== "number" || !Number.isFinite(Math.fround(value))) {
-        bad(`number ${i} of the embedding of item ${shown(id)} is ${shown(value)}`);
+      // One that is no number is not below anything.
+      if (typeof value !== "number" || !(Math.abs(value) <= LARGEST)) {
+        const where = `number ${i} of the embedding of item ${shown(id)}`;
+        bad(`${where} is ${shown(value)}, not a number from -1e15 to 1e15`);
       }
       embeddings[at * width + i] = value;
     }
@@ -291,7 +288,7 @@ export function toRequest(
   };
   if (user !== undefined && user !== null) {
     if (typeof user !== "string") bad(`user is ${shown(user)}, not a string`);
-    if (!isText(user)) bad(`user holds half a character: ${shown(user)}`);
+    checkText("user", user);
     if (userToken !== undefined) bad("give user or userToken, not both");
     request.user = user;
   }

@@ -36,8 +36,8 @@ export interface NewItem {
   /** The item's id; none that the catalogue has. */
   id: string;
   /**
-   * Its content vector, by the encoder that made those of the catalogue: `info.embedding` numbers.
-   * Not needed where that is 0.
+   * Its content vector, by the encoder that made those of the catalogue: `info.embedding` numbers
+   * from -1e15 to 1e15. Not needed where that is 0.
    */
   embedding?: ArrayLike<number> | undefined;
 }

@@ -9,12 +9,12 @@ export class Queue {
   }
 
   /**
-   * Runs `task` when all before it are through. If `signal` is aborted the promise rejects with
-   * its reason at once; a task that has not begun is skipped, one that has is left to end.
+   * Runs `task` when all before it are through. If one of the signals is aborted the promise rejects
+   * with its reason at once; a task that has not begun is skipped, one that has is left to end.
    */
-  run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  run<T>(task: () => Promise<T>, ...ends: (AbortSignal | undefined)[]): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const signals = [this.#end, signal];
+      const signals = [this.#end, ...ends];
       const aborted = () => signals.find((signal) => signal?.aborted);
       const abort = () => reject(aborted()?.reason);
       if (aborted()) return abort();
@@ -33,22 +33,11 @@ export class Queue {
 }
 
 /**
- * A signal that is aborted as soon as one of two is, with its reason: `AbortSignal.any` is younger
- * than browsers that the CPU engine serves.
+ * Has a function called when a signal is aborted, at once where it is; returns what takes that back.
+ * A caller's signal may be there for as long as the page is.
  */
-export function joined(first: AbortSignal, second: AbortSignal | undefined): AbortSignal {
-  if (!second) return first;
-  const either = new AbortController();
-  for (const signal of [first, second]) {
-    const abort = () => either.abort(signal.reason);
-    if (signal.aborted) abort();
-    onAbort(either.signal, onAbort(signal, abort));
-  }
-  return either.signal;
-}
-
-/** Has a function called when a signal is aborted; returns what takes that back. */
 export function onAbort(signal: AbortSignal | undefined, call: () => void): () => void {
+  if (signal?.aborted) call();
   signal?.addEventListener("abort", call);
   return () => signal?.removeEventListener("abort", call);
 }

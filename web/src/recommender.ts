@@ -1,4 +1,3 @@
-import { isForgotten, moment } from "./cache.js";
 import {
   choiceKey,
   fasterEngine,
@@ -13,6 +12,8 @@ import type { Progress } from "./download.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
+import { checkText } from "./ids.js";
+import { isForgotten, listen, moment } from "./moment.js";
 import {
   asksSomething,
   type Backend,
@@ -41,7 +42,7 @@ import type {
   Pick,
   Prefix,
 } from "./protocol.js";
-import { joined, onAbort, Queue } from "./queue.js";
+import { onAbort, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
 import { within } from "./steps.js";
@@ -166,18 +167,22 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
-    const begun = moment();
+    const [begun, deaf] = [moment(), listen()];
     const engine = backend === "auto" ? "cpu" : backend;
-    // Nobody waits for a bundle that no engine will take, or no worker.
-    const refused = new AbortController();
-    remote.call("require", { engine }).catch((error) => refused.abort(error));
+    // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
+    const unwanted = new AbortController();
+    remote.call("require", { engine }).catch((error) => unwanted.abort(error));
     let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
-    const off = onAbort(signal, () => stop());
+    const off = onAbort(signal, () => {
+      unwanted.abort(signal?.reason);
+      stop();
+    });
     try {
       // What the page's own function throws is no failure of the download.
       const progress = onProgress && ((at: Progress) => tell(onProgress, at));
-      const wanted = { onProgress: progress, cache, integrity };
-      let found = await bundleOf(source, { ...wanted, signal: joined(refused.signal, signal) });
+      const wanted = { onProgress: progress, cache, integrity, signal: unwanted.signal };
+      // What is read on the device may not come to an end.
+      let found = await new Queue().run(() => bundleOf(source, wanted), unwanted.signal);
       let { downloaded } = found;
       let bundle = new Blob([found.bytes]);
       const put = async ({ bytes, url }: Bundle) => {
@@ -211,6 +216,7 @@ export class Recommender {
       throw error;
     } finally {
       off();
+      deaf();
     }
   }
 
@@ -273,6 +279,7 @@ export class Recommender {
     if (typeof id !== "string") {
       throw new TigretError("bad-request", "explain: the item is no pick and no id");
     }
+    checkText("explain: the item", id);
     const given = options === undefined ? undefined : this.#request("explain", options);
     const asked: (() => EngineRequest) | undefined =
       typeof item === "string" ? undefined : Reflect.get(item, this.#asked);
@@ -360,7 +367,9 @@ export class Recommender {
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
     await this.#queue.run(() =>
-      backend === "auto" ? this.#announced(() => this.#choose(moment())) : this.#use(backend),
+      backend === "auto"
+        ? this.#announced(() => this.#choose(moment())).finally(listen())
+        : this.#use(backend),
     );
   }
 
@@ -380,15 +389,15 @@ export class Recommender {
   }
 
   /** What aborts a call: its signal and, with `latest`, the next such call of the same method. */
-  #signalOf(method: Method, { latest, signal }: RecommendOptions): AbortSignal | undefined {
+  #endsOf(method: Method, { latest, signal }: RecommendOptions): (AbortSignal | undefined)[] {
     // A call that is over before it begins takes no other's place.
     signal?.throwIfAborted();
-    if (!latest) return signal;
+    if (!latest) return [signal];
     const newest = new AbortController();
     const older = this.#latest.get(method);
     older?.abort(new TigretError("superseded", "a newer call took the place of this one"));
     this.#latest.set(method, newest);
-    return joined(newest.signal, signal);
+    return [newest.signal, signal];
   }
 
   /**
@@ -409,15 +418,18 @@ export class Recommender {
   async #inTurn<A extends object, T>(
     ask: () => Promise<A>,
     task: (ready: A) => Promise<T>,
-    signal?: AbortSignal,
+    ends: (AbortSignal | undefined)[],
   ): Promise<T> {
     let asked: Promise<A> | undefined;
     for (;;) {
-      const done = await this.#queue.run(async () => {
-        asked ??= ask();
-        const ready = await within<A | null>(SLOW, asked, () => null);
-        return ready && { value: await task(ready) };
-      }, signal);
+      const done = await this.#queue.run(
+        async () => {
+          asked ??= ask();
+          const ready = await within<A | null>(SLOW, asked, () => null);
+          return ready && { value: await task(ready) };
+        },
+        ...ends,
+      );
       if (done) return done.value;
     }
   }
@@ -434,7 +446,7 @@ export class Recommender {
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
-      this.#signalOf("recommend", options),
+      this.#endsOf("recommend", options),
     );
   }
 
@@ -450,7 +462,7 @@ export class Recommender {
         await this.#revive();
         return this.#remote.call(method, ready);
       },
-      this.#signalOf(method, options),
+      this.#endsOf(method, options),
     );
   }
 

@@ -1,8 +1,9 @@
 /** Where a bundle comes from: memory, a response, the device's cache or a server. */
 
-import { drop, isForgotten, type Kept, keep, kept, moment } from "./cache.js";
+import { drop, type Kept, keep, kept } from "./cache.js";
 import {
   bytesOfResponse,
+  CONDITION,
   type DownloadOptions,
   download,
   type Progress,
@@ -11,6 +12,7 @@ import {
 } from "./download.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
+import { isForgotten, moment } from "./moment.js";
 import { platform } from "./platform.js";
 import { Queue } from "./queue.js";
 
@@ -56,7 +58,7 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, does not answer or go on within 4 seconds, or fails, the copy serves.
+ * reached, does not answer or go on within 4 seconds, stalls for as long, or fails, the copy serves.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
@@ -92,9 +94,8 @@ async function fromServer(
   const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
-  // Another origin would be asked first whether it takes the header, and one that refuses would
-  // leave the page with its copy for good.
-  const headers = usable?.etag && isOwn(url) ? { "if-none-match": usable.etag } : {};
+  // Another origin would be asked first whether it takes the header, and often refuses.
+  const headers = usable?.etag && isOwn(url) ? { [CONDITION]: usable.etag } : {};
   let answer: Awaited<ReturnType<typeof download>>;
   try {
     const patience = usable ? { patience: PATIENCE } : {};
@@ -184,12 +185,12 @@ async function fromCopy(
   const bytes = await copy.bytes();
   if (!bytes) {
     // Damaged, or another file put in its place.
-    await drop(url);
+    drop(url);
     return null;
   }
   options.onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
-  const again = async () => {
-    await drop(url);
+  const again = () => {
+    drop(url);
     return fromServer(url, null, wanted, options, true);
   };
   return { bytes, url, downloaded: 0, keep: nothing, again };
@@ -200,10 +201,9 @@ function isKept(url: string, { cache = true }: SourceOptions): boolean {
   return cache && /^https?:/.test(url);
 }
 
-/** Whether an address is of the page's own origin. */
+/** Whether an address is of the page's own origin, which the page's own address may not tell. */
 function isOwn(url: string): boolean {
-  const here = globalThis.location?.href;
-  return here !== undefined && new URL(url, here).origin === new URL(here).origin;
+  return new URL(url).origin === globalThis.origin;
 }
 
 /** Whether a copy may serve for a download that failed: not where the server took the file away. */

@@ -1,8 +1,8 @@
+import { getEventListeners } from "node:events";
 import { afterEach, expect, test, vi } from "vitest";
 import { Events } from "../src/events.js";
 import { forgetMemory, HistoryStore } from "../src/history.js";
 import type { LoadOptions } from "../src/options.js";
-import { joined } from "../src/queue.js";
 import { Recommender } from "../src/recommender.js";
 import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
 
@@ -120,6 +120,7 @@ test("a pick is explained by the request that it answers, an id by the options g
     // @ts-expect-error: an id needs the options.
     recommender.explain("x"),
     recommender.explain(null as never),
+    recommender.explain("\ud800", { history: [] }),
   ];
   for (const call of refused) await expect(call).rejects.toMatchObject({ code: "bad-request" });
   // A signal says nothing of another call, an option does.
@@ -228,7 +229,7 @@ test("a history adds at the end, removes all of an item, and exports what it has
   expect(await history.list()).toEqual([]);
   expect(changes).toBe(7);
   off();
-  for (const id of [5, Object.create(null)]) {
+  for (const id of [5, Object.create(null), "\ud800"]) {
     await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
   }
   expect(() => new HistoryStore("")).toThrow("name");
@@ -248,14 +249,16 @@ test("a history in memory is not changed by what it gave, and needs no channel",
   expect(await history.list()).toEqual(["a", "b"]);
 });
 
-test("a joined signal has the reason of whichever is first", () => {
-  const [a, b] = [new AbortController(), new AbortController()];
-  const either = joined(a.signal, b.signal);
-  b.abort("second");
-  a.abort("first");
-  expect([either.aborted, either.reason]).toEqual([true, "second"]);
-  expect(joined(a.signal, new AbortController().signal).reason).toBe("first");
-  expect(joined(a.signal, undefined)).toBe(a.signal);
+test("a signal that outlives loads and calls keeps nothing of them", async () => {
+  const { signal } = new AbortController();
+  const { recommender } = await load({}, { signal });
+  const calls = [false, true, true].map((latest) =>
+    recommender.recommend({ history: [], latest, signal }),
+  );
+  await Promise.allSettled(calls);
+  await recommender.trace({ history: [], latest: true, signal });
+  recommender.dispose();
+  expect(getEventListeners(signal, "abort")).toHaveLength(0);
 });
 
 test.each([

@@ -1,3 +1,4 @@
+import { getEventListeners } from "node:events";
 import { afterEach, expect, test, vi } from "vitest";
 import { type DownloadOptions, download, type Progress, UNCHANGED } from "../src/download.js";
 import { bundleOf } from "../src/source.js";
@@ -189,6 +190,14 @@ test("a server that takes the question and says nothing is given up", async () =
   expect(given?.aborted).toBe(true);
 });
 
+test("a signal that outlives a download keeps nothing of it, however many attempts it takes", async () => {
+  const { signal } = new AbortController();
+  const away = new TypeError("away");
+  server(broken([1], { headers: { etag: '"1"' } }), away, new Response(body([[2]]), partAt(1)));
+  expect(await bytesOf({ ...FAST, signal })).toEqual([1, 2]);
+  expect(getEventListeners(signal, "abort")).toHaveLength(0);
+});
+
 test("aborting a download rejects with the reason and stops reading", async () => {
   let cancelled = false;
   const endless = new ReadableStream({
@@ -249,12 +258,16 @@ test.each([408, 429, 500, 503])(
   },
 );
 
-test.each(["offline", "busy", "silent"] as const)(
+test.each(["offline", "busy", "silent", "stalled"] as const)(
   "who has something else waits four seconds for a download to go on (%s)",
   async (how) => {
     vi.useFakeTimers();
     vi.stubGlobal("navigator", { onLine: how !== "offline" });
-    const begun = () => broken([1], { headers: { etag: '"1"' } });
+    const stalled = new ReadableStream({ start: (stream) => stream.enqueue(new Uint8Array([1])) });
+    const begun = () => {
+      if (how === "stalled") return new Response(stalled, { headers: { etag: '"1"' } });
+      return broken([1], { headers: { etag: '"1"' } });
+    };
     const after = () => {
       if (how === "offline") return Promise.reject(new TypeError("offline"));
       if (how === "silent") return new Promise<Response>(() => {});
@@ -270,7 +283,9 @@ test.each(["offline", "busy", "silent"] as const)(
       const [code, end] = (await ended) as [string, number];
       expect(code).toBe("download");
       expect(end - begin).toBeLessThan(5000);
-      expect(requests).toBeGreaterThan(1);
+      // What has stalled for as long is not asked for again.
+      if (how === "stalled") expect(requests).toBe(1);
+      else expect(requests).toBeGreaterThan(1);
     } finally {
       vi.useRealTimers();
     }

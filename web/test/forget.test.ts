@@ -1,4 +1,5 @@
 import { afterEach, expect, test, vi } from "vitest";
+import { keep, settled } from "../src/cache.js";
 import { forget } from "../src/forget.js";
 
 afterEach(() => {
@@ -70,7 +71,6 @@ test("waits for what another tab holds open, and not for ever", async () => {
   vi.useFakeTimers();
   for (const closesAfter of [4000, 6000]) {
     stubDeletion((request) => {
-      request.onblocked?.(new Event("blocked") as IDBVersionChangeEvent);
       setTimeout(() => request.onsuccess?.(new Event("success")), closesAfter);
     });
     const ended = forget().then(
@@ -81,4 +81,61 @@ test("waits for what another tab holds open, and not for ever", async () => {
     const says = closesAfter < 5000 ? /^deleted$/ : /^storage: .*another tab/;
     expect(await ended).toMatch(says);
   }
+});
+
+/** A page with a choice, whose histories are deleted at once; says what is gone. */
+function stubPage(): { gone(): { choice: boolean; histories: boolean } } {
+  let histories = false;
+  stubDeletion((request) => {
+    histories = true;
+    request.onsuccess?.(new Event("success"));
+  });
+  const items: Record<string, unknown> = { "tigret:engine|x": "cpu 1", "page:own": "1" };
+  Object.defineProperty(items, "removeItem", { value: (key: string) => delete items[key] });
+  vi.stubGlobal("localStorage", items);
+  return { gone: () => ({ choice: Object.keys(items).join() === "page:own", histories }) };
+}
+
+test("a cache that does not answer holds up nothing else, and says so", async () => {
+  vi.useFakeTimers();
+  const page = stubPage();
+  vi.stubGlobal("caches", { delete: () => new Promise(() => {}) });
+  const refused = expect(forget()).rejects.toMatchObject({
+    code: "storage",
+    message: expect.stringContaining("cache does not answer"),
+  });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(page.gone()).toEqual({ choice: true, histories: true });
+  await vi.advanceTimersByTimeAsync(4000);
+  await refused;
+});
+
+test("a bundle whose keeping does not end is not waited for, and leaves nothing at its end", async () => {
+  vi.useFakeTimers();
+  const page = stubPage();
+  let end = () => {};
+  const put = () => new Promise<void>((resolve) => (end = resolve));
+  const names = new Set<string>();
+  vi.stubGlobal("caches", {
+    open: async (name: string) => {
+      names.add(name);
+      return { put, keys: async () => [] };
+    },
+    delete: async (name: string) => names.delete(name),
+  });
+  keep("https://host/m", new Blob(), Promise.resolve("hash"), null);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(names.size).toBe(1);
+  const refused = expect(forget()).rejects.toMatchObject({ code: "storage" });
+  await vi.advanceTimersByTimeAsync(0);
+  expect(page.gone()).toEqual({ choice: true, histories: true });
+  await vi.advanceTimersByTimeAsync(4000);
+  await refused;
+  expect(names.size).toBe(0);
+  end();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(names.size).toBe(1);
+  end();
+  await settled();
+  expect(names.size).toBe(0);
 });

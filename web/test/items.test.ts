@@ -18,6 +18,11 @@ test("books and wares are described by what there is", () => {
   expect(bare).toMatchObject({ id: "8", title: "Item 8", byline: "", tags: [] });
 });
 
+test("an id is taken as the bundle has it, what is shown without the blanks around it", () => {
+  const [item] = parseItems(lines({ id: " a\t", title: " Emma " }));
+  expect(item).toMatchObject({ id: " a\t", title: "Emma" });
+});
+
 test("a search finds the items that have every word", () => {
   const items = parseItems(lines(BOOK, WARE));
   expect(search(items, "austen SATIRE").map(({ id }) => id)).toEqual(["emma"]);

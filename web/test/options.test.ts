@@ -56,6 +56,9 @@ test.each([
   [{ history: ["a", 7] }, "history[1] is 7, not a string"],
   [{ exclude: "seen" }, 'exclude is "seen", not "history" or an array of item ids'],
   [{ allow: [null] }, "allow[0] is null"],
+  [{ history: ["a", "\ud800"] }, "history[1] holds half a character"],
+  [{ exclude: ["b\udc00"] }, "exclude[0] holds half a character"],
+  [{ allow: ["\udc00\ud800"] }, "allow[0] holds half a character"],
   [{ user: 7 }, "user is 7"],
   [{ user: "a\ud800" }, "user holds half a character"],
   [{ user: "u", userToken: 1 }, "user or userToken, not both"],
@@ -106,6 +109,7 @@ test("options of load are checked too", () => {
   expect(() => checkLoadOptions({ onProgress: 1 } as never)).toThrow("onProgress is 1");
   expect(() => checkLoadOptions(null as never)).toThrow("options are null");
   expect(() => checkLoadOptions({ userId: "" })).toThrow('userId is "", not a string of at least');
+  expect(() => checkLoadOptions({ userId: "\ud800" })).toThrow("userId holds half a character");
   expect(() => checkLoadOptions({ gpu: { halves: false, subgroups: true } })).not.toThrow();
   expect(() => checkLoadOptions({ gpu: { f16: false } } as never)).toThrow('no option "f16"');
   expect(() => checkLoadOptions({ gpu: { halves: 1 } } as never)).toThrow("gpu.halves is 1");

@@ -54,6 +54,14 @@ test("a task aborted while it runs rejects at once, and the next waits until it 
   await queue.run(async () => expect(ended).toBe(true));
 });
 
+test("a task ends with the first of its signals", async () => {
+  const [a, b] = [new AbortController(), new AbortController()];
+  const running = new Queue().run(() => new Promise(() => {}), a.signal, undefined, b.signal);
+  b.abort("second");
+  a.abort("first");
+  await expect(running).rejects.toBe("second");
+});
+
 test("a queue that ends rejects what waits, what runs and what comes later, with its reason", async () => {
   const end = new AbortController();
   const queue = new Queue(end.signal);

@@ -50,6 +50,18 @@ test("a worker that cannot start is told of before the bundle has come", async (
   expect(made).toHaveLength(2);
 });
 
+test("a signal ends a load whose bytes do not come, and the worker with it", async () => {
+  const { made, worker } = fakeWorkers();
+  const blob = new Blob([BUNDLE]);
+  blob.arrayBuffer = () => new Promise(() => {});
+  const controller = new AbortController();
+  const { signal } = controller;
+  const loading = Recommender.load(blob, { backend: "cpu", worker, signal });
+  setTimeout(() => controller.abort());
+  await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  expect(made[0]?.terminated).toBe(true);
+});
+
 test("a report says what was skipped, which engine computed and how long it took", async () => {
   const { worker } = fakeWorkers({ time: { cpu: 3, webgpu: 1 } });
   const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
@@ -675,9 +687,13 @@ test("what cannot be added is refused by name before the worker is asked", async
     [[{ id: "\udc00x", embedding: [1, 2] }], "items[0].id holds half a character"],
     [new Array(2 ** 32 - 1), "4294967295 items are more than there is memory for"],
     [[{ id: "x", embedding: [1] }], 'the embedding of item "x" has 1 numbers; this model needs 2'],
-    [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" has 2 numbers'],
+    [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" is "ab"; this model needs 2'],
     [[{ id: "x", embedding: [1, Number.NaN] }], 'number 1 of the embedding of item "x" is NaN'],
-    [[{ id: "x", embedding: [1, 1e300] }], 'number 1 of the embedding of item "x" is 1e+300'],
+    [
+      [{ id: "x", embedding: [1n, 2] }],
+      'number 0 of the embedding of item "x" is 1n, not a number',
+    ],
+    [[{ id: "x", embedding: [1, -1e20] }], "is -100000000000000000000, not a number from -1e15 to"],
     [[{ id: "x", embeding: [1, 2] }], 'there is no option "embeding"'],
   ] as const) {
     const adding = recommender.addItems(items as never);

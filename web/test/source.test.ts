@@ -1,6 +1,7 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { forgetFromNowOn, settled } from "../src/cache.js";
+import { settled } from "../src/cache.js";
+import { forgetFromNowOn, listen } from "../src/moment.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";
@@ -51,6 +52,10 @@ class Caches {
     };
   }
 
+  async delete(name: string): Promise<boolean> {
+    return this.#all.delete(name);
+  }
+
   /** Puts other bytes into every entry. */
   poison(): void {
     for (const entry of this.entries.values()) entry.bytes = new Uint8Array([6, 6, 6]);
@@ -70,6 +75,7 @@ beforeEach(() => {
   serve = () => new Response(new Uint8Array([1, 2, 3]), { headers: { etag: '"1"' } });
   vi.stubGlobal("caches", caches);
   vi.stubGlobal("location", new URL("https://host/page/"));
+  vi.stubGlobal("origin", "https://host");
   vi.stubGlobal("fetch", async (_: unknown, init: RequestInit) => {
     const headers = new Headers(init.headers);
     asked.push(headers);
@@ -116,6 +122,44 @@ test("what was on its way when all was forgotten is not kept, and what comes lat
   expect(caches.entries.size).toBe(1);
 });
 
+/** What another page of the origin does that forgets, and the time until this one hears of it. */
+async function forgetElsewhere(): Promise<void> {
+  const other = new BroadcastChannel("tigret:forget");
+  other.postMessage(null);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  other.close();
+}
+
+test("what another page forgets while it is on its way here is not kept", async () => {
+  const deaf = listen();
+  const found = await bundleOf(URL_OF_MODEL);
+  await forgetElsewhere();
+  found.keep(new Blob([found.bytes]));
+  await settled();
+  expect(caches.addresses).toEqual([]);
+  deaf();
+  // What is not under way hears nothing, and has nothing to lose.
+  await forgetElsewhere();
+  await load();
+  expect(caches.entries.size).toBe(1);
+});
+
+test("what another page forgets while it is being written here leaves no cache", async () => {
+  const { open } = caches;
+  caches.open = async (name) => {
+    const cache = await open.call(caches, name);
+    const put = async (...entry: Parameters<Cache["put"]>) => {
+      await forgetElsewhere();
+      await cache.put?.(...entry);
+    };
+    return { ...cache, put };
+  };
+  const deleted = vi.spyOn(caches, "delete");
+  await load();
+  expect(caches.addresses).toEqual([]);
+  expect(deleted.mock.calls.flat().sort()).toEqual(["tigret", "tigret-uses"]);
+});
+
 test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {
   const { subtle } = globalThis.crypto;
   let go = () => {};
@@ -155,11 +199,44 @@ test("what cannot be hashed is not kept", async () => {
 });
 
 test("another origin is not asked with a header that it may refuse", async () => {
-  vi.stubGlobal("location", new URL("https://elsewhere/page/"));
+  vi.stubGlobal("origin", "https://elsewhere");
   await load();
   serve = () => new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
   expect(await load()).toEqual([[4], 1]);
   expect(asked[1]?.has("if-none-match")).toBe(false);
+});
+
+test.each(["about:srcdoc", "blob:https://host/1"])(
+  "a copy serves where the address of the page is %s",
+  async (here) => {
+    vi.stubGlobal("location", new URL(here));
+    await load();
+    serve = () => new Response(null, { status: 304 });
+    expect(await load()).toEqual([[1, 2, 3], 0]);
+  },
+);
+
+/** What an address that leads to another origin answers: that one allows no header of ours. */
+const elsewhere = (headers: Headers) => {
+  if (headers.has("if-none-match")) throw new TypeError("Failed to fetch");
+  const answer = new Response(new Uint8Array([4]), { headers: { etag: '"2"' } });
+  return Object.defineProperty(answer, "type", { value: "cors" });
+};
+
+test("an address that leads to another origin is asked with no header that this one may refuse", async () => {
+  serve = elsewhere;
+  await load();
+  await load();
+  expect(asked.map((headers) => headers.has("if-none-match"))).toEqual([false, false]);
+});
+
+test("a copy of before the address led to another origin is replaced", async () => {
+  await load();
+  serve = elsewhere;
+  expect(await load()).toEqual([[4], 1]);
+  expect(await load()).toEqual([[4], 1]);
+  const conditional = asked.map((headers) => headers.has("if-none-match"));
+  expect(conditional).toEqual([false, true, false, false]);
 });
 
 test("a new version takes the place of the old one", async () => {
@@ -194,7 +271,8 @@ test("a server that does not answer costs who has a copy four seconds", async ()
     void answer(url, init);
     return new Promise(() => {});
   });
-  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+  const timers = ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] as const;
+  vi.useFakeTimers({ toFake: [...timers, "performance"] });
   const asks = async (times: number) => {
     while (asked.length < times) await new Promise((resolve) => setImmediate(resolve));
   };
@@ -281,6 +359,34 @@ test.each(["open", "match"])("a cache that does not answer (%s) counts as none",
   await settled();
 });
 
+test("a copy whose bytes do not come counts as none", async () => {
+  await load();
+  const { open } = caches;
+  const silence = new Promise<never>(() => {});
+  let answer = () => {};
+  const dropped = new Promise<boolean>((resolve) => {
+    answer = () => resolve(true);
+  });
+  caches.open = async (name) => ({
+    ...(await open.call(caches, name)),
+    match: async () =>
+      ({
+        headers: new Headers({ "x-tigret-sha256": HASH_OF_123 }),
+        arrayBuffer: () => silence,
+      }) as unknown as Response,
+    delete: () => dropped,
+  });
+  vi.useFakeTimers();
+  const options = { integrity: HASH_OF_123 };
+  const loading = bundleOf(URL_OF_MODEL, options);
+  await vi.advanceTimersByTimeAsync(30_000);
+  // Nor is the cache waited for to drop it.
+  expect((await loading).downloaded).toBe(3);
+  answer();
+  vi.useRealTimers();
+  await settled();
+});
+
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;
@@ -309,6 +415,7 @@ test("what no engine takes is not kept, and fetched once more past every cache",
   expect(copy.downloaded).toBe(0);
   serve = () => new Response(new Uint8Array([4]));
   expect((await copy.again())?.downloaded).toBe(1);
+  await settled();
   expect(caches.entries.size).toBe(0);
   expect(modes).toEqual(["no-cache", "reload", "no-cache", "no-cache", "reload"]);
 });

@@ -1,0 +1,38 @@
+/** Whether all was forgotten since something began: by this page or another one of the origin. */
+
+import { announce, channelOf } from "./channel.js";
+
+/** Name of the channel. */
+const CHANNEL = "forget";
+
+/** Counts the calls of `forget`. */
+let forgotten = 0;
+/** What is under way and has to hear of other pages. */
+let listeners = 0;
+let channel: BroadcastChannel | undefined;
+
+/** A moment, for what begins now and has to know at its end whether all was forgotten since. */
+export function moment(): number {
+  return forgotten;
+}
+
+/** Whether all was forgotten since a moment: what began before then leaves nothing on the device. */
+export function isForgotten(since: number): boolean {
+  return since !== forgotten;
+}
+
+/** Hears of other pages until what it returns is called. */
+export function listen(): () => void {
+  if (listeners++ === 0) channel = channelOf(CHANNEL, () => void forgotten++);
+  return () => {
+    if (--listeners > 0) return;
+    channel?.close();
+    channel = undefined;
+  };
+}
+
+/** What has begun, here or in another page, is not kept any more. */
+export function forgetFromNowOn(): void {
+  forgotten++;
+  announce(CHANNEL, channel);
+}
