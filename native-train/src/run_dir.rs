@@ -1,7 +1,7 @@
 //! The run directory: where each step finds the artefacts of the step before.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -234,21 +234,85 @@ pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
-    let place = destination(path)?;
-    let temporary = unfinished(&place);
-    destination(&temporary)?;
-    let attempt = || -> std::io::Result<()> {
-        let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
-        write(&mut file)?;
-        file.flush()?;
-        file.get_ref().sync_all()?;
-        fs::rename(&temporary, &place)
-    };
-    attempt().map_err(|e| {
-        // The partial file is of no use; failing to remove it changes nothing.
-        let _ = fs::remove_file(&temporary);
-        TrainError::file(path, e)
-    })
+    let mut one = Together::default();
+    one.write(path, write)?;
+    one.put()
+}
+
+/// Files that are written under temporary names and then take their places one after the other:
+/// where one of them cannot be written, all are as they were.
+#[derive(Debug, Default)]
+pub(crate) struct Together {
+    /// Temporary names and places.
+    files: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Together {
+    /// Writes the next file.
+    ///
+    /// # Errors
+    /// As [`write_atomically`].
+    pub(crate) fn write(
+        &mut self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let place = destination(path)?;
+        let temporary = unfinished(&place);
+        destination(&temporary)?;
+        self.files.push((temporary.clone(), place));
+        let attempt = || -> std::io::Result<()> {
+            let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
+            write(&mut file)?;
+            file.flush()?;
+            file.get_ref().sync_all()
+        };
+        attempt().map_err(|e| TrainError::file(path, e))
+    }
+
+    /// Whether the files so far are what lies in their places already.
+    pub(crate) fn are_there(&self) -> bool {
+        self.files.iter().all(|(temporary, place)| same_bytes(temporary, place).unwrap_or(false))
+    }
+
+    /// Puts the files in their places, in the order in which they were written. Once begun, what
+    /// could not be put stays under its temporary name.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub(crate) fn put(mut self) -> Result<()> {
+        for (temporary, place) in std::mem::take(&mut self.files) {
+            fs::rename(&temporary, &place).map_err(|e| TrainError::file(&place, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        for (temporary, _) in &self.files {
+            // Of no use; failing to remove it changes nothing.
+            let _ = fs::remove_file(temporary);
+        }
+    }
+}
+
+fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
+    let (mut one, mut other) = (fs::File::open(one)?, fs::File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut of_one, mut of_other) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let count = one.read(&mut of_one)?;
+        if count == 0 {
+            return Ok(true);
+        }
+        other.read_exact(&mut of_other[..count])?;
+        if of_one[..count] != of_other[..count] {
+            return Ok(false);
+        }
+    }
 }
 
 /// Makes a folder and tries to write into it, so that long work does not end with a result that
@@ -279,8 +343,13 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
 /// # Errors
 /// [`TrainError::File`].
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| TrainError::file(path, e))?;
-    write_atomically(path, |file| writeln!(file, "{text}"))
+    write_atomically(path, |file| pretty(file, value))
+}
+
+/// A value as pretty JSON.
+pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer_pretty(&mut *file, value)?;
+    writeln!(file)
 }
 
 /// Reads a JSON file.

@@ -13,12 +13,14 @@ use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
-use crate::output::destination;
 use crate::run_dir::{RunDir, lies_in, read_json, remove_if_there, write_atomically, write_json};
 use crate::tokenizer::assign::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
 const MODEL: &str = "model";
+
+/// What names the page's other files, and so is put after them.
+const LAST: [&str; 2] = ["sw.js", "index.html"];
 
 /// What was laid beside the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,7 +42,8 @@ pub struct Content {
     new_items: Option<Vec<Map<String, Value>>>,
 }
 
-/// Refuses a page that is none, and an `out` whose model is no bundle of a site.
+/// Refuses a page that is none, and an `out` that holds another page, or a model that is no bundle
+/// of a site.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -67,6 +70,14 @@ fn check_page(page: &Path, out: &Path) -> Result<()> {
             "lies in the page that is to be copied there; choose a folder outside of it",
         ));
     }
+    let (own, there) = (page.join("index.html"), out.join("index.html"));
+    let is_site = bundle_of_site(out).exists();
+    if !is_site && there.exists() && fs::read(&own).ok() != fs::read(&there).ok() {
+        return Err(TrainError::file(
+            there,
+            "is there already and no page of Tigret; remove it, or choose another folder",
+        ));
+    }
     Ok(())
 }
 
@@ -77,10 +88,14 @@ fn check_page(page: &Path, out: &Path) -> Result<()> {
 /// [`TrainError::File`] where there is no page, or a file cannot be read or written.
 pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
     check_page(page, out)?;
-    match lies_in(out, page) {
-        true => Ok(()),
-        false => copy_folder(page, out, &|name| name != MODEL),
+    if lies_in(out, page) {
+        return Ok(());
     }
+    copy_folder(page, out, &|name| name != MODEL && !LAST.contains(&name))?;
+    for name in LAST.iter().filter(|name| page.join(name).is_file()) {
+        copy_file(&page.join(name), &out.join(name))?;
+    }
+    Ok(())
 }
 
 fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
@@ -94,10 +109,15 @@ fn copy_folder(from: &Path, to: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
         if source.is_dir() {
             copy_folder(&source, &target, &|_| true)?;
         } else {
-            fs::copy(&source, destination(&target)?).map_err(|e| TrainError::file(&source, e))?;
+            copy_file(&source, &target)?;
         }
     }
     Ok(())
+}
+
+fn copy_file(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).map_err(|e| TrainError::file(from, e))?;
+    write_atomically(to, |file| file.write_all(&bytes))
 }
 
 /// A run's model, items, figures and new items. The bundle carries the tokenizer, if the run has
@@ -292,6 +312,15 @@ mod tests {
         assert!(out.join("index.html").is_file() && out.join("assets/model/a.js").is_file());
         assert!(!out.join("model").exists());
         copy_page(&page, &page).unwrap();
+        // Another's page is not written over; one of ours, with its model, is.
+        fs::write(out.join("index.html"), "someone's").unwrap();
+        let error = copy_page(&page, &out).unwrap_err().to_string();
+        assert!(error.contains("site/index.html: is there already and no page"), "{error}");
+        assert_eq!(fs::read_to_string(out.join("index.html")).unwrap(), "someone's");
+        fs::create_dir(out.join("model")).unwrap();
+        fs::write(bundle_of_site(&out), "").unwrap();
+        copy_page(&page, &out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("index.html")).unwrap(), "index.html");
         assert_eq!(fs::read_to_string(page.join("index.html")).unwrap(), "index.html");
     }
 }

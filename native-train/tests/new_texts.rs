@@ -247,6 +247,12 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     let error = world.refuse("tokenize --run r --assign copies.jsonl");
     assert!(error.contains("was trained on vectors of another encoder"), "{error}");
     world.tokenize();
+    // Nor are vectors taken that say that they are of another one.
+    world.ok("embed --run r --dimensions 2 --seed 1");
+    world.ok("embed --run r --texts copies.jsonl --out other.safetensors");
+    let error = world.refuse("tokenize --run r --assign copies.jsonl --vectors other.safetensors");
+    assert!(error.contains("other.safetensors: has vectors of the encoder tf-idf+svd:"), "{error}");
+    world.ok("embed --run r --dimensions 2");
     for (text, reason) in [
         (
             "{\"id\": 1}\n",

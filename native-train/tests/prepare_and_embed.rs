@@ -389,6 +389,26 @@ fn sources_do_not_mix() {
 }
 
 #[test]
+fn options_of_another_source_are_refused() {
+    let place = Workplace::new();
+    place.write("s.txt", "u a b c\n");
+    place.write("i.jsonl", "{\"id\": \"a\", \"title\": \"A\"}\n");
+    for options in [
+        "--sequences s.txt --items i.jsonl --user-column u",
+        "--sequences s.txt --items i.jsonl --skip-unknown-items",
+        "--sequences s.txt --items i.jsonl --seed 3",
+        "--interactions s.csv --items i.jsonl --readers 10",
+        "--movielens ml --time-column t",
+        "--classics --item-column i",
+    ] {
+        let output = place.tigret(&format!("prepare --run r {options}"));
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{options}");
+        assert!(error.contains("cannot be used with"), "{options}: {error}");
+    }
+}
+
+#[test]
 fn the_classics_are_marked_as_simulated_and_have_their_optimum() {
     let place = Workplace::new();
     let table = place.succeed("prepare --run r --classics --readers 200 --seed 3");

@@ -18,7 +18,12 @@ use crate::data::summary::Counts;
 use crate::data::template::{self, Template, TextRecipe};
 use crate::data::{Dataset, Item, MIN_SEQUENCE, Summary, amazon, movielens, research};
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, remove_if_there, write_json};
+use crate::run_dir::RunDir;
+
+/// Sources beside which options of simulated readers mean nothing.
+const NOT_SIMULATED: [&str; 4] = ["interactions", "amazon", "movielens", "sequences"];
+/// Sources beside which options of a log mean nothing.
+const NO_LOG: [&str; 4] = ["amazon", "movielens", "sequences", "classics"];
 
 /// Turn raw files, or the embedded classics, into a data set.
 #[derive(Debug, clap::Args)]
@@ -53,20 +58,20 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     interactions: Option<PathBuf>,
     /// Column of the log's users.
-    #[arg(long, value_name = "NAME", default_value = "user", requires = "interactions")]
+    #[arg(long, value_name = "NAME", default_value = "user", requires = "interactions", conflicts_with_all = NO_LOG)]
     user_column: String,
     /// Column of the log's items.
-    #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions")]
+    #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions", conflicts_with_all = NO_LOG)]
     item_column: String,
     /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
     /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
-    #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions")]
+    #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions", conflicts_with_all = NO_LOG)]
     time_column: String,
     /// Column of the log's ratings, for --min-rating.
-    #[arg(long, value_name = "NAME", requires = "interactions", requires = "min_rating")]
+    #[arg(long, value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "min_rating")]
     rating_column: Option<String>,
     /// Column of the log's kinds of events, for --events.
-    #[arg(long, value_name = "NAME", requires = "interactions", requires = "events")]
+    #[arg(long, value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "events")]
     event_column: Option<String>,
     /// Leave out lines of the log of other events than these, such as purchase,cart.
     #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event_column")]
@@ -89,10 +94,10 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["sequences", "classics", "interactions"])]
     keep_duplicates: bool,
     /// Count the same user, item and time once; always so with --amazon and --movielens.
-    #[arg(long, requires = "interactions")]
+    #[arg(long, requires = "interactions", conflicts_with_all = NO_LOG)]
     deduplicate: bool,
     /// Leave out lines of the log whose item the items file does not have.
-    #[arg(long, requires = "interactions")]
+    #[arg(long, requires = "interactions", conflicts_with_all = NO_LOG)]
     skip_unknown_items: bool,
 
     /// Amazon's reviews as downloaded, plain or .gz; --items is the metadata file.
@@ -134,10 +139,12 @@ pub(super) struct Args {
 
     /// Number of simulated readers.
     #[arg(long, value_name = "N", default_value_t = 6000, requires = "classics",
+          conflicts_with_all = NOT_SIMULATED,
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     readers: u32,
     /// Seed of the simulated readers.
-    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "classics")]
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "classics",
+          conflicts_with_all = NOT_SIMULATED)]
     seed: u64,
 }
 
@@ -327,11 +334,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
     let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
-    let run = RunDir::create(&args.run)?;
-    remove_if_there(&run.oracle())?;
-    // Figures of other users are not those of the run.
-    remove_if_there(&run.evaluation())?;
-    dataset.save(&run, &summary)?;
+    dataset.save(&RunDir::create(&args.run)?, &summary, None)?;
     let Read { skipped_lines, other_events, layout, tally, .. } = read;
     let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
@@ -455,10 +458,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
     let summary = Summary::new(&dataset, "classics", 0)
         .with_text(classics::text_recipe())
         .simulated(args.seed);
-    let run = RunDir::create(&args.run)?;
-    remove_if_there(&run.evaluation())?;
-    write_json(&run.oracle(), &optimum)?;
-    dataset.save(&run, &summary)?;
+    dataset.save(&RunDir::create(&args.run)?, &summary, Some(&optimum))?;
     Ok(Report {
         summary,
         layout: None,

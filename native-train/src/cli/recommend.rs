@@ -1,10 +1,12 @@
 //! `tigret recommend`: native inference on a bundle.
 
+use std::fmt;
 use std::io::{BufWriter, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use tigret_infer::sampling::MAX_SEED;
 use tigret_infer::{
     Backend, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request,
@@ -70,18 +72,50 @@ enum Engine {
     Gpu,
 }
 
+/// An id of a line: a text, as everywhere in bundles and pages.
+#[derive(Debug)]
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+struct IdVisitor;
+
+impl Visitor<'_> for IdVisitor {
+    type Value = Id;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, id: &str) -> Result<Id, E> {
+        Ok(Id(id.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
+        Err(E::custom(format!("an id is a text: write \"{number}\" in place of {number}")))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
+        Err(E::custom(format!("an id is a text: write \"{number}\" in place of {number}")))
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    history: Vec<String>,
+    history: Vec<Id>,
     #[serde(default)]
-    user: Option<String>,
+    user: Option<Id>,
     #[serde(default)]
     user_token: Option<u32>,
     #[serde(default)]
-    exclude: Vec<String>,
+    exclude: Vec<Id>,
     #[serde(default)]
-    allow: Option<Vec<String>>,
+    allow: Option<Vec<Id>>,
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
@@ -131,15 +165,16 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 impl Args {
     /// The request of a line, `index` lines after the first.
     fn request(&self, index: usize, line: Line) -> Request {
+        let ids = |ids: Vec<Id>| ids.into_iter().map(|Id(id)| id).collect();
         Request {
-            history: line.history,
-            user: line.user,
+            history: ids(line.history),
+            user: line.user.map(|Id(id)| id),
             user_token: line.user_token,
             top: self.top.unwrap_or(Request::default().top.min(self.beams)),
             beams: self.beams,
-            exclude: line.exclude,
+            exclude: ids(line.exclude),
             exclude_history: self.exclude_history,
-            allow: line.allow,
+            allow: line.allow.map(ids),
             temperature: self.temperature.clone(),
             seed: (self.seed + index as u64) & MAX_SEED,
         }
@@ -191,10 +226,21 @@ fn at_least_one(text: &str) -> std::result::Result<usize, String> {
     }
 }
 
+/// A line of a file of new items.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewLine {
+    id: Id,
+    #[serde(default)]
+    embedding: Vec<f32>,
+}
+
 fn new_items(path: &Path) -> Result<Vec<NewItem>> {
     let mut items = Vec::new();
     for_each_line(path, "name the new items' file", |line, text| {
-        items.push(object(text).map_err(|e| TrainError::line(path, line, e))?);
+        let NewLine { id: Id(id), embedding } =
+            object(text).map_err(|e| TrainError::line(path, line, e))?;
+        items.push(NewItem { id, embedding });
         Ok(())
     })?;
     Ok(items)

@@ -32,10 +32,12 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use oracle::Optimum;
 pub use summary::Summary;
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
+use crate::output::unfinished;
+use crate::run_dir::{RunDir, Together, pretty, remove_if_there};
 
 /// Fewest items of a sequence: leave-one-out takes two, and one must remain to train on.
 pub const MIN_SEQUENCE: usize = 3;
@@ -164,10 +166,18 @@ impl Dataset {
     /// Reads the items of a run, without the sequences.
     ///
     /// # Errors
-    /// [`TrainError::File`] when `items.jsonl` is missing, [`TrainError::Line`] when a line is
+    /// [`TrainError::File`] when `items.jsonl` is missing or [`Dataset::save`] was stopped in the
+    /// middle, [`TrainError::Line`] when a line is
     /// wrong: not JSON, without an id or a text, an id twice.
     pub fn load_items(run: &RunDir) -> Result<Vec<Item>> {
-        let path = run.items();
+        let (path, summary) = (run.items(), run.dataset());
+        if path.exists() && !summary.exists() && unfinished(&summary).exists() {
+            return Err(TrainError::file(
+                run.root(),
+                "has items and sequences that may be of two data sets, since `tigret prepare` was \
+                 stopped; run it again",
+            ));
+        }
         let mut items = Vec::new();
         let mut seen = HashMap::new();
         lines::for_each_line(&path, PREPARE_HINT, |number, line| {
@@ -187,14 +197,15 @@ impl Dataset {
         Ok(items)
     }
 
-    /// Writes the artefacts into a run, each whole; `dataset.json` last, so that its presence
-    /// says that the rest is there.
+    /// Writes the artefacts into a run, and `optimum` where there is one: all of them or, where one
+    /// cannot be written, none. Figures of other data go. `dataset.json` is put last: where it is
+    /// still unfinished, so is the run ([`Dataset::load`]).
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn save(&self, run: &RunDir, summary: &Summary) -> Result<()> {
-        remove_if_there(&run.dataset())?;
-        write_atomically(&run.items(), |file| {
+    pub fn save(&self, run: &RunDir, summary: &Summary, optimum: Option<&Optimum>) -> Result<()> {
+        let mut files = Together::default();
+        files.write(&run.items(), |file| {
             for item in &self.items {
                 let Item { id, text, fields } = item;
                 serde_json::to_writer(&mut *file, &ItemLine { id, text, fields })?;
@@ -202,7 +213,7 @@ impl Dataset {
             }
             Ok(())
         })?;
-        write_atomically(&run.sequences(), |file| {
+        files.write(&run.sequences(), |file| {
             for sequence in &self.sequences {
                 let items =
                     sequence.items.iter().map(|&at| self.items[at as usize].id.as_str()).collect();
@@ -212,7 +223,17 @@ impl Dataset {
             }
             Ok(())
         })?;
-        write_json(&run.dataset(), summary)
+        let is_other = !files.are_there();
+        if let Some(optimum) = optimum {
+            files.write(&run.oracle(), |file| pretty(file, optimum))?;
+        }
+        files.write(&run.dataset(), |file| pretty(file, summary))?;
+        remove_if_there(&run.dataset())?;
+        remove_if_there(&run.oracle())?;
+        if is_other {
+            remove_if_there(&run.evaluation())?;
+        }
+        files.put()
     }
 
     /// Interactions of all sequences.
@@ -263,10 +284,46 @@ mod tests {
         let (_folder, run) = run();
         let dataset = dataset();
         let summary = Summary::new(&dataset, "log", 5);
-        dataset.save(&run, &summary).unwrap();
+        dataset.save(&run, &summary, None).unwrap();
         assert_eq!(Dataset::load(&run).unwrap(), dataset);
         let read: Summary = crate::run_dir::read_json(&run.dataset(), "").unwrap();
         assert_eq!(read, summary);
+    }
+
+    #[test]
+    fn a_data_set_that_cannot_be_written_whole_leaves_the_one_before() {
+        let (_folder, run) = run();
+        let dataset = dataset();
+        let summary = Summary::new(&dataset, "log", 5);
+        dataset.save(&run, &summary, None).unwrap();
+        crate::run_dir::write_json(&run.evaluation(), &1).unwrap();
+        let mut other = dataset.clone();
+        other.items[0].text = "another".into();
+        // The last of the files finds no place.
+        let in_the_way = unfinished(&run.dataset());
+        std::fs::create_dir(&in_the_way).unwrap();
+        assert!(other.save(&run, &summary, None).is_err());
+        assert_eq!(Dataset::load(&run).unwrap(), dataset);
+        assert!(run.evaluation().exists() && !unfinished(&run.items()).exists());
+        std::fs::remove_dir(&in_the_way).unwrap();
+        // Figures stay with the data that they are of.
+        dataset.save(&run, &summary, None).unwrap();
+        assert!(run.evaluation().exists());
+        other.save(&run, &summary, None).unwrap();
+        assert!(!run.evaluation().exists());
+        assert_eq!(Dataset::load(&run).unwrap(), other);
+    }
+
+    #[test]
+    fn a_data_set_of_which_a_part_took_its_place_is_refused() {
+        let (_folder, run) = run();
+        dataset().save(&run, &Summary::new(&dataset(), "log", 5), None).unwrap();
+        std::fs::rename(run.dataset(), unfinished(&run.dataset())).unwrap();
+        let error = Dataset::load(&run).unwrap_err().to_string();
+        assert!(error.contains("since `tigret prepare` was stopped; run it again"), "{error}");
+        // Files of the user's own need no summary.
+        std::fs::remove_file(unfinished(&run.dataset())).unwrap();
+        assert_eq!(Dataset::load(&run).unwrap(), dataset());
     }
 
     #[test]

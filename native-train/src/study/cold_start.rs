@@ -205,7 +205,7 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
             data.name
         )));
     }
-    seen.save(&run, &Summary::new(&seen, "cold-start", 0))?;
+    seen.save(&run, &Summary::new(&seen, "cold-start", 0), None)?;
     seen_vectors.save(&run, &seen, "as embedded with all items")?;
     // What is wrong with a setting is said before the training.
     let knn = knn_settings(lab, data)?;
