@@ -46,7 +46,7 @@ pub enum BundleError {
     #[error("catalogue: {}", brief(.0))]
     Catalog(String),
     /// The weights are numbers, but what they make of an input is none.
-    #[error("the weights are too large: a score is not a finite number; train the model again")]
+    #[error("a score is not a finite number: the weights are too large; train again")]
     Overflow,
     /// The token layout is wrong.
     #[error("token layout: {}", brief(.0))]

@@ -100,7 +100,8 @@ pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<S
 
     let pkg = workspace::web().join("pkg");
     // The lock file stands for wasm-opt's version.
-    let stamp = hash_of(&[&module, &workspace::web().join("package-lock.json")])?;
+    let face = workspace::root().join("xtask/bindgen/src/main.rs");
+    let stamp = hash_of(&[&module, &face, &workspace::web().join("package-lock.json")])?;
     let made = pkg.join(format!("{NAME}_bg.wasm"));
     if made.is_file() && fs::read_to_string(pkg.join(STAMP)).is_ok_and(|old| old == stamp) {
         let size = size_of(&made)?;

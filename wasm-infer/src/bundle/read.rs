@@ -112,9 +112,8 @@ impl Bundle {
                         return Err(BundleError::tensor(
                             scale,
                             format!(
-                                "the scale of row {row} is {:e}, neither positive nor small enough \
-                                 for 8-bit weights",
-                                scales[row]
+                                "the scale of row {row} is not positive, or too large for 8-bit \
+                                 weights"
                             ),
                         ));
                     }

@@ -1,13 +1,11 @@
 //! The decoder, which steps all beams together.
 
-use std::ops::Range;
-
 use tigret_kernels::{MAX_STEPS, PathAttention, SharedKeys, Write};
 
 use super::encoder::Encoder;
 use super::model::{DecoderLayer, Model, Scratch, scratches};
 use super::threads::by_rows;
-use crate::tokens::MAX_LEVELS;
+use crate::tokens::{Level, MAX_LEVELS};
 
 /// A row's ancestors: its row in each step so far, its own included.
 type Path = [u32; MAX_STEPS];
@@ -32,7 +30,7 @@ pub(super) struct Decoder {
     /// The rows of the last step, shared out over the scratches in order, and the tokens whose
     /// logits they have.
     rows: usize,
-    asked: Range<usize>,
+    asked: Level,
 }
 
 impl Default for Decoder {
@@ -46,7 +44,7 @@ impl Default for Decoder {
             parents: Vec::new(),
             scratch: scratches(),
             rows: 0,
-            asked: 0..0,
+            asked: Level { offset: 0, size: 0 },
         }
     }
 }
@@ -61,14 +59,8 @@ impl Decoder {
     }
 
     /// Feeds one token a row; `parents[row]` is the row of the step before that it continues. The
-    /// logits of `asked`, a range of tokens, are there to be read afterwards.
-    pub(super) fn step(
-        &mut self,
-        model: &Model,
-        tokens: &[u32],
-        parents: &[usize],
-        asked: &Range<usize>,
-    ) {
+    /// logits of `asked`, a range of tokens as a level's is, are there to be read afterwards.
+    pub(super) fn step(&mut self, model: &Model, tokens: &[u32], parents: &[usize], asked: Level) {
         let position = self.position;
         std::mem::swap(&mut self.paths, &mut self.parents);
         self.paths.clear();
@@ -106,7 +98,7 @@ impl Decoder {
         self.steps[position] = step;
         self.position += 1;
         self.rows = tokens.len();
-        self.asked = asked.clone();
+        self.asked = asked;
     }
 
     /// Logits of the last step's first rows, `[rows, tokens asked for]`: all, if there was one.
@@ -117,7 +109,7 @@ impl Decoder {
     /// Log-probabilities of the tokens asked for after the last step, `[rows, tokens]`, to
     /// `log_probs`; the softmax is over the whole vocabulary.
     pub(super) fn log_probs(&self, log_probs: &mut Vec<f32>) {
-        let tokens = self.asked.len();
+        let tokens = self.asked.size as usize;
         log_probs.resize(self.rows * tokens, 0.0);
         let logits = self.scratch.iter().flat_map(|s| s.logits.chunks_exact(tokens));
         let normalisers = self.scratch.iter().flat_map(|s| &s.normalisers);

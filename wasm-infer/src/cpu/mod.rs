@@ -107,8 +107,7 @@ impl CpuEngine {
             }
             parents.clear();
             parents.extend(beams.iter().map(|beam| beam.parent));
-            let offset = codes.offset as usize;
-            decoder.step(model, tokens, parents, &(offset..offset + codes.size as usize));
+            decoder.step(model, tokens, parents, *codes);
             decoder.log_probs(log_probs);
             let sampling = query.sampling.as_ref();
             let (catalog, filter) = (&*self.catalog, &query.filter);

@@ -3,7 +3,6 @@
 //! Semantics of Hugging Face's `T5ForConditionalGeneration`: RMS norm before each block, no
 //! biases, unscaled attention, bucketed relative position bias from the first block of each stack.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
@@ -14,7 +13,7 @@ use super::matrix::Matrix;
 use super::threads;
 use crate::bundle::Bundle;
 use crate::config::{Stack, T5Config};
-use crate::tokens::TokenLayout;
+use crate::tokens::{Level, TokenLayout};
 
 /// A block's norm weight and the projections behind it.
 #[derive(Debug)]
@@ -234,7 +233,7 @@ impl Model {
 
     /// The decoder's last norm and the head on `scratch.x`: the logits of `tokens` go to
     /// `scratch.logits`, and the normalisers of all logits to `scratch.normalisers`.
-    pub(super) fn logits(&self, tokens: &Range<usize>, scratch: &mut Scratch) {
+    pub(super) fn logits(&self, tokens: Level, scratch: &mut Scratch) {
         let Scratch { fixed, normed, x, all_logits, logits, normalisers, .. } = scratch;
         self.normalise(x, &self.decoder_norm, normed);
         let scale = self.config().head_scale();
@@ -247,7 +246,8 @@ impl Model {
             all_logits.resize(normed.len() / width * vocabulary, 0.0);
             self.head.apply(normed, fixed, all_logits, Write::Store);
             for row in all_logits.chunks_exact(vocabulary) {
-                logits.extend_from_slice(&row[tokens.clone()]);
+                let from = tokens.offset as usize;
+                logits.extend_from_slice(&row[from..from + tokens.size as usize]);
                 normalisers.push(log_sum_exp(row));
             }
         }
@@ -259,9 +259,9 @@ impl Model {
         let mut decoder = Decoder::default();
         decoder.begin(self, input);
         let mut logits = Vec::new();
-        let all = 0..self.config().vocab_size;
+        let all = Level { offset: 0, size: self.config().vocab_size as u32 };
         for &token in decoder_tokens {
-            decoder.step(self, &[token], &[0], &all);
+            decoder.step(self, &[token], &[0], all);
             logits.extend_from_slice(decoder.logits());
         }
         logits

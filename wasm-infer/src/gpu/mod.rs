@@ -220,11 +220,7 @@ impl GpuEngine {
         let words = Plan::state_words(users, rows);
         let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
         hits_of(&state, users, rows as usize, self.catalog.len(), batch.sampled).ok_or_else(|| {
-            InferError::DeviceLost(
-                "its answer makes no sense; use the CPU engine, and if that answers, update the \
-                 GPU's driver"
-                    .into(),
-            )
+            InferError::DeviceLost("its answer makes no sense; use the CPU engine".into())
         })
     }
 

@@ -4,6 +4,9 @@
 //! builds of the page should pay for; as a library its version is pinned beside `wasm-bindgen`'s,
 //! and the two must be the same.
 
+use std::error::Error;
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use wasm_bindgen_cli_support::Bindgen;
@@ -14,18 +17,37 @@ fn main() -> ExitCode {
         eprintln!("usage: xtask-bindgen INPUT.wasm OUTPUT_DIR NAME");
         return ExitCode::from(2);
     };
-    let mut bindgen = Bindgen::new();
-    let generated = bindgen
-        .input_path(input)
-        .out_name(name)
-        .typescript(true)
-        .web(true)
-        .and_then(|bindgen| bindgen.generate(output));
-    match generated {
+    match write_face(input, Path::new(output), name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wasm-bindgen on {input}: {error:#}");
+            eprintln!("wasm-bindgen on {input}: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes module and face. A hundred imports are named after what they do and a hash, which a page
+/// would download twice, in the module and in its face, and no compression makes small: here they
+/// are numbered.
+fn write_face(input: &str, folder: &Path, name: &str) -> Result<(), Box<dyn Error>> {
+    let mut bindgen = Bindgen::new();
+    let bindgen = bindgen.input_path(input).out_name(name).typescript(true).web(true)?;
+    let mut made = bindgen.generate_output()?;
+    let mut names = Vec::new();
+    for import in made.wasm_mut().imports.iter_mut() {
+        let short = format!("i{}", names.len());
+        names.push((std::mem::replace(&mut import.name, short.clone()), short));
+    }
+    made.emit(folder)?;
+    let path = folder.join(format!("{name}.js"));
+    let mut face = fs::read_to_string(&path)?;
+    for (long, short) in names {
+        // A key of the object of imports, at the beginning of a line.
+        let (key, numbered) = (format!(" {long}: "), format!(" {short}: "));
+        if face.matches(&key).count() != 1 {
+            return Err(format!("{}: import {long} is not there once", path.display()).into());
+        }
+        face = face.replace(&key, &numbered);
+    }
+    Ok(fs::write(path, face)?)
 }
