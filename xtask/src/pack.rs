@@ -8,6 +8,7 @@ use crate::build;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
+use crate::run_dir;
 use crate::setup::libtorch::Libtorch;
 use crate::tigret;
 use crate::workspace;
@@ -51,12 +52,7 @@ pub(crate) struct Args {
 /// # Errors
 /// When the run lacks an artefact, a build fails, or the archive cannot be written.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
-    if let Some(missing) = ARTEFACTS.iter().find(|name| !args.run.join(name).is_file()) {
-        return Err(Error::message(format!(
-            "{}: there is no {missing}; make the run with `tigret prepare`, `embed` and `tokenize`",
-            args.run.display()
-        )));
-    }
+    run_dir::check(&args.run, &ARTEFACTS, "`tigret prepare`, `embed` and `tokenize`")?;
     let parent = workspace::root().join(".tigret");
     fs::create_dir_all(&parent).map_err(|e| Error::file(&parent, e))?;
     let out = args.out.clone().unwrap_or_else(|| parent.join("gpu.tar.gz"));
