@@ -51,6 +51,8 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         let verbs = "`tigret prepare`, `embed`, `tokenize` and `train`";
         run_dir::check(own, &ARTEFACTS, verbs)?;
     }
+    // Half a gigabyte and minutes before it is used.
+    npm::check()?;
     let libtorch = Libtorch::locate(report)?;
     let toolchain = WasmToolchain::locate(args.wasm_toolchain, report)?;
     npm::install(report)?;
