@@ -363,6 +363,7 @@ fn assign_unseen(
         (run.catalog(), joined.catalog()),
         (run.tokens(), joined.tokens()),
         (run.tokenizer(), joined.tokenizer()),
+        (run.tokenizer_report(), joined.tokenizer_report()),
         (whole.sequences(), joined.sequences()),
     ] {
         fs::copy(&from, &to).map_err(|e| TrainError::file(&from, e))?;
