@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All of Tigret that wants an NVIDIA GPU, on a Linux machine (x86-64) that has one and a Python with
-# torch 2.11.0 (CUDA). `cargo xtask pack --run RUN` packs this script with the programs and the run:
+# All of Tigret that wants an NVIDIA GPU, on a Linux machine (x86-64) that has one, a Python with
+# torch 2.11.0 (CUDA), and a glibc as new as that of the machine that packed the programs (2.35 does
+# where that was Debian 12). `cargo xtask pack --run RUN` packs this script with them and the run:
 #
 #   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT [STEP ...]
 #
@@ -45,6 +46,11 @@ libraries=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(tor
 }
 # In front of what is there: the driver's own libraries may be found by the same variable.
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# Otherwise each step fails for the same reason. The loader says what it misses.
+said=$("$here/tigret" --version 2>&1) || {
+    echo "gpu.sh: tigret does not start; it needs torch 2.11.0 in python3, and a glibc as new as that of the machine that packed it (${said//$'\n'/; })" >&2
+    exit 2
+}
 
 check() {
     # Without a device there is nothing to compare.

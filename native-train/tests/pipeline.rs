@@ -303,7 +303,14 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("k-core = 0", "k-core = [1, 2]", "[prepare] the argument '--k-core <K>' cannot be used"),
         ("k-core = 0", "k-core = ", "p.toml:7:"),
         ("items = \"items.jsonl\"", "", "[prepare] the following required arguments"),
-        ("interactions = \"log.csv\"", "interactions = \"gone.csv\"", "prepare: "),
+        (
+            "interactions = \"log.csv\"",
+            "interactions = \"gone.csv\"",
+            "gone.csv: not found; correct",
+        ),
+        // That of a later step before the first begins.
+        ("dimensions = 8", "encoder = \"gone\"", "embed: "),
+        ("dimensions = 8", "encoder = \"gone\"", "gone: not found; correct `encoder`"),
     ] {
         let text = PIPELINE.replace(change, to);
         assert_ne!(text, PIPELINE);

@@ -393,3 +393,38 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
 }
+
+#[test]
+fn what_cannot_begin_is_refused_before_anything_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let two = r#"
+        [data.a]
+        classics = true
+        [data.b]
+        sequences = "nope/sequences.txt"
+        items = "b.csv"
+    "#;
+    fs::write(at.join("two.toml"), two).unwrap();
+    fs::write(at.join("b.csv"), "id,title\n").unwrap();
+    for (study, setting, expected) in [
+        ("main", "train.foo=1", "classics, tiger, seed 0: [train] unexpected argument '--foo'"),
+        ("main", "train.dropout=2", "classics, tiger, seed 0: train: --dropout 2 is outside"),
+        ("main", "evaluate.sasrec-dropout=2", "classics, baselines, seed 0: evaluate: "),
+        ("all", "study.quantisation.train.clip=0", "classics, tiger, seed 0: train: --clip 0 is"),
+        ("ids", "tokenize.beta=0", "classics, rq-vae, seed 0: tokenize: --beta 0 is"),
+        ("user", "train.dropout=2", "classics, tiger, seed 0: train: --dropout 2 is"),
+        ("tuning", "train.dropout=2", "classics, tuning-tiger, seed 0: train: --dropout 2 is"),
+        // What only one of the variants has is refused as well: twice the width.
+        ("scaling", "train.width=4096", "[train] invalid value '8192' for '--width"),
+    ] {
+        let data = ["--data", "classics", "--out", "out", "--set", setting];
+        let line = refuses(at, &[&[study][..], &data].concat());
+        assert!(line.contains(expected), "{setting}: {line}");
+        assert!(!at.join("out").exists(), "{setting}");
+    }
+    let line = refuses(at, &["layers", "--config", "two.toml", "--out", "out"]);
+    let expected = "nope/sequences.txt: not found; correct `sequences`, which names it";
+    assert!(line.contains("b, layers-3, seed 0: prepare: ") && line.contains(expected), "{line}");
+    assert!(!at.join("out").exists());
+}

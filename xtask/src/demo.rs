@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::page;
 use crate::process;
 use crate::report::Report;
+use crate::run_dir;
 use crate::serve;
 use crate::setup::libtorch::Libtorch;
 use crate::setup::npm;
@@ -18,6 +19,8 @@ use crate::workspace;
 /// The demo in half a minute, for the tests: what it recommends is of no use.
 const SMALL: [&str; 4] =
     ["prepare.readers=300", "tokenize.epochs=20", "train.max-minutes=0.2", "evaluate.beams=10"];
+/// What the page shows of a run.
+const ARTEFACTS: [&str; 4] = ["items.jsonl", "tokens.json", "catalog.json", "model/config.json"];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +47,12 @@ pub(crate) struct Args {
 /// # Errors
 /// The first step that fails.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    if let Some(own) = &args.run {
+        let verbs = "`tigret prepare`, `embed`, `tokenize` and `train`";
+        run_dir::check(own, &ARTEFACTS, verbs)?;
+    }
+    // Half a gigabyte and minutes before it is used.
+    npm::check()?;
     let libtorch = Libtorch::locate(report)?;
     let toolchain = WasmToolchain::locate(args.wasm_toolchain, report)?;
     npm::install(report)?;

@@ -10,6 +10,7 @@ mod pack;
 mod page;
 mod process;
 mod report;
+mod run_dir;
 mod serve;
 mod setup;
 mod summary;

@@ -1,5 +1,6 @@
 //! `cargo xtask pack`: what a machine with a GPU, and without Rust, needs to run Tigret.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -8,6 +9,7 @@ use crate::build;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
+use crate::run_dir;
 use crate::setup::libtorch::Libtorch;
 use crate::tigret;
 use crate::workspace;
@@ -32,7 +34,8 @@ const ARTEFACTS: [&str; 8] = [
 /// Arguments of `cargo xtask pack`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "On the other machine, x86-64 Linux with an NVIDIA GPU and a Python with torch 2.11.0:
+    after_help = "On the other machine, Linux on x86-64 with an NVIDIA GPU, a Python with torch 2.11.0, and a
+glibc as new as here (2.35 does for what is packed on Debian 12):
   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT
 
 `gpu.sh --help` says what it measures and writes to OUT."
@@ -49,14 +52,11 @@ pub(crate) struct Args {
 /// Builds, strips and packs the programs with the script and the run.
 ///
 /// # Errors
-/// When the run lacks an artefact, a build fails, or the archive cannot be written.
+/// On another platform than the archive is for; when the run lacks an artefact, a build fails, or
+/// the archive cannot be written.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
-    if let Some(missing) = ARTEFACTS.iter().find(|name| !args.run.join(name).is_file()) {
-        return Err(Error::message(format!(
-            "{}: there is no {missing}; make the run with `tigret prepare`, `embed` and `tokenize`",
-            args.run.display()
-        )));
-    }
+    check_platform(env::consts::OS, env::consts::ARCH)?;
+    run_dir::check(&args.run, &ARTEFACTS, "`tigret prepare`, `embed` and `tokenize`")?;
     let parent = workspace::root().join(".tigret");
     fs::create_dir_all(&parent).map_err(|e| Error::file(&parent, e))?;
     let out = args.out.clone().unwrap_or_else(|| parent.join("gpu.tar.gz"));
@@ -99,6 +99,17 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The programs are those that are built here, and the script finds what they need on Linux.
+fn check_platform(os: &str, architecture: &str) -> Result<()> {
+    if (os, architecture) == ("linux", "x86_64") {
+        return Ok(());
+    }
+    Err(Error::message(format!(
+        "the archive is for Linux on x86_64, and programs that are built here run on {os} on \
+         {architecture}; pack it on Linux on x86_64"
+    )))
+}
+
 fn copy(file: &Path, folder: &Path) -> Result<()> {
     let name = file.file_name().unwrap_or(file.as_os_str());
     fs::copy(file, folder.join(name)).map_err(|e| Error::file(file, e))?;
@@ -111,4 +122,50 @@ fn device_tests(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     cargo.args(["test", "--no-run", "--package", "tigret-train", "--lib"]);
     let cargo = libtorch.apply(&mut cargo);
     build::quietly(cargo, STEP, "compiling tigret_train", report)?.program("tigret_train")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_platforms_are_refused_by_name() {
+        assert!(check_platform("linux", "x86_64").is_ok());
+        for (os, architecture) in [("macos", "aarch64"), ("linux", "aarch64"), ("macos", "x86_64")]
+        {
+            let said = check_platform(os, architecture).expect_err("another platform").to_string();
+            assert!(said.contains(&format!("run on {os} on {architecture};")), "{said}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_script_stops_where_the_programs_do_not_start() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let at = |name: &str| folder.path().join(name);
+        let program = |name: &str, text: &str| {
+            fs::write(at(name), text).expect("written");
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o755)).expect("set");
+        };
+        copy(&workspace::root().join(SCRIPTS[0]), folder.path()).expect("copied");
+        program("python3", "#!/bin/sh\necho /torch/lib\n");
+        let path = process::with_folder_first(folder.path(), "PATH");
+        let said = |tigret: &str| {
+            program("tigret", tigret);
+            let mut script = Command::new("bash");
+            script.arg(at("gpu.sh")).arg(at("out")).arg("check").env("PATH", &path);
+            let output = script.output().expect("bash starts");
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let loader = "tigret: libm.so.6: version GLIBC_2.35 not found";
+        let (status, line) = said(&format!("#!/bin/sh\necho '{loader}' >&2\nexit 1\n"));
+        assert_eq!(status, Some(2), "{line}");
+        assert!(line.lines().count() == 1 && line.contains(loader), "{line}");
+        assert!(line.starts_with("gpu.sh: tigret does not start; it needs torch 2.11.0"), "{line}");
+        // Where it starts, a step fails for its own reason: here there are no tests.
+        let (status, line) = said("#!/bin/sh\n");
+        assert_eq!(status, Some(1), "{line}");
+    }
 }

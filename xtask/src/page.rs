@@ -52,6 +52,7 @@ pub(crate) struct Args {
 /// # Errors
 /// The first step that fails.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<()> {
+    npm::check()?;
     let toolchain = WasmToolchain::locate(args.wasm_toolchain, report)?;
     build_wasm(&toolchain, report).map(|_size| ())
 }

@@ -22,21 +22,23 @@ pub(crate) fn web() -> PathBuf {
 
 /// The folder for downloads that outlive a checkout.
 pub(crate) fn cache() -> Result<PathBuf> {
-    cache_from(|name| env::var_os(name).filter(|value| !value.is_empty())).ok_or_else(|| {
-        Error::message(
-            "no folder for downloads: neither TIGRET_CACHE, XDG_CACHE_HOME nor HOME is set",
-        )
-    })
+    cache_from(|name| env::var_os(name).filter(|value| !value.is_empty()))
 }
 
-fn cache_from(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    if let Some(own) = variable("TIGRET_CACHE") {
-        return Some(PathBuf::from(own));
-    }
-    let base = variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cache")))?;
-    Some(base.join("tigret"))
+fn cache_from(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
+    let cache = if let Some(own) = variable("TIGRET_CACHE") {
+        PathBuf::from(own)
+    } else if let Some(base) = variable("XDG_CACHE_HOME") {
+        Path::new(&base).join("tigret")
+    } else if let Some(home) = variable("HOME") {
+        Path::new(&home).join(".cache").join("tigret")
+    } else {
+        return Err(Error::message(
+            "no folder for downloads: neither TIGRET_CACHE, XDG_CACHE_HOME nor HOME is set",
+        ));
+    };
+    // Programs that are given it run in folders of their own.
+    std::path::absolute(&cache).map_err(|e| Error::file(&cache, e))
 }
 
 /// The cargo that runs us, started in the root of the checkout.
@@ -51,9 +53,10 @@ mod tests {
     use super::*;
 
     fn cache_with(variables: &[(&str, &str)]) -> Option<PathBuf> {
-        cache_from(|name| {
+        let found = cache_from(|name| {
             variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
-        })
+        });
+        found.ok()
     }
 
     #[test]
@@ -65,6 +68,10 @@ mod tests {
         assert_eq!(cache_with(&[home, xdg]), Some("/var/cache/ada/tigret".into()));
         assert_eq!(cache_with(&[home]), Some("/home/ada/.cache/tigret".into()));
         assert_eq!(cache_with(&[]), None);
+        // Wherever it is used, it is the folder that it is here.
+        let here = env::current_dir().expect("a current folder");
+        assert_eq!(cache_with(&[home, ("TIGRET_CACHE", "c")]), Some(here.join("c")));
+        assert_eq!(cache_with(&[home, ("XDG_CACHE_HOME", "./c")]), Some(here.join("c/tigret")));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn reaches_a_reader(written: io::Result<()>) -> Result<bool> {
 }
 
 impl Output {
-    /// `json`: results as one JSON object.
+    /// `json`: results as JSON.
     pub fn new(json: bool) -> Self {
         Self { json, kept: None, prints: true, fault: RefCell::default() }
     }

@@ -115,9 +115,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         None => Config::of_table("tigret study", "", toml::Table::new()),
     };
     let settings = Settings::new(config, &args.line())?;
-    let _lock = RunLock::acquire(&settings.out, "tigret study")?;
     let verbs = InProcess::silent(output.is_json());
     let command = Cli::command();
+    studies.iter().try_for_each(|study| study.check(&settings, &verbs, &command))?;
+    let _lock = RunLock::acquire(&settings.out, "tigret study")?;
     let mut written = Vec::new();
     for study in studies {
         let report = study.run(&settings, &verbs, &command)?;

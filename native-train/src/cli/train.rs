@@ -76,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = OptimizerKind::ScaledAdamw)]
     optimizer: OptimizerKind,
     /// Peak learning rate; with scaled-adamw a share of a weight's size, with adamw 0.001 if not given.
-    // From step 10,000 on, a peak of 0.03 after 1,000 steps is within 5 % of the paper's rate.
+    // From step 10,000 on, a peak of 0.03 after 1,000 steps is about 5 % below the paper's rate.
     #[arg(
         long,
         allow_negative_numbers = true,

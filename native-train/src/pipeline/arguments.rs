@@ -12,6 +12,7 @@ use toml::{Table, Value};
 
 use super::config::one_line;
 use super::step::Step;
+use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
 
 /// A step of a pipeline with its options.
@@ -45,6 +46,20 @@ impl Call {
             }
         }
         line
+    }
+
+    /// Refuses files that are not there: none of them is made by another step.
+    ///
+    /// # Errors
+    /// [`TrainError::File`].
+    pub(super) fn check_files(&self) -> Result<()> {
+        match self.files.iter().find(|(_, path)| path.try_exists().is_ok_and(|there| !there)) {
+            None => Ok(()),
+            Some((option, path)) => {
+                let reason = format!("not found; correct `{option}`, which names it");
+                Err(TrainError::file(path, reason))
+            }
+        }
     }
 }
 

@@ -160,13 +160,13 @@ impl<'a> Pipeline<'a> {
         Ok(done)
     }
 
-    /// What [`Pipeline::run`] would do; nothing is written.
+    /// What [`Pipeline::run`] would do once its files are there; nothing is written.
     ///
     /// # Errors
     /// [`TrainError::Step`] for options that a step refuses, [`TrainError::File`] for an input that
     /// cannot be read.
     pub fn plan(&self, choice: Choice) -> Result<Vec<Planned>> {
-        self.check(choice)?;
+        self.check_options(choice)?;
         let mut prints = Fingerprints::open(self.run.hashes());
         let mut planned: Vec<Planned> = Vec::new();
         for call in self.chosen(choice) {
@@ -194,7 +194,16 @@ impl<'a> Pipeline<'a> {
     }
 
     /// A step that cannot begin is known before the hours of those before it.
-    fn check(&self, choice: Choice) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`TrainError::Step`] for options that a step refuses, and for files that are not there.
+    pub fn check(&self, choice: Choice) -> Result<()> {
+        self.check_options(choice)?;
+        self.chosen(choice)
+            .try_for_each(|call| call.check_files().map_err(|e| TrainError::step(call.step, e)))
+    }
+
+    fn check_options(&self, choice: Choice) -> Result<()> {
         self.chosen(choice).try_for_each(|call| {
             let checked = self.verbs.check(&call.arguments);
             checked.map_err(|e| TrainError::step(call.step, e))

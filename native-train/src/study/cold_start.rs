@@ -73,6 +73,16 @@ struct Figures {
     cold: Group,
 }
 
+/// The whole data set, of which only the vectors are made, and the one that is trained.
+pub(super) fn variants() -> Vec<Variant> {
+    vec![tiger(), without_unseen()]
+}
+
+/// Trained on a data set that is made here.
+fn without_unseen() -> Variant {
+    Variant::new("cold-start").without(Step::Prepare).without(Step::Embed)
+}
+
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut curves = Table::new(
         "",
@@ -196,7 +206,7 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     let dataset = Dataset::load(&whole)?;
     let vectors = Vectors::load(&whole, &dataset)?;
     let unseen = draw(&dataset, seed);
-    let variant = Variant::new("cold-start").without(Step::Prepare).without(Step::Embed);
+    let variant = without_unseen();
     let run = RunDir::create(lab.run_dir(data, &variant, seed))?;
     let (seen, seen_vectors) = without(&dataset, &vectors, &unseen);
     if seen.sequences.is_empty() {
@@ -353,6 +363,7 @@ fn assign_unseen(
         (run.catalog(), joined.catalog()),
         (run.tokens(), joined.tokens()),
         (run.tokenizer(), joined.tokenizer()),
+        (run.tokenizer_report(), joined.tokenizer_report()),
         (whole.sequences(), joined.sequences()),
     ] {
         fs::copy(&from, &to).map_err(|e| TrainError::file(&from, e))?;

@@ -24,14 +24,14 @@ pub(super) struct Row {
     pub(super) paper: Option<Metrics>,
 }
 
-/// Trains candidates on every data set with every seed.
+/// Trains the candidates of every data set with every seed.
 pub(super) fn compare(
     lab: &Lab<'_>,
-    candidates: impl Fn(&Data) -> Vec<Candidate>,
+    candidates: impl Fn(&Lab<'_>, &Data) -> Vec<Candidate>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for data in &lab.settings.data {
-        for Candidate { name, variant, paper } in candidates(data) {
+        for Candidate { name, variant, paper } in candidates(lab, data) {
             let runs = seeds(lab, data, &variant)?.iter().map(|run| run.metrics).collect();
             rows.push(Row { data: data.name.clone(), name, runs, paper });
         }

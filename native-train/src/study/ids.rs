@@ -4,6 +4,7 @@ use super::comparison::{Candidate, compare, of_seeds, plots, table};
 use super::lab::{Lab, Variant};
 use super::paper;
 use super::report::Report;
+use super::settings::Data;
 use crate::error::Result;
 use crate::pipeline::Step;
 
@@ -13,52 +14,59 @@ const COLLABORATIVE: f64 = 0.5;
 /// Codes that tell apart items which share all others: simple tokenizers have large groups.
 const COLLISION_SIZE: i64 = 256;
 
-pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+/// Branches of a node of hierarchical k-means.
+fn branches(lab: &Lab<'_>) -> i64 {
     // With codebooks this small a tree of three levels has about as many leaves as there are items.
-    let branches = if lab.settings.smoke { 8 } else { 24 };
-    let rows = compare(lab, |data| {
-        let tokenizer = |name: &str, method: &str| {
-            content_only(name, method).with(Step::Tokenize, "collision-size", COLLISION_SIZE)
-        };
-        let candidate = |name: &str, variant: Variant| Candidate {
-            name: name.into(),
-            variant,
-            paper: paper::ids(&data.name, name),
-        };
-        let plain = |method: &str| candidate(method, tokenizer(method, method));
-        vec![
-            candidate("rq-vae", content_only("rq-vae", "rq-vae")),
-            candidate(
-                "rq-vae, collaborative",
-                tokenizer("rq-vae-collaborative", "rq-vae").with(
-                    Step::Tokenize,
-                    "collaborative",
-                    COLLABORATIVE,
-                ),
+    if lab.settings.smoke { 8 } else { 24 }
+}
+
+pub(super) fn candidates(lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
+    let tokenizer = |name: &str, method: &str| {
+        content_only(name, method).with(Step::Tokenize, "collision-size", COLLISION_SIZE)
+    };
+    let candidate = |name: &str, variant: Variant| Candidate {
+        name: name.into(),
+        variant,
+        paper: paper::ids(&data.name, name),
+    };
+    let plain = |method: &str| candidate(method, tokenizer(method, method));
+    vec![
+        candidate("rq-vae", content_only("rq-vae", "rq-vae")),
+        candidate(
+            "rq-vae, collaborative",
+            tokenizer("rq-vae-collaborative", "rq-vae").with(
+                Step::Tokenize,
+                "collaborative",
+                COLLABORATIVE,
             ),
-            plain("vq-vae"),
-            plain("rq-kmeans"),
-            candidate(
-                "hierarchical-kmeans",
-                tokenizer("hierarchical-kmeans", "hierarchical-kmeans").with(
-                    Step::Tokenize,
-                    "codebook-size",
-                    branches,
-                ),
+        ),
+        plain("vq-vae"),
+        plain("rq-kmeans"),
+        candidate(
+            "hierarchical-kmeans",
+            tokenizer("hierarchical-kmeans", "hierarchical-kmeans").with(
+                Step::Tokenize,
+                "codebook-size",
+                branches(lab),
             ),
-            plain("opq"),
-            candidate(
-                "lsh",
-                // 8 hyperplanes a code, 4 codes (paper, section 4.2).
-                tokenizer("lsh", "lsh").with(Step::Tokenize, "levels", 4).with(
-                    Step::Tokenize,
-                    "codebook-size",
-                    256,
-                ),
+        ),
+        plain("opq"),
+        candidate(
+            "lsh",
+            // 8 hyperplanes a code, 4 codes (paper, section 4.2).
+            tokenizer("lsh", "lsh").with(Step::Tokenize, "levels", 4).with(
+                Step::Tokenize,
+                "codebook-size",
+                256,
             ),
-            plain("random"),
-        ]
-    })?;
+        ),
+        plain("random"),
+    ]
+}
+
+pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
+    let branches = branches(lab);
+    let rows = compare(lab, candidates)?;
     Ok(Report {
         name: "ids",
         title: "Semantic IDs by every tokenizer",

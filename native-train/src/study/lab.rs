@@ -152,6 +152,32 @@ impl<'a> Lab<'a> {
         seed: u64,
         last: Step,
     ) -> Result<BTreeMap<Step, Json>> {
+        let (name, pipeline) = self.pipeline(data, variant, seed, last)?;
+        self.note(&format!("{name}:"));
+        let _lock = RunLock::acquire(pipeline.run_dir().root(), "tigret study")?;
+        let done = pipeline.run(Choice::default()).map_err(|e| of_variant(&name, e))?;
+        Ok(done.into_iter().map(|done| (done.step, done.result)).collect())
+    }
+
+    /// Refuses a variant of which some step cannot begin; nothing is done or written.
+    ///
+    /// # Errors
+    /// As [`Pipeline::check`], with the name of the variant.
+    pub fn check(&self, data: &Data, variant: &Variant) -> Result<()> {
+        // The seeds change nothing of what is refused.
+        let (name, pipeline) =
+            self.pipeline(data, variant, self.settings.seeds[0], Step::Evaluate)?;
+        pipeline.check(Choice::default()).map_err(|e| of_variant(&name, e))
+    }
+
+    /// The steps of a variant up to `last`, and what messages call them.
+    fn pipeline(
+        &self,
+        data: &Data,
+        variant: &Variant,
+        seed: u64,
+        last: Step,
+    ) -> Result<(String, Pipeline<'_>)> {
         let mut options = self.settings.options(data, self.study);
         let mut own = Table::new();
         for step in [Step::Tokenize, Step::Train] {
@@ -169,14 +195,7 @@ impl<'a> Lab<'a> {
         let name = format!("{}, {}, seed {seed}", data.name, variant.name);
         let config = Config::of_table(name.clone(), &self.settings.folder, options);
         let (run, calls) = config.pipeline(&self.command)?;
-        self.note(&format!("{name}:"));
-        let _lock = RunLock::acquire(&root, "tigret study")?;
-        let pipeline = Pipeline::new(run, calls, self.verbs).sharing(&self.store).quiet();
-        let done = pipeline.run(Choice::default()).map_err(|e| match e {
-            TrainError::Paused => TrainError::Paused,
-            other => TrainError::usage(format!("{name}: {other}")),
-        })?;
-        Ok(done.into_iter().map(|done| (done.step, done.result)).collect())
+        Ok((name, Pipeline::new(run, calls, self.verbs).sharing(&self.store).quiet()))
     }
 
     /// A measurement on a variant, unless it was made before with the same `settings` on the same
@@ -215,6 +234,14 @@ impl<'a> Lab<'a> {
         let all = &dataset.sequences;
         let wanted = self.settings.users.unwrap_or(all.len()).clamp(1, all.len());
         (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+    }
+}
+
+/// An error with the name of the variant that has it.
+fn of_variant(name: &str, error: TrainError) -> TrainError {
+    match error {
+        TrainError::Paused => TrainError::Paused,
+        other => TrainError::usage(format!("{name}: {other}")),
     }
 }
 

@@ -4,18 +4,21 @@ use super::comparison::{Candidate, compare, of_seeds, plots, table};
 use super::lab::{Lab, Variant};
 use super::paper;
 use super::report::Report;
+use super::settings::Data;
 use crate::error::Result;
 use crate::pipeline::Step;
 
+pub(super) fn candidates(_lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
+    let candidate = |layers: u32| Candidate {
+        name: format!("{layers} layers"),
+        variant: Variant::new(format!("layers-{layers}")).with(Step::Train, "layers", layers),
+        paper: paper::layers(&data.name, layers.into()),
+    };
+    [3, 4, 5].map(candidate).into()
+}
+
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let rows = compare(lab, |data| {
-        let candidate = |layers: u32| Candidate {
-            name: format!("{layers} layers"),
-            variant: Variant::new(format!("layers-{layers}")).with(Step::Train, "layers", layers),
-            paper: paper::layers(&data.name, layers.into()),
-        };
-        [3, 4, 5].map(candidate).into()
-    })?;
+    let rows = compare(lab, candidates)?;
     Ok(Report {
         name: "layers",
         title: "Layers of encoder and decoder",

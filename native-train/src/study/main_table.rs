@@ -23,6 +23,10 @@ pub(super) fn tiger() -> Variant {
     Variant::new("tiger")
 }
 
+pub(super) fn variants(lab: &Lab<'_>) -> Vec<Variant> {
+    vec![all_baselines(lab.settings.seeds[0]), tiger()]
+}
+
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut rows: Vec<Row> = Vec::new();
     let mut ahead = String::new();
@@ -79,6 +83,10 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     })
 }
 
+fn all_baselines(seed: u64) -> Variant {
+    baselines_only("baselines", "all", seed)
+}
+
 /// Baselines, by their names, without a model.
 pub(super) fn baselines_only(name: impl Into<String>, baselines: &str, seed: u64) -> Variant {
     // Options of the search have no place where there is no model.
@@ -97,8 +105,7 @@ pub(super) fn baselines_only(name: impl Into<String>, baselines: &str, seed: u64
 fn baselines(lab: &Lab<'_>, data: &Data) -> Result<BTreeMap<Method, Vec<Metrics>>> {
     let mut found: BTreeMap<Method, Vec<Metrics>> = BTreeMap::new();
     for &seed in &lab.settings.seeds {
-        let variant = baselines_only("baselines", "all", seed);
-        let results = lab.steps(data, &variant, seed, Step::Evaluate)?;
+        let results = lab.steps(data, &all_baselines(seed), seed, Step::Evaluate)?;
         let result = &results[&Step::Evaluate];
         for method in BASELINES {
             let metrics = match method {

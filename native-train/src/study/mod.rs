@@ -27,6 +27,9 @@ pub use settings::{CommandLine, Settings};
 
 use crate::error::Result;
 use crate::pipeline::Verbs;
+use comparison::Candidate;
+use lab::Variant;
+use settings::Data;
 
 /// An experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,6 +85,37 @@ impl Study {
             Self::Scaling => "scaling",
             Self::Quantisation => "quantisation",
         }
+    }
+
+    /// Refuses a study of which some variant cannot begin, before the hours of the others.
+    ///
+    /// # Errors
+    /// As [`Lab::check`].
+    pub fn check(
+        self,
+        settings: &Settings,
+        verbs: &dyn Verbs,
+        command: &clap::Command,
+    ) -> Result<()> {
+        let lab = Lab::new(settings, self.name(), verbs, command.clone());
+        settings.data.iter().try_for_each(|data| {
+            self.variants(&lab, data)?.iter().try_for_each(|variant| lab.check(data, variant))
+        })
+    }
+
+    /// The variants that it begins with on a data set.
+    fn variants(self, lab: &Lab<'_>, data: &Data) -> Result<Vec<Variant>> {
+        let of = |all: Vec<Candidate>| all.into_iter().map(|candidate| candidate.variant).collect();
+        Ok(match self {
+            Self::Tuning => tuning::variants(lab, data),
+            Self::Main => main_table::variants(lab),
+            Self::Ids => of(ids::candidates(lab, data)),
+            Self::Layers => of(layers::candidates(lab, data)),
+            Self::User => of(user::candidates(lab, data)),
+            Self::ColdStart => cold_start::variants(),
+            Self::Diversity | Self::Invalid | Self::Quantisation => vec![main_table::tiger()],
+            Self::Scaling => scaling::variants(lab, data)?,
+        })
     }
 
     /// Does what is left to do of it and writes its report.

@@ -42,6 +42,14 @@ struct Cost {
     milliseconds: f64,
 }
 
+/// A model to train.
+struct Size {
+    sweep: &'static str,
+    layers: i64,
+    width: i64,
+    variant: Variant,
+}
+
 /// A model of the study.
 struct Sized {
     data: String,
@@ -54,18 +62,7 @@ struct Sized {
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut models = Vec::new();
     for data in &lab.settings.data {
-        let base = sizes(lab, data)?;
-        let (layers, width) = (base.num_layers as i64, base.d_model as i64);
-        for (sweep, layers, width) in LAYERS
-            .map(|layers| ("layers", layers, width))
-            .into_iter()
-            .chain(WIDTHS.map(|quarters| ("width", layers, width * quarters / 4)))
-        {
-            let feed_forward = base.d_ff as i64 * width / base.d_model as i64;
-            let variant = Variant::new(format!("size-{layers}x{width}"))
-                .with(Step::Train, "layers", layers)
-                .with(Step::Train, "width", width)
-                .with(Step::Train, "d-ff", feed_forward);
+        for Size { sweep, layers, width, variant } in sweeps(lab, data)? {
             let mut runs = Vec::new();
             for &seed in &lab.settings.seeds {
                 let trained = lab.train(data, &variant, seed)?;
@@ -89,6 +86,27 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         tables: vec![table(&models)],
         plots: ["bytes", "ms"].map(|cost| plot(&models, cost)).into(),
     })
+}
+
+pub(super) fn variants(lab: &Lab<'_>, data: &Data) -> Result<Vec<Variant>> {
+    Ok(sweeps(lab, data)?.into_iter().map(|size| size.variant).collect())
+}
+
+/// The models of a data set, by layers and then by width.
+fn sweeps(lab: &Lab<'_>, data: &Data) -> Result<Vec<Size>> {
+    let base = sizes(lab, data)?;
+    let (layers, width) = (base.num_layers as i64, base.d_model as i64);
+    let size = |sweep, layers, width| {
+        let feed_forward = base.d_ff as i64 * width / base.d_model as i64;
+        let variant = Variant::new(format!("size-{layers}x{width}"))
+            .with(Step::Train, "layers", layers)
+            .with(Step::Train, "width", width)
+            .with(Step::Train, "d-ff", feed_forward);
+        Size { sweep, layers, width, variant }
+    };
+    let by_layers = LAYERS.map(|layers| size("layers", layers, width));
+    let by_width = WIDTHS.map(|quarters| size("width", layers, width * quarters / 4));
+    Ok(by_layers.into_iter().chain(by_width).collect())
 }
 
 /// The configured sizes of the model.

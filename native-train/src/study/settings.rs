@@ -114,6 +114,14 @@ impl Settings {
         if let Some(seed) = seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
             return Err(TrainError::usage(format!("seed {seed} is beyond {}", i64::MAX)));
         }
+        // A run that is counted twice makes the deviation of several too small.
+        if let Some((_, seed)) =
+            seeds.iter().enumerate().find(|(at, seed)| seeds[..*at].contains(seed))
+        {
+            return Err(TrainError::usage(format!(
+                "seed {seed} is named twice, and its runs are the same; name each seed once"
+            )));
+        }
         let users = match base.remove("users") {
             None => None,
             Some(Value::Integer(users)) if users > 0 => Some(users as usize),
@@ -282,5 +290,15 @@ mod tests {
             error.contains("seed 18446744073709551615 is beyond 9223372036854775807"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_seed_is_one_run() {
+        let file = |seeds: &str| format!("out = \"out\"\n{seeds}\n[data.a]\nclassics = true");
+        for (in_file, of_line) in [("", &[3, 0, 3][..]), ("seeds = [3, 0, 3]", &[])] {
+            let error = settings_of(&file(in_file), of_line).unwrap_err().to_string();
+            assert!(error.contains("seed 3 is named twice"), "{error}");
+        }
+        assert_eq!(settings_of(&file("seeds = [1, 1]"), &[1, 2]).unwrap().seeds, [1, 2]);
     }
 }

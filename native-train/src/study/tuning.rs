@@ -127,10 +127,17 @@ struct Tuned {
     test: [Metrics; 2],
 }
 
+/// What each method begins with.
+pub(super) fn variants(lab: &Lab<'_>, data: &Data) -> Vec<Variant> {
+    let configured =
+        |subject| variant(subject, &Settings::new(), Split::Validation, lab.settings.seeds[0]);
+    wanted(lab, data).map(configured).collect()
+}
+
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut all = Vec::new();
     for data in &lab.settings.data {
-        for subject in SUBJECTS.into_iter().filter(|&subject| is_wanted(lab, data, subject)) {
+        for subject in wanted(lab, data) {
             all.push(tune(lab, data, subject)?);
         }
     }
@@ -154,6 +161,11 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         tables: vec![chosen(&all), trials(&all)],
         plots: plots(&all),
     })
+}
+
+/// The methods that are tuned on a data set.
+fn wanted(lab: &Lab<'_>, data: &Data) -> impl Iterator<Item = Subject> {
+    SUBJECTS.into_iter().filter(|&subject| is_wanted(lab, data, subject))
 }
 
 /// Whether a method is among those that the study's options leave: `evaluate.baselines` names

@@ -1,5 +1,6 @@
 //! libtorch, which `tch` links: the user's own, or a CPU-only one made from PyTorch's wheel.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -64,8 +65,9 @@ impl Libtorch {
             report.done("libtorch", format!("PyTorch's own, {}", libraries.display()));
             return Ok(Self { variables: vec![loader_path(&libraries)] });
         }
-        if let Some(own) = set("LIBTORCH") {
-            let libraries = PathBuf::from(set("LIBTORCH_LIB").unwrap_or(own)).join("lib");
+        let own = own_folders(set)?;
+        if let Some(folder) = own.get("LIBTORCH") {
+            let libraries = own.get("LIBTORCH_LIB").unwrap_or(folder).join("lib");
             if !libraries.is_dir() {
                 return Err(Error::message(format!(
                     "LIBTORCH: there is no folder {}; set LIBTORCH to the folder of libtorch \
@@ -74,7 +76,9 @@ impl Libtorch {
                 )));
             }
             report.done("libtorch", format!("your own, {}", libraries.display()));
-            return Ok(Self { variables: vec![loader_path(&libraries)] });
+            let mut variables = vec![loader_path(&libraries)];
+            variables.extend(own.into_iter().map(|(name, folder)| (name, folder.into())));
+            return Ok(Self { variables });
         }
         let folder = in_cache(report)?;
         let libraries = folder.join("lib");
@@ -99,6 +103,21 @@ fn loader_path(libraries: &Path) -> (&'static str, OsString) {
 
 fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// The folders of the user's own libtorch, by their variables. Whole paths: the build script of
+/// `torch-sys` runs in a folder of its own.
+fn own_folders(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<BTreeMap<&'static str, PathBuf>> {
+    ["LIBTORCH", "LIBTORCH_LIB", "LIBTORCH_INCLUDE"]
+        .into_iter()
+        .filter_map(|name| Some((name, PathBuf::from(variable(name)?))))
+        .map(|(name, folder)| match std::path::absolute(&folder) {
+            Ok(whole) => Ok((name, whole)),
+            Err(e) => Err(Error::file(&folder, e)),
+        })
+        .collect()
 }
 
 fn libraries_of_pytorch() -> Result<PathBuf> {
@@ -404,6 +423,19 @@ mod tests {
         let names = fs::read(&gathering).expect("read");
         let has = |name: &[u8]| names.windows(name.len()).any(|window| window == name);
         assert!(has(b"libtorch.so\0") && has(b"libtorch_cpu.so\0"));
+    }
+
+    #[test]
+    fn folders_of_ones_own_are_whole_paths() {
+        let variable = |name: &str| match name {
+            "LIBTORCH" => Some("torch".into()),
+            "LIBTORCH_INCLUDE" => Some("/usr".into()),
+            _ => None,
+        };
+        let here = env::current_dir().expect("a current folder");
+        let expected = [("LIBTORCH", here.join("torch")), ("LIBTORCH_INCLUDE", "/usr".into())];
+        assert_eq!(own_folders(variable).expect("folders"), expected.into());
+        assert!(own_folders(|_| None).expect("none").is_empty());
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Args {
 /// # Errors
 /// The first step that fails.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<()> {
+    // Half a gigabyte and minutes before it is used.
+    npm::check()?;
     libtorch::Libtorch::locate(report)?;
     wasm::WasmToolchain::locate(args.wasm_toolchain, report)?;
     bindgen::locate(report)?;
