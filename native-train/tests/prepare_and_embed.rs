@@ -233,6 +233,11 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             "l.csv:1: no column \"who\" among user, item, timestamp; name the column with --user-column",
         ),
         (
+            vec![items, ("l.csv", "user;item;timestamp\nu;1;5\n")],
+            "--interactions l.csv",
+            "l.csv:1: its columns are separated by semicolons; save it with commas",
+        ),
+        (
             vec![items, ("l.csv", "user,item,timestamp\nu,1,5\nu,1\n")],
             "--interactions l.csv",
             "l.csv:3: has 2 columns, the header has 3",

@@ -171,7 +171,7 @@ impl Args {
         let control = Control { budget, interrupted: watch.flag(), progress: &progress };
         let trained = sasrec::train(&folder, dataset, self.sasrec, device, control)?;
         output.note(format!(
-            "SASRec: best after {:.0} epochs, validation NDCG@10 {:.4}; {:.0} s of training",
+            "SASRec: best after epoch {:.0}, validation NDCG@10 {:.4}; {:.0} s of training",
             trained.best_epoch, trained.validation.ndcg_10, trained.seconds
         ));
         Ok((Box::new(trained.model), json!(self.sasrec), trained.seconds))

@@ -13,6 +13,7 @@ use crate::error::{Result, TrainError, check_range};
 use crate::interrupt::Watch;
 use crate::memory;
 use crate::model::presets::Preset;
+use crate::pipeline::arguments::word;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::{
@@ -248,7 +249,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.train(args.resume, budget, watch.flag(), &progress).map_err(|e| match e {
             TrainError::Interrupted => TrainError::Stopped(format!(
                 "interrupted; go on with `tigret train --run {} --resume` and the same settings",
-                run.root().display()
+                word(&run.root().to_string_lossy())
             )),
             other => other,
         })?;

@@ -335,9 +335,15 @@ fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> R
     let place = |Column { name, option, .. }: &Column<'_>| {
         header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
             let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
-            let columns = columns.join(", ");
-            let reason =
-                format!("no column \"{name}\" among {columns}; name the column with {option}");
+            let reason = match columns[..] {
+                [one] if one.contains(';') => "its columns are separated by semicolons; save it \
+                                               with commas, or as .tsv with tabs"
+                    .to_owned(),
+                _ => format!(
+                    "no column \"{name}\" among {}; name the column with {option}",
+                    columns.join(", ")
+                ),
+            };
             TrainError::line(path, 1, reason)
         })
     };

@@ -1,6 +1,7 @@
 //! From a table of options to the command line of a verb, checked by the verb's own parser: the
 //! options are defined once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -31,19 +32,22 @@ pub struct Call {
     pub out: Option<PathBuf>,
 }
 
+/// A word of a command line as a shell reads it.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:+@".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.into();
+    }
+    format!("'{}'", text.replace('\'', "'\\''")).into()
+}
+
 impl Call {
     /// What one would type.
     pub fn line(&self) -> String {
         let mut line = "tigret".to_owned();
         for argument in &self.arguments {
-            let text = argument.to_string_lossy();
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./,:+@".contains(c);
             line.push(' ');
-            if !text.is_empty() && text.chars().all(plain) {
-                line.push_str(&text);
-            } else {
-                line.push_str(&format!("'{}'", text.replace('\'', "'\\''")));
-            }
+            line.push_str(&word(&argument.to_string_lossy()));
         }
         line
     }
