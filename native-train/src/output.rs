@@ -1,10 +1,38 @@
 //! Where a file is written, and what it may replace.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
+use crate::run_dir::write_atomically;
+
+/// Writes an output that the user names, as [`write_atomically`], but through a link.
+///
+/// # Errors
+/// As [`destination`] and [`write_atomically`].
+pub(crate) fn write(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    write_atomically(&destination(path)?, write)
+}
+
+/// Refuses a path at which a folder, a device or a pipe lies; a link is none of them.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_dir() => Err(TrainError::file(path, FOLDER)),
+        Ok(there) if !there.is_file() && !there.is_symlink() => Err(TrainError::file(path, DEVICE)),
+        // What keeps a file from being made is said when it is made.
+        _ => Ok(()),
+    }
+}
+
+const FOLDER: &str = "is a folder; name a file";
+const DEVICE: &str = "is a device or a pipe, where no file can be put in place; name a file";
 
 /// The place of a file that is written to a path: the path itself, or what a link there leads to,
 /// so that the link stays.
@@ -21,8 +49,8 @@ pub(crate) fn destination(path: &Path) -> Result<PathBuf> {
         Ok(target) if target.is_file() => {
             path.canonicalize().map_err(|e| TrainError::file(path, e))
         }
-        Ok(target) if target.is_dir() => wrong("is a folder; name a file"),
-        Ok(_) => wrong("is a device or a pipe, where no file can be put in place; name a file"),
+        Ok(target) if target.is_dir() => wrong(FOLDER),
+        Ok(_) => wrong(DEVICE),
         Err(_) => wrong("is a link to nothing; remove it, or choose another name"),
     }
 }
@@ -98,15 +126,21 @@ mod tests {
         assert!(refused(&link).contains("link: is a link to nothing"));
         fs::write(&file, "old").unwrap();
         assert_eq!(destination(&link).unwrap(), file);
-        crate::run_dir::write_atomically(&link, |out| out.write_all(b"new")).unwrap();
+        write(&link, |out| out.write_all(b"new")).unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        // What a run writes by itself is its own.
+        let own = folder.join("own");
+        std::os::unix::fs::symlink("file", &own).unwrap();
+        write_atomically(&own, |out| out.write_all(b"newer")).unwrap();
+        assert!(!own.is_symlink());
+        assert_eq!([&own, &file].map(|f| fs::read_to_string(f).unwrap()), ["newer", "new"]);
         assert!(!unfinished(&file).exists());
 
         assert!(refused(Path::new("/dev/null")).contains("/dev/null: is a device or a pipe"));
         let pipe = folder.join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let error = crate::run_dir::write_atomically(&pipe, |_| Ok(())).unwrap_err();
+        let error = write_atomically(&pipe, |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains("pipe: is a device or a pipe"), "{error}");
         assert!(!pipe.is_file());
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Result, TrainError};
-use crate::output::{destination, unfinished};
+use crate::output::{check_place, unfinished};
 
 /// Paths of a run's artefacts.
 #[derive(Debug, Clone)]
@@ -226,10 +226,10 @@ pub(crate) fn lies_in(path: &Path, folder: &Path) -> bool {
 }
 
 /// Writes a file whole: to a temporary name beside it, then renamed, so that a reader never sees
-/// half of it. A link stays, and its file is replaced.
+/// half of it. A link is replaced by the file: what a run shares with another stays the other's.
 ///
 /// # Errors
-/// [`TrainError::File`]; also where something else than a regular file lies.
+/// [`TrainError::File`]; also where a folder, a device or a pipe lies.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -257,10 +257,10 @@ impl Together {
         path: &Path,
         write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
     ) -> Result<()> {
-        let place = destination(path)?;
-        let temporary = unfinished(&place);
-        destination(&temporary)?;
-        self.files.push((temporary.clone(), place));
+        let temporary = unfinished(path);
+        check_place(path)?;
+        check_place(&temporary)?;
+        self.files.push((temporary.clone(), path.to_owned()));
         let attempt = || -> std::io::Result<()> {
             let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
             write(&mut file)?;
@@ -275,15 +275,24 @@ impl Together {
         self.files.iter().all(|(temporary, place)| same_bytes(temporary, place).unwrap_or(false))
     }
 
-    /// Puts the files in their places, in the order in which they were written. Once begun, what
-    /// could not be put stays under its temporary name.
+    /// Puts the files in their places, in the order in which they were written. Where one finds none
+    /// after others have, it and the rest stay under their temporary names.
     ///
     /// # Errors
     /// [`TrainError::File`].
     pub(crate) fn put(mut self) -> Result<()> {
-        for (temporary, place) in std::mem::take(&mut self.files) {
-            fs::rename(&temporary, &place).map_err(|e| TrainError::file(&place, e))?;
+        let mut is_first = true;
+        for (temporary, place) in &self.files {
+            if let Err(e) = fs::rename(temporary, place) {
+                let error = TrainError::file(place, e);
+                if !is_first {
+                    self.files.clear();
+                }
+                return Err(error);
+            }
+            is_first = false;
         }
+        self.files.clear();
         Ok(())
     }
 }

@@ -608,7 +608,13 @@ fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
     let ids = ["00112233-4455-6677-8899-aabbccddeeff", "f0000000-0000-4000-8000-00000000000f"];
     assert_eq!(users, ids);
 
-    let (log, items) = (golden("whole"), golden("items"));
+    let log = golden("whole");
+    world.report(&["--interactions", &log, "--items", &golden("structs"), "--k-core", "2"]);
+    let first = &world.lines("items.jsonl")[0];
+    assert_eq!(first["last"], json!({"stock": 5, "name": "a", "sku": ids[0]}));
+    assert_eq!(first["first"], json!({"sku": ids[0], "stock": 5}));
+
+    let items = golden("items");
     let template = "[{title}. ][{price}. ][{categories}. ][{maker}. ][{listed}.]";
     world.report(&[
         "--interactions",

@@ -77,6 +77,14 @@ def main():
     write("categories", log(pa.array(TIMES, pa.int64()),
                             users=pa.array(USERS).dictionary_encode(),
                             items=pa.array(ITEMS, pa.large_string())))
+    # Of a struct's values the reader does not tell of which leaf they are.
+    skus = pa.array([uuid.UUID(id).bytes for id in USER_IDS.values()] * 2, pa.uuid())
+    counts, names = pa.array([5, 6, 7, 8], pa.int64()), pa.array(["a", "b", "c", "d"])
+    write("structs", {
+        "id": ["kettle", "lamp", "stool", "mug"],
+        "last": pa.StructArray.from_arrays([counts, names, skus], ["stock", "name", "sku"]),
+        "first": pa.StructArray.from_arrays([skus, counts], ["sku", "stock"]),
+    })
     # What has to be refused.
     write("null-cell", log(pa.array(TIMES, pa.int64()), users=USERS[:6] + [None] + USERS[7:]))
     write("time-of-day", log(pa.array([datetime.time(time // 2) for time in TIMES])))

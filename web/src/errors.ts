@@ -2,7 +2,7 @@
  * What went wrong, for a program:
  *
  * - `bad-request`: an option is out of range or of the wrong type;
- * - `bad-bundle`: the file is not a bundle, or a damaged one; the message names the field;
+ * - `bad-bundle`: the file is not a bundle, or a damaged one; the message names the field, or says that its weights are too large to compute with;
  * - `no-tokenizer`: items are to be added to a model whose bundle cannot give them semantic IDs;
  * - `download`: the file could not be fetched;
  * - `integrity`: the file is another one than `integrity` asks for, or that cannot be checked;

@@ -248,8 +248,9 @@ export class Recommender {
    * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
    * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `device-lost`,
-   * `crashed`, `disposed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
+   * compute with, `superseded`, `storage`, `device-lost`, `crashed`, `disposed`), or with the signal's
+   * reason.
    */
   async recommend(options: RecommendOptions = {}): Promise<Pick[]> {
     return (await this.#recommend("recommend", options)).picks;

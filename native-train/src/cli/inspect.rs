@@ -9,8 +9,9 @@ use tigret_infer::{Bundle, T5Config, TokenLayout, Weight};
 use super::Output;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
+use crate::output;
 use crate::report::{self, Report};
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::RunDir;
 use crate::tokenizer::stats::{LevelUse, level_use};
 
 /// Shows what a bundle holds, or the figures of a run and of its semantic IDs.
@@ -137,7 +138,7 @@ fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
     let shown = run.root().display().to_string();
     if let (Some(path), Some(report)) = (&args.html, &report) {
         let page = report.html(&name(run.root()), &artefacts);
-        write_atomically(path, |file| file.write_all(page.as_bytes()))?;
+        output::write(path, |file| file.write_all(page.as_bytes()))?;
     }
     let value = RunReport { artefacts: &artefacts, semantic_ids: report.as_ref() };
     output.result(&value, || report::summary(&shown, &artefacts, report.as_ref()));

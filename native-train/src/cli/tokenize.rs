@@ -193,6 +193,12 @@ impl Args {
             let weight = self.collaborative;
             return Err(TrainError::usage(format!("--collaborative {weight} is not a weight")));
         }
+        if self.collaborative > 0.0 && self.normalise == Normalise::Standardize {
+            return Err(TrainError::usage(
+                "--normalize standardize takes the weight of --collaborative out again; use \
+                 --normalize scale",
+            ));
+        }
         Ok(())
     }
 
@@ -467,6 +473,9 @@ fn describe(report: &Report, collision_size: usize) -> String {
         let epochs = report.settings.autoencoder.as_ref().map(|settings| settings.epochs);
         let why = match (training.converged, epochs) {
             (true, _) => "converged",
+            (false, Some(Epochs::UntilConverged(most))) if training.epochs < most => {
+                "stopped, since the reconstruction error rose: lower --learning-rate"
+            }
             (false, Some(Epochs::UntilConverged(_))) => {
                 "the most allowed, not converged: raise --max-epochs"
             }
@@ -479,6 +488,10 @@ fn describe(report: &Report, collision_size: usize) -> String {
             training.gflop_per_second,
             training.matmul_gflop_per_second
         );
+    }
+    if report.reconstruction.is_some_and(|lost| lost >= 1.0) {
+        text += "look at: codes that lose all of the variance say nothing of the vectors; lower \
+                 --learning-rate, or choose another --method\n";
     }
     for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size) {
         text += &format!("look at: {remark}\n");

@@ -105,12 +105,12 @@ impl Table {
             .filter_map(|(place, name)| Some((place, wanted(name)?)))
             .filter(|(place, first)| place != first)
             .collect();
-        let mut units = vec![Unit::Told; names.len()];
+        let mut units = vec![Units::default(); names.len()];
         for column in self.schema().columns() {
             let Some(at) = column.path().parts().first().and_then(|name| wanted(name)) else {
                 continue;
             };
-            units[at] = unit(column).ok_or_else(|| {
+            let unit = unit(column).ok_or_else(|| {
                 let reason = format!(
                     "column \"{}\" is of a type that is not read ({}); write it as text or a \
                      number",
@@ -119,6 +119,7 @@ impl Table {
                 );
                 TrainError::file(&self.path, reason)
             })?;
+            units[at].add(column, unit);
         }
         let damaged = |row: usize, e: ParquetError| {
             TrainError::line(&self.path, row, format!("the row cannot be read: {e}"))
@@ -165,6 +166,40 @@ enum Unit {
     Nanoseconds,
     /// Bytes are a UUID.
     Uuid,
+}
+
+/// How the values of all leaves of a column are to be understood: the reader does not tell of which
+/// leaf a value is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Units {
+    leaves: usize,
+    /// Leaves of whole numbers that the reader hands over as they are, and those of nanoseconds.
+    longs: usize,
+    nanoseconds: usize,
+    uuids: usize,
+}
+
+impl Units {
+    fn add(&mut self, column: &ColumnDescriptor, unit: Unit) {
+        use ConvertedType::{INT_64, NONE};
+        let is_long = column.physical_type() == Physical::INT64
+            && matches!(column.converted_type(), NONE | INT_64);
+        self.leaves += 1;
+        self.longs += usize::from(is_long);
+        self.nanoseconds += usize::from(unit == Unit::Nanoseconds);
+        self.uuids += usize::from(unit == Unit::Uuid);
+    }
+
+    fn are_nanoseconds(self) -> bool {
+        self.nanoseconds > 0 && self.nanoseconds == self.longs
+    }
+
+    /// Whether these bytes are a UUID; beside other leaves, text is none.
+    fn is_uuid(self, bytes: &[u8]) -> bool {
+        self.uuids > 0
+            && bytes.len() == 16
+            && (self.uuids == self.leaves || std::str::from_utf8(bytes).is_err())
+    }
 }
 
 /// A column's type, for messages.
@@ -216,26 +251,37 @@ fn unit(column: &ColumnDescriptor) -> Option<Unit> {
     read.then_some(unit)
 }
 
-fn cell(field: Field, unit: Unit) -> Cell {
-    match (field, unit) {
-        (Field::Long(count), Unit::Nanoseconds) => {
-            Cell::Time(Moment::since_epoch(count, 1_000_000_000))
+fn cell(field: Field, units: Units) -> Cell {
+    match moment(&field, units) {
+        Some(moment) => Cell::Time(moment),
+        None => Cell::Value(value(field, units)),
+    }
+}
+
+/// The moment that a field stands for, if it is one.
+fn moment(field: &Field, units: Units) -> Option<Moment> {
+    match *field {
+        Field::Long(count) if units.are_nanoseconds() => {
+            Some(Moment::since_epoch(count, 1_000_000_000))
         }
-        (Field::TimestampMillis(count), _) => Cell::Time(Moment::since_epoch(count, 1_000)),
-        (Field::TimestampMicros(count), _) => Cell::Time(Moment::since_epoch(count, 1_000_000)),
-        (Field::Date(days), _) => Cell::Time(Moment::whole(i64::from(days) * 86_400)),
-        (field, unit) => Cell::Value(value(field, unit)),
+        Field::TimestampMillis(count) => Some(Moment::since_epoch(count, 1_000)),
+        Field::TimestampMicros(count) => Some(Moment::since_epoch(count, 1_000_000)),
+        Field::Date(days) => Some(Moment::whole(i64::from(days) * 86_400)),
+        _ => None,
     }
 }
 
 /// A field as JSON; bytes that are not text and numbers that are not finite are missing.
-fn value(field: Field, unit: Unit) -> Value {
+fn value(field: Field, units: Units) -> Value {
+    if let Some(moment) = moment(&field, units) {
+        return Cell::Time(moment).into_value();
+    }
     match field {
         Field::Bool(value) => value.into(),
         Field::Byte(value) => value.into(),
         Field::Short(value) => value.into(),
         Field::Int(value) => value.into(),
-        Field::Long(value) if unit == Unit::Told => value.into(),
+        Field::Long(value) => value.into(),
         Field::UByte(value) => value.into(),
         Field::UShort(value) => value.into(),
         Field::UInt(value) => value.into(),
@@ -262,25 +308,25 @@ fn value(field: Field, unit: Unit) -> Value {
             }
         }
         Field::Str(text) => text.into(),
-        Field::Bytes(bytes) if unit == Unit::Uuid => uuid(bytes.data()).into(),
+        Field::Bytes(bytes) if units.is_uuid(bytes.data()) => uuid(bytes.data()).into(),
         Field::Bytes(bytes) => {
             String::from_utf8(bytes.data().to_vec()).map_or(Value::Null, Value::from)
         }
         Field::Group(row) => {
             let fields = row.into_columns().into_iter();
-            fields.map(|(name, field)| (name, value(field, unit))).collect::<Map<_, _>>().into()
+            fields.map(|(name, field)| (name, value(field, units))).collect::<Map<_, _>>().into()
         }
         Field::ListInternal(list) => {
-            list.elements().iter().map(|field| value(field.clone(), unit)).collect()
+            list.elements().iter().map(|field| value(field.clone(), units)).collect()
         }
         Field::MapInternal(map) => {
             let entries = map.entries().iter().map(|(key, field)| {
-                (super::items::flat(&value(key.clone(), unit)), value(field.clone(), unit))
+                (super::items::flat(&value(key.clone(), units)), value(field.clone(), units))
             });
             entries.collect::<Map<_, _>>().into()
         }
-        time @ (Field::Date(_) | Field::TimestampMillis(_) | Field::TimestampMicros(_))
-        | time @ Field::Long(_) => cell(time, unit).into_value(),
+        // Moments are told above; a time of day is none.
+        Field::Date(_) | Field::TimestampMillis(_) | Field::TimestampMicros(_) => Value::Null,
         Field::Null | Field::TimeMillis(_) | Field::TimeMicros(_) => Value::Null,
     }
 }

@@ -85,7 +85,7 @@ pub struct Ranking {
 pub const FIRST: usize = 10;
 
 impl Ranking {
-    /// From each user's hits, best first; `history` and `target` are ranks in the catalogue.
+    /// Of all users' answers, in their order.
     fn of(users: impl IntoIterator<Item = Answer>) -> Self {
         let (mut ranks, mut returned, mut of_history) = (Vec::new(), 0, 0);
         for answer in users {

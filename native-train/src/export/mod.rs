@@ -15,7 +15,8 @@ use crate::error::{Result, TrainError};
 use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
-use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
+use crate::output;
+use crate::run_dir::{RunDir, read_bytes, read_json, read_text};
 use crate::tensors::{self, Header};
 use crate::tokenizer::{SemanticIds, check_model};
 
@@ -158,7 +159,7 @@ pub fn write_bundle(bundle: &Bundle, path: &Path) -> Result<usize> {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     }
-    write_atomically(path, |file| file.write_all(&bytes))?;
+    output::write(path, |file| file.write_all(&bytes))?;
     Ok(bytes.len())
 }
 

@@ -72,7 +72,8 @@ impl Step {
             Self::Train => 2,
             // 2: paths of categories whose roots differ.
             Self::Inspect => 2,
-            Self::Evaluate => 1,
+            // 2: nor is one of SASRec.
+            Self::Evaluate => 2,
         }
     }
 

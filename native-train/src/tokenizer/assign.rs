@@ -228,7 +228,8 @@ fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<Vect
     let file = VectorFile::open(path, None, "leave one in the file")?;
     // A file of the user's own need not say; one of `embed --texts` does. Where the vectors were
     // given, whoever gives further ones knows what they are.
-    let known = encoder_of_tokenizer(run)?.filter(|known| *known != Encoder::Precomputed.id());
+    let known = encoder_of_tokenizer(run).unwrap_or_default();
+    let known = known.filter(|known| *known != Encoder::Precomputed.id());
     if let (Some(encoder), Some(known)) = (file.encoder(), &known)
         && encoder != known
     {

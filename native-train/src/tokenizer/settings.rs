@@ -39,6 +39,11 @@ impl Method {
         }
     }
 
+    /// Whether codes are those of the nearest centres of k-means.
+    pub fn is_kmeans(self) -> bool {
+        matches!(self, Self::RqKmeans | Self::HierarchicalKmeans | Self::Opq)
+    }
+
     /// Whether an autoencoder is trained.
     pub fn has_autoencoder(self) -> bool {
         matches!(self, Self::RqVae | Self::VqVae)

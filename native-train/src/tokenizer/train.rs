@@ -270,13 +270,18 @@ fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> 
     state.epoch += 1;
     let mut note = None;
     if state.end.is_none() && no_longer_falls(&state.history()) {
-        state.converged = true;
+        state.converged = !diverges(&state.history());
         state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
-        note = Some(format!(
-            "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
-             the learning rate now falls to zero",
-            100.0 * CONVERGED
-        ));
+        note = Some(match state.converged {
+            true => format!(
+                "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
+                 the learning rate now falls to zero",
+                100.0 * CONVERGED
+            ),
+            false => "the reconstruction error is above that of the first epoch: a lower learning \
+                      rate is needed"
+                .to_owned(),
+        });
     }
     if !state.explained && state.logged_quantisation.is_some_and(|before| quantisation > before) {
         state.explained = true;
@@ -321,6 +326,12 @@ fn no_longer_falls(history: &[f64]) -> bool {
     }
     let (before, last) = history[history.len() - 2 * WINDOW..].split_at(WINDOW);
     last.iter().sum::<f64>() > (1.0 - CONVERGED) * before.iter().sum::<f64>()
+}
+
+/// Whether the last window is above the first epoch.
+fn diverges(history: &[f64]) -> bool {
+    let last = &history[history.len().saturating_sub(WINDOW)..];
+    history.first().is_some_and(|first| last.iter().sum::<f64>() > first * last.len() as f64)
 }
 
 /// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.
@@ -370,5 +381,9 @@ mod tests {
         assert!((1..=100).all(|end| !no_longer_falls(&falling[..end])));
         let flat = [&falling[..50], &[0.6; 50]].concat();
         assert!(!no_longer_falls(&flat[..75]) && no_longer_falls(&flat));
+        assert!(!diverges(&flat) && !diverges(&falling) && !diverges(&[]));
+        // It does not fall either, which is no convergence.
+        let rising: Vec<f64> = (0..50).map(|epoch| 1.01f64.powi(epoch)).collect();
+        assert!(no_longer_falls(&rising) && diverges(&rising));
     }
 }

@@ -54,12 +54,18 @@ pub struct Trained {
     pub validation: Metrics,
 }
 
+/// Raised when the same settings train otherwise, so that no figure is of two ways. 2: no batch is much
+/// smaller than the others.
+const REVISION: u32 = 2;
+
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Identity {
     settings: Settings,
     /// Of the items and of the sequences without their test items.
     data: String,
+    /// [`REVISION`]; none in states of before it was noted.
+    revision: Option<u32>,
 }
 
 impl Identity {
@@ -73,7 +79,7 @@ impl Identity {
                 hash.update(item.to_le_bytes());
             }
         }
-        Self { settings, data: hex(hash) }
+        Self { settings, data: hex(hash), revision: Some(REVISION) }
     }
 }
 
@@ -285,7 +291,10 @@ impl Job for Trainer<'_> {
     }
 
     fn differs(&self, before: &Identity) -> Option<String> {
-        let Identity { settings, data } = &self.identity;
+        let Identity { settings, data, revision } = &self.identity;
+        if before.revision != *revision {
+            return Some("by an earlier version, with other batches".to_owned());
+        }
         if before.settings != *settings {
             return Some("with other settings".to_owned());
         }
