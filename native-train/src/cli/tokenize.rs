@@ -193,12 +193,6 @@ impl Args {
             let weight = self.collaborative;
             return Err(TrainError::usage(format!("--collaborative {weight} is not a weight")));
         }
-        if self.collaborative > 0.0 && self.normalise == Normalise::Standardize {
-            return Err(TrainError::usage(
-                "--normalize standardize takes the weight of --collaborative out again; use \
-                 --normalize scale",
-            ));
-        }
         Ok(())
     }
 

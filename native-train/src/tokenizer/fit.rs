@@ -80,7 +80,7 @@ pub fn fit(
     let raw = Tensor::from_slice(&vectors.data)
         .view([items as i64, vectors.dimensions as i64])
         .to_device(device);
-    let (mean, scale) = normalisation(settings.method, settings.normalise, &raw);
+    let (mean, scale) = normalisation(settings, &raw);
     let data = (raw - &mean) * &scale;
     let mut parts = match settings.method {
         Method::RqVae | Method::VqVae => autoencoder(settings, sizes, &data, keeper, progress)?,
@@ -221,7 +221,8 @@ pub fn check_alone(method: Method, sizes: &[u32], balance_last: bool) -> Result<
 }
 
 /// What is subtracted from a vector and multiplied with the rest, `[input]` each.
-fn normalisation(method: Method, normalise: Normalise, raw: &Tensor) -> (Tensor, Tensor) {
+fn normalisation(settings: &Settings, raw: &Tensor) -> (Tensor, Tensor) {
+    let &Settings { method, normalise, learned, .. } = settings;
     let mean = raw.mean_dim([0].as_slice(), false, Kind::Float);
     let ones = mean.ones_like();
     match normalise {
@@ -234,7 +235,13 @@ fn normalisation(method: Method, normalise: Normalise, raw: &Tensor) -> (Tensor,
             let variance = (raw - &mean).square().mean_dim([0].as_slice(), false, Kind::Float);
             let variance = match normalise {
                 Normalise::Scale => ones * variance.mean(Kind::Float),
-                _ => variance,
+                _ => {
+                    // The learned numbers keep their weight beside the content's.
+                    let learned = learned as i64;
+                    let content = variance.narrow(0, 0, variance.size()[0] - learned);
+                    let common = content.mean(Kind::Float).expand([learned], false);
+                    Tensor::cat(&[content, common], 0)
+                }
             };
             // A constant dimension is refused before; the bound keeps a vanishing one finite.
             (mean, variance.clamp_min(1e-12).rsqrt())
@@ -477,6 +484,22 @@ mod tests {
             let other = fit_to(&settings, &ids, &moved).unwrap().codes;
             let same = one.iter().zip(&other).filter(|(a, b)| a == b).count();
             assert!(same * 100 >= one.len() * 95, "{normalise:?}: {same} of {}", one.len());
+        }
+    }
+
+    #[test]
+    fn learned_numbers_keep_their_weight_whatever_is_done_to_the_vectors() {
+        let (ids, vectors) = items(200);
+        // The last four of ten are learned.
+        let weighted = |weight: f32| {
+            let data = vectors.data.iter().enumerate();
+            let data = data.map(|(at, x)| if at % 10 < 6 { *x } else { x * weight }).collect();
+            Vectors { dimensions: 10, data }
+        };
+        for normalise in [Normalise::Scale, Normalise::Standardize] {
+            let settings = Settings { normalise, learned: 4, ..settings(Method::RqKmeans) };
+            let codes = |weight| fit_to(&settings, &ids, &weighted(weight)).unwrap().codes;
+            assert_ne!(codes(0.01), codes(100.0), "{normalise:?}");
         }
     }
 
