@@ -1,6 +1,6 @@
 //! A run in a few lines: what is there, its figures, and what to look at.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Report;
 use super::format::{count, percent, score, short, thousands};
@@ -246,7 +246,12 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
     }
     if let Some(evaluation) = artefacts.get("evaluation") {
         let users = evaluation["users"].as_u64().map(|users| count(users as usize, "user"));
-        let split = evaluation["settings"]["split"].as_str().unwrap_or("evaluation");
+        let settings = &evaluation["settings"];
+        let split = settings["split"].as_str().unwrap_or("evaluation");
+        let left_out = match settings["exclude_history"] == json!(true) {
+            true => ", histories left out",
+            false => "",
+        };
         for (name, label) in
             [("model", "this model"), ("popularity", "popularity"), ("optimum", "known optimum")]
         {
@@ -259,7 +264,7 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
                 continue;
             }
             let of = match (&users, name) {
-                (Some(users), "model") => format!(" ({split}, {users})"),
+                (Some(users), "model") => format!(" ({split}, {users}{left_out})"),
                 _ => String::new(),
             };
             facts.push(("ranking".to_owned(), format!("{label}: {}{of}", figures.join(", "))));
@@ -270,8 +275,6 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -295,5 +298,9 @@ mod tests {
             "r\nranking  this model: Recall@10 0.5000, NDCG@10 0.2500 (test, 20 users)\
              \n         popularity: Recall@10 0.1000"
         );
+        let artefacts = json!({"evaluation": {"users": 20, "model": {"recall@10": 0.5},
+            "settings": {"split": "test", "exclude_history": true}}});
+        let text = summary("r", artefacts.as_object().unwrap(), None);
+        assert!(text.ends_with("(test, 20 users, histories left out)"), "{text}");
     }
 }
