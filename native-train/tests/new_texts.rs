@@ -275,6 +275,10 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     fs::write(world.at("bundle.safetensors"), "a bundle").unwrap();
     let error = world.refuse("embed --run r --texts copies.jsonl --out bundle.safetensors");
     assert!(error.contains("is there already and holds no vectors of texts"), "{error}");
+    // Vectors of another run are not those of these texts.
+    fs::copy(world.at("r/vectors.safetensors"), world.at("another.safetensors")).unwrap();
+    let error = world.refuse("embed --run r --texts copies.jsonl --out another.safetensors");
+    assert!(error.contains("is there already and holds no vectors of texts"), "{error}");
     let own = "embed --run r --texts copies.jsonl --out own.safetensors";
     world.ok(own);
     world.ok(own);

@@ -156,7 +156,7 @@ fn vector_notes(encoder: &str, ids_hash: String, texts: Option<TextsNote>) -> No
     let mut notes =
         Notes::from([("encoder".into(), encoder.to_owned()), ("ids_hash".into(), ids_hash)]);
     if let Some(TextsNote { items, hash }) = texts {
-        notes.insert("texts".into(), items.to_string());
+        notes.insert("texts_count".into(), items.to_string());
         notes.insert("texts_hash".into(), hash);
     }
     notes
@@ -178,7 +178,7 @@ impl TextsNote {
 
     /// What a file notes, if it does.
     fn of(header: &tensors::Header) -> Option<Self> {
-        let items = header.note("texts")?.parse().ok()?;
+        let items = header.note("texts_count")?.parse().ok()?;
         Some(Self { items, hash: header.note("texts_hash")?.to_owned() })
     }
 
