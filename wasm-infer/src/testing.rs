@@ -313,6 +313,17 @@ pub fn on_gpu<T>(made: Result<T, InferError>) -> Option<T> {
     }
 }
 
+/// Says that a test leaves out `what`, which the adapter of this name cannot do. Mesa's llvmpipe can do
+/// all that any kernel asks for: where `TIGRET_REQUIRE_GPU` is set, nothing is left out on it.
+///
+/// # Panics
+/// Where that variable is set and the adapter is llvmpipe.
+pub fn leave_out(what: &str, adapter: &str) {
+    let required = std::env::var_os("TIGRET_REQUIRE_GPU").is_some();
+    assert!(!(required && adapter.starts_with("llvmpipe")), "{adapter} has to do {what}");
+    println!("skipped: {what}, which {adapter} cannot do");
+}
+
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.
 ///
 /// # Panics

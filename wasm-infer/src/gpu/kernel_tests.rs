@@ -14,7 +14,7 @@ use super::params::{
 use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
 use crate::sampling::Sampling;
 use crate::search::{Beam, Candidates, ItemFilter};
-use crate::testing::{Random, Shape, on_gpu, random_bundle};
+use crate::testing::{Random, Shape, leave_out, on_gpu, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
 
@@ -32,7 +32,7 @@ fn can_run(device: &Executor, shader: &Shader) -> bool {
         Some(Requirement::Subgroups) => extras.subgroups,
     };
     if !can {
-        println!("skipped: {}, which this device has not got what it takes for", shader.name);
+        leave_out(shader.name, device.adapter());
     }
     can
 }
@@ -487,7 +487,7 @@ fn a_step_of_the_search_is_that_of_the_cpu() {
         if possible {
             steps_of_the_search(&mut device, subgroups);
         } else {
-            println!("skipped: steps with subgroups, which this device has not got");
+            leave_out("steps with subgroups", device.adapter());
         }
     }
 }
