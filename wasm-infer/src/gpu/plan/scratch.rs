@@ -3,7 +3,8 @@
 use super::{BufferId, Plan};
 use crate::gpu::pack::Axis;
 
-/// Words of a beam record and of the header before the records (`shaders/shared/beam.wgsl`).
+/// Words of a beam record and of the header before the records: `shaders/shared/beam.wgsl`, and a
+/// test makes sure that these are its constants.
 pub(in crate::gpu) const RECORD: usize = 16;
 /// Where a record has the perturbed log-probability.
 pub(in crate::gpu) const PERTURBED: usize = 5;
