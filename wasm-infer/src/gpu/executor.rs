@@ -245,10 +245,11 @@ impl Executor {
         dispatches.iter().zip(0..).map(launch).collect()
     }
 
-    /// Copies a buffer to the host, in a submit of its own: for tests that look at logits.
+    /// Copies a buffer to the host, in a submit of its own.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
+    #[cfg(feature = "testing")]
     pub(super) async fn read(
         &mut self,
         id: BufferId,

@@ -25,7 +25,7 @@ pub(super) struct Extras {
     pub(super) subgroups: bool,
 }
 
-/// What there is to know of a device.
+/// What there is to know of a device; how much it may be asked for at once says the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     /// The adapter's name, which may be empty.

@@ -19,6 +19,13 @@ use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
 
+/// Most iterations of all loops of an invocation together, after which Mesa's software adapter ends
+/// them.
+const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
+/// Most candidates of a step on a software adapter, by the same limit: `select` walks the candidates six
+/// times with 256 invocations, and for each of 512 beams that survive it takes 56 more at most.
+const MOST_SOFTWARE_CANDIDATES: u64 = (MOST_SOFTWARE_ITERATIONS - 512 * 56 - 512) / 6 * 256;
+
 /// An open device.
 pub(in super::super) struct Device {
     device: wgpu::Device,
@@ -39,6 +46,18 @@ pub(in super::super) struct Kernel {
 
 /// Buffers of a launch.
 pub(in super::super) struct Group(BindGroup);
+
+impl Info {
+    /// Most candidates of a step.
+    pub(in super::super) fn most_candidates(&self) -> u64 {
+        if self.software { MOST_SOFTWARE_CANDIDATES } else { u64::MAX }
+    }
+
+    /// Most iterations that an invocation of an attention may make.
+    pub(in super::super) fn most_iterations(&self) -> u64 {
+        if self.software { MOST_SOFTWARE_ITERATIONS } else { u64::MAX }
+    }
+}
 
 impl Buffer {
     /// Its size.

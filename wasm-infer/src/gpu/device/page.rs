@@ -55,6 +55,19 @@ pub(in super::super) struct Kernel {
 /// Buffers of a launch.
 pub(in super::super) struct Group(GpuBindGroup);
 
+impl Info {
+    /// Most candidates of a step: one workgroup walks them all, and a visitor's driver takes a kernel
+    /// that runs for seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
+    pub(in super::super) fn most_candidates(&self) -> u64 {
+        4 << 20
+    }
+
+    /// Most iterations that an invocation of an attention may make: no browser counts them.
+    pub(in super::super) fn most_iterations(&self) -> u64 {
+        u64::MAX
+    }
+}
+
 impl Buffer {
     /// Its size.
     pub(in super::super) fn bytes(&self) -> u64 {
