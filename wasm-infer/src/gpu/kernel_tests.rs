@@ -9,7 +9,7 @@ use super::executor::Executor;
 use super::pack::{self, Axis};
 use super::params::{
     AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
-    NormaliseParams, SelectParams, words as params_of,
+    LogSumExpParams, SelectParams, words as params_of,
 };
 use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
 use crate::sampling::Sampling;
@@ -372,17 +372,17 @@ fn embed_reads_rows_in_every_format() {
 }
 
 #[test]
-fn normalise_is_log_sum_exp() {
+fn log_sum_exp_is_the_plain_loop() {
     let Some(mut device) = device() else { return };
     let mut random = Random::new(4);
     for (rows, vocabulary) in [(1, 1usize), (3, 63), (2, 65), (5, 1030)] {
         let stride = vocabulary.next_multiple_of(4);
         let logits: Vec<f32> = (0..rows * vocabulary).map(|_| 40.0 * random.signed()).collect();
         let buffers = [&rows_on_quads(&logits, vocabulary)[..], &vec![0; 4 * rows]];
-        let params = NormaliseParams { vocabulary: vocabulary as u32, stride: stride as u32 };
+        let params = LogSumExpParams { vocabulary: vocabulary as u32, stride: stride as u32 };
         // A workgroup a row.
         let invocations = [64 * rows as u32, 1];
-        for shader in with_and_without_subgroups(&device, "normalise") {
+        for shader in with_and_without_subgroups(&device, "log_sum_exp") {
             let found = floats(&run(&mut device, shader, params, &buffers, invocations, 1));
             for (row, found) in logits.chunks(vocabulary).zip(found.chunks(4)) {
                 let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
@@ -577,8 +577,8 @@ fn steps_of_the_search(device: &mut Executor, subgroups: bool) {
         let a_row = [64 * rows, 1];
         let mut dispatches = vec![
             launch(
-                kernels.reducing("normalise"),
-                NormaliseParams { vocabulary: vocabulary as u32, stride },
+                kernels.reducing("log_sum_exp"),
+                LogSumExpParams { vocabulary: vocabulary as u32, stride },
                 &[logits, normalisers],
                 a_row,
             ),

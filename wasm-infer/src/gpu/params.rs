@@ -74,10 +74,10 @@ pub(super) struct BeamsAttentionParams {
     pub(super) users: u32,
 }
 
-/// Those of `normalise`.
+/// Those of `log_sum_exp`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct NormaliseParams {
+pub(super) struct LogSumExpParams {
     pub(super) vocabulary: u32,
     pub(super) stride: u32,
 }
@@ -137,7 +137,7 @@ mod tests {
                 name if name.starts_with("linear") => fields::<LinearParams>(),
                 "attention_beams" => fields::<BeamsAttentionParams>(),
                 name if name.starts_with("attention") => fields::<AttentionParams>(),
-                name if name.starts_with("normalise") => fields::<NormaliseParams>(),
+                name if name.starts_with("log_sum_exp") => fields::<LogSumExpParams>(),
                 name if name.starts_with("perturb") => fields::<CandidatesParams>(),
                 "candidates" => fields::<CandidatesParams>(),
                 name if name.starts_with("select") => fields::<SelectParams>(),

@@ -16,7 +16,7 @@ pub(super) use weights::{Constant, pack_codes};
 use super::pack::Axis;
 use super::params::{
     AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
-    NormaliseParams, SelectParams,
+    LogSumExpParams, SelectParams,
 };
 use crate::bundle::Bundle;
 use crate::config::T5Config;
@@ -272,9 +272,9 @@ impl Plan {
         out.push(Dispatch {
             groups: [rows, 1],
             ..dispatch(
-                self.kernels.reducing("normalise"),
+                self.kernels.reducing("log_sum_exp"),
                 &[logits, normalisers],
-                NormaliseParams { vocabulary, stride },
+                LogSumExpParams { vocabulary, stride },
                 [1, 1],
             )
         });
