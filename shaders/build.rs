@@ -134,7 +134,7 @@ impl Permutation {
         };
         let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
         let name = name.trim().to_owned();
-        // What is wrong is said in the words of the files.
+        // Errors quote the files, not their compact form.
         let module = validate(directive, capabilities, &pieces.concat())?;
         Ok(Self { name, requires, directive, capabilities, pieces, module })
     }

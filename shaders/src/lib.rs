@@ -51,8 +51,8 @@ pub enum BindingKind {
     ReadWrite,
 }
 
-/// What a permutation and the code that launches it have to agree on. For tests: what no code reads is in
-/// no program.
+/// What a permutation and the code that launches it have to agree on. For tests: a program that does
+/// not read it does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// The permutation's name.

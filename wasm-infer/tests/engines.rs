@@ -13,9 +13,9 @@ use tigret_infer::testing::{
 use tigret_infer::{Bundle, InferError, Sampling, WeightFormat};
 
 const TOLERANCE: f32 = 1e-3;
-/// That of a score after products in halves.
+/// The tolerance after products in halves.
 const HALVES: f32 = 2e-2;
-/// All that not every device has, switched off.
+/// Everything that not all devices have, switched off.
 const NOTHING_BEYOND_WGSL: GpuOptions =
     GpuOptions { halves: Some(false), packed_products: Some(false), subgroups: Some(false) };
 
@@ -207,8 +207,8 @@ fn gpu_and_cpu_return_the_same_items_on_every_path() {
     }
 }
 
-/// Rounding a row to 16 bits moves scores by less than they are stated to; sampling stretches that
-/// where a prefix comes close to the largest among its siblings.
+/// Rounding a row to 16 bits moves scores by less than the documented tolerance; sampling stretches
+/// that where a prefix comes close to the largest among its siblings.
 #[test]
 fn integers_on_the_cpu_score_as_floats_do() {
     let mut furthest = 0.0f32;
@@ -332,8 +332,8 @@ fn wide_query(bundle: &Bundle, beams: usize) -> EngineQuery {
     EngineQuery { input, beams, filter: ItemFilter::everything(), sampling: None }
 }
 
-/// Searches with so many beams after each other, on one engine: each call is answered as on the CPU
-/// or, only with `too_many` beams, refused in words.
+/// Searches with each number of beams in turn, on one engine: each call is answered as on the CPU or,
+/// only with `too_many` beams, refused in words.
 fn answered_or_refused(
     bundle: &Arc<Bundle>,
     gpu: &mut GpuEngine,
@@ -366,7 +366,7 @@ fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_an
     }
 }
 
-/// Mesa's processor in disguise ends every loop after 65,535 iterations.
+/// Mesa's software adapter ends every loop after 65,535 iterations.
 #[test]
 fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
     let bundle = narrow(vec![300, 20_000], 0);
@@ -408,7 +408,7 @@ fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
     assert_close(&exhaustive(&bundle, &bundle.catalog, &query), &found, 1e-2, "90 beams");
 }
 
-/// It may be what the device fails with.
+/// It may be the very thing that the device fails with.
 #[test]
 fn a_device_is_not_asked_for_what_is_switched_off() {
     let bundle = narrow(vec![9, 300], 0);

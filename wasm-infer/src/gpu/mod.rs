@@ -35,16 +35,15 @@ use crate::search::{EngineQuery, Hit, best_first};
 const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
-/// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
-/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding
-/// (`docs/engine.md`).
+/// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on software
+/// adapters, and packed products not on Metal. Answers differ by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
     pub halves: Option<bool>,
     /// Packed dot products of bytes, for bundles in `q8` and `q4`.
     pub packed_products: Option<bool>,
-    /// Reductions by subgroups, and on adapters that are a processor in disguise wide tiles.
+    /// Reductions by subgroups, and on software adapters wide tiles.
     pub subgroups: Option<bool>,
 }
 
@@ -88,13 +87,13 @@ impl GpuEngine {
             constant.words = Vec::new();
         }
         plan.set_kernels(options.kernels(executor.info()));
-        // Those of a search now, those of sampling when it is first asked for.
+        // The kernels of a search now, those of sampling with the first sample.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
         let beams = Request::default().beams;
         let capacity = Capacity { users: 1, beams, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
-        // Memory that was not there is told late.
+        // That there was too little memory is reported late.
         executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, plan, executor, capacity })
@@ -135,7 +134,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::DeviceLost`] when the device fails or answers what no search can find,
-    /// [`InferError::NoGpu`] when so many beams exceed its limits.
+    /// [`InferError::NoGpu`] when it asks for more than the adapter's limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
         Ok(self.run(&[query]).await?.pop().unwrap_or_default())
     }
@@ -168,7 +167,7 @@ impl GpuEngine {
         let one = self.plan.scratch(Capacity { users: 1, beams, listed: 1 + words });
         let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
         let room = self.executor.limit() / largest;
-        // Rows of all users are counted by one dimension of a launch.
+        // One dimension of a launch counts the rows of all users.
         let rows = beams.max(self.plan.longest_input());
         room.min((plan::MAX_GROUPS as usize / rows) as u64).clamp(1, MAX_USERS) as usize
     }
@@ -217,7 +216,7 @@ impl GpuEngine {
             filters[user] = filters.len() as u32;
             filters.extend(query.filter.words());
             input.extend_from_slice(&query.input);
-            // Nothing reads what a shorter input has behind it.
+            // Nothing reads beyond the end of a shorter input.
             input.resize((user + 1) * batch.input as usize, self.bundle.tokens.pad);
         }
         let lengths: Vec<u32> = queries.iter().map(|query| query.input.len() as u32).collect();
@@ -240,8 +239,8 @@ impl GpuEngine {
         Ok(plan.dispatches(batch))
     }
 
-    /// Makes room: buffers grow, by doubling as long as the device can hold that, and else are as
-    /// large as they have to be.
+    /// Makes room: buffers double where the device can hold that, and else get the size that is
+    /// needed.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where not even that can be; everything stays as it was.
@@ -268,8 +267,8 @@ impl GpuEngine {
     }
 }
 
-/// The hits of each user in the state after the last step, of so many rows a user; `None` where no
-/// search over so many items could have left it: a device may answer anything.
+/// The hits of each user in the state after the last step, of `rows` rows a user; `None` where no
+/// search over `items` items could have left it: a device may answer anything.
 fn hits_of(
     state: &[u32],
     users: usize,
