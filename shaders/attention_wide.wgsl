@@ -1,5 +1,5 @@
-// The attention of `attention.wgsl` for adapters that are a processor in disguise, where a load
-// costs twenty times as much as a product and a barrier as much as thousands.
+// The attention of `attention.wgsl` for software adapters, where a load costs twenty times as much as
+// a product and a barrier as much as thousands.
 //
 // A quad of invocations attends from eight queries with one head, and needs no barrier: each
 // invocation scores four of sixteen keys and sums up four quads of the values' components; what the

@@ -1,4 +1,4 @@
-//! What a search on the CPU takes from the heap: its answer.
+//! A search on the CPU takes nothing from the heap but its answer.
 
 use std::sync::Arc;
 

@@ -48,7 +48,7 @@ fn another_file_is_told_by_how_it_begins() {
 fn the_same_bundle_has_the_same_bytes() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     let first = bundle.to_bytes().unwrap();
-    // Its metadata has five fields: any other order would be met soon.
+    // Its metadata has five fields: a random order would soon show.
     assert!((0..20).all(|_| bundle.to_bytes().unwrap() == first));
     assert_eq!(Bundle::from_bytes(&first).unwrap().to_bytes().unwrap(), first);
 }

@@ -155,7 +155,7 @@ fn check(bundle: &Bundle, request: &Request, found: Result<Recommendation, Infer
     }
 }
 
-/// `TIGRET_FUZZ_ROUNDS` sets how many requests are drawn; the default is for every test run.
+/// `TIGRET_FUZZ_ROUNDS` sets how many requests are drawn; the default suits every test run.
 fn hold(backend: Backend, default_cases: u32) {
     let own = std::env::var("TIGRET_FUZZ_ROUNDS").ok();
     let cases = own.map_or(default_cases, |text| text.parse().expect("a number"));
@@ -167,7 +167,7 @@ fn hold(backend: Backend, default_cases: u32) {
         let mut recommender = recommender.lock().unwrap();
         let alone = block_on(recommender.recommend(&request));
         let users = bundle.tokens.users.map_or(0, |users| users.count);
-        // In company the answer is the same; one wrong request among them is said.
+        // Beside others the answer is the same; a wrong request among them is an error.
         let all = [&[request.clone()][..], &others].concat();
         let together = block_on(recommender.recommend_all(&all));
         if all.iter().all(|request| is_valid(request, users)) {

@@ -23,7 +23,7 @@ pub use model::Model;
 pub struct CpuEngine {
     catalog: Arc<Catalog>,
     model: Model,
-    /// The memory of searches that are over, for those to come.
+    /// Memory of finished searches, for the next ones.
     idle: Mutex<Vec<Memory>>,
 }
 
@@ -70,7 +70,7 @@ impl CpuEngine {
         if query.filter.allowed_in(root.node.clone()) == 0 {
             return Vec::new();
         }
-        // A list of free memory is whole whenever it can be looked at.
+        // A panic elsewhere cannot have left this list half changed.
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = idle().pop().unwrap_or_default();
         threads::enter(|| self.search_from(root, query, &mut memory, see));

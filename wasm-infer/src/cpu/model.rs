@@ -182,7 +182,7 @@ impl Model {
     }
 
     /// RMS norm of each row of `x` (`[rows, d_model]`), times `weight`.
-    pub(super) fn normalise(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
+    pub(super) fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len(), 0.0);
         rms_norm(x, weight, self.config().layer_norm_epsilon, out);
     }
@@ -196,7 +196,7 @@ impl Model {
         scratch: &mut Scratch,
     ) {
         let Scratch { fixed, normed, .. } = scratch;
-        self.normalise(x, &attention.norm, normed);
+        self.rms_norm(x, &attention.norm, normed);
         attention.qkv.apply(normed, fixed, qkv, Write::Store);
     }
 
@@ -225,7 +225,7 @@ impl Model {
     /// The feed-forward block, added to rows of the residual stream.
     pub(super) fn feed_forward(&self, block: &FeedForward, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { fixed, normed, hidden, .. } = scratch;
-        self.normalise(x, &block.norm, normed);
+        self.rms_norm(x, &block.norm, normed);
         hidden.resize(x.len() / self.config().d_model * block.wi.outputs(), 0.0);
         block.wi.apply(normed, fixed, hidden, Write::Relu);
         block.wo.apply(hidden, fixed, x, Write::Add);
@@ -235,7 +235,7 @@ impl Model {
     /// `scratch.logits`, and the normalisers of all logits to `scratch.normalisers`.
     pub(super) fn logits(&self, tokens: Level, scratch: &mut Scratch) {
         let Scratch { fixed, normed, x, all_logits, logits, normalisers, .. } = scratch;
-        self.normalise(x, &self.decoder_norm, normed);
+        self.rms_norm(x, &self.decoder_norm, normed);
         let scale = self.config().head_scale();
         normed.iter_mut().for_each(|v| *v *= scale);
         logits.clear();

@@ -15,7 +15,7 @@ pub(super) fn count() -> usize {
     1
 }
 
-/// Runs work that calls [`by_rows`] many times, on a thread to which the others listen.
+/// Runs work that calls [`by_rows`] many times, on a thread of the pool.
 pub(super) fn enter<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(not(target_arch = "wasm32"))]
     return rayon::scope(|_| work());
