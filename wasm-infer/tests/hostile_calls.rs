@@ -25,24 +25,40 @@ fn bundle() -> Arc<Bundle> {
     Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
 }
 
+/// Holds a model whose weights overflow in one of the two stacks to an error.
+fn overflows(backend: Backend) {
+    for (format, stack) in
+        WeightFormat::ALL.into_iter().flat_map(|f| [(f, "encoder"), (f, "decoder")])
+    {
+        let bundle = bundle();
+        let mut weights: BTreeMap<_, _> = bundle
+            .weights()
+            .iter()
+            .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
+            .collect();
+        weights.get_mut(&format!("{stack}.final_layer_norm.weight")).unwrap().1.fill(3e38);
+        let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
+        let catalog = (*bundle.catalog).clone();
+        let large = Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap());
+        let made = block_on(Recommender::new(large, backend));
+        let Some(mut recommender) = on_gpu(made) else { return };
+        let request = Request { history: vec!["item-1".into()], ..Request::default() };
+        let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
+        let all = block_on(recommender.recommend_all(&[request])).unwrap_err().to_string();
+        let name = format.name();
+        assert!(one.contains("a score is not a finite number"), "{name}, {stack}: {one}");
+        assert_eq!(one, all);
+    }
+}
+
 #[test]
 fn weights_that_overflow_are_an_error_and_no_answer() {
-    let bundle = bundle();
-    let mut weights: BTreeMap<_, _> = bundle
-        .weights()
-        .iter()
-        .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
-        .collect();
-    weights.get_mut("decoder.final_layer_norm.weight").unwrap().1.fill(3e38);
-    let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
-    let catalog = (*bundle.catalog).clone();
-    let large = Bundle::new(config, tokens, catalog, weights, WeightFormat::F32).unwrap();
-    let mut recommender = block_on(Recommender::new(Arc::new(large), Backend::Cpu)).unwrap();
-    let request = Request { history: vec!["item-1".into()], ..Request::default() };
-    let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
-    let all = block_on(recommender.recommend_all(&[request])).unwrap_err().to_string();
-    assert!(one.contains("a score is not a finite number"), "{one}");
-    assert_eq!(one, all);
+    overflows(Backend::Cpu);
+}
+
+#[test]
+fn weights_that_overflow_are_the_same_error_on_the_gpu() {
+    overflows(Backend::Gpu(GpuOptions::default()));
 }
 
 /// Ids as they may come: most of the catalogue's, some that nobody has, empty ones, long ones.
