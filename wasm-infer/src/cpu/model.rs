@@ -68,6 +68,12 @@ const LOGITS: usize = 512 * 4096;
 /// Rows that share a reading of the head's weights, however large the vocabulary.
 const FEWEST_ROWS: usize = 16;
 
+/// Of so many rows those whose logits are held at once, at least one. A small vocabulary would leave
+/// room for more rows than a page can count the numbers of.
+fn rows_at_once(vocabulary: usize, rows: usize) -> usize {
+    (LOGITS / vocabulary).max(FEWEST_ROWS).min(rows).max(1)
+}
+
 /// What the layers of one thread compute with, kept from call to call.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
@@ -241,7 +247,7 @@ impl Model {
         logits.clear();
         normalisers.clear();
         let (width, vocabulary) = (self.config().d_model, self.head.outputs());
-        let rows = (LOGITS / vocabulary).max(FEWEST_ROWS);
+        let rows = rows_at_once(vocabulary, normed.len() / width);
         for normed in normed.chunks(rows * width) {
             all_logits.resize(normed.len() / width * vocabulary, 0.0);
             self.head.apply(normed, fixed, all_logits, Write::Store);
@@ -265,5 +271,18 @@ impl Model {
             logits.extend_from_slice(decoder.logits());
         }
         logits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_whose_logits_are_held_at_once_have_numbers_that_a_page_can_count() {
+        assert_eq!(rows_at_once(4, 512), 512);
+        assert_eq!(rows_at_once(8192, 512), 256);
+        assert_eq!(rows_at_once(1 << 20, 512), FEWEST_ROWS);
+        assert_eq!(rows_at_once(4, 0), 1);
     }
 }
