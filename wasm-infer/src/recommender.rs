@@ -167,7 +167,8 @@ impl Recommender {
 
     /// Gives new items semantic IDs by the bundle's tokenizer and adds them to the catalogue, all
     /// or none: from the next call on they can be recommended, excluded, allowed and part of a
-    /// history. IDs that exist do not change.
+    /// history. IDs that exist do not change. A call goes through the whole catalogue, so many items
+    /// are best added in one.
     ///
     /// # Errors
     /// [`InferError::NoTokenizer`] for a bundle without one, [`InferError::Request`] naming the
@@ -175,6 +176,9 @@ impl Recommender {
     /// the adapter's limits.
     pub fn add_items(&mut self, items: &[NewItem]) -> Result<Vec<Added>, InferError> {
         let quantizer = self.bundle.quantizer().ok_or(InferError::NoTokenizer)?;
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
         let codes = assign(quantizer, &self.bundle.tokens, &self.catalog, items)?;
         let rows = codes.iter().cloned().zip(items.iter().map(|item| item.id.clone())).collect();
         self.set_catalog(Arc::new(self.catalog.with_added(rows)?))?;

@@ -334,6 +334,7 @@ export class Recommender {
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
    * or worker is replaced; nothing is stored. An id that the catalogue has is refused: filter by
    * those of {@link catalogue} where some may be known.
+   * A call goes through the whole catalogue: many items are best added in one.
    *
    * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
    * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
