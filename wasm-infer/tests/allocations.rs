@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pollster::block_on;
 use tigret_infer::cpu::CpuEngine;
 use tigret_infer::search::{EngineQuery, ItemFilter};
 use tigret_infer::testing::{Shape, random_bundle};
-use tigret_infer::{Sampling, WeightFormat};
+use tigret_infer::{Backend, Recommender, Request, Sampling, WeightFormat};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -61,4 +62,22 @@ fn searches_at_once_hold_the_logits_of_a_thread_once() {
     let most = 2 * THREADS * 16 * USERS as usize * size_of::<f32>();
     let held = dhat::HeapStats::get().max_bytes;
     assert!(held < most, "{held} bytes");
+}
+
+#[test]
+fn an_explanation_does_not_look_at_filters() {
+    const ITEMS: usize = 2000;
+    let _own = HEAP.lock().unwrap_or_else(PoisonError::into_inner);
+    let shape = Shape { items: ITEMS, ..Shape::default() };
+    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 1));
+    let ids: Vec<String> = bundle.catalog.ids().iter().map(str::to_owned).collect();
+    let plain = Request { history: ids[..5].to_vec(), ..Request::default() };
+    let filtered = Request { allow: Some(ids.clone()), exclude: ids.clone(), ..plain.clone() };
+    let mut recommender = block_on(Recommender::new(bundle, Backend::Cpu)).unwrap();
+    // The first call makes room.
+    let expected = recommender.explain(&plain, &ids[7]).unwrap();
+    let _profiler = dhat::Profiler::builder().testing().build();
+    assert_eq!(recommender.explain(&filtered, &ids[7]).unwrap(), expected);
+    let blocks = dhat::HeapStats::get().total_blocks;
+    assert!(blocks < ITEMS as u64, "{blocks} blocks");
 }

@@ -25,29 +25,35 @@ fn bundle() -> Arc<Bundle> {
     Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
 }
 
-/// Holds a model whose weights overflow in one of the two stacks to an error.
+/// The model with one weight full of one number.
+fn filled(name: &str, value: f32, format: WeightFormat) -> Arc<Bundle> {
+    let bundle = bundle();
+    let mut weights: BTreeMap<_, _> = bundle
+        .weights()
+        .iter()
+        .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
+        .collect();
+    weights.get_mut(name).unwrap().1.fill(value);
+    let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
+    let catalog = (*bundle.catalog).clone();
+    Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap())
+}
+
+/// Holds models whose weights overflow in one of the two stacks to an error.
 fn overflows(backend: Backend) {
-    for (format, stack) in
-        WeightFormat::ALL.into_iter().flat_map(|f| [(f, "encoder"), (f, "decoder")])
-    {
-        let bundle = bundle();
-        let mut weights: BTreeMap<_, _> = bundle
-            .weights()
-            .iter()
-            .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
-            .collect();
-        weights.get_mut(&format!("{stack}.final_layer_norm.weight")).unwrap().1.fill(3e38);
-        let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
-        let catalog = (*bundle.catalog).clone();
-        let large = Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap());
-        let made = block_on(Recommender::new(large, backend));
-        let Some(mut recommender) = on_gpu(made) else { return };
-        let request = Request { history: vec!["item-1".into()], ..Request::default() };
-        let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
-        let all = block_on(recommender.recommend_all(&[request])).unwrap_err().to_string();
-        let name = format.name();
-        assert!(one.contains("a score is not a finite number"), "{name}, {stack}: {one}");
-        assert_eq!(one, all);
+    let request = Request { history: vec!["item-1".into()], ..Request::default() };
+    for format in WeightFormat::ALL {
+        for norm in ["encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"] {
+            let made = block_on(Recommender::new(filled(norm, 3e38, format), backend));
+            let Some(mut recommender) = on_gpu(made) else { return };
+            let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
+            let name = format.name();
+            assert!(one.contains("a score is not a finite number"), "{name}, {norm}: {one}");
+            let all = block_on(recommender.recommend_all(std::slice::from_ref(&request)));
+            assert_eq!(all.unwrap_err().to_string(), one);
+            assert_eq!(recommender.explain(&request, "item-2").unwrap_err().to_string(), one);
+            assert_eq!(recommender.trace(&request).unwrap_err().to_string(), one);
+        }
     }
 }
 
