@@ -67,6 +67,26 @@ fn weights_that_overflow_are_the_same_error_on_the_gpu() {
     overflows(Backend::Gpu(GpuOptions::default()));
 }
 
+/// Keys that fill the last tile of an attention are told from others by their scores.
+#[test]
+fn scores_below_those_of_no_key_are_no_wrong_answer_of_the_gpu() {
+    let table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+    let bundle = filled(table, -1e32, WeightFormat::F32);
+    let made = block_on(Recommender::new(Arc::clone(&bundle), Backend::Gpu(GpuOptions::default())));
+    let Some(mut gpu) = on_gpu(made) else { return };
+    let mut cpu = block_on(Recommender::new(bundle, Backend::Cpu)).unwrap();
+    let request = Request { history: vec!["item-1".into()], ..Request::default() };
+    let expected = block_on(cpu.recommend(&request)).unwrap();
+    if let Ok(found) = block_on(gpu.recommend(&request)) {
+        for (found, expected) in found.items.iter().zip(&expected.items) {
+            assert!(
+                (found.score - expected.score).abs() <= TOLERANCE,
+                "{found:?}, not {expected:?}"
+            );
+        }
+    }
+}
+
 /// Ids as they may come: most of the catalogue's, some that nobody has, empty ones, long ones.
 fn ids(most: usize) -> impl Strategy<Value = Vec<String>> {
     let id = prop_oneof![
