@@ -20,7 +20,8 @@ pub use model::Model;
 /// Runs queries on the processor: vector instructions, threads natively.
 ///
 /// Matrices in `q8` and `q4` are multiplied in integers and stay 16 bits a weight, others are
-/// widened to `f32`. The result depends neither on the instructions nor on the number of threads.
+/// widened to `f32`. Products and sums depend neither on the instructions nor on the number of
+/// threads; logarithms are the platform's.
 pub struct CpuEngine {
     catalog: Arc<Catalog>,
     model: Model,
