@@ -67,17 +67,11 @@ fn round<const R: usize>(x: &[f32], inputs: usize, values: &mut [[i32; R]], scal
 
 /// The largest magnitude of a row; NaN where the row has one. Magnitudes ascend as their bits do,
 /// with NaN above infinity: a comparison of floats would pass it over.
-#[inline(always)]
+// In wasm the function exists once: copies of it in every tile would be bytes to download.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn largest(row: &[f32]) -> f32 {
-    let magnitude = |v: &f32| v.to_bits() & 0x7fff_ffff;
-    let mut lanes = [0u32; 8];
-    let (whole, rest) = row.as_chunks::<8>();
-    for chunk in whole {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane = magnitude(v).max(*lane);
-        }
-    }
-    f32::from_bits(rest.iter().map(magnitude).chain(lanes).fold(0, u32::max))
+    f32::from_bits(row.iter().fold(0, |largest, v| largest.max(v.to_bits() & 0x7fff_ffff)))
 }
 
 /// A weight matrix `[outputs, inputs]` of integers, with scales.
