@@ -269,8 +269,8 @@ export class Recommender {
    * with the options of the call in question. With a pick `signal` and `latest` may stand alone:
    * they are no other call's options.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
-   * `disposed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
+   * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
    */
   async explain(item: Pick, options?: RecommendOptions): Promise<Explanation>;
   /** Why any item has its score in the call that the options describe. */
@@ -300,8 +300,8 @@ export class Recommender {
    * fine, each in ascending order. It shows how the beams narrow down to the items, and is always
    * computed on the CPU.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
-   * `disposed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
+   * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
    */
   async trace(options: RecommendOptions = {}): Promise<Prefix[][]> {
     const complete = this.#request("trace", options);
@@ -334,6 +334,7 @@ export class Recommender {
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
    * or worker is replaced; nothing is stored. An id that the catalogue has is refused: filter by
    * those of {@link catalogue} where some may be known.
+   * A call goes through the whole catalogue: many items are best added in one.
    *
    * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
    * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
