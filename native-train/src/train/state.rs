@@ -73,8 +73,13 @@ fn parse<S: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<S
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| {
-            let not_ours = |e| wrong(format!("holds another state ({e}); train without --resume"));
-            serde_json::from_str(json).map_err(not_ours)
+            let of_another_version = |e| {
+                wrong(format!(
+                    "holds the state of another version of Tigret ({e}); begin again: train without \
+                     --resume, or call `tigret run` with --from train --force"
+                ))
+            };
+            serde_json::from_str(json).map_err(of_another_version)
         })
 }
 

@@ -62,10 +62,6 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
-    fn of_before() -> Self {
-        Self::Adamw
-    }
-
     /// Most bytes that a step of `batch` samples holds for each weight on a CPU, beside what its
     /// samples need.
     pub fn bytes_a_weight(self, batch: usize) -> u64 {
@@ -94,15 +90,12 @@ pub struct Settings {
     /// Passes over the samples at most.
     pub epochs: u64,
     /// Which optimiser.
-    // Absent from states of before there was a choice, as the schedule is.
-    #[serde(default = "OptimizerKind::of_before")]
     pub optimizer: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Steps to the peak.
     pub warmup: u64,
     /// How the rate falls from there.
-    #[serde(default)]
     pub schedule: Schedule,
     /// Weight decay of AdamW, on matrices.
     pub weight_decay: f64,
@@ -127,9 +120,8 @@ pub struct Settings {
 pub(crate) struct Identity {
     #[serde(flatten)]
     settings: Settings,
-    // Absent from states of before they were noted.
-    trained_on: Option<Provenance>,
-    max_items: Option<usize>,
+    trained_on: Provenance,
+    max_items: usize,
 }
 
 /// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
@@ -180,8 +172,8 @@ impl<'a> Trainer<'a> {
         let resident = Resident::new(dataset, ids, &samples, device);
         let identity = Identity {
             settings,
-            trained_on: Some(Provenance::new(dataset, ids)),
-            max_items: Some(ids.layout.max_items),
+            trained_on: Provenance::new(dataset, ids),
+            max_items: ids.layout.max_items,
         };
         Ok(Self {
             run,
@@ -253,7 +245,7 @@ impl<'a> Trainer<'a> {
     /// [`TrainError::File`].
     pub fn save(&self, folder: &Path) -> Result<()> {
         let Identity { settings, trained_on, .. } = &self.identity;
-        checkpoint::save(folder, &settings.config, &self.weights(), trained_on.as_ref())
+        checkpoint::save(folder, &settings.config, &self.weights(), Some(trained_on))
     }
 
     /// The weights as they are now, without gradients.
@@ -397,23 +389,22 @@ impl Job for Trainer<'_> {
 
     fn differs(&self, before: &Identity) -> Option<String> {
         let Identity { settings, trained_on, max_items } = &self.identity;
-        if let (Some(then), Some(now)) = (&before.trained_on, trained_on) {
-            if !then.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
-                return Some("on other semantic IDs".to_owned());
-            }
-            if !then.has_sequences(self.dataset) {
-                return Some("on other sequences".to_owned());
-            }
-            if then != now {
-                // Validations over more items cannot be compared with those of before.
-                return Some("with fewer items".to_owned());
-            }
+        if !before.trained_on.has_ids(&self.ids.layout, self.ids.of_items(self.dataset)) {
+            return Some("on other semantic IDs".to_owned());
+        }
+        if !before.trained_on.has_sequences(self.dataset) {
+            return Some("on other sequences".to_owned());
+        }
+        if before.trained_on != *trained_on {
+            // Validations over more items cannot be compared with those of before.
+            return Some("with fewer items".to_owned());
         }
         let mut other = other_settings(&before.settings, settings);
-        if let (Some(then), Some(now)) = (before.max_items, *max_items)
-            && then != now
-        {
-            other.push(format!("`tigret tokenize --max-items {then}`, not {now}"));
+        if before.max_items != *max_items {
+            other.push(format!(
+                "`tigret tokenize --max-items {}`, not {max_items}",
+                before.max_items
+            ));
         }
         (!other.is_empty()).then(|| format!("with other settings ({})", other.join(", ")))
     }
@@ -584,19 +575,13 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_before_provenance_was_noted_can_be_taken_up() {
+    fn a_training_with_other_settings_is_not_taken_up_and_they_are_named() {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
         let settings = settings(&ids, 0.1);
         let trainer = Trainer::new(&run, &dataset, &ids, settings.clone(), Device::Cpu).unwrap();
-        let read = |json: String| serde_json::from_str::<Identity>(&json).unwrap();
-        let mut json = serde_json::to_value(&settings).unwrap();
-        for choice in ["schedule", "optimizer"] {
-            json.as_object_mut().unwrap().remove(choice).unwrap();
-        }
-        let before = read(json.to_string());
-        assert_eq!(trainer.differs(&before), None);
-        let same = || read(serde_json::to_string(&trainer.identity).unwrap());
+        let json = serde_json::to_string(&trainer.identity).unwrap();
+        let same = || serde_json::from_str::<Identity>(&json).unwrap();
         assert_eq!(trainer.differs(&same()), None);
         let optimizer = OptimizerKind::ScaledAdamw;
         let mut config = settings.config.clone();
@@ -615,7 +600,7 @@ mod tests {
             let other = Identity { settings: other, ..same() };
             assert_eq!(trainer.differs(&other), Some(format!("with other settings ({said})")));
         }
-        let other = Identity { max_items: Some(2), ..same() };
+        let other = Identity { max_items: 2, ..same() };
         let said = "with other settings (`tigret tokenize --max-items 2`, not 4)".to_owned();
         assert_eq!(trainer.differs(&other), Some(said));
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -54,18 +55,12 @@ pub struct Trained {
     pub validation: Metrics,
 }
 
-/// Raised when the same settings train otherwise, so that no figure is of two ways. 2: no batch is much
-/// smaller than the others.
-const REVISION: u32 = 2;
-
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Identity {
     settings: Settings,
     /// Of the items and of the sequences without their test items.
     data: String,
-    /// [`REVISION`]; none in states of before it was noted.
-    revision: Option<u32>,
 }
 
 impl Identity {
@@ -79,7 +74,7 @@ impl Identity {
                 hash.update(item.to_le_bytes());
             }
         }
-        Self { settings, data: hex(hash), revision: Some(REVISION) }
+        Self { settings, data: hex(hash) }
     }
 }
 
@@ -101,10 +96,12 @@ pub fn earlier(
     settings: Settings,
     budget: Option<Duration>,
 ) -> Result<Earlier> {
-    let Some(progress) = state::progress::<Identity>(folder)? else {
+    let Some(progress) = state::progress::<Value>(folder)? else {
         return Ok(Earlier::Nothing);
     };
-    if progress.settings != Identity::new(dataset, settings) {
+    // What another version wrote cannot be read as ours.
+    let identity: Option<Identity> = serde_json::from_value(progress.settings).ok();
+    if identity != Some(Identity::new(dataset, settings)) {
         return Ok(Earlier::Other);
     }
     let plan = plan(settings, samples(dataset).len());
@@ -291,14 +288,10 @@ impl Job for Trainer<'_> {
     }
 
     fn differs(&self, before: &Identity) -> Option<String> {
-        let Identity { settings, data, revision } = &self.identity;
-        if before.revision != *revision {
-            return Some("by an earlier version, with other batches".to_owned());
-        }
-        if before.settings != *settings {
+        if before.settings != self.identity.settings {
             return Some("with other settings".to_owned());
         }
-        (before.data != *data).then(|| "on other sequences".to_owned())
+        (before.data != self.identity.data).then(|| "on other sequences".to_owned())
     }
 
     fn plan(&self) -> Plan {
