@@ -7,7 +7,7 @@ pub(crate) mod state;
 mod tensorboard;
 pub mod trainer;
 
-pub use driver::{Control, Outcome};
+pub use driver::{Control, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
 pub use state::{forget, seconds_spent};

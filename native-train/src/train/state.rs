@@ -35,6 +35,20 @@ pub(crate) struct Progress<S> {
     pub(crate) validations_without_gain: u32,
 }
 
+impl<S> Progress<S> {
+    /// Counts a validation after the steps done. Returns whether it is the best so far.
+    pub(crate) fn validated(&mut self, metrics: Metrics) -> bool {
+        let better = self.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
+        if better {
+            self.best = Some((self.step, metrics));
+            self.validations_without_gain = 0;
+        } else {
+            self.validations_without_gain += 1;
+        }
+        better
+    }
+}
+
 /// Writes the whole state into a folder.
 pub(crate) fn save<S: Serialize>(
     folder: &Path,
