@@ -25,12 +25,12 @@ use crate::run_dir::{check_writable, write_atomically};
 /// What is trained.
 pub(crate) trait Job {
     /// What the run follows from.
-    type Settings: Clone + Serialize + DeserializeOwned;
+    type Identity: Clone + Serialize + DeserializeOwned;
 
-    fn settings(&self) -> &Self::Settings;
+    fn identity(&self) -> &Self::Identity;
 
     /// Why a run that followed from `before` cannot be taken up, if so.
-    fn differs(&self, before: &Self::Settings) -> Option<String>;
+    fn differs(&self, before: &Self::Identity) -> Option<String>;
 
     fn plan(&self) -> Plan;
 
@@ -273,9 +273,9 @@ pub(crate) fn drive<J: Job>(
 }
 
 /// The start of a training.
-fn from_nothing<J: Job>(job: &J) -> Progress<J::Settings> {
+fn from_nothing<J: Job>(job: &J) -> Progress<J::Identity> {
     Progress {
-        settings: job.settings().clone(),
+        identity: job.identity().clone(),
         step: 0,
         seconds: 0.0,
         best: None,
@@ -284,9 +284,9 @@ fn from_nothing<J: Job>(job: &J) -> Progress<J::Settings> {
 }
 
 /// Puts the weights and moments of the last save in place, and says how far it was.
-fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>> {
+fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>> {
     let (tensors, before) = state::read(folder)?;
-    if let Some(what) = job.differs(&before.settings) {
+    if let Some(what) = job.differs(&before.identity) {
         return Err(TrainError::file(
             folder,
             format!(
@@ -297,7 +297,7 @@ fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>>
     }
     let (params, optimizer) = job.weights_mut();
     state::restore(folder, tensors, before.step, params, optimizer)?;
-    Ok(Progress { settings: job.settings().clone(), ..before })
+    Ok(Progress { identity: job.identity().clone(), ..before })
 }
 
 fn not_a_number(step: u64, plan: &Plan, saver: &Saver<'_>) -> TrainError {
@@ -332,7 +332,7 @@ impl<'a> Saver<'a> {
         since >= SAVE_EVERY || (validated && since >= self.took * WORK_PER_SAVE)
     }
 
-    fn save<J: Job>(&mut self, job: &J, state: &Progress<J::Settings>) -> Result<()> {
+    fn save<J: Job>(&mut self, job: &J, state: &Progress<J::Identity>) -> Result<()> {
         let (params, optimizer) = job.weights();
         let begin = Instant::now();
         state::save(self.folder, params, optimizer, state)?;

@@ -1,8 +1,10 @@
 //! Training the recommender.
 
 pub(crate) mod driver;
+pub mod loss;
 pub mod samples;
 pub mod schedule;
+pub mod settings;
 pub(crate) mod state;
 mod tensorboard;
 pub mod trainer;
@@ -10,5 +12,6 @@ pub mod trainer;
 pub use driver::{Control, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
+pub use settings::{OptimizerKind, Precision, Settings};
 pub use state::{forget, seconds_spent};
-pub use trainer::{OptimizerKind, Precision, Settings, Trainer};
+pub use trainer::Trainer;
