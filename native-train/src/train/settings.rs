@@ -112,8 +112,8 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(super) fn new(settings: Settings, dataset: &Dataset, ids: &SemanticIds) -> Self {
-        let max_items = ids.layout.max_items;
-        Self { settings, trained_on: Provenance::new(dataset, ids), max_items }
+        let trained_on = Provenance::new(dataset, &ids.layout, ids.of_items(dataset));
+        Self { settings, trained_on, max_items: ids.layout.max_items }
     }
 
     /// Why a training that followed from `before` is another one than that of these settings,
