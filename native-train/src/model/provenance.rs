@@ -1,5 +1,5 @@
-//! What a model was trained on. Its tokens mean something only under the semantic IDs of then, so
-//! a checkpoint carries their fingerprint.
+//! What a model was trained on. Its tokens mean something only under the semantic IDs that it was
+//! trained with, so a checkpoint carries their fingerprint.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -28,8 +28,8 @@ impl Provenance {
         Self { ids: IdsOf::new(layout, items), sequences: sequences_hash(dataset) }
     }
 
-    /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
-    /// of each item, in the order of the data set.
+    /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
+    /// each item, in the order of the data set.
     pub fn has_ids<'a>(
         &self,
         layout: &TokenLayout,
@@ -38,7 +38,7 @@ impl Provenance {
         self.ids.has(layout, items)
     }
 
-    /// Whether these are the sequences of then.
+    /// Whether these are the same sequences.
     pub fn has_sequences(&self, dataset: &Dataset) -> bool {
         sequences_hash(dataset) == self.sequences
     }
@@ -62,8 +62,8 @@ impl IdsOf {
         Self { items: items.len(), semantic_ids: ids_hash(layout, items) }
     }
 
-    /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
-    /// of each item, in the order of the data set.
+    /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
+    /// each item, in the order of the data set.
     pub fn has<'a>(
         &self,
         layout: &TokenLayout,

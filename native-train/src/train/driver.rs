@@ -52,7 +52,7 @@ pub(crate) trait Job {
     fn weights_mut(&mut self) -> (&mut Params, &mut AdamW);
 }
 
-/// How long to train.
+/// How long to train, and how often to validate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) steps_per_epoch: u64,
@@ -283,7 +283,7 @@ fn from_nothing<J: Job>(job: &J) -> Progress<J::Identity> {
     }
 }
 
-/// Puts the weights and moments of the last save in place, and says how far it was.
+/// Restores the weights and moments of the last save; returns how far the training had come.
 fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>> {
     let (tensors, before) = state::read(folder)?;
     if let Some(what) = job.differs(&before.identity) {
@@ -385,7 +385,7 @@ impl Meter {
         (loss, samples as f64 / time.as_secs_f64())
     }
 
-    /// Leaves out what was done since the reading: a validation is no training.
+    /// Leaves out the time since the reading, which a validation or a save took.
     fn go_on(&mut self) {
         self.since = Instant::now();
     }
@@ -395,7 +395,7 @@ impl Meter {
     }
 }
 
-/// What is told of a training as it goes on.
+/// Where a training is logged.
 struct Logs<'a> {
     files: &'a Files,
     log: fs::File,
@@ -403,7 +403,7 @@ struct Logs<'a> {
 }
 
 impl<'a> Logs<'a> {
-    /// For the steps after those that are done.
+    /// To log the steps after the first `done`.
     fn open(files: &'a Files, done: u64) -> Result<Self> {
         let events = EventWriter::create(&files.tensorboard, done)?;
         Ok(Self { files, log: open_log(&files.log, done)?, events })
@@ -415,7 +415,7 @@ impl<'a> Logs<'a> {
     }
 }
 
-/// The log, without the lines of steps that are done again since they were not saved.
+/// The log, without the lines of steps that were not saved and are done again.
 fn open_log(path: &Path, done: u64) -> Result<fs::File> {
     let old = match fs::read_to_string(path) {
         Ok(text) => text,

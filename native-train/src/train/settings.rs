@@ -24,7 +24,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The faster one on a device: CUDA has matrix units for `bf16`, most CPUs have not.
+    /// The faster one on a device: CUDA has matrix units for `bf16`, most CPUs do not.
     pub fn of(device: Device) -> Self {
         if device.is_cuda() { Self::Bf16 } else { Self::F32 }
     }
@@ -48,8 +48,8 @@ pub enum OptimizerKind {
 }
 
 impl OptimizerKind {
-    /// Most bytes that a step of `batch` samples holds for each weight on a CPU, beside what its
-    /// samples need.
+    /// Most bytes that a step of `batch` samples holds for each weight on a CPU, not counting the
+    /// activations of its samples.
     pub fn bytes_a_weight(self, batch: usize) -> u64 {
         // The weight, its gradient, two moments, whether it decays, and which weight it belongs to.
         let (held, update) = match self {
@@ -143,7 +143,7 @@ impl Identity {
     }
 }
 
-/// What was set otherwise, by the names of the options.
+/// The settings that differ, by the names of the options.
 fn other_settings(before: &Settings, now: &Settings) -> Vec<String> {
     let named = |settings: &Settings| -> BTreeMap<String, Value> {
         let mut fields = match serde_json::to_value(settings) {

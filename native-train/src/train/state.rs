@@ -105,7 +105,7 @@ pub fn seconds_spent(folder: &Path) -> Option<f64> {
     Some(progress.seconds)
 }
 
-/// Forgets the training in a folder: it cannot be taken up any more.
+/// Removes the state of the training in a folder: it cannot be taken up any more.
 ///
 /// # Errors
 /// [`TrainError::File`].

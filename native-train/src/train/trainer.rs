@@ -39,7 +39,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// Gets ready: initial weights and the list of samples.
+    /// With initial weights, and the samples of the data set.
     ///
     /// # Errors
     /// [`TrainError::Usage`] when the data set has no training sample.
@@ -95,10 +95,10 @@ impl<'a> Trainer<'a> {
 
     /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
     ///
-    /// `model/last.safetensors` holds the whole state of each better model, of every half minute, of
-    /// most validations and of the end; `model/model.safetensors` the best by NDCG@10. With `resume`, the
-    /// state is taken up and the run goes on as if it had not stopped: batches and dropout follow
-    /// from the seed and the step alone.
+    /// The whole state is written to `model/last.safetensors` with each better model, every half
+    /// minute, after most validations and at the end, the best model by NDCG@10 to
+    /// `model/model.safetensors`. With `resume`, the run goes on from the state as if it had not
+    /// stopped: batches and dropout follow from the seed and the step alone.
     ///
     /// # Errors
     /// [`TrainError`] for files, for a loss that is not a number, for `interrupted`.
@@ -196,7 +196,7 @@ impl<'a> Trainer<'a> {
             (loss.detach(), gradient)
         };
         let mut sum = None;
-        // In an order, whichever is ready first: a sum of floats depends on it.
+        // In a fixed order, whichever is ready first: a sum of floats depends on it.
         workers::backwards(self.device, jobs, pass, |(loss, gradient)| match &mut sum {
             None => sum = Some((loss, gradient)),
             Some((losses, gradients)) => {
@@ -207,7 +207,7 @@ impl<'a> Trainer<'a> {
         sum.expect("no batch is empty, so it has a micro-batch")
     }
 
-    /// Evenly spread over the file, so that every run validates on the same users.
+    /// Evenly spread over the data set, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
         let all = &self.dataset.sequences;
         let wanted = self.identity.settings.validation_users.clamp(1, all.len());
@@ -263,7 +263,7 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
-        // It has the figures of the model that is replaced.
+        // Its figures are those of the model that is replaced.
         remove_if_there(&self.run.evaluation())?;
         self.save(&self.run.model())
     }

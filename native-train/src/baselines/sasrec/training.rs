@@ -42,7 +42,7 @@ pub enum Earlier {
     Finished,
 }
 
-/// A trained SASRec, and what its training came to.
+/// A trained SASRec, and how its training went.
 #[derive(Debug)]
 pub struct Trained {
     /// The best by validation NDCG@10.
