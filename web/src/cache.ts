@@ -155,14 +155,30 @@ async function write(
     await note(url);
     await (await open())?.put(key(url), new Response(bundle, { headers }));
   };
-  try {
-    await put();
-  } catch {
-    // Most likely there is no room.
-    await tidy(key(url));
-    await put();
+  const makeRoom = [
+    // The copy of before takes room beside the one that replaces it.
+    async () => void (await (await open())?.delete(key(url))),
+    () => tidy(key(url)),
+  ];
+  for (;;) {
+    try {
+      await put();
+      break;
+    } catch (error) {
+      const make = makeRoom.shift();
+      if (!make || !(await couldFit(error, bundle.size))) throw error;
+      await make();
+    }
   }
   await tidy();
+}
+
+/** Whether a bundle failed for want of room, and not of more than there can be. */
+async function couldFit(error: unknown, size: number): Promise<boolean> {
+  if ((error as Error | null)?.name !== "QuotaExceededError") return false;
+  const storage = globalThis.navigator?.storage;
+  const { quota = size } = storage?.estimate ? await storage.estimate() : {};
+  return size <= quota;
 }
 
 /** Notes that the bundle of an address is used now. */

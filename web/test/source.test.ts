@@ -1,6 +1,6 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { settled } from "../src/cache.js";
+import { keep, settled } from "../src/cache.js";
 import { forgetFromNowOn, listen } from "../src/moment.js";
 import { bundleOf } from "../src/source.js";
 
@@ -14,13 +14,18 @@ type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>
 class Caches {
   readonly #all = new Map<string, Entries>();
   full = false;
-  /** Entries of all caches that there is room for. */
+  /** Bytes that there is room for; what replaces another needs some beside it. */
   room = Number.POSITIVE_INFINITY;
 
   #of(name: string): Entries {
     const entries = this.#all.get(name) ?? new Map();
     this.#all.set(name, entries);
     return entries;
+  }
+
+  get #used(): number {
+    const entries = [...this.#all.values()].flatMap((entries) => [...entries.values()]);
+    return entries.reduce((used, { bytes }) => used + bytes.length, 0);
   }
 
   /** The bundles. */
@@ -42,9 +47,9 @@ class Caches {
         return entry && new Response(entry.bytes, { headers: entry.headers });
       },
       put: async (key, response) => {
-        const isFull = !entries.has(String(key)) && this.addresses.length >= this.room;
-        if (this.full || isFull) throw new DOMException("full", "QuotaExceededError");
         const bytes = new Uint8Array(await response.arrayBuffer());
+        const isFull = this.full || this.#used + bytes.length > this.room;
+        if (isFull) throw new DOMException("full", "QuotaExceededError");
         entries.set(String(key), { bytes, headers: response.headers });
       },
       delete: async (key) => entries.delete(String(key)),
@@ -390,8 +395,7 @@ test("a copy whose bytes do not come counts as none", async () => {
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;
-  // Each has an entry for when it was used.
-  caches.room = 4;
+  caches.room = 6;
   for (const name of ["a", "b", "c"]) {
     await load({}, at(name));
     vi.setSystemTime(Date.now() + 1000);
@@ -402,6 +406,36 @@ test("where there is no room the bundle that was used longest ago makes some", a
   vi.setSystemTime(Date.now() + 1000);
   await load({}, at("d"));
   expect([...new Set(caches.addresses)].sort()).toEqual([at("b"), at("d")]);
+});
+
+test("where there is room for one version alone, the new one takes the place of the old", async () => {
+  caches.room = 3;
+  await load();
+  serve = () => new Response(new Uint8Array([4, 5, 6]), { headers: { etag: '"2"' } });
+  await load();
+  serve = unreachable;
+  expect(await load()).toEqual([[4, 5, 6], 0]);
+});
+
+test("a bundle that there can be no room for costs no other its place, nor does another failure", async () => {
+  caches.room = 6;
+  vi.stubGlobal("navigator", { storage: { estimate: async () => ({ quota: 6, usage: 6 }) } });
+  const at = (name: string) => `https://host/${name}`;
+  await load({}, at("a"));
+  await load({}, at("b"));
+  const before = [...caches.entries.keys()];
+  serve = () => new Response(new Uint8Array(7));
+  for (const name of ["a", "c", "c"]) await load({}, at(name));
+  expect([...caches.entries.keys()]).toEqual(before);
+
+  const { open } = caches;
+  const put = () => Promise.reject(new DOMException("the disk failed", "UnknownError"));
+  caches.open = async (name) => ({ ...(await open.call(caches, name)), put });
+  for (const name of ["a", "c"]) {
+    keep(at(name), new Blob(["new"]), Promise.resolve(HASH_OF_123), null);
+    await settled();
+  }
+  expect([...caches.entries.keys()]).toEqual(before);
 });
 
 test("what no engine takes is not kept, and fetched once more past every cache", async () => {
