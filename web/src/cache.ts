@@ -126,13 +126,11 @@ function begin(url: string, job: () => Promise<void>): void {
   const [begun, deaf] = [moment(), listen()];
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
-    .then(job)
+    .then(() => (isForgotten(begun) ? undefined : job()))
+    // The last of it may have been written after the caches were deleted; what came since stays.
+    .finally(() => (isForgotten(begun) ? erase(url) : undefined))
     // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
-    .then(async () => {
-      // The last of it may have been written after the caches were deleted.
-      if (isForgotten(begun)) await deleteCaches();
-    })
     .finally(() => {
       deaf();
       if (writing.get(url) === written) writing.delete(url);
@@ -146,14 +144,16 @@ async function write(
   sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): Promise<void> {
+  const begun = moment();
   const hash = await sha256;
-  if (hash === null) return;
+  if (hash === null || isForgotten(begun)) return;
   const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
   if (etag !== null) headers.set(ETAG, etag);
   const put = async () => {
     // First, since another tab may tidy up in between.
     await note(url);
-    await (await open())?.put(key(url), new Response(bundle, { headers }));
+    const cache = await open();
+    if (!isForgotten(begun)) await cache?.put(key(url), new Response(bundle, { headers }));
   };
   const makeRoom = [
     // The copy of before takes room beside the one that replaces it.
@@ -218,9 +218,17 @@ async function tidy(roomFor?: string): Promise<void> {
 
 /** Begins to drop what is kept of an address. */
 export function drop(url: string): void {
-  begin(url, async () => {
-    for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
-  });
+  begin(url, () => erase(url));
+}
+
+/** Deletes what is kept of an address, and the caches where nothing else is or comes. */
+async function erase(url: string): Promise<void> {
+  for (const name of [CACHE, USES]) {
+    const cache = await open(name);
+    await cache?.delete(key(url));
+    const isEmpty = (await cache?.keys())?.length === 0;
+    if (isEmpty && writing.size === 1) await globalThis.caches.delete(name);
+  }
 }
 
 /** Deletes all bundles. Rejects with code `storage` where the cache does not answer. */

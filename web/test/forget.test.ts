@@ -114,18 +114,26 @@ test("a bundle whose keeping does not end is not waited for, and leaves nothing 
   vi.useFakeTimers();
   const page = stubPage();
   let end = () => {};
-  const put = () => new Promise<void>((resolve) => (end = resolve));
   const names = new Set<string>();
   vi.stubGlobal("caches", {
     open: async (name: string) => {
       names.add(name);
-      return { put, keys: async () => [] };
+      const put = () =>
+        new Promise<void>((resolve) => {
+          const written = () => {
+            names.add(name);
+            resolve();
+          };
+          if (name === "tigret") end = written;
+          else written();
+        });
+      return { put, keys: async () => [], delete: async () => true };
     },
     delete: async (name: string) => names.delete(name),
   });
   keep("https://host/m", new Blob(), Promise.resolve("hash"), null);
   await vi.advanceTimersByTimeAsync(0);
-  expect(names.size).toBe(1);
+  expect(names.size).toBe(2);
   const refused = expect(forget()).rejects.toMatchObject({ code: "storage" });
   await vi.advanceTimersByTimeAsync(0);
   expect(page.gone()).toEqual({ choice: true, histories: true });
@@ -133,9 +141,22 @@ test("a bundle whose keeping does not end is not waited for, and leaves nothing 
   await refused;
   expect(names.size).toBe(0);
   end();
-  await vi.advanceTimersByTimeAsync(0);
   expect(names.size).toBe(1);
-  end();
   await settled();
   expect(names.size).toBe(0);
+});
+
+test("a bundle that has not begun to be kept is neither kept nor waited for", async () => {
+  stubPage();
+  const put = vi.fn(async () => {});
+  const cache = { put, keys: async () => [], delete: async () => true };
+  vi.stubGlobal("caches", { open: async () => cache, delete: async () => true });
+  let hash = (_: string) => {};
+  const slow = new Promise<string>((resolve) => (hash = resolve));
+  keep("https://host/m", new Blob(), slow, null);
+  keep("https://host/m", new Blob(), new Promise(() => {}), null);
+  const forgotten = forget();
+  hash("hash");
+  await forgotten;
+  expect(put).not.toHaveBeenCalled();
 });

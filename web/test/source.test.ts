@@ -165,6 +165,31 @@ test("what another page forgets while it is being written here leaves no cache",
   expect(deleted.mock.calls.flat().sort()).toEqual(["tigret", "tigret-uses"]);
 });
 
+test("what is still being written when all is forgotten takes nothing away that came since", async () => {
+  const { open } = caches;
+  let end = () => {};
+  const gate = new Promise<void>((resolve) => (end = resolve));
+  caches.open = async (name) => {
+    const cache = await open.call(caches, name);
+    const put = async (...entry: Parameters<Cache["put"]>) => {
+      if (String(entry[0]).endsWith("slow")) await gate;
+      await cache.put?.(...entry);
+    };
+    return { ...cache, put };
+  };
+  const keepSoon = async (name: string) => {
+    keep(`https://host/${name}`, new Blob(["new"]), Promise.resolve(HASH_OF_123), null);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  await keepSoon("slow");
+  forgetFromNowOn();
+  for (const name of ["tigret", "tigret-uses"]) await caches.delete(name);
+  await keepSoon("new");
+  end();
+  await settled();
+  expect(caches.addresses).toEqual(["https://host/new", "https://host/new"]);
+});
+
 test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {
   const { subtle } = globalThis.crypto;
   let go = () => {};
