@@ -127,6 +127,38 @@ test("what was on its way when all was forgotten is not kept, and what comes lat
   expect(caches.entries.size).toBe(1);
 });
 
+test("nor is it kept where it is asked for once more", async () => {
+  const good = new Uint8Array([1, 2, 3]);
+  const changes = [
+    // Changed on the way, once.
+    { integrity: HASH_OF_123, first: () => new Response(new Uint8Array([9])) },
+    // The copy that is current is damaged.
+    { kept: true, first: () => new Response(null, { status: 304 }) },
+    // So is the one that would serve in the server's place.
+    { kept: true, first: () => new Response(null, { status: 503 }) },
+  ];
+  for (const { kept = false, first, ...options } of changes) {
+    serve = () => new Response(good, { headers: { etag: '"1"' } });
+    if (kept) await load();
+    caches.poison();
+    let answers = 0;
+    serve = () => {
+      if (answers++ > 0) return new Response(good);
+      forgetFromNowOn();
+      return first();
+    };
+    expect(await load(options)).toEqual([[1, 2, 3], 3]);
+    expect([answers > 1, caches.addresses], `${first}`).toEqual([true, []]);
+  }
+  // Nor where no engine takes the first.
+  serve = () => new Response(good);
+  const found = await bundleOf(URL_OF_MODEL);
+  forgetFromNowOn();
+  (await found.again())?.keep(new Blob([good]));
+  await settled();
+  expect(caches.addresses).toEqual([]);
+});
+
 /** What another page of the origin does that forgets, and the time until this one hears of it. */
 async function forgetElsewhere(): Promise<void> {
   const other = new BroadcastChannel("tigret:forget");
