@@ -951,6 +951,32 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
+  test("assistive technology is told the same where a browser reflects no ARIA", async () => {
+    const page = await browser.newPage();
+    await page.addInitScript(() => {
+      for (const name of Object.keys(Element.prototype)) {
+        if (name.startsWith("aria")) Reflect.deleteProperty(Element.prototype, name);
+      }
+    });
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.evaluate(() => "ariaLabel" in document.body), false);
+    await page.locator("#items button").first().click();
+    /** @param {string} selector @param {string} name */
+    const says = async (selector, name) =>
+      (await page.locator(selector).first().getAttribute(name)) ?? "";
+    assert.equal(await says("#items button", "aria-pressed"), "true");
+    assert.equal(await says("#items .cover", "aria-hidden"), "true");
+    assert.equal(await says("#picks .score", "aria-hidden"), "true");
+    assert.match(await says("#history .remove", "aria-label"), /^Remove /);
+    assert.match(await says("#arrival-list button", "aria-label"), /^Add /);
+    assert.match(await says("#map", "aria-label"), /The search kept/);
+    assert.equal(await says("#beams", "aria-valuetext"), "50");
+    assert.equal(await says("#diversity", "aria-valuetext"), "best");
+    await page.waitForSelector("#history[aria-busy=false]");
+    await page.close();
+  });
+
   test("a bundle that is none is refused in words on the page", async () => {
     const page = await browser.newPage({ serviceWorkers: "block" });
     await page.route("**/model.safetensors", (route) =>

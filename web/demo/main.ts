@@ -72,7 +72,7 @@ const page = {
 const liked = new Liked(HISTORY, {
   changed: showHistory,
   storing: (busy) => {
-    page.history.ariaBusy = String(busy);
+    page.history.setAttribute("aria-busy", String(busy));
   },
   failed: fail,
 });
@@ -382,10 +382,10 @@ async function loadModel(signal: AbortSignal): Promise<void> {
 function showSliders(): void {
   const heat = temperature();
   page.diversityValue.value = heat === null ? "best" : String(heat);
-  page.diversity.ariaValueText = page.diversityValue.value;
+  page.diversity.setAttribute("aria-valuetext", page.diversityValue.value);
   page.again.hidden = heat === null;
   page.beamsValue.value = String(beams());
-  page.beams.ariaValueText = page.beamsValue.value;
+  page.beams.setAttribute("aria-valuetext", page.beamsValue.value);
 }
 
 function listen(): void {
