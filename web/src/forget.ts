@@ -3,7 +3,7 @@
 import { deleteBundles } from "./cache.js";
 import { PREFIX } from "./choice.js";
 import { TigretError } from "./errors.js";
-import { DATABASE, forgetMemory, hasDatabase } from "./history.js";
+import { DATABASE, forgetMemory, hasDatabase, isDenied } from "./history.js";
 import { forgetFromNowOn } from "./moment.js";
 import { after } from "./steps.js";
 
@@ -52,7 +52,9 @@ function deleteHistories(): Promise<void> {
       };
       request.onerror = async () => {
         done();
-        if (!(await hasDatabase())) return resolve();
+        // Where the browser does not say, its error has to.
+        const isThere = (await hasDatabase()) ?? !isDenied(request.error);
+        if (!isThere) return resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;
         reject(new TigretError("storage", message, { cause: request.error }));

@@ -288,7 +288,7 @@ function opened(access: Access): Promise<Opened> {
 }
 
 /** Whether the browser has no databases for this page, rather than that this one failed. */
-function isDenied(error: unknown): boolean {
+export function isDenied(error: unknown): boolean {
   try {
     if (!globalThis.indexedDB || (error as DOMException | null)?.name === "SecurityError")
       return true;

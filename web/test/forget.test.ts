@@ -43,15 +43,36 @@ test("does not take what the browser does not answer for deleted", async () => {
   await refused;
 });
 
+test("says so where they are not deleted and the browser cannot say whether there are any", async () => {
+  const fail = (name: string) => (request: IDBOpenDBRequest) => {
+    Object.assign(request, { error: new DOMException("it failed", name) });
+    request.onerror?.(new Event("error"));
+  };
+  vi.stubGlobal("localStorage", {});
+  for (const databases of [null, () => Promise.reject(new Error("the disk failed"))]) {
+    stubDeletion(fail("UnknownError"), databases as never);
+    await expect(forget(), `${databases}`).rejects.toMatchObject({ code: "storage" });
+    stubDeletion(fail("SecurityError"), databases as never);
+    await forget();
+  }
+});
+
 test("where the browser denies databases there is nothing to delete", async () => {
   const denied = new DOMException("the user denied it", "UnknownError");
   const fail = (request: IDBOpenDBRequest) => {
     Object.assign(request, { error: denied });
     request.onerror?.(new Event("error"));
   };
-  stubDeletion(fail, () => Promise.reject(denied));
-  await forget();
   stubDeletion(fail, async () => []);
+  await forget();
+  // It denies all storage then.
+  vi.stubGlobal("localStorage", undefined);
+  Object.defineProperty(globalThis, "localStorage", {
+    get() {
+      throw new DOMException("denied", "SecurityError");
+    },
+  });
+  stubDeletion(fail, () => Promise.reject(denied));
   await forget();
 });
 
