@@ -746,6 +746,49 @@ describe("the demo", { skip }, () => {
     await context.close();
   });
 
+  test("a second visit works with a server that does not answer, and keeps what comes late", async () => {
+    let gate = Promise.resolve();
+    const file = (/** @type {string} */ name, /** @type {string} */ type) =>
+      /** @type {import("node:http").RequestListener} */ (
+        async (_, response) => {
+          const late = gate;
+          await late;
+          const text = readFileSync(join(demoFolder, name), "utf8");
+          const changed = late === started ? text : text.replace("<title>", "<title>Newer ");
+          response.setHeader("content-type", type).end(changed);
+        }
+      );
+    const started = gate;
+    const other = await serve(
+      { "/": demoFolder },
+      {
+        "/": file("index.html", "text/html"),
+        "/model/items.jsonl": file("model/items.jsonl", "application/x-ndjson"),
+      },
+    );
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await untilKept(page, (paths) => ["/", "/model/items.jsonl"].every((p) => paths.includes(p)));
+    /** @type {() => void} */
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    await page.reload({ timeout: 20_000 });
+    await page.waitForSelector("html[data-ready]", { timeout: 20_000 });
+    assert.equal(await page.locator("#picks li").count(), 20);
+    open();
+    await page.waitForFunction(async () => {
+      const kept = await (await caches.open("tigret-demo")).match(`${location.origin}/`);
+      return (await kept?.text())?.includes("<title>Newer ");
+    });
+    await context.close();
+    await other.close();
+  });
+
   /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
   function serveChanged(changes) {
     const types = { "index.html": "text/html", "sw.js": "text/javascript" };
