@@ -316,6 +316,29 @@ describe("the demo", { skip }, () => {
     await other.close();
   });
 
+  test("an engine that is chosen while the model loads is taken into use", async () => {
+    /** @type {() => void} */
+    let open = () => {};
+    const gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    const other = await serveModel(async (response, bytes) => {
+      await gate;
+      response.end(bytes);
+    });
+    const page = await browser.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.locator("#items button").first().waitFor();
+    await page.locator("summary").click();
+    await page.locator("input[value=webgpu]").check({ force: true });
+    open();
+    await page.waitForSelector("html[data-ready]");
+    assert.match((await page.locator("#status").textContent()) ?? "", /· WebGPU \(.+\)$/);
+    assert.ok(await page.locator("input[value=webgpu]").isChecked());
+    await page.close();
+    await other.close();
+  });
+
   test("a download is told of every two seconds, not with each piece", async () => {
     const other = await serveModel(async (response, bytes) => {
       response.setHeader("content-length", bytes.length);

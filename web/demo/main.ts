@@ -227,6 +227,11 @@ function engineInWords(): string {
   return recommender.engine === "cpu" ? "CPU" : `WebGPU (${recommender.engineName})`;
 }
 
+function selectedBackend(): Backend {
+  const input = page.backends.querySelector("input:checked");
+  return input instanceof HTMLInputElement ? (input.value as Backend) : "auto";
+}
+
 function selectBackend(backend: Backend): void {
   const input = page.backends.querySelector(`input[value=${backend}]`);
   if (input instanceof HTMLInputElement) input.checked = true;
@@ -353,7 +358,7 @@ async function loadItems(): Promise<void> {
 
 async function loadModel(signal: AbortSignal): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
-  const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
+  let backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
   const tell = seldom((loaded: number) => {
     page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
@@ -370,11 +375,15 @@ async function loadModel(signal: AbortSignal): Promise<void> {
     const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
     if (!isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
-    selectBackend("cpu");
+    if (selectedBackend() === backend) selectBackend("cpu");
+    backend = "cpu";
     fail(new Error(`${error.message}. The CPU computes for now.`));
   }
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
+  // Another one may have been chosen meanwhile.
+  const selected = selectedBackend();
+  if (selected !== backend) await changeBackend(selected);
   await showMap(recommender);
 }
 
@@ -407,8 +416,8 @@ function listen(): void {
       void recommend();
     });
   }
-  page.backends.addEventListener("change", (event) => {
-    void changeBackend((event.target as HTMLInputElement).value as Backend);
+  page.backends.addEventListener("change", () => {
+    void changeBackend(selectedBackend());
   });
   page.map.addEventListener("pointermove", ({ offsetX, offsetY }) => {
     const under = map.at(offsetX, offsetY);
