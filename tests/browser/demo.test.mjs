@@ -129,6 +129,11 @@ describe("the demo", { skip }, () => {
     const unknown = page.locator("#unknown");
     assert.ok(await unknown.isVisible());
     assert.match((await unknown.textContent()) ?? "", /^1 id of the history/);
+    // Screen readers read out what comes into a status that stands there.
+    assert.equal(await unknown.getAttribute("role"), "status");
+    await page.locator("#own").click();
+    await page.waitForFunction(() => document.querySelector("#unknown")?.textContent === "");
+    assert.ok(await unknown.evaluate((status) => status.checkVisibility()));
     assert.equal(new URL(page.url()).hash, "");
     await page.close();
   });
@@ -510,6 +515,7 @@ describe("the demo", { skip }, () => {
     assert.deepEqual(await page.locator("#history .title").allTextContents(), [pick]);
 
     const map = page.locator("#map");
+    const about = await page.locator("#map-hint").textContent();
     await map.scrollIntoViewIfNeeded();
     assert.match((await map.getAttribute("aria-label")) ?? "", /over \d+ items.* kept \d+/);
     const { width = 0, height = 0 } = (await map.boundingBox()) ?? {};
@@ -517,6 +523,8 @@ describe("the demo", { skip }, () => {
     const hint = (await page.locator("#map-hint").textContent()) ?? "";
     const titles = hint.replace(/^[\d ·]+: /, "");
     assert.notEqual(titles, hint, "codes, then titles");
+    await page.mouse.move(0, 0);
+    assert.equal(await page.locator("#map-hint").textContent(), about);
     await page.locator("#search").fill(titles);
     assert.ok((await entries.count()) > 0, titles);
     await page.close();
@@ -1040,6 +1048,18 @@ describe("the demo", { skip }, () => {
     assert.equal(await says("#beams", "aria-valuetext"), "50");
     assert.equal(await says("#diversity", "aria-valuetext"), "best");
     await page.waitForSelector("#history[aria-busy=false]");
+    await page.close();
+  });
+
+  test("a region holds what its name says", async () => {
+    const { page } = await open("/?backend=cpu");
+    const lists = (/** @type {string} */ name) =>
+      page
+        .getByRole("region", { name, exact: true })
+        .locator("ol")
+        .evaluateAll((all) => all.map(({ id }) => id));
+    assert.deepEqual(await lists("For you"), ["picks"]);
+    assert.deepEqual(await lists("Liked, in order"), ["history"]);
     await page.close();
   });
 

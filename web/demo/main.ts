@@ -100,9 +100,7 @@ function showHistory(): void {
   const elsewhere = isEmpty ? catalogue : page.copy;
   setHidden(page.clear, isEmpty || isShared, elsewhere);
   setHidden(page.shared, !isShared, elsewhere);
-  // Written anew, it would be read out anew.
-  const told = isShared ? SHARED : "";
-  if (page.sharedTold.textContent !== told) page.sharedTold.textContent = told;
+  say(page.sharedTold, isShared ? SHARED : "");
   // What was told is true of what was shown before.
   setHidden(page.link, true, elsewhere);
   page.copied.textContent = "";
@@ -110,6 +108,11 @@ function showHistory(): void {
   catalogue.setLiked(ids);
   map.setLiked(ids);
   void recommend();
+}
+
+/** Says something in an element that screen readers read out; written anew, it would be read anew. */
+function say(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 async function readHistory(): Promise<void> {
@@ -194,8 +197,8 @@ async function recommend(): Promise<void> {
     replaceEntries(page.picks, entries, catalogue);
     times.add(milliseconds);
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
-    page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
-    page.unknown.hidden = unknown.length === 0;
+    const skipped = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
+    say(page.unknown, unknown.length > 0 ? skipped : "");
     if (page.alert.dataset.ofCall === "true") page.alert.hidden = true;
     showDevice();
     const trace = await recommender.trace(asked);
@@ -418,6 +421,11 @@ function listen(): void {
   }
   page.backends.addEventListener("change", () => {
     void changeBackend(selectedBackend());
+  });
+  const hint = page.mapHint.textContent;
+  page.map.addEventListener("pointerleave", ({ pointerType }) => {
+    // A finger hides what it points at, until it is lifted.
+    if (pointerType !== "touch") page.mapHint.textContent = hint;
   });
   page.map.addEventListener("pointermove", ({ offsetX, offsetY }) => {
     const under = map.at(offsetX, offsetY);
