@@ -3,7 +3,7 @@
 import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
-import { checkId, checkIds } from "./ids.js";
+import { checkId, checkIds, checkString } from "./ids.js";
 import { after, within } from "./steps.js";
 
 /** One liked item. */
@@ -91,7 +91,8 @@ export class HistoryStore {
 
   /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
   async remove(id: string): Promise<void> {
-    checkId("the id", id);
+    // Earlier versions stored ids that are refused by now.
+    checkString("the id", id);
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
