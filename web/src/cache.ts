@@ -1,9 +1,9 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
+import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
 import { TigretError } from "./errors.js";
 import { type Sha256, sha256Of } from "./integrity.js";
-import { isForgotten, listen, moment } from "./moment.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 
 /** Name of the cache. */
 const CACHE = "tigret";
@@ -75,7 +75,7 @@ export function kept(url: string): Promise<Kept | null> {
 }
 
 async function find(url: string): Promise<Kept | null> {
-  const begun = moment();
+  const begun = erasuresSoFar();
   await writing.get(url);
   try {
     const response = await (await open())?.match(key(url));
@@ -123,7 +123,7 @@ export function keep(
 
 /** Begins to write something of an address: one after the other, so that the newest stays. */
 function begin(url: string, job: () => Promise<void>): void {
-  const [begun, deaf] = [moment(), listen()];
+  const [begun, deaf] = [erasuresSoFar(), listen()];
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
     .then(() => (isForgotten(begun) ? undefined : job()))
@@ -144,7 +144,7 @@ async function write(
   sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): Promise<void> {
-  const begun = moment();
+  const begun = erasuresSoFar();
   const hash = await sha256;
   if (hash === null || isForgotten(begun)) return;
   const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });

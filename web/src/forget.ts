@@ -2,10 +2,10 @@
 
 import { deleteBundles } from "./cache.js";
 import { PREFIX } from "./choice.js";
+import { forgetFromNowOn } from "./erasure.js";
 import { TigretError } from "./errors.js";
 import { DATABASE, forgetMemory, hasDatabase, isDenied } from "./history.js";
-import { forgetFromNowOn } from "./moment.js";
-import { after } from "./steps.js";
+import { after } from "./timeouts.js";
 
 /** Milliseconds that the histories may take: a page may hold them open, or the browser hang. */
 const LIMIT = 5000;

@@ -4,7 +4,7 @@ import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { checkId, checkIds, checkString } from "./ids.js";
-import { after, within } from "./steps.js";
+import { after, within } from "./timeouts.js";
 
 /** One liked item. */
 export interface HistoryEntry {

@@ -10,9 +10,9 @@ import {
   Refused,
   UNCHANGED,
 } from "./download.js";
+import { erasuresSoFar, isForgotten } from "./erasure.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
-import { isForgotten, moment } from "./moment.js";
 import { platform } from "./platform.js";
 import { Queue } from "./queue.js";
 
@@ -69,7 +69,7 @@ const nowhere = async () => null;
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
 export async function bundleOf(source: Source, given: SourceOptions = {}): Promise<Bundle> {
-  const options = { ...given, begun: moment() };
+  const options = { ...given, begun: erasuresSoFar() };
   const { signal, integrity } = options;
   const wanted = integrity === undefined ? null : parseIntegrity(integrity);
   signal?.throwIfAborted();

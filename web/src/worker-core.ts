@@ -16,7 +16,7 @@ import type {
   ModelInfo,
   Prefix,
 } from "./protocol.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */

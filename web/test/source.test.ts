@@ -1,7 +1,7 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { keep, settled } from "../src/cache.js";
-import { forgetFromNowOn, listen } from "../src/moment.js";
+import { forgetFromNowOn, listen } from "../src/erasure.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";

@@ -1,4 +1,4 @@
-/** Time limits that a page which stands still, or is frozen, does not use up. */
+/** Timeouts that do not elapse while the page is frozen. */
 
 /** Steps in which a limit is counted: such a page takes one, however long, and reads what came. */
 const STEPS = 4;
