@@ -34,6 +34,8 @@ export interface Kept {
   etag: string | null;
   /** Its bytes, or `null` where they are not those that were kept, or do not come. */
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** Lets go of it: what may still be read takes room also once it is deleted. */
+  release(): void;
 }
 
 /** A host that nobody has: the address of a frame or a worker may be none to build upon. */
@@ -93,6 +95,7 @@ async function find(url: string): Promise<Kept | null> {
           return null;
         }
       },
+      release: () => void response.body?.cancel().catch(() => {}),
     };
   } catch {
     return null;

@@ -119,6 +119,7 @@ async function fromServer(
     // The copy is damaged, and gone by now: ask again, without it.
     return fromServer(url, null, wanted, options);
   }
+  copy?.release();
   const { bytes, etag } = answer;
   const cache = isKept(url, options);
   // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.

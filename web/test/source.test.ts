@@ -13,6 +13,8 @@ type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>
 /** The Cache API in memory. */
 class Caches {
   readonly #all = new Map<string, Entries>();
+  /** What was given: as long as it is not read, it takes room, deleted or not. */
+  readonly #given: { response: Response; bytes: Uint8Array }[] = [];
   full = false;
   /** Bytes that there is room for; what replaces another needs some beside it. */
   room = Number.POSITIVE_INFINITY;
@@ -25,7 +27,9 @@ class Caches {
 
   get #used(): number {
     const entries = [...this.#all.values()].flatMap((entries) => [...entries.values()]);
-    return entries.reduce((used, { bytes }) => used + bytes.length, 0);
+    const held = this.#given.filter(({ response }) => !response.bodyUsed);
+    const all = new Set([...entries, ...held].map(({ bytes }) => bytes));
+    return [...all].reduce((used, { length }) => used + length, 0);
   }
 
   /** The bundles. */
@@ -44,7 +48,11 @@ class Caches {
     return {
       match: async (key) => {
         const entry = entries.get(String(key));
-        return entry && new Response(entry.bytes, { headers: entry.headers });
+        if (!entry) return undefined;
+        const { bytes, headers } = entry;
+        const response = new Response(bytes, { headers });
+        this.#given.push({ response, bytes });
+        return response;
       },
       put: async (key, response) => {
         const bytes = new Uint8Array(await response.arrayBuffer());
