@@ -9,11 +9,11 @@ import {
   useChoice,
 } from "./choice.js";
 import type { Progress } from "./download.js";
+import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
 import { checkText } from "./ids.js";
-import { isForgotten, listen, moment } from "./moment.js";
 import {
   asksSomething,
   type Backend,
@@ -45,7 +45,7 @@ import type {
 import { onAbort, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 
 /** Milliseconds after which a call whose stored history is slow to read goes to the queue's end. */
 const SLOW = 250;
@@ -167,7 +167,7 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
-    const [begun, deaf] = [moment(), listen()];
+    const [begun, deaf] = [erasuresSoFar(), listen()];
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
     const unwanted = new AbortController();
@@ -370,7 +370,7 @@ export class Recommender {
     checkBackend(backend);
     await this.#queue.run(() =>
       backend === "auto"
-        ? this.#announced(() => this.#choose(moment())).finally(listen())
+        ? this.#announced(() => this.#choose(erasuresSoFar())).finally(listen())
         : this.#use(backend),
     );
   }
@@ -572,10 +572,10 @@ export class Recommender {
       stop: (error) => this.#remote.stop(error),
     };
     const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
-    const known = remembered(key);
-    if (known) {
+    const earlier = remembered(key);
+    if (earlier) {
       try {
-        if (known !== this.#engine) await useChoice(timed, known);
+        if (earlier !== this.#engine) await useChoice(timed, earlier);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;
