@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 // Ends the process without the exit handlers of libraries: libtorch's free what its own threads,
 // which are still at work, use.
 use signal_hook::low_level::exit;
@@ -20,6 +21,15 @@ pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 /// Shown to the user once a [`Watch`] listens.
 pub const STOPPABLE: &str = "Ctrl-C stops, the same command goes on";
+
+/// Shows that work begins at a place which earlier work came to: the rate and the time left are of
+/// what follows.
+pub fn goes_on_from(progress: &ProgressBar, done: u64) {
+    progress.set_position(done);
+    // The place itself would count as work of no time.
+    progress.tick();
+    progress.reset_eta();
+}
 
 /// What stops a piece of work, and where it keeps its state to go on from.
 #[derive(Clone, Copy)]

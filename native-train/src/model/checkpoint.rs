@@ -64,7 +64,10 @@ pub fn write_tensors(
     if let Some((name, _)) =
         tensors.iter().find(|(_, (_, values))| values.iter().any(|v| !v.is_finite()))
     {
-        return Err(TrainError::file(&whole, format!("not written: `{name}` is not finite")));
+        let reason = format!(
+            "not written: `{name}` is not finite, the training has diverged; lower its learning rate"
+        );
+        return Err(TrainError::file(&whole, reason));
     }
     // `transformers` refuses a safetensors file that does not name its framework.
     metadata.insert("format".to_owned(), "pt".to_owned());

@@ -17,7 +17,7 @@ use super::state::{self, Progress};
 use super::tensorboard::EventWriter;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
-use crate::interrupt::SAVE_EVERY;
+use crate::interrupt::{SAVE_EVERY, goes_on_from};
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
 use crate::run_dir::{check_writable, write_atomically};
@@ -195,7 +195,7 @@ pub(crate) fn drive<J: Job>(
     check_writable(folder)?;
     let mut logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
     progress.set_length(plan.steps());
-    progress.set_position(state.step);
+    goes_on_from(progress, state.step);
     progress.set_message("training");
 
     let (begin, before) = (Instant::now(), state.seconds);
@@ -214,7 +214,8 @@ pub(crate) fn drive<J: Job>(
 
         let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
         let stop = interrupted.load(Ordering::Relaxed);
-        let validate = over || plan.validates_after(state.step);
+        let is_planned = plan.validates_after(state.step);
+        let validate = over || is_planned;
         if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
             continue;
         }
@@ -225,10 +226,11 @@ pub(crate) fn drive<J: Job>(
         let logs = match &mut logs {
             Some(logs) => logs,
             none => {
-                // Together, and no sooner than this training is seen to work: the log of an older
-                // one is never without its state.
+                // Together, and no sooner than this training is seen to work; the state last, so
+                // that it stays where there can be no log.
+                let logs = Logs::open(files, 0)?;
                 state::forget(folder)?;
-                none.insert(Logs::open(files, 0)?)
+                none.insert(logs)
             }
         };
         // Also when interrupted: a validation left out would change what is best, and when to stop.
@@ -243,7 +245,7 @@ pub(crate) fn drive<J: Job>(
             samples_per_second,
             validation,
         })?;
-        let better = validation.is_some_and(|metrics| state.validated(metrics));
+        let better = validation.is_some_and(|metrics| state.validated(metrics, is_planned));
         if better {
             job.save_best()?;
         }
@@ -260,7 +262,11 @@ pub(crate) fn drive<J: Job>(
         }
         meter.go_on();
     };
-    progress.finish();
+    match stopped {
+        Stopped::Epochs => progress.finish(),
+        // What was left out is not done.
+        Stopped::Patience | Stopped::Budget => progress.abandon(),
+    }
     let (best_step, best) = state.best.unwrap_or_default();
     Ok(Outcome {
         stopped,
@@ -418,6 +424,7 @@ impl<'a> Logs<'a> {
 /// The log, without the lines of steps that were not saved and are done again.
 fn open_log(path: &Path, done: u64) -> Result<fs::File> {
     let old = match fs::read_to_string(path) {
+        _ if done == 0 => String::new(),
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(TrainError::file(path, e)),

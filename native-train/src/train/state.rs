@@ -38,13 +38,16 @@ pub(crate) struct Progress<I> {
 
 impl<I> Progress<I> {
     /// Counts a validation after the steps done. Returns whether it is the best so far.
-    pub(crate) fn validated(&mut self, metrics: Metrics) -> bool {
+    ///
+    /// One that is not planned, since the time is used up, takes no patience: a training in pieces
+    /// would have less of it than one in one piece.
+    pub(crate) fn validated(&mut self, metrics: Metrics, is_planned: bool) -> bool {
         let better = self.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
         if better {
             self.best = Some((self.step, metrics));
             self.validations_without_gain = 0;
         } else {
-            self.validations_without_gain += 1;
+            self.validations_without_gain += u32::from(is_planned);
         }
         better
     }
@@ -134,4 +137,29 @@ pub(crate) fn restore(
     params.load(&tensors).map_err(|e| wrong(e.to_string()))?;
     optimizer.load_state(&first, &second, steps as i32);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_planned_validations_use_up_the_patience() {
+        let metrics = |ndcg_10| Metrics { ndcg_10, ..Metrics::default() };
+        let mut progress = Progress {
+            identity: (),
+            step: 1,
+            seconds: 0.0,
+            best: None,
+            validations_without_gain: 0,
+        };
+        assert!(progress.validated(metrics(0.5), false));
+        assert!(!progress.validated(metrics(0.4), false));
+        assert_eq!(progress.validations_without_gain, 0);
+        assert!(!progress.validated(metrics(0.4), true));
+        assert_eq!(progress.validations_without_gain, 1);
+        progress.step = 2;
+        assert!(progress.validated(metrics(0.6), false));
+        assert_eq!((progress.validations_without_gain, progress.best.unwrap().0), (0, 2));
+    }
 }
