@@ -85,6 +85,7 @@ describe("the demo", { skip }, () => {
       const before = await page.locator("#picks .title").allTextContents();
       assert.equal(before.length, 20);
 
+      await untilKept(page, hasLoaded);
       const requests = server.requests.length;
       const [address, entries] = [page.url(), await page.evaluate(() => history.length)];
       const items = page.locator("#items button");
@@ -542,6 +543,7 @@ describe("the demo", { skip }, () => {
 
   test("a new item gets its semantic ID, can be found, liked and is no request", async () => {
     const { page, problems } = await open("/?backend=cpu");
+    await untilKept(page, hasLoaded);
     const requests = server.requests.length;
     const before = await page.locator("#count").textContent();
     const entry = page.locator("#arrival-list li").first();
@@ -728,6 +730,14 @@ describe("the demo", { skip }, () => {
       return (await cache.keys()).map(({ url }) => new URL(url).pathname).sort();
     });
   }
+
+  /**
+   * Whether what the page fetched before it had a service worker is kept, which asks for it anew.
+   *
+   * @param {string[]} paths
+   */
+  const hasLoaded = (paths) =>
+    ["/model/about.json", "/model/new.jsonl"].every((path) => paths.includes(path));
 
   /** @param {Page} page @param {(paths: string[]) => boolean} holds */
   async function untilKept(page, holds) {
