@@ -12,7 +12,7 @@ function cover(item: Item): HTMLElement {
     .slice(0, 2)
     .map((word) => [...word][0])
     .join("");
-  const element = make("span", "cover", initials || (item.title[0] ?? "·"));
+  const element = make("span", "cover", initials || ([...item.title][0] ?? "·"));
   element.style.setProperty("--hue", String(item.hue));
   element.setAttribute("aria-hidden", "true");
   return element;
