@@ -87,7 +87,7 @@ impl NewRows {
         let ids = ids_hash_of(old.chain(new.iter().copied()));
         let texts = Vectors::header(run).as_ref().and_then(TextsNote::of);
         let notes = vector_notes(&self.encoder, ids, texts);
-        let header = tensors::header(std::iter::once(place), notes)
+        let header = tensors::header(std::iter::once(place), &notes)
             .map_err(|e| TrainError::file(run.vectors(), e))?;
         let mut failed = None;
         write_atomically(&run.vectors(), |file| {

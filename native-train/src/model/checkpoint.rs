@@ -215,7 +215,7 @@ pub fn read_notes(folder: &Path, stem: &str, hint: &str) -> Result<Notes> {
     };
     let mut file = BufReader::new(open_file(&path, hint)?);
     let header = tensors::Header::read(&mut file).map_err(|e| TrainError::file(&path, e))?;
-    Ok(header.tensors.metadata().clone().unwrap_or_default())
+    Ok(header.notes())
 }
 
 /// Reads every float tensor of a safetensors file as `f32`, and the metadata.
@@ -314,8 +314,6 @@ pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     fn tensors(count: usize, rows: usize, value: f32) -> HostWeights {
@@ -337,7 +335,7 @@ mod tests {
     fn a_large_checkpoint_is_several_small_files_and_replaces_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let metadata = || HashMap::from([("step".to_owned(), "7".to_owned())]);
+        let metadata = || Notes::from([("step".to_owned(), "7".to_owned())]);
         write_tensors(at, "last", &tensors(2, 8, 0.0), metadata()).unwrap();
         assert_eq!(files(at), ["last.safetensors"]);
         for value in [1.0, 2.0] {
@@ -365,10 +363,10 @@ mod tests {
     fn a_whole_file_goes_before_the_index_of_an_earlier_one() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "model", &tensors(5, 1536, 1.0), HashMap::new()).unwrap();
+        write_tensors(at, "model", &tensors(5, 1536, 1.0), Notes::new()).unwrap();
         // As `save_pretrained` does in a folder of ours.
         let (other, notes) =
-            (tempfile::tempdir().unwrap(), HashMap::from([("a".into(), "b".into())]));
+            (tempfile::tempdir().unwrap(), Notes::from([("a".into(), "b".into())]));
         write_tensors(other.path(), "model", &tensors(2, 8, 4.0), notes).unwrap();
         fs::copy(other.path().join("model.safetensors"), at.join("model.safetensors")).unwrap();
         let (read, found) = read_tensors(at, "model", "").unwrap();
@@ -380,7 +378,7 @@ mod tests {
     fn an_index_is_refused_that_leads_astray_or_lacks_a_tensor() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "part", &tensors(1, 8, 0.0), HashMap::new()).unwrap();
+        write_tensors(at, "part", &tensors(1, 8, 0.0), Notes::new()).unwrap();
         let refused = |map: Value| {
             let index = serde_json::json!({ "weight_map": map });
             fs::write(at.join("model.safetensors.index.json"), index.to_string()).unwrap();
@@ -398,11 +396,11 @@ mod tests {
     fn weights_that_are_not_finite_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut broken = tensors(2, 1, 0.0);
-        write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap();
+        write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap();
         if let Some((_, values)) = broken.get_mut("w1") {
             values[3] = f32::NAN;
         }
-        let error = write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap_err();
+        let error = write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap_err();
         assert!(error.to_string().contains("`w1` is not finite"), "{error}");
         let (kept, _) = read_tensors(folder.path(), "last", "").unwrap();
         assert_eq!(kept, tensors(2, 1, 0.0));
