@@ -16,7 +16,7 @@ use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
 use crate::output;
-use crate::run_dir::{RunDir, read_bytes, read_json, read_text};
+use crate::run_dir::{RunDir, read_bytes, read_json};
 use crate::tensors::{self, Header};
 use crate::tokenizer::{SemanticIds, check_model};
 
@@ -100,9 +100,7 @@ impl<'a> Parts<'a> {
     fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path) -> Result<Self> {
         let (config, weights) = checkpoint::load(checkpoint)?;
         let hint = "the token layout is described in docs/bundle.md";
-        let layout = TokenLayout::parse(&read_text(tokens, hint)?)
-            .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
-            .map_err(|e| TrainError::file(tokens, e))?;
+        let layout = SemanticIds::read_layout(tokens, hint)?;
         let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
