@@ -63,7 +63,7 @@ pub(crate) fn unfinished(path: &Path) -> PathBuf {
 }
 
 /// Refuses to replace what lies at a path, unless nothing does, or an empty file, or one that
-/// `is_ours`; `what` says what else it would be.
+/// `is_ours`; `what` completes the message: why the existing file is not ours.
 ///
 /// # Errors
 /// [`TrainError::File`]; also where no file can be put ([`destination`]).

@@ -176,7 +176,7 @@ impl RunDir {
             && (own.iter().any(is_own) || folders.iter().any(|folder| lies_in(path, folder)))
     }
 
-    /// Refuses a place for something else where an artefact lies or would lie.
+    /// Refuses an output path that belongs to one of the run's artefacts.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -275,8 +275,8 @@ impl Together {
         self.files.iter().all(|(temporary, place)| same_bytes(temporary, place).unwrap_or(false))
     }
 
-    /// Puts the files in their places, in the order in which they were written. Where one finds none
-    /// after others have, it and the rest stay under their temporary names.
+    /// Puts the files in their places, in the order in which they were written. If a later rename
+    /// fails, that file and the remaining ones keep their temporary names.
     ///
     /// # Errors
     /// [`TrainError::File`].

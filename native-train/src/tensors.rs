@@ -200,7 +200,8 @@ impl Header {
 }
 
 /// Refuses to replace what lies at a path, unless it may be replaced by any file
-/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` says what else it would be.
+/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` completes the message: why
+/// the existing file is not ours.
 ///
 /// # Errors
 /// [`TrainError::File`].
