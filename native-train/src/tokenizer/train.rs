@@ -266,11 +266,11 @@ fn even_batch(items: usize, most: usize) -> usize {
 /// Books an epoch: whether training has converged, and a line of the log now and then.
 fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> Result<()> {
     let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
-    state.push(reconstruction);
+    state.history.push(reconstruction);
     state.epoch += 1;
     let mut note = None;
-    if state.end.is_none() && no_longer_falls(&state.history()) {
-        state.converged = !diverges(&state.history());
+    if state.end.is_none() && no_longer_falls(&state.history) {
+        state.converged = !diverges(&state.history);
         state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
         note = Some(match state.converged {
             true => format!(
