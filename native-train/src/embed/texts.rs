@@ -9,14 +9,13 @@ use indicatif::ProgressBar;
 use safetensors::tensor::Dtype;
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::encoder::Ready;
 use super::{TENSOR, Vectors};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
-use crate::hash::hex;
+use crate::hash::Fingerprint;
 use crate::output::{check_replaces, destination, start, unfinished};
 use crate::tensors::{self, Header, Notes, Place};
 
@@ -90,11 +89,9 @@ pub fn encode_file(
 /// The start of the file, which says what follows and of what it is, and the number of texts.
 fn header(encoder: &Ready, recipe: Option<&TextRecipe>, items: &Path) -> Result<(Vec<u8>, usize)> {
     let mut ids = Vec::new();
-    let mut hash = Sha256::new();
+    let mut texts = Fingerprint::default();
     for_each_new_item(items, |item| {
-        let text = item.text_to_encode(recipe)?;
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
+        texts.add(item.text_to_encode(recipe)?);
         ids.push(item.id);
         Ok(())
     })?;
@@ -102,7 +99,7 @@ fn header(encoder: &Ready, recipe: Option<&TextRecipe>, items: &Path) -> Result<
         return Err(TrainError::file(items, "has no items"));
     }
     let mut notes =
-        Notes::from([("encoder".into(), encoder.id().into()), ("texts".into(), hex(hash))]);
+        Notes::from([("encoder".into(), encoder.id().into()), ("texts".into(), texts.end())]);
     let list = json!(ids).to_string();
     // A text in the header, where each of its quotes takes another byte.
     if json!(list).to_string().len() <= MOST_IDS {

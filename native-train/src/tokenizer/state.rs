@@ -6,17 +6,16 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::Settings;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::hash::hex;
+use crate::hash::Fingerprint;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
-use crate::tensors::{self, Header, Notes, Values};
+use crate::tensors::{self, Header, Notes, Values, f32_blocks};
 
 /// Raised when training computes otherwise, so that no run mixes two ways, and when the file is
 /// written otherwise.
@@ -120,11 +119,11 @@ impl<'a> Keeper<'a> {
         vectors: &Vectors,
         device: Device,
     ) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(FORMAT);
-        hash.update(format!("{settings:?} {} {}", device.is_cuda(), vectors.dimensions));
-        vectors.data.iter().for_each(|x| hash.update(x.to_le_bytes()));
-        Self { control, key: hex(hash), saved: Instant::now() }
+        let mut key = Fingerprint::default();
+        key.add(FORMAT);
+        key.add(format!("{settings:?} {} {}", device.is_cuda(), vectors.dimensions));
+        f32_blocks(&vectors.data).for_each(|block| key.add(block));
+        Self { control, key: key.end(), saved: Instant::now() }
     }
 
     /// Keeps nothing and stops nothing.
