@@ -12,8 +12,8 @@ use tigret_infer::tensor_file::LENGTH;
 pub(crate) use tigret_infer::tensor_file::{Notes, Place, header};
 
 use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
 use crate::output;
-use crate::run_dir::write_atomically;
 
 /// Numbers that are turned into bytes or back at once.
 const BLOCK: usize = 1 << 16;

@@ -10,8 +10,9 @@ use safetensors::tensor::Dtype;
 use super::rows::VectorFile;
 use super::{TENSOR, TextsNote, Vectors, vector_notes};
 use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
 use crate::hash::Fingerprint;
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Place};
 
 /// Rows of the old file that are copied at a time.

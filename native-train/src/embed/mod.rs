@@ -18,8 +18,9 @@ use safetensors::tensor::Dtype;
 
 use crate::data::{Dataset, Item};
 use crate::error::{Result, TrainError};
+use crate::files::open_file;
 use crate::hash::Fingerprint;
-use crate::run_dir::{RunDir, open_file};
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Notes, Values};
 
 /// A vector per item.

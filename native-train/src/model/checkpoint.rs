@@ -14,8 +14,8 @@ use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
+use crate::files::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::hash::hex;
-use crate::run_dir::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::tensors::{self, Notes, Values, f32_blocks, f32s};
 
 /// Weights on the host: shape and row-major values by name.

@@ -21,7 +21,8 @@ use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_json, write_atomically};
+use crate::files::{read_json, write_atomically};
+use crate::run_dir::RunDir;
 
 /// Items that are quantised together.
 const BLOCK: usize = 8192;

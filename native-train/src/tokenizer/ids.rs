@@ -9,8 +9,9 @@ use crate::data::Dataset;
 use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
 use crate::error::{Result, TrainError};
+use crate::files::{read_json, read_text, write_json};
 use crate::model::checkpoint;
-use crate::run_dir::{RunDir, read_json, read_text, write_json};
+use crate::run_dir::RunDir;
 
 /// How the files of this step are made.
 pub(super) const TOKENIZE: &str = "make it with `tigret tokenize`";

@@ -5,8 +5,9 @@ use tigret_infer::{Catalog, Quantizer, TokenLayout};
 use super::SemanticIds;
 use super::ids::{TOKENIZE, ids_of_items};
 use crate::error::{Result, TrainError};
+use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
-use crate::run_dir::{RunDir, read_bytes, write_atomically};
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Notes};
 
 /// The note with the semantic IDs that the quantiser gave.
