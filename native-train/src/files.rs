@@ -11,7 +11,7 @@ use crate::error::{Result, TrainError};
 
 /// What is said where a folder lies in the place of a file.
 pub(crate) const FOLDER: &str = "is a folder; name a file";
-/// What is said where no regular file lies.
+/// What is said where a device or a pipe lies.
 pub(crate) const DEVICE: &str =
     "is a device or a pipe, where no file can be put in place; name a file";
 

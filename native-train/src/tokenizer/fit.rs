@@ -150,7 +150,7 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
     let dimensions = vectors.dimensions;
     check_alone(settings.method, &settings.sizes, settings.balance_last)?;
     let usage = |reason: String| Err(TrainError::usage(reason));
-    // What no quantiser can hold is not worth its training.
+    // Refused before the training, since no quantiser could hold it.
     if let Some(autoencoder) = &settings.autoencoder
         && autoencoder.hidden.len() >= MAX_LAYERS
     {
