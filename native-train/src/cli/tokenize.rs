@@ -418,7 +418,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     };
     write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
     let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&dataset, &ids))?;
+    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(&dataset)))?;
     write_json(&run.tokenizer_report(), &report)?;
     ids.save(&run, &dataset)?;
     // The figures of a model that cannot be used any more are not those of the run.

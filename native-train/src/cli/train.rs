@@ -254,12 +254,16 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             other => other,
         })?;
     output.result(&outcome, || {
+        // A training that had ended has no rate of this session.
+        let rate = match outcome.samples_per_second {
+            0.0 => String::new(),
+            rate => format!(" ({rate:.0} samples/s)"),
+        };
         format!(
-            "stopped after {} steps, {:.0} s ({:.0} samples/s): {}\n\
+            "stopped after {} steps, {:.0} s{rate}: {}\n\
              best validation at step {}: Recall@10 {:.4}, NDCG@10 {:.4}",
             outcome.steps,
             outcome.seconds,
-            outcome.samples_per_second,
             outcome.stopped,
             outcome.best_step,
             outcome.best.recall_10,

@@ -17,6 +17,7 @@ use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
 use crate::files::unfinished;
 use crate::hash::Fingerprint;
+use crate::interrupt::goes_on_from;
 use crate::output::{check_replaces, destination, start};
 use crate::tensors::{self, Header, Notes, Place};
 
@@ -61,7 +62,7 @@ pub fn encode_file(
     let mut file = Partial::open(out, &header, encoder.dimensions())?;
     let already = file.rows;
     progress.set_length(count as u64);
-    progress.set_position(already as u64);
+    goes_on_from(progress, already as u64);
     let (mut block, mut at) = (Vec::with_capacity(BLOCK), 0);
     for_each_new_item(items, |item| {
         at += 1;

@@ -13,13 +13,13 @@ use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightDa
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
 use crate::files::{read_bytes, read_json};
-use crate::model::TrainedModel;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
+use crate::model::{TrainedModel, check_model};
 use crate::output;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::{SemanticIds, check_model};
+use crate::tokenizer::SemanticIds;
 
 use calibration::input_grams;
 use fit::fit;

@@ -285,7 +285,12 @@ impl Loaded {
     pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let trained = TrainedModel::load(&of.run.model(), &dataset, &ids, of.device.torch()?)?;
+        let trained = TrainedModel::load(
+            &of.run.model(),
+            &ids.layout,
+            ids.of_items(&dataset),
+            of.device.torch()?,
+        )?;
         Ok(Self { dataset, ids, trained })
     }
 }

@@ -10,7 +10,7 @@ use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, read_text, write_json};
-use crate::model::checkpoint;
+use crate::model::check_model;
 use crate::run_dir::RunDir;
 
 /// How the files of this step are made.
@@ -74,8 +74,7 @@ impl SemanticIds {
         Ok(Self { layout, catalog, rank_of_item, item_of_rank })
     }
 
-    /// Refuses a model that was trained on other semantic IDs: its tokens would mean other items.
-    /// A model that does not say is taken.
+    /// [`check_model`] of these.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -87,8 +86,8 @@ impl SemanticIds {
     pub fn of_items<'a>(
         &'a self,
         dataset: &'a Dataset,
-    ) -> impl Iterator<Item = (&'a str, &'a [u16])> {
-        dataset.items.iter().zip(0..).map(|(item, at)| (item.id.as_str(), self.codes(at)))
+    ) -> impl ExactSizeIterator<Item = (&'a str, &'a [u16])> {
+        dataset.items.iter().enumerate().map(|(at, item)| (item.id.as_str(), self.codes(at as u32)))
     }
 
     /// The codes of an item of the data set.
@@ -152,22 +151,6 @@ impl SemanticIds {
         Self::join(dataset, layout, catalog).map_err(|id| {
             TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
         })
-    }
-}
-
-/// [`SemanticIds::check_model`] where only ids and codes are at hand.
-pub(crate) fn check_model<'a>(
-    folder: &Path,
-    layout: &TokenLayout,
-    items: impl Iterator<Item = (&'a str, &'a [u16])>,
-) -> Result<()> {
-    match checkpoint::trained_on(folder)? {
-        Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
-            folder,
-            "was trained on other semantic IDs than the run has now; train again, or bring back the \
-             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of then",
-        )),
-        _ => Ok(()),
     }
 }
 

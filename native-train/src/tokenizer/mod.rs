@@ -24,7 +24,6 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
-pub(crate) use ids::check_model;
 pub use ids::{SemanticIds, resolve_collisions};
 pub use settings::{Method, Settings};
 

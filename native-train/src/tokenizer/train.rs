@@ -14,6 +14,7 @@ use super::settings::{Autoencoder, Epochs, OptimizerKind};
 use super::state::{Keeper, Optimizer, Progress};
 use super::stats::LevelUse;
 use crate::error::{Result, TrainError};
+use crate::interrupt::goes_on_from;
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
 
@@ -114,6 +115,7 @@ pub fn train(
         progress.set_position(state.epoch as u64);
     };
     show(&state);
+    goes_on_from(progress, state.epoch as u64);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (begin, before) = (Instant::now(), state.seconds);
     while state.epoch < state.end.unwrap_or(most) {
