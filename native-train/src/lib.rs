@@ -13,6 +13,7 @@ pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+pub mod files;
 mod hash;
 pub mod interrupt;
 mod memory;

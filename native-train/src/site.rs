@@ -14,8 +14,9 @@ use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
-use crate::run_dir::{RunDir, lies_in, read_json, remove_if_there, write_atomically, write_json};
-use crate::tokenizer::assign::load_quantizer;
+use crate::files::{read_json, remove_if_there, write_atomically, write_json};
+use crate::run_dir::{RunDir, lies_in};
+use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
 const MODEL: &str = "model";

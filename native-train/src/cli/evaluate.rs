@@ -17,8 +17,9 @@ use crate::evaluate::{
     FIRST, Metrics, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
 };
 use crate::export::read_bundle;
+use crate::files::{read_json, write_json};
 use crate::model::{TrainedModel, checkpoint};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 
 /// Ranks the whole catalogue for every user by constrained beam search and averages

@@ -14,8 +14,8 @@ use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
+use crate::files::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::hash::hex;
-use crate::run_dir::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::tensors::{self, Notes, Values, f32_blocks, f32s};
 
 /// Weights on the host: shape and row-major values by name.
@@ -218,7 +218,7 @@ pub fn read_notes(folder: &Path, stem: &str, hint: &str) -> Result<Notes> {
     };
     let mut file = BufReader::new(open_file(&path, hint)?);
     let header = tensors::Header::read(&mut file).map_err(|e| TrainError::file(&path, e))?;
-    Ok(header.tensors.metadata().clone().unwrap_or_default())
+    Ok(header.notes())
 }
 
 /// Reads every float tensor of a safetensors file as `f32`, and the metadata.
@@ -354,8 +354,6 @@ const HEAD: &str = "lm_head.weight";
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     /// The configuration and weights of a small checkpoint of `transformers`, its output head tied.
@@ -432,7 +430,7 @@ mod tests {
     fn a_large_checkpoint_is_several_small_files_and_replaces_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let metadata = || HashMap::from([("step".to_owned(), "7".to_owned())]);
+        let metadata = || Notes::from([("step".to_owned(), "7".to_owned())]);
         write_tensors(at, "last", &tensors(2, 8, 0.0), metadata()).unwrap();
         assert_eq!(files(at), ["last.safetensors"]);
         for value in [1.0, 2.0] {
@@ -460,10 +458,10 @@ mod tests {
     fn a_whole_file_goes_before_the_index_of_an_earlier_one() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "model", &tensors(5, 1536, 1.0), HashMap::new()).unwrap();
+        write_tensors(at, "model", &tensors(5, 1536, 1.0), Notes::new()).unwrap();
         // As `save_pretrained` does in a folder of ours.
         let (other, notes) =
-            (tempfile::tempdir().unwrap(), HashMap::from([("a".into(), "b".into())]));
+            (tempfile::tempdir().unwrap(), Notes::from([("a".into(), "b".into())]));
         write_tensors(other.path(), "model", &tensors(2, 8, 4.0), notes).unwrap();
         fs::copy(other.path().join("model.safetensors"), at.join("model.safetensors")).unwrap();
         let (read, found) = read_tensors(at, "model", "").unwrap();
@@ -475,7 +473,7 @@ mod tests {
     fn an_index_is_refused_that_leads_astray_or_lacks_a_tensor() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "part", &tensors(1, 8, 0.0), HashMap::new()).unwrap();
+        write_tensors(at, "part", &tensors(1, 8, 0.0), Notes::new()).unwrap();
         let refused = |map: Value| {
             let index = serde_json::json!({ "weight_map": map });
             fs::write(at.join("model.safetensors.index.json"), index.to_string()).unwrap();
@@ -493,11 +491,11 @@ mod tests {
     fn weights_that_are_not_finite_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut broken = tensors(2, 1, 0.0);
-        write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap();
+        write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap();
         if let Some((_, values)) = broken.get_mut("w1") {
             values[3] = f32::NAN;
         }
-        let error = write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap_err();
+        let error = write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap_err();
         assert!(error.to_string().contains("`w1` is not finite"), "{error}");
         let (kept, _) = read_tensors(folder.path(), "last", "").unwrap();
         assert_eq!(kept, tensors(2, 1, 0.0));

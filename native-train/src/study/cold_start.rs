@@ -27,11 +27,12 @@ use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
 use crate::evaluate::{Protocol, Settings, Split, in_batches};
+use crate::files::write_atomically;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
 use crate::pipeline::config::option;
-use crate::run_dir::{RunDir, write_atomically};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::assign::assign;
 

@@ -18,13 +18,14 @@ use crate::data::{Dataset, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::{read_json, write_json};
 use crate::hash::short_hex;
 use crate::interrupt;
 use crate::model::TrainedModel;
 use crate::pipeline::config::{option, overlay};
 use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 
 /// Runs and measures variants for one study.

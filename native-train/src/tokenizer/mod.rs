@@ -13,6 +13,7 @@ pub mod hierarchical_kmeans;
 mod ids;
 pub mod kmeans;
 pub mod opq;
+pub mod quantizer_file;
 pub mod residual_kmeans;
 pub mod settings;
 pub mod state;

@@ -17,10 +17,10 @@ use super::state::{self, Progress};
 use super::tensorboard::EventWriter;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::{check_writable, write_atomically};
 use crate::interrupt::{SAVE_EVERY, goes_on_from};
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
-use crate::run_dir::{check_writable, write_atomically};
 
 /// What is trained.
 pub(crate) trait Job {

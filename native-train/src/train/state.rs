@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::remove_if_there;
 use crate::model::Params;
 use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
-use crate::run_dir::remove_if_there;
 use crate::tensors::Notes;
 
 /// Names the state's files.

@@ -14,13 +14,14 @@ use super::settings::{Identity, OptimizerKind, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Metrics, Protocol, Split, rank_targets};
+use crate::files::remove_if_there;
 use crate::model::checkpoint::HostWeights;
 use crate::model::dropout::Dropout;
 use crate::model::optimizer::AdamW;
 use crate::model::params::Views;
 use crate::model::{Params, T5, checkpoint};
 use crate::random;
-use crate::run_dir::{RunDir, remove_if_there};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::workers;
 

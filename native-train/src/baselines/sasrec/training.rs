@@ -1,6 +1,6 @@
 //! Training SASRec: every position of a sequence predicts the item after it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -295,7 +295,7 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
-        write_tensors(&self.folder, BEST, &self.params.to_host(), HashMap::new())
+        write_tensors(&self.folder, BEST, &self.params.to_host(), BTreeMap::new())
     }
 
     fn weights(&self) -> (&Params, &AdamW) {
