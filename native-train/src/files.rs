@@ -177,7 +177,9 @@ pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::R
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
     let text = read_text(path, hint)?;
-    serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
+    // Editors of other systems put a byte order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    serde_json::from_str(text).map_err(|e| TrainError::file(path, e))
 }
 
 /// Reads a text file.

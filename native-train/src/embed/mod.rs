@@ -66,7 +66,8 @@ impl Vectors {
         self.data.chunks_exact(self.dimensions).filter(|row| row.iter().all(|&x| x == 0.0)).count()
     }
 
-    /// Reads the artefact of a run and checks that it belongs to these items.
+    /// Reads the artefact of a run and checks that it belongs to these items: by what it says of
+    /// them, or, where a file of the user's own says nothing, by its number of rows.
     ///
     /// # Errors
     /// [`TrainError::File`] when it is missing, not such a file, made for other items, or has
@@ -76,7 +77,7 @@ impl Vectors {
         let wrong = |reason: String| TrainError::file(&path, reason);
         let mut file = BufReader::new(open_file(&path, "make it with `tigret embed`")?);
         let header = tensors::Header::read(&mut file).map_err(wrong)?;
-        if header.note("ids_hash") != Some(&ids_hash(dataset)) {
+        if header.note("ids_hash").is_some_and(|ids| ids != ids_hash(dataset)) {
             return Err(wrong(
                 "was made for other items than items.jsonl has; run `tigret embed` again".into(),
             ));
@@ -95,7 +96,7 @@ impl Vectors {
         };
         if tensor.dtype != Dtype::F32 || rows != dataset.items.len() || dimensions == 0 {
             return Err(wrong(format!(
-                "\"{TENSOR}\" is {:?} [{rows}, {dimensions}], not F32 [{}, ≥ 1]",
+                "\"{TENSOR}\" is {:?} [{rows}, {dimensions}], not F32 [{}, ≥ 1], a row for each item",
                 tensor.dtype,
                 dataset.items.len()
             )));
@@ -213,6 +214,17 @@ mod tests {
             let error = Vectors::load(&run, &dataset(other)).unwrap_err().to_string();
             assert!(error.contains("made for other items"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_of_ones_own_needs_a_row_for_each_item() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let vectors = Vectors { dimensions: 1, data: vec![1.0, 2.0] };
+        vectors.write(&run, &dataset(&["a", "b"]), Notes::new()).unwrap();
+        assert_eq!(Vectors::load(&run, &dataset(&["c", "d"])).unwrap(), vectors);
+        let error = Vectors::load(&run, &dataset(&["a"])).unwrap_err().to_string();
+        assert!(error.contains("is F32 [2, 1], not F32 [1, ≥ 1]"), "{error}");
     }
 
     #[test]

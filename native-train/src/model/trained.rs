@@ -69,8 +69,8 @@ pub fn check_model<'a>(
     match checkpoint::trained_on(folder)? {
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
-            "was trained on other semantic IDs than the run has now; train again, or bring back the \
-             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of then",
+            "was trained on other semantic IDs than the run has now; train again, or restore the \
+             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of its training",
         )),
         _ => Ok(()),
     }
