@@ -12,7 +12,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tigret_infer::search::{Hit, ItemFilter};
-use toml::Value;
 
 use super::comparison::{figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
@@ -30,7 +29,6 @@ use crate::evaluate::{Protocol, Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
-use crate::pipeline::config::option;
 use crate::run_dir::{RunDir, write_atomically};
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::assign::assign;
@@ -217,9 +215,8 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     }
     seen.save(&run, &Summary::new(&seen, "cold-start", 0), None)?;
     seen_vectors.save(&run, &seen, "as embedded with all items")?;
-    // What is wrong with a setting is said before the training.
-    let knn = knn_settings(lab, data)?;
     let trained = lab.train(data, &variant, seed)?;
+    let knn = knn_settings(lab, data)?;
     let prepared = &prepared[&Step::Prepare];
     let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, knn]);
     lab.measure(&trained, 1, settings, || {
@@ -229,20 +226,10 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
 
 /// Semantic_KNN as it is configured for `evaluate`.
 fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
-    let options = lab.settings.options(data, "cold-start");
-    let mut settings = semantic_knn::Settings::DEFAULT;
-    let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
-    let given = evaluate.and_then(|evaluate| option(evaluate, "semantic-knn-decay"));
-    // As in every step, `false` leaves an option out, and a number may be a text.
-    if let Some(decay) = given.filter(|decay| **decay != Value::Boolean(false)) {
-        let text = decay.as_str().map_or_else(|| decay.to_string(), str::to_owned);
-        settings.decay = text.parse().map_err(|_| {
-            let what = "is not a number from 0 to 1";
-            TrainError::usage(format!("[evaluate] semantic-knn-decay: \"{text}\" {what}"))
-        })?;
-        settings.validate()?;
-    }
-    Ok(settings)
+    let step = Step::Evaluate;
+    let decay = lab.option(data, &tiger(), step, "semantic-knn-decay", str::parse)?;
+    let decay = decay.first().copied().unwrap_or(semantic_knn::Settings::DEFAULT.decay);
+    Ok(semantic_knn::Settings { decay })
 }
 
 /// The items that are removed: a share of those that are some user's test item.
@@ -464,9 +451,23 @@ fn recall(of: &[usize], users: &[&Sequence], list: impl Fn(usize) -> Vec<u32>) -
 
 #[cfg(test)]
 mod tests {
+    use super::super::lab::testing::ask;
     use super::*;
     use crate::data::testing::dataset;
     use tigret_infer::TokenLayout;
+
+    #[test]
+    fn the_knn_is_that_of_the_evaluation() {
+        for (setting, decay) in [
+            ("evaluate.beams=10", semantic_knn::Settings::DEFAULT.decay),
+            ("evaluate.semantic-knn-decay=false", semantic_knn::Settings::DEFAULT.decay),
+            ("evaluate.semantic_knn_decay=\"0.25\"", 0.25),
+            ("study.cold-start.evaluate.semantic-knn-decay=0", 0.0),
+        ] {
+            let of_lab = |lab: &Lab<'_>, data: &Data| knn_settings(lab, data).unwrap().decay;
+            assert_eq!(ask("cold-start", &[setting], false, of_lab), decay, "{setting}");
+        }
+    }
 
     #[test]
     fn nothing_of_unseen_items_is_left_to_train_on() {
