@@ -148,14 +148,10 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              {}).",
             data.name, first.unseen_items, first.cold.users, first.all.users, seeds[0]
         );
-        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| Line {
-            name: format!("{}, {name}", data.name),
-            points: xs
-                .iter()
-                .enumerate()
-                .filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)))
-                .collect(),
-            of_paper: false,
+        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| {
+            let points = xs.iter().enumerate();
+            let points = points.filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)));
+            Line::new(format!("{}, {name}", data.name), points.collect())
         };
         let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
         by_k.push(line("TIGER", &ks, &|at| of(&|f| f.all.tiger[at])));

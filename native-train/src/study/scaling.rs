@@ -225,17 +225,13 @@ fn plot(models: &[Sized], of: &'static str) -> Plot {
     let label = if of == "bytes" { "bytes of the bundle in q8" } else { "ms a recommendation" };
     let lines = models
         .chunk_by(|a, b| (&a.data, a.sweep) == (&b.data, b.sweep))
-        .map(|sweep| Line {
-            name: format!("{}, by {}", sweep[0].data, sweep[0].sweep),
-            points: sweep
-                .iter()
-                .filter_map(|model| {
-                    let x = Figure::of(&values(model, cost))?.mean;
-                    let y = Figure::of(&values(model, |run| run.0.metrics.recall_10))?;
-                    Some((x, y))
-                })
-                .collect(),
-            of_paper: false,
+        .map(|sweep| {
+            let points = sweep.iter().filter_map(|model| {
+                let x = Figure::of(&values(model, cost))?.mean;
+                let y = Figure::of(&values(model, |run| run.0.metrics.recall_10))?;
+                Some((x, y))
+            });
+            Line::new(format!("{}, by {}", sweep[0].data, sweep[0].sweep), points.collect())
         })
         .collect();
     Plot {
