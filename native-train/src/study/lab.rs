@@ -22,11 +22,11 @@ use crate::evaluate::Metrics;
 use crate::hash::short_hex;
 use crate::interrupt;
 use crate::model::TrainedModel;
-use crate::pipeline::config::overlay;
+use crate::pipeline::config::{option, overlay};
 use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Call, Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
 use crate::run_dir::{RunDir, read_json, write_json};
-use crate::tokenizer::SemanticIds;
+use crate::tokenizer::{Method, SemanticIds};
 
 /// Runs and measures variants for one study.
 pub struct Lab<'a> {
@@ -214,6 +214,9 @@ impl<'a> Lab<'a> {
         }
         overlay(&mut own, &variant.options);
         overlay(&mut options, &own);
+        if self.settings.smoke {
+            spare_epochs(&mut options);
+        }
         for step in Step::ALL.into_iter().filter(|step| *step > last) {
             options.insert(step.verb().into(), Value::Boolean(false));
         }
@@ -274,6 +277,16 @@ fn of_variant(name: &str, error: TrainError) -> TrainError {
     match error {
         TrainError::Paused => TrainError::Paused,
         other => TrainError::usage(format!("{name}: {other}")),
+    }
+}
+
+/// Takes the epochs of a trial in small from tokenizers that have none.
+fn spare_epochs(options: &mut Table) {
+    let Some(Value::Table(tokenize)) = options.get_mut(Step::Tokenize.verb()) else { return };
+    let method = option(tokenize, "method").and_then(Value::as_str);
+    let method = method.and_then(|name| Method::from_str(name, false).ok());
+    if method.is_some_and(|method| !method.has_autoencoder()) {
+        tokenize.remove("epochs");
     }
 }
 
@@ -376,5 +389,29 @@ pub(super) mod testing {
         let line = CommandLine { settings, smoke, ..CommandLine::default() };
         let settings = Settings::new(config, &line).unwrap();
         what(&Lab::new(&settings, study, &Idle, Cli::command()), &settings.data[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids;
+    use super::testing::ask;
+    use super::*;
+
+    #[test]
+    fn a_trial_in_small_gives_epochs_to_autoencoders_alone() {
+        let epochs = |lab: &Lab<'_>, data: &Data, variant: &Variant| -> Vec<u64> {
+            lab.option(data, variant, Step::Tokenize, "epochs", str::parse).unwrap()
+        };
+        let with = ask("ids", &[], true, |lab, data| {
+            let all = ids::candidates(lab, data).into_iter();
+            let with = all.filter(|one| epochs(lab, data, &one.variant) == [40]);
+            with.map(|one| one.name).collect::<Vec<_>>()
+        });
+        assert_eq!(with, ["rq-vae", "rq-vae, collaborative", "vq-vae"]);
+        let configured = ["tokenize.method=rq-kmeans"];
+        let of = |lab: &Lab<'_>, data: &Data| epochs(lab, data, &Variant::new("v"));
+        assert!(ask("main", &configured, true, of).is_empty());
+        assert_eq!(ask("main", &[], true, of), [40]);
     }
 }

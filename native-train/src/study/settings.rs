@@ -21,6 +21,7 @@ const SMOKE: &str = r#"
     [train]
     preset = "tiny"
     epochs = 2
+    warmup = 10
     max-minutes = 0.1
     batch = 64
     validation-users = 50
@@ -84,9 +85,11 @@ impl Settings {
         let folder = config.folder().to_owned();
         let wrong = |what: &str| TrainError::usage(format!("{name}: {what}"));
         // Tables that are laid over it would hide what is none.
-        check_steps(&config.clone().into_table(), &wrong)?;
+        let file = config.clone().into_table();
+        check_steps(&file, &wrong)?;
         if line.smoke {
-            let small: Table = SMOKE.parse().map_err(|e| TrainError::usage(format!("{e}")))?;
+            let mut small: Table = SMOKE.parse().map_err(|e| TrainError::usage(format!("{e}")))?;
+            keep_small_codebooks(&mut small, &file);
             // It names the epochs of the tokenizer, and both are refused.
             config.remove(Step::Tokenize, "max-epochs");
             config.overlay(&small);
@@ -184,6 +187,23 @@ impl Settings {
     }
 }
 
+/// Leaves the codebooks of a file that are as small as those of a trial: they suit its few items.
+fn keep_small_codebooks(trial: &mut Table, file: &Table) {
+    let (verb, key) = (Step::Tokenize.verb(), "codebook-size");
+    let own = file.get(verb).and_then(|options| option(options.as_table()?, key));
+    let own = match own {
+        Some(Value::Array(sizes)) => sizes.as_slice(),
+        own => own.map_or(&[][..], std::slice::from_ref),
+    };
+    if let Some(Value::Table(options)) = trial.get_mut(verb)
+        && let Some(most) = options.get(key).and_then(Value::as_integer)
+        && !own.is_empty()
+        && own.iter().all(|size| size.as_integer().is_some_and(|size| size <= most))
+    {
+        options.remove(key);
+    }
+}
+
 /// What calls a wrong setting so.
 type Wrong<'a> = &'a dyn Fn(&str) -> TrainError;
 
@@ -274,6 +294,11 @@ fn data_of_text(text: &str) -> Result<Data> {
         Some((name, folder)) => (name, folder),
         None => (text, text),
     };
+    if folder.is_empty() {
+        return Err(TrainError::usage(format!(
+            "--data \"{text}\" names no folder; give NAME=FOLDER, or classics"
+        )));
+    }
     let mut prepare = Table::new();
     if folder == "classics" {
         prepare.insert("classics".into(), Value::Boolean(true));
@@ -315,6 +340,33 @@ mod tests {
                 tokenize.as_table().unwrap().keys().filter(|key| key.contains("epochs")).collect();
             assert_eq!(named, ["epochs"], "{own}");
             assert_eq!(tokenize["epochs"].as_integer(), Some(40), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_trial_in_small_keeps_codebooks_that_are_smaller_than_its_own() {
+        for (own, expected) in [
+            ("codebook-size = 16", "16"),
+            ("codebook_size = [8, 16]", "[8, 16]"),
+            ("codebook-size = [16, 64]", "32"),
+            ("codebook-size = 256", "32"),
+            ("levels = 2", "32"),
+        ] {
+            let file =
+                format!("out = \"out\"\n[data.classics]\nclassics = true\n[tokenize]\n{own}");
+            let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+            let line = CommandLine { smoke: true, ..CommandLine::default() };
+            let base = Settings::new(config, &line).unwrap().base;
+            let size = option(base["tokenize"].as_table().unwrap(), "codebook-size");
+            assert_eq!(size.unwrap().to_string(), expected, "{own}");
+        }
+    }
+
+    #[test]
+    fn data_without_a_folder_is_named() {
+        for text in ["", "=", "beauty="] {
+            let error = data_of_text(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("--data \"{text}\" names no folder")), "{error}");
         }
     }
 
