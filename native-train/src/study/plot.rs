@@ -318,7 +318,7 @@ fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line])
         };
         let covered = path.windows(2).map(covers).max().unwrap_or(0).min(MOST_COVERED);
         look.stroke(&root, path, 2 + 4 * covered as u32)?;
-        for ((x, figure), &place) in line.points.iter().zip(path) {
+        for (point, ((x, figure), &place)) in line.points.iter().zip(path).enumerate() {
             if let Some(deviation) = figure.deviation {
                 chart.draw_series([ErrorBar::new_vertical(
                     xs.at(*x),
@@ -330,11 +330,12 @@ fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line])
                 )])?;
             }
             let covered = later.iter().filter(|path| path.contains(&place)).count();
-            look.mark(&root, place, 4 + 3 * covered.min(MOST_COVERED) as i32)?;
-        }
-        for (label, &(x, y)) in line.labels.iter().zip(path) {
-            let style = text(TEXT - 2, INK, HPos::Center, VPos::Bottom);
-            root.draw(&Text::new(label.clone(), (x, y - 8), style))?;
+            let radius = 4 + 3 * covered.min(MOST_COVERED) as i32;
+            look.mark(&root, place, radius)?;
+            if let Some(label) = line.labels.get(point) {
+                let style = text(TEXT - 2, INK, HPos::Center, VPos::Bottom);
+                root.draw(&Text::new(label.clone(), (place.0, place.1 - radius - 4), style))?;
+            }
         }
         let row = frame.legend_row(at);
         look.stroke(&root, &[row, (row.0 + 22, row.1)], 2)?;
