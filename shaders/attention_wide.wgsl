@@ -1,5 +1,5 @@
-// The attention of `attention.wgsl` for adapters that are a processor in disguise, where a load
-// costs twenty times as much as a product and a barrier as much as thousands.
+// The attention of `attention.wgsl` for software adapters, where a load costs twenty times as much as
+// a product and a barrier as much as thousands.
 //
 // A quad of invocations attends from eight queries with one head, and needs no barrier: each
 // invocation scores four of sixteen keys and sums up four quads of the values' components; what the
@@ -153,11 +153,16 @@ fn largest_of_quad(scores: mat4x4<f32>) -> vec4<f32> {
 fn weights_of_keys(scores: mat4x4<f32>, largest: vec4<f32>) -> mat4x4<f32> {
     let keys = transpose(scores);
     return mat4x4<f32>(
-        exp(keys[0] - largest),
-        exp(keys[1] - largest),
-        exp(keys[2] - largest),
-        exp(keys[3] - largest),
+        weights_of_key(keys[0], largest),
+        weights_of_key(keys[1], largest),
+        weights_of_key(keys[2], largest),
+        weights_of_key(keys[3], largest),
     );
+}
+
+// No key has no weight, also where all scores lie below NEVER: nothing has then, which is no number.
+fn weights_of_key(scores: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
+    return select(exp(scores - largest), vec4<f32>(0.0), scores == vec4<f32>(NEVER));
 }
 
 fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {

@@ -1,5 +1,6 @@
-//! Assembles every permutation of every kernel, validates it with naga, and emits the typed
-//! `SHADERS` list: source, workgroup size and bindings are read from the shader itself.
+//! Assembles every permutation of every kernel, validates it with naga, and emits the typed lists
+//! `SHADERS` and `LAYOUTS`: source, workgroup size, bindings, parameters and constants are read from
+//! the shader itself.
 
 mod compact;
 
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, StorageAccess};
+use naga::{AddressSpace, Expression, Literal, Module, StorageAccess, TypeInner};
 
 use compact::Names;
 
@@ -70,7 +71,10 @@ fn generate() -> Result<String, Vec<String>> {
     }
     let body: String = entries.into_values().collect();
     code += "/// Every permutation, sorted by name.\npub static SHADERS: &[Shader] = &[\n";
-    Ok(code + &body + "];\n")
+    let layouts: String = permutations.iter().map(Permutation::layout).collect();
+    code += &body;
+    code += "];\n/// The layout of every permutation.\npub static LAYOUTS: &[Layout] = &[\n";
+    Ok(code + &layouts + "];\n")
 }
 
 /// The pieces of a file: its own text, and in the place of each `#import` line the pieces of the
@@ -105,6 +109,8 @@ struct Permutation {
     capabilities: Capabilities,
     /// The source.
     pieces: Vec<String>,
+    /// What naga made of it.
+    module: Module,
 }
 
 impl Permutation {
@@ -128,29 +134,41 @@ impl Permutation {
         };
         let pieces = assemble(&format!("{kernel}.wgsl"), &parts)?;
         let name = name.trim().to_owned();
-        let permutation = Self { name, requires, directive, capabilities, pieces };
-        // What is wrong is said in the words of the files.
-        permutation.validate(&permutation.pieces.concat())?;
-        Ok(permutation)
+        // Errors quote the files, not their compact form.
+        let module = validate(directive, capabilities, &pieces.concat())?;
+        Ok(Self { name, requires, directive, capabilities, pieces, module })
     }
 
-    fn validate(&self, source: &str) -> Result<Module, String> {
-        let source = self.directive.to_owned() + source;
-        let module =
-            naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
-        Validator::new(ValidationFlags::all(), self.capabilities)
-            .subgroup_stages(ShaderStages::COMPUTE)
-            .subgroup_operations(SubgroupOperationSet::all())
-            .validate(&module)
-            .map_err(|e| e.emit_to_string(&source))?;
-        Ok(module)
+    /// The entry in the list of layouts.
+    fn layout(&self) -> String {
+        let Module { types, constants, global_expressions, .. } = &self.module;
+        let params = types.iter().find_map(|(_, ty)| match &ty.inner {
+            TypeInner::Struct { members, .. } if ty.name.as_deref() == Some("Params") => {
+                Some(members)
+            }
+            _ => None,
+        });
+        let params = params.into_iter().flatten();
+        let params: Vec<(&str, u32)> =
+            params.filter_map(|member| Some((member.name.as_deref()?, member.offset))).collect();
+        let value = |init| match global_expressions[init] {
+            Expression::Literal(Literal::U32(value)) => Some(value),
+            _ => None,
+        };
+        let constants =
+            constants.iter().filter_map(|(_, c)| Some((c.name.as_deref()?, value(c.init)?)));
+        let constants: Vec<(&str, u32)> = constants.collect();
+        format!(
+            "    Layout {{ name: {:?}, params: &{params:?}, constants: &{constants:?} }},\n",
+            self.name
+        )
     }
 
     /// The entry in the constant; `texts` gains the pieces that it does not have yet.
     fn code(&self, names: &Names, texts: &mut Vec<String>) -> Result<String, String> {
         let mut pieces: Vec<String> = self.pieces.iter().map(|text| names.compact(text)).collect();
         pieces.retain(|text| !text.is_empty());
-        let module = self.validate(&pieces.concat())?;
+        let module = validate(self.directive, self.capabilities, &pieces.concat())?;
         let entry = module.entry_points.first().ok_or("no entry point")?;
         let mut bindings = BTreeMap::new();
         for (_, variable) in module.global_variables.iter() {
@@ -186,4 +204,16 @@ impl Permutation {
              workgroup_size: {size:?}, bindings: &[{bindings}] }},\n"
         ))
     }
+}
+
+/// What naga makes of a source, valid and with all that the capabilities allow.
+fn validate(directive: &str, capabilities: Capabilities, source: &str) -> Result<Module, String> {
+    let source = directive.to_owned() + source;
+    let module = naga::front::wgsl::parse_str(&source).map_err(|e| e.emit_to_string(&source))?;
+    Validator::new(ValidationFlags::all(), capabilities)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(&source))?;
+    Ok(module)
 }

@@ -37,7 +37,7 @@ impl Names {
         declared.retain(|name, _| !kept.contains(name));
         let mut by_use: Vec<(&str, usize)> = declared.into_iter().collect();
         by_use.sort_by_key(|&(name, uses)| (std::cmp::Reverse(uses), name));
-        // No word of the language is an upper-case letter and another sign.
+        // No word of the language is an upper-case letter and one more character.
         let second = || ('a'..='z').chain('0'..='9');
         let short = ('A'..='Z').flat_map(|first| second().map(move |s| format!("{first}{s}")));
         let free = short.filter(|name| !taken.contains(name.as_str()));
@@ -49,7 +49,7 @@ impl Names {
         let mut compact = String::new();
         let mut last = "";
         for token in tokens(source) {
-            // Words, and signs that stood apart, stay apart: together they would be another.
+            // Words, and signs that stood apart, stay apart: joined they would be another token.
             let glue = is_word(last) && is_word(token) || is_operator(last) && is_operator(token);
             if glue && last.as_bytes().as_ptr_range().end != token.as_ptr() {
                 compact.push(' ');
@@ -62,7 +62,7 @@ impl Names {
     }
 }
 
-/// Words, numbers and single signs; comments are none.
+/// Words, numbers and single signs, without comments.
 fn tokens(source: &str) -> impl Iterator<Item = &str> {
     source.lines().flat_map(|line| {
         let mut rest = line.split("//").next().unwrap_or_default();

@@ -1,5 +1,4 @@
-// A linear layer (`shared/linear_layer.wgsl`) in floats, for adapters that are a processor in
-// disguise.
+// A linear layer (`shared/linear_layer.wgsl`) in floats, for software adapters.
 //
 // There a load costs twenty times as much as a product, whatever its pattern, since it is made and
 // checked for each component of each invocation; a sum that lives on from turn to turn costs three

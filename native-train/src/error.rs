@@ -7,7 +7,6 @@ use thiserror::Error;
 use tigret_infer::error::brief;
 
 use crate::panics;
-use crate::pipeline::Step;
 
 /// Why a step could not be done. [`TrainError::Paused`] ends the command with exit status 75, every
 /// other variant with 2.
@@ -57,7 +56,7 @@ pub enum TrainError {
     #[error("{step}: {source}")]
     Step {
         /// The step.
-        step: Step,
+        step: String,
         /// Why.
         source: Box<TrainError>,
     },
@@ -75,8 +74,8 @@ impl TrainError {
     }
 
     /// A [`TrainError::Step`].
-    pub fn step(step: Step, source: Self) -> Self {
-        Self::Step { step, source: Box::new(source) }
+    pub fn step(step: impl ToString, source: Self) -> Self {
+        Self::Step { step: step.to_string(), source: Box::new(source) }
     }
 
     /// A [`TrainError::Usage`].

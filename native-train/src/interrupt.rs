@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-// Ends the process without the handlers of libraries: libtorch's pull away what its own threads,
-// which are still at work, stand on.
+use indicatif::ProgressBar;
+// Ends the process without the exit handlers of libraries: libtorch's free what its own threads,
+// which are still at work, use.
 use signal_hook::low_level::exit;
 
 use crate::error::{Result, TrainError};
@@ -18,10 +19,19 @@ use crate::error::{Result, TrainError};
 /// A killed command loses at most about this much work.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// Told to the user once a [`Watch`] listens.
+/// Shown to the user once a [`Watch`] listens.
 pub const STOPPABLE: &str = "Ctrl-C stops, the same command goes on";
 
-/// What stops and what continues a piece of work.
+/// Shows that work begins at a place which earlier work came to: the rate and the time left are of
+/// what follows.
+pub fn goes_on_from(progress: &ProgressBar, done: u64) {
+    progress.set_position(done);
+    // The place itself would count as work of no time.
+    progress.tick();
+    progress.reset_eta();
+}
+
+/// What stops a piece of work, and where it keeps its state to go on from.
 #[derive(Clone, Copy)]
 pub struct Control<'a> {
     /// Asked between steps; once true, the work saves its state and ends.
@@ -112,8 +122,8 @@ pub fn pause_after(limit: Duration) {
     });
 }
 
-/// Whether the command was asked to stop, also if the work that could have noticed had come to its
-/// end by then.
+/// Whether the command was asked to stop, even if the work that could have noticed had ended by
+/// then.
 pub fn is_requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }

@@ -1,7 +1,9 @@
 //! Trains a generative recommender (TIGER) and exports it to a bundle.
 //!
-//! Data flows one way: [`data`] -> [`embed`] -> `tokenizer` -> `model` -> `train` -> `evaluate`
-//! -> `export`; each step reads and writes plain artefacts in a [`run_dir::RunDir`].
+//! Each step reads and writes plain artefacts in a [`run_dir::RunDir`]. Of their modules each uses
+//! only those before it: [`data`], [`embed`], [`model`], [`tokenizer`], [`evaluate`], [`train`],
+//! [`export`]. The model's parts come before the tokenizer, whose autoencoder is made of them, and
+//! evaluation before training, which validates.
 
 pub mod baselines;
 pub mod cli;
@@ -11,6 +13,7 @@ pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod export;
+pub mod files;
 mod hash;
 pub mod interrupt;
 mod memory;

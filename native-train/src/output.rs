@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::write_atomically;
+use crate::files::{DEVICE, FOLDER, write_atomically};
 
 /// Writes an output that the user names, as [`write_atomically`], but through a link.
 ///
@@ -17,22 +17,6 @@ pub(crate) fn write(
 ) -> Result<()> {
     write_atomically(&destination(path)?, write)
 }
-
-/// Refuses a path at which a folder, a device or a pipe lies; a link is none of them.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn check_place(path: &Path) -> Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if there.is_dir() => Err(TrainError::file(path, FOLDER)),
-        Ok(there) if !there.is_file() && !there.is_symlink() => Err(TrainError::file(path, DEVICE)),
-        // What keeps a file from being made is said when it is made.
-        _ => Ok(()),
-    }
-}
-
-const FOLDER: &str = "is a folder; name a file";
-const DEVICE: &str = "is a device or a pipe, where no file can be put in place; name a file";
 
 /// The place of a file that is written to a path: the path itself, or what a link there leads to,
 /// so that the link stays.
@@ -55,15 +39,8 @@ pub(crate) fn destination(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The name of a file that is not whole yet.
-pub(crate) fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
 /// Refuses to replace what lies at a path, unless nothing does, or an empty file, or one that
-/// `is_ours`; `what` says what else it would be.
+/// `is_ours`; `what` completes the message: why the existing file is not ours.
 ///
 /// # Errors
 /// [`TrainError::File`]; also where no file can be put ([`destination`]).
@@ -96,6 +73,7 @@ pub(crate) fn start(file: &mut File, length: usize) -> std::io::Result<Vec<u8>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::unfinished;
 
     #[test]
     fn what_is_not_ours_is_not_replaced() {

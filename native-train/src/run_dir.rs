@@ -1,14 +1,9 @@
 //! The run directory: where each step finds the artefacts of the step before.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::error::{Result, TrainError};
-use crate::output::{check_place, unfinished};
 
 /// Paths of a run's artefacts.
 #[derive(Debug, Clone)]
@@ -176,7 +171,7 @@ impl RunDir {
             && (own.iter().any(is_own) || folders.iter().any(|folder| lies_in(path, folder)))
     }
 
-    /// Refuses a place for something else where an artefact lies or would lie.
+    /// Refuses an output path that belongs to one of the run's artefacts.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -222,189 +217,5 @@ pub(crate) fn lies_in(path: &Path, folder: &Path) -> bool {
     match (resolved(path), resolved(folder)) {
         (Some(path), Some(folder)) => path.starts_with(folder),
         _ => false,
-    }
-}
-
-/// Writes a file whole: to a temporary name beside it, then renamed, so that a reader never sees
-/// half of it. A link is replaced by the file: what a run shares with another stays the other's.
-///
-/// # Errors
-/// [`TrainError::File`]; also where a folder, a device or a pipe lies.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-) -> Result<()> {
-    let mut one = Together::default();
-    one.write(path, write)?;
-    one.put()
-}
-
-/// Files that are written under temporary names and then take their places one after the other:
-/// where one of them cannot be written, all are as they were.
-#[derive(Debug, Default)]
-pub(crate) struct Together {
-    /// Temporary names and places.
-    files: Vec<(PathBuf, PathBuf)>,
-}
-
-impl Together {
-    /// Writes the next file.
-    ///
-    /// # Errors
-    /// As [`write_atomically`].
-    pub(crate) fn write(
-        &mut self,
-        path: &Path,
-        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
-    ) -> Result<()> {
-        let temporary = unfinished(path);
-        check_place(path)?;
-        check_place(&temporary)?;
-        self.files.push((temporary.clone(), path.to_owned()));
-        let attempt = || -> std::io::Result<()> {
-            let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
-            write(&mut file)?;
-            file.flush()?;
-            file.get_ref().sync_all()
-        };
-        attempt().map_err(|e| TrainError::file(path, e))
-    }
-
-    /// Whether the files so far are what lies in their places already.
-    pub(crate) fn are_there(&self) -> bool {
-        self.files.iter().all(|(temporary, place)| same_bytes(temporary, place).unwrap_or(false))
-    }
-
-    /// Puts the files in their places, in the order in which they were written. Where one finds none
-    /// after others have, it and the rest stay under their temporary names.
-    ///
-    /// # Errors
-    /// [`TrainError::File`].
-    pub(crate) fn put(mut self) -> Result<()> {
-        let mut is_first = true;
-        for (temporary, place) in &self.files {
-            if let Err(e) = fs::rename(temporary, place) {
-                let error = TrainError::file(place, e);
-                if !is_first {
-                    self.files.clear();
-                }
-                return Err(error);
-            }
-            is_first = false;
-        }
-        self.files.clear();
-        Ok(())
-    }
-}
-
-impl Drop for Together {
-    fn drop(&mut self) {
-        for (temporary, _) in &self.files {
-            // Of no use; failing to remove it changes nothing.
-            let _ = fs::remove_file(temporary);
-        }
-    }
-}
-
-fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
-    let (mut one, mut other) = (fs::File::open(one)?, fs::File::open(other)?);
-    if one.metadata()?.len() != other.metadata()?.len() {
-        return Ok(false);
-    }
-    let (mut of_one, mut of_other) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        let count = one.read(&mut of_one)?;
-        if count == 0 {
-            return Ok(true);
-        }
-        other.read_exact(&mut of_other[..count])?;
-        if of_one[..count] != of_other[..count] {
-            return Ok(false);
-        }
-    }
-}
-
-/// Makes a folder and tries to write into it, so that long work does not end with a result that
-/// finds no place.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub fn check_writable(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    let probe = folder.join("writable.partial");
-    write_atomically(&probe, |_| Ok(()))?;
-    fs::remove_file(&probe).map_err(|e| TrainError::file(&probe, e))
-}
-
-/// Removes a file of an earlier run that would be wrong beside the new ones.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Writes a value as pretty JSON, whole.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_atomically(path, |file| pretty(file, value))
-}
-
-/// A value as pretty JSON.
-pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
-    serde_json::to_writer_pretty(&mut *file, value)?;
-    writeln!(file)
-}
-
-/// Reads a JSON file.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
-    let text = read_text(path, hint)?;
-    serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
-}
-
-/// Reads a text file.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_text(path: &Path, hint: &str) -> Result<String> {
-    fs::read_to_string(path).map_err(|e| unread(path, hint, &e))
-}
-
-/// Reads a file of any bytes.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| unread(path, hint, &e))
-}
-
-/// Opens a file to read it.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
-    fs::File::open(path).map_err(|e| unread(path, hint, &e))
-}
-
-/// What is said of bytes that are not text.
-pub(crate) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
-
-fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        std::io::ErrorKind::IsADirectory => {
-            TrainError::file(path, format!("is a folder, not a file; {hint}"))
-        }
-        // Of `read_to_string` alone.
-        std::io::ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
-        _ => TrainError::file(path, error),
     }
 }

@@ -7,20 +7,39 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tigret_infer::{Bundle, WeightFormat};
 
+use crate::data::lines::{for_each_line, object};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
-use crate::run_dir::{RunDir, lies_in, read_json, remove_if_there, write_atomically, write_json};
-use crate::tokenizer::assign::load_quantizer;
+use crate::files::{read_json, remove_if_there, write_atomically, write_json};
+use crate::run_dir::{RunDir, lies_in};
+use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
 const MODEL: &str = "model";
 
 /// What names the page's other files, and so is put after them.
 const LAST: [&str; 2] = ["sw.js", "index.html"];
+
+/// The fields of an item that the page shows (`web/demo/items.ts`). Others, such as a cost, are nobody's
+/// business who visits it, and do not go there.
+const SHOWN: [&str; 12] = [
+    "id",
+    "title",
+    "keywords",
+    "author",
+    "brand",
+    "year",
+    "subjects",
+    "categories",
+    "category",
+    "genres",
+    "genre",
+    "embedding",
+];
 
 /// What was laid beside the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,7 +56,7 @@ pub struct Laid {
 #[derive(Debug)]
 pub struct Content {
     bundle: Bundle,
-    items: Vec<u8>,
+    items: Vec<Map<String, Value>>,
     about: Value,
     new_items: Option<Vec<Map<String, Value>>>,
 }
@@ -142,7 +161,7 @@ pub fn content_of(
         bundle =
             bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
     }
-    let items = fs::read(run.items()).map_err(|e| TrainError::file(run.items(), e))?;
+    let items = shown_items(run)?;
     let about = about(run)?;
     let known = |id: &str| bundle.catalog.rank_of(id).is_some();
     let new_items =
@@ -158,22 +177,43 @@ impl Content {
     pub fn lay(&self, out: &Path) -> Result<Laid> {
         let folder = out.join(MODEL);
         let bytes = write_bundle(&self.bundle, &bundle_of_site(out))?;
-        write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&self.items))?;
+        write_lines(&folder.join("items.jsonl"), &self.items)?;
         write_json(&folder.join("about.json"), &self.about)?;
         let new_items = folder.join("new.jsonl");
         match &self.new_items {
-            Some(items) => write_atomically(&new_items, |file| {
-                items.iter().try_for_each(|item| {
-                    serde_json::to_writer(&mut *file, item)?;
-                    file.write_all(b"\n")
-                })
-            })?,
+            Some(items) => write_lines(&new_items, items)?,
             // Those of another run, if there are any.
             None => remove_if_there(&new_items)?,
         }
         let laid = self.new_items.as_ref().map_or(0, Vec::len);
         Ok(Laid { bytes, items: self.bundle.catalog.len(), new_items: laid })
     }
+}
+
+/// The items of a run with what the page shows of them.
+fn shown_items(run: &RunDir) -> Result<Vec<Map<String, Value>>> {
+    let path = run.items();
+    let mut items = Vec::new();
+    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
+        let item = object(text).map_err(|reason| TrainError::line(&path, line, reason))?;
+        items.push(shown(item));
+        Ok(())
+    })?;
+    Ok(items)
+}
+
+fn shown(mut item: Map<String, Value>) -> Map<String, Value> {
+    item.retain(|field, _| SHOWN.contains(&field.as_str()));
+    item
+}
+
+fn write_lines(path: &Path, items: &[Map<String, Value>]) -> Result<()> {
+    write_atomically(path, |file| {
+        items.iter().try_for_each(|item| {
+            serde_json::to_writer(&mut *file, item)?;
+            file.write_all(b"\n")
+        })
+    })
 }
 
 fn read_new_items(
@@ -197,7 +237,7 @@ fn read_new_items(
             without.push(items.len());
             texts.push(item.text_to_encode(recipe)?);
         }
-        items.push(item.fields);
+        items.push(shown(item.fields));
         Ok(())
     })?;
     if !texts.is_empty() {
@@ -263,6 +303,17 @@ mod tests {
             assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
             assert_eq!(figures.map(|name| told[name].as_f64()), expected, "{split}");
         }
+    }
+
+    #[test]
+    fn a_site_has_of_the_items_what_its_page_shows() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::open(folder.path()).unwrap();
+        let lines = "{\"id\": \"a\", \"text\": \"Tea.\", \"title\": \"Tea\", \"cost\": 3}\n\
+                     {\"id\": \"b\", \"text\": \"\", \"category\": \"Pots > Iron\"}\n";
+        fs::write(run.items(), lines).unwrap();
+        let shown = json!([{"id": "a", "title": "Tea"}, {"id": "b", "category": "Pots > Iron"}]);
+        assert_eq!(json!(shown_items(&run).unwrap()), shown);
     }
 
     #[test]

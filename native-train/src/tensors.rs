@@ -2,26 +2,21 @@
 //!
 //! Nothing here holds the bytes of a file beside its numbers.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
+use tigret_infer::tensor_file::LENGTH;
+pub(crate) use tigret_infer::tensor_file::{Notes, Place, header};
 
 use crate::error::{Result, TrainError};
+use crate::files::write_atomically;
 use crate::output;
-use crate::run_dir::write_atomically;
 
-/// Bytes of the number that a file begins with, the length of its header; headers end at a
-/// multiple of them.
-const LENGTH: usize = 8;
 /// Numbers that are turned into bytes or back at once.
 const BLOCK: usize = 1 << 16;
-
-/// The text metadata of a file.
-pub(crate) type Notes = HashMap<String, String>;
 
 /// Numbers of a tensor, row-major.
 #[derive(Debug, Clone, Copy)]
@@ -55,35 +50,8 @@ impl Values<'_> {
     }
 }
 
-/// A tensor in the header of a file.
-pub(crate) struct Place<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) bytes: usize,
-}
-
-/// What a file begins with, before the bytes of its tensors in this order.
-///
-/// # Errors
-/// For a shape that does not fit its bytes.
-pub(crate) fn header<'a>(
-    tensors: impl Iterator<Item = Place<'a>>,
-    notes: Notes,
-) -> Result<Vec<u8>, SafeTensorError> {
-    let mut end = 0;
-    let infos = tensors.map(|Place { name, dtype, shape, bytes }| {
-        let start = end;
-        end += bytes;
-        (name.to_owned(), TensorInfo { dtype, shape, data_offsets: (start, end) })
-    });
-    let mut header = serde_json::to_vec(&Metadata::new(Some(notes), infos.collect())?)?;
-    header.resize(header.len().next_multiple_of(LENGTH), b' ');
-    Ok([&(header.len() as u64).to_le_bytes()[..], &header].concat())
-}
-
-/// Writes a file of named tensors (name, shape, values) whole, as [`write_atomically`] does, with
-/// the bytes that the crate `safetensors` would write.
+/// Writes a file of named tensors (name, shape, values) whole, as [`write_atomically`] does. Its
+/// bytes follow from the tensors and the notes ([`header`]).
 ///
 /// # Errors
 /// [`TrainError::File`]; also for a shape that does not fit its values.
@@ -99,7 +67,7 @@ pub(crate) fn write(
         shape: shape.clone(),
         bytes: values.bytes(),
     });
-    let header = header(places, notes).map_err(|e| TrainError::file(path, e))?;
+    let header = header(places, &notes).map_err(|e| TrainError::file(path, e))?;
     write_atomically(path, |out| {
         out.write_all(&header)?;
         tensors.iter().try_for_each(|(_, _, values)| values.write(out))
@@ -121,8 +89,12 @@ pub(crate) fn f32s(tensor: &TensorView<'_>) -> Vec<f32> {
 /// # Errors
 /// What is wrong with the file.
 pub(crate) fn parse(bytes: &[u8]) -> Result<(SafeTensors<'_>, Notes), SafeTensorError> {
-    let (_, header) = SafeTensors::read_metadata(bytes)?;
-    Ok((SafeTensors::deserialize(bytes)?, header.metadata().clone().unwrap_or_default()))
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    Ok((SafeTensors::deserialize(bytes)?, notes_of(&metadata)))
+}
+
+fn notes_of(metadata: &Metadata) -> Notes {
+    metadata.metadata().clone().unwrap_or_default().into_iter().collect()
 }
 
 /// What stands in a file's header.
@@ -216,6 +188,11 @@ impl Header {
         Ok(bytes)
     }
 
+    /// All notes of the file.
+    pub(crate) fn notes(&self) -> Notes {
+        notes_of(&self.tensors)
+    }
+
     /// A note of the file.
     pub(crate) fn note(&self, name: &str) -> Option<&str> {
         self.tensors.metadata().as_ref()?.get(name).map(String::as_str)
@@ -223,7 +200,8 @@ impl Header {
 }
 
 /// Refuses to replace what lies at a path, unless it may be replaced by any file
-/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` says what else it would be.
+/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` completes the message: why
+/// the existing file is not ours.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -260,7 +238,8 @@ mod tests {
             ("größe", view(Dtype::F32, vec![1, 2], &bytes[..8])),
             ("all", view(Dtype::F32, vec![BLOCK + 3], &bytes)),
         ];
-        let expected = safetensors::serialize(expected, Some(notes.clone())).unwrap();
+        let metadata = Some(notes.clone().into_iter().collect());
+        let expected = safetensors::serialize(expected, metadata).unwrap();
         let written = std::fs::read(&path).unwrap();
         assert_eq!(written, expected);
 
@@ -272,6 +251,20 @@ mod tests {
         assert_eq!(header.note("kind"), Some("ü"));
         let info = header.tensors.info("all").unwrap();
         assert_eq!(header.read_f32s(&mut file, info).unwrap(), numbers);
+    }
+
+    #[test]
+    fn the_same_contents_are_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str| {
+            let path = folder.path().join(name);
+            let notes = ["texts_hash", "encoder", "ids_hash"].map(|note| (note.into(), "x".into()));
+            write(&path, vec![("a", vec![1], Values::U8(&[7]))], Notes::from(notes)).unwrap();
+            std::fs::read(&path).unwrap()
+        };
+        let first = written("0");
+        // A hash map would give them the same order by chance, one time in six.
+        assert!((1..20).all(|again| written(&again.to_string()) == first));
     }
 
     #[test]

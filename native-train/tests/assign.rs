@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+use tigret_infer::Quantizer;
 
 fn tigret(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tigret")).args(arguments).output().unwrap()
@@ -352,9 +353,35 @@ fn a_tokenizer_that_gave_other_ids_gives_none() {
     let error = refused(&export);
     assert!(error.contains("tokenizer.safetensors: gave other semantic IDs than"), "{error}");
     let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
-    assert!(error.contains("bring back the tokenizer.safetensors"), "{error}");
+    assert!(error.contains("restore the tokenizer.safetensors"), "{error}");
     fs::write(path, then).unwrap();
     ok(&export);
+}
+
+#[test]
+fn a_wrong_token_layout_is_refused_by_name() {
+    let world = World::new(&["--method", "rq-kmeans"]);
+    let (layout, tokenizer) = (
+        Path::new(&world.run).join("tokens.json"),
+        Path::new(&world.run).join("tokenizer.safetensors"),
+    );
+    let mut tokens: Value = serde_json::from_slice(&fs::read(&layout).unwrap()).unwrap();
+    tokens["levels"][1]["offset"] = tokens["levels"][0]["offset"].clone();
+    fs::write(layout, tokens.to_string()).unwrap();
+    let quantizer = Quantizer::from_bytes(&fs::read(&tokenizer).unwrap()).unwrap();
+    let silent = quantizer.to_bytes(Default::default()).unwrap();
+    let catalog = world.catalog();
+    let new = world.at("new.jsonl");
+    // Also where the quantiser does not say which semantic IDs it gave.
+    for file in [fs::read(&tokenizer).unwrap(), silent] {
+        fs::write(&tokenizer, file).unwrap();
+        let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+        assert!(
+            error.contains("tokens.json: token layout: level 0 and level 1 overlap"),
+            "{error}"
+        );
+        assert_eq!(world.catalog(), catalog);
+    }
 }
 
 #[test]

@@ -16,12 +16,9 @@ use clap::CommandFactory;
 use indicatif::ProgressBar;
 use serde_json::Value;
 use tigret_train::cli::Cli;
-use tigret_train::data::Dataset;
-use tigret_train::embed::Vectors;
 use tigret_train::error::Result;
 use tigret_train::interrupt::Watch;
 use tigret_train::pipeline::{Choice, Config, Pipeline, RunLock, Verbs};
-use tigret_train::run_dir::RunDir;
 
 /// Doublings of the work until a command is slow enough to be interrupted.
 const MOST_DOUBLINGS: u32 = 8;
@@ -51,11 +48,6 @@ impl World {
 
     fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
-    }
-
-    fn vectors(&self) -> Vectors {
-        let run = RunDir::open(self.at("r")).unwrap();
-        Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
     }
 
     fn command(&self, arguments: &str) -> Command {
@@ -99,7 +91,7 @@ fn golden(name: &str) -> String {
 }
 
 #[test]
-fn an_interrupted_embed_goes_on_and_ends_with_the_same_vectors() {
+fn an_interrupted_embed_goes_on_and_ends_with_the_same_bytes() {
     let command = format!("embed --run r --device cpu --encoder {}", golden("bert"));
     for doubling in 0..MOST_DOUBLINGS {
         let world = World::new(400 << doubling);
@@ -109,9 +101,10 @@ fn an_interrupted_embed_goes_on_and_ends_with_the_same_vectors() {
         assert!(!world.at("r/vectors.safetensors").exists(), "nothing half-made is left");
         world.ok(&command);
         assert!(!world.at("r/encoding.partial.safetensors").exists());
-        let resumed = world.vectors();
+        let read = || fs::read(world.at("r/vectors.safetensors")).unwrap();
+        let resumed = read();
         world.ok(&command);
-        assert_eq!(world.vectors(), resumed);
+        assert_eq!(read(), resumed);
         return;
     }
     panic!("no number of texts kept the command busy");

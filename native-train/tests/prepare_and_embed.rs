@@ -162,12 +162,15 @@ fn dates_order_a_log_and_the_core_is_five_by_default() {
     let items: String = ["i0", "i1", "i2", "i3", "i4", "rare"].map(item).concat();
     place.write("items.jsonl", &items);
     let json = place.succeed("prepare --json --run r --interactions log.csv --items items.jsonl");
-    let report: Value = serde_json::from_str(&json).unwrap();
+    let mut report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&report["users"], &report["items"]), (&5.into(), &5.into()));
     assert_eq!((&report["interactions"], &report["k_core"]), (&25.into(), &5.into()));
     let left = serde_json::json!({"users": 0, "items": 1, "interactions": 1});
     assert_eq!(report["left_by_core"], left);
     assert_eq!(sequences(&place.load("r"))[0], "u0: i0 i1 i2 i3 i4");
+    let times = report.as_object_mut().unwrap().remove("times");
+    let expected = serde_json::json!(["2019-12-31T20:00:00Z", "2021-01-01T00:00:00Z"]);
+    assert_eq!(times, Some(expected));
     let summary = fs::read_to_string(place.path("r/dataset.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&summary).unwrap(), report);
 }
@@ -347,6 +350,36 @@ fn unknown_items_can_be_skipped_and_are_counted() {
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["skipped_lines"], 2);
     assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+}
+
+#[test]
+fn lines_that_lack_something_can_be_skipped_and_are_counted() {
+    let place = Workplace::new();
+    place.write("items.jsonl", ITEMS_JSONL);
+    place.write("l.csv", "user,item,timestamp\nu,1,5\n,2,6\nu,2,7\nu,,8\nu,3,9\nu,3,\n");
+    let line = |rest: &str| format!("{{\"item\": 1, \"timestamp\": 5{rest}}}\n");
+    let lines = [", \"user\": \"u\"", "", ", \"user\": null", ", \"user\": \"\""].map(line);
+    let whole = [(2, 7), (3, 9)].map(|(item, time)| {
+        format!("{{\"user\": \"u\", \"item\": {item}, \"timestamp\": {time}}}\n")
+    });
+    place.write("l.jsonl", &[lines.concat(), whole.concat()].concat());
+    for log in ["l.csv", "l.jsonl"] {
+        let prepare =
+            format!("prepare --run r --items items.jsonl --k-core 0 --interactions {log}");
+        let error = place.refuse(&prepare);
+        assert!(error.contains(&format!("{log}:")) && error.contains("\"user\""), "{error}");
+        let json = place.succeed(&format!("{prepare} --json --skip-incomplete"));
+        let report: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(report["incomplete_lines"], 3);
+        assert_eq!(report["times"], serde_json::json!(["5", "9"]));
+        assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+    }
+    // What no line has is misspelt, not lacking.
+    let error = place.refuse(
+        "prepare --run r --items items.jsonl --interactions l.jsonl --skip-incomplete \
+         --user-column visitor",
+    );
+    assert!(error.contains("no line has \"visitor\"; name the column with"), "{error}");
 }
 
 #[test]

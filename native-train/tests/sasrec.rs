@@ -166,6 +166,13 @@ fn a_training_is_taken_as_it_is_for_the_same_settings_and_data_only() {
     assert_eq!(session.earlier(&circle(12, 21), TINY), Earlier::Other);
     let other = session.train(&data, Settings { seed: 1, ..TINY }).unwrap();
     assert_ne!(first.model.scores(&[&[1]]), other.model.scores(&[&[1]]));
+    // What another version wrote, which knew no setting of this name.
+    let path = session.folder.path().join("last.safetensors");
+    let mut state = std::fs::read(&path).unwrap();
+    let name = state.windows(8).position(|bytes| bytes == b"patience").unwrap();
+    state[name] = b'x';
+    std::fs::write(&path, state).unwrap();
+    assert_eq!(session.earlier(&data, Settings { seed: 1, ..TINY }), Earlier::Other);
 }
 
 #[test]

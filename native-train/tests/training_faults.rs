@@ -267,12 +267,19 @@ fn a_state_that_cannot_be_read_is_named() {
     let mut damaged = good.clone();
     damaged[8] ^= 0x40;
     let of_others = fs::read(at.join("r/model/model.safetensors")).unwrap();
+    let mut without_schedule = good.clone();
+    let name = good.windows(8).position(|bytes| bytes == b"schedule").unwrap();
+    without_schedule[name] = b'x';
     let resume = [&TRAIN[..], &["--resume"]].concat();
     for (bytes, sentence) in [
         (&good[..good.len() / 2], "not a valid safetensors file"),
         (&damaged, "not a valid safetensors file"),
         (b"", "not a valid safetensors file"),
         (&of_others, "holds no training state"),
+        (
+            &without_schedule,
+            "holds the state of another version of Tigret (missing field `schedule`",
+        ),
     ] {
         fs::write(&path, bytes).unwrap();
         let said = refused(&mut tigret(at, &resume));

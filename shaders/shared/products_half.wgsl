@@ -1,6 +1,6 @@
 // Products in halves: four products of a quad in halves, the sum of quads in floats. Inputs are at
 // most 256 in magnitude and weights 32, so that four products fit into a half, and small ones are
-// not lost below its least numbers. The weights are those of `weights_f16`, read as what they are.
+// not lost below the smallest half. The weights are those of `weights_f16`, read as what they are.
 
 @group(0) @binding(5) var<storage, read> weights: array<vec4<f16>>; // [inputs / 2, outputs / 2], two of two outputs
 

@@ -4,7 +4,7 @@
 var<workgroup> reduced: array<Reduced, LANES>;
 
 fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
-    // Loops before may have parted a subgroup.
+    // An earlier loop may have left the subgroup divergent.
     workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);

@@ -22,7 +22,7 @@ fn place_of(lane: u32) -> u32 {
 
 // The sum of what places before this one hold.
 fn sum_before(place: u32, own: vec2<u32>) -> vec2<u32> {
-    // Loops before may have parted a subgroup.
+    // An earlier loop may have left the subgroup divergent.
     workgroupBarrier();
     let inside = subgroupExclusiveAdd(own);
     let all = subgroupAdd(own);

@@ -8,7 +8,7 @@
 fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
     let words = weights[inputs / 2u * outputs4 + outputs];
     let scale = scales[inputs / 16u * outputs4 + outputs];
-    // Of two halves, the high one belongs to the groups that are odd.
+    // Of two halves, the high one belongs to odd groups.
     let odd = (inputs & 8u) != 0u;
     let x = unpack2x16float(scale.x);
     let y = unpack2x16float(scale.y);
@@ -16,7 +16,7 @@ fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
     let w = unpack2x16float(scale.w);
     let factor = select(vec4<f32>(x.x, y.x, z.x, w.x), vec4<f32>(x.y, y.y, z.y, w.y), odd);
     // The four half bytes go to the top of the word, by a product, since software shifts vectors
-    // component by component. With its sign turned around, a half byte is its value and 8.
+    // component by component. With its sign turned around, a half byte is its value plus 8.
     let top = words * select(0x10000u, 1u, inputs % 2u == 1u);
     let turned = bitcast<vec4<i32>>(top ^ vec4<u32>(0x08880000u));
     return mat4x4<f32>(

@@ -7,7 +7,7 @@
 // A quad of inputs, columns, of a quad of outputs, not scaled; `outputs4` counts those of the
 // matrix.
 fn weights_of(inputs: u32, outputs: u32, outputs4: u32) -> mat4x4<f32> {
-    // With its sign turned around, a byte is its value and 128; bytes are brought down as floats,
+    // With its sign turned around, a byte is its value plus 128; bytes are brought down as floats,
     // which is exact, since software shifts vectors component by component.
     let words = weights[inputs * outputs4 + outputs];
     let turned = bitcast<vec4<i32>>(words ^ vec4<u32>(0x00808080u));

@@ -2,7 +2,8 @@
 //!
 //! Each kernel is one file; parts that several share lie in `shared/` and come in by `#import`.
 //! The build assembles the permutations that `permutations.txt` lists, validates each with naga
-//! and reads workgroup sizes and bindings from it, so that no other code repeats them.
+//! and reads workgroup sizes and bindings from it, so that no other code repeats them. What Rust has to
+//! repeat, parameters and constants, stands in [`LAYOUTS`], for a test to compare.
 
 /// One permutation of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,18 @@ pub enum BindingKind {
     Read,
     /// A storage buffer that is written.
     ReadWrite,
+}
+
+/// What a permutation and the code that launches it have to agree on. For tests: a program that does
+/// not read it does not contain it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// The permutation's name.
+    pub name: &'static str,
+    /// Members of `Params`, with their offsets in bytes.
+    pub params: &'static [(&'static str, u32)],
+    /// Its constants of type `u32`.
+    pub constants: &'static [(&'static str, u32)],
 }
 
 include!(concat!(env!("OUT_DIR"), "/shaders.rs"));

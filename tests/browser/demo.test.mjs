@@ -85,6 +85,7 @@ describe("the demo", { skip }, () => {
       const before = await page.locator("#picks .title").allTextContents();
       assert.equal(before.length, 20);
 
+      await untilKept(page, hasLoaded);
       const requests = server.requests.length;
       const [address, entries] = [page.url(), await page.evaluate(() => history.length)];
       const items = page.locator("#items button");
@@ -129,6 +130,11 @@ describe("the demo", { skip }, () => {
     const unknown = page.locator("#unknown");
     assert.ok(await unknown.isVisible());
     assert.match((await unknown.textContent()) ?? "", /^1 id of the history/);
+    // Screen readers read out what comes into a status that stands there.
+    assert.equal(await unknown.getAttribute("role"), "status");
+    await page.locator("#own").click();
+    await page.waitForFunction(() => document.querySelector("#unknown")?.textContent === "");
+    assert.ok(await unknown.evaluate((status) => status.checkVisibility()));
     assert.equal(new URL(page.url()).hash, "");
     await page.close();
   });
@@ -316,6 +322,29 @@ describe("the demo", { skip }, () => {
     await other.close();
   });
 
+  test("an engine that is chosen while the model loads is taken into use", async () => {
+    /** @type {() => void} */
+    let open = () => {};
+    const gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    const other = await serveModel(async (response, bytes) => {
+      await gate;
+      response.end(bytes);
+    });
+    const page = await browser.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.locator("#items button").first().waitFor();
+    await page.locator("summary").click();
+    await page.locator("input[value=webgpu]").check({ force: true });
+    open();
+    await page.waitForSelector("html[data-ready]");
+    assert.match((await page.locator("#status").textContent()) ?? "", /· WebGPU \(.+\)$/);
+    assert.ok(await page.locator("input[value=webgpu]").isChecked());
+    await page.close();
+    await other.close();
+  });
+
   test("a download is told of every two seconds, not with each piece", async () => {
     const other = await serveModel(async (response, bytes) => {
       response.setHeader("content-length", bytes.length);
@@ -487,6 +516,7 @@ describe("the demo", { skip }, () => {
     assert.deepEqual(await page.locator("#history .title").allTextContents(), [pick]);
 
     const map = page.locator("#map");
+    const about = await page.locator("#map-hint").textContent();
     await map.scrollIntoViewIfNeeded();
     assert.match((await map.getAttribute("aria-label")) ?? "", /over \d+ items.* kept \d+/);
     const { width = 0, height = 0 } = (await map.boundingBox()) ?? {};
@@ -494,6 +524,8 @@ describe("the demo", { skip }, () => {
     const hint = (await page.locator("#map-hint").textContent()) ?? "";
     const titles = hint.replace(/^[\d ·]+: /, "");
     assert.notEqual(titles, hint, "codes, then titles");
+    await page.mouse.move(0, 0);
+    assert.equal(await page.locator("#map-hint").textContent(), about);
     await page.locator("#search").fill(titles);
     assert.ok((await entries.count()) > 0, titles);
     await page.close();
@@ -511,6 +543,7 @@ describe("the demo", { skip }, () => {
 
   test("a new item gets its semantic ID, can be found, liked and is no request", async () => {
     const { page, problems } = await open("/?backend=cpu");
+    await untilKept(page, hasLoaded);
     const requests = server.requests.length;
     const before = await page.locator("#count").textContent();
     const entry = page.locator("#arrival-list li").first();
@@ -698,6 +731,14 @@ describe("the demo", { skip }, () => {
     });
   }
 
+  /**
+   * Whether what the page fetched before it had a service worker is kept, which asks for it anew.
+   *
+   * @param {string[]} paths
+   */
+  const hasLoaded = (paths) =>
+    ["/model/about.json", "/model/new.jsonl"].every((path) => paths.includes(path));
+
   /** @param {Page} page @param {(paths: string[]) => boolean} holds */
   async function untilKept(page, holds) {
     const end = Date.now() + 30_000;
@@ -744,6 +785,49 @@ describe("the demo", { skip }, () => {
     assert.equal(await page.locator("#picks li").count(), 20);
     assert.equal(await page.locator("#alert").isVisible(), false);
     await context.close();
+  });
+
+  test("a second visit works with a server that does not answer, and keeps what comes late", async () => {
+    let gate = Promise.resolve();
+    const file = (/** @type {string} */ name, /** @type {string} */ type) =>
+      /** @type {import("node:http").RequestListener} */ (
+        async (_, response) => {
+          const late = gate;
+          await late;
+          const text = readFileSync(join(demoFolder, name), "utf8");
+          const changed = late === started ? text : text.replace("<title>", "<title>Newer ");
+          response.setHeader("content-type", type).end(changed);
+        }
+      );
+    const started = gate;
+    const other = await serve(
+      { "/": demoFolder },
+      {
+        "/": file("index.html", "text/html"),
+        "/model/items.jsonl": file("model/items.jsonl", "application/x-ndjson"),
+      },
+    );
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    await untilKept(page, (paths) => ["/", "/model/items.jsonl"].every((p) => paths.includes(p)));
+    /** @type {() => void} */
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    await page.reload({ timeout: 20_000 });
+    await page.waitForSelector("html[data-ready]", { timeout: 20_000 });
+    assert.equal(await page.locator("#picks li").count(), 20);
+    open();
+    await page.waitForFunction(async () => {
+      const kept = await (await caches.open("tigret-demo")).match(`${location.origin}/`);
+      return (await kept?.text())?.includes("<title>Newer ");
+    });
+    await context.close();
+    await other.close();
   });
 
   /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
@@ -948,6 +1032,44 @@ describe("the demo", { skip }, () => {
     await page.locator("#diversity").focus();
     await page.keyboard.press("ArrowRight");
     assert.equal(await page.locator("#diversity-value").textContent(), "0.5");
+    await page.close();
+  });
+
+  test("assistive technology is told the same where a browser reflects no ARIA", async () => {
+    const page = await browser.newPage();
+    await page.addInitScript(() => {
+      for (const name of Object.keys(Element.prototype)) {
+        if (name.startsWith("aria")) Reflect.deleteProperty(Element.prototype, name);
+      }
+    });
+    await page.goto(`${server.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.evaluate(() => "ariaLabel" in document.body), false);
+    await page.locator("#items button").first().click();
+    /** @param {string} selector @param {string} name */
+    const says = async (selector, name) =>
+      (await page.locator(selector).first().getAttribute(name)) ?? "";
+    assert.equal(await says("#items button", "aria-pressed"), "true");
+    assert.equal(await says("#items .cover", "aria-hidden"), "true");
+    assert.equal(await says("#picks .score", "aria-hidden"), "true");
+    assert.match(await says("#history .remove", "aria-label"), /^Remove /);
+    assert.match(await says("#arrival-list button", "aria-label"), /^Add /);
+    assert.match(await says("#map", "aria-label"), /The search kept/);
+    assert.equal(await says("#beams", "aria-valuetext"), "50");
+    assert.equal(await says("#diversity", "aria-valuetext"), "best");
+    await page.waitForSelector("#history[aria-busy=false]");
+    await page.close();
+  });
+
+  test("a region holds what its name says", async () => {
+    const { page } = await open("/?backend=cpu");
+    const lists = (/** @type {string} */ name) =>
+      page
+        .getByRole("region", { name, exact: true })
+        .locator("ol")
+        .evaluateAll((all) => all.map(({ id }) => id));
+    assert.deepEqual(await lists("For you"), ["picks"]);
+    assert.deepEqual(await lists("Liked, in order"), ["history"]);
     await page.close();
   });
 

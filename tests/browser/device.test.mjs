@@ -25,6 +25,8 @@ describe("on the device", { skip }, () => {
   let [moved, refused] = [false, 0];
   /** @type {import("node:http").Server} */
   let elsewhere;
+  /** The one that the route `/versions` has. */
+  let version = 1;
 
   before(async () => {
     assert.ok(existsSync(join(packageFolder, "dist/index.js")), "run `npm run build` first");
@@ -54,6 +56,11 @@ describe("on the device", { skip }, () => {
             return void response.writeHead(302, { location: `http://localhost:${port}/` }).end();
           response.setHeader("etag", '"1"');
           if (request.headers["if-none-match"] === '"1"') response.writeHead(304).end();
+          else response.end(bytes);
+        },
+        "/versions": (request, response) => {
+          response.setHeader("etag", `"${version}"`);
+          if (request.headers["if-none-match"] === `"${version}"`) response.writeHead(304).end();
           else response.end(bytes);
         },
         "/shared/inline.js": shared(inline, "text/javascript"),
@@ -209,6 +216,24 @@ describe("on the device", { skip }, () => {
     refused = 0;
     assert.ok((await visit(page, "/moving")).items > 0);
     assert.equal(refused, 0);
+    await context.close();
+  });
+
+  test("a new version is kept where there is no room for two", async () => {
+    const { context, page } = await open();
+    const session = await context.newCDPSession(page);
+    const room = { origin: server.url, quotaSize: 300_000 };
+    await session.send("Storage.overrideQuotaForOrigin", room);
+    for (version = 1; version <= 2; version++) {
+      assert.ok((await visit(page, "/versions")).downloaded > 0);
+      await page.waitForFunction(async (etag) => {
+        const kept = await (await caches.open("tigret")).matchAll();
+        // What is not read takes room.
+        for (const { body } of kept) await body?.cancel();
+        return kept[0]?.headers.get("etag") === etag;
+      }, `"${version}"`);
+      assert.equal((await visit(page, "/versions")).downloaded, 0);
+    }
     await context.close();
   });
 

@@ -16,10 +16,11 @@ use tigret_tests::repository;
 use tigret_train::export::bundle_from_files;
 use tigret_train::model::dropout::Dropout;
 use tigret_train::model::optimizer::AdamW;
+use tigret_train::model::padding::pad_left;
 use tigret_train::model::params::to_vec;
 use tigret_train::model::{Params, T5, checkpoint};
-use tigret_train::train::samples::{Batch, pad_left};
-use tigret_train::train::trainer::loss;
+use tigret_train::train::loss::loss;
+use tigret_train::train::samples::Batch;
 
 const VERSION: u32 = 1;
 /// Logits of random weights are of the order of ten.

@@ -4,6 +4,22 @@ use serde::{Deserialize, Serialize};
 use tigret_kernels::Heads;
 
 use crate::error::BundleError;
+use crate::search::MAX_BEAMS;
+use crate::tokens::{MAX_HISTORY, MAX_LEVELS};
+
+/// Most numbers of a vector that a model computes with.
+const MOST_NUMBERS: usize = 1 << 28;
+/// Most numbers of the keys of all heads.
+const MOST_INNER: usize = 1 << 14;
+/// The same of all decoder layers together.
+const MOST_DECODER: usize = 1 << 18;
+/// Hidden width of a feed-forward block.
+const MOST_HIDDEN: usize = 1 << 15;
+/// Most tokens of the encoder's input: a history's, a user's and `eos`.
+const MOST_INPUT: usize = MAX_HISTORY * MAX_LEVELS + 2;
+const _: () = assert!(MOST_INPUT * 3 * MOST_INNER <= MOST_NUMBERS, "queries, keys and values");
+const _: () = assert!(MOST_INPUT * MOST_HIDDEN <= MOST_NUMBERS, "the feed-forward block");
+const _: () = assert!(MAX_BEAMS * 2 * MOST_DECODER <= MOST_NUMBERS, "a step of the decoder");
 
 /// Sizes and switches of a `T5ForConditionalGeneration`, under the names of HF's `config.json`.
 ///
@@ -95,7 +111,7 @@ impl T5Config {
 
     /// Width of all heads together, `num_heads * d_kv`.
     pub fn inner(&self) -> usize {
-        self.num_heads * self.d_kv
+        self.num_heads.saturating_mul(self.d_kv)
     }
 
     /// The heads of every attention.
@@ -133,10 +149,18 @@ impl T5Config {
             ("vocab_size", self.vocab_size, 1 << 20),
             ("d_model", self.d_model, 1 << 13),
             ("d_kv", self.d_kv, 1 << 10),
-            ("d_ff", self.d_ff, 1 << 15),
+            ("d_ff", self.d_ff, MOST_HIDDEN),
             ("num_layers", self.num_layers, 64),
             ("num_decoder_layers", self.decoder_layers(), 64),
             ("num_heads", self.num_heads, 256),
+            // Of the longest input and of all beams, what a layer computes and what all layers of the
+            // decoder keep stay below 2^28 numbers each: a page counts its bytes in 32 bits.
+            ("num_heads * d_kv", self.inner(), MOST_INNER),
+            (
+                "num_decoder_layers * num_heads * d_kv",
+                self.decoder_layers().saturating_mul(self.inner()),
+                MOST_DECODER,
+            ),
             ("relative_attention_num_buckets", self.relative_attention_num_buckets, 1 << 12),
             ("relative_attention_max_distance", self.relative_attention_max_distance, 1 << 16),
         ] {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::CpuEngine;
 use crate::error::InferError;
-use crate::recommender::{Recommender, Request};
+use crate::recommender::{Recommender, Request, check_scores};
 
 /// Why an item has the score that it has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,33 +54,39 @@ impl Recommender {
     ///
     /// # Errors
     /// [`InferError::Request`] for an id that the catalogue does not have, or an option out of
-    /// range.
+    /// range; [`BundleError::Overflow`](crate::error::BundleError::Overflow) where a score is not a
+    /// number.
     pub fn explain(&mut self, request: &Request, id: &str) -> Result<Explanation, InferError> {
         let catalog = self.catalog_handle();
         let rank = catalog.rank_of(id).ok_or_else(|| {
             InferError::Request(format!("the catalogue has no item \"{id}\" to explain"))
         })?;
         let codes = catalog.codes_of(rank);
-        let known = |id: &&String| catalog.rank_of(id).is_some();
-        let history: Vec<&String> = request.history.iter().filter(known).collect();
-        let read = history.len().saturating_sub(self.bundle().tokens.max_items);
-        let history = &history[read..];
-        let score_without = |recommender: &mut Self, left_out: Option<usize>| {
-            let kept = history.iter().enumerate().filter(|(place, _)| Some(*place) != left_out);
-            let history = kept.map(|(_, id)| (*id).clone()).collect();
-            let request = Request { history, ..request.clone() };
-            let (query, _) = Self::prepare(&recommender.bundle().tokens, &catalog, &request)?;
-            Ok::<_, InferError>(recommender.cpu().log_probs_of(&query.input, codes))
+        // A filter would make no difference.
+        let (user_token, _) = Self::check(&self.bundle().tokens, request)?;
+        let known: Vec<u32> = request.history.iter().filter_map(|id| catalog.rank_of(id)).collect();
+        let read = known.len().saturating_sub(self.bundle().tokens.max_items);
+        let history = &known[read..];
+        let cpu = self.cpu();
+        let score_without = |left_out: Option<usize>| {
+            let mut kept: Vec<&[u16]> =
+                history.iter().map(|&rank| catalog.codes_of(rank)).collect();
+            if let Some(place) = left_out {
+                kept.remove(place);
+            }
+            let input = cpu.model().layout().encoder_input(user_token, kept.into_iter());
+            let log_probs = cpu.log_probs_of(&input, codes);
+            let score: f32 = log_probs.iter().sum();
+            check_scores([score])?;
+            Ok::<_, InferError>((log_probs, score))
         };
-        let log_probs = score_without(self, None)?;
-        let score = log_probs.iter().sum();
+        let (log_probs, score) = score_without(None)?;
         let mut influences = Vec::with_capacity(history.len());
-        for (place, id) in history.iter().enumerate() {
-            let without: f32 = score_without(self, Some(place))?.iter().sum();
-            // Those without a rank were left out above.
-            let own = catalog.rank_of(id).map_or(&[][..], |rank| catalog.codes_of(rank));
+        for (place, &rank) in history.iter().enumerate() {
+            let (_, without) = score_without(Some(place))?;
+            let own = catalog.codes_of(rank);
             influences.push(Influence {
-                id: (*id).clone(),
+                id: catalog.id_of(rank).to_owned(),
                 codes: own.to_vec(),
                 shared: own.iter().zip(codes).take_while(|(a, b)| a == b).count(),
                 influence: score - without,
@@ -94,11 +100,12 @@ impl Recommender {
     /// semantic ID; those of the last level are the items. It is always the CPU that computes.
     ///
     /// # Errors
-    /// [`InferError::Request`] for an option out of range.
+    /// [`InferError::Request`] for an option out of range;
+    /// [`BundleError::Overflow`](crate::error::BundleError::Overflow) where a score is not a number.
     pub fn trace(&mut self, request: &Request) -> Result<Vec<Vec<Prefix>>, InferError> {
         let catalog = self.catalog_handle();
         let (query, _) = Self::prepare(&self.bundle().tokens, &catalog, request)?;
-        let mut levels = Vec::new();
+        let mut levels: Vec<Vec<Prefix>> = Vec::new();
         self.cpu().search_seen(&query, |level, beams| {
             let prefix = |beam: &crate::search::Beam| Prefix {
                 codes: catalog.codes_of(beam.node.start)[..=level].to_vec(),
@@ -107,6 +114,7 @@ impl Recommender {
             };
             levels.push(beams.iter().map(prefix).collect());
         });
+        check_scores(levels.iter().flatten().map(|prefix| prefix.score))?;
         Ok(levels)
     }
 }

@@ -15,6 +15,7 @@ pub mod quantizer;
 pub mod recommender;
 pub mod sampling;
 pub mod search;
+pub mod tensor_file;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;

@@ -167,7 +167,8 @@ impl Recommender {
 
     /// Gives new items semantic IDs by the bundle's tokenizer and adds them to the catalogue, all
     /// or none: from the next call on they can be recommended, excluded, allowed and part of a
-    /// history. IDs that exist do not change.
+    /// history. IDs that exist do not change. A call goes through the whole catalogue, so many items
+    /// are best added in one.
     ///
     /// # Errors
     /// [`InferError::NoTokenizer`] for a bundle without one, [`InferError::Request`] naming the
@@ -175,6 +176,9 @@ impl Recommender {
     /// the adapter's limits.
     pub fn add_items(&mut self, items: &[NewItem]) -> Result<Vec<Added>, InferError> {
         let quantizer = self.bundle.quantizer().ok_or(InferError::NoTokenizer)?;
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
         let codes = assign(quantizer, &self.bundle.tokens, &self.catalog, items)?;
         let rows = codes.iter().cloned().zip(items.iter().map(|item| item.id.clone())).collect();
         self.set_catalog(Arc::new(self.catalog.with_added(rows)?))?;
@@ -207,15 +211,11 @@ impl Recommender {
         }
     }
 
-    /// Checks a request and turns it into tokens and ranks; also returns the unknown ids.
-    ///
-    /// # Errors
-    /// [`InferError::Request`] naming the option.
-    pub fn prepare(
+    /// Checks a request's options and returns its user token and how it samples.
+    pub(crate) fn check(
         layout: &TokenLayout,
-        catalog: &Catalog,
         request: &Request,
-    ) -> Result<(EngineQuery, Vec<String>), InferError> {
+    ) -> Result<(Option<u32>, Option<Sampling>), InferError> {
         let bad = |what: String| Err(InferError::Request(what));
         if !(1..=MAX_BEAMS).contains(&request.beams) {
             return bad(format!("beams is {}, outside 1..={MAX_BEAMS}", request.beams));
@@ -238,6 +238,23 @@ impl Recommender {
                 None => return bad("user_token is given, but the model has no user tokens".into()),
             },
         };
+        let sampling = request.temperature.as_deref();
+        let sampling = sampling
+            .map(|temperatures| Sampling::new(temperatures, layout.levels.len(), request.seed))
+            .transpose()?;
+        Ok((user_token, sampling))
+    }
+
+    /// Checks a request and turns it into tokens and ranks; also returns the unknown ids.
+    ///
+    /// # Errors
+    /// [`InferError::Request`] naming the option.
+    pub fn prepare(
+        layout: &TokenLayout,
+        catalog: &Catalog,
+        request: &Request,
+    ) -> Result<(EngineQuery, Vec<String>), InferError> {
+        let (user_token, sampling) = Self::check(layout, request)?;
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for id in &request.history {
             match catalog.rank_of(id) {
@@ -256,10 +273,6 @@ impl Recommender {
         }
         let allow = request.allow.as_deref().map(ranks);
         let filter = ItemFilter::new(&exclude, allow.as_deref(), catalog.len());
-        let sampling = request.temperature.as_deref();
-        let sampling = sampling
-            .map(|temperatures| Sampling::new(temperatures, layout.levels.len(), request.seed))
-            .transpose()?;
         Ok((EngineQuery { input, beams: request.beams, filter, sampling }, unknown))
     }
 
@@ -302,9 +315,7 @@ impl Recommender {
 
     /// The best `top` hits by their ids.
     fn picks(&self, mut hits: Vec<Hit>, top: usize) -> Result<Vec<Pick>, InferError> {
-        if hits.iter().any(|hit| !hit.score.is_finite()) {
-            return Err(BundleError::Overflow.into());
-        }
+        check_scores(hits.iter().map(|hit| hit.score))?;
         hits.truncate(top);
         let catalog = &self.catalog;
         let pick = |hit: &Hit| Pick {
@@ -358,4 +369,10 @@ impl Recommender {
             Engine::Gpu(gpu) => gpu.search(query).await,
         }
     }
+}
+
+/// Refuses scores that are not finite.
+pub(crate) fn check_scores(scores: impl IntoIterator<Item = f32>) -> Result<(), InferError> {
+    let all = scores.into_iter().all(f32::is_finite);
+    if all { Ok(()) } else { Err(BundleError::Overflow.into()) }
 }

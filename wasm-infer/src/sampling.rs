@@ -7,8 +7,9 @@
 //! largest among a prefix's children is the prefix's. The best `beams` whole semantic IDs by it are
 //! a sample without replacement, in the order in which they would have been drawn.
 //!
-//! The noise is a function of seed and semantic ID, the same on every engine, so that what is added
-//! to or excluded from the catalogue does not change the noise of other items.
+//! The noise is a function of seed and semantic ID, the same on every engine but for the rounding of
+//! logarithms, so that what is added to or excluded from the catalogue does not change the noise of
+//! other items.
 
 use crate::error::InferError;
 use crate::search::Beam;

@@ -242,7 +242,8 @@ pub fn widened(bundle: &Bundle) -> Bundle {
     wide.unwrap_or_else(|e| panic!("a bundle's parts are valid: {e}"))
 }
 
-/// Scores every allowed item of a catalogue by itself, without any search: the oracle of oracles.
+/// Scores every allowed item of a catalogue one by one, without any search: what all engines are held
+/// to.
 pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Vec<Hit> {
     let model = Model::new(Arc::new(widened(bundle)));
     let levels = &bundle.tokens.levels;
@@ -297,7 +298,7 @@ pub fn same_answer(expected: &[Hit], found: &[Hit], tolerance: f32) -> Result<()
     Ok(())
 }
 
-/// What was made on a GPU, or `None` after saying that and why there is none. Where
+/// What was made on a GPU; where there is none, prints why and returns `None`. Where
 /// `TIGRET_REQUIRE_GPU` is set, a test has to find one.
 ///
 /// # Panics
@@ -311,6 +312,17 @@ pub fn on_gpu<T>(made: Result<T, InferError>) -> Option<T> {
         }
         Err(e) => panic!("{e}"),
     }
+}
+
+/// Prints that a test leaves out `what`, which the adapter of this name cannot do. Mesa's llvmpipe can
+/// do all that any kernel asks for: where `TIGRET_REQUIRE_GPU` is set, nothing is left out on it.
+///
+/// # Panics
+/// Where that variable is set and the adapter is llvmpipe.
+pub fn leave_out(what: &str, adapter: &str) {
+    let required = std::env::var_os("TIGRET_REQUIRE_GPU").is_some();
+    assert!(!(required && adapter.starts_with("llvmpipe")), "{adapter} has to do {what}");
+    println!("skipped: {what}, which {adapter} cannot do");
 }
 
 /// Damaged copies of a bundle: a name, the bytes, and a part of the message that refuses them.

@@ -57,7 +57,10 @@ impl TokenLayout {
     /// # Errors
     /// [`BundleError::Metadata`] or [`BundleError::Tokens`].
     pub fn parse(json: &str) -> Result<Self, BundleError> {
-        serde_json::from_str(json).map_err(|e| BundleError::metadata("tokens", e))
+        let layout: Self =
+            serde_json::from_str(json).map_err(|e| BundleError::metadata("tokens", e))?;
+        layout.validate(layout.vocab_size())?;
+        Ok(layout)
     }
 
     /// The layout of our own models: `pad` 0, `eos` 1, then the levels, then the users.

@@ -137,7 +137,7 @@ impl Session {
     /// codes, shared, influence }] }`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request`.
+    /// An `Error` with code `bad-request`, or `bad-bundle` where a score is not a number.
     pub fn explain(&mut self, request: JsValue, id: String) -> Result<JsValue, Error> {
         let request = parse_request(request)?;
         to_value(&self.recommender.explain(&request, &id).map_err(|e| to_js(&e))?)
@@ -146,7 +146,7 @@ impl Session {
     /// The prefixes that the search of a request keeps at each level: `[[{ codes, score, items }]]`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request`.
+    /// As [`Session::explain`].
     pub fn trace(&mut self, request: JsValue) -> Result<JsValue, Error> {
         to_value(&self.recommender.trace(&parse_request(request)?).map_err(|e| to_js(&e))?)
     }

@@ -5,7 +5,7 @@
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
-use tigret_infer::{Bundle, Q4_GROUP, Weight, WeightData, WeightFormat};
+use tigret_infer::{Bundle, Q4_GROUP, T5Config, Weight, WeightData, WeightFormat};
 
 #[test]
 fn a_written_bundle_reads_back_equal() {
@@ -48,7 +48,7 @@ fn another_file_is_told_by_how_it_begins() {
 fn the_same_bundle_has_the_same_bytes() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     let first = bundle.to_bytes().unwrap();
-    // Its metadata has five fields: any other order would be met soon.
+    // Its metadata has five fields: a random order would soon show.
     assert!((0..20).all(|_| bundle.to_bytes().unwrap() == first));
     assert_eq!(Bundle::from_bytes(&first).unwrap().to_bytes().unwrap(), first);
 }
@@ -217,4 +217,20 @@ fn no_single_flipped_byte_of_the_header_panics() {
             let _ = Bundle::from_bytes(&bytes);
         }
     }
+}
+
+#[test]
+fn sizes_whose_products_exceed_a_pages_memory_are_refused() {
+    let config = random_bundle(&Shape::default(), WeightFormat::F32, 1).config;
+    let with = |heads, d_kv, layers| {
+        let sizes = T5Config { num_heads: heads, d_kv, num_layers: layers, ..config.clone() };
+        T5Config { num_decoder_layers: None, ..sizes }.validate().map_err(|e| e.to_string())
+    };
+    assert_eq!(with(256, 64, 16), Ok(()));
+    assert_eq!(with(64, 64, 64), Ok(()));
+    let heads = "num_heads * d_kv is 262144, outside 1..=16384";
+    assert!(with(256, 1024, 1).unwrap_err().contains(heads));
+    let layers = "num_decoder_layers * num_heads * d_kv is 278528, outside 1..=262144";
+    assert!(with(256, 64, 17).unwrap_err().contains(layers));
+    assert!(with(usize::MAX, usize::MAX, usize::MAX).is_err());
 }

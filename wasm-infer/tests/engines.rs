@@ -8,14 +8,14 @@ use tigret_infer::cpu::CpuEngine;
 use tigret_infer::gpu::{Counts, GpuEngine, GpuOptions};
 use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 use tigret_infer::testing::{
-    Random, Shape, exhaustive, on_gpu, random_bundle, same_answer, widened,
+    Random, Shape, exhaustive, leave_out, on_gpu, random_bundle, same_answer, widened,
 };
 use tigret_infer::{Bundle, InferError, Sampling, WeightFormat};
 
 const TOLERANCE: f32 = 1e-3;
-/// That of a score after products in halves.
+/// The tolerance after products in halves.
 const HALVES: f32 = 2e-2;
-/// All that not every device has, switched off.
+/// Everything that not all devices have, switched off.
 const NOTHING_BEYOND_WGSL: GpuOptions =
     GpuOptions { halves: Some(false), packed_products: Some(false), subgroups: Some(false) };
 
@@ -50,12 +50,12 @@ fn shapes() -> Vec<(&'static str, Shape)> {
     ]
 }
 
-/// Gives a GPU wide tiles, as software adapters have them by themselves, or what runs on every
-/// device.
+/// Gives a GPU wide tiles, as software adapters have them by default, or what runs on every device.
+/// Without subgroups there are no wide tiles, and the narrow ones stay.
 fn use_tiles(gpu: &mut GpuEngine, wide: bool) {
     let options = GpuOptions { subgroups: Some(wide), ..NOTHING_BEYOND_WGSL };
     if !gpu.use_kernels(options, wide) {
-        println!("skipped: wide tiles, which take subgroups");
+        leave_out("wide tiles", gpu.adapter_name());
     }
 }
 
@@ -169,8 +169,8 @@ fn gpu_and_cpu_return_the_same_items_on_every_path() {
         ("packed products", GpuOptions { packed_products: Some(true), ..plain }, &[Q8, Q4]),
         ("halves", GpuOptions { halves: Some(true), ..plain }, &[F16]),
     ];
-    // The largest difference of a score; `None` for what the device has not got.
-    let mut furthest = [Some(0.0f32); 3];
+    // The largest difference of a score; `None` where the path was not taken.
+    let mut furthest = [None::<f32>; 3];
     for_every_model(|name, [index, which], bundle, cpu, gpu| {
         for (case, query) in queries(bundle, 7).into_iter().enumerate() {
             // A share of the cases each: emulated, these take long.
@@ -183,7 +183,7 @@ fn gpu_and_cpu_return_the_same_items_on_every_path() {
                     continue;
                 }
                 if !gpu.use_kernels(options, false) {
-                    *furthest = None;
+                    leave_out(path, gpu.adapter_name());
                     continue;
                 }
                 let found = block_on(gpu.search(&query)).unwrap();
@@ -195,21 +195,20 @@ fn gpu_and_cpu_return_the_same_items_on_every_path() {
                 assert_close(&expected, &found, tolerance, &format!("{path}, {name}, case {case}"));
                 for (e, f) in expected.iter().zip(&found).filter(|(e, f)| e.rank == f.rank) {
                     let off = (e.score - f.score).abs();
-                    *furthest = furthest.map(|furthest| furthest.max(off));
+                    *furthest = Some(furthest.unwrap_or(0.0).max(off));
                 }
             }
         }
     });
     for ((path, ..), furthest) in paths.into_iter().zip(furthest) {
-        match furthest {
-            Some(furthest) => println!("largest difference of a score with {path}: {furthest}"),
-            None => println!("skipped: {path}, which this device has not got"),
+        if let Some(furthest) = furthest {
+            println!("largest difference of a score with {path}: {furthest}");
         }
     }
 }
 
-/// Rounding a row to 16 bits moves scores by less than they are stated to; sampling stretches that
-/// where a prefix comes close to the largest among its siblings.
+/// Rounding a row to 16 bits moves scores by less than the documented tolerance; sampling stretches
+/// that where a prefix comes close to the largest among its siblings.
 #[test]
 fn integers_on_the_cpu_score_as_floats_do() {
     let mut furthest = 0.0f32;
@@ -333,8 +332,8 @@ fn wide_query(bundle: &Bundle, beams: usize) -> EngineQuery {
     EngineQuery { input, beams, filter: ItemFilter::everything(), sampling: None }
 }
 
-/// Searches with so many beams after each other, on one engine: each call is answered as on the CPU
-/// or, only with `too_many` beams, refused in words.
+/// Searches with each number of beams in turn, on one engine: each call is answered as on the CPU or,
+/// only with `too_many` beams, refused in words.
 fn answered_or_refused(
     bundle: &Arc<Bundle>,
     gpu: &mut GpuEngine,
@@ -367,7 +366,7 @@ fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_an
     }
 }
 
-/// Mesa's processor in disguise ends every loop after 65,535 iterations.
+/// Mesa's software adapter ends every loop after 65,535 iterations.
 #[test]
 fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
     let bundle = narrow(vec![300, 20_000], 0);
@@ -409,7 +408,7 @@ fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
     assert_close(&exhaustive(&bundle, &bundle.catalog, &query), &found, 1e-2, "90 beams");
 }
 
-/// It may be what the device fails with.
+/// It may be the very thing that the device fails with.
 #[test]
 fn a_device_is_not_asked_for_what_is_switched_off() {
     let bundle = narrow(vec![9, 300], 0);

@@ -25,24 +25,66 @@ fn bundle() -> Arc<Bundle> {
     Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
 }
 
-#[test]
-fn weights_that_overflow_are_an_error_and_no_answer() {
+/// The model with one weight full of one number.
+fn filled(name: &str, value: f32, format: WeightFormat) -> Arc<Bundle> {
     let bundle = bundle();
     let mut weights: BTreeMap<_, _> = bundle
         .weights()
         .iter()
         .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
         .collect();
-    weights.get_mut("decoder.final_layer_norm.weight").unwrap().1.fill(3e38);
+    weights.get_mut(name).unwrap().1.fill(value);
     let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
     let catalog = (*bundle.catalog).clone();
-    let large = Bundle::new(config, tokens, catalog, weights, WeightFormat::F32).unwrap();
-    let mut recommender = block_on(Recommender::new(Arc::new(large), Backend::Cpu)).unwrap();
+    Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap())
+}
+
+/// Holds models whose weights overflow in one of the two stacks to an error.
+fn overflows(backend: Backend) {
     let request = Request { history: vec!["item-1".into()], ..Request::default() };
-    let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
-    let all = block_on(recommender.recommend_all(&[request])).unwrap_err().to_string();
-    assert!(one.contains("a score is not a finite number"), "{one}");
-    assert_eq!(one, all);
+    for format in WeightFormat::ALL {
+        for norm in ["encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"] {
+            let made = block_on(Recommender::new(filled(norm, 3e38, format), backend));
+            let Some(mut recommender) = on_gpu(made) else { return };
+            let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
+            let name = format.name();
+            assert!(one.contains("a score is not a finite number"), "{name}, {norm}: {one}");
+            let all = block_on(recommender.recommend_all(std::slice::from_ref(&request)));
+            assert_eq!(all.unwrap_err().to_string(), one);
+            assert_eq!(recommender.explain(&request, "item-2").unwrap_err().to_string(), one);
+            assert_eq!(recommender.trace(&request).unwrap_err().to_string(), one);
+        }
+    }
+}
+
+#[test]
+fn weights_that_overflow_are_an_error_and_no_answer() {
+    overflows(Backend::Cpu);
+}
+
+#[test]
+fn weights_that_overflow_are_the_same_error_on_the_gpu() {
+    overflows(Backend::Gpu(GpuOptions::default()));
+}
+
+/// Keys that fill the last tile of an attention are told from others by their scores.
+#[test]
+fn scores_below_those_of_no_key_are_no_wrong_answer_of_the_gpu() {
+    let table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+    let bundle = filled(table, -1e32, WeightFormat::F32);
+    let made = block_on(Recommender::new(Arc::clone(&bundle), Backend::Gpu(GpuOptions::default())));
+    let Some(mut gpu) = on_gpu(made) else { return };
+    let mut cpu = block_on(Recommender::new(bundle, Backend::Cpu)).unwrap();
+    let request = Request { history: vec!["item-1".into()], ..Request::default() };
+    let expected = block_on(cpu.recommend(&request)).unwrap();
+    if let Ok(found) = block_on(gpu.recommend(&request)) {
+        for (found, expected) in found.items.iter().zip(&expected.items) {
+            assert!(
+                (found.score - expected.score).abs() <= TOLERANCE,
+                "{found:?}, not {expected:?}"
+            );
+        }
+    }
 }
 
 /// Ids as they may come: most of the catalogue's, some that nobody has, empty ones, long ones.
@@ -155,7 +197,7 @@ fn check(bundle: &Bundle, request: &Request, found: Result<Recommendation, Infer
     }
 }
 
-/// `TIGRET_FUZZ_ROUNDS` sets how many requests are drawn; the default is for every test run.
+/// `TIGRET_FUZZ_ROUNDS` sets how many requests are drawn; the default suits every test run.
 fn hold(backend: Backend, default_cases: u32) {
     let own = std::env::var("TIGRET_FUZZ_ROUNDS").ok();
     let cases = own.map_or(default_cases, |text| text.parse().expect("a number"));
@@ -167,7 +209,7 @@ fn hold(backend: Backend, default_cases: u32) {
         let mut recommender = recommender.lock().unwrap();
         let alone = block_on(recommender.recommend(&request));
         let users = bundle.tokens.users.map_or(0, |users| users.count);
-        // In company the answer is the same; one wrong request among them is said.
+        // Beside others the answer is the same; a wrong request among them is an error.
         let all = [&[request.clone()][..], &others].concat();
         let together = block_on(recommender.recommend_all(&all));
         if all.iter().all(|request| is_valid(request, users)) {

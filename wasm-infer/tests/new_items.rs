@@ -45,6 +45,15 @@ fn ask(recommender: &mut Recommender, request: &Request) -> Recommendation {
 }
 
 #[test]
+fn nothing_added_leaves_the_catalogue_where_it_is() {
+    on_each_engine(&bundle(), |name, mut recommender| {
+        let before: *const _ = recommender.catalog();
+        assert_eq!(recommender.add_items(&[]).unwrap(), []);
+        assert!(std::ptr::eq(before, recommender.catalog()), "{name}");
+    });
+}
+
+#[test]
 fn added_items_are_found_with_their_exact_scores() {
     let bundle = bundle();
     let items = new_items(40, 1);

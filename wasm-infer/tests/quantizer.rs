@@ -1,7 +1,5 @@
 //! The quantiser against plain loops, its file, and the assignment of new items.
 
-use std::collections::HashMap;
-
 use proptest::prelude::*;
 use tigret_infer::quantizer::assign;
 use tigret_infer::testing::{Random, random_quantizer};
@@ -146,7 +144,7 @@ proptest! {
             prop_assert_eq!(&quantizer.encode(&ids[item..=item], vector), codes);
             check_codes(&quantizer, vector, codes);
         }
-        let back = Quantizer::from_bytes(&quantizer.to_bytes(HashMap::new()).unwrap()).unwrap();
+        let back = Quantizer::from_bytes(&quantizer.to_bytes(Default::default()).unwrap()).unwrap();
         prop_assert_eq!(back.encode(&ids, &vectors), all);
         prop_assert_eq!(back, quantizer);
     }

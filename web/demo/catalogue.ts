@@ -39,7 +39,7 @@ export class CatalogueView {
   setLiked(ids: Iterable<string>): void {
     this.#liked = new Set(ids);
     for (const button of this.#list.querySelectorAll<HTMLButtonElement>("button[data-id]")) {
-      button.ariaPressed = String(this.#liked.has(button.dataset.id ?? ""));
+      button.setAttribute("aria-pressed", String(this.#liked.has(button.dataset.id ?? "")));
     }
   }
 

@@ -30,11 +30,21 @@ function texts(value: unknown): string[] {
   return Array.isArray(value) ? value.map(text).filter(Boolean) : [];
 }
 
+/** Where categories stand; the first that an item has counts. */
+const CATEGORIES = ["categories", "category", "genres", "genre"];
+
+/** The paths of a field: of steps, of lists of them, or of text as tables have it. */
+function paths(value: unknown): string[][] {
+  if (Array.isArray(value))
+    return value.flatMap((path) => (Array.isArray(path) ? [texts(path)] : paths(path)));
+  const written = text(value);
+  return written.split("|").map((path) => texts(path.split(" > ")));
+}
+
 /** The most specific names of the category paths, without the root that all share. */
-function categories(value: unknown): string[] {
-  if (!Array.isArray(value)) return [];
-  const paths = value.map((path) => (Array.isArray(path) ? texts(path) : texts([path])));
-  return [...new Set(paths.flatMap((path) => path.slice(-2).reverse()))];
+function categories(fields: Fields): string[] {
+  const field = CATEGORIES.find((name) => paths(fields[name]).flat().length > 0) ?? "";
+  return [...new Set(paths(fields[field]).flatMap((path) => path.slice(-2).reverse()))];
 }
 
 function hueOf(name: string): number {
@@ -49,7 +59,7 @@ function describe(fields: Fields): Item {
   const maker = text(fields.author) || text(fields.brand);
   const year = text(fields.year);
   const subjects = texts(fields.subjects);
-  const tags = subjects.length > 0 ? subjects : categories(fields.categories);
+  const tags = subjects.length > 0 ? subjects : categories(fields);
   const title =
     text(fields.title) ||
     text(fields.keywords) ||

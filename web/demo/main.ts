@@ -72,7 +72,7 @@ const page = {
 const liked = new Liked(HISTORY, {
   changed: showHistory,
   storing: (busy) => {
-    page.history.ariaBusy = String(busy);
+    page.history.setAttribute("aria-busy", String(busy));
   },
   failed: fail,
 });
@@ -100,9 +100,7 @@ function showHistory(): void {
   const elsewhere = isEmpty ? catalogue : page.copy;
   setHidden(page.clear, isEmpty || isShared, elsewhere);
   setHidden(page.shared, !isShared, elsewhere);
-  // Written anew, it would be read out anew.
-  const told = isShared ? SHARED : "";
-  if (page.sharedTold.textContent !== told) page.sharedTold.textContent = told;
+  say(page.sharedTold, isShared ? SHARED : "");
   // What was told is true of what was shown before.
   setHidden(page.link, true, elsewhere);
   page.copied.textContent = "";
@@ -110,6 +108,11 @@ function showHistory(): void {
   catalogue.setLiked(ids);
   map.setLiked(ids);
   void recommend();
+}
+
+/** Says something in an element that screen readers read out; written anew, it would be read anew. */
+function say(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 async function readHistory(): Promise<void> {
@@ -194,8 +197,8 @@ async function recommend(): Promise<void> {
     replaceEntries(page.picks, entries, catalogue);
     times.add(milliseconds);
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
-    page.unknown.textContent = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
-    page.unknown.hidden = unknown.length === 0;
+    const skipped = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
+    say(page.unknown, unknown.length > 0 ? skipped : "");
     if (page.alert.dataset.ofCall === "true") page.alert.hidden = true;
     showDevice();
     const trace = await recommender.trace(asked);
@@ -225,6 +228,11 @@ async function tellWhy(picks: readonly Pick[], mine: number): Promise<void> {
 function engineInWords(): string {
   if (!recommender) return "";
   return recommender.engine === "cpu" ? "CPU" : `WebGPU (${recommender.engineName})`;
+}
+
+function selectedBackend(): Backend {
+  const input = page.backends.querySelector("input:checked");
+  return input instanceof HTMLInputElement ? (input.value as Backend) : "auto";
 }
 
 function selectBackend(backend: Backend): void {
@@ -353,7 +361,7 @@ async function loadItems(): Promise<void> {
 
 async function loadModel(signal: AbortSignal): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
-  const backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
+  let backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
   selectBackend(backend);
   const tell = seldom((loaded: number) => {
     page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
@@ -370,11 +378,15 @@ async function loadModel(signal: AbortSignal): Promise<void> {
     const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
     if (!isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
-    selectBackend("cpu");
+    if (selectedBackend() === backend) selectBackend("cpu");
+    backend = "cpu";
     fail(new Error(`${error.message}. The CPU computes for now.`));
   }
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
+  // Another one may have been chosen meanwhile.
+  const selected = selectedBackend();
+  if (selected !== backend) await changeBackend(selected);
   await showMap(recommender);
 }
 
@@ -382,10 +394,10 @@ async function loadModel(signal: AbortSignal): Promise<void> {
 function showSliders(): void {
   const heat = temperature();
   page.diversityValue.value = heat === null ? "best" : String(heat);
-  page.diversity.ariaValueText = page.diversityValue.value;
+  page.diversity.setAttribute("aria-valuetext", page.diversityValue.value);
   page.again.hidden = heat === null;
   page.beamsValue.value = String(beams());
-  page.beams.ariaValueText = page.beamsValue.value;
+  page.beams.setAttribute("aria-valuetext", page.beamsValue.value);
 }
 
 function listen(): void {
@@ -407,8 +419,13 @@ function listen(): void {
       void recommend();
     });
   }
-  page.backends.addEventListener("change", (event) => {
-    void changeBackend((event.target as HTMLInputElement).value as Backend);
+  page.backends.addEventListener("change", () => {
+    void changeBackend(selectedBackend());
+  });
+  const hint = page.mapHint.textContent;
+  page.map.addEventListener("pointerleave", ({ pointerType }) => {
+    // A finger hides what it points at, until it is lifted.
+    if (pointerType !== "touch") page.mapHint.textContent = hint;
   });
   page.map.addEventListener("pointermove", ({ offsetX, offsetY }) => {
     const under = map.at(offsetX, offsetY);

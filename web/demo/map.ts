@@ -64,7 +64,8 @@ export class SemanticMap {
     this.#animate();
     const kept = trace.map((level) => level.length).join(", then ");
     const levels = trace.length === 1 ? "level" : "levels";
-    this.#canvas.ariaLabel = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}.`;
+    const label = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}.`;
+    this.#canvas.setAttribute("aria-label", label);
   }
 
   /** The ids under a point, with the codes that they share; `null` beside the tree. */

@@ -33,6 +33,9 @@ interface WorkerEvent {
 const scope = self as unknown as Scope;
 const CACHE = "tigret-demo";
 
+/** Milliseconds that the network may take to answer before what is kept serves. */
+const PATIENCE = 4000;
+
 /** Paths of the assets of this version; the build puts them in. */
 declare const ASSETS: readonly string[];
 
@@ -117,15 +120,15 @@ async function answer(event: WorkerEvent): Promise<Response> {
   const cache = await caches.open(CACHE).catch(() => null);
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept && isAsset(key)) return kept;
-  let response: Response;
-  try {
-    response = await fetch(request);
-  } catch (error) {
-    if (kept) return kept;
-    throw error;
-  }
-  if (cache && response.ok) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
-  return response;
+  const fetched = fetch(request).then((response) => {
+    if (cache && response.ok) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
+    return response;
+  });
+  if (!kept) return fetched;
+  // An answer that comes too late is kept for the next visit.
+  event.waitUntil(fetched.catch(() => {}));
+  const late = new Promise<Response>((resolve) => setTimeout(resolve, PATIENCE, kept));
+  return Promise.race([fetched, late]).catch(() => kept);
 }
 
 async function tell(id: string, message: unknown): Promise<void> {

@@ -12,9 +12,9 @@ function cover(item: Item): HTMLElement {
     .slice(0, 2)
     .map((word) => [...word][0])
     .join("");
-  const element = make("span", "cover", initials || (item.title[0] ?? "·"));
+  const element = make("span", "cover", initials || ([...item.title][0] ?? "·"));
   element.style.setProperty("--hue", String(item.hue));
-  element.ariaHidden = "true";
+  element.setAttribute("aria-hidden", "true");
   return element;
 }
 
@@ -31,7 +31,7 @@ export function arrivalEntry(item: Item, codes: readonly number[] | null): HTMLL
     const add = make("button", "quiet", "Add");
     add.type = "button";
     add.dataset.id = item.id;
-    add.ariaLabel = `Add ${item.title} to the catalogue`;
+    add.setAttribute("aria-label", `Add ${item.title} to the catalogue`);
     entry.append(add);
   } else {
     const told = make("span", "semantic-id", codes.join(" · "));
@@ -46,7 +46,7 @@ export function catalogueEntry(item: Item, liked: boolean): HTMLLIElement {
   const button = make("button", "item", cover(item), words(item));
   button.type = "button";
   button.dataset.id = item.id;
-  button.ariaPressed = String(liked);
+  button.setAttribute("aria-pressed", String(liked));
   if (item.tags.length > 0) {
     const tags = make("span", "tags", ...item.tags.slice(0, 3).map((tag) => make("span", "", tag)));
     button.querySelector(".words")?.append(tags);
@@ -59,7 +59,7 @@ export function historyEntry(item: Item): HTMLLIElement {
   const remove = make("button", "remove", "×");
   remove.type = "button";
   remove.dataset.id = item.id;
-  remove.ariaLabel = `Remove ${item.title}`;
+  remove.setAttribute("aria-label", `Remove ${item.title}`);
   return make("li", "", make("span", "title", item.title), remove);
 }
 
@@ -83,7 +83,7 @@ export function pickEntry(item: Item, pick: Pick, best: number): HTMLLIElement {
   const score = make("span", "score", bar, code);
   button.querySelector(".words")?.append(make("span", "reason"));
   score.title = `log-probability ${pick.score.toFixed(3)}, semantic ID ${pick.codes.join("·")}`;
-  score.ariaHidden = "true";
+  score.setAttribute("aria-hidden", "true");
   button.append(score);
   return make("li", "", button);
 }

@@ -1,9 +1,9 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
+import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
 import { TigretError } from "./errors.js";
 import { type Sha256, sha256Of } from "./integrity.js";
-import { isForgotten, listen, moment } from "./moment.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 
 /** Name of the cache. */
 const CACHE = "tigret";
@@ -34,6 +34,8 @@ export interface Kept {
   etag: string | null;
   /** Its bytes, or `null` where they are not those that were kept, or do not come. */
   bytes(): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** Lets go of it: what may still be read takes room also once it is deleted. */
+  release(): void;
 }
 
 /** A host that nobody has: the address of a frame or a worker may be none to build upon. */
@@ -75,7 +77,7 @@ export function kept(url: string): Promise<Kept | null> {
 }
 
 async function find(url: string): Promise<Kept | null> {
-  const begun = moment();
+  const begun = erasuresSoFar();
   await writing.get(url);
   try {
     const response = await (await open())?.match(key(url));
@@ -93,6 +95,7 @@ async function find(url: string): Promise<Kept | null> {
           return null;
         }
       },
+      release: () => void response.body?.cancel().catch(() => {}),
     };
   } catch {
     return null;
@@ -123,16 +126,14 @@ export function keep(
 
 /** Begins to write something of an address: one after the other, so that the newest stays. */
 function begin(url: string, job: () => Promise<void>): void {
-  const [begun, deaf] = [moment(), listen()];
+  const [begun, deaf] = [erasuresSoFar(), listen()];
   const before = writing.get(url) ?? Promise.resolve();
   const written = before
-    .then(job)
+    .then(() => (isForgotten(begun) ? undefined : job()))
+    // The last of it may have been written after the caches were deleted; what came since stays.
+    .finally(() => (isForgotten(begun) ? erase(url) : undefined))
     // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
-    .then(async () => {
-      // The last of it may have been written after the caches were deleted.
-      if (isForgotten(begun)) await deleteCaches();
-    })
     .finally(() => {
       deaf();
       if (writing.get(url) === written) writing.delete(url);
@@ -146,23 +147,41 @@ async function write(
   sha256: Promise<Sha256 | null>,
   etag: string | null,
 ): Promise<void> {
+  const begun = erasuresSoFar();
   const hash = await sha256;
-  if (hash === null) return;
+  if (hash === null || isForgotten(begun)) return;
   const headers = new Headers({ [HASH]: hash, "content-type": "application/octet-stream" });
   if (etag !== null) headers.set(ETAG, etag);
   const put = async () => {
     // First, since another tab may tidy up in between.
     await note(url);
-    await (await open())?.put(key(url), new Response(bundle, { headers }));
+    const cache = await open();
+    if (!isForgotten(begun)) await cache?.put(key(url), new Response(bundle, { headers }));
   };
-  try {
-    await put();
-  } catch {
-    // Most likely there is no room.
-    await tidy(key(url));
-    await put();
+  const makeRoom = [
+    // The copy of before takes room beside the one that replaces it.
+    async () => void (await (await open())?.delete(key(url))),
+    () => tidy(key(url)),
+  ];
+  for (;;) {
+    try {
+      await put();
+      break;
+    } catch (error) {
+      const make = makeRoom.shift();
+      if (!make || !(await couldFit(error, bundle.size))) throw error;
+      await make();
+    }
   }
   await tidy();
+}
+
+/** Whether a bundle failed for want of room, and not of more than there can be. */
+async function couldFit(error: unknown, size: number): Promise<boolean> {
+  if ((error as Error | null)?.name !== "QuotaExceededError") return false;
+  const storage = globalThis.navigator?.storage;
+  const { quota = size } = storage?.estimate ? await storage.estimate() : {};
+  return size <= quota;
 }
 
 /** Notes that the bundle of an address is used now. */
@@ -202,9 +221,17 @@ async function tidy(roomFor?: string): Promise<void> {
 
 /** Begins to drop what is kept of an address. */
 export function drop(url: string): void {
-  begin(url, async () => {
-    for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
-  });
+  begin(url, () => erase(url));
+}
+
+/** Deletes what is kept of an address, and the caches where nothing else is or comes. */
+async function erase(url: string): Promise<void> {
+  for (const name of [CACHE, USES]) {
+    const cache = await open(name);
+    await cache?.delete(key(url));
+    const isEmpty = (await cache?.keys())?.length === 0;
+    if (isEmpty && writing.size === 1) await globalThis.caches.delete(name);
+  }
 }
 
 /** Deletes all bundles. Rejects with code `storage` where the cache does not answer. */

@@ -2,7 +2,7 @@
 
 import { isFailure, TigretError } from "./errors.js";
 import type { Answer, Engine, EngineRequest, GpuOptions, ModelInfo, Pick } from "./protocol.js";
-import { after } from "./steps.js";
+import { after } from "./timeouts.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };

@@ -2,7 +2,7 @@
 
 import { TigretError } from "./errors.js";
 import { onAbort } from "./queue.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 
 /** How far a download is. */
 export interface Progress {
@@ -70,7 +70,7 @@ export async function download(
   const { signal, pause = PAUSE, patience = Number.POSITIVE_INFINITY } = options;
   const headers = { ...options.headers };
   const asked = { ...options, headers, stall: Math.min(options.stall ?? STALL, patience) };
-  const buffer = new Buffer();
+  const received = new Received();
   let version: Version | null = null;
   /** The most bytes that any attempt has come to, and how many came to no more since. */
   let [most, fruitless] = [0, 0];
@@ -78,13 +78,13 @@ export async function download(
   let until = performance.now() + patience;
   for (let attempt = 1; ; attempt++) {
     try {
-      const from = version?.resumable ? buffer.length : 0;
+      const from = version?.resumable ? received.length : 0;
       const left = until - performance.now();
       const response = await request(url, asked, from, left, most > 0);
       if (response.status === 304) return UNCHANGED;
       const next = versionOf(response);
       if (!goesOn(response, from) || next.name !== version?.name) {
-        buffer.length = 0;
+        received.length = 0;
         version = null;
         // 206 is a part of another version, 416 says that it is shorter by now.
         if (response.status !== 200) {
@@ -93,15 +93,15 @@ export async function download(
         }
       }
       version = next;
-      await read(response, buffer, asked);
+      await read(response, received, asked);
       const etag = response.type === "cors" ? null : response.headers.get("etag");
-      return { bytes: buffer.bytes(), etag };
+      return { bytes: received.bytes(), etag };
     } catch (error) {
       signal?.throwIfAborted();
       if (!(error instanceof Broken)) throw error;
       const now = performance.now();
-      if (buffer.length > most) {
-        most = buffer.length;
+      if (received.length > most) {
+        most = received.length;
         fruitless = 0;
         until = now + (patience - error.silence);
       } else {
@@ -113,7 +113,7 @@ export async function download(
         delete headers[CONDITION];
         continue;
       }
-      if (isOver || (error.unanswered && most === 0)) throw told(url, buffer, error);
+      if (isOver || (error.unanswered && most === 0)) throw told(url, received, error);
       const wait = Math.max(pause * 2 ** Math.max(fruitless - 1, 0), error.pause);
       await sleep(Math.min(wait, until - now), signal);
       if (patience === Number.POSITIVE_INFINITY) await online(signal);
@@ -131,23 +131,23 @@ export async function bytesOfResponse(
   response: Response,
   options: DownloadOptions = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const buffer = new Buffer();
+  const received = new Received();
   const isOpaque = response.type === "opaque";
   if (isOpaque || response.bodyUsed || response.body?.locked) {
     const message = isOpaque
       ? "the response is opaque: fetch it with CORS"
-      : "the response was read already; give a new one, or `response.clone()` of before";
+      : "the response was read already; give a new one, or a `response.clone()` made earlier";
     throw new TigretError("bad-request", message);
   }
   try {
     check(response, response.url || "the response");
-    await read(response, buffer, options);
+    await read(response, received, options);
   } catch (error) {
     options.signal?.throwIfAborted();
     if (!(error instanceof Broken)) throw error;
-    throw told(response.url || "the response", buffer, error);
+    throw told(response.url || "the response", received, error);
   }
-  return buffer.bytes();
+  return received.bytes();
 }
 
 /** A connection failed; another attempt may succeed. */
@@ -171,11 +171,11 @@ class Broken extends Error {
   }
 }
 
-function told(url: string, buffer: Buffer, error: Broken): TigretError {
+function told(url: string, received: Received, error: Broken): TigretError {
   const message =
-    buffer.length === 0
+    received.length === 0
       ? `${url} could not be fetched (${error.message}): check the address, the network, connect-src in the content security policy and, for another origin, its CORS headers`
-      : `${url}: the download broke off after ${buffer.length} bytes (${error.message}); try again`;
+      : `${url}: the download broke off after ${received.length} bytes (${error.message}); try again`;
   return new TigretError("download", message, { cause: error.cause ?? error });
 }
 
@@ -291,25 +291,29 @@ function check(response: Response, from: string, conditional = false, part = fal
   }
 }
 
-/** Appends what a response has to a buffer. */
-async function read(response: Response, buffer: Buffer, options: DownloadOptions): Promise<void> {
+/** Appends what a response has. */
+async function read(
+  response: Response,
+  received: Received,
+  options: DownloadOptions,
+): Promise<void> {
   const { onProgress, signal, stall = STALL } = options;
   // The length of a compressed response is not the length of what is read from it.
   const isCompressed = response.headers.has("content-encoding") && !isPlain(response);
   const length = isCompressed ? 0 : Number(response.headers.get("content-length"));
-  const total = length > 0 ? buffer.length + length : null;
+  const total = length > 0 ? received.length + length : null;
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});
   const off = onAbort(signal, cancel);
   try {
-    if (total !== null) buffer.reserve(total);
+    if (total !== null) received.reserve(total);
     for (;;) {
       const chunk = await inTime(stall, reader.read());
       signal?.throwIfAborted();
       if (chunk.done) break;
-      buffer.append(chunk.value);
-      const { length: loaded } = buffer;
+      received.append(chunk.value);
+      const { length: loaded } = received;
       onProgress?.({ loaded, total: total !== null && total >= loaded ? total : null });
     }
   } catch (cause) {
@@ -319,13 +323,13 @@ async function read(response: Response, buffer: Buffer, options: DownloadOptions
   } finally {
     off();
   }
-  if (total !== null && buffer.length < total && isPlain(response)) {
+  if (total !== null && received.length < total && isPlain(response)) {
     throw new Broken(`it ended before its ${total} bytes`);
   }
 }
 
-/** Bytes that grow. */
-class Buffer {
+/** The bytes that have come. */
+class Received {
   #bytes = new Uint8Array(0);
   length = 0;
 

@@ -2,10 +2,10 @@
 
 import { deleteBundles } from "./cache.js";
 import { PREFIX } from "./choice.js";
+import { forgetFromNowOn } from "./erasure.js";
 import { TigretError } from "./errors.js";
-import { DATABASE, forgetMemory, hasDatabase } from "./history.js";
-import { forgetFromNowOn } from "./moment.js";
-import { after } from "./steps.js";
+import { DATABASE, forgetMemory, hasDatabase, isDenied } from "./history.js";
+import { after } from "./timeouts.js";
 
 /** Milliseconds that the histories may take: a page may hold them open, or the browser hang. */
 const LIMIT = 5000;
@@ -52,7 +52,9 @@ function deleteHistories(): Promise<void> {
       };
       request.onerror = async () => {
         done();
-        if (!(await hasDatabase())) return resolve();
+        // Where the browser does not say, its error has to.
+        const isThere = (await hasDatabase()) ?? !isDenied(request.error);
+        if (!isThere) return resolve();
         const why = request.error?.message || request.error?.name || "the browser does not say why";
         const message = `the histories could not be deleted (${why})`;
         reject(new TigretError("storage", message, { cause: request.error }));

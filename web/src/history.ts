@@ -3,8 +3,8 @@
 import { announce, channelOf } from "./channel.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
-import { checkId, checkIds } from "./ids.js";
-import { after, within } from "./steps.js";
+import { checkId, checkIds, checkString } from "./ids.js";
+import { after, within } from "./timeouts.js";
 
 /** One liked item. */
 export interface HistoryEntry {
@@ -91,7 +91,8 @@ export class HistoryStore {
 
   /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
   async remove(id: string): Promise<void> {
-    checkId("the id", id);
+    // Earlier versions stored ids that are refused by now.
+    checkString("the id", id);
     await this.#change((entries) => entries.filter((entry) => entry.id !== id), "shrink");
   }
 
@@ -288,7 +289,7 @@ function opened(access: Access): Promise<Opened> {
 }
 
 /** Whether the browser has no databases for this page, rather than that this one failed. */
-function isDenied(error: unknown): boolean {
+export function isDenied(error: unknown): boolean {
   try {
     if (!globalThis.indexedDB || (error as DOMException | null)?.name === "SecurityError")
       return true;

@@ -11,12 +11,16 @@ export function checkText(name: string, text: string): void {
   throw new TigretError("bad-request", `${name} holds half a character: ${shown(text)}`);
 }
 
+/** Throws with code `bad-request` for what is no string. */
+export function checkString(name: string, id: unknown): asserts id is string {
+  if (typeof id === "string") return;
+  const message = `${name} is ${shown(id)}, not a string; item ids are strings`;
+  throw new TigretError("bad-request", message);
+}
+
 /** Throws with code `bad-request` for what can be no item's id. */
 export function checkId(name: string, id: unknown): asserts id is string {
-  if (typeof id !== "string") {
-    const message = `${name} is ${shown(id)}, not a string; item ids are strings`;
-    throw new TigretError("bad-request", message);
-  }
+  checkString(name, id);
   checkText(name, id);
 }
 

@@ -26,9 +26,11 @@ export interface LoadOptions {
   gpu?: GpuOptions | undefined;
   /**
    * Whether a bundle from an address (`http:`, `https:`) is kept on the device (Cache API), so that
-   * the next visit does not download it again and works offline. Default true. Whenever one is kept,
+   * the next visit does not download it again and works offline. A server of another origin is asked
+   * for the whole file at each visit, unless `integrity` is given. Default true. Whenever one is kept,
    * bundles that were not used for 30 days are dropped, and of one origin and path, whatever the
-   * query, all but the two used last; where there is no room, the one used longest ago goes too.
+   * query, all but the two used last; where there is no room, its own older version goes first, then
+   * the one used longest ago.
    */
   cache?: boolean | undefined;
   /**

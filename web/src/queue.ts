@@ -2,10 +2,15 @@
 export class Queue {
   readonly #end: AbortSignal | undefined;
   #last: Promise<void> = Promise.resolve();
+  /** What rejects each task that is not through. Node warns of many listeners on one signal. */
+  readonly #aborts = new Set<() => void>();
 
   /** `end` aborts every task, as the signal of each does. */
   constructor(end?: AbortSignal) {
     this.#end = end;
+    onAbort(end, () => {
+      for (const abort of this.#aborts) abort();
+    });
   }
 
   /**
@@ -18,13 +23,15 @@ export class Queue {
       const aborted = () => signals.find((signal) => signal?.aborted);
       const abort = () => reject(aborted()?.reason);
       if (aborted()) return abort();
-      const offs = signals.map((signal) => onAbort(signal, abort));
+      this.#aborts.add(abort);
+      const offs = ends.map((signal) => onAbort(signal, abort));
       this.#last = this.#last.then(async () => {
         try {
           if (!aborted()) resolve(await task());
         } catch (error) {
           reject(error);
         } finally {
+          this.#aborts.delete(abort);
           for (const off of offs) off();
         }
       });

@@ -9,11 +9,11 @@ import {
   useChoice,
 } from "./choice.js";
 import type { Progress } from "./download.js";
+import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events, tell } from "./events.js";
 import { HistoryStore } from "./history.js";
 import { checkText } from "./ids.js";
-import { isForgotten, listen, moment } from "./moment.js";
 import {
   asksSomething,
   type Backend,
@@ -45,7 +45,7 @@ import type {
 import { onAbort, Queue } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 
 /** Milliseconds after which a call whose stored history is slow to read goes to the queue's end. */
 const SLOW = 250;
@@ -167,7 +167,7 @@ export class Recommender {
     signal?.throwIfAborted();
     // It fetches and compiles its module while the bundle is on its way.
     let remote = Remote.start(start);
-    const [begun, deaf] = [moment(), listen()];
+    const [begun, deaf] = [erasuresSoFar(), listen()];
     const engine = backend === "auto" ? "cpu" : backend;
     // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
     const unwanted = new AbortController();
@@ -269,8 +269,8 @@ export class Recommender {
    * with the options of the call in question. With a pick `signal` and `latest` may stand alone:
    * they are no other call's options.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
-   * `disposed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
+   * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
    */
   async explain(item: Pick, options?: RecommendOptions): Promise<Explanation>;
   /** Why any item has its score in the call that the options describe. */
@@ -300,8 +300,8 @@ export class Recommender {
    * fine, each in ascending order. It shows how the beams narrow down to the items, and is always
    * computed on the CPU.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `superseded`, `storage`, `crashed`,
-   * `disposed`), or with the signal's reason.
+   * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
+   * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
    */
   async trace(options: RecommendOptions = {}): Promise<Prefix[][]> {
     const complete = this.#request("trace", options);
@@ -334,6 +334,7 @@ export class Recommender {
    * IDs of other items do not change. They are kept until {@link dispose}, also when a lost device
    * or worker is replaced; nothing is stored. An id that the catalogue has is refused: filter by
    * those of {@link catalogue} where some may be known.
+   * A call goes through the whole catalogue: many items are best added in one.
    *
    * Rejects with a {@link TigretError} (`no-tokenizer`, `bad-request`, `crashed`, `disposed`, and
    * `no-gpu` where the catalogue would exceed the GPU's limits: `use("cpu")` then).
@@ -369,7 +370,7 @@ export class Recommender {
     checkBackend(backend);
     await this.#queue.run(() =>
       backend === "auto"
-        ? this.#announced(() => this.#choose(moment())).finally(listen())
+        ? this.#announced(() => this.#choose(erasuresSoFar())).finally(listen())
         : this.#use(backend),
     );
   }
@@ -571,10 +572,10 @@ export class Recommender {
       stop: (error) => this.#remote.stop(error),
     };
     const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
-    const known = remembered(key);
-    if (known) {
+    const earlier = remembered(key);
+    if (earlier) {
       try {
-        if (known !== this.#engine) await useChoice(timed, known);
+        if (earlier !== this.#engine) await useChoice(timed, earlier);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;

@@ -2,7 +2,7 @@
 
 import { TigretError } from "./errors.js";
 import type { Message, Method, Methods } from "./protocol.js";
-import { after } from "./steps.js";
+import { after } from "./timeouts.js";
 
 /** What this package needs of a `Worker`. */
 export interface WorkerLike {

@@ -10,9 +10,9 @@ import {
   Refused,
   UNCHANGED,
 } from "./download.js";
+import { erasuresSoFar, isForgotten } from "./erasure.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
-import { isForgotten, moment } from "./moment.js";
 import { platform } from "./platform.js";
 import { Queue } from "./queue.js";
 
@@ -28,6 +28,12 @@ export interface SourceOptions {
   integrity?: string | undefined;
   /** For tests: the pace of {@link download}. */
   pace?: Pick<DownloadOptions, "stall" | "pause" | "patience">;
+}
+
+/** A load under way. */
+interface Loading extends SourceOptions {
+  /** When it began: of what was forgotten since, nothing is kept, however often it is asked for. */
+  begun: number;
 }
 
 /** A bundle and how it came. */
@@ -62,7 +68,8 @@ const nowhere = async () => null;
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
-export async function bundleOf(source: Source, options: SourceOptions = {}): Promise<Bundle> {
+export async function bundleOf(source: Source, given: SourceOptions = {}): Promise<Bundle> {
+  const options = { ...given, begun: erasuresSoFar() };
   const { signal, integrity } = options;
   const wanted = integrity === undefined ? null : parseIntegrity(integrity);
   signal?.throwIfAborted();
@@ -86,11 +93,10 @@ async function fromServer(
   url: string,
   copy: Kept | null,
   wanted: Sha256 | null,
-  options: SourceOptions,
+  options: Loading,
   fresh = false,
 ): Promise<Bundle> {
-  const { onProgress, signal, pace } = options;
-  const begun = moment();
+  const { onProgress, signal, pace, begun } = options;
   const again = () => fromServer(url, null, wanted, options, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
@@ -113,6 +119,7 @@ async function fromServer(
     // The copy is damaged, and gone by now: ask again, without it.
     return fromServer(url, null, wanted, options);
   }
+  copy?.release();
   const { bytes, etag } = answer;
   const cache = isKept(url, options);
   // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.
@@ -180,7 +187,7 @@ async function fromCopy(
   copy: Kept,
   url: string,
   wanted: Sha256 | null,
-  options: SourceOptions,
+  options: Loading,
 ): Promise<Bundle | null> {
   const bytes = await copy.bytes();
   if (!bytes) {

@@ -16,7 +16,7 @@ import type {
   ModelInfo,
   Prefix,
 } from "./protocol.js";
-import { within } from "./steps.js";
+import { within } from "./timeouts.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */
@@ -64,9 +64,9 @@ export class Server {
   crash(cause: unknown): void {
     const said = String((cause as Error | null)?.message ?? cause);
     // A panic says what happened before it traps; memory that cannot grow only traps.
-    const trapped = cause instanceof WebAssembly.RuntimeError;
+    const trapped = globalThis.WebAssembly && cause instanceof WebAssembly.RuntimeError;
     const message = trapped ? `${said}; most likely there was too little memory` : said;
-    this.#post({ kind: "crash", message });
+    this.#post({ kind: "crash", message: globalThis.WebAssembly ? message : NO_WASM });
   }
 
   get #loaded(): Session {
@@ -173,6 +173,9 @@ export class Server {
     return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
   }
 }
+
+const NO_WASM =
+  "this browser has no WebAssembly, in which the model is computed: its settings for security may turn it off (on iOS, Lockdown Mode)";
 
 /** After as many, the browser has been seen to compile what takes long. */
 const WARM_UP_CALLS = 12;

@@ -43,15 +43,36 @@ test("does not take what the browser does not answer for deleted", async () => {
   await refused;
 });
 
+test("says so where they are not deleted and the browser cannot say whether there are any", async () => {
+  const fail = (name: string) => (request: IDBOpenDBRequest) => {
+    Object.assign(request, { error: new DOMException("it failed", name) });
+    request.onerror?.(new Event("error"));
+  };
+  vi.stubGlobal("localStorage", {});
+  for (const databases of [null, () => Promise.reject(new Error("the disk failed"))]) {
+    stubDeletion(fail("UnknownError"), databases as never);
+    await expect(forget(), `${databases}`).rejects.toMatchObject({ code: "storage" });
+    stubDeletion(fail("SecurityError"), databases as never);
+    await forget();
+  }
+});
+
 test("where the browser denies databases there is nothing to delete", async () => {
   const denied = new DOMException("the user denied it", "UnknownError");
   const fail = (request: IDBOpenDBRequest) => {
     Object.assign(request, { error: denied });
     request.onerror?.(new Event("error"));
   };
-  stubDeletion(fail, () => Promise.reject(denied));
-  await forget();
   stubDeletion(fail, async () => []);
+  await forget();
+  // It denies all storage then.
+  vi.stubGlobal("localStorage", undefined);
+  Object.defineProperty(globalThis, "localStorage", {
+    get() {
+      throw new DOMException("denied", "SecurityError");
+    },
+  });
+  stubDeletion(fail, () => Promise.reject(denied));
   await forget();
 });
 
@@ -114,18 +135,26 @@ test("a bundle whose keeping does not end is not waited for, and leaves nothing 
   vi.useFakeTimers();
   const page = stubPage();
   let end = () => {};
-  const put = () => new Promise<void>((resolve) => (end = resolve));
   const names = new Set<string>();
   vi.stubGlobal("caches", {
     open: async (name: string) => {
       names.add(name);
-      return { put, keys: async () => [] };
+      const put = () =>
+        new Promise<void>((resolve) => {
+          const written = () => {
+            names.add(name);
+            resolve();
+          };
+          if (name === "tigret") end = written;
+          else written();
+        });
+      return { put, keys: async () => [], delete: async () => true };
     },
     delete: async (name: string) => names.delete(name),
   });
   keep("https://host/m", new Blob(), Promise.resolve("hash"), null);
   await vi.advanceTimersByTimeAsync(0);
-  expect(names.size).toBe(1);
+  expect(names.size).toBe(2);
   const refused = expect(forget()).rejects.toMatchObject({ code: "storage" });
   await vi.advanceTimersByTimeAsync(0);
   expect(page.gone()).toEqual({ choice: true, histories: true });
@@ -133,9 +162,22 @@ test("a bundle whose keeping does not end is not waited for, and leaves nothing 
   await refused;
   expect(names.size).toBe(0);
   end();
-  await vi.advanceTimersByTimeAsync(0);
   expect(names.size).toBe(1);
-  end();
   await settled();
   expect(names.size).toBe(0);
+});
+
+test("a bundle that has not begun to be kept is neither kept nor waited for", async () => {
+  stubPage();
+  const put = vi.fn(async () => {});
+  const cache = { put, keys: async () => [], delete: async () => true };
+  vi.stubGlobal("caches", { open: async () => cache, delete: async () => true });
+  let hash = (_: string) => {};
+  const slow = new Promise<string>((resolve) => (hash = resolve));
+  keep("https://host/m", new Blob(), slow, null);
+  keep("https://host/m", new Blob(), new Promise(() => {}), null);
+  const forgotten = forget();
+  hash("hash");
+  await forgotten;
+  expect(put).not.toHaveBeenCalled();
 });

@@ -107,6 +107,17 @@ test.each(["throws", "aborts"] as const)(
   },
 );
 
+test("an entry that could not be added by now can be removed", async () => {
+  const store = new HistoryStore();
+  databases.histories.set("default", [
+    { id: "half\ud800", at: 1 },
+    { id: "kept", at: 2 },
+  ]);
+  await store.remove("half\ud800");
+  expect(await store.list()).toEqual(["kept"]);
+  await expect(store.remove(5 as never)).rejects.toMatchObject({ code: "bad-request" });
+});
+
 test("a database that cannot be opened now is an error, and opens at the next call", async () => {
   const store = new HistoryStore();
   databases.histories.set("default", [{ id: "kept", at: 1 }]);

@@ -18,6 +18,18 @@ test("books and wares are described by what there is", () => {
   expect(bare).toMatchObject({ id: "8", title: "Item 8", byline: "", tags: [] });
 });
 
+test("categories are paths, lists or text", () => {
+  const of = (fields: object) => parseItems(lines({ id: "a", ...fields }))[0]?.tags;
+  expect(of({ categories: "Home > Kitchen > Pans" })).toEqual(["Pans", "Kitchen"]);
+  expect(of({ genres: "Comedy|War" })).toEqual(["Comedy", "War"]);
+  expect(of({ categories: [], category: ["Tea > Green", "Gifts"] })).toEqual([
+    "Green",
+    "Tea",
+    "Gifts",
+  ]);
+  expect(of({ categories: null, genre: " " })).toEqual([]);
+});
+
 test("an id is taken as the bundle has it, what is shown without the blanks around it", () => {
   const [item] = parseItems(lines({ id: " a\t", title: " Emma " }));
   expect(item).toMatchObject({ id: " a\t", title: "Emma" });

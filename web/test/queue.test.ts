@@ -78,3 +78,13 @@ test("a queue that ends rejects what waits, what runs and what comes later, with
   for (const ended of [...tasks, queue.run(task)]) await expect(ended).rejects.toBe("over");
   expect(begun).toBe(1);
 });
+
+test("many tasks at once are no leak of listeners to Node", async () => {
+  const warned: string[] = [];
+  const warn = ({ message }: Error) => warned.push(message);
+  process.on("warning", warn);
+  const queue = new Queue(new AbortController().signal);
+  await Promise.all(Array.from({ length: 50 }, () => queue.run(pause)));
+  process.off("warning", warn);
+  expect(warned).toEqual([]);
+});

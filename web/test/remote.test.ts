@@ -159,3 +159,21 @@ test("a page that stands still for long does not take its worker for dead", asyn
   expect(await call).toBeNull();
   expect(asked).toContain("adapter");
 });
+
+test("a page that is prerendered waits for its worker until it is visited", async () => {
+  fakeTimers();
+  stubLocks();
+  const { worker } = holdingWorker();
+  const page = { prerendering: true };
+  vi.stubGlobal("document", page);
+  const { postMessage } = worker;
+  const early: (() => void)[] = [];
+  worker.postMessage = (...message) => void early.push(() => postMessage(...message));
+  const remote = Remote.start(() => worker);
+  const call = remote.call("adapter", {});
+  await vi.advanceTimersByTimeAsync(600_000);
+  worker.postMessage = postMessage;
+  page.prerendering = false;
+  for (const arrive of early) arrive();
+  expect([await call, remote.stopped]).toEqual([null, undefined]);
+});

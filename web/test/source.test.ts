@@ -1,7 +1,7 @@
 import { runInNewContext } from "node:vm";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { settled } from "../src/cache.js";
-import { forgetFromNowOn, listen } from "../src/moment.js";
+import { keep, settled } from "../src/cache.js";
+import { forgetFromNowOn, listen } from "../src/erasure.js";
 import { bundleOf } from "../src/source.js";
 
 const URL_OF_MODEL = "https://host/m.safetensors";
@@ -13,14 +13,23 @@ type Entries = Map<string, { bytes: Uint8Array<ArrayBuffer>; headers: Headers }>
 /** The Cache API in memory. */
 class Caches {
   readonly #all = new Map<string, Entries>();
+  /** What was given: as long as it is not read, it takes room, deleted or not. */
+  readonly #given: { response: Response; bytes: Uint8Array }[] = [];
   full = false;
-  /** Entries of all caches that there is room for. */
+  /** Bytes that there is room for; what replaces another needs some beside it. */
   room = Number.POSITIVE_INFINITY;
 
   #of(name: string): Entries {
     const entries = this.#all.get(name) ?? new Map();
     this.#all.set(name, entries);
     return entries;
+  }
+
+  get #used(): number {
+    const entries = [...this.#all.values()].flatMap((entries) => [...entries.values()]);
+    const held = this.#given.filter(({ response }) => !response.bodyUsed);
+    const all = new Set([...entries, ...held].map(({ bytes }) => bytes));
+    return [...all].reduce((used, { length }) => used + length, 0);
   }
 
   /** The bundles. */
@@ -39,12 +48,16 @@ class Caches {
     return {
       match: async (key) => {
         const entry = entries.get(String(key));
-        return entry && new Response(entry.bytes, { headers: entry.headers });
+        if (!entry) return undefined;
+        const { bytes, headers } = entry;
+        const response = new Response(bytes, { headers });
+        this.#given.push({ response, bytes });
+        return response;
       },
       put: async (key, response) => {
-        const isFull = !entries.has(String(key)) && this.addresses.length >= this.room;
-        if (this.full || isFull) throw new DOMException("full", "QuotaExceededError");
         const bytes = new Uint8Array(await response.arrayBuffer());
+        const isFull = this.full || this.#used + bytes.length > this.room;
+        if (isFull) throw new DOMException("full", "QuotaExceededError");
         entries.set(String(key), { bytes, headers: response.headers });
       },
       delete: async (key) => entries.delete(String(key)),
@@ -122,6 +135,38 @@ test("what was on its way when all was forgotten is not kept, and what comes lat
   expect(caches.entries.size).toBe(1);
 });
 
+test("nor is it kept where it is asked for once more", async () => {
+  const good = new Uint8Array([1, 2, 3]);
+  const changes = [
+    // Changed on the way, once.
+    { integrity: HASH_OF_123, first: () => new Response(new Uint8Array([9])) },
+    // The copy that is current is damaged.
+    { kept: true, first: () => new Response(null, { status: 304 }) },
+    // So is the one that would serve in the server's place.
+    { kept: true, first: () => new Response(null, { status: 503 }) },
+  ];
+  for (const { kept = false, first, ...options } of changes) {
+    serve = () => new Response(good, { headers: { etag: '"1"' } });
+    if (kept) await load();
+    caches.poison();
+    let answers = 0;
+    serve = () => {
+      if (answers++ > 0) return new Response(good);
+      forgetFromNowOn();
+      return first();
+    };
+    expect(await load(options)).toEqual([[1, 2, 3], 3]);
+    expect([answers > 1, caches.addresses], `${first}`).toEqual([true, []]);
+  }
+  // Nor where no engine takes the first.
+  serve = () => new Response(good);
+  const found = await bundleOf(URL_OF_MODEL);
+  forgetFromNowOn();
+  (await found.again())?.keep(new Blob([good]));
+  await settled();
+  expect(caches.addresses).toEqual([]);
+});
+
 /** What another page of the origin does that forgets, and the time until this one hears of it. */
 async function forgetElsewhere(): Promise<void> {
   const other = new BroadcastChannel("tigret:forget");
@@ -158,6 +203,31 @@ test("what another page forgets while it is being written here leaves no cache",
   await load();
   expect(caches.addresses).toEqual([]);
   expect(deleted.mock.calls.flat().sort()).toEqual(["tigret", "tigret-uses"]);
+});
+
+test("what is still being written when all is forgotten takes nothing away that came since", async () => {
+  const { open } = caches;
+  let end = () => {};
+  const gate = new Promise<void>((resolve) => (end = resolve));
+  caches.open = async (name) => {
+    const cache = await open.call(caches, name);
+    const put = async (...entry: Parameters<Cache["put"]>) => {
+      if (String(entry[0]).endsWith("slow")) await gate;
+      await cache.put?.(...entry);
+    };
+    return { ...cache, put };
+  };
+  const keepSoon = async (name: string) => {
+    keep(`https://host/${name}`, new Blob(["new"]), Promise.resolve(HASH_OF_123), null);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  await keepSoon("slow");
+  forgetFromNowOn();
+  for (const name of ["tigret", "tigret-uses"]) await caches.delete(name);
+  await keepSoon("new");
+  end();
+  await settled();
+  expect(caches.addresses).toEqual(["https://host/new", "https://host/new"]);
 });
 
 test("nobody waits for a hash that is not asked for, and it is that of the bytes as they came", async () => {
@@ -390,8 +460,7 @@ test("a copy whose bytes do not come counts as none", async () => {
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;
-  // Each has an entry for when it was used.
-  caches.room = 4;
+  caches.room = 6;
   for (const name of ["a", "b", "c"]) {
     await load({}, at(name));
     vi.setSystemTime(Date.now() + 1000);
@@ -402,6 +471,36 @@ test("where there is no room the bundle that was used longest ago makes some", a
   vi.setSystemTime(Date.now() + 1000);
   await load({}, at("d"));
   expect([...new Set(caches.addresses)].sort()).toEqual([at("b"), at("d")]);
+});
+
+test("where there is room for one version alone, the new one takes the place of the old", async () => {
+  caches.room = 3;
+  await load();
+  serve = () => new Response(new Uint8Array([4, 5, 6]), { headers: { etag: '"2"' } });
+  await load();
+  serve = unreachable;
+  expect(await load()).toEqual([[4, 5, 6], 0]);
+});
+
+test("a bundle that there can be no room for costs no other its place, nor does another failure", async () => {
+  caches.room = 6;
+  vi.stubGlobal("navigator", { storage: { estimate: async () => ({ quota: 6, usage: 6 }) } });
+  const at = (name: string) => `https://host/${name}`;
+  await load({}, at("a"));
+  await load({}, at("b"));
+  const before = [...caches.entries.keys()];
+  serve = () => new Response(new Uint8Array(7));
+  for (const name of ["a", "c", "c"]) await load({}, at(name));
+  expect([...caches.entries.keys()]).toEqual(before);
+
+  const { open } = caches;
+  const put = () => Promise.reject(new DOMException("the disk failed", "UnknownError"));
+  caches.open = async (name) => ({ ...(await open.call(caches, name)), put });
+  for (const name of ["a", "c"]) {
+    keep(at(name), new Blob(["new"]), Promise.resolve(HASH_OF_123), null);
+    await settled();
+  }
+  expect([...caches.entries.keys()]).toEqual(before);
 });
 
 test("what no engine takes is not kept, and fetched once more past every cache", async () => {

@@ -39,6 +39,19 @@ test("a model is loaded before, during and after the warm-up", async () => {
   }
 });
 
+test("where there is no WebAssembly the page hears so", async () => {
+  vi.resetModules();
+  const { Server: Fresh } = await import("../src/worker-core.js");
+  vi.stubGlobal("WebAssembly", undefined);
+  const said: Message[] = [];
+  const server = new Fresh((message) => said.push(message), wasm);
+  const load = { method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} } as const;
+  await server.receive({ id: 0, ...load }).finally(() => vi.unstubAllGlobals());
+  expect(said).toEqual([
+    { kind: "crash", message: expect.stringContaining("this browser has no WebAssembly") },
+  ]);
+});
+
 test.each([0, 20])("a module that cannot be fetched once is fetched again (%#)", async (wait) => {
   // Another copy of what was compiled already.
   vi.resetModules();

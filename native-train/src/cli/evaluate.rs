@@ -17,8 +17,9 @@ use crate::evaluate::{
     FIRST, Metrics, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
 };
 use crate::export::read_bundle;
+use crate::files::{read_json, write_json};
 use crate::model::{TrainedModel, checkpoint};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 
 /// Ranks the whole catalogue for every user by constrained beam search and averages
@@ -146,7 +147,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
         None => {
             let ids = SemanticIds::load(&run, &dataset)?;
-            let trained = TrainedModel::load(&run.model(), &dataset, &ids, device)?;
+            let trained =
+                TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset), device)?;
             let trained_on = checkpoint::trained_on(&run.model())?;
             other_sequences = trained_on.is_some_and(|then| !then.has_sequences(&dataset));
             Some(Ranked::Own(Box::new((trained, ids))))

@@ -9,7 +9,7 @@ use super::Output;
 use crate::error::{Result, TrainError};
 use crate::export::{bundle_of_run, check_out, write_bundle};
 use crate::run_dir::RunDir;
-use crate::tokenizer::assign::load_quantizer;
+use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// Writes the model, the token layout and the catalogue of a run as one file for the browser.
 #[derive(Debug, clap::Args)]

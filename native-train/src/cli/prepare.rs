@@ -11,7 +11,7 @@ use crate::data::classics::{self, books};
 use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
-use crate::data::log::{self, EventColumn, LogColumns, UnknownItems};
+use crate::data::log::{self, EventColumn, LogColumns, Unusable};
 use crate::data::oracle::{Optimum, optimum};
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::summary::Counts;
@@ -99,6 +99,9 @@ pub(super) struct Args {
     /// Leave out lines of the log whose item the items file does not have.
     #[arg(long, requires = "interactions", conflicts_with_all = NO_LOG)]
     skip_unknown_items: bool,
+    /// Leave out lines of the log that lack a user, an item or a time, as anonymous visitors' do.
+    #[arg(long, requires = "interactions", conflicts_with_all = NO_LOG)]
+    skip_incomplete: bool,
 
     /// Amazon's reviews as downloaded, plain or .gz; --items is the metadata file.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
@@ -159,7 +162,7 @@ struct Report {
     /// Interactions left out by rating, time, or because they stand there twice.
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<LeftOut>,
-    /// The earliest and the latest time of all interactions, where a range of them was asked for.
+    /// The earliest and the latest time of all interactions, where they have times.
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<[String; 2]>,
     /// Items that the metadata do not have.
@@ -171,6 +174,9 @@ struct Report {
     /// Lines of the log left out because their item is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_lines: Option<usize>,
+    /// Lines of the log left out because they lack a user, an item or a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    incomplete_lines: Option<usize>,
     /// Lines of the log left out because their event does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     other_events: Option<usize>,
@@ -193,6 +199,7 @@ impl Report {
             row("duplicates", duplicates);
         }
         row("other events", self.other_events.unwrap_or(0));
+        row("incomplete lines", self.incomplete_lines.unwrap_or(0));
         row("items without text", self.without_text.unwrap_or(0));
         if let Some([earliest, latest]) = &self.times {
             text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
@@ -231,6 +238,7 @@ struct Read {
     default_core: usize,
     text: TextRecipe,
     skipped_lines: Option<usize>,
+    incomplete_lines: Option<usize>,
     other_events: Option<usize>,
     layout: Option<&'static str>,
     tally: Option<Tally>,
@@ -246,6 +254,7 @@ impl Read {
             default_core,
             text,
             skipped_lines: None,
+            incomplete_lines: None,
             other_events: None,
             layout: None,
             tally: None,
@@ -263,6 +272,7 @@ impl Read {
         let causes = [
             (self.other_events.unwrap_or(0), "of other events than --events"),
             (self.skipped_lines.unwrap_or(0), "of items that the items file does not have"),
+            (self.incomplete_lines.unwrap_or(0), "without a user, an item or a time"),
             (below_rating, "below --min-rating"),
             (outside_time, "outside --from and --until"),
         ];
@@ -302,8 +312,13 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     check_inputs(&args)?;
     let progress = output.progress_bytes();
     progress.set_message("reading");
-    let has_range = args.from.is_some() || args.until.is_some();
     let read = read(&args, &progress)?;
+    if read.tally.as_ref().is_some_and(|tally| tally.mixes_units) {
+        output.note(
+            "the times look like seconds in some lines and milliseconds in others, which puts a \
+             user's items out of order; write all in one unit",
+        );
+    }
     let k = args.k_core.unwrap_or(read.default_core);
     read.check_interactions()?;
     let before = Counts::of(&read.dataset);
@@ -335,10 +350,10 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
     dataset.save(&RunDir::create(&args.run)?, &summary, None)?;
-    let Read { skipped_lines, other_events, layout, tally, .. } = read;
-    let (left_out, times) = tally.map(|Tally { left_out, times }| (left_out, times)).unzip();
+    let Read { skipped_lines, incomplete_lines, other_events, layout, tally, .. } = read;
+    let (left_out, times) = tally.map(|tally| (tally.left_out, tally.times)).unzip();
     let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
-    let times = times.flatten().filter(|_| has_range);
+    let times = times.flatten();
     Ok(Report {
         summary,
         layout,
@@ -347,6 +362,7 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         undescribed,
         without_text,
         skipped_lines,
+        incomplete_lines,
         other_events,
         optimum: None,
     })
@@ -406,11 +422,18 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
                 .clone()
                 .map(|name| EventColumn { name, counting: args.events.clone() }),
         };
-        let unknown =
-            if args.skip_unknown_items { UnknownItems::Skip } else { UnknownItems::Refuse };
-        let log = log::read(interactions, &log_columns, items, &columns, unknown, rules, progress)?;
+        let files = log::Files {
+            interactions,
+            columns: &log_columns,
+            items,
+            item_columns: &columns,
+            unknown_item: Unusable::skip_if(args.skip_unknown_items),
+            incomplete: Unusable::skip_if(args.skip_incomplete),
+        };
+        let log = log::read(files, rules, progress)?;
         return Ok(Read {
             skipped_lines: args.skip_unknown_items.then_some(log.skipped),
+            incomplete_lines: args.skip_incomplete.then_some(log.incomplete),
             other_events: args.event_column.is_some().then_some(log.other_events),
             tally: Some(log.tally),
             ..Read::new(log.dataset, "log", 5, columns.text_recipe())
@@ -467,6 +490,7 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         undescribed: None,
         without_text: None,
         skipped_lines: None,
+        incomplete_lines: None,
         other_events: None,
         optimum: Some(optimum),
     })

@@ -13,14 +13,16 @@ use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
+use crate::files::{remove_if_there, write_atomically, write_json};
 use crate::interrupt::{Control, STOPPABLE, Watch};
 use crate::model::IdsOf;
 use crate::report::remarks_on_codes;
-use crate::run_dir::{RunDir, remove_if_there, write_atomically, write_json};
-use crate::tokenizer::assign::{Assigned, assign, save_quantizer};
+use crate::run_dir::RunDir;
+use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::fit::{check, check_alone};
+use crate::tokenizer::quantizer_file::save_quantizer;
 use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
 use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
@@ -416,7 +418,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     };
     write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
     let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&dataset, &ids))?;
+    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(&dataset)))?;
     write_json(&run.tokenizer_report(), &report)?;
     ids.save(&run, &dataset)?;
     // The figures of a model that cannot be used any more are not those of the run.

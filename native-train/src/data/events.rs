@@ -80,7 +80,8 @@ impl Moment {
     }
 
     /// A number; or a date as RFC 3339 has it, with a blank or `T` in front of the time of day. A
-    /// missing time of day is the day's beginning, a missing zone UTC.
+    /// missing time of day is the day's beginning, missing seconds are none, and a missing zone is
+    /// UTC, as ` UTC` is; an offset may lack its colon or its minutes.
     pub(super) fn parse(text: &str) -> Option<(Self, TimeStyle)> {
         let text = text.trim();
         if let Ok(whole) = text.parse() {
@@ -104,13 +105,24 @@ pub(super) const NO_TIME: &str = "is neither a number nor a date such as 2024-05
                                   2024-05-21 05:39:06 or 2024-05-21T05:39:06+02:00";
 
 /// A date with what it lacks of RFC 3339.
-fn in_full(date: &str) -> Cow<'_, str> {
+fn in_full(text: &str) -> Cow<'_, str> {
     const DAY: usize = "2024-05-21".len();
-    match date.get(DAY..) {
-        Some("") => format!("{date}T00:00:00Z").into(),
-        Some(time) if !time.contains(['Z', 'z', '+', '-']) => format!("{date}Z").into(),
-        _ => date.into(),
+    let Some((day, rest)) = text.split_at_checked(DAY) else { return text.into() };
+    if rest.is_empty() {
+        return format!("{day}T00:00:00Z").into();
     }
+    let rest = rest.strip_suffix("UTC").map_or(rest, str::trim_end);
+    let (time, zone) = rest.split_at(rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len()));
+    let time = time.trim_end();
+    // A blank or `T` is a byte of this too.
+    let seconds = if time.len() == "T05:39".len() { ":00" } else { "" };
+    let zone = match (zone.len(), zone.split_at_checked("+02".len())) {
+        (0, _) => "Z".into(),
+        (3, _) => format!("{zone}:00").into(),
+        (5, Some((hours, minutes))) => format!("{hours}:{minutes}").into(),
+        _ => Cow::Borrowed(zone),
+    };
+    format!("{day}{time}{seconds}{zone}").into()
 }
 
 /// A rating: any number but those that cannot be compared or averaged.
@@ -193,6 +205,9 @@ pub struct Tally {
     /// The earliest and the latest time of all interactions, as the source writes them; nothing
     /// where there are none.
     pub times: Option<[String; 2]>,
+    /// Whether the times look like seconds and thousandths of them in one file, which puts what
+    /// happened out of order.
+    pub mixes_units: bool,
 }
 
 /// One interaction.
@@ -262,6 +277,15 @@ impl Times {
         within
     }
 
+    /// Whether numbers look like seconds since 1970 here and milliseconds (or finer) there: of the
+    /// years from 1973 to 2286 all have ten digits or nine in the one, and twelve or more in the other.
+    fn mix_units(&self) -> bool {
+        const SECONDS: std::ops::Range<i64> = 100_000_000..10_000_000_000;
+        self.style == TimeStyle::Number
+            && SECONDS.contains(&self.earliest.whole)
+            && self.latest.whole >= SECONDS.start * 1_000
+    }
+
     /// The earliest and the latest that were seen.
     fn span(&self) -> [String; 2] {
         [self.earliest, self.latest].map(|moment| self.style.show(moment))
@@ -328,6 +352,7 @@ impl Events {
     pub(super) fn into_sequences(self) -> Result<(Vec<Sequence>, Tally)> {
         let Self { rules, users, mut events, times, mut left_out } = self;
         let has_none = times.is_some_and(|times| !times.within);
+        let mixes_units = times.is_some_and(|times| times.mix_units());
         let times = times.map(|times| times.span());
         if let (Some([earliest, latest]), true) = (&times, has_none) {
             return Err(TrainError::usage(format!(
@@ -356,7 +381,7 @@ impl Events {
                 Sequence { user: std::mem::take(&mut users[of_user[0].user as usize]), items }
             })
             .collect();
-        Ok((sequences, Tally { left_out, times }))
+        Ok((sequences, Tally { left_out, times, mixes_units }))
     }
 }
 
@@ -395,6 +420,12 @@ mod tests {
             ("2024-05-21 05:39:06.25", "2024-05-21T05:39:06.25Z"),
             ("2024-05-21 05:39:06-02:00", "2024-05-21T07:39:06Z"),
             (" 2024-05-21 05:39:06z ", "2024-05-21T05:39:06Z"),
+            ("2024-05-21 05:39:06 UTC", "2024-05-21T05:39:06Z"),
+            ("2024-05-21 05:39:06.123 UTC", "2024-05-21T05:39:06.123Z"),
+            ("2024-05-21T05:39:06+0200", "2024-05-21T03:39:06Z"),
+            ("2024-05-21 05:39:06 -02", "2024-05-21T07:39:06Z"),
+            ("2024-05-21T05:39", "2024-05-21T05:39:00Z"),
+            ("2024-05-21 05:39Z", "2024-05-21T05:39:00Z"),
         ] {
             assert_eq!(Moment::parse(short), Moment::parse(full), "{short}");
             assert_eq!(Moment::parse(short).unwrap().1, TimeStyle::Date, "{short}");
@@ -429,7 +460,11 @@ mod tests {
             "01/02/2020",
             "2020-01-01T",
             "2020-01-01 24:00:00",
-            "2020-01-01 00:00",
+            "2020-01-01 00:0",
+            "2020-01-01 00",
+            "2020-01-01 00:00:00 +2",
+            "2020-01-01 00:00:00 CET",
+            "2020-01-01 UTC",
             "2020-01-0é",
             "2020-01-01é00:00:00é",
         ] {
@@ -464,7 +499,27 @@ mod tests {
         let found: Vec<_> = sequences.iter().map(|s| (s.user.as_str(), &s.items[..])).collect();
         assert_eq!(found, [("b", &[1, 0, 2][..]), ("a", &[1])]);
         let left_out = LeftOut { below_rating: 1, outside_time: 2, duplicates: 1 };
-        assert_eq!(tally, Tally { left_out, times: Some(["9".into(), "20".into()]) });
+        let times = Some(["9".into(), "20".into()]);
+        assert_eq!(tally, Tally { left_out, times, mixes_units: false });
+    }
+
+    #[test]
+    fn seconds_beside_milliseconds_are_told() {
+        for (times, mixed) in [
+            (["1716270000", "1716270000123"], true),
+            (["1716270000000", "1716270000"], true),
+            (["1716270000", "1826270000"], false),
+            (["1716270000000", "1826270000000"], false),
+            (["1", "1716270000000"], false),
+            (["2024-05-21", "2024-05-22"], false),
+        ] {
+            let mut events = Events::new(Rules::default());
+            for time in times {
+                let (moment, style) = Moment::parse(time).unwrap();
+                assert!(events.counts(None, moment, style).unwrap());
+            }
+            assert_eq!(events.into_sequences().unwrap().1.mixes_units, mixed, "{times:?}");
+        }
     }
 
     #[test]

@@ -65,7 +65,11 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
                 return Err(wrong(format!("\"{column}\" {INEXACT}")));
             }
             value.and_then(scalar).map(Cow::into_owned).ok_or_else(|| {
-                wrong(format!("no \"{column}\" that is a string or a number; name the id column with --id-column"))
+                let cure = match column == columns.id {
+                    true => "name the id column with --id-column",
+                    false => "the sequences name items by it, whatever --id-column is",
+                };
+                wrong(format!("no \"{column}\" that is a string or a number; {cure}"))
             })
         };
         let (id, key_value) = (named(&columns.id)?, named(key)?);
@@ -168,5 +172,14 @@ pub(super) const INEXACT: &str =
 pub(super) fn is_exact(value: &Value) -> bool {
     const WHOLE: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
     let Value::Number(number) = value else { return true };
-    !number.is_f64() || number.as_f64().is_some_and(|number| number.abs() < WHOLE)
+    match number.as_f64().filter(|_| number.is_f64()) {
+        None => true,
+        Some(float) if float.fract() == 0.0 => float.abs() < WHOLE,
+        // Of a fraction that has more digits than any double keeps, some may be lost already.
+        Some(float) => {
+            let digits = format!("{:e}", float.abs());
+            let digits = digits.split('e').next().unwrap_or_default();
+            digits.bytes().filter(u8::is_ascii_digit).count() <= f64::DIGITS as usize
+        }
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::error::Category;
 
 use super::source;
 use crate::error::{Result, TrainError};
-use crate::run_dir::NOT_UTF8;
+use crate::files::NOT_UTF8;
 
 /// Calls `each` with the 1-based number and the text of every line that is not blank.
 ///

@@ -40,23 +40,49 @@ pub struct EventColumn {
     pub counting: Vec<String>,
 }
 
-/// What to do with a line whose item the items file does not have.
+/// What to do with a line that is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnknownItems {
+pub enum Unusable {
     /// Refuse the log.
     Refuse,
     /// Leave the line out.
     Skip,
 }
 
-/// A log as sequences, and how many lines were left out for their item.
+impl Unusable {
+    /// Leaving out where that was asked for.
+    pub fn skip_if(asked_for: bool) -> Self {
+        if asked_for { Self::Skip } else { Self::Refuse }
+    }
+}
+
+/// A log and the file of its items.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The log.
+    pub interactions: &'a Path,
+    /// Its columns.
+    pub columns: &'a LogColumns,
+    /// The items.
+    pub items: &'a Path,
+    /// Their columns.
+    pub item_columns: &'a ItemColumns,
+    /// A line whose item the items file does not have.
+    pub unknown_item: Unusable,
+    /// A line that lacks a user, an item or a time, as an anonymous visitor's does.
+    pub incomplete: Unusable,
+}
+
+/// A log as sequences, and how many lines were left out.
 #[derive(Debug)]
 pub struct Log {
     /// Items in the order of their file, users in the order of their first line, a user's items
     /// in time order; equal times keep the order of the lines.
     pub dataset: Dataset,
-    /// Lines left out under [`UnknownItems::Skip`].
+    /// Lines left out for an unknown item.
     pub skipped: usize,
+    /// Lines left out for what they lack.
+    pub incomplete: usize,
     /// Lines left out for another event than those that count.
     pub other_events: usize,
     /// What the rules left out.
@@ -69,23 +95,21 @@ pub struct Log {
 /// [`TrainError::Line`] for a line that cannot be read, a time that cannot, or an unknown item;
 /// [`TrainError::File`] for a missing file or column; [`TrainError::Usage`] for an event that no line
 /// has.
-pub fn read(
-    interactions: &Path,
-    columns: &LogColumns,
-    items: &Path,
-    item_columns: &ItemColumns,
-    unknown: UnknownItems,
-    rules: Rules,
-    progress: &ProgressBar,
-) -> Result<Log> {
+pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Log> {
+    let Files { interactions, columns, items, item_columns, .. } = files;
     let keyed = read_items(items, item_columns, &item_columns.id)?;
     let index: HashMap<&str, u32> =
         keyed.iter().zip(0..).map(|(item, at)| (item.key.as_str(), at)).collect();
     let mut events = Events::new(rules);
     let mut style = None;
     let mut skipped = 0;
+    let mut incomplete = 0;
     let mut kinds = columns.events.as_ref().map(Kinds::new);
-    for_each_event(interactions, columns, progress, |line, event| {
+    for_each_event(interactions, columns, files.incomplete, progress, |line, event| {
+        let Some(event) = event else {
+            incomplete += 1;
+            return Ok(());
+        };
         let Interaction { user, item, moment, style: this_style, rating, event } = event;
         if kinds.as_mut().is_some_and(|kinds| !kinds.counts(event)) {
             return Ok(());
@@ -100,7 +124,7 @@ pub fn read(
             )));
         }
         let Some(&item) = index.get(item) else {
-            if unknown == UnknownItems::Skip {
+            if files.unknown_item == Unusable::Skip {
                 skipped += 1;
                 return Ok(());
             }
@@ -121,7 +145,7 @@ pub fn read(
     let other_events = kinds.map_or(Ok(0), Kinds::left_out)?;
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, skipped, other_events, tally })
+    Ok(Log { dataset: Dataset { items, sequences }, skipped, incomplete, other_events, tally })
 }
 
 /// Most kinds of events that a message names.
@@ -214,12 +238,17 @@ struct Column<'a> {
 }
 
 impl Column<'_> {
-    /// Whether every line must have a value.
+    /// Whether an interaction must have a value.
     fn is_needed(&self) -> bool {
         match self.role {
             Role::User | Role::Item | Role::Time => true,
             Role::Rating | Role::Event => false,
         }
+    }
+
+    /// Whether a line may lack a value.
+    fn may_be_empty(&self, incomplete: Unusable) -> bool {
+        !self.is_needed() || incomplete == Unusable::Skip
     }
 }
 
@@ -239,12 +268,14 @@ impl LogColumns {
     }
 }
 
-/// Calls `each` with the line number and the contents of every record.
+/// Calls `each` with the line number and the contents of every record; nothing for one that lacks
+/// what it needs, and may.
 fn for_each_event(
     path: &Path,
     columns: &LogColumns,
+    incomplete: Unusable,
     progress: &ProgressBar,
-    mut each: impl FnMut(usize, Interaction<'_>) -> Result<()>,
+    mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
 ) -> Result<()> {
     let columns = columns.named();
     match RecordFormat::of(path)? {
@@ -257,7 +288,7 @@ fn for_each_event(
                 for (column, &place) in columns.iter().zip(&places) {
                     values[column.role as usize] = &record[place];
                 }
-                let event = interaction(&columns, values, None);
+                let event = interaction(&columns, values, None, incomplete);
                 each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
             }
             Ok(())
@@ -274,7 +305,8 @@ fn for_each_event(
                     let Column { role, name, option } = column;
                     let value = fields.get(*name);
                     seen[*role as usize] |= value.is_some();
-                    if matches!(value, None | Some(Value::Null)) && !column.is_needed() {
+                    if matches!(value, None | Some(Value::Null)) && column.may_be_empty(incomplete)
+                    {
                         continue;
                     }
                     if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
@@ -288,7 +320,7 @@ fn for_each_event(
                 }
                 lines += 1;
                 let values = values.each_ref().map(|value| &**value);
-                each(line, interaction(&columns, values, None).map_err(wrong)?)
+                each(line, interaction(&columns, values, None, incomplete).map_err(wrong)?)
             })?;
             match columns.iter().find(|column| !seen[column.role as usize]) {
                 Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
@@ -324,7 +356,7 @@ fn for_each_event(
                     })?;
                 }
                 let values = values.each_ref().map(|value| &**value);
-                each(row, interaction(&columns, values, moment).map_err(wrong)?)
+                each(row, interaction(&columns, values, moment, incomplete).map_err(wrong)?)
             })
         }
     }
@@ -351,15 +383,21 @@ fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> R
 }
 
 /// An interaction of the columns' values as text; the time is `moment` where that is known
-/// already. The error says what is wrong with the line.
+/// already. Nothing where a value is lacking that may. The error says what is wrong with the line.
 fn interaction<'a>(
     columns: &[Column<'_>],
     values: Values<&'a str>,
     moment: Option<(Moment, TimeStyle)>,
-) -> Result<Interaction<'a>, String> {
-    for column in columns.iter().filter(|column| column.is_needed()) {
-        if values[column.role as usize].trim().is_empty() {
-            return Err(format!("\"{}\" is empty or missing", column.name));
+    incomplete: Unusable,
+) -> Result<Option<Interaction<'a>>, String> {
+    let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
+    match columns.iter().filter(|column| column.is_needed()).find(is_empty) {
+        None => {}
+        Some(_) if incomplete == Unusable::Skip => return Ok(None),
+        Some(Column { name, .. }) => {
+            return Err(format!(
+                "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"
+            ));
         }
     }
     let [user, item, time, rating, event] = values;
@@ -370,5 +408,5 @@ fn interaction<'a>(
         "" => None,
         text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
     };
-    Ok(Interaction { user, item, moment, style, rating, event })
+    Ok(Some(Interaction { user, item, moment, style, rating, event }))
 }

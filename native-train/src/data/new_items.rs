@@ -10,7 +10,8 @@ use super::items::{INEXACT, is_exact};
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_json};
+use crate::files::read_json;
+use crate::run_dir::RunDir;
 
 /// One line of the file.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::events::Moment;
 use crate::error::{Result, TrainError};
+use crate::files::open_file;
 use crate::panics::caught;
-use crate::run_dir::open_file;
 
 /// Rows between two reports of progress.
 const REPORT: u64 = 1 << 14;

@@ -10,7 +10,7 @@ use super::lines;
 use super::parquet::{Cell, Table};
 use super::source::{self, RecordLines, Text};
 use crate::error::{Result, TrainError};
-use crate::run_dir::NOT_UTF8;
+use crate::files::NOT_UTF8;
 
 /// How a file of records is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use indicatif::ProgressBar;
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::open_file;
+use crate::files::open_file;
 
 /// Longest line that is read: a compressed file may hold a line larger than any memory.
 const MOST_LINE: u64 = 8 << 20;

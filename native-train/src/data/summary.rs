@@ -33,7 +33,7 @@ pub struct Summary {
     pub mean_length: f64,
     /// Median length of a sequence.
     pub median_length: f64,
-    /// `interactions / (users * items)`.
+    /// The share of all pairs of a user and an item that occur, once or more often.
     pub density: f64,
 }
 
@@ -70,6 +70,18 @@ impl Summary {
             0 => 0.0,
             _ => (lengths[(users - 1) / 2] + lengths[users / 2]) as f64 / 2.0,
         };
+        // An item that a user comes back to is one pair.
+        let mut of_user = Vec::new();
+        let pairs: usize = dataset
+            .sequences
+            .iter()
+            .map(|sequence| {
+                of_user.clone_from(&sequence.items);
+                of_user.sort_unstable();
+                of_user.dedup();
+                of_user.len()
+            })
+            .sum();
         let ratio = |over: usize, under: f64| if under > 0.0 { over as f64 / under } else { 0.0 };
         Self {
             source: source.to_owned(),
@@ -83,7 +95,7 @@ impl Summary {
             interactions,
             mean_length: ratio(interactions, users as f64),
             median_length,
-            density: ratio(interactions, users as f64 * items as f64),
+            density: ratio(pairs, users as f64 * items as f64),
         }
     }
 

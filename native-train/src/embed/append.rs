@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use safetensors::tensor::Dtype;
 
 use super::rows::VectorFile;
-use super::{TENSOR, TextsNote, Vectors, ids_hash_of, vector_notes};
+use super::{TENSOR, TextsNote, Vectors, vector_notes};
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, write_atomically};
+use crate::files::write_atomically;
+use crate::hash::Fingerprint;
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Place};
 
 /// Rows of the old file that are copied at a time.
@@ -70,7 +72,7 @@ impl NewRows {
         let old = old.iter().map(String::as_str);
         if new.len() != self.count
             || new.is_empty()
-            || Vectors::ids_hash(run) != Some(ids_hash_of(old.clone()))
+            || Vectors::ids_hash(run) != Some(Fingerprint::of(old.clone()))
         {
             return Ok(());
         }
@@ -84,10 +86,10 @@ impl NewRows {
             shape: vec![rows, self.dimensions],
             bytes: 4 * rows * self.dimensions,
         };
-        let ids = ids_hash_of(old.chain(new.iter().copied()));
+        let ids = Fingerprint::of(old.chain(new.iter().copied()));
         let texts = Vectors::header(run).as_ref().and_then(TextsNote::of);
         let notes = vector_notes(&self.encoder, ids, texts);
-        let header = tensors::header(std::iter::once(place), notes)
+        let header = tensors::header(std::iter::once(place), &notes)
             .map_err(|e| TrainError::file(run.vectors(), e))?;
         let mut failed = None;
         write_atomically(&run.vectors(), |file| {

@@ -12,9 +12,10 @@ use super::svd::{self, Projection};
 use super::tfidf::{self, Vocabulary};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
+use crate::files::read_bytes;
 use crate::hash::hex;
 use crate::interrupt::Control;
-use crate::run_dir::{RunDir, read_bytes};
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Notes, Values, f32s};
 
 const EMBED: &str = "make it with `tigret embed`";

@@ -7,7 +7,7 @@ use super::Vectors;
 use super::rows::VectorFile;
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::run_dir::read_text;
+use crate::files::read_text;
 
 /// Numbers that are read at once, about.
 const BLOCK: usize = 1 << 16;

@@ -9,7 +9,7 @@ use safetensors::tensor::{Dtype, TensorInfo};
 
 use super::npy;
 use crate::error::{Result, TrainError};
-use crate::run_dir::open_file;
+use crate::files::open_file;
 use crate::tensors;
 
 /// How a number is stored.

@@ -6,18 +6,20 @@ use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
+use safetensors::tensor::Dtype;
 use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::encoder::Ready;
 use super::{TENSOR, Vectors};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::error::{Result, TrainError};
-use crate::hash::hex;
-use crate::output::{check_replaces, destination, start, unfinished};
-use crate::tensors::{self, Header};
+use crate::files::unfinished;
+use crate::hash::Fingerprint;
+use crate::interrupt::goes_on_from;
+use crate::output::{check_replaces, destination, start};
+use crate::tensors::{self, Header, Notes, Place};
 
 /// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,
 /// on what is encoded at once, so work that is taken up has to cut the file at the same places.
@@ -60,7 +62,7 @@ pub fn encode_file(
     let mut file = Partial::open(out, &header, encoder.dimensions())?;
     let already = file.rows;
     progress.set_length(count as u64);
-    progress.set_position(already as u64);
+    goes_on_from(progress, already as u64);
     let (mut block, mut at) = (Vec::with_capacity(BLOCK), 0);
     for_each_new_item(items, |item| {
         at += 1;
@@ -89,39 +91,30 @@ pub fn encode_file(
 /// The start of the file, which says what follows and of what it is, and the number of texts.
 fn header(encoder: &Ready, recipe: Option<&TextRecipe>, items: &Path) -> Result<(Vec<u8>, usize)> {
     let mut ids = Vec::new();
-    let mut hash = Sha256::new();
+    let mut texts = Fingerprint::default();
     for_each_new_item(items, |item| {
-        let text = item.text_to_encode(recipe)?;
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
+        texts.add(item.text_to_encode(recipe)?);
         ids.push(item.id);
         Ok(())
     })?;
     if ids.is_empty() {
         return Err(TrainError::file(items, "has no items"));
     }
-    let texts = hex(hash);
-    let bytes = ids.len() * encoder.dimensions() * 4;
-    let mut header = json!({
-        "__metadata__": {"encoder": encoder.id(), "texts": texts},
-        TENSOR: {
-            "dtype": "F32",
-            "shape": [ids.len(), encoder.dimensions()],
-            "data_offsets": [0, bytes],
-        },
-    });
+    let mut notes =
+        Notes::from([("encoder".into(), encoder.id().into()), ("texts".into(), texts.end())]);
     let list = json!(ids).to_string();
     // A text in the header, where each of its quotes takes another byte.
     if json!(list).to_string().len() <= MOST_IDS {
-        header["__metadata__"]["ids"] = list.into();
+        notes.insert("ids".into(), list);
     }
-    let mut header = header.to_string();
-    while !header.len().is_multiple_of(8) {
-        header.push(' ');
-    }
-    let mut start = (header.len() as u64).to_le_bytes().to_vec();
-    start.extend(header.into_bytes());
-    Ok((start, ids.len()))
+    let place = Place {
+        name: TENSOR,
+        dtype: Dtype::F32,
+        shape: vec![ids.len(), encoder.dimensions()],
+        bytes: ids.len() * encoder.dimensions() * 4,
+    };
+    let header = tensors::header(std::iter::once(place), &notes);
+    Ok((header.map_err(|e| TrainError::file(items, e))?, ids.len()))
 }
 
 /// Refuses to replace anything but what [`encode_file`] wrote.

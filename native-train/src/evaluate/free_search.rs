@@ -4,10 +4,10 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::model::T5;
+use crate::model::padding::pad_left;
 use crate::model::params::{Views, to_vec};
 use crate::model::t5::Cache;
 use crate::tokenizer::SemanticIds;
-use crate::train::samples::pad_left;
 
 /// What a beam ends as.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,10 +7,10 @@ use tigret_infer::sampling::Sampling;
 use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, best_first};
 
 use crate::model::T5;
+use crate::model::padding::pad_left;
 use crate::model::params::{Views, to_vec};
 use crate::model::t5::Cache;
 use crate::tokenizer::SemanticIds;
-use crate::train::samples::pad_left;
 
 /// The best `beams` items for each encoder input, in the contract's order.
 pub fn beam_search(

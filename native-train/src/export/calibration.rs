@@ -9,8 +9,8 @@ use crate::data::Dataset;
 use crate::model::TrainedModel;
 use crate::model::params::{InputGrams, to_vec};
 use crate::tokenizer::SemanticIds;
+use crate::train::loss::loss;
 use crate::train::samples::{Resident, Sample, training_samples};
-use crate::train::trainer::loss;
 
 /// Samples to look at, at most: a matrix of the encoder meets tens of thousands of rows in them, one
 /// of the decoder thousands.

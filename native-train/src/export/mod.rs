@@ -12,13 +12,14 @@ use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightDa
 
 use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::model::TrainedModel;
+use crate::files::{read_bytes, read_json};
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
+use crate::model::{TrainedModel, check_model};
 use crate::output;
-use crate::run_dir::{RunDir, read_bytes, read_json, read_text};
+use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::{SemanticIds, check_model};
+use crate::tokenizer::SemanticIds;
 
 use calibration::input_grams;
 use fit::fit;
@@ -100,9 +101,7 @@ impl<'a> Parts<'a> {
     fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path) -> Result<Self> {
         let (config, weights) = checkpoint::load(checkpoint)?;
         let hint = "the token layout is described in docs/bundle.md";
-        let layout = TokenLayout::parse(&read_text(tokens, hint)?)
-            .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
-            .map_err(|e| TrainError::file(tokens, e))?;
+        let layout = SemanticIds::read_layout(tokens, hint)?;
         let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;

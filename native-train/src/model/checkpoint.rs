@@ -14,8 +14,8 @@ use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
+use crate::files::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::hash::hex;
-use crate::run_dir::{open_file, read_bytes, read_json, read_text, remove_if_there, write_json};
 use crate::tensors::{self, Notes, Values, f32_blocks, f32s};
 
 /// Weights on the host: shape and row-major values by name.
@@ -64,7 +64,10 @@ pub fn write_tensors(
     if let Some((name, _)) =
         tensors.iter().find(|(_, (_, values))| values.iter().any(|v| !v.is_finite()))
     {
-        return Err(TrainError::file(&whole, format!("not written: `{name}` is not finite")));
+        let reason = format!(
+            "not written: `{name}` is not finite, the training has diverged; lower its learning rate"
+        );
+        return Err(TrainError::file(&whole, reason));
     }
     // `transformers` refuses a safetensors file that does not name its framework.
     metadata.insert("format".to_owned(), "pt".to_owned());
@@ -215,7 +218,7 @@ pub fn read_notes(folder: &Path, stem: &str, hint: &str) -> Result<Notes> {
     };
     let mut file = BufReader::new(open_file(&path, hint)?);
     let header = tensors::Header::read(&mut file).map_err(|e| TrainError::file(&path, e))?;
-    Ok(header.tensors.metadata().clone().unwrap_or_default())
+    Ok(header.notes())
 }
 
 /// Reads every float tensor of a safetensors file as `f32`, and the metadata.
@@ -294,29 +297,119 @@ pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
     })
 }
 
+/// A configuration of `transformers` with one number for each token: it writes null for a token that
+/// a model does not have, and a list where several end a text. Which tokens count says `tokens.json`.
+fn with_tokens(text: String) -> String {
+    let Ok(Value::Object(mut config)) = serde_json::from_str(&text) else { return text };
+    let mut changed = false;
+    for token in ["pad_token_id", "eos_token_id", "decoder_start_token_id"] {
+        let first = match config.get(token) {
+            Some(Value::Null) => Value::Null,
+            Some(Value::Array(several)) => several.first().cloned().unwrap_or(Value::Null),
+            _ => continue,
+        };
+        changed = true;
+        match first {
+            Value::Null => config.remove(token),
+            first => config.insert(token.to_owned(), first),
+        };
+    }
+    if changed { Value::Object(config).to_string() } else { text }
+}
+
 /// Reads a folder that [`save`] or `transformers` wrote.
 ///
 /// # Errors
 /// [`TrainError::File`] naming the file and what is wrong in it.
 pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
     let path = folder.join("config.json");
-    let config =
-        T5Config::parse(&read_text(&path, HINT)?).map_err(|e| TrainError::file(&path, e))?;
+    let text = with_tokens(read_text(&path, HINT)?);
+    let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
     let (mut weights, _) = read_tensors(folder, MODEL, HINT)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
-        if let Some(tensor) = weights.remove(copy) {
-            weights.entry("shared.weight".into()).or_insert(tensor);
+        let Some(tensor) = weights.remove(copy) else { continue };
+        if *weights.entry("shared.weight".into()).or_insert_with(|| tensor.clone()) != tensor {
+            let reason = format!(
+                "`{copy}` is not `shared.weight`; only models with one embedding for both are read"
+            );
+            return Err(TrainError::file(folder, reason));
+        }
+    }
+    // Since version 5 `transformers` calls every T5 tied, and an output head that is stored and differs
+    // is the model's own.
+    if config.tie_word_embeddings && weights.contains_key(HEAD) {
+        if weights.get(HEAD) == weights.get("shared.weight") {
+            weights.remove(HEAD);
+        } else {
+            config.scale_decoder_outputs.get_or_insert(true);
+            config.tie_word_embeddings = false;
         }
     }
     Ok((config, weights))
 }
 
+/// The output head of a model that does not share it with the embedding.
+const HEAD: &str = "lm_head.weight";
+
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
+
+    /// The configuration and weights of a small checkpoint of `transformers`, its output head tied.
+    fn of_transformers() -> (Value, HostWeights) {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tied");
+        let config = fs::read_to_string(golden.join("config.json")).unwrap();
+        let (mut weights, _) = read_tensors(&golden, MODEL, "").unwrap();
+        weights.retain(|name, _| !name.contains("embed_tokens") && name != HEAD);
+        (serde_json::from_str(&config).unwrap(), weights)
+    }
+
+    fn loaded(config: &Value, weights: &HostWeights) -> Result<(T5Config, HostWeights)> {
+        let folder = tempfile::tempdir().unwrap();
+        write_tensors(folder.path(), MODEL, weights, Notes::new()).unwrap();
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        load(folder.path())
+    }
+
+    #[test]
+    fn a_head_that_is_stored_and_differs_is_the_models_own_whatever_the_flag_says() {
+        let (mut json, mut weights) = of_transformers();
+        let shared = weights["shared.weight"].clone();
+        weights.insert(HEAD.into(), shared.clone());
+        let (config, read) = loaded(&json, &weights).unwrap();
+        assert!(config.tie_word_embeddings && !read.contains_key(HEAD));
+
+        weights.get_mut(HEAD).unwrap().1[0] += 1.0;
+        for scaled in [true, false] {
+            json["scale_decoder_outputs"] = scaled.into();
+            let (config, read) = loaded(&json, &weights).unwrap();
+            assert!(!config.tie_word_embeddings);
+            assert_eq!(config.head_scale() != 1.0, scaled);
+            assert_eq!(read[HEAD], weights[HEAD]);
+        }
+        json.as_object_mut().unwrap().remove("scale_decoder_outputs");
+        assert!(loaded(&json, &weights).unwrap().0.head_scale() != 1.0);
+
+        weights.insert("encoder.embed_tokens.weight".into(), shared);
+        loaded(&json, &weights).unwrap();
+        weights.get_mut("encoder.embed_tokens.weight").unwrap().1[0] += 1.0;
+        let error = loaded(&json, &weights).unwrap_err().to_string();
+        assert!(error.contains("`encoder.embed_tokens.weight` is not `shared.weight`"), "{error}");
+    }
+
+    #[test]
+    fn tokens_that_a_model_does_not_have_or_has_several_of_are_read() {
+        let (mut json, weights) = of_transformers();
+        json["pad_token_id"] = Value::Null;
+        json["eos_token_id"] = serde_json::json!([7, 8]);
+        json["decoder_start_token_id"] = Value::Null;
+        let (config, _) = loaded(&json, &weights).unwrap();
+        assert_eq!((config.pad_token_id, config.eos_token_id), (0, 7));
+        assert_eq!(config.decoder_start_token_id, 0);
+        json["eos_token_id"] = "one".into();
+        assert!(loaded(&json, &weights).unwrap_err().to_string().contains("invalid type: string"));
+    }
 
     fn tensors(count: usize, rows: usize, value: f32) -> HostWeights {
         (0..count)
@@ -337,7 +430,7 @@ mod tests {
     fn a_large_checkpoint_is_several_small_files_and_replaces_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let metadata = || HashMap::from([("step".to_owned(), "7".to_owned())]);
+        let metadata = || Notes::from([("step".to_owned(), "7".to_owned())]);
         write_tensors(at, "last", &tensors(2, 8, 0.0), metadata()).unwrap();
         assert_eq!(files(at), ["last.safetensors"]);
         for value in [1.0, 2.0] {
@@ -365,10 +458,10 @@ mod tests {
     fn a_whole_file_goes_before_the_index_of_an_earlier_one() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "model", &tensors(5, 1536, 1.0), HashMap::new()).unwrap();
+        write_tensors(at, "model", &tensors(5, 1536, 1.0), Notes::new()).unwrap();
         // As `save_pretrained` does in a folder of ours.
         let (other, notes) =
-            (tempfile::tempdir().unwrap(), HashMap::from([("a".into(), "b".into())]));
+            (tempfile::tempdir().unwrap(), Notes::from([("a".into(), "b".into())]));
         write_tensors(other.path(), "model", &tensors(2, 8, 4.0), notes).unwrap();
         fs::copy(other.path().join("model.safetensors"), at.join("model.safetensors")).unwrap();
         let (read, found) = read_tensors(at, "model", "").unwrap();
@@ -380,7 +473,7 @@ mod tests {
     fn an_index_is_refused_that_leads_astray_or_lacks_a_tensor() {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        write_tensors(at, "part", &tensors(1, 8, 0.0), HashMap::new()).unwrap();
+        write_tensors(at, "part", &tensors(1, 8, 0.0), Notes::new()).unwrap();
         let refused = |map: Value| {
             let index = serde_json::json!({ "weight_map": map });
             fs::write(at.join("model.safetensors.index.json"), index.to_string()).unwrap();
@@ -398,11 +491,11 @@ mod tests {
     fn weights_that_are_not_finite_are_not_written() {
         let folder = tempfile::tempdir().unwrap();
         let mut broken = tensors(2, 1, 0.0);
-        write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap();
+        write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap();
         if let Some((_, values)) = broken.get_mut("w1") {
             values[3] = f32::NAN;
         }
-        let error = write_tensors(folder.path(), "last", &broken, HashMap::new()).unwrap_err();
+        let error = write_tensors(folder.path(), "last", &broken, Notes::new()).unwrap_err();
         assert!(error.to_string().contains("`w1` is not finite"), "{error}");
         let (kept, _) = read_tensors(folder.path(), "last", "").unwrap();
         assert_eq!(kept, tensors(2, 1, 0.0));

@@ -1,8 +1,8 @@
 //! Dropout (Srivastava et al. 2014).
 //!
 //! On a CPU, ATen draws the mask by one Mersenne Twister on one thread, which at these sizes takes
-//! as long as all else that is not a matrix product. Here each shard of a batch has a generator of
-//! its own, a faster one, in the thread that computes the shard.
+//! as long as all else that is not a matrix product. Here each micro-batch has a generator of its
+//! own, a faster one, in the thread that computes it.
 
 use std::cell::RefCell;
 

@@ -14,7 +14,7 @@ pub struct AdamW {
     betas: (f64, f64),
     epsilon: f64,
     weight_decay: f64,
-    /// Where updates are scaled by the size of each weight.
+    /// If updates are scaled by the RMS of each weight.
     scale: Option<Scale>,
 }
 
@@ -27,8 +27,8 @@ struct Scale {
     weight_of: Tensor,
 }
 
-/// Smallest size that a weight is taken to have, so that one of zeros can grow (Adafactor, Shazeer
-/// and Stern 2018, section 8).
+/// Smallest RMS that a weight is taken to have, so that one of zeros can grow (Adafactor, Shazeer and
+/// Stern 2018, section 8).
 const LEAST_SIZE: f64 = 1e-3;
 
 impl AdamW {
@@ -47,9 +47,9 @@ impl AdamW {
         }
     }
 
-    /// The learning rate is the share of a weight's root mean square from now on that a step
-    /// changes, as in Adafactor (Shazeer and Stern 2018, section 8), with which T5 was trained: an
-    /// embedding, which begins with 1, learns as fast as a matrix, which begins with a tenth of it.
+    /// From now on a step changes each weight by learning rate × that matrix's RMS, as Adafactor's
+    /// (Shazeer and Stern 2018, section 8), with which T5 was trained: an embedding, which begins
+    /// with an RMS of 1, learns as fast for its size as a matrix, which begins with a tenth of it.
     pub fn scaled_by_weights(self, params: &Params) -> Self {
         let lengths = params.lengths();
         let weight_of = Tensor::repeat_interleave(&lengths, params.len() as i64);
@@ -57,7 +57,8 @@ impl AdamW {
     }
 
     /// One step with the gradient of the flat buffer, `[len]`, scaled down to `max_norm` (infinite:
-    /// never) where it is longer; its memory is used up. The norm stays on the device: no value is read back.
+    /// never) where it is longer; its memory is reused. The norm stays on the device: no value is read
+    /// back.
     pub fn step(
         &mut self,
         params: &Params,

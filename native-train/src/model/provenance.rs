@@ -1,5 +1,5 @@
-//! What a model was trained on. Its tokens mean something only under the semantic IDs of then, so
-//! a checkpoint carries their fingerprint.
+//! What a model was trained on. Its tokens mean something only under the semantic IDs that it was
+//! trained with, so a checkpoint carries their fingerprint.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -7,7 +7,6 @@ use tigret_infer::TokenLayout;
 
 use crate::data::Dataset;
 use crate::hash::short_hex;
-use crate::tokenizer::SemanticIds;
 
 /// Fingerprints of the data of a training.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +18,18 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    /// Of a training on a data set with these semantic IDs.
-    pub fn new(dataset: &Dataset, ids: &SemanticIds) -> Self {
-        Self { ids: IdsOf::new(dataset, ids), sequences: sequences_hash(dataset) }
+    /// Of a training on a data set with these semantic IDs: id and codes of each item, in the order
+    /// of the data set.
+    pub fn new<'a>(
+        dataset: &Dataset,
+        layout: &TokenLayout,
+        items: impl ExactSizeIterator<Item = (&'a str, &'a [u16])>,
+    ) -> Self {
+        Self { ids: IdsOf::new(layout, items), sequences: sequences_hash(dataset) }
     }
 
-    /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
-    /// of each item, in the order of the data set.
+    /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
+    /// each item, in the order of the data set.
     pub fn has_ids<'a>(
         &self,
         layout: &TokenLayout,
@@ -34,7 +38,7 @@ impl Provenance {
         self.ids.has(layout, items)
     }
 
-    /// Whether these are the sequences of then.
+    /// Whether these are the same sequences.
     pub fn has_sequences(&self, dataset: &Dataset) -> bool {
         sequences_hash(dataset) == self.sequences
     }
@@ -50,16 +54,16 @@ pub struct IdsOf {
 }
 
 impl IdsOf {
-    /// Of semantic IDs.
-    pub fn new(dataset: &Dataset, ids: &SemanticIds) -> Self {
-        Self {
-            items: dataset.items.len(),
-            semantic_ids: ids_hash(&ids.layout, ids.of_items(dataset)),
-        }
+    /// Of semantic IDs: id and codes of each item, in the order of the data set.
+    pub fn new<'a>(
+        layout: &TokenLayout,
+        items: impl ExactSizeIterator<Item = (&'a str, &'a [u16])>,
+    ) -> Self {
+        Self { items: items.len(), semantic_ids: ids_hash(layout, items) }
     }
 
-    /// Whether these are the semantic IDs of then, perhaps with new items behind them: id and codes
-    /// of each item, in the order of the data set.
+    /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
+    /// each item, in the order of the data set.
     pub fn has<'a>(
         &self,
         layout: &TokenLayout,
@@ -110,8 +114,8 @@ mod tests {
     fn provenance(sequences: &[&[u32]], codes: &[u16]) -> Provenance {
         let dataset = testing::dataset(codes.len() / 2, sequences);
         let layout = TokenLayout::contiguous(&LAYOUT, 6, 4);
-        let ids = SemanticIds::new(&dataset, layout, codes).unwrap();
-        Provenance::new(&dataset, &ids)
+        let ids = dataset.items.iter().map(|item| item.id.as_str());
+        Provenance::new(&dataset, &layout, ids.zip(codes.chunks(2)))
     }
 
     /// Whether a model trained on these codes goes with those.

@@ -3,14 +3,12 @@
 use std::path::Path;
 
 use tch::Device;
-use tigret_infer::T5Config;
+use tigret_infer::{T5Config, TokenLayout};
 
 use super::checkpoint::{self, HostWeights};
 use super::params::Views;
 use super::{Params, T5};
-use crate::data::Dataset;
 use crate::error::{Result, TrainError};
-use crate::tokenizer::SemanticIds;
 
 /// A model and the weights to run it with.
 #[derive(Debug)]
@@ -22,20 +20,21 @@ pub struct TrainedModel {
 }
 
 impl TrainedModel {
-    /// Reads a checkpoint folder, onto `device`.
+    /// Reads a checkpoint folder, onto `device`, for semantic IDs: id and codes of each item, in the
+    /// order of the data set.
     ///
     /// # Errors
     /// [`TrainError::File`] for a file that is missing or wrong, and for a model that does not go
     /// with these semantic IDs.
-    pub fn load(
+    pub fn load<'a>(
         folder: &Path,
-        dataset: &Dataset,
-        ids: &SemanticIds,
+        layout: &TokenLayout,
+        items: impl Iterator<Item = (&'a str, &'a [u16])>,
         device: Device,
     ) -> Result<Self> {
-        ids.check_model(folder, dataset)?;
+        check_model(folder, layout, items)?;
         let (config, weights) = checkpoint::load(folder)?;
-        if config.vocab_size < ids.layout.vocab_size() {
+        if config.vocab_size < layout.vocab_size() {
             return Err(TrainError::file(
                 folder,
                 "has a smaller vocabulary than tokens.json; train again after `tigret tokenize`",
@@ -54,5 +53,25 @@ impl TrainedModel {
         params.load(weights)?;
         let weights = tch::no_grad(|| params.views());
         Ok(Self { model, weights })
+    }
+}
+
+/// Refuses a model that was trained on other semantic IDs than these, id and codes of each item: its
+/// tokens would mean other items. A model that does not say is taken.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub fn check_model<'a>(
+    folder: &Path,
+    layout: &TokenLayout,
+    items: impl Iterator<Item = (&'a str, &'a [u16])>,
+) -> Result<()> {
+    match checkpoint::trained_on(folder)? {
+        Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
+            folder,
+            "was trained on other semantic IDs than the run has now; train again, or bring back the \
+             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of then",
+        )),
+        _ => Ok(()),
     }
 }

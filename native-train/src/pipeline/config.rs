@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::arguments::{Call, call};
 use super::step::Step;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_text};
+use crate::files::read_text;
+use crate::run_dir::RunDir;
 
 /// An example with all that a pipeline may hold, explained.
 pub const EXAMPLE: &str = include_str!("example.toml");

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainError};
+use crate::files::{read_json, write_json};
 use crate::hash::hex;
-use crate::run_dir::{read_json, write_json};
 
 /// A file that changed this short ago may change again within the resolution of its time, so its
 /// hash is not kept.

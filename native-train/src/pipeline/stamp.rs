@@ -13,8 +13,9 @@ use super::arguments::Call;
 use super::fingerprint::Fingerprints;
 use super::step::Step;
 use crate::error::{Result, TrainError};
+use crate::files::{remove_if_there, write_json};
 use crate::hash::hex;
-use crate::run_dir::{RunDir, remove_if_there, write_json};
+use crate::run_dir::RunDir;
 
 /// All that decides what a step makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,8 +62,8 @@ impl Step {
         match self {
             // 2: Amazon's prices and lines that say nothing; UUIDs of Parquet.
             Self::Prepare => 2,
-            // 2: encoders obey `tokenizer_config.json`.
-            Self::Embed => 2,
+            // 2: encoders obey `tokenizer_config.json`. 3: the vectors' hashes of ids and texts.
+            Self::Embed => 3,
             // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.
             Self::Export => 2,
             // 2: no batch of an autoencoder is much smaller than the others.

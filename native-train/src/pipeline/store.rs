@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use super::fingerprint::Fingerprints;
 use super::stamp::{Key, Stamp};
 use crate::error::{Result, TrainError};
-use crate::output::unfinished;
-use crate::run_dir::{RunDir, read_json, remove_if_there, write_json};
+use crate::files::unfinished;
+use crate::files::{read_json, remove_if_there, write_json};
+use crate::run_dir::RunDir;
 
 /// A folder of finished steps.
 #[derive(Debug, Clone)]

@@ -22,8 +22,9 @@ use serde_json::{Map, Value};
 use crate::data::{Dataset, Item};
 use crate::embed::Vectors;
 use crate::error::Result;
+use crate::files::read_json;
 use crate::output::check_replaces;
-use crate::run_dir::{RunDir, read_json};
+use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::stats::{
     Collisions, LevelUse, collision_groups, collisions, groups, level_counts, level_use,

@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, read_json, read_text};
+use crate::files::{read_json, read_text};
+use crate::run_dir::RunDir;
 
 /// Fields of a log line that say where it stands.
 const STEPS: [&str; 3] = ["epoch", "iteration", "step"];

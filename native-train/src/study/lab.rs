@@ -19,13 +19,14 @@ use crate::data::{Dataset, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::{read_json, write_json};
 use crate::hash::short_hex;
 use crate::interrupt;
 use crate::model::TrainedModel;
 use crate::pipeline::config::{option, overlay};
 use crate::pipeline::stamp::Stamp;
 use crate::pipeline::{Call, Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
-use crate::run_dir::{RunDir, read_json, write_json};
+use crate::run_dir::RunDir;
 use crate::tokenizer::{Method, SemanticIds};
 
 /// Runs and measures variants for one study.
@@ -336,7 +337,12 @@ impl Loaded {
     pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset)?;
-        let trained = TrainedModel::load(&of.run.model(), &dataset, &ids, of.device.torch()?)?;
+        let trained = TrainedModel::load(
+            &of.run.model(),
+            &ids.layout,
+            ids.of_items(&dataset),
+            of.device.torch()?,
+        )?;
         Ok(Self { dataset, ids, trained })
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::plot::Plot;
 use super::table::Table;
 use crate::error::{Result, TrainError};
-use crate::run_dir::write_atomically;
+use crate::files::write_atomically;
 
 /// The outcome of a study.
 #[derive(Debug, Clone)]

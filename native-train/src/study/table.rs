@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
-use crate::run_dir::write_atomically;
+use crate::files::write_atomically;
 
 /// A figure over several runs.
 #[derive(Debug, Clone, Copy, PartialEq)]

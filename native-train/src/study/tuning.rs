@@ -16,9 +16,10 @@ use super::table::{Cell, Figure, Table};
 use crate::baselines::Method;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{Metrics, Split};
+use crate::files::read_json;
 use crate::pipeline::Step;
 use crate::pipeline::stamp::Stamp;
-use crate::run_dir::{RunDir, read_json};
+use crate::run_dir::RunDir;
 
 /// A method whose settings are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

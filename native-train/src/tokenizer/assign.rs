@@ -8,25 +8,24 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
-use tigret_infer::quantizer::{LARGEST, TakenCodes};
-use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure, TokenLayout};
+use tigret_infer::quantizer::TakenCodes;
+use tigret_infer::{Catalog, CatalogFile, CatalogItem, Quantizer, Structure};
 
 use super::SemanticIds;
-use super::fit::encode;
-use crate::data::lines::for_each_line;
-use crate::data::new_items::{NewItem, for_each_new_item, id_of, text_recipe};
+use super::fit::{encode, too_large};
+use super::ids::{TOKENIZE, ids_of_items};
+use super::quantizer_file::QuantizerFile;
+use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
 use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::model::IdsOf;
-use crate::run_dir::{RunDir, read_bytes, read_json, read_text, write_atomically};
-use crate::tensors::{self, Notes};
+use crate::files::{read_json, write_atomically};
+use crate::run_dir::RunDir;
 
 /// Items that are quantised together.
 const BLOCK: usize = 8192;
-const TOKENIZE: &str = "make it with `tigret tokenize`";
 
 /// What was assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -43,8 +42,8 @@ pub struct Assigned {
     pub items: usize,
 }
 
-/// The vectors of an items file.
-enum Vectors<'a> {
+/// Where the vectors of new items come from.
+enum Source<'a> {
     /// In the field `embedding` of each line, else of its text.
     Inline(Texts<'a>),
     /// In a file of their own, a row an item in the same order.
@@ -61,7 +60,7 @@ struct Texts<'a> {
     encoder: Option<Ready>,
 }
 
-/// Items read and not yet quantised.
+/// New items that were read and are not yet quantised.
 #[derive(Default)]
 struct Block {
     ids: Vec<String>,
@@ -90,9 +89,15 @@ pub fn assign(
     load_encoder: &dyn Fn(&RunDir) -> Result<Ready>,
     progress: &ProgressBar,
 ) -> Result<Assigned> {
-    let quantizer = load_quantizer(run)?;
-    let layout = TokenLayout::parse(&read_text(&run.tokens(), TOKENIZE)?)
-        .map_err(|e| TrainError::file(run.tokens(), e))?;
+    let file = QuantizerFile::read(run)?;
+    let layout = SemanticIds::read_layout(&run.tokens(), TOKENIZE)?;
+    let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
+    let old = ids_of_items(run)?;
+    let before = Catalog::from_items(catalog.items.clone(), &layout)
+        .map_err(|e| TrainError::file(run.catalog(), e))?;
+    file.check(run, &layout, &before, &old)?;
+    drop(before);
+    let quantizer = file.quantizer;
     let sizes: Vec<u32> = layout.levels.iter().map(|level| level.size).collect();
     if sizes.len() != quantizer.levels() + 1
         || sizes[..quantizer.levels()] != quantizer.config().sizes
@@ -102,9 +107,7 @@ pub fn assign(
             "has other levels than tokens.json; run `tigret tokenize` again",
         ));
     }
-    let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
     let known = catalog.items.len();
-    let old = ids_of_items(run)?;
     let there: HashSet<&str> = old.iter().map(String::as_str).collect();
     let mut state = State::new(&catalog, sizes[quantizer.levels()]);
     if quantizer.config().structure != Structure::Hash {
@@ -114,16 +117,13 @@ pub fn assign(
     }
     let recipe = text_recipe(run)?;
     let mut source = match (vectors, quantizer.config().structure) {
-        (_, Structure::Hash) => Vectors::None,
-        (Some(path), _) => Vectors::File(Box::new(open_vectors(path, run, &quantizer)?)),
-        (None, _) => Vectors::Inline(Texts {
-            run,
-            recipe: recipe.clone(),
-            load: load_encoder,
-            encoder: None,
-        }),
+        (_, Structure::Hash) => Source::None,
+        (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
+        (None, _) => {
+            Source::Inline(Texts { run, recipe: recipe.clone(), load: load_encoder, encoder: None })
+        }
     };
-    if let Vectors::File(file) = &source {
+    if let Source::File(file) = &source {
         progress.set_length(file.rows() as u64);
     }
 
@@ -131,24 +131,34 @@ pub fn assign(
     let mut row = 0;
     let mut missing = 0;
     for_each_new_item(items, |item| {
-        if let (Vectors::Inline(texts), false) = (&mut source, state.has(&item.id)) {
-            block.add(&item, texts, &quantizer)?;
-        }
-        if let Vectors::File(file) = &source {
-            check_row(&item, file, row)?;
+        let is_known = state.ids.contains(&item.id);
+        match &mut source {
+            Source::Inline(texts) if !is_known => block.add(&item, texts, &quantizer)?,
+            Source::File(file) => {
+                check_row(&item, file, row)?;
+                let vector = file.next_rows(1)?;
+                if !is_known {
+                    block.vectors.extend(vector);
+                }
+            }
+            Source::Inline(_) | Source::None => {}
         }
         row += 1;
         missing += usize::from(!there.contains(item.id.as_str()));
-        block.ids.push(item.id);
-        block.lines.push(item.line);
-        if block.ids.len() == BLOCK {
+        if is_known {
+            state.assigned.known += 1;
+        } else {
+            block.ids.push(item.id);
+            block.lines.push(item.line);
+        }
+        if row.is_multiple_of(BLOCK) {
             state.take(items, &quantizer, &mut source, &mut block, &mut catalog)?;
             progress.inc(BLOCK as u64);
         }
         Ok(())
     })?;
     state.take(items, &quantizer, &mut source, &mut block, &mut catalog)?;
-    if let Vectors::File(file) = &source
+    if let Source::File(file) = &source
         && row != file.rows()
     {
         return Err(TrainError::file(
@@ -173,55 +183,6 @@ pub fn assign(
     })?;
     append_items(run, items, &there, recipe.as_ref())?;
     Ok(assigned)
-}
-
-/// The note of a quantiser's file with the semantic IDs that it gave.
-const IDS: &str = "semantic_ids";
-
-/// Writes the quantiser of a run, which gave these semantic IDs.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub fn save_quantizer(run: &RunDir, quantizer: &Quantizer, ids: &IdsOf) -> Result<()> {
-    let path = run.tokenizer();
-    let ids = serde_json::to_string(ids).map_err(|e| TrainError::file(&path, e))?;
-    let bytes = quantizer.to_bytes(Notes::from([(IDS.to_owned(), ids)]))?;
-    write_atomically(&path, |file| file.write_all(&bytes))
-}
-
-/// The quantiser of a run; one that says which semantic IDs it gave has given those of the run.
-///
-/// # Errors
-/// [`TrainError::File`] when it is missing, of an older kind, or of other semantic IDs.
-pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
-    let path = run.tokenizer();
-    let bytes = read_bytes(&path, TOKENIZE)?;
-    let wrong = |reason: String| TrainError::file(&path, reason);
-    let quantizer = Quantizer::from_bytes(&bytes)
-        .map_err(|e| wrong(format!("{e}; run `tigret tokenize` again")))?;
-    let (_, notes) = tensors::parse(&bytes).map_err(|e| wrong(e.to_string()))?;
-    if let Some(ids) = notes.get(IDS) {
-        let ids: IdsOf = serde_json::from_str(ids).map_err(|e| wrong(e.to_string()))?;
-        if !gave(&ids, run)? {
-            return Err(wrong(
-                "gave other semantic IDs than those of catalog.json, so it cannot give new items \
-                 theirs; bring back the tokenizer.safetensors and tokenizer.json of then, or run \
-                 `tigret tokenize` again"
-                    .into(),
-            ));
-        }
-    }
-    Ok(quantizer)
-}
-
-/// Whether a run has these semantic IDs, perhaps with new items behind them.
-fn gave(ids: &IdsOf, run: &RunDir) -> Result<bool> {
-    let (layout, catalog) = SemanticIds::load_files(run)?;
-    let order = ids_of_items(run)?;
-    let ranks: Option<Vec<u32>> = order.iter().map(|id| catalog.rank_of(id)).collect();
-    let Some(ranks) = ranks else { return Ok(false) };
-    let items = order.iter().zip(ranks);
-    Ok(ids.has(&layout, items.map(|(id, rank)| (id.as_str(), catalog.codes_of(rank)))))
 }
 
 fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<VectorFile> {
@@ -360,59 +321,36 @@ impl State {
         Self { taken, ids, rows: None, assigned: Assigned::default() }
     }
 
-    fn has(&self, id: &str) -> bool {
-        self.ids.contains(id)
-    }
-
     /// Quantises a block and adds its new items to the catalogue.
     fn take(
         &mut self,
         path: &Path,
         quantizer: &Quantizer,
-        source: &mut Vectors<'_>,
+        source: &mut Source<'_>,
         block: &mut Block,
         catalog: &mut CatalogFile,
     ) -> Result<()> {
-        if let Vectors::Inline(texts) = source {
+        if let Source::Inline(texts) = source {
             self.assigned.zero_vectors += texts.encode(block, quantizer)?;
         }
         let Block { ids, lines, vectors, .. } = std::mem::take(block);
-        let (vectors, skip_known) = match source {
-            Vectors::File(file) => (file.next_rows(ids.len())?, false),
-            Vectors::Inline(_) => (vectors, true),
-            Vectors::None => (Vec::new(), false),
-        };
-        // Inline vectors were read for new items only; a file's rows for all.
-        let quantised: Vec<&str> =
-            ids.iter().map(String::as_str).filter(|id| !(skip_known && self.has(id))).collect();
+        let names: Vec<&str> = ids.iter().map(String::as_str).collect();
         let embedding = quantizer.config().embedding();
-        if let Some(at) = vectors.iter().position(|x| x.abs() > LARGEST) {
-            let reason = format!(
-                "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
-                 {LARGEST:e} cannot be computed, scale the vectors as those of the run are",
-                at % embedding,
-                quantised[at / embedding],
-                vectors[at]
-            );
+        let advice = "scale the vectors as those of the run are";
+        if let Some(reason) = too_large(&names, &vectors, embedding, advice) {
             return Err(TrainError::file(path, reason));
         }
         let whole = with_unknown(quantizer, vectors);
-        let codes = encode(quantizer, &quantised, &whole);
-        let mut codes = codes.chunks_exact(quantizer.levels()).zip(0..);
+        let codes = encode(quantizer, &names, &whole);
         let input = quantizer.config().input;
-        for (id, line) in ids.iter().zip(lines) {
-            let known = self.ids.contains(id);
-            let quantised = if skip_known && known { None } else { codes.next() };
-            let (Some((prefix, row)), false) = (quantised, known) else {
-                self.assigned.known += 1;
-                continue;
-            };
+        for (at, prefix) in codes.chunks_exact(quantizer.levels()).enumerate() {
+            let id = &ids[at];
             let free = self.taken.take(prefix).ok_or_else(|| {
                 let reason = format!("item \"{id}\": {}", self.taken.full(prefix));
-                TrainError::line(path, line, reason)
+                TrainError::line(path, lines[at], reason)
             })?;
             if let Some(rows) = &mut self.rows {
-                rows.push(&whole[row * input..][..embedding])?;
+                rows.push(&whole[at * input..][..embedding])?;
             }
             self.ids.insert(id.clone());
             self.assigned.new += 1;
@@ -433,18 +371,6 @@ fn with_unknown(quantizer: &Quantizer, vectors: Vec<f32>) -> Vec<f32> {
     }
     let unknown = vec![0.0; config.learned];
     vectors.chunks_exact(config.embedding()).flat_map(|row| [row, &unknown].concat()).collect()
-}
-
-/// The ids of `items.jsonl`.
-fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
-    let path = run.items();
-    let mut ids = Vec::new();
-    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
-        let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
-        ids.push(id_of(&path, line, &fields)?);
-        Ok(())
-    })?;
-    Ok(ids)
 }
 
 /// What made the vectors that the tokenizer was fitted to, as far as `tokenizer.json` says.

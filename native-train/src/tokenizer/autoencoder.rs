@@ -148,7 +148,8 @@ pub fn decode(shape: &Shape, w: &Views, latent: &Tensor) -> Tensor {
 /// Residual quantisation: r_0 = z; c_d = argmin_k ||r_d - e_k||; r_{d+1} = r_d - e_{c_d}. The loss
 /// terms are `||sg[r_d] - e||^2 + beta ||r_d - sg[e]||^2`; the decoder sees the chosen codewords.
 ///
-/// All levels share their kernels but for the choice itself: on a GPU a step is launches.
+/// All levels share their kernels but for the choice itself: on a GPU a step takes as long as its
+/// launches do.
 pub fn pass(shape: &Shape, w: &Views, x: &Tensor, how: Quantise) -> Pass {
     let items = x.size()[0];
     let per_item = |sum: Tensor, weight: f64| sum * (weight / items as f64);

@@ -70,9 +70,9 @@ pub fn separate(codes: &mut [u16], levels: usize, residual: &Tensor, codebook: &
     moves.len()
 }
 
-/// Pairs of crowded items (by their place among them) and free codewords, nearest first, as far as
-/// they can come to be: of as many items as there are free codewords, one that is nearer to a codeword
-/// is left for it, so no codeword gets an item beyond these.
+/// Pairs of crowded items (by their place among them) and free codewords, nearest first. With F free
+/// codewords only each one's F nearest items matter: at least one of them is still unplaced when its
+/// turn comes.
 fn nearest_pairs(
     crowded: &[usize],
     free: &[bool],

@@ -150,7 +150,7 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
     let dimensions = vectors.dimensions;
     check_alone(settings.method, &settings.sizes, settings.balance_last)?;
     let usage = |reason: String| Err(TrainError::usage(reason));
-    // What no quantiser can hold is not worth its training.
+    // Refused before the training, since no quantiser could hold it.
     if let Some(autoencoder) = &settings.autoencoder
         && autoencoder.hidden.len() >= MAX_LAYERS
     {
@@ -189,16 +189,26 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
             vectors.data[at]
         ));
     }
-    if let Some(at) = vectors.data.iter().position(|x| x.abs() > LARGEST) {
-        return usage(format!(
-            "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
-             {LARGEST:e} cannot be computed, scale the vectors (`tigret embed --normalize`)",
-            at % dimensions,
-            ids[at / dimensions],
-            vectors.data[at]
-        ));
-    }
-    Ok(())
+    let advice = "scale the vectors (`tigret embed --normalize`)";
+    too_large(ids, &vectors.data, dimensions, advice).map_or(Ok(()), usage)
+}
+
+/// What is wrong with vectors (a row of `dimensions` numbers an item) that have a number too large
+/// to compute distances with; `advice` says how to mend them.
+pub(super) fn too_large(
+    ids: &[&str],
+    vectors: &[f32],
+    dimensions: usize,
+    advice: &str,
+) -> Option<String> {
+    let at = vectors.iter().position(|x| x.abs() > LARGEST)?;
+    Some(format!(
+        "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
+         {LARGEST:e} cannot be computed, {advice}",
+        at % dimensions,
+        ids[at / dimensions],
+        vectors[at]
+    ))
 }
 
 /// Refuses settings that no vectors go with.

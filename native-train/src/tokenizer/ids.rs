@@ -6,9 +6,27 @@ use std::path::Path;
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
 use crate::data::Dataset;
+use crate::data::lines::for_each_line;
+use crate::data::new_items::id_of;
 use crate::error::{Result, TrainError};
-use crate::model::checkpoint;
-use crate::run_dir::{RunDir, read_json, read_text, write_json};
+use crate::files::{read_json, read_text, write_json};
+use crate::model::check_model;
+use crate::run_dir::RunDir;
+
+/// How the files of this step are made.
+pub(super) const TOKENIZE: &str = "make it with `tigret tokenize`";
+
+/// The ids of `items.jsonl`.
+pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
+    let path = run.items();
+    let mut ids = Vec::new();
+    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
+        let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
+        ids.push(id_of(&path, line, &fields)?);
+        Ok(())
+    })?;
+    Ok(ids)
+}
 
 /// The semantic IDs of a data set's items.
 #[derive(Debug, Clone)]
@@ -56,8 +74,7 @@ impl SemanticIds {
         Ok(Self { layout, catalog, rank_of_item, item_of_rank })
     }
 
-    /// Refuses a model that was trained on other semantic IDs: its tokens would mean other items.
-    /// A model that does not say is taken.
+    /// [`check_model`] of these.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -69,8 +86,8 @@ impl SemanticIds {
     pub fn of_items<'a>(
         &'a self,
         dataset: &'a Dataset,
-    ) -> impl Iterator<Item = (&'a str, &'a [u16])> {
-        dataset.items.iter().zip(0..).map(|(item, at)| (item.id.as_str(), self.codes(at)))
+    ) -> impl ExactSizeIterator<Item = (&'a str, &'a [u16])> {
+        dataset.items.iter().enumerate().map(|(at, item)| (item.id.as_str(), self.codes(at as u32)))
     }
 
     /// The codes of an item of the data set.
@@ -96,15 +113,19 @@ impl SemanticIds {
         write_json(&run.tokens(), &self.layout)
     }
 
+    /// Reads a token layout, `tokens.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+    pub(crate) fn read_layout(path: &Path, hint: &str) -> Result<TokenLayout> {
+        TokenLayout::parse(&read_text(path, hint)?).map_err(|e| TrainError::file(path, e))
+    }
+
     /// The token layout and the catalogue of a run.
     pub(super) fn load_files(run: &RunDir) -> Result<(TokenLayout, Catalog)> {
-        let hint = "make it with `tigret tokenize`";
-        let path = run.tokens();
-        let layout = TokenLayout::parse(&read_text(&path, hint)?)
-            .and_then(|layout| layout.validate(layout.vocab_size()).map(|()| layout))
-            .map_err(|e| TrainError::file(&path, e))?;
+        let layout = Self::read_layout(&run.tokens(), TOKENIZE)?;
         let path = run.catalog();
-        let file: CatalogFile = read_json(&path, hint)?;
+        let file: CatalogFile = read_json(&path, TOKENIZE)?;
         let catalog =
             Catalog::from_items(file.items, &layout).map_err(|e| TrainError::file(&path, e))?;
         Ok((layout, catalog))
@@ -130,22 +151,6 @@ impl SemanticIds {
         Self::join(dataset, layout, catalog).map_err(|id| {
             TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
         })
-    }
-}
-
-/// [`SemanticIds::check_model`] where only ids and codes are at hand.
-pub(crate) fn check_model<'a>(
-    folder: &Path,
-    layout: &TokenLayout,
-    items: impl Iterator<Item = (&'a str, &'a [u16])>,
-) -> Result<()> {
-    match checkpoint::trained_on(folder)? {
-        Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
-            folder,
-            "was trained on other semantic IDs than the run has now; train again, or bring back the \
-             catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of then",
-        )),
-        _ => Ok(()),
     }
 }
 

@@ -16,7 +16,8 @@ const SETTLED: f64 = 1e-3;
 /// Most distances that are held at once, 256 MB of them.
 const MOST_DISTANCES: i64 = 1 << 26;
 
-/// Squared distances `[points, centres]` up to a constant a point: the nearest centre is right.
+/// Squared distances `[points, centres]`, each less the point's own squared length: enough to find
+/// the nearest centre.
 pub fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
     Centres::new(centres).relative_distances(points)
 }

@@ -13,6 +13,7 @@ pub mod hierarchical_kmeans;
 mod ids;
 pub mod kmeans;
 pub mod opq;
+pub mod quantizer_file;
 pub mod residual_kmeans;
 pub mod settings;
 pub mod state;
@@ -23,7 +24,6 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
-pub(crate) use ids::check_model;
 pub use ids::{SemanticIds, resolve_collisions};
 pub use settings::{Method, Settings};
 

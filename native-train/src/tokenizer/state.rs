@@ -6,20 +6,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::Settings;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::hash::hex;
+use crate::hash::Fingerprint;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
-use crate::tensors::{self, Header, Notes, Values};
+use crate::tensors::{self, Header, Notes, Values, f32_blocks};
 
-/// Raised when training computes otherwise, so that no run mixes two ways.
-const FORMAT: &str = "tigret/tokenizer-state/2";
+/// Raised when training computes otherwise, so that no run mixes two ways, and when the file is
+/// written otherwise.
+const FORMAT: &str = "tigret/tokenizer-state/3";
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 
@@ -69,8 +69,8 @@ pub(super) struct Progress {
     /// The epoch after which training ends, once that is known.
     pub(super) end: Option<usize>,
     pub(super) converged: bool,
-    /// Mean reconstruction error of each epoch, as bits: text would not keep all of them.
-    pub(super) history: Vec<u64>,
+    /// Mean reconstruction error of each epoch, finite.
+    pub(super) history: Vec<f64>,
     /// Lines of the log.
     pub(super) log: Vec<String>,
     /// The quantisation term of the last line.
@@ -79,18 +79,6 @@ pub(super) struct Progress {
     pub(super) explained: bool,
     /// Codewords moved since the last line.
     pub(super) revived: usize,
-}
-
-impl Progress {
-    /// Adds the reconstruction error of an epoch.
-    pub(super) fn push(&mut self, reconstruction: f64) {
-        self.history.push(reconstruction.to_bits());
-    }
-
-    /// The reconstruction errors of all epochs.
-    pub(super) fn history(&self) -> Vec<f64> {
-        self.history.iter().map(|&bits| f64::from_bits(bits)).collect()
-    }
 }
 
 /// Weights and moments as they were, on their device.
@@ -131,11 +119,11 @@ impl<'a> Keeper<'a> {
         vectors: &Vectors,
         device: Device,
     ) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(FORMAT);
-        hash.update(format!("{settings:?} {} {}", device.is_cuda(), vectors.dimensions));
-        vectors.data.iter().for_each(|x| hash.update(x.to_le_bytes()));
-        Self { control, key: hex(hash), saved: Instant::now() }
+        let mut key = Fingerprint::default();
+        key.add(FORMAT);
+        key.add(format!("{settings:?} {} {}", device.is_cuda(), vectors.dimensions));
+        f32_blocks(&vectors.data).for_each(|block| key.add(block));
+        Self { control, key: key.end(), saved: Instant::now() }
     }
 
     /// Keeps nothing and stops nothing.

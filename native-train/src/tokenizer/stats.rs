@@ -38,13 +38,13 @@ pub struct Collisions {
 
 impl LevelUse {
     /// From the number of items of each codeword.
-    pub fn from_counts(counts: &[f32]) -> Self {
-        let total: f64 = counts.iter().map(|&count| f64::from(count)).sum();
-        let used = counts.iter().filter(|&&count| count > 0.0);
+    pub fn from_counts(counts: &[impl Copy + Into<f64>]) -> Self {
+        let total: f64 = counts.iter().map(|&count| count.into()).sum();
+        let used = counts.iter().map(|&count| count.into()).filter(|&count| count > 0.0);
         let entropy: f64 = used
             .clone()
-            .map(|&count| {
-                let p = f64::from(count) / total;
+            .map(|count| {
+                let p = count / total;
                 -p * p.ln()
             })
             .sum();
@@ -63,30 +63,18 @@ pub fn smaller_codebook(items: usize, codewords: usize) -> Option<usize> {
 
 /// Use of each level of the given sizes, from codes `[items, levels]`.
 pub fn level_use(codes: &[u16], sizes: &[u32]) -> Vec<LevelUse> {
-    sizes
-        .iter()
-        .enumerate()
-        .map(|(level, &size)| {
-            let mut counts = vec![0.0; size as usize];
-            for row in codes.chunks_exact(sizes.len()) {
-                counts[usize::from(row[level])] += 1.0;
-            }
-            LevelUse::from_counts(&counts)
-        })
-        .collect()
+    level_counts(codes, sizes).iter().map(|counts| LevelUse::from_counts(counts)).collect()
 }
 
 /// Collisions among codes `[items, levels]`.
 pub fn collisions(codes: &[u16], levels: usize) -> Collisions {
-    let mut groups: HashMap<&[u16], usize> = HashMap::new();
-    for row in codes.chunks_exact(levels) {
-        *groups.entry(row).or_default() += 1;
-    }
+    let (items, shared) = (codes.len() / levels, collision_groups(codes, levels));
+    let unique_items = items - shared.iter().map(Vec::len).sum::<usize>();
     Collisions {
-        items: codes.len() / levels,
-        unique_items: groups.values().filter(|&&size| size == 1).count(),
-        distinct: groups.len(),
-        largest_group: groups.values().copied().max().unwrap_or(0),
+        items,
+        unique_items,
+        distinct: unique_items + shared.len(),
+        largest_group: shared.first().map_or(items.min(1), Vec::len),
     }
 }
 
@@ -143,6 +131,11 @@ mod tests {
         assert!((levels[1].perplexity - 1.0).abs() < 1e-12);
         let groups = collisions(&codes, 2);
         assert_eq!((groups.unique_items, groups.distinct, groups.largest_group), (2, 3, 2));
+        for (codes, expected) in [(&[0, 1, 1, 0][..], (2, 2, 1)), (&[], (0, 0, 0))] {
+            let groups = collisions(codes, 2);
+            let found = (groups.unique_items, groups.distinct, groups.largest_group);
+            assert_eq!(found, expected, "{codes:?}");
+        }
     }
 
     #[test]

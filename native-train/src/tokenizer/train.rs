@@ -14,6 +14,7 @@ use super::settings::{Autoencoder, Epochs, OptimizerKind};
 use super::state::{Keeper, Optimizer, Progress};
 use super::stats::LevelUse;
 use crate::error::{Result, TrainError};
+use crate::interrupt::goes_on_from;
 use crate::model::optimizer::{Adagrad, AdamW};
 use crate::model::params::{Params, to_vec};
 
@@ -62,8 +63,8 @@ const LOG_LINES: usize = 1000;
 const WINDOW: usize = 25;
 /// Relative fall from one window to the next below which training has converged.
 const CONVERGED: f64 = 0.01;
-/// Points a codeword that k-means starts from; the paper takes the first batch, which makes the
-/// start more of a lottery.
+/// Points for each codeword that k-means starts from. The paper takes those of the first batch, so
+/// that its start depends more on chance.
 const POINTS_PER_CODEWORD: usize = 64;
 
 /// What one epoch left.
@@ -114,6 +115,7 @@ pub fn train(
         progress.set_position(state.epoch as u64);
     };
     show(&state);
+    goes_on_from(progress, state.epoch as u64);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (begin, before) = (Instant::now(), state.seconds);
     while state.epoch < state.end.unwrap_or(most) {
@@ -256,21 +258,21 @@ impl<'a> Training<'a> {
     }
 }
 
-/// The size of an epoch's batches, at most `most`: as many of them as are needed, as good as equal. A
-/// last batch of what `most` leaves may hold a single item, whose gradient would count for as much as
-/// that of a thousand, and where every dead codeword would be put.
+/// Items of a batch, at most `most`, so that an epoch's batches are nearly equal. Were all but the last
+/// one of `most` items, the last could hold a single one: its gradient would count for as much as that
+/// of a thousand, and every dead codeword would be moved onto it.
 fn even_batch(items: usize, most: usize) -> usize {
     items.div_ceil(items.div_ceil(most).max(1)).max(1)
 }
 
-/// Books an epoch: whether training has converged, and a line of the log now and then.
+/// Records an epoch: whether training has converged, and a line of the log now and then.
 fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> Result<()> {
     let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
-    state.push(reconstruction);
+    state.history.push(reconstruction);
     state.epoch += 1;
     let mut note = None;
-    if state.end.is_none() && no_longer_falls(&state.history()) {
-        state.converged = !diverges(&state.history());
+    if state.end.is_none() && no_longer_falls(&state.history) {
+        state.converged = !diverges(&state.history);
         state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
         note = Some(match state.converged {
             true => format!(
@@ -304,7 +306,7 @@ fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> 
     Ok(())
 }
 
-/// The parts of a count a row of the codebooks.
+/// Counts, one for each row of the codebooks, split by level.
 fn by_level<'a>(shape: &'a Shape, mut counts: &'a [f32]) -> impl Iterator<Item = &'a [f32]> {
     shape.sizes.iter().map(move |&size| {
         let (level, rest) = counts.split_at(size as usize);

@@ -1,6 +1,7 @@
 //! The loop that every training of a recommender goes through, TIGER's and a baseline's: steps,
 //! log, validation, early stopping, checkpoints.
 
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,27 +9,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use tch::{Device, Kind, Tensor};
 
 use super::state::{self, Progress};
 use super::tensorboard::EventWriter;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::{check_writable, write_atomically};
+use crate::interrupt::{SAVE_EVERY, goes_on_from};
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
-use crate::run_dir::{check_writable, write_atomically};
 
 /// What is trained.
 pub(crate) trait Job {
     /// What the run follows from.
-    type Settings: Clone + Serialize + DeserializeOwned;
+    type Identity: Clone + Serialize + DeserializeOwned;
 
-    fn settings(&self) -> &Self::Settings;
+    fn identity(&self) -> &Self::Identity;
 
     /// Why a run that followed from `before` cannot be taken up, if so.
-    fn differs(&self, before: &Self::Settings) -> Option<String>;
+    fn differs(&self, before: &Self::Identity) -> Option<String>;
 
     fn plan(&self) -> Plan;
 
@@ -50,7 +52,7 @@ pub(crate) trait Job {
     fn weights_mut(&mut self) -> (&mut Params, &mut AdamW);
 }
 
-/// How long to train.
+/// How long to train, and how often to validate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) steps_per_epoch: u64,
@@ -67,6 +69,21 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn steps(&self) -> u64 {
         self.steps_per_epoch * self.epochs
+    }
+
+    fn validates_after(&self, steps: u64) -> bool {
+        steps.is_multiple_of(self.validate_every) || steps == self.steps()
+    }
+
+    /// Why a training that has come this far ends, if it does; `over` tells that its time is up.
+    fn end<S>(&self, state: &Progress<S>, over: bool) -> Option<Stopped> {
+        if state.validations_without_gain >= self.patience {
+            Some(Stopped::Patience)
+        } else if over {
+            Some(Stopped::Budget)
+        } else {
+            (state.step >= self.steps()).then_some(Stopped::Epochs)
+        }
     }
 }
 
@@ -89,11 +106,38 @@ pub struct Control<'a> {
     pub progress: &'a ProgressBar,
 }
 
+/// Why a run stopped; a sentence in text and JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All epochs are done.
+    Epochs,
+    /// The patience is used up.
+    Patience,
+    /// The time is used up.
+    Budget,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Epochs => "all epochs are done",
+            Self::Patience => "validation NDCG@10 has stopped rising",
+            Self::Budget => "the time is used up",
+        })
+    }
+}
+
+impl Serialize for Stopped {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// Why it stopped.
-    pub stopped: &'static str,
+    pub stopped: Stopped,
     /// Steps done.
     pub steps: u64,
     /// Seconds of training and validation.
@@ -118,15 +162,9 @@ struct LogLine {
     validation: Option<Metrics>,
 }
 
-/// A killed run loses at most this much work, a validation, and what the last reading of the loss took.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
-
-/// The state is written after a validation if the work since the last time took so many times as long
-/// as writing it: a state of the paper's sizes is 58 MB, and a GPU's epoch takes seconds.
+/// After a validation the state is written if the work since the last save took at least this many
+/// times as long as a save: a state of the paper's sizes is 58 MB, and a GPU's epoch takes seconds.
 const WORK_PER_SAVE: u32 = 20;
-
-/// Why a training ends whose patience is used up.
-const STOPPED_RISING: &str = "validation NDCG@10 has stopped rising";
 
 /// Steps between two readings of the loss: a reading waits for the device.
 const LOG_EVERY: u64 = 50;
@@ -156,109 +194,79 @@ pub(crate) fn drive<J: Job>(
     let mut state = if resume { taken_up(job, folder)? } else { from_nothing(job) };
     check_writable(folder)?;
     let mut logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
-    let total = plan.steps();
-    progress.set_length(total);
-    progress.set_position(state.step);
+    progress.set_length(plan.steps());
+    goes_on_from(progress, state.step);
     progress.set_message("training");
 
     let (begin, before) = (Instant::now(), state.seconds);
     let mut meter = Meter::new(job.weights().0.flat().device());
-    let (mut saved, mut saving) = (Instant::now(), Duration::ZERO);
-    // Whether the folder has a state of this training.
-    let mut kept = resume;
-    let mut stopped = "all epochs are done";
-    if state.validations_without_gain >= plan.patience {
-        stopped = STOPPED_RISING;
-    }
+    let mut saver = Saver::new(folder, resume);
     // A state that is taken up may be one that had come to its end.
-    while state.step < total && state.validations_without_gain < plan.patience {
-        let epoch = state.step / plan.steps_per_epoch;
+    let mut end = plan.end(&state, false);
+    let stopped = loop {
+        if let Some(stopped) = end {
+            break stopped;
+        }
         let (loss, samples) = job.step(state.step);
         meter.add(&loss, samples);
         state.step += 1;
         progress.inc(1);
 
-        let last_step = state.step == total;
         let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
         let stop = interrupted.load(Ordering::Relaxed);
-        let validate = state.step.is_multiple_of(plan.validate_every) || last_step || over;
+        let is_planned = plan.validates_after(state.step);
+        let validate = over || is_planned;
         if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
             continue;
         }
         let (loss, samples_per_second) = meter.read();
         if !loss.is_finite() {
-            let good = match kept {
-                true => format!("the last good state is in {}; ", folder.display()),
-                false => String::new(),
-            };
-            return Err(TrainError::usage(format!(
-                "the loss is not a number at step {}; {good}lower {} and train again",
-                state.step, plan.rate_option
-            )));
+            return Err(not_a_number(state.step, &plan, &saver));
         }
         let logs = match &mut logs {
             Some(logs) => logs,
             none => {
-                // Together, and no sooner than this training is seen to work: the log of an older
-                // one is never without its state.
+                // Together, and no sooner than this training is seen to work; the state last, so
+                // that it stays where there can be no log.
+                let logs = Logs::open(files, 0)?;
                 state::forget(folder)?;
-                none.insert(Logs::open(files, 0)?)
+                none.insert(logs)
             }
         };
         // Also when interrupted: a validation left out would change what is best, and when to stop.
-        let metrics = validate.then(|| job.validate());
+        let validation = validate.then(|| job.validate());
         state.seconds = before + begin.elapsed().as_secs_f64();
-        let line = LogLine {
+        logs.add(&LogLine {
             step: state.step,
-            epoch,
+            epoch: (state.step - 1) / plan.steps_per_epoch,
             seconds: state.seconds,
             loss,
             learning_rate: job.learning_rate(state.step - 1),
             samples_per_second,
-            validation: metrics,
-        };
-        line.write(&mut logs.log).map_err(|e| TrainError::file(&files.log, e))?;
-        line.draw(&mut logs.events).map_err(|e| TrainError::file(&files.tensorboard, e))?;
-        let mut better = false;
-        if let Some(metrics) = metrics {
-            better = state.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
-            if better {
-                state.best = Some((state.step, metrics));
-                state.validations_without_gain = 0;
-                job.save_best()?;
-            } else {
-                state.validations_without_gain += 1;
-            }
+            validation,
+        })?;
+        let better = validation.is_some_and(|metrics| state.validated(metrics, is_planned));
+        if better {
+            job.save_best()?;
         }
         if let Some((_, best)) = state.best {
             progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
         }
-        let ended = last_step || over || state.validations_without_gain >= plan.patience;
+        end = plan.end(&state, over);
         // The best model is never without the state that tells of it.
-        let since = saved.elapsed();
-        let due = since >= SAVE_EVERY || (validate && since >= saving * WORK_PER_SAVE);
-        if better || ended || stop || due {
-            let (params, optimizer) = job.weights();
-            let begin = Instant::now();
-            state::save(folder, params, optimizer, &state)?;
-            kept = true;
-            saved = Instant::now();
-            saving = saved - begin;
+        if better || end.is_some() || stop || saver.is_due(validate) {
+            saver.save(job, &state)?;
         }
         if stop {
             return Err(TrainError::Interrupted);
         }
-        if state.validations_without_gain >= plan.patience {
-            stopped = STOPPED_RISING;
-            break;
-        }
-        if over {
-            stopped = "the time is used up";
-            break;
-        }
         meter.go_on();
+    };
+    match stopped {
+        Stopped::Epochs => progress.finish(),
+        // What was left out is not done.
+        Stopped::Patience | Stopped::Budget => progress.abandon(),
     }
-    progress.finish();
     let (best_step, best) = state.best.unwrap_or_default();
     Ok(Outcome {
         stopped,
@@ -271,9 +279,9 @@ pub(crate) fn drive<J: Job>(
 }
 
 /// The start of a training.
-fn from_nothing<J: Job>(job: &J) -> Progress<J::Settings> {
+fn from_nothing<J: Job>(job: &J) -> Progress<J::Identity> {
     Progress {
-        settings: job.settings().clone(),
+        identity: job.identity().clone(),
         step: 0,
         seconds: 0.0,
         best: None,
@@ -281,10 +289,10 @@ fn from_nothing<J: Job>(job: &J) -> Progress<J::Settings> {
     }
 }
 
-/// Puts the weights and moments of the last save in place, and says how far it was.
-fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>> {
+/// Restores the weights and moments of the last save; returns how far the training had come.
+fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>> {
     let (tensors, before) = state::read(folder)?;
-    if let Some(what) = job.differs(&before.settings) {
+    if let Some(what) = job.differs(&before.identity) {
         return Err(TrainError::file(
             folder,
             format!(
@@ -295,7 +303,50 @@ fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Settings>>
     }
     let (params, optimizer) = job.weights_mut();
     state::restore(folder, tensors, before.step, params, optimizer)?;
-    Ok(Progress { settings: job.settings().clone(), ..before })
+    Ok(Progress { identity: job.identity().clone(), ..before })
+}
+
+fn not_a_number(step: u64, plan: &Plan, saver: &Saver<'_>) -> TrainError {
+    let good = match saver.kept {
+        true => format!("the last good state is in {}; ", saver.folder.display()),
+        false => String::new(),
+    };
+    TrainError::usage(format!(
+        "the loss is not a number at step {step}; {good}lower {} and train again",
+        plan.rate_option
+    ))
+}
+
+/// Writes the state of a training.
+struct Saver<'a> {
+    folder: &'a Path,
+    /// Whether the folder has a state of this training.
+    kept: bool,
+    /// When the last save ended, and how long it took.
+    saved: Instant,
+    took: Duration,
+}
+
+impl<'a> Saver<'a> {
+    fn new(folder: &'a Path, kept: bool) -> Self {
+        Self { folder, kept, saved: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// Whether a kill would lose work that is worth a save.
+    fn is_due(&self, validated: bool) -> bool {
+        let since = self.saved.elapsed();
+        since >= SAVE_EVERY || (validated && since >= self.took * WORK_PER_SAVE)
+    }
+
+    fn save<J: Job>(&mut self, job: &J, state: &Progress<J::Identity>) -> Result<()> {
+        let (params, optimizer) = job.weights();
+        let begin = Instant::now();
+        state::save(self.folder, params, optimizer, state)?;
+        self.kept = true;
+        self.saved = Instant::now();
+        self.took = self.saved - begin;
+        Ok(())
+    }
 }
 
 /// Loss and speed. The loss stays on the device until it is read.
@@ -340,7 +391,7 @@ impl Meter {
         (loss, samples as f64 / time.as_secs_f64())
     }
 
-    /// Leaves out what was done since the reading: a validation is no training.
+    /// Leaves out the time since the reading, which a validation or a save took.
     fn go_on(&mut self) {
         self.since = Instant::now();
     }
@@ -350,23 +401,30 @@ impl Meter {
     }
 }
 
-/// What is told of a training as it goes on.
-struct Logs {
+/// Where a training is logged.
+struct Logs<'a> {
+    files: &'a Files,
     log: fs::File,
     events: EventWriter,
 }
 
-impl Logs {
-    /// For the steps after those that are done.
-    fn open(files: &Files, done: u64) -> Result<Self> {
+impl<'a> Logs<'a> {
+    /// To log the steps after the first `done`.
+    fn open(files: &'a Files, done: u64) -> Result<Self> {
         let events = EventWriter::create(&files.tensorboard, done)?;
-        Ok(Self { log: open_log(&files.log, done)?, events })
+        Ok(Self { files, log: open_log(&files.log, done)?, events })
+    }
+
+    fn add(&mut self, line: &LogLine) -> Result<()> {
+        line.write(&mut self.log).map_err(|e| TrainError::file(&self.files.log, e))?;
+        line.draw(&mut self.events).map_err(|e| TrainError::file(&self.files.tensorboard, e))
     }
 }
 
-/// The log, without the lines of steps that are done again since they were not saved.
+/// The log, without the lines of steps that were not saved and are done again.
 fn open_log(path: &Path, done: u64) -> Result<fs::File> {
     let old = match fs::read_to_string(path) {
+        _ if done == 0 => String::new(),
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(e) => return Err(TrainError::file(path, e)),

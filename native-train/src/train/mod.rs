@@ -1,14 +1,17 @@
 //! Training the recommender.
 
 pub(crate) mod driver;
+pub mod loss;
 pub mod samples;
 pub mod schedule;
+pub mod settings;
 pub(crate) mod state;
 mod tensorboard;
 pub mod trainer;
 
-pub use driver::{Control, Outcome};
+pub use driver::{Control, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
+pub use settings::{OptimizerKind, Precision, Settings};
 pub use state::{forget, seconds_spent};
-pub use trainer::{OptimizerKind, Precision, Settings, Trainer};
+pub use trainer::Trainer;

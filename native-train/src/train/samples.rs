@@ -78,9 +78,9 @@ pub fn epoch_batches(
     seed: u64,
     epoch: u64,
 ) -> Epoch {
-    // Batches are cut from shards of this many: long enough to sort by length, short enough that
+    // Batches are cut from buckets of this many: large enough to sort by length, small enough that
     // a batch is still a random draw.
-    const SHARD: usize = 16;
+    const BUCKET: usize = 16;
     let length = |i: u32| (samples[i as usize].target as usize).min(max_items);
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mut order: Vec<u32> = (0..samples.len() as u32).collect();
@@ -89,24 +89,24 @@ pub fn epoch_batches(
     // Even sizes: a last batch of a sample or two would count for as much as one of hundreds.
     let end = |batch: usize| samples.len() * batch / total;
     let mut batches = Vec::with_capacity(total);
-    for first in (0..total).step_by(SHARD) {
-        let count = SHARD.min(total - first);
+    for first in (0..total).step_by(BUCKET) {
+        let count = BUCKET.min(total - first);
         let start = end(first);
-        let shard = &mut order[start..end(first + count)];
-        shard.sort_by_key(|&i| length(i));
+        let bucket = &mut order[start..end(first + count)];
+        bucket.sort_by_key(|&i| length(i));
         let mut from = 0;
         for number in 1..=count {
             let to = match batching {
                 Batching::Samples => end(first + number) - start,
                 Batching::Tokens => {
-                    let all: usize = shard.iter().map(|&i| length(i)).sum();
+                    let all: usize = bucket.iter().map(|&i| length(i)).sum();
                     let mut sum = 0;
-                    let end = shard.iter().position(|&i| {
+                    let end = bucket.iter().position(|&i| {
                         sum += length(i);
                         sum * count > all * number
                     });
                     // Every batch has a sample, whatever the lengths.
-                    end.unwrap_or(shard.len()).clamp(from + 1, shard.len() - (count - number))
+                    end.unwrap_or(bucket.len()).clamp(from + 1, bucket.len() - (count - number))
                 }
             };
             batches.push(start + from..start + to);
@@ -116,6 +116,58 @@ pub fn epoch_batches(
     batches.shuffle(&mut rng);
     Epoch { order, batches }
 }
+
+/// Gives each step its samples. Keeps the order of one epoch, on the device as well: a step then
+/// uploads nothing.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    pub(crate) samples: Vec<Sample>,
+    max_items: usize,
+    size: usize,
+    batching: Batching,
+    seed: u64,
+    device: Device,
+    epoch: Option<(u64, Epoch, Tensor)>,
+}
+
+impl Sampler {
+    /// For [`epoch_batches`] of these.
+    pub(crate) fn new(
+        samples: Vec<Sample>,
+        max_items: usize,
+        size: usize,
+        batching: Batching,
+        seed: u64,
+        device: Device,
+    ) -> Self {
+        Self { samples, max_items, size, batching, seed, device, epoch: None }
+    }
+
+    pub(crate) fn steps_per_epoch(&self) -> u64 {
+        self.samples.len().div_ceil(self.size) as u64
+    }
+
+    /// The samples of a step, counted from 0 over all epochs: on the host, and as an index on the
+    /// device (`[batch]`, `i64`).
+    pub(crate) fn of_step(&mut self, step: u64) -> (&[u32], Tensor) {
+        let (number, at) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        if self.epoch.as_ref().is_none_or(|(loaded, ..)| *loaded != number) {
+            self.epoch = None;
+        }
+        let (_, epoch, order) = self.epoch.get_or_insert_with(|| {
+            let Self { max_items, size, batching, seed, .. } = *self;
+            let epoch = epoch_batches(&self.samples, max_items, size, batching, seed, number);
+            let order: Vec<i64> = epoch.order.iter().map(|&i| i64::from(i)).collect();
+            (number, epoch, Tensor::from_slice(&order).to_device(self.device))
+        });
+        let range = epoch.batches[at as usize].clone();
+        (&epoch.order[range.clone()], order.narrow(0, range.start as i64, range.len() as i64))
+    }
+}
+
+/// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
+/// not depend on the number of threads; small enough for a cache, large enough for matrix products.
+pub(super) const MICRO_BATCH: usize = 32;
 
 /// Everything that batches are made of, on the device that trains: a step then uploads nothing.
 #[derive(Debug)]
@@ -223,26 +275,6 @@ impl Resident {
         };
         Batch { tokens, keep, labels }
     }
-}
-
-/// Rows of tokens to `[rows, longest]` tensors of tokens and of which are not padding.
-pub fn pad_left(rows: &[Vec<u32>], pad: u32, device: Device) -> (Tensor, Tensor) {
-    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let mut tokens = vec![i64::from(pad); rows.len() * longest];
-    let mut keep = vec![false; rows.len() * longest];
-    for (index, row) in rows.iter().enumerate() {
-        let start = (index + 1) * longest - row.len();
-        for (offset, &token) in row.iter().enumerate() {
-            tokens[start + offset] = i64::from(token);
-            keep[start + offset] = true;
-        }
-    }
-    let shape = [rows.len() as i64, longest as i64];
-    let on_device = |t: Tensor| t.view(shape).to_device(device);
-    (
-        on_device(Tensor::from_slice(&tokens)),
-        on_device(Tensor::from_slice(&keep).to_kind(Kind::Bool)),
-    )
 }
 
 #[cfg(test)]

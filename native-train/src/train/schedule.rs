@@ -4,11 +4,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate falls after its peak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// With the inverse square root of the step (paper, section 4); knows no end.
-    #[default]
     InverseSqrt,
     /// In a line, to nothing after the last step of all epochs.
     Linear,

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
 use crate::evaluate::Metrics;
+use crate::files::remove_if_there;
 use crate::model::Params;
 use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
-use crate::run_dir::remove_if_there;
 use crate::tensors::Notes;
 
 /// Names the state's files.
@@ -20,11 +20,12 @@ const HINT: &str = "there is nothing to resume; train without --resume";
 const FIRST: &str = "first_moment/";
 const SECOND: &str = "second_moment/";
 
-/// How far a training with settings `S` has come.
+/// How far a training with identity `I` has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress<S> {
-    /// What the run was started with.
-    pub(crate) settings: S,
+pub(crate) struct Progress<I> {
+    /// What the run follows from.
+    #[serde(rename = "settings")]
+    pub(crate) identity: I,
     /// Steps done.
     pub(crate) step: u64,
     /// Seconds spent in training, over all sessions.
@@ -35,12 +36,29 @@ pub(crate) struct Progress<S> {
     pub(crate) validations_without_gain: u32,
 }
 
+impl<I> Progress<I> {
+    /// Counts a validation after the steps done. Returns whether it is the best so far.
+    ///
+    /// One that is not planned, since the time is used up, takes no patience: a training in pieces
+    /// would have less of it than one in one piece.
+    pub(crate) fn validated(&mut self, metrics: Metrics, is_planned: bool) -> bool {
+        let better = self.best.is_none_or(|(_, best)| metrics.ndcg_10 > best.ndcg_10);
+        if better {
+            self.best = Some((self.step, metrics));
+            self.validations_without_gain = 0;
+        } else {
+            self.validations_without_gain += u32::from(is_planned);
+        }
+        better
+    }
+}
+
 /// Writes the whole state into a folder.
-pub(crate) fn save<S: Serialize>(
+pub(crate) fn save<I: Serialize>(
     folder: &Path,
     params: &Params,
     optimizer: &AdamW,
-    progress: &Progress<S>,
+    progress: &Progress<I>,
 ) -> Result<()> {
     let mut tensors = params.to_host();
     let (first, second, _) = optimizer.state();
@@ -53,7 +71,7 @@ pub(crate) fn save<S: Serialize>(
 }
 
 /// How far the training in a folder has come, `None` where there is none. Reads no weights.
-pub(crate) fn progress<S: DeserializeOwned>(folder: &Path) -> Result<Option<Progress<S>>> {
+pub(crate) fn progress<I: DeserializeOwned>(folder: &Path) -> Result<Option<Progress<I>>> {
     let is_there = |ending: &str| folder.join(format!("{STEM}.{ending}")).exists();
     if !is_there("safetensors") && !is_there("safetensors.index.json") {
         return Ok(None);
@@ -62,19 +80,24 @@ pub(crate) fn progress<S: DeserializeOwned>(folder: &Path) -> Result<Option<Prog
 }
 
 /// What [`save`] wrote: tensors for [`restore`], and how far the training had come.
-pub(crate) fn read<S: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<S>)> {
+pub(crate) fn read<I: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<I>)> {
     let (tensors, notes) = read_tensors(folder, STEM, HINT)?;
     Ok((tensors, parse(folder, &notes)?))
 }
 
-fn parse<S: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<S>> {
+fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<I>> {
     let wrong = |reason: String| TrainError::file(folder, reason);
     notes
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| {
-            let not_ours = |e| wrong(format!("holds another state ({e}); train without --resume"));
-            serde_json::from_str(json).map_err(not_ours)
+            let of_another_version = |e| {
+                wrong(format!(
+                    "holds the state of another version of Tigret ({e}); begin again: train without \
+                     --resume, or call `tigret run` with --from train --force"
+                ))
+            };
+            serde_json::from_str(json).map_err(of_another_version)
         })
 }
 
@@ -85,7 +108,7 @@ pub fn seconds_spent(folder: &Path) -> Option<f64> {
     Some(progress.seconds)
 }
 
-/// Forgets the training in a folder: it cannot be taken up any more.
+/// Removes the state of the training in a folder: it cannot be taken up any more.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -114,4 +137,29 @@ pub(crate) fn restore(
     params.load(&tensors).map_err(|e| wrong(e.to_string()))?;
     optimizer.load_state(&first, &second, steps as i32);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_planned_validations_use_up_the_patience() {
+        let metrics = |ndcg_10| Metrics { ndcg_10, ..Metrics::default() };
+        let mut progress = Progress {
+            identity: (),
+            step: 1,
+            seconds: 0.0,
+            best: None,
+            validations_without_gain: 0,
+        };
+        assert!(progress.validated(metrics(0.5), false));
+        assert!(!progress.validated(metrics(0.4), false));
+        assert_eq!(progress.validations_without_gain, 0);
+        assert!(!progress.validated(metrics(0.4), true));
+        assert_eq!(progress.validations_without_gain, 1);
+        progress.step = 2;
+        assert!(progress.validated(metrics(0.6), false));
+        assert_eq!((progress.validations_without_gain, progress.best.unwrap().0), (0, 2));
+    }
 }

@@ -49,7 +49,8 @@ fn round<const R: usize>(x: &[f32], inputs: usize, values: &mut [[i32; R]], scal
     const STEP_OF_ONE: f32 = 12_582_912.0;
     let rows: [&[f32]; R] = std::array::from_fn(|r| &x[r * inputs..][..inputs]);
     let largest = rows.map(largest);
-    // A row that is all but zero has no inverse.
+    // A row that is all but zero has no inverse, and one with NaN none either: its scale is NaN, and
+    // thus its products.
     let factors = largest.map(|l| if l > 1e-30 { LARGEST / l } else { 0.0 });
     let integer = |r: usize, k: usize| (rows[r][k] * factors[r] + STEP_OF_ONE).to_bits();
     for (k, values) in values.iter_mut().enumerate() {
@@ -64,18 +65,13 @@ fn round<const R: usize>(x: &[f32], inputs: usize, values: &mut [[i32; R]], scal
     }
 }
 
-/// The largest magnitude of a row.
-#[inline(always)]
+/// The largest magnitude of a row; NaN where the row has one. Magnitudes ascend as their bits do,
+/// with NaN above infinity: a comparison of floats would pass it over.
+// In wasm the function exists once: copies of it in every tile would be bytes to download.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn largest(row: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (whole, rest) = row.as_chunks::<8>();
-    let rest = rest.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    for chunk in whole {
-        for (lane, v) in lanes.iter_mut().zip(chunk) {
-            *lane = if v.abs() > *lane { v.abs() } else { *lane };
-        }
-    }
-    lanes.iter().fold(rest, |m, &v| m.max(v))
+    f32::from_bits(row.iter().fold(0, |largest, v| largest.max(v.to_bits() & 0x7fff_ffff)))
 }
 
 /// A weight matrix `[outputs, inputs]` of integers, with scales.
@@ -188,6 +184,23 @@ mod tests {
         weight.apply(&x, &mut FixedPoint::default(), &mut out, Write::Store);
         let expected = -128.0 * columns as f32;
         assert!((out[0] / expected - 1.0).abs() < 1e-6, "{}, not {expected}", out[0]);
+    }
+
+    #[test]
+    fn a_row_that_is_not_finite_has_no_finite_product() {
+        const COLUMNS: usize = 19;
+        let weight = FixedLinear::new(2, COLUMNS, None, |row, out| out.fill(row as i8), |_, _| 1.0);
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for places in [0..COLUMNS, 0..1, 9..10, COLUMNS - 1..COLUMNS] {
+                let mut x = vec![1.0; 3 * COLUMNS];
+                x[COLUMNS..2 * COLUMNS][places.clone()].fill(bad);
+                let mut out = [0.0; 6];
+                weight.apply(&x, &mut FixedPoint::default(), &mut out, Write::Store);
+                assert!(out[2..4].iter().all(|v| v.is_nan()), "{bad} at {places:?}: {out:?}");
+                let others = [&out[..2], &out[4..]].concat();
+                assert!(others.iter().all(|v| v.is_finite()), "{bad} at {places:?}: {out:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! A package of its own since a compiler optimises a package as a whole: these loops for speed, the
 //! rest of the browser's module for size.
 //!
-//! Every function gives the same bits on every machine, whatever its vector instructions.
+//! Products and sums have the same bits on every machine, whatever its vector instructions; the
+//! logarithm of [`log_sum_exp`] is the platform's.
 
 mod attention;
 mod fixed;

@@ -1,4 +1,5 @@
-//! Element-wise mathematics in a form that vectorises, with the same result on every machine.
+//! Element-wise mathematics in a form that vectorises, with the same result on every machine but for
+//! the logarithm, which is the platform's.
 
 use crate::lanes::wide;
 use crate::matmul::dot_here;
@@ -74,7 +75,7 @@ pub(crate) fn softmax(rows: &mut [f32], stride: usize, length: usize, factors: &
     );
 }
 
-/// `ln(sum(exp(x)))`, stable.
+/// `ln(sum(exp(x)))`, stable; the sum has the same bits on every machine.
 pub fn log_sum_exp(values: &[f32]) -> f32 {
     wide(
         #[inline(always)]

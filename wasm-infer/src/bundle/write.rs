@@ -1,14 +1,13 @@
 //! Writing a bundle.
 
-use std::collections::HashMap;
-
 use bytemuck::cast_slice;
 use half::f16;
 use safetensors::tensor::Dtype;
 
 use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS};
 use crate::error::BundleError;
-use crate::quantizer::file::{FIELD, FileTensor, serialize};
+use crate::quantizer::file::FIELD;
+use crate::tensor_file::{FileTensor, Notes, serialize};
 use crate::weights::{Q4_GROUP, WeightData};
 
 impl Bundle {
@@ -57,7 +56,7 @@ impl Bundle {
         let json = |field: &str, text: serde_json::Result<String>| {
             text.map_err(|e| BundleError::metadata(field, e))
         };
-        let mut metadata = HashMap::from([
+        let mut metadata = Notes::from([
             ("format".to_owned(), FORMAT.to_owned()),
             ("quantization".to_owned(), self.weight_format.name().to_owned()),
             ("config".to_owned(), json("config", serde_json::to_string(&self.config))?),
@@ -68,7 +67,7 @@ impl Bundle {
             metadata.insert(FIELD.to_owned(), field);
             tensors.extend(parts);
         }
-        serialize(&tensors, metadata)
+        serialize(tensors, &metadata)
     }
 }
 

@@ -177,7 +177,7 @@ fn attend_to_encoder(
     let inner = model.config().inner();
     let Scratch { fixed, x, normed, qkv, scores, context, .. } = scratch;
     let rows = x.len() / model.config().d_model;
-    model.normalise(x, &layer.cross.norm, normed);
+    model.rms_norm(x, &layer.cross.norm, normed);
     qkv.resize(rows * inner, 0.0);
     layer.cross.q.apply(normed, fixed, qkv, Write::Store);
     context.resize(rows * inner, 0.0);

@@ -53,7 +53,7 @@ impl Encoder {
                 model.feed_forward(feed_forward, x, scratch);
             });
         }
-        model.normalise(x, &model.encoder_norm, output);
+        model.rms_norm(x, &model.encoder_norm, output);
         cross.resize_with(model.decoder.len(), SharedKeys::default);
         qkv.resize(input.len() * 2 * inner, 0.0);
         for (layer, keys) in model.decoder.iter().zip(cross) {

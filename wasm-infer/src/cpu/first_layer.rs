@@ -36,7 +36,7 @@ impl FirstLayer {
     /// after the other; they are kept from now on, if there is room.
     pub(super) fn fill(&self, tokens: &[u32], missing: &[usize], out: &mut [f32]) {
         let width = self.width;
-        // No row moves to the left, so from the last on none is in the way.
+        // Rows move to the right only, so from the last one backwards none is overwritten.
         for (row, &place) in missing.iter().enumerate().rev() {
             out.copy_within(row * width..(row + 1) * width, place * width);
             self.keep(tokens[place], &out[place * width..][..width]);
@@ -54,7 +54,7 @@ impl FirstLayer {
 
     fn keep(&self, token: u32, row: &[f32]) {
         let cell = &self.rows[token as usize];
-        // Threads that look at once may keep a few rows more than there is room for.
+        // Threads that look at the same time may keep a few rows more than there is room for.
         let room = self.count.load(Ordering::Relaxed) < MOST / self.width;
         if room && cell.get().is_none() && cell.set(row.into()).is_ok() {
             self.count.fetch_add(1, Ordering::Relaxed);

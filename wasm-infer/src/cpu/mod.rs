@@ -7,24 +7,26 @@ mod matrix;
 mod model;
 mod threads;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::search::{Beam, Candidates, EngineQuery, Hit};
 use decoder::Decoder;
+use threads::Idle;
 
 pub use model::Model;
 
 /// Runs queries on the processor: vector instructions, threads natively.
 ///
 /// Matrices in `q8` and `q4` are multiplied in integers and stay 16 bits a weight, others are
-/// widened to `f32`. The result depends neither on the instructions nor on the number of threads.
+/// widened to `f32`. Products and sums depend neither on the instructions nor on the number of
+/// threads; logarithms are the platform's.
 pub struct CpuEngine {
     catalog: Arc<Catalog>,
     model: Model,
     /// The memory of searches that are over, for those to come.
-    idle: Mutex<Vec<Memory>>,
+    idle: Idle<Memory>,
 }
 
 /// What a search computes with.
@@ -42,7 +44,7 @@ impl CpuEngine {
     /// Packs a bundle's weights.
     pub fn new(bundle: Arc<Bundle>) -> Self {
         let catalog = Arc::clone(&bundle.catalog);
-        Self { catalog, model: Model::new(bundle), idle: Mutex::default() }
+        Self { catalog, model: Model::new(bundle), idle: Idle::default() }
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items.
@@ -70,13 +72,11 @@ impl CpuEngine {
         if query.filter.allowed_in(root.node.clone()) == 0 {
             return Vec::new();
         }
-        // A list of free memory is whole whenever it can be looked at.
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut memory = idle().pop().unwrap_or_default();
+        let mut memory = self.idle.take();
         threads::enter(|| self.search_from(root, query, &mut memory, see));
         // A whole semantic ID is one item: every surviving range has length one.
         let hits = memory.candidates.hits(&memory.beams);
-        idle().push(memory);
+        self.idle.give_back(memory);
         hits
     }
 

@@ -10,7 +10,7 @@ use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
 use super::decoder::Decoder;
 use super::first_layer::FirstLayer;
 use super::matrix::Matrix;
-use super::threads;
+use super::threads::{self, Idle};
 use crate::bundle::Bundle;
 use crate::config::{Stack, T5Config};
 use crate::tokens::{Level, TokenLayout};
@@ -60,6 +60,9 @@ pub struct Model {
     pub(super) decoder_first: FirstLayer,
     decoder_norm: Vec<f32>,
     pub(super) decoder_bias: PositionBias,
+    /// Logits of a few rows, `[rows, vocab_size]`: far more than all else that a thread computes
+    /// with, so a thread has them while it needs them, whatever search it works for.
+    all_logits: Idle<Vec<f32>>,
 }
 
 /// Logits that a thread holds at once: all of 512 beams over a vocabulary of 4,096 tokens. A larger
@@ -67,6 +70,12 @@ pub struct Model {
 const LOGITS: usize = 512 * 4096;
 /// Rows that share a reading of the head's weights, however large the vocabulary.
 const FEWEST_ROWS: usize = 16;
+
+/// Of so many rows those whose logits are held at once, at least one. A small vocabulary would leave
+/// room for more rows than a page can count the numbers of.
+fn rows_at_once(vocabulary: usize, rows: usize) -> usize {
+    (LOGITS / vocabulary).max(FEWEST_ROWS).min(rows).max(1)
+}
 
 /// What the layers of one thread compute with, kept from call to call.
 #[derive(Debug, Default)]
@@ -82,8 +91,6 @@ pub(super) struct Scratch {
     pub(super) scores: Vec<f32>,
     /// Output of an attention, `[rows, inner]`.
     pub(super) context: Vec<f32>,
-    /// Of a few rows, `[rows, vocab_size]`.
-    all_logits: Vec<f32>,
     /// `[rows, tokens that are asked for]`.
     pub(super) logits: Vec<f32>,
     /// `ln(sum(exp(logits)))` of each row, over the whole vocabulary.
@@ -154,6 +161,7 @@ impl Model {
             decoder_first: first(),
             decoder_norm,
             decoder_bias,
+            all_logits: Idle::default(),
             bundle,
         }
     }
@@ -182,7 +190,7 @@ impl Model {
     }
 
     /// RMS norm of each row of `x` (`[rows, d_model]`), times `weight`.
-    pub(super) fn normalise(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
+    pub(super) fn rms_norm(&self, x: &[f32], weight: &[f32], out: &mut Vec<f32>) {
         out.resize(x.len(), 0.0);
         rms_norm(x, weight, self.config().layer_norm_epsilon, out);
     }
@@ -196,7 +204,7 @@ impl Model {
         scratch: &mut Scratch,
     ) {
         let Scratch { fixed, normed, .. } = scratch;
-        self.normalise(x, &attention.norm, normed);
+        self.rms_norm(x, &attention.norm, normed);
         attention.qkv.apply(normed, fixed, qkv, Write::Store);
     }
 
@@ -225,7 +233,7 @@ impl Model {
     /// The feed-forward block, added to rows of the residual stream.
     pub(super) fn feed_forward(&self, block: &FeedForward, x: &mut [f32], scratch: &mut Scratch) {
         let Scratch { fixed, normed, hidden, .. } = scratch;
-        self.normalise(x, &block.norm, normed);
+        self.rms_norm(x, &block.norm, normed);
         hidden.resize(x.len() / self.config().d_model * block.wi.outputs(), 0.0);
         block.wi.apply(normed, fixed, hidden, Write::Relu);
         block.wo.apply(hidden, fixed, x, Write::Add);
@@ -234,23 +242,25 @@ impl Model {
     /// The decoder's last norm and the head on `scratch.x`: the logits of `tokens` go to
     /// `scratch.logits`, and the normalisers of all logits to `scratch.normalisers`.
     pub(super) fn logits(&self, tokens: Level, scratch: &mut Scratch) {
-        let Scratch { fixed, normed, x, all_logits, logits, normalisers, .. } = scratch;
-        self.normalise(x, &self.decoder_norm, normed);
+        let Scratch { fixed, normed, x, logits, normalisers, .. } = scratch;
+        let mut all_logits = self.all_logits.take();
+        self.rms_norm(x, &self.decoder_norm, normed);
         let scale = self.config().head_scale();
         normed.iter_mut().for_each(|v| *v *= scale);
         logits.clear();
         normalisers.clear();
         let (width, vocabulary) = (self.config().d_model, self.head.outputs());
-        let rows = (LOGITS / vocabulary).max(FEWEST_ROWS);
+        let rows = rows_at_once(vocabulary, normed.len() / width);
         for normed in normed.chunks(rows * width) {
             all_logits.resize(normed.len() / width * vocabulary, 0.0);
-            self.head.apply(normed, fixed, all_logits, Write::Store);
+            self.head.apply(normed, fixed, &mut all_logits, Write::Store);
             for row in all_logits.chunks_exact(vocabulary) {
                 let from = tokens.offset as usize;
                 logits.extend_from_slice(&row[from..from + tokens.size as usize]);
                 normalisers.push(log_sum_exp(row));
             }
         }
+        self.all_logits.give_back(all_logits);
     }
 
     /// Logits `[decoder_tokens, vocab_size]` of one sequence with the decoder's input given, at
@@ -265,5 +275,18 @@ impl Model {
             logits.extend_from_slice(decoder.logits());
         }
         logits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_whose_logits_are_held_at_once_have_numbers_that_a_page_can_count() {
+        assert_eq!(rows_at_once(4, 512), 512);
+        assert_eq!(rows_at_once(8192, 512), 256);
+        assert_eq!(rows_at_once(1 << 20, 512), FEWEST_ROWS);
+        assert_eq!(rows_at_once(4, 0), 1);
     }
 }

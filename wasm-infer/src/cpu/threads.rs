@@ -2,6 +2,8 @@
 //!
 //! Rows do not depend on each other, so the result does not depend on the number of threads.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use tigret_kernels::ROWS;
 
 /// Fewest rows that are worth a thread.
@@ -15,7 +17,26 @@ pub(super) fn count() -> usize {
     1
 }
 
-/// Runs work that calls [`by_rows`] many times, on a thread to which the others listen.
+/// Memory of work that is over, for work to come: as much as is in use at once, and no more.
+#[derive(Debug, Default)]
+pub(super) struct Idle<T>(Mutex<Vec<T>>);
+
+impl<T: Default> Idle<T> {
+    pub(super) fn take(&self) -> T {
+        self.list().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, memory: T) {
+        self.list().push(memory);
+    }
+
+    /// It is whole whenever it can be looked at.
+    fn list(&self) -> MutexGuard<'_, Vec<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs work that calls [`by_rows`] many times, on a thread of the pool.
 pub(super) fn enter<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     #[cfg(not(target_arch = "wasm32"))]
     return rayon::scope(|_| work());

@@ -26,7 +26,7 @@ pub struct Counts {
 /// A kernel that has been launched or will be.
 struct Compiled {
     kernel: Kernel,
-    /// By buffers; emptied when a buffer is made anew.
+    /// By buffers; emptied when a buffer is replaced.
     groups: BTreeMap<Vec<BufferId>, Group>,
 }
 
@@ -97,7 +97,7 @@ impl Executor {
                 missing.push(shader);
             }
         }
-        // In a page even none of them would be a wait for the browser.
+        // In a page, compiling nothing would still wait for the browser.
         if missing.is_empty() {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl Executor {
         Ok(())
     }
 
-    /// To be done when a buffer is made anew.
+    /// Drops all groups of buffers, one of which has been replaced.
     fn forget_groups(&mut self) {
         self.kernels.values_mut().for_each(|compiled| compiled.groups.clear());
     }
@@ -123,7 +123,7 @@ impl Executor {
         buffers.iter().all(|(_, bytes)| *bytes <= self.limit())
     }
 
-    /// Makes the scratch buffers anew, those that have another size than before.
+    /// Replaces the scratch buffers whose size has changed.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where one exceeds the adapter's limits; the old ones stay then.
@@ -141,14 +141,14 @@ impl Executor {
         Ok(())
     }
 
-    /// Puts other words in the place of a constant, in a new buffer if they need one.
+    /// Replaces the words of a constant, in a larger buffer if they need one.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where they exceed the adapter's limits; the old ones stay then.
     pub(super) fn replace(&mut self, id: BufferId, words: &[u32]) -> Result<(), InferError> {
         let bytes = words.len() as u64 * 4;
         if self.buffers[id.0].bytes() < bytes {
-            // Room for as many again, so that adding items one by one does not copy all each time.
+            // Twice the room, so that adding items one by one does not make a new buffer each time.
             let bytes = (bytes * 2).min(self.limit()).max(bytes);
             self.buffers[id.0] = self.storage("codes", bytes)?;
             self.forget_groups();
@@ -231,7 +231,7 @@ impl Executor {
         Ok(())
     }
 
-    /// What [`Executor::get_ready`] made ready.
+    /// The launches that [`Executor::get_ready`] has prepared.
     fn launches(&self, dispatches: &[Dispatch]) -> Vec<Launch<'_>> {
         let launch = |(dispatch, index): (&Dispatch, u32)| {
             let Compiled { kernel, groups } = &self.kernels[dispatch.shader.name];
@@ -245,10 +245,11 @@ impl Executor {
         dispatches.iter().zip(0..).map(launch).collect()
     }
 
-    /// Copies a buffer to the host, in a submit of its own: for tests that look at logits.
+    /// Copies a buffer to the host, in a submit of its own.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
+    #[cfg(feature = "testing")]
     pub(super) async fn read(
         &mut self,
         id: BufferId,
@@ -260,10 +261,10 @@ impl Executor {
         outcome
     }
 
-    /// Waits until the device has taken up all that it was given so far.
+    /// Waits until the device has accepted everything so far.
     ///
     /// # Errors
-    /// [`InferError::DeviceLost`] where it refused a part, memory above all.
+    /// [`InferError::DeviceLost`] where it refused something, most often memory.
     pub(super) async fn settle(&self) -> Result<(), InferError> {
         self.device.settle().await
     }

@@ -7,9 +7,13 @@ mod device;
 mod executor;
 #[cfg(test)]
 mod kernel_tests;
+#[cfg(not(target_arch = "wasm32"))]
+mod measure;
 mod pack;
 mod params;
 mod plan;
+#[cfg(feature = "testing")]
+mod testing;
 
 use std::sync::Arc;
 
@@ -18,6 +22,8 @@ use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
+#[cfg(not(target_arch = "wasm32"))]
+pub use measure::Floor;
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
@@ -25,49 +31,20 @@ use crate::error::InferError;
 use crate::recommender::Request;
 use crate::search::{EngineQuery, Hit, best_first};
 
-/// Most candidates of a step in a page: one workgroup walks them all, and a visitor's driver takes a
-/// kernel that runs for seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
-const MOST_CANDIDATES_OF_PAGE: u64 = 4 << 20;
-/// Most candidates of a step on a software adapter, natively. Mesa's ends the loops of an invocation, all
-/// together, after 65,535 iterations; `select` walks the candidates six times with 256 invocations,
-/// and for each of 512 beams that survive it takes 56 more at most.
-const MOST_SOFTWARE_CANDIDATES: u64 = (65_535 - 512 * 56 - 512) / 6 * 256;
-/// Most iterations of an attention on a software adapter, natively, for the same reason.
-const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
-/// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on adapters
-/// that are a processor in disguise, and packed products not on Metal. Answers differ by rounding
-/// (`docs/engine.md`).
+/// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on software
+/// adapters, and packed products not on Metal. Answers differ by rounding (`docs/engine.md`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct GpuOptions {
     /// `f16` arithmetic, for bundles in `f16`.
     pub halves: Option<bool>,
     /// Packed dot products of bytes, for bundles in `q8` and `q4`.
     pub packed_products: Option<bool>,
-    /// Reductions by subgroups, and on adapters that are a processor in disguise wide tiles.
+    /// Reductions by subgroups, and on software adapters wide tiles.
     pub subgroups: Option<bool>,
-}
-
-/// What no call can be faster than on a device: as many launches that do nothing, and the weights
-/// that the launches read, each once.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Floor {
-    /// Median seconds of as many launches of nothing, in one pass, with submit and read-back.
-    pub launches: f64,
-    /// Bytes of weights that the linear layers of a call read.
-    pub weight_bytes: u64,
-    /// What the device reads and writes a second in copying.
-    pub bytes_per_second: f64,
-}
-
-impl Floor {
-    /// Seconds of a call.
-    pub fn seconds(&self) -> f64 {
-        self.launches + self.weight_bytes as f64 / self.bytes_per_second
-    }
 }
 
 impl GpuOptions {
@@ -110,13 +87,13 @@ impl GpuEngine {
             constant.words = Vec::new();
         }
         plan.set_kernels(options.kernels(executor.info()));
-        // Those of a search now, those of sampling when it is first asked for.
+        // The kernels of a search now, those of sampling with the first sample.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
         let beams = Request::default().beams;
         let capacity = Capacity { users: 1, beams, listed: 1024 };
         executor.set_scratch(&plan.scratch(capacity))?;
-        // Memory that was not there is told late.
+        // That there was too little memory is reported late.
         executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
         Ok(Self { bundle, catalog, plan, executor, capacity })
@@ -143,22 +120,6 @@ impl GpuEngine {
         outcome
     }
 
-    /// Takes up other kernels and says whether the device has all that is asked for; `wide` is
-    /// whether invocations of linear layers in floats and of attentions compute wide tiles where
-    /// there are subgroups, by itself on software adapters only; else they compute what GPUs do. For
-    /// tests and benchmarks.
-    pub fn use_kernels(&mut self, options: GpuOptions, wide: bool) -> bool {
-        let extras = self.executor.info().extras;
-        let kernels = options.kernels(self.executor.info());
-        let wide_granted = !wide || kernels.subgroups;
-        self.plan.set_kernels(Kernels { wide: wide && kernels.subgroups, split: !wide, ..kernels });
-        let granted = |wish: Option<bool>, has: bool| has || wish != Some(true);
-        granted(options.halves, extras.halves)
-            && granted(options.packed_products, extras.packed_products)
-            && granted(options.subgroups, extras.subgroups)
-            && wide_granted
-    }
-
     /// The adapter's name.
     pub fn adapter_name(&self) -> &str {
         self.executor.adapter()
@@ -173,7 +134,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::DeviceLost`] when the device fails or answers what no search can find,
-    /// [`InferError::NoGpu`] when so many beams exceed its limits.
+    /// [`InferError::NoGpu`] when it asks for more than the adapter's limits.
     pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
         Ok(self.run(&[query]).await?.pop().unwrap_or_default())
     }
@@ -206,7 +167,7 @@ impl GpuEngine {
         let one = self.plan.scratch(Capacity { users: 1, beams, listed: 1 + words });
         let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
         let room = self.executor.limit() / largest;
-        // Rows of all users are counted by one dimension of a launch.
+        // One dimension of a launch counts the rows of all users.
         let rows = beams.max(self.plan.longest_input());
         room.min((plan::MAX_GROUPS as usize / rows) as u64).clamp(1, MAX_USERS) as usize
     }
@@ -224,54 +185,6 @@ impl GpuEngine {
         })
     }
 
-    /// Runs a query with each launch in a pass of its own, and returns the kernels' names with
-    /// the nanoseconds of each launch, in order. What lies between launches is not in them.
-    ///
-    /// # Errors
-    /// [`InferError::NoGpu`] where the adapter has no timestamps; else as [`GpuEngine::search`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub async fn profile(
-        &mut self,
-        query: &EngineQuery,
-    ) -> Result<Vec<(&'static str, f64)>, InferError> {
-        let Some(batch) = batch_of(&[query]) else { return Ok(Vec::new()) };
-        let dispatches = self.upload(&[query], batch)?;
-        let times = self.executor.profile(&dispatches).await?;
-        Ok(dispatches.iter().map(|dispatch| dispatch.shader.name).zip(times).collect())
-    }
-
-    /// What no call can be faster than, [`Floor`].
-    ///
-    /// # Errors
-    /// As [`GpuEngine::search`].
-    #[cfg(not(target_arch = "wasm32"))]
-    pub async fn floor(&mut self, query: &EngineQuery) -> Result<Floor, InferError> {
-        use std::time::Instant;
-        let Some(batch) = batch_of(&[query]) else { return Ok(Floor::default()) };
-        let dispatches = self.upload(&[query], batch)?;
-        let of_one = |dispatch| -> u64 {
-            self.plan.weights_of(dispatch).into_iter().map(|id| self.executor.bytes(id)).sum()
-        };
-        let weight_bytes = dispatches.iter().map(of_one).sum();
-        let nothing = vec![self.plan.nothing(); dispatches.len()];
-        let result = self.plan.beams_before(0);
-        let mut launches = Vec::new();
-        for _ in 0..20 {
-            let begin = Instant::now();
-            self.executor.run(&nothing, result, 1).await?;
-            launches.push(begin.elapsed().as_secs_f64());
-        }
-        // Far more than a cache holds, and a warm-up before.
-        let (bytes, times) = (self.executor.limit().min(128 << 20), 8);
-        self.executor.copy(bytes, 1).await?;
-        let begin = Instant::now();
-        self.executor.copy(bytes, times).await?;
-        // Read and written.
-        let bytes_per_second = 2.0 * (bytes * times as u64) as f64 / begin.elapsed().as_secs_f64();
-        launches.sort_by(f64::total_cmp);
-        Ok(Floor { launches: launches[launches.len() / 2], weight_bytes, bytes_per_second })
-    }
-
     /// Puts queries that are alike on the GPU and returns what is to be launched.
     fn upload(
         &mut self,
@@ -280,7 +193,7 @@ impl GpuEngine {
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
         let candidates = self.plan.most_candidates(batch.beams);
-        let most = most_candidates(self.executor.info().software);
+        let most = self.executor.info().most_candidates();
         if candidates > most {
             return Err(InferError::NoGpu(format!(
                 "{candidates} candidates of a step are more than this adapter can walk at once \
@@ -288,13 +201,12 @@ impl GpuEngine {
             )));
         }
         let iterations = self.plan.most_iterations(batch.input);
-        if natively_software(self.executor.info().software) && iterations > MOST_SOFTWARE_ITERATIONS
-        {
+        let most = self.executor.info().most_iterations();
+        if iterations > most {
             let tokens = queries.iter().map(|query| query.input.len()).max().unwrap_or(0);
             return Err(InferError::NoGpu(format!(
                 "an attention over {tokens} tokens with heads of this width takes {iterations} \
-                 iterations, more than this adapter makes ({MOST_SOFTWARE_ITERATIONS}); use the \
-                 CPU engine"
+                 iterations, more than this adapter makes ({most}); use the CPU engine"
             )));
         }
         // Where each user's filter begins, then the filters.
@@ -304,7 +216,7 @@ impl GpuEngine {
             filters[user] = filters.len() as u32;
             filters.extend(query.filter.words());
             input.extend_from_slice(&query.input);
-            // Nothing reads what a shorter input has behind it.
+            // Nothing reads beyond the end of a shorter input.
             input.resize((user + 1) * batch.input as usize, self.bundle.tokens.pad);
         }
         let lengths: Vec<u32> = queries.iter().map(|query| query.input.len() as u32).collect();
@@ -327,37 +239,8 @@ impl GpuEngine {
         Ok(plan.dispatches(batch))
     }
 
-    /// Logits of the last step of the last [`GpuEngine::search`], for tests: each live beam's decoder input after
-    /// the start token (codes of all levels but the last) with its `vocab_size` logits.
-    ///
-    /// # Errors
-    /// [`InferError::DeviceLost`].
-    pub async fn last_logits(
-        &mut self,
-        beams: usize,
-    ) -> Result<Vec<(Vec<u16>, Vec<f32>)>, InferError> {
-        let levels = self.bundle.tokens.levels.len();
-        let rows = self.plan.rows(beams)[levels - 1] as usize;
-        let before = self.plan.beams_before(levels - 1);
-        let state = self.executor.read(before, (rows + 1) * RECORD).await?;
-        let vocabulary = self.bundle.config.vocab_size;
-        let stride = vocabulary.next_multiple_of(4);
-        let logits = self.executor.read(self.plan.id(Scratch::Logits), rows * stride).await?;
-        let live = state[0] as usize;
-        Ok(state
-            .chunks_exact(RECORD)
-            .skip(1)
-            .take(live)
-            .zip(logits.chunks_exact(stride))
-            .map(|(beam, logits)| {
-                let codes = self.catalog.codes_of(beam[1])[..levels - 1].to_vec();
-                (codes, logits[..vocabulary].iter().map(|&bits| f32::from_bits(bits)).collect())
-            })
-            .collect())
-    }
-
-    /// Makes room: buffers grow, by doubling as long as the device can hold that, and else are as
-    /// large as they have to be.
+    /// Makes room: buffers double where the device can hold that, and else get the size that is
+    /// needed.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where not even that can be; everything stays as it was.
@@ -384,23 +267,8 @@ impl GpuEngine {
     }
 }
 
-/// Most candidates of a step on an adapter.
-fn most_candidates(software: bool) -> u64 {
-    match (cfg!(target_arch = "wasm32"), natively_software(software)) {
-        (true, _) => MOST_CANDIDATES_OF_PAGE,
-        (false, true) => MOST_SOFTWARE_CANDIDATES,
-        (false, false) => u64::MAX,
-    }
-}
-
-/// Whether an adapter is software that counts iterations: in a page it is SwiftShader, which does
-/// not.
-fn natively_software(software: bool) -> bool {
-    software && !cfg!(target_arch = "wasm32")
-}
-
-/// The hits of each user in the state after the last step, of so many rows a user; `None` where no
-/// search over so many items could have left it: a device may answer anything.
+/// The hits of each user in the state after the last step, of `rows` rows a user; `None` where no
+/// search over `items` items could have left it: a device may answer anything.
 fn hits_of(
     state: &[u32],
     users: usize,
@@ -424,7 +292,9 @@ fn hits_of(
         let mut least = 0;
         for at in 0..alive {
             let Hit { rank, score, key } = hit(at);
-            if rank < least || rank as usize >= items || !score.is_finite() || !key.is_finite() {
+            // A score that is not finite is for the caller to see, as the CPU engine's are.
+            let keyless = score.is_finite() && !key.is_finite();
+            if rank < least || rank as usize >= items || keyless {
                 return None;
             }
             least = rank + 1;
@@ -507,8 +377,6 @@ mod tests {
             ("a rank beyond the catalogue", second + 1, ITEMS as u32),
             ("the same item twice", second + 1, 4),
             ("ranks that descend", second + 1, 0),
-            ("a score that is no number", second, f32::NAN.to_bits()),
-            ("an infinite score", second, f32::INFINITY.to_bits()),
         ];
         for (what, at, word) in wrong {
             let mut state = state();
@@ -521,5 +389,9 @@ mod tests {
         assert!(read(&keyless, false).is_some(), "only sampling reads it");
         assert_eq!(read(&keyless, true), None);
         assert_eq!(read(&[], false), None, "nothing at all");
+        let mut scoreless = state();
+        scoreless[second] = f32::NAN.to_bits();
+        let hits = read(&scoreless, false).unwrap_or_default().concat();
+        assert!(hits.iter().any(|hit| hit.score.is_nan()), "{hits:?}");
     }
 }

@@ -1,5 +1,5 @@
 //! The parameters of the kernels, a struct for each `Params` in `shaders/`: the same fields in the
-//! same order. What they mean stands there.
+//! same order, as a test makes sure. What they mean stands there.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -74,10 +74,10 @@ pub(super) struct BeamsAttentionParams {
     pub(super) users: u32,
 }
 
-/// Those of `normalise`.
+/// Those of `log_sum_exp`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct NormaliseParams {
+pub(super) struct LogSumExpParams {
     pub(super) vocabulary: u32,
     pub(super) stride: u32,
 }
@@ -108,4 +108,53 @@ pub(super) struct SelectParams {
     pub(super) next_rows: u32,
     pub(super) users: u32,
     pub(super) stride: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use tigret_shaders::LAYOUTS;
+
+    use super::*;
+    use crate::gpu::plan::{PERTURBED, RECORD};
+
+    /// The fields with their offsets: `Debug` names them in their order, and each is a word.
+    fn fields<P: Pod + Debug>() -> Vec<(String, u32)> {
+        let text = format!("{:?}", P::zeroed());
+        let names =
+            text.split(['{', ',']).filter_map(|field| Some(field.split_once(':')?.0.trim()));
+        let fields: Vec<_> = names.map(str::to_owned).zip((0..).step_by(4)).collect();
+        assert_eq!(size_of::<P>(), 4 * fields.len(), "{text}");
+        fields
+    }
+
+    #[test]
+    fn params_are_laid_out_as_the_kernels_read_them() {
+        for layout in LAYOUTS {
+            let fields = match layout.name {
+                name if name.starts_with("embed") => fields::<EmbedParams>(),
+                name if name.starts_with("linear") => fields::<LinearParams>(),
+                "attention_beams" => fields::<BeamsAttentionParams>(),
+                name if name.starts_with("attention") => fields::<AttentionParams>(),
+                name if name.starts_with("log_sum_exp") => fields::<LogSumExpParams>(),
+                name if name.starts_with("perturb") => fields::<CandidatesParams>(),
+                "candidates" => fields::<CandidatesParams>(),
+                name if name.starts_with("select") => fields::<SelectParams>(),
+                name => panic!("{name} is given no parameters"),
+            };
+            let expected = layout.params.iter().map(|&(name, offset)| (name.to_owned(), offset));
+            assert_eq!(fields, expected.collect::<Vec<_>>(), "{}", layout.name);
+        }
+    }
+
+    #[test]
+    fn beam_records_are_laid_out_as_the_kernels_read_them() {
+        for (constant, value) in [("RECORD", RECORD), ("PERTURBED", PERTURBED)] {
+            let all = LAYOUTS.iter().flat_map(|layout| layout.constants);
+            let mut of_kernels = all.filter(|(name, _)| *name == constant).peekable();
+            assert!(of_kernels.peek().is_some(), "no kernel has {constant}");
+            assert!(of_kernels.all(|&(_, found)| found as usize == value), "{constant}");
+        }
+    }
 }

@@ -1,18 +1,13 @@
 //! A quantiser in a safetensors file: the tokenizer's own artefact, or a part of a bundle.
 
-use std::collections::{BTreeMap, HashMap};
-
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::{Map, Value};
 
 use super::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::error::BundleError;
+use crate::tensor_file::{FileTensor, Notes, serialize};
 
 /// The metadata field with the [`QuantizerConfig`] as JSON.
 pub(crate) const FIELD: &str = "quantizer";
-
-/// A tensor on its way into a file: name, type, shape, bytes.
-pub(crate) type FileTensor = (String, Dtype, Vec<usize>, Vec<u8>);
 
 fn layer(index: usize, part: &str) -> String {
     format!("quantizer.layer.{index}.{part}")
@@ -213,38 +208,9 @@ impl Quantizer {
     ///
     /// # Errors
     /// [`BundleError`] when it does not fit into the format.
-    pub fn to_bytes(&self, extra: HashMap<String, String>) -> Result<Vec<u8>, BundleError> {
+    pub fn to_bytes(&self, mut extra: Notes) -> Result<Vec<u8>, BundleError> {
         let (json, parts) = self.file_parts()?;
-        let mut metadata = extra;
-        metadata.insert(FIELD.to_owned(), json);
-        serialize(&parts, metadata)
+        extra.insert(FIELD.to_owned(), json);
+        serialize(parts, &extra)
     }
-}
-
-/// Tensors and metadata as the bytes of a safetensors file: the same bytes for the same contents, so
-/// that a hash of the file names them.
-pub(crate) fn serialize(
-    tensors: &[FileTensor],
-    metadata: HashMap<String, String>,
-) -> Result<Vec<u8>, BundleError> {
-    let views = tensors
-        .iter()
-        .map(|(name, dtype, shape, bytes)| {
-            TensorView::new(*dtype, shape.clone(), bytes)
-                .map(|view| (name, view))
-                .map_err(|e| BundleError::tensor(name, e))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let failed = |e: &dyn std::fmt::Display| BundleError::NotSafetensors(e.to_string());
-    let file = safetensors::serialize(views, None).map_err(|e| failed(&e))?;
-    // `serialize` would write the metadata in the order of the map, which is another each time.
-    let (length, rest) = file.split_at(8);
-    let length = length.iter().rev().fold(0, |all, &byte| all << 8 | usize::from(byte));
-    let (header, data) = rest.split_at(length);
-    let mut header: Map<String, Value> = serde_json::from_slice(header).map_err(|e| failed(&e))?;
-    let metadata: BTreeMap<String, String> = metadata.into_iter().collect();
-    header.insert("__metadata__".into(), serde_json::json!(metadata));
-    let mut header = serde_json::to_vec(&header).map_err(|e| failed(&e))?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    Ok([&(header.len() as u64).to_le_bytes()[..], &header, data].concat())
 }

@@ -6,19 +6,18 @@ mod network;
 mod training;
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::Baseline;
 use crate::error::{Result, TrainError, check_range};
+use crate::model::padding::pad_left;
 use crate::model::params::{Views, to_vec};
-use crate::train::samples::pad_left;
 use network::{Histories, Network};
 
 pub use crate::train::Control;
 pub use training::{Earlier, Trained, earlier, train};
 
-/// Settings. A training is the same
-/// only if all of them are.
+/// Settings. A training is the same only if all of them are.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "SASRec")]
@@ -166,7 +165,7 @@ impl SasRec {
 impl Network {
     /// Rows of at most `positions` items as a batch.
     fn histories(&self, rows: &[Vec<u32>], device: Device) -> Histories {
-        let (items, keep): (Tensor, Tensor) = pad_left(rows, 0, device);
+        let (items, keep) = pad_left(rows, 0, device);
         Histories { items, keep }
     }
 }

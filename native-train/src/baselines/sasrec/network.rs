@@ -70,8 +70,8 @@ impl Network {
     }
 
     /// What the network makes of each position with all before it, `[batch, length, width]`. The
-    /// score of an item as the next one is its embedding's product with this. Padding's rows hold
-    /// nothing of use.
+    /// score of an item as the next one is its embedding's product with this. The rows of padding
+    /// hold nothing of use.
     pub(super) fn forward(&self, w: &Views, histories: &Histories, train: bool) -> Tensor {
         let length = histories.items.size()[1];
         // The latest item always has the last position, however long the history.

@@ -1,12 +1,13 @@
 //! Training SASRec: every position of a sequence predicts the item after it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
@@ -22,7 +23,7 @@ use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 use crate::random;
 use crate::train::driver::{self, Control, Files, Job, Plan};
-use crate::train::samples::{Batching, Epoch, Sample, epoch_batches, training_samples};
+use crate::train::samples::{Batching, Sample, Sampler, training_samples};
 use crate::train::state;
 
 /// What a folder holds of earlier trainings.
@@ -41,7 +42,7 @@ pub enum Earlier {
     Finished,
 }
 
-/// A trained SASRec, and what its training came to.
+/// A trained SASRec, and how its training went.
 #[derive(Debug)]
 pub struct Trained {
     /// The best by validation NDCG@10.
@@ -54,18 +55,12 @@ pub struct Trained {
     pub validation: Metrics,
 }
 
-/// Raised when the same settings train otherwise, so that no figure is of two ways. 2: no batch is much
-/// smaller than the others.
-const REVISION: u32 = 2;
-
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Identity {
     settings: Settings,
     /// Of the items and of the sequences without their test items.
     data: String,
-    /// [`REVISION`]; none in states of before it was noted.
-    revision: Option<u32>,
 }
 
 impl Identity {
@@ -79,7 +74,7 @@ impl Identity {
                 hash.update(item.to_le_bytes());
             }
         }
-        Self { settings, data: hex(hash), revision: Some(REVISION) }
+        Self { settings, data: hex(hash) }
     }
 }
 
@@ -101,10 +96,12 @@ pub fn earlier(
     settings: Settings,
     budget: Option<Duration>,
 ) -> Result<Earlier> {
-    let Some(progress) = state::progress::<Identity>(folder)? else {
+    let Some(progress) = state::progress::<Value>(folder)? else {
         return Ok(Earlier::Nothing);
     };
-    if progress.settings != Identity::new(dataset, settings) {
+    // What another version wrote cannot be read as ours.
+    let identity: Option<Identity> = serde_json::from_value(progress.identity).ok();
+    if identity != Some(Identity::new(dataset, settings)) {
         return Ok(Earlier::Other);
     }
     let plan = plan(settings, samples(dataset).len());
@@ -188,8 +185,7 @@ struct Trainer<'a> {
     network: Network,
     params: Params,
     optimizer: AdamW,
-    samples: Vec<Sample>,
-    epoch: Option<(u64, Epoch)>,
+    sampler: Sampler,
 }
 
 /// The stem of the best weights' file.
@@ -215,39 +211,17 @@ impl<'a> Trainer<'a> {
         let network = settings.network(dataset.items.len());
         let params = Params::new(network.specs(), settings.seed, device);
         let optimizer = AdamW::new(&params, settings.weight_decay);
+        let (longest, size) = (settings.max_items as usize, settings.batch as usize);
+        let batching = Batching::Samples;
+        let sampler = Sampler::new(samples, longest, size, batching, settings.seed, device);
         let identity = Identity::new(dataset, settings);
         let folder = folder.to_owned();
-        Ok(Self {
-            folder,
-            dataset,
-            identity,
-            device,
-            network,
-            params,
-            optimizer,
-            samples,
-            epoch: None,
-        })
+        Ok(Self { folder, dataset, identity, device, network, params, optimizer, sampler })
     }
 
     /// The network with the weights as they are.
     fn model(&self) -> SasRec {
         SasRec { network: self.network, weights: tch::no_grad(|| self.params.views()) }
-    }
-
-    /// The samples of a step.
-    fn samples_of(&mut self, step: u64) -> Vec<u32> {
-        let steps = self.plan().steps_per_epoch;
-        let (number, at) = (step / steps, (step % steps) as usize);
-        if self.epoch.as_ref().is_none_or(|(loaded, _)| *loaded != number) {
-            let Settings { batch, seed, max_items, .. } = self.identity.settings;
-            let (longest, size) = (max_items as usize, batch as usize);
-            let plan = epoch_batches(&self.samples, longest, size, Batching::Samples, seed, number);
-            self.epoch = Some((number, plan));
-        }
-        self.epoch
-            .as_ref()
-            .map_or_else(Vec::new, |(_, plan)| plan.order[plan.batches[at].clone()].to_vec())
     }
 
     /// The loss of a batch of samples, and a scalar with its gradient.
@@ -256,7 +230,7 @@ impl<'a> Trainer<'a> {
         let (rows, targets): (Vec<Vec<u32>>, Vec<Vec<u32>>) = chosen
             .iter()
             .map(|&index| {
-                let Sample { sequence, target } = self.samples[index as usize];
+                let Sample { sequence, target } = self.sampler.samples[index as usize];
                 let items = self.dataset.sequences[sequence as usize].train();
                 let first = (target as usize).saturating_sub(most);
                 let last = target as usize;
@@ -284,25 +258,21 @@ impl<'a> Trainer<'a> {
 }
 
 impl Job for Trainer<'_> {
-    type Settings = Identity;
+    type Identity = Identity;
 
-    fn settings(&self) -> &Identity {
+    fn identity(&self) -> &Identity {
         &self.identity
     }
 
     fn differs(&self, before: &Identity) -> Option<String> {
-        let Identity { settings, data, revision } = &self.identity;
-        if before.revision != *revision {
-            return Some("by an earlier version, with other batches".to_owned());
-        }
-        if before.settings != *settings {
+        if before.settings != self.identity.settings {
             return Some("with other settings".to_owned());
         }
-        (before.data != *data).then(|| "on other sequences".to_owned())
+        (before.data != self.identity.data).then(|| "on other sequences".to_owned())
     }
 
     fn plan(&self) -> Plan {
-        plan(self.identity.settings, self.samples.len())
+        plan(self.identity.settings, self.sampler.samples.len())
     }
 
     fn learning_rate(&self, _step: u64) -> f64 {
@@ -310,7 +280,7 @@ impl Job for Trainer<'_> {
     }
 
     fn step(&mut self, step: u64) -> (Tensor, usize) {
-        let chosen = self.samples_of(step);
+        let chosen = self.sampler.of_step(step).0.to_vec();
         let seed = driver::step_seed(self.identity.settings.seed, step);
         let (loss, carrier) = random::seeded(seed, || self.loss(&chosen, true));
         let gradient = self.params.backward(&carrier);
@@ -325,7 +295,7 @@ impl Job for Trainer<'_> {
     }
 
     fn save_best(&self) -> Result<()> {
-        write_tensors(&self.folder, BEST, &self.params.to_host(), HashMap::new())
+        write_tensors(&self.folder, BEST, &self.params.to_host(), BTreeMap::new())
     }
 
     fn weights(&self) -> (&Params, &AdamW) {

@@ -104,7 +104,7 @@ impl Backbone {
     pub(super) fn load(recipe: &Recipe, device: &Device, hash: &mut Sha256) -> Result<Self> {
         let folder = &recipe.transformer;
         let path = folder.join("config.json");
-        let text = crate::run_dir::read_text(&path, "the folder is not complete")?;
+        let text = crate::files::read_text(&path, "the folder is not complete")?;
         hash.update(&text);
         let wrong = |reason: String| TrainError::file(&path, reason);
         let config: Value = serde_json::from_str(&text).map_err(|e| wrong(e.to_string()))?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::tokens::TokenizerConfig;
 use crate::error::{Result, TrainError};
-use crate::run_dir;
+use crate::files;
 
 /// Longest input, in tokens, where neither the folder nor the architecture sets one.
 const DEFAULT_MAX_LENGTH: usize = 512;
@@ -132,7 +132,7 @@ impl Recipe {
             return Ok(recipe);
         }
         let wrong = |reason: String| TrainError::file(&list, reason);
-        let modules: Vec<Module> = run_dir::read_json(&list, "")?;
+        let modules: Vec<Module> = files::read_json(&list, "")?;
         let mut modules = modules.into_iter();
         let mut recipe = match modules.next() {
             Some(Module { path, kind }) if short(&kind) == "Transformer" => {
@@ -245,7 +245,7 @@ fn short(kind: &str) -> &str {
 }
 
 fn optional<T: Default + DeserializeOwned>(path: &Path) -> Result<T> {
-    if path.exists() { run_dir::read_json(path, "") } else { Ok(T::default()) }
+    if path.exists() { files::read_json(path, "") } else { Ok(T::default()) }
 }
 
 /// Reads a module's `config.json`, older (`pooling_mode_*`) or newer (`pooling_mode`); one that
@@ -254,7 +254,7 @@ fn poolings(module: &Path, prompt: &str) -> Result<Vec<Pooling>> {
     let path = module.join("config.json");
     let wrong = |reason: String| TrainError::file(&path, reason);
     let config: serde_json::Map<String, Value> =
-        run_dir::read_json(&path, "the folder is not complete")?;
+        files::read_json(&path, "the folder is not complete")?;
     if config.get("include_prompt") == Some(&Value::Bool(false)) && !prompt.is_empty() {
         return Err(wrong("leaves the prompt out of pooling, which is not known here".into()));
     }

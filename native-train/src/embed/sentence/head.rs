@@ -72,8 +72,7 @@ impl Head {
                 continue;
             };
             let path = folder.join("config.json");
-            let config: DenseConfig =
-                crate::run_dir::read_json(&path, "the folder is not complete")?;
+            let config: DenseConfig = crate::files::read_json(&path, "the folder is not complete")?;
             let wrong = |reason: String| TrainError::file(&path, reason);
             config.features.check().map_err(wrong)?;
             if config.use_residual {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Result, TrainError};
-use crate::run_dir::write_atomically;
+use crate::files::write_atomically;
 
 const ENDPOINT: &str = "https://huggingface.co";
 

@@ -10,12 +10,11 @@ use std::thread;
 use std::time::Instant;
 
 use safetensors::tensor::Dtype;
-use sha2::{Digest, Sha256};
 
 use super::SentenceEncoder;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::hash::hex;
+use crate::hash::Fingerprint;
 use crate::interrupt::{Control, SAVE_EVERY};
 use crate::tensors::{self, Header, Notes, Values};
 
@@ -120,7 +119,7 @@ pub fn encode_all(
         )));
     }
     if let Some(path) = control.state {
-        // Left behind, it would only be in the way: its key fits this very job.
+        // The job is finished; its state file is no longer needed.
         let _ = std::fs::remove_file(path);
     }
     Ok(work.vectors)
@@ -161,14 +160,8 @@ fn batches(tokens: &[Vec<u32>], batch_tokens: usize) -> Vec<Batch> {
 
 /// Tells jobs apart: the encoder, the kind of device, the texts and their order.
 fn key(encoder: &SentenceEncoder, texts: &[&str]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(encoder.fingerprint());
-    hash.update(encoder.device_name());
-    for text in texts {
-        hash.update(text.len().to_le_bytes());
-        hash.update(text);
-    }
-    hex(hash)
+    let of_encoder = [encoder.fingerprint(), encoder.device_name()];
+    Fingerprint::of(of_encoder.iter().chain(texts))
 }
 
 /// Vectors so far and which batches they are from.

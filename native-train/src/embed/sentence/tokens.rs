@@ -77,7 +77,7 @@ pub(super) fn tokenizer(
     hash: &mut Sha256,
 ) -> Result<Tokenizer> {
     let path = recipe.transformer.join("tokenizer.json");
-    let text = crate::run_dir::read_text(
+    let text = crate::files::read_text(
         &path,
         "the folder is not complete; `save_pretrained` of a fast tokenizer writes it",
     )?;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainError};
-use crate::run_dir;
+use crate::files;
 
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -37,7 +37,7 @@ impl Weights {
         let (path, files) = if whole.exists() {
             (whole, BTreeSet::from([WHOLE.to_owned()]))
         } else if index.exists() {
-            let files: Index = run_dir::read_json(&index, "")?;
+            let files: Index = files::read_json(&index, "")?;
             (index, files.weight_map.into_values().collect())
         } else {
             let hint = match folder.join("pytorch_model.bin").exists() {

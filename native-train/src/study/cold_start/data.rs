@@ -13,7 +13,8 @@ use serde_json::Value as Json;
 use crate::data::{Dataset, MIN_SEQUENCE, Sequence};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::run_dir::{RunDir, write_atomically};
+use crate::files::write_atomically;
+use crate::run_dir::RunDir;
 use crate::tokenizer::assign::assign;
 
 /// Share of the test items that is removed from training.

@@ -1,6 +1,6 @@
 //! What the executor needs of a device: buffers, kernels, and one submit of launches. Natively it
 //! is wgpu's; in a page it is the browser's own, through web-sys, since wgpu in between takes
-//! 33 KB of a module that is to be small and compiles one pipeline after the other there.
+//! 33 KB of a module that has to stay small, and compiles one pipeline after the other there.
 
 #[cfg_attr(target_arch = "wasm32", path = "page.rs")]
 #[cfg_attr(not(target_arch = "wasm32"), path = "native.rs")]
@@ -25,12 +25,13 @@ pub(super) struct Extras {
     pub(super) subgroups: bool,
 }
 
-/// What there is to know of a device.
+/// What there is to know of a device. How much it can be asked for at once depends on the platform:
+/// `native.rs` and `page.rs` have methods for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     /// The adapter's name, which may be empty.
     pub(super) name: String,
-    /// Whether the adapter is a processor in disguise.
+    /// Whether the adapter is software that runs on the processor, as llvmpipe and SwiftShader are.
     pub(super) software: bool,
     /// Whether packed dot products are emulated: on Metal, which has none.
     pub(super) unpacks: bool,

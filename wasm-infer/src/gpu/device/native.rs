@@ -19,6 +19,13 @@ use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
 
+/// Mesa's software adapter ends the loops of an invocation after this many iterations, all loops
+/// together.
+const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
+/// Most candidates of a step on a software adapter, by the same limit: `select` walks the candidates
+/// six times with 256 invocations, and for each of 512 beams that survive it takes 56 more at most.
+const MOST_SOFTWARE_CANDIDATES: u64 = (MOST_SOFTWARE_ITERATIONS - 512 * 56 - 512) / 6 * 256;
+
 /// An open device.
 pub(in super::super) struct Device {
     device: wgpu::Device,
@@ -39,6 +46,18 @@ pub(in super::super) struct Kernel {
 
 /// Buffers of a launch.
 pub(in super::super) struct Group(BindGroup);
+
+impl Info {
+    /// Most candidates of a step.
+    pub(in super::super) fn most_candidates(&self) -> u64 {
+        if self.software { MOST_SOFTWARE_CANDIDATES } else { u64::MAX }
+    }
+
+    /// Most iterations that an invocation of an attention may make.
+    pub(in super::super) fn most_iterations(&self) -> u64 {
+        if self.software { MOST_SOFTWARE_ITERATIONS } else { u64::MAX }
+    }
+}
 
 impl Buffer {
     /// Its size.
@@ -105,7 +124,7 @@ impl Device {
         Ok(Self { device, queue, info, failure })
     }
 
-    /// Makes a buffer, of zeros.
+    /// Makes a buffer of zeros.
     ///
     /// # Errors
     /// None here: what the device refuses is kept in `failure`.
@@ -175,7 +194,7 @@ impl Device {
             bind_group_layouts: &[Some(&layout)],
             immediate_size: 0,
         });
-        // Of the directives naga knows this one.
+        // The only directive that naga knows.
         let directives = match shader.requires {
             Some(Requirement::Halves) => "enable f16;\n",
             Some(Requirement::Subgroups | Requirement::PackedProducts) | None => "",
@@ -191,7 +210,7 @@ impl Device {
             entry_point: Some("main"),
             compilation_options: PipelineCompilationOptions {
                 // No kernel reads what it has not written. Zeroing costs time, and some drivers for
-                // Vulkan do it without a barrier behind it.
+                // Vulkan do it without a barrier afterwards.
                 zero_initialize_workgroup_memory: false,
                 ..PipelineCompilationOptions::default()
             },
@@ -256,7 +275,7 @@ impl Device {
         self.queue.submit([encoder.finish()]);
     }
 
-    /// Whether all calls so far were taken up.
+    /// Checks that all calls so far were accepted.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`] where one of them failed.

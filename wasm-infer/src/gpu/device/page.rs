@@ -55,6 +55,19 @@ pub(in super::super) struct Kernel {
 /// Buffers of a launch.
 pub(in super::super) struct Group(GpuBindGroup);
 
+impl Info {
+    /// Most candidates of a step: one workgroup walks them all, and a visitor's driver takes a kernel
+    /// that runs for seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
+    pub(in super::super) fn most_candidates(&self) -> u64 {
+        4 << 20
+    }
+
+    /// Most iterations that an invocation of an attention may make: no browser counts them.
+    pub(in super::super) fn most_iterations(&self) -> u64 {
+        u64::MAX
+    }
+}
+
 impl Buffer {
     /// Its size.
     pub(in super::super) fn bytes(&self) -> u64 {
@@ -64,7 +77,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // Its memory would stay until JavaScript's collector, which does not see its size, comes by.
+        // JavaScript's garbage collector does not see its size, and would free it late.
         self.buffer.destroy();
     }
 }
@@ -119,7 +132,7 @@ impl Device {
         });
         keep_errors(&device);
         let (granted, of_adapter) = (device.features(), adapter.info());
-        // Where it stands has moved from the adapter to its `info`; not every browser has either.
+        // The property has moved from the adapter to its `info`; some browsers have neither.
         let before = Reflect::get(&adapter, &"isFallbackAdapter".into()).ok();
         let is_fallback = of_adapter.is_fallback_adapter()
             || before.is_some_and(|value| value.is_truthy())
@@ -128,7 +141,7 @@ impl Device {
         let info = Info {
             name: of_adapter.description(),
             software: is_fallback,
-            // A page is not told the backend, but all of this vendor's have Metal.
+            // A page is not told the backend, but this vendor's is Metal.
             unpacks: of_adapter.vendor() == "apple",
             extras: Extras {
                 halves: granted.has(halves),
@@ -140,7 +153,7 @@ impl Device {
         Ok(Self { queue: device.queue(), info, failure, waiting, device })
     }
 
-    /// Makes a buffer, of zeros.
+    /// Makes a buffer of zeros.
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where the browser refuses it.
@@ -208,7 +221,7 @@ impl Device {
                 JsValue::from(self.device.create_compute_pipeline_async(&descriptor))
             })
             .collect();
-        // Together: a refusal that nobody waits for yet would be nobody's, and end the worker.
+        // All in one: a refusal that nothing awaits yet would be unhandled, and end the worker.
         let pipelines = Array::from(&self.errors_and(&Promise::all(&begun)).await?);
         let parts = shaders.iter().zip(layouts).zip(pipelines.iter());
         Ok(parts
@@ -311,7 +324,7 @@ impl Device {
         self.queue.submit(&[encoder.finish()]);
     }
 
-    /// Waits until the browser has taken up all calls so far.
+    /// Waits until the browser has accepted all calls so far.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`] where one of them failed.
@@ -319,10 +332,10 @@ impl Device {
         self.errors_and(&JsValue::UNDEFINED).await.map(drop)
     }
 
-    /// What `promise` brings, unless something went wrong since that was last asked for, or the device
-    /// is lost.
+    /// The value of `promise`, unless something went wrong since the last check or the device is
+    /// lost.
     async fn errors_and(&self, promise: &JsValue) -> Result<JsValue, InferError> {
-        // Memory first: whatever uses a buffer for which there was none is invalid.
+        // Memory first: a buffer that got none makes whatever uses it invalid.
         let memory = self.device.pop_error_scope();
         let internal = self.device.pop_error_scope();
         let validation = self.device.pop_error_scope();
@@ -371,7 +384,7 @@ impl Device {
     }
 }
 
-/// Has the browser keep errors, of each kind the first, until they are asked for.
+/// Has the browser keep the first error of each kind until it is asked for.
 fn keep_errors(device: &GpuDevice) {
     for kind in [GpuErrorFilter::Validation, GpuErrorFilter::Internal, GpuErrorFilter::OutOfMemory]
     {

@@ -103,7 +103,7 @@ pub(in crate::gpu) fn kernel(name: &[&str]) -> &'static Shader {
     shader(&name).unwrap_or_else(|| panic!("there is no kernel {name}"))
 }
 
-/// Workgroups that cover so many invocations.
+/// Workgroups that cover at least these invocations.
 pub(in crate::gpu) fn cover(shader: &Shader, invocations: [u32; 2]) -> [u32; 2] {
     let [x, y, _] = shader.workgroup_size;
     [invocations[0].div_ceil(x), invocations[1].div_ceil(y)]

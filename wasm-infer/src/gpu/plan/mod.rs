@@ -16,7 +16,7 @@ pub(super) use weights::{Constant, pack_codes};
 use super::pack::Axis;
 use super::params::{
     AttentionParams, BeamsAttentionParams, CandidatesParams, EmbedParams, LinearParams,
-    NormaliseParams, SelectParams,
+    LogSumExpParams, SelectParams,
 };
 use crate::bundle::Bundle;
 use crate::config::T5Config;
@@ -74,12 +74,12 @@ impl Plan {
         self.weights.codes
     }
 
-    /// Takes up another number of items and returns the one before.
+    /// Sets the number of items and returns the previous one.
     pub(super) fn set_items(&mut self, items: usize) -> usize {
         std::mem::replace(&mut self.items, items)
     }
 
-    /// Takes up the kernels that suit the device.
+    /// Sets the kernels that suit the device.
     pub(super) fn set_kernels(&mut self, kernels: Kernels) {
         self.kernels = kernels;
     }
@@ -98,7 +98,7 @@ impl Plan {
         input_rows(self.layout.max_input())
     }
 
-    /// Takes up how many users there is room for.
+    /// Sets how many users there is room for.
     pub(super) fn set_users(&mut self, users: usize) {
         self.key_stride = (users * self.longest_input()) as u32;
     }
@@ -272,9 +272,9 @@ impl Plan {
         out.push(Dispatch {
             groups: [rows, 1],
             ..dispatch(
-                self.kernels.reducing("normalise"),
+                self.kernels.reducing("log_sum_exp"),
                 &[logits, normalisers],
-                NormaliseParams { vocabulary, stride },
+                LogSumExpParams { vocabulary, stride },
                 [1, 1],
             )
         });
@@ -401,7 +401,7 @@ impl Plan {
     }
 }
 
-/// Rows of an input of so many tokens: kernels read keys in quads, so each user has whole ones.
+/// Rows of an input of `tokens` tokens: kernels read keys in quads, so each user has whole quads.
 pub(super) fn input_rows(tokens: usize) -> usize {
     tokens.next_multiple_of(4)
 }
@@ -435,7 +435,7 @@ mod tests {
                 }
             }
         }
-        // Bundles hold the embedding in eight bits at least; those of before may hold it in four.
+        // Bundles hold the embedding in eight bits at least; older ones may hold it in four.
         launched.insert("embed_q4");
         let all: BTreeSet<_> = tigret_shaders::SHADERS.iter().map(|shader| shader.name).collect();
         assert_eq!(launched, all);

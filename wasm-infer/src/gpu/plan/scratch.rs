@@ -3,7 +3,8 @@
 use super::{BufferId, Plan};
 use crate::gpu::pack::Axis;
 
-/// Words of a beam record and of the header before the records (`shaders/shared/beam.wgsl`).
+/// Words of a beam record and of the header before the records: `shaders/shared/beam.wgsl`, and a
+/// test makes sure that these are its constants.
 pub(in crate::gpu) const RECORD: usize = 16;
 /// Where a record has the perturbed log-probability.
 pub(in crate::gpu) const PERTURBED: usize = 5;
@@ -140,18 +141,18 @@ impl Plan {
         state
     }
 
-    /// Words of the state with so many rows a user.
+    /// Words of the beam state, of `rows` rows a user.
     pub(in crate::gpu) fn state_words(users: usize, rows: u32) -> usize {
         users * (rows as usize + 1) * RECORD
     }
 
     /// Most iterations that an invocation of either attention over shared keys makes, all loops
-    /// together, where the encoder reads so many tokens.
+    /// together, for an input of `tokens` tokens.
     pub(in crate::gpu) fn most_iterations(&self, tokens: u32) -> u64 {
         let quads = self.config.d_kv.div_ceil(4) as u64;
         let tokens = u64::from(tokens);
-        // A block of the values' components after the other; for each, keys in chunks; for each
-        // chunk the components of queries and keys, and in the narrow one its keys.
+        // The values' components come in blocks; for each block the keys come in chunks; for each
+        // chunk there are loops over components and, in the narrow kernel, over its keys.
         let wide = quads.div_ceil(16) * tokens.div_ceil(16) * (quads + 5);
         let narrow = quads.div_ceil(16) * tokens.div_ceil(128) * (2 * quads + 136);
         wide.max(narrow)

@@ -11,14 +11,14 @@ let forgotten = 0;
 let listeners = 0;
 let channel: BroadcastChannel | undefined;
 
-/** A moment, for what begins now and has to know at its end whether all was forgotten since. */
-export function moment(): number {
+/** For what begins now and has to know at its end whether all was forgotten since. */
+export function erasuresSoFar(): number {
   return forgotten;
 }
 
-/** Whether all was forgotten since a moment: what began before then leaves nothing on the device. */
-export function isForgotten(since: number): boolean {
-  return since !== forgotten;
+/** Whether all was forgotten since as many erasures: what began then leaves nothing on the device. */
+export function isForgotten(erasures: number): boolean {
+  return erasures !== forgotten;
 }
 
 /** Hears of other pages until what it returns is called. */

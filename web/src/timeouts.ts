@@ -1,13 +1,15 @@
-/** Time limits that a page which stands still, or is frozen, does not use up. */
+/** Timeouts that do not elapse while the page is frozen. */
 
 /** Steps in which a limit is counted: such a page takes one, however long, and reads what came. */
 const STEPS = 4;
 
 /** Calls `late` once as many milliseconds are counted; returns what ends the count before. */
 export function after(milliseconds: number, late: () => void): () => void {
+  const page: { prerendering?: boolean } & Partial<Document> = globalThis.document ?? {};
   let left = STEPS;
   const timer = setInterval(() => {
-    if (--left > 0) return;
+    // A page that is prerendered gets no worker before its visit.
+    if (page.prerendering || --left > 0) return;
     clearInterval(timer);
     late();
   }, milliseconds / STEPS);
