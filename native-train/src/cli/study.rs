@@ -7,7 +7,7 @@ use clap::builder::PossibleValue;
 use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, InProcess, Output};
-use crate::error::{MINUTES, Result, check_range};
+use crate::error::{MINUTES, Result, TrainError, check_range};
 use crate::interrupt;
 use crate::model::presets::Preset;
 use crate::pipeline::{Config, RunLock};
@@ -111,6 +111,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         }
     };
     let config = match &args.config {
+        Some(path) if !path.exists() => {
+            let reason = "not found; docs/studies.md shows what the TOML file of a study holds";
+            return Err(TrainError::file(path, reason));
+        }
         Some(path) => Config::load(path, &[])?,
         None => Config::of_table("tigret study", "", toml::Table::new()),
     };

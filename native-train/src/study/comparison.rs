@@ -6,6 +6,7 @@ use super::settings::Data;
 use super::table::{Cell, Figure, METRICS, Table, metric_cells};
 use crate::error::Result;
 use crate::evaluate::Metrics;
+use crate::pipeline::Step;
 
 /// A variant and what the paper says of it.
 pub(super) struct Candidate {
@@ -21,7 +22,23 @@ pub(super) struct Row {
     pub(super) name: String,
     /// The figures of each seed; none where only the paper has some.
     pub(super) runs: Vec<Metrics>,
+    /// The users whose figures they are, where that is known.
+    pub(super) users: Option<usize>,
     pub(super) paper: Option<Metrics>,
+}
+
+impl Row {
+    /// A trained variant.
+    pub(super) fn new(
+        data: &Data,
+        name: String,
+        trained: &[Trained],
+        paper: Option<Metrics>,
+    ) -> Self {
+        let runs = trained.iter().map(|run| run.metrics).collect();
+        let users = trained.first().map(|run| run.users);
+        Self { data: data.name.clone(), name, runs, users, paper }
+    }
 }
 
 /// Trains the candidates of every data set with every seed.
@@ -32,8 +49,7 @@ pub(super) fn compare(
     let mut rows = Vec::new();
     for data in &lab.settings.data {
         for Candidate { name, variant, paper } in candidates(lab, data) {
-            let runs = seeds(lab, data, &variant)?.iter().map(|run| run.metrics).collect();
-            rows.push(Row { data: data.name.clone(), name, runs, paper });
+            rows.push(Row::new(data, name, &seeds(lab, data, &variant)?, paper));
         }
     }
     Ok(rows)
@@ -110,12 +126,95 @@ pub(super) fn of_seeds(lab: &Lab<'_>) -> String {
     }
 }
 
+/// How many test users the figures are of, by data set.
+pub(super) fn of_users<'a>(users: impl IntoIterator<Item = (&'a str, usize)>) -> String {
+    let users = users.into_iter().map(|(data, users)| format!("{users} ({data})"));
+    format!("Test users: {}.", users.collect::<Vec<_>>().join(", "))
+}
+
+/// Where `evaluate` does not rank all items with all that is known of a user, which the paper does.
+///
+/// # Errors
+/// As [`Lab::option`].
+pub(super) fn of_ranking(lab: &Lab<'_>, variant: &Variant) -> Result<String> {
+    let mut text = String::new();
+    for (option, said) in [
+        (
+            "exclude-history",
+            "every user's history is left out of the ranking; the paper's figures are of all items",
+        ),
+        ("no-user", "the user token is withheld at test"),
+    ] {
+        let mut on = Vec::new();
+        for data in &lab.settings.data {
+            if lab.option(data, variant, Step::Evaluate, option, str::parse)?.contains(&true) {
+                on.push(data.name.as_str());
+            }
+        }
+        if !on.is_empty() {
+            text += &format!(" On {}, {said}.", on.join(", "));
+        }
+    }
+    Ok(text)
+}
+
+/// What stands behind the figures of a comparison: runs, users, and how `evaluate` ranks for
+/// `variant`.
+///
+/// # Errors
+/// As [`Lab::option`].
+pub(super) fn of_rows(lab: &Lab<'_>, variant: &Variant, rows: &[Row]) -> Result<String> {
+    let users = rows.iter().filter_map(|row| Some((row.data.as_str(), row.users?)));
+    let mut users: Vec<_> = users.collect();
+    users.dedup();
+    Ok(format!("{} {}{}", of_seeds(lab), of_users(users), of_ranking(lab, variant)?))
+}
+
 /// A row of figures that only the paper has.
 pub(super) fn of_paper(data: &Data, name: &str, paper: Metrics) -> Row {
-    Row { data: data.name.clone(), name: name.into(), runs: vec![], paper: Some(paper) }
+    let (data, name) = (data.name.clone(), name.into());
+    Row { data, name, runs: vec![], users: None, paper: Some(paper) }
 }
 
 /// A missing or present figure of the runs.
 pub(super) fn figure_cell(values: &[f64], decimals: usize) -> Cell {
     Cell::figure(Figure::of(values), decimals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::testing::ask;
+    use super::super::main_table::tiger;
+    use super::*;
+
+    #[test]
+    fn a_report_says_where_the_ranking_is_not_the_papers() {
+        let said = |study: &'static str, settings: &[&str]| {
+            ask(study, settings, false, |lab, _| of_ranking(lab, &tiger()).unwrap())
+        };
+        assert_eq!(said("layers", &[]), "");
+        assert_eq!(said("layers", &["evaluate.exclude-history=false"]), "");
+        let excluded = "every user's history is left out of the ranking; the paper's figures are \
+                        of all items.";
+        let both = ["evaluate.exclude_history=true"];
+        assert_eq!(said("layers", &both), format!(" On a, b, {excluded}"));
+        let one = ["data.b.evaluate.exclude-history=true", "study.main.evaluate.no-user=true"];
+        assert_eq!(said("scaling", &one), format!(" On b, {excluded}"));
+        let expected = format!(" On b, {excluded} On a, b, the user token is withheld at test.");
+        assert_eq!(said("main", &one), expected);
+    }
+
+    #[test]
+    fn users_are_counted_once_a_data_set() {
+        let row = |data: &str, users| Row {
+            data: data.into(),
+            name: String::new(),
+            runs: vec![],
+            users,
+            paper: None,
+        };
+        let rows = [row("a", Some(20)), row("a", None), row("a", Some(20)), row("b", Some(7))];
+        let said = ask("layers", &[], false, |lab, _| of_rows(lab, &tiger(), &rows).unwrap());
+        assert_eq!(said, "One run a variant, seed 0. Test users: 20 (a), 7 (b).");
+    }
 }

@@ -1,12 +1,14 @@
 //! `diversity`: sampling at several temperatures, and the entropy of the categories of what comes
 //! out (paper, section 4.3).
 
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::sampling::{MAX_SEED, Sampling};
 use tigret_infer::search::{Hit, ItemFilter};
 
-use super::comparison::{figure_cell, of_seeds, seeds};
+use super::comparison::{figure_cell, of_seeds, of_users, seeds};
 use super::lab::{Lab, Loaded, Trained};
 use super::main_table::tiger;
 use super::paper;
@@ -49,12 +51,15 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     table.columns.extend(lengths.map(|length| format!("paper {length}")));
     table.columns.extend(["Recall@10", "NDCG@10"].map(str::to_owned));
     let mut plots = Vec::new();
+    let mut users = Vec::new();
     let several = lab.settings.data.len() > 1;
     for data in &lab.settings.data {
         let mut runs = Vec::new();
-        for (trained, seed) in seeds(lab, data, &tiger())?.iter().zip(&lab.settings.seeds) {
+        let trained = seeds(lab, data, &tiger())?;
+        for (trained, seed) in trained.iter().zip(&lab.settings.seeds) {
             runs.push(measured(lab, trained, *seed)?);
         }
+        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
         let first = &runs[0];
         for (depth, names) in first.categories.iter().enumerate() {
             for (at, point) in first.points.iter().enumerate() {
@@ -87,14 +92,13 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
                     runs.iter().map(|run| run.points[point].entropies[0][at]).collect();
                 Some((p.temperature?, Figure::of(&values)?))
             });
-            let (name, points) = (format!("first {length}"), ours.collect());
-            lines.push(Line { name, points, of_paper: false });
+            lines.push(Line::new(format!("first {length}"), ours.collect()));
             let published = TEMPERATURES
                 .iter()
                 .filter_map(|&t| Some((t, Figure::from(paper::entropy(&data.name, t)?[at]))));
-            let (name, points) = (format!("paper, first {length}"), published.collect::<Vec<_>>());
-            if !points.is_empty() {
-                lines.push(Line { name, points, of_paper: true });
+            let published: Vec<_> = published.collect();
+            if !published.is_empty() {
+                lines.push(Line::of_paper(format!("paper, first {length}"), published));
             }
         }
         plots.push(Plot {
@@ -114,9 +118,11 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             "{} items are drawn for each test user without replacement (stochastic beam search), at \
              one temperature for all levels. The entropy (natural logarithm) is that of the \
              categories among the first 10, 20 and 50 drawn, in the mean over users; items without a \
-             category do not count. Rows of more categories are finer steps of the same paths. {}",
+             category do not count. Rows of more categories are finer steps of the same paths. {} \
+             {}",
             LENGTHS[2],
-            of_seeds(lab)
+            of_seeds(lab),
+            of_users(users)
         ),
         tables: vec![table],
         plots,
@@ -124,7 +130,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 }
 
 fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
-    lab.measure(trained, 1, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
+    lab.measure(trained, 2, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
         let loaded = Loaded::new(trained)?;
         let depths = categories(&loaded.dataset.items);
         if depths.is_empty() {
@@ -159,12 +165,9 @@ fn point(
         Settings { protocol: Protocol::of(Split::Test), beams, batch: 128, user_token: true };
     let samplings = temperature
         .map(|temperature| {
-            let sampling = |user: usize| {
-                // Another noise for each user, which a resumed measurement draws again.
-                let seed = (seed << 32 | user as u64) & MAX_SEED;
-                Sampling::new(&[temperature as f32], ids.layout.levels.len(), seed)
-            };
-            (0..users.len()).map(sampling).collect::<Result<Vec<_>, _>>()
+            let levels = ids.layout.levels.len();
+            let sampling = |seed| Sampling::new(&[temperature as f32], levels, seed);
+            noise(seed, users.len()).map(sampling).collect::<Result<Vec<_>, _>>()
         })
         .transpose()?;
     let shown = temperature.map_or("the best".to_owned(), |t| format!("temperature {t}"));
@@ -198,6 +201,13 @@ fn point(
     Ok(Point { temperature, metrics: Metrics::from_ranks(&ranks), entropies: entropies.collect() })
 }
 
+/// Seeds of so many users' noise, each another, which a resumed measurement draws again. Every bit of
+/// the study's seed counts.
+fn noise(seed: u64, users: usize) -> impl Iterator<Item = u64> {
+    let first = ChaCha8Rng::seed_from_u64(seed).next_u64();
+    (0..users as u64).map(move |user| first.wrapping_add(user) & MAX_SEED)
+}
+
 /// Entropy in nats of the distribution of values.
 fn entropy(values: impl Iterator<Item = u32>) -> f64 {
     let mut values: Vec<u32> = values.collect();
@@ -211,6 +221,17 @@ fn entropy(values: impl Iterator<Item = u32>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_seed_and_each_user_has_its_own_noise() {
+        let seeds = [0, 1, 1 << 21, 1 << 53, i64::MAX as u64];
+        let mut all: Vec<u64> = seeds.iter().flat_map(|&seed| noise(seed, 50)).collect();
+        assert_eq!(all, seeds.iter().flat_map(|&seed| noise(seed, 50)).collect::<Vec<_>>());
+        assert!(all.iter().all(|&seed| seed <= MAX_SEED));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 50 * seeds.len());
+    }
 
     #[test]
     fn entropy_is_that_of_the_shares() {

@@ -1,7 +1,8 @@
 //! `ids`: every tokenizer under the same model (paper, table 2, and beyond).
 
-use super::comparison::{Candidate, compare, of_seeds, plots, table};
+use super::comparison::{Candidate, compare, of_rows, plots, table};
 use super::lab::{Lab, Variant};
+use super::main_table::tiger;
 use super::paper;
 use super::report::Report;
 use super::settings::Data;
@@ -76,7 +77,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              {branches} branches a node; `collaborative` joins vectors learned from the training \
              interactions with weight {COLLABORATIVE}; the others have the levels and codebooks of \
              RQ-VAE. {}",
-            of_seeds(lab)
+            of_rows(lab, &tiger(), &rows)?
         ),
         plots: plots("Recall and NDCG by tokenizer", &rows),
         tables: vec![table("tokenizer", &rows)],

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::comparison::{figure_cell, of_seeds, seeds};
+use super::comparison::{figure_cell, of_seeds, of_users, seeds};
 use super::lab::{Lab, Loaded, Trained};
 use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
@@ -55,22 +55,22 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     );
     let mut lines = Vec::new();
     let mut recalls = Vec::new();
+    let mut users = Vec::new();
     for data in &lab.settings.data {
         let mut runs = Vec::new();
-        for trained in seeds(lab, data, &tiger())? {
-            runs.push(measured(lab, &trained, widths)?);
+        let trained = seeds(lab, data, &tiger())?;
+        for trained in &trained {
+            runs.push(measured(lab, trained, widths)?);
         }
+        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
         let over_runs = |at: usize, of: fn(&Point) -> f64| -> Vec<f64> {
             runs.iter().map(|points| of(&points[at])).collect()
         };
-        let line = |name: String, of: fn(&Point) -> f64| Line {
-            name,
-            points: widths
-                .iter()
-                .enumerate()
-                .filter_map(|(at, &beams)| Some((beams as f64, Figure::of(&over_runs(at, of))?)))
-                .collect(),
-            of_paper: false,
+        let line = |name: String, of: fn(&Point) -> f64| {
+            let points = widths.iter().enumerate();
+            let points = points
+                .filter_map(|(at, &beams)| Some((beams as f64, Figure::of(&over_runs(at, of))?)));
+            Line::new(name, points.collect())
         };
         for (at, beams) in widths.iter().enumerate() {
             let cell = |of: fn(&Point) -> f64, decimals| figure_cell(&over_runs(at, of), decimals);
@@ -101,8 +101,9 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              `transformers` does; an ID that names no item is invalid. `unconstrained` leaves invalid \
              IDs in the ranking, `filtered` takes them out afterwards, `constrained` is the search \
              of this project, whose results are items by construction. The paper reports 0.1 to \
-             1.6 % of the first 10 as invalid (section 4.5). {}",
-            of_seeds(lab)
+             1.6 % of the first 10 as invalid (section 4.5). {} {}",
+            of_seeds(lab),
+            of_users(users)
         ),
         tables: vec![table],
         plots: vec![

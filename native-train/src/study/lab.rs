@@ -2,6 +2,7 @@
 //! measurements on them. What is done already is read from its files.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 
@@ -24,9 +25,9 @@ use crate::interrupt;
 use crate::model::TrainedModel;
 use crate::pipeline::config::{option, overlay};
 use crate::pipeline::stamp::Stamp;
-use crate::pipeline::{Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
+use crate::pipeline::{Call, Choice, Config, Pipeline, RunLock, Step, Store, Verbs};
 use crate::run_dir::RunDir;
-use crate::tokenizer::SemanticIds;
+use crate::tokenizer::{Method, SemanticIds};
 
 /// Runs and measures variants for one study.
 pub struct Lab<'a> {
@@ -78,8 +79,8 @@ pub struct Trained {
     pub name: String,
     /// The protocol's figures.
     pub metrics: Metrics,
-    /// What each step prints with `--json`.
-    pub results: BTreeMap<Step, Json>,
+    /// The users whose figures they are.
+    pub users: usize,
     /// Where it is measured: the `device` of `evaluate`.
     pub device: DeviceChoice,
     /// Tells apart what measurements depend on.
@@ -123,23 +124,37 @@ impl<'a> Lab<'a> {
     pub fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
         let results = self.steps(data, variant, seed, Step::Evaluate)?;
         let run = RunDir::named(self.run_dir(data, variant, seed));
-        let found = results.get(&Step::Evaluate).and_then(|result| result.get("model"));
-        let metrics = serde_json::from_value(found.cloned().unwrap_or_default())
+        let found = results.get(&Step::Evaluate).cloned().unwrap_or_default();
+        let Evaluated { users, model: metrics } = serde_json::from_value(found)
             .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
         let stamp: Stamp = read_json(&run.stamp(Step::Evaluate.verb()), "")?;
         let name = format!("{}-{}", data.name, file_name(variant, seed));
-        let device = self.device_of(data);
-        Ok(Trained { run, name, metrics, results, device, key: digest(&stamp.key.inputs) })
+        let device = self.option(data, variant, Step::Evaluate, "device", |name| {
+            DeviceChoice::from_str(name, false)
+        })?;
+        let device = device.first().copied().unwrap_or(DeviceChoice::Auto);
+        Ok(Trained { run, name, metrics, users, device, key: digest(&stamp.key.inputs) })
     }
 
-    /// The device that `evaluate` is told to compute on.
-    fn device_of(&self, data: &Data) -> DeviceChoice {
-        let options = self.settings.options(data, self.study);
-        let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
-        let named = evaluate.and_then(|evaluate| option(evaluate, "device")?.as_str());
-        // What is no device has been refused by the step itself.
-        let choice = named.and_then(|name| DeviceChoice::from_str(name, false).ok());
-        choice.unwrap_or(DeviceChoice::Auto)
+    /// The values of an option of a variant's step as the verb understands it: the default where the
+    /// option is not given, none where it has no default.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] for options that a verb refuses, and for a value that `parse` does not
+    /// take.
+    pub fn option<T, E: Display>(
+        &self,
+        data: &Data,
+        variant: &Variant,
+        step: Step,
+        option: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Vec<T>> {
+        let (name, _, calls) = self.calls(data, variant, self.settings.seeds[0], step)?;
+        let call = calls.iter().find(|call| call.step == step);
+        let values = call.and_then(|call| call.options.get(option)).into_iter().flatten();
+        let wrong = |e| TrainError::usage(format!("{name}: [{step}] {option}: {e}"));
+        values.map(|value| parse(value).map_err(wrong)).collect()
     }
 
     /// Does the steps of a variant up to `last`, and returns what each prints.
@@ -179,6 +194,18 @@ impl<'a> Lab<'a> {
         seed: u64,
         last: Step,
     ) -> Result<(String, Pipeline<'_>)> {
+        let (name, run, calls) = self.calls(data, variant, seed, last)?;
+        Ok((name, Pipeline::new(run, calls, self.verbs).sharing(&self.store).quiet()))
+    }
+
+    /// What messages call a variant, its run directory, and the calls of its steps up to `last`.
+    fn calls(
+        &self,
+        data: &Data,
+        variant: &Variant,
+        seed: u64,
+        last: Step,
+    ) -> Result<(String, RunDir, Vec<Call>)> {
         let mut options = self.settings.options(data, self.study);
         let mut own = Table::new();
         for step in [Step::Tokenize, Step::Train] {
@@ -188,6 +215,9 @@ impl<'a> Lab<'a> {
         }
         overlay(&mut own, &variant.options);
         overlay(&mut options, &own);
+        if self.settings.smoke {
+            spare_epochs(&mut options);
+        }
         for step in Step::ALL.into_iter().filter(|step| *step > last) {
             options.insert(step.verb().into(), Value::Boolean(false));
         }
@@ -196,7 +226,7 @@ impl<'a> Lab<'a> {
         let name = format!("{}, {}, seed {seed}", data.name, variant.name);
         let config = Config::of_table(name.clone(), &self.settings.folder, options);
         let (run, calls) = config.pipeline(&self.command)?;
-        Ok((name, Pipeline::new(run, calls, self.verbs).sharing(&self.store).quiet()))
+        Ok((name, run, calls))
     }
 
     /// A measurement on a variant, unless it was made before with the same `settings` on the same
@@ -233,8 +263,13 @@ impl<'a> Lab<'a> {
     /// The test users of a measurement, spread evenly over all.
     pub fn users<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Sequence> {
         let all = &dataset.sequences;
-        let wanted = self.settings.users.unwrap_or(all.len()).clamp(1, all.len());
+        let wanted = self.measured_users(all.len());
         (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+    }
+
+    /// How many of so many test users a measurement looks at.
+    pub fn measured_users(&self, all: usize) -> usize {
+        self.settings.users.unwrap_or(all).min(all)
     }
 }
 
@@ -246,8 +281,25 @@ fn of_variant(name: &str, error: TrainError) -> TrainError {
     }
 }
 
+/// Takes the epochs of a trial in small from tokenizers that have none.
+fn spare_epochs(options: &mut Table) {
+    let Some(Value::Table(tokenize)) = options.get_mut(Step::Tokenize.verb()) else { return };
+    let method = option(tokenize, "method").and_then(Value::as_str);
+    let method = method.and_then(|name| Method::from_str(name, false).ok());
+    if method.is_some_and(|method| !method.has_autoencoder()) {
+        tokenize.remove("epochs");
+    }
+}
+
 fn file_name(variant: &Variant, seed: u64) -> String {
     format!("{}-seed{seed}", variant.name)
+}
+
+/// What is read of the figures that `evaluate` prints.
+#[derive(Debug, serde::Deserialize)]
+struct Evaluated {
+    users: usize,
+    model: Metrics,
 }
 
 /// The content of a file of measurements.
@@ -299,4 +351,73 @@ fn digest(value: &impl Serialize) -> String {
     // Our own types have string keys and no failing serialisers.
     let text = serde_json::to_string(value).unwrap_or_default();
     short_hex(Sha256::new_with_prefix(text))
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::ffi::OsString;
+
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::study::CommandLine;
+
+    /// Verbs of a lab that does nothing.
+    struct Idle;
+
+    impl Verbs for Idle {
+        fn check(&self, _: &[OsString]) -> Result<()> {
+            Ok(())
+        }
+
+        fn call(&self, _: &[OsString]) -> Result<Json> {
+            Ok(Json::Null)
+        }
+
+        fn note(&self, _: &str) {}
+
+        fn progress(&self, _: u64, _: &str) -> ProgressBar {
+            ProgressBar::hidden()
+        }
+    }
+
+    /// Asks a lab of a study with these settings, on the data sets `a` and `b`.
+    pub(in crate::study) fn ask<T>(
+        study: &'static str,
+        settings: &[&str],
+        smoke: bool,
+        what: impl Fn(&Lab<'_>, &Data) -> T,
+    ) -> T {
+        let file = "out = \"out\"\n[data]\na.classics = true\nb.classics = true";
+        let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let line = CommandLine { settings, smoke, ..CommandLine::default() };
+        let settings = Settings::new(config, &line).unwrap();
+        what(&Lab::new(&settings, study, &Idle, Cli::command()), &settings.data[0])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ids;
+    use super::testing::ask;
+    use super::*;
+
+    #[test]
+    fn a_trial_in_small_gives_epochs_to_autoencoders_alone() {
+        let epochs = |lab: &Lab<'_>, data: &Data, variant: &Variant| -> Vec<u64> {
+            lab.option(data, variant, Step::Tokenize, "epochs", str::parse).unwrap()
+        };
+        let with = ask("ids", &[], true, |lab, data| {
+            let all = ids::candidates(lab, data).into_iter();
+            let with = all.filter(|one| epochs(lab, data, &one.variant) == [40]);
+            with.map(|one| one.name).collect::<Vec<_>>()
+        });
+        assert_eq!(with, ["rq-vae", "rq-vae, collaborative", "vq-vae"]);
+        let configured = ["tokenize.method=rq-kmeans"];
+        let of = |lab: &Lab<'_>, data: &Data| epochs(lab, data, &Variant::new("v"));
+        assert!(ask("main", &configured, true, of).is_empty());
+        assert_eq!(ask("main", &[], true, of), [40]);
+    }
 }

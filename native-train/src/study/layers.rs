@@ -1,7 +1,8 @@
 //! `layers`: 3, 4 and 5 layers in encoder and decoder (paper, appendix).
 
-use super::comparison::{Candidate, compare, of_seeds, plots, table};
+use super::comparison::{Candidate, compare, of_rows, plots, table};
 use super::lab::{Lab, Variant};
+use super::main_table::tiger;
 use super::paper;
 use super::report::Report;
 use super::settings::Data;
@@ -22,7 +23,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     Ok(Report {
         name: "layers",
         title: "Layers of encoder and decoder",
-        about: format!("Everything else as configured. {}", of_seeds(lab)),
+        about: format!("Everything else as configured. {}", of_rows(lab, &tiger(), &rows)?),
         plots: plots("Recall and NDCG by layers", &rows),
         tables: vec![table("layers", &rows)],
     })

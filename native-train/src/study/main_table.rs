@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::comparison::{Row, of_paper, of_seeds, plots, seeds, table};
+use super::comparison::{Row, of_paper, of_rows, plots, seeds, table};
 use super::lab::{Lab, Variant};
 use super::paper;
 use super::report::Report;
@@ -30,14 +30,7 @@ pub(super) fn variants(lab: &Lab<'_>) -> Vec<Variant> {
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut rows: Vec<Row> = Vec::new();
     let mut ahead = String::new();
-    let mut excluded = false;
     for data in &lab.settings.data {
-        let row = |name: &str, runs, paper| Row {
-            data: data.name.clone(),
-            name: name.into(),
-            runs,
-            paper,
-        };
         let published = paper::methods(&data.name);
         let of_table = |name: &str| {
             let found = published.iter().find(|(method, _)| *method == name);
@@ -45,38 +38,35 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         };
         let mut baselines = baselines(lab, data)?;
         let trained = seeds(lab, data, &tiger())?;
-        excluded |= trained.iter().any(|run| {
-            run.results[&Step::Evaluate]["settings"]["exclude_history"] == Value::Bool(true)
-        });
-        let tiger: Vec<Metrics> = trained.iter().map(|run| run.metrics).collect();
+        let of_tiger: Vec<Metrics> = trained.iter().map(|run| run.metrics).collect();
         for method in BASELINES {
             let runs = baselines.remove(&method).unwrap_or_default();
-            if mean_ndcg(&runs) > mean_ndcg(&tiger) {
+            if mean_ndcg(&runs) > mean_ndcg(&of_tiger) {
                 ahead += &format!(
                     " On {}, {} is ahead of TIGER by {:.4} NDCG@10.",
                     data.name,
                     method.title(),
-                    mean_ndcg(&runs) - mean_ndcg(&tiger)
+                    mean_ndcg(&runs) - mean_ndcg(&of_tiger)
                 );
             }
-            rows.push(row(method.title(), runs, of_table(method.title())));
+            let (data, name) = (data.name.clone(), method.title());
+            rows.push(Row { data, name: name.into(), runs, users: None, paper: of_table(name) });
         }
         for &(name, figures) in published {
             if !["SASRec", "TIGER"].contains(&name) {
                 rows.push(of_paper(data, name, paper::metrics(figures)));
             }
         }
-        rows.push(row("TIGER", tiger, paper::tiger(&data.name)));
+        rows.push(Row::new(data, "TIGER".into(), &trained, paper::tiger(&data.name)));
     }
-    let candidates = if excluded { "all that the user has not had" } else { "all items" };
     Ok(Report {
         name: "main",
         title: "TIGER and the baselines",
         about: format!(
-            "Every user's last item is to be found among {candidates} (table 1 of the paper); the \
+            "Every user's last item is to be found in the catalogue (table 1 of the paper); the \
              baselines follow the same protocol. SASRec is trained with cross-entropy over all \
              items, the paper's with one sampled negative.{ahead} {}",
-            of_seeds(lab)
+            of_rows(lab, &tiger(), &rows)?
         ),
         plots: plots("Test users", &rows),
         tables: vec![table("method", &rows)],

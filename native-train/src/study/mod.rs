@@ -107,7 +107,7 @@ impl Study {
     fn variants(self, lab: &Lab<'_>, data: &Data) -> Result<Vec<Variant>> {
         let of = |all: Vec<Candidate>| all.into_iter().map(|candidate| candidate.variant).collect();
         Ok(match self {
-            Self::Tuning => tuning::variants(lab, data),
+            Self::Tuning => tuning::variants(lab, data)?,
             Self::Main => main_table::variants(lab),
             Self::Ids => of(ids::candidates(lab, data)),
             Self::Layers => of(layers::candidates(lab, data)),

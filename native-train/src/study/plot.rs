@@ -22,6 +22,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
 ];
+/// Marks of the lines, another for those whose colours come again.
+const MARKS: [Mark; 3] = [Mark::Circle, Mark::Square, Mark::Triangle];
 const PAPER: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 const INK: RGBColor = RGBColor(40, 40, 40);
@@ -33,6 +35,8 @@ const TEXT: i32 = 14;
 const LETTER: i32 = 7;
 /// Pixels that a figure behind a bar takes, and the gap before it.
 const NUMBER: i32 = 5 * LETTER + 6;
+/// Lines drawn over another for which that one is made wider.
+const MOST_COVERED: usize = 3;
 const TOP: i32 = 44;
 const BOTTOM: i32 = 52;
 
@@ -92,9 +96,9 @@ impl Axis {
         Self { label: label.into(), logarithmic: false, from_zero: false }
     }
 
-    /// An axis of ratios.
+    /// An axis of ratios, which its label says.
     pub fn logarithmic(label: &str) -> Self {
-        Self { label: label.into(), logarithmic: true, from_zero: false }
+        Self { label: format!("{label} (log scale)"), logarithmic: true, from_zero: false }
     }
 }
 
@@ -105,8 +109,22 @@ pub struct Line {
     pub name: String,
     /// Its points.
     pub points: Vec<(f64, Figure)>,
+    /// What stands at the points, from the first on.
+    pub labels: Vec<String>,
     /// Whether the figures are the paper's.
     pub of_paper: bool,
+}
+
+impl Line {
+    /// A line of our figures, whose points have no labels.
+    pub fn new(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
+        Self { name: name.into(), points, labels: Vec::new(), of_paper: false }
+    }
+
+    /// A line of the paper's figures.
+    pub fn of_paper(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
+        Self { of_paper: true, ..Self::new(name, points) }
+    }
 }
 
 /// The bars of one kind.
@@ -210,6 +228,57 @@ fn text(size: i32, colour: RGBColor, horizontal: HPos, vertical: VPos) -> TextSt
     ("sans-serif", size).into_font().color(&colour).pos(Pos::new(horizontal, vertical))
 }
 
+/// How a point is marked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Circle,
+    Square,
+    Triangle,
+}
+
+/// What tells a line from the others.
+struct Look {
+    colour: RGBColor,
+    mark: Mark,
+    /// Dashed and hollow.
+    of_paper: bool,
+}
+
+impl Look {
+    /// Of one of our lines, counted from 0.
+    fn of(at: usize) -> Self {
+        let colour = COLOURS[at % COLOURS.len()];
+        Self { colour, mark: MARKS[at / COLOURS.len() % MARKS.len()], of_paper: false }
+    }
+
+    /// Draws a path of pixels.
+    fn stroke(&self, root: &Root<'_>, path: &[(i32, i32)], width: u32) -> Drawn {
+        let style = self.colour.stroke_width(width);
+        if self.of_paper {
+            root.draw(&DashedPathElement::new(path.to_vec(), 5, 4, style))?;
+        } else {
+            root.draw(&PathElement::new(path.to_vec(), style))?;
+        }
+        Ok(())
+    }
+
+    /// Marks a pixel.
+    fn mark(&self, root: &Root<'_>, at @ (x, y): (i32, i32), radius: i32) -> Drawn {
+        let fill = if self.of_paper { WHITE } else { self.colour };
+        for style in [fill.filled(), self.colour.stroke_width(1)] {
+            match self.mark {
+                Mark::Circle => root.draw(&Circle::new(at, radius, style))?,
+                Mark::Square => {
+                    let corners = [(x - radius, y - radius), (x + radius, y + radius)];
+                    root.draw(&Rectangle::new(corners, style))?;
+                }
+                Mark::Triangle => root.draw(&TriangleMarker::new(at, radius + 2, style))?,
+            }
+        }
+        Ok(())
+    }
+}
+
 fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Drawn {
     let root = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -230,45 +299,47 @@ fn draw_lines(svg: &mut String, title: &str, x: &Axis, y: &Axis, lines: &[Line])
     let mut chart = frame.chart(&root, xs.range.clone(), ys.range.clone())?;
     frame.axis_x(&root, &chart, &xs)?;
     frame.axis_y(&root, &chart, &ys)?;
-    let mut colours = COLOURS.iter().cycle();
+    // In pixels, where lines that cannot be told apart are equal.
+    let path = |line: &Line| -> Vec<(i32, i32)> {
+        let place = |(x, y): &(f64, Figure)| chart.backend_coord(&(xs.at(*x), ys.at(y.mean)));
+        line.points.iter().map(place).collect()
+    };
+    let paths: Vec<_> = lines.iter().map(path).collect();
+    let mut ours = 0..;
     for (at, line) in lines.iter().enumerate() {
-        let colour = if line.of_paper { PAPER } else { *colours.next().unwrap_or(&INK) };
-        let path: Vec<(f64, f64)> =
-            line.points.iter().map(|(x, y)| (xs.at(*x), ys.at(y.mean))).collect();
-        let row = frame.legend_row(at);
-        if line.of_paper {
-            chart.draw_series(DashedLineSeries::new(path.clone(), 5, 4, colour.stroke_width(2)))?;
-            root.draw(&DashedPathElement::new(
-                vec![(row.0, row.1), (row.0 + 22, row.1)],
-                5,
-                4,
-                colour.stroke_width(2),
-            ))?;
-        } else {
-            chart.draw_series(LineSeries::new(path.clone(), colour.stroke_width(2)))?;
-            root.draw(&PathElement::new(
-                vec![(row.0, row.1), (row.0 + 22, row.1)],
-                colour.stroke_width(2),
-            ))?;
-        }
-        for ((x, figure), centre) in line.points.iter().zip(&path) {
+        let look = match line.of_paper {
+            true => Look { colour: PAPER, mark: Mark::Circle, of_paper: true },
+            false => Look::of(ours.next().unwrap_or(0)),
+        };
+        let (path, later) = (&paths[at], &paths[at + 1..]);
+        // What other lines are drawn over is seen at both of their sides.
+        let covers = |segment: &[(i32, i32)]| {
+            later.iter().filter(|path| path.windows(2).any(|own| own == segment)).count()
+        };
+        let covered = path.windows(2).map(covers).max().unwrap_or(0).min(MOST_COVERED);
+        look.stroke(&root, path, 2 + 4 * covered as u32)?;
+        for (point, ((x, figure), &place)) in line.points.iter().zip(path).enumerate() {
             if let Some(deviation) = figure.deviation {
                 chart.draw_series([ErrorBar::new_vertical(
                     xs.at(*x),
                     ys.at(figure.mean - deviation),
                     ys.at(figure.mean),
                     ys.at(figure.mean + deviation),
-                    colour.stroke_width(1),
+                    look.colour.stroke_width(1),
                     8,
                 )])?;
             }
-            let fill = if line.of_paper { WHITE } else { colour };
-            chart.draw_series([Circle::new(*centre, 4, fill.filled())])?;
-            chart.draw_series([Circle::new(*centre, 4, colour.stroke_width(1))])?;
+            let covered = later.iter().filter(|path| path.contains(&place)).count();
+            let radius = 4 + 3 * covered.min(MOST_COVERED) as i32;
+            look.mark(&root, place, radius)?;
+            if let Some(label) = line.labels.get(point) {
+                let style = text(TEXT - 2, INK, HPos::Center, VPos::Bottom);
+                root.draw(&Text::new(label.clone(), (place.0, place.1 - radius - 4), style))?;
+            }
         }
-        let fill = if line.of_paper { WHITE } else { colour };
-        root.draw(&Circle::new((row.0 + 11, row.1), 4, fill.filled()))?;
-        root.draw(&Circle::new((row.0 + 11, row.1), 4, colour.stroke_width(1)))?;
+        let row = frame.legend_row(at);
+        look.stroke(&root, &[row, (row.0 + 22, row.1)], 2)?;
+        look.mark(&root, (row.0 + 11, row.1), 4)?;
         root.draw(&Text::new(
             line.name.clone(),
             (row.0 + 30, row.1),
@@ -465,26 +536,53 @@ mod tests {
                 y: Axis::from_zero("Recall@10"),
                 lines: vec![
                     Line {
-                        name: "ours".into(),
-                        points: vec![
-                            (1e6, Figure { mean: 0.1, deviation: Some(0.02) }),
-                            (2e6, Figure::from(0.2)),
-                        ],
-                        of_paper: false,
+                        labels: vec!["half".into(), "whole".into()],
+                        ..Line::new(
+                            "ours",
+                            vec![
+                                (1e6, Figure { mean: 0.1, deviation: Some(0.02) }),
+                                (2e6, Figure::from(0.2)),
+                            ],
+                        )
                     },
-                    Line {
-                        name: "paper".into(),
-                        points: vec![(1e6, Figure::from(0.15)), (2e6, Figure::from(0.15))],
-                        of_paper: true,
-                    },
+                    Line::of_paper(
+                        "paper",
+                        vec![(1e6, Figure::from(0.15)), (2e6, Figure::from(0.15))],
+                    ),
                 ],
             },
         };
         let svg = plot.svg().unwrap();
-        for part in ["a &lt; b", "bytes", "Recall@10", "ours", "paper", "1M", "0.2"] {
+        let names =
+            ["a &lt; b", "bytes (log scale)", "Recall@10", "ours", "paper", "half", "whole"];
+        for part in names.into_iter().chain(["1M", "0.2"]) {
             assert!(svg.contains(part), "{part}: {svg}");
         }
         assert!(!svg.contains("NaN"), "{svg}");
+    }
+
+    #[test]
+    fn many_lines_differ_in_colour_or_mark_and_equal_ones_are_all_seen() {
+        let svg = |lines: Vec<Line>| {
+            let body = Body::Lines { x: Axis::linear("x"), y: Axis::from_zero("y"), lines };
+            Plot { name: String::new(), title: "t".into(), body }.svg().unwrap()
+        };
+        let looks: Vec<_> = (0..9).map(Look::of).map(|look| (look.colour, look.mark)).collect();
+        for (at, look) in looks.iter().enumerate() {
+            assert!(!looks[..at].contains(look), "line {at} looks like another");
+        }
+        let line =
+            |at: f64| Line::new("l", vec![(1.0, Figure::from(at)), (2.0, Figure::from(2.0 * at))]);
+        let nine = svg((1..=9).map(|at| line(f64::from(at))).collect());
+        assert!(!nine.contains("stroke-width=\"6\""), "none lies on another: {nine}");
+        let equal = svg(vec![line(1.0), line(1.0), line(1.0), line(2.0)]);
+        for width in ["stroke-width=\"6\"", "stroke-width=\"10\""] {
+            assert_eq!(equal.matches(width).count(), 1, "{equal}");
+        }
+        // The marks of the lower lines are larger than those that lie on them.
+        for radius in ["r=\"7\"", "r=\"10\""] {
+            assert!(equal.contains(radius), "{equal}");
+        }
     }
 
     #[test]
@@ -512,7 +610,7 @@ mod tests {
         let lines = |points: Vec<(f64, Figure)>| Body::Lines {
             x: Axis::linear("x"),
             y: Axis::from_zero("y"),
-            lines: vec![Line { name: "l".into(), points, of_paper: false }],
+            lines: vec![Line::new("l", points)],
         };
         let bars = |figure| Body::Bars {
             x: Axis::from_zero("x"),

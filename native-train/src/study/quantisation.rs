@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::WeightFormat;
 
-use super::comparison::{figure_cell, of_seeds, seeds};
+use super::comparison::{figure_cell, of_seeds, of_users, seeds};
 use super::lab::{Lab, Trained};
 use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
@@ -33,11 +33,14 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut table = Table::new("", &["data", "format", "bytes"]);
     table.columns.extend(METRICS.map(str::to_owned));
     let mut lines = Vec::new();
+    let mut users = Vec::new();
     for data in &lab.settings.data {
         let mut runs = Vec::new();
-        for trained in seeds(lab, data, &tiger())? {
-            runs.push(measured(lab, &trained, beams)?);
+        let trained = seeds(lab, data, &tiger())?;
+        for trained in &trained {
+            runs.push(measured(lab, trained, beams)?);
         }
+        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
         let mut points = Vec::new();
         for (at, format) in FORMATS.iter().enumerate() {
             let of: Vec<&Point> = runs.iter().map(|points: &Vec<Point>| &points[at]).collect();
@@ -50,22 +53,24 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             let recalls: Vec<f64> = metrics.iter().map(|metrics| metrics.recall_10).collect();
             points.extend(Figure::of(&bytes).zip(Figure::of(&recalls)).map(|(x, y)| (x.mean, y)));
         }
-        lines.push(Line { name: data.name.clone(), points, of_paper: false });
+        let labels = FORMATS.map(|format| format.name().to_owned()).into();
+        lines.push(Line { labels, ..Line::new(data.name.as_str(), points) });
     }
     Ok(Report {
         name: "quantisation",
         title: "Weight formats",
         about: format!(
             "The same model exported in each format and decoded by the CPU engine with {beams} \
-             beams, as a page would; the bytes are those of the bundle. {}",
-            of_seeds(lab)
+             beams, as a page would; the bytes are those of the bundle. {} {}",
+            of_seeds(lab),
+            of_users(users)
         ),
         tables: vec![table],
         plots: vec![Plot {
             name: String::new(),
             title: "Recall@10 by bytes of the bundle".into(),
             body: Body::Lines {
-                x: Axis::logarithmic("bytes"),
+                x: Axis::logarithmic("bytes of the bundle"),
                 y: Axis::from_zero("Recall@10"),
                 lines,
             },

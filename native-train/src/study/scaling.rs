@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use tigret_infer::cpu::CpuEngine;
 use tigret_infer::search::{EngineQuery, ItemFilter};
 use tigret_infer::{Bundle, T5Config, TokenLayout, WeightFormat};
-use toml::Value;
 
-use super::comparison::{figure_cell, of_seeds};
+use super::comparison::{figure_cell, of_ranking, of_seeds, of_users};
 use super::lab::{Lab, Trained, Variant};
+use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::settings::Data;
@@ -22,7 +22,6 @@ use crate::error::{Result, TrainError};
 use crate::export::bundle_of_run;
 use crate::model::presets::Preset;
 use crate::pipeline::Step;
-use crate::pipeline::config::option;
 
 const LAYERS: [i64; 4] = [1, 2, 4, 8];
 /// Multiples of the configured width, in quarters.
@@ -60,7 +59,7 @@ struct Sized {
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let mut models = Vec::new();
+    let mut models: Vec<Sized> = Vec::new();
     for data in &lab.settings.data {
         for Size { sweep, layers, width, variant } in sweeps(lab, data)? {
             let mut runs = Vec::new();
@@ -72,6 +71,9 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             models.push(Sized { data: data.name.clone(), sweep, layers, width, runs });
         }
     }
+    let users = models.iter().map(|model| (model.data.as_str(), model.runs[0].0.users));
+    let mut users: Vec<_> = users.collect();
+    users.dedup();
     Ok(Report {
         name: "scaling",
         title: "Size, quality and speed",
@@ -80,8 +82,10 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              number of layers (the feed-forward width grows with the width, the heads stay). Bytes are \
              those of the bundle in q8; the time is the median of {TIMED} recommendations with \
              {BEAMS} beams on one thread of the CPU engine, for the longest histories of the test. \
-             Recall and NDCG are those of the model in f32. {}",
-            of_seeds(lab)
+             Recall and NDCG are those of the model in f32. {} {}{}",
+            of_seeds(lab),
+            of_users(users),
+            of_ranking(lab, &tiger())?
         ),
         tables: vec![table(&models)],
         plots: ["bytes", "ms"].map(|cost| plot(&models, cost)).into(),
@@ -111,14 +115,13 @@ fn sweeps(lab: &Lab<'_>, data: &Data) -> Result<Vec<Size>> {
 
 /// The configured sizes of the model.
 fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
-    let options = lab.settings.options(data, "scaling");
-    let train = options.get(Step::Train.verb()).and_then(Value::as_table);
-    let given = |key: &str| train.and_then(|train| option(train, key));
-    let preset = match given("preset").and_then(Value::as_str) {
-        Some(name) => Preset::from_str(name, false)
-            .map_err(|e| TrainError::usage(format!("[train] preset: {e}")))?,
-        None => Preset::Small,
+    let of = |key| {
+        let found = lab.option(data, &tiger(), Step::Train, key, str::parse::<usize>)?;
+        Ok::<_, TrainError>(found.first().copied())
     };
+    let named = |name: &str| Preset::from_str(name, false);
+    let preset = lab.option(data, &tiger(), Step::Train, "preset", named)?;
+    let preset = preset.first().copied().unwrap_or(Preset::Small);
     // Only the sizes are read, and they do not depend on the layout.
     let mut config = preset.config(&TokenLayout::contiguous(&[2, 2], 0, 1));
     for (key, size) in [
@@ -126,11 +129,7 @@ fn sizes(lab: &Lab<'_>, data: &Data) -> Result<T5Config> {
         ("width", &mut config.d_model),
         ("d-ff", &mut config.d_ff),
     ] {
-        // As in every step, a number may be a text.
-        let number = |value: &Value| value.as_integer().or_else(|| value.as_str()?.parse().ok());
-        if let Some(given) = given(key).and_then(number) {
-            *size = usize::try_from(given).unwrap_or(*size).max(1);
-        }
+        *size = of(key)?.unwrap_or(*size);
     }
     Ok(config)
 }
@@ -226,22 +225,37 @@ fn plot(models: &[Sized], of: &'static str) -> Plot {
     let label = if of == "bytes" { "bytes of the bundle in q8" } else { "ms a recommendation" };
     let lines = models
         .chunk_by(|a, b| (&a.data, a.sweep) == (&b.data, b.sweep))
-        .map(|sweep| Line {
-            name: format!("{}, by {}", sweep[0].data, sweep[0].sweep),
-            points: sweep
-                .iter()
-                .filter_map(|model| {
-                    let x = Figure::of(&values(model, cost))?.mean;
-                    let y = Figure::of(&values(model, |run| run.0.metrics.recall_10))?;
-                    Some((x, y))
-                })
-                .collect(),
-            of_paper: false,
+        .map(|sweep| {
+            let points = sweep.iter().filter_map(|model| {
+                let x = Figure::of(&values(model, cost))?.mean;
+                let y = Figure::of(&values(model, |run| run.0.metrics.recall_10))?;
+                Some((x, y))
+            });
+            Line::new(format!("{}, by {}", sweep[0].data, sweep[0].sweep), points.collect())
         })
         .collect();
     Plot {
         name: of.into(),
         title: format!("Recall@10 by {label}"),
         body: Body::Lines { x: Axis::logarithmic(label), y: Axis::from_zero("Recall@10"), lines },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::testing::ask;
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_that_the_training_understands() {
+        let sizes = |settings: &[&str]| {
+            let config = ask("scaling", settings, false, |lab, data| sizes(lab, data).unwrap());
+            (config.num_layers, config.d_model, config.d_ff)
+        };
+        assert_eq!(sizes(&[]), (2, 128, 512), "the default preset");
+        let given = ["train.preset=tiny", "train.layers=\"3\"", "train.d_ff=96"];
+        let tiny = sizes(&given[..1]);
+        assert_eq!(sizes(&given), (3, tiny.1, 96));
+        assert_eq!(sizes(&["study.scaling.train.width=64", "train.layers=false"]), (2, 64, 512));
     }
 }

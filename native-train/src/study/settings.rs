@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use super::Study;
 use crate::error::{Result, TrainError};
-use crate::pipeline::config::overlay;
+use crate::pipeline::config::{option, overlay};
 use crate::pipeline::{Config, Step};
 
 /// Options with which a study takes a minute: its figures are of no use, its code is the same.
@@ -21,6 +21,7 @@ const SMOKE: &str = r#"
     [train]
     preset = "tiny"
     epochs = 2
+    warmup = 10
     max-minutes = 0.1
     batch = 64
     validation-users = 50
@@ -80,8 +81,15 @@ impl Settings {
     /// [`TrainError::Usage`] for keys that a study does not have, for values of the wrong kind,
     /// without data or without a folder to write to.
     pub fn new(mut config: Config, line: &CommandLine) -> Result<Self> {
+        let name = config.name().to_owned();
+        let folder = config.folder().to_owned();
+        let wrong = |what: &str| TrainError::usage(format!("{name}: {what}"));
+        // Tables that are laid over it would hide what is none.
+        let file = config.clone().into_table();
+        check_steps(&file, &wrong)?;
         if line.smoke {
-            let small: Table = SMOKE.parse().map_err(|e| TrainError::usage(format!("{e}")))?;
+            let mut small: Table = SMOKE.parse().map_err(|e| TrainError::usage(format!("{e}")))?;
+            keep_small_codebooks(&mut small, &file);
             // It names the epochs of the tokenizer, and both are refused.
             config.remove(Step::Tokenize, "max-epochs");
             config.overlay(&small);
@@ -89,9 +97,6 @@ impl Settings {
         for setting in &line.settings {
             config.set(setting)?;
         }
-        let name = config.name().to_owned();
-        let folder = config.folder().to_owned();
-        let wrong = |what: &str| TrainError::usage(format!("{name}: {what}"));
         let mut base = config.into_table();
         let out = match (&line.out, base.remove("out")) {
             (Some(out), _) => std::path::absolute(out).map_err(|e| TrainError::file(out, e))?,
@@ -156,27 +161,7 @@ impl Settings {
         {
             return Err(wrong(&format!("data set {} is named {}, too", at + 1, set.name)));
         }
-        if let Some(own) = base.get("study") {
-            let own = own.as_table().ok_or_else(|| wrong("`study` is not a table of studies"))?;
-            let known = |key: &String| Study::ALL.iter().any(|study| study.name() == key);
-            if let Some(key) = own.keys().find(|key| !known(key)) {
-                let names = Study::ALL.map(Study::name).join(", ");
-                return Err(wrong(&format!("`study.{key}` is none of the studies {names}")));
-            }
-        }
-        for key in base.keys().filter(|key| *key != "study") {
-            match key.parse::<Step>() {
-                Ok(Step::Export | Step::Inspect) => {
-                    return Err(wrong(&format!("[{key}] is not for a study: remove it")));
-                }
-                Ok(_) => {}
-                Err(()) => {
-                    return Err(wrong(&format!(
-                        "\"{key}\" is none of out, seeds, users, data, study, or a step"
-                    )));
-                }
-            }
-        }
+        check_steps(&base, &wrong)?;
         let smoke = line.smoke;
         Ok(Self { out, data, seeds, users, base, folder, smoke })
     }
@@ -202,12 +187,95 @@ impl Settings {
     }
 }
 
+/// Leaves the codebooks of a file that are as small as those of a trial: they suit its few items.
+fn keep_small_codebooks(trial: &mut Table, file: &Table) {
+    let (verb, key) = (Step::Tokenize.verb(), "codebook-size");
+    let own = file.get(verb).and_then(|options| option(options.as_table()?, key));
+    let own = match own {
+        Some(Value::Array(sizes)) => sizes.as_slice(),
+        own => own.map_or(&[][..], std::slice::from_ref),
+    };
+    if let Some(Value::Table(options)) = trial.get_mut(verb)
+        && let Some(most) = options.get(key).and_then(Value::as_integer)
+        && !own.is_empty()
+        && own.iter().all(|size| size.as_integer().is_some_and(|size| size <= most))
+    {
+        options.remove(key);
+    }
+}
+
+/// What calls a wrong setting so.
+type Wrong<'a> = &'a dyn Fn(&str) -> TrainError;
+
+/// Refuses what is no step of a study among the settings of all data sets and of single studies.
+fn check_steps(base: &Table, wrong: Wrong<'_>) -> Result<()> {
+    for (key, value) in base {
+        match (key.as_str(), value) {
+            ("out" | "seeds" | "users" | "data", _) => {}
+            ("study", Value::Table(studies)) => {
+                for (name, own) in studies {
+                    let Some(study) = Study::ALL.iter().find(|study| study.name() == name) else {
+                        let names = Study::ALL.map(Study::name).join(", ");
+                        return Err(wrong(&format!(
+                            "`study.{name}` is none of the studies {names}"
+                        )));
+                    };
+                    let Value::Table(own) = own else {
+                        return Err(wrong(&format!("`study.{name}` is not a table of steps")));
+                    };
+                    let leaves_out = |step: &str, value: &Value| {
+                        (*study, step, value.as_bool()) == (Study::Tuning, "train", Some(false))
+                    };
+                    for (step, value) in own.iter().filter(|(step, value)| !leaves_out(step, value))
+                    {
+                        check_step(&format!("study.{name}."), step, value, wrong)?;
+                    }
+                }
+            }
+            ("study", _) => return Err(wrong("`study` is not a table of studies")),
+            (step, value) if step.parse::<Step>().is_ok() => check_step("", step, value, wrong)?,
+            (key, _) => {
+                return Err(wrong(&format!(
+                    "\"{key}\" is none of out, seeds, users, data, study, or a step"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what is no table of a step's options, and options that a study gives itself; `place`
+/// stands before the step's name.
+fn check_step(place: &str, step: &str, value: &Value, wrong: Wrong<'_>) -> Result<()> {
+    let wrong = |what: &str| Err(wrong(what));
+    match (step.parse(), value) {
+        (Err(()), _) => wrong(&format!("`{place}{step}` is no step")),
+        (Ok(Step::Export | Step::Inspect), _) => {
+            wrong(&format!("[{place}{step}] is not for a study: remove it"))
+        }
+        (Ok(Step::Evaluate), Value::Table(options)) => {
+            match ["split", "baselines-only"].iter().find(|key| option(options, key).is_some()) {
+                Some(key) => wrong(&format!(
+                    "`{place}evaluate.{key}` is not for a study, which decides what it evaluates: \
+                     remove it"
+                )),
+                None => Ok(()),
+            }
+        }
+        (Ok(_), Value::Table(_)) => Ok(()),
+        (Ok(_), _) => wrong(&format!(
+            "`{place}{step}` is not a table of options, and a study needs each step (only \
+             `study.tuning.train = false` leaves one out)"
+        )),
+    }
+}
+
 /// A data set of a file: options of `prepare`, and tables of other steps.
-fn data_of_table(name: String, options: Table, wrong: &dyn Fn(&str) -> TrainError) -> Result<Data> {
+fn data_of_table(name: String, options: Table, wrong: Wrong<'_>) -> Result<Data> {
     let (steps, prepare): (Table, Table) =
         options.into_iter().partition(|(_, value)| value.is_table());
-    if let Some(step) = steps.keys().find(|step| step.parse::<Step>().is_err()) {
-        return Err(wrong(&format!("`data.{name}.{step}` is no step")));
+    for (step, value) in &steps {
+        check_step(&format!("data.{name}."), step, value, wrong)?;
     }
     // Runs and plots are called so.
     if Path::new(&name).file_name() != Some(name.as_ref()) {
@@ -226,6 +294,11 @@ fn data_of_text(text: &str) -> Result<Data> {
         Some((name, folder)) => (name, folder),
         None => (text, text),
     };
+    if folder.is_empty() {
+        return Err(TrainError::usage(format!(
+            "--data \"{text}\" names no folder; give NAME=FOLDER, or classics"
+        )));
+    }
     let mut prepare = Table::new();
     if folder == "classics" {
         prepare.insert("classics".into(), Value::Boolean(true));
@@ -270,6 +343,33 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_trial_in_small_keeps_codebooks_that_are_smaller_than_its_own() {
+        for (own, expected) in [
+            ("codebook-size = 16", "16"),
+            ("codebook_size = [8, 16]", "[8, 16]"),
+            ("codebook-size = [16, 64]", "32"),
+            ("codebook-size = 256", "32"),
+            ("levels = 2", "32"),
+        ] {
+            let file =
+                format!("out = \"out\"\n[data.classics]\nclassics = true\n[tokenize]\n{own}");
+            let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+            let line = CommandLine { smoke: true, ..CommandLine::default() };
+            let base = Settings::new(config, &line).unwrap().base;
+            let size = option(base["tokenize"].as_table().unwrap(), "codebook-size");
+            assert_eq!(size.unwrap().to_string(), expected, "{own}");
+        }
+    }
+
+    #[test]
+    fn data_without_a_folder_is_named() {
+        for text in ["", "=", "beauty="] {
+            let error = data_of_text(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("--data \"{text}\" names no folder")), "{error}");
+        }
+    }
+
     fn settings_of(file: &str, seeds: &[u64]) -> Result<Settings> {
         let config = Config::of_table("a.toml", "/", file.parse().unwrap());
         Settings::new(config, &CommandLine { seeds: seeds.to_vec(), ..CommandLine::default() })
@@ -300,5 +400,51 @@ mod tests {
             assert!(error.contains("seed 3 is named twice"), "{error}");
         }
         assert_eq!(settings_of(&file("seeds = [1, 1]"), &[1, 2]).unwrap().seeds, [1, 2]);
+    }
+
+    #[test]
+    fn a_step_is_a_table_of_options_in_every_place() {
+        let set = |setting: &str, smoke: bool| {
+            let file = "out = \"out\"\n[data.a]\nclassics = true\n[train]\nepochs = 3";
+            let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+            let settings = vec![setting.to_owned()];
+            let line = CommandLine { settings, smoke, ..CommandLine::default() };
+            Settings::new(config, &line).map_err(|e| e.to_string())
+        };
+        for (setting, expected) in [
+            ("train=false", "`train` is not a table of options"),
+            ("train=3", "`train` is not a table of options"),
+            ("tokenize=true", "`tokenize` is not a table of options"),
+            ("evaluate=false", "`evaluate` is not a table of options"),
+            ("study.main.train=nonsense", "`study.main.train` is not a table of options"),
+            ("study.main.train=false", "`study.main.train` is not a table of options"),
+            ("study.main.evaluate=false", "`study.main.evaluate` is not a table of options"),
+            ("study.tuning.tokenize=false", "`study.tuning.tokenize` is not a table of options"),
+            ("study.tuning.train=true", "`study.tuning.train` is not a table of options"),
+            ("study.layers=1", "`study.layers` is not a table of steps"),
+            ("study.layers.run=x", "`study.layers.run` is no step"),
+            ("study.layers.seeds=[1]", "`study.layers.seeds` is no step"),
+            ("study.layers.export.format=q8", "[study.layers.export] is not for a study"),
+            ("data.a.inspect.html=x", "[data.a.inspect] is not for a study"),
+            ("evaluate.split=validation", "`evaluate.split` is not for a study"),
+            ("data.a.evaluate.split=test", "`data.a.evaluate.split` is not for a study"),
+            ("study.main.evaluate.split=validation", "`study.main.evaluate.split` is not for"),
+            ("evaluate.baselines_only=true", "`evaluate.baselines-only` is not for a study"),
+        ] {
+            for smoke in [false, true] {
+                let error = set(setting, smoke).expect_err(setting);
+                assert!(error.contains(expected), "{setting}: {error}");
+            }
+        }
+        for setting in ["study.tuning.train=false", "study.main.train.epochs=1", "evaluate.beams=9"]
+        {
+            set(setting, false).unwrap_or_else(|e| panic!("{setting}: {e}"));
+        }
+        // Nor does a trial in small lay its own options over what is none.
+        let file = "out = \"out\"\ntrain = false\n[data.a]\nclassics = true";
+        let config = Config::of_table("a.toml", "/", file.parse().unwrap());
+        let line = CommandLine { smoke: true, ..CommandLine::default() };
+        let error = Settings::new(config, &line).unwrap_err().to_string();
+        assert!(error.contains("`train` is not a table of options"), "{error}");
     }
 }

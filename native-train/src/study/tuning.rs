@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde_json::Value as Json;
 use toml::Value;
 
-use super::comparison::of_trial;
+use super::comparison::{of_ranking, of_trial};
 use super::lab::{Lab, Variant};
-use super::main_table::baselines_only;
+use super::main_table::{baselines_only, tiger};
 use super::plot::{Axis, Bars, Body, Plot};
 use super::report::Report;
 use super::settings::Data;
@@ -36,6 +36,14 @@ struct Knob {
 
 const fn knob(option: &'static str, values: &'static [f64]) -> Knob {
     Knob { option, values }
+}
+
+const fn tiger_knobs(learning_rates: &'static [f64]) -> [Knob; 3] {
+    [
+        knob("learning-rate", learning_rates),
+        knob("dropout", &[0.0, 0.1, 0.2]),
+        knob("drop-user", &[0.0, 0.2]),
+    ]
 }
 
 const SUBJECTS: [Subject; 4] = [
@@ -68,8 +76,8 @@ impl Subject {
         }
     }
 
-    /// In the order in which they are turned, those that matter most first.
-    fn knobs(self) -> &'static [Knob] {
+    /// In the order in which they are turned, those that matter most first, beside these options.
+    fn knobs(self, options: &BTreeMap<String, Vec<String>>) -> &'static [Knob] {
         const ITEM_KNN: &[Knob] = &[
             knob("item-knn-decay", &[0.0, 0.3, 0.5, 0.7, 0.85, 1.0]),
             knob("item-knn-shrinkage", &[0.0, 2.0, 5.0, 20.0]),
@@ -83,16 +91,17 @@ impl Subject {
             knob("sasrec-dim", &[64.0, 128.0]),
             knob("sasrec-weight-decay", &[0.0, 0.05]),
         ];
-        const TIGER: &[Knob] = &[
-            knob("learning-rate", &[1e-2, 3e-2, 1e-1]),
-            knob("dropout", &[0.0, 0.1, 0.2]),
-            knob("drop-user", &[0.0, 0.2]),
-        ];
+        const TIGER: &[Knob] = &tiger_knobs(&[1e-2, 3e-2, 1e-1]);
+        // The rates of this optimiser are no shares of a weight's size.
+        const TIGER_ADAMW: &[Knob] = &tiger_knobs(&[3e-4, 1e-3, 3e-3]);
         match self {
             Self::Baseline(Method::Popularity) => &[],
             Self::Baseline(Method::ItemKnn) => ITEM_KNN,
             Self::Baseline(Method::SemanticKnn) => SEMANTIC_KNN,
             Self::Baseline(Method::SasRec) => SASREC,
+            Self::Tiger if options.get("optimizer").is_some_and(|of| of == &["adamw"]) => {
+                TIGER_ADAMW
+            }
             Self::Tiger => TIGER,
         }
     }
@@ -129,16 +138,16 @@ struct Tuned {
 }
 
 /// What each method begins with.
-pub(super) fn variants(lab: &Lab<'_>, data: &Data) -> Vec<Variant> {
+pub(super) fn variants(lab: &Lab<'_>, data: &Data) -> Result<Vec<Variant>> {
     let configured =
         |subject| variant(subject, &Settings::new(), Split::Validation, lab.settings.seeds[0]);
-    wanted(lab, data).map(configured).collect()
+    Ok(wanted(lab, data)?.into_iter().map(configured).collect())
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut all = Vec::new();
     for data in &lab.settings.data {
-        for subject in wanted(lab, data) {
+        for subject in wanted(lab, data)? {
             all.push(tune(lab, data, subject)?);
         }
     }
@@ -157,38 +166,27 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             "{small}One setting after another: each value is tried with the best of the settings \
              before it, and the one with the highest NDCG@10 on the validation items of all users \
              stays. Test figures are those of the configured settings and of the chosen ones, which \
-             `--set` takes as they stand here. Seed {seed}."
+             `--set` takes as they stand here. Seed {seed}.{}",
+            of_ranking(lab, &tiger())?
         ),
         tables: vec![chosen(&all), trials(&all)],
         plots: plots(&all),
     })
 }
 
-/// The methods that are tuned on a data set.
-fn wanted(lab: &Lab<'_>, data: &Data) -> impl Iterator<Item = Subject> {
-    SUBJECTS.into_iter().filter(|&subject| is_wanted(lab, data, subject))
-}
-
-/// Whether a method is among those that the study's options leave: `evaluate.baselines` names
-/// baselines, and `train = false` leaves TIGER out.
-fn is_wanted(lab: &Lab<'_>, data: &Data, subject: Subject) -> bool {
-    let options = lab.settings.options(data, "tuning");
-    match subject {
-        Subject::Tiger => options.get(Step::Train.verb()) != Some(&Value::Boolean(false)),
-        Subject::Baseline(method) => {
-            let evaluate = options.get(Step::Evaluate.verb());
-            match evaluate.and_then(|evaluate| evaluate.get("baselines")) {
-                None => true,
-                Some(Value::Array(names)) => {
-                    let names = names.iter().filter_map(Value::as_str);
-                    names.into_iter().any(|name| [method.name(), "all"].contains(&name))
-                }
-                Some(names) => names.as_str().is_some_and(|names| {
-                    names.split(',').any(|n| [method.name(), "all"].contains(&n))
-                }),
-            }
-        }
-    }
+/// The methods that the study's options leave on a data set: `evaluate.baselines` names baselines,
+/// and `train = false` leaves TIGER out.
+fn wanted(lab: &Lab<'_>, data: &Data) -> Result<Vec<Subject>> {
+    let as_it_is = str::parse::<String>;
+    let named = lab.option(data, &Variant::new("tuning"), Step::Evaluate, "baselines", as_it_is)?;
+    let is_named = |name: &str| named.iter().any(|named| named == name);
+    let trains = lab.settings.options(data, "tuning").get(Step::Train.verb())
+        != Some(&Value::Boolean(false));
+    let is_wanted = |subject: &Subject| match subject {
+        Subject::Tiger => trains,
+        Subject::Baseline(method) => named.is_empty() || is_named("all") || is_named(method.name()),
+    };
+    Ok(SUBJECTS.into_iter().filter(is_wanted).collect())
 }
 
 fn tune(lab: &Lab<'_>, data: &Data, subject: Subject) -> Result<Tuned> {
@@ -198,7 +196,7 @@ fn tune(lab: &Lab<'_>, data: &Data, subject: Subject) -> Result<Tuned> {
     let mut best = 0;
     // A trial only has to come by every line of code.
     let (knobs, values) = if lab.settings.smoke { (1, 2) } else { (usize::MAX, usize::MAX) };
-    for knob in subject.knobs().iter().take(knobs) {
+    for knob in subject.knobs(&stamp.key.options).iter().take(knobs) {
         let before = tried[best].settings.clone();
         let others = knob.values.iter().filter(|&&value| configured(knob.option) != Some(value));
         for &value in others.take(values) {
@@ -352,4 +350,39 @@ fn plots(all: &[Tuned]) -> Vec<Plot> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lab::testing::ask;
+    use super::*;
+
+    #[test]
+    fn named_baselines_are_tuned_and_others_refused() {
+        let of = |settings: &[&str]| {
+            let wanted = ask("tuning", settings, false, wanted).map_err(|e| e.to_string())?;
+            Ok::<_, String>(wanted.into_iter().map(Subject::name).collect::<Vec<_>>())
+        };
+        let all = ["item-knn", "semantic-knn", "sasrec", "tiger"];
+        assert_eq!(of(&[]).unwrap(), all);
+        assert_eq!(of(&["evaluate.baselines=all"]).unwrap(), all);
+        let none = ["evaluate.baselines=false", "study.tuning.train=false"];
+        assert_eq!(of(&none).unwrap(), all[..3]);
+        let some = ["study.tuning.evaluate.baselines=[\"sasrec\", \"popularity\"]"];
+        assert_eq!(of(&some).unwrap(), ["sasrec", "tiger"]);
+        let error = of(&["study.tuning.evaluate.baselines=item-knn,foo"]).unwrap_err();
+        assert!(error.contains("[evaluate] invalid value 'foo' for '--baselines"), "{error}");
+    }
+
+    #[test]
+    fn learning_rates_are_those_of_the_optimiser() {
+        let rates = |optimizer: &str| {
+            let options = BTreeMap::from([("optimizer".into(), vec![optimizer.to_owned()])]);
+            let knob = &Subject::Tiger.knobs(&options)[0];
+            assert_eq!(knob.option, "learning-rate");
+            knob.values
+        };
+        assert_eq!(rates("scaled-adamw"), [0.01, 0.03, 0.1]);
+        assert_eq!(rates("adamw"), [0.0003, 0.001, 0.003]);
+    }
 }

@@ -1,18 +1,14 @@
 //! `cold-start`: items that nobody has interacted with, reached by the codes that they share with
 //! others (paper, section 4.3).
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
-use std::path::Path;
+mod data;
+mod lists;
 
-use indicatif::ProgressBar;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use std::collections::{HashMap, HashSet};
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Value as Json, json};
-use tigret_infer::search::{Hit, ItemFilter};
-use toml::Value;
+use serde_json::json;
+use tigret_infer::search::ItemFilter;
 
 use super::comparison::{figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
@@ -22,24 +18,18 @@ use super::report::Report;
 use super::settings::Data;
 use super::table::{Figure, Table};
 use crate::baselines::{self, SemanticKnn, semantic_knn};
-use crate::data::{Dataset, MIN_SEQUENCE, Sequence, Summary};
+use crate::data::{Dataset, Summary};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
 use crate::evaluate::{Protocol, Settings, Split, in_batches};
-use crate::files::write_atomically;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
-use crate::pipeline::config::option;
 use crate::run_dir::RunDir;
-use crate::tokenizer::SemanticIds;
-use crate::tokenizer::assign::assign;
+use data::{UNSEEN, assign_unseen, draw, rows, without};
+use lists::{Curve, MOST, candidates, curve, cut, recall, unseen_by_prefix};
 
-/// Share of the test items that is removed from training.
-const UNSEEN: f64 = 0.05;
-/// The longest list.
-const MOST: usize = 20;
 /// The share of unseen items in the curves over the length of the list.
 const EPSILON: f64 = 0.1;
 /// The shares of the curve at [`AT`].
@@ -47,9 +37,6 @@ const EPSILONS: [f64; 8] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0];
 /// The length of the list at which shares are compared.
 const AT: usize = 10;
 const BEAMS: usize = 50;
-
-/// Recall of lists of 1 to [`MOST`] items.
-type Curve = Vec<f64>;
 
 /// The figures of a group of test users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,14 +138,10 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              {}).",
             data.name, first.unseen_items, first.cold.users, first.all.users, seeds[0]
         );
-        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| Line {
-            name: format!("{}, {name}", data.name),
-            points: xs
-                .iter()
-                .enumerate()
-                .filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)))
-                .collect(),
-            of_paper: false,
+        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| {
+            let points = xs.iter().enumerate();
+            let points = points.filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)));
+            Line::new(format!("{}, {name}", data.name), points.collect())
         };
         let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
         by_k.push(line("TIGER", &ks, &|at| of(&|f| f.all.tiger[at])));
@@ -218,9 +201,8 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     }
     seen.save(&run, &Summary::new(&seen, "cold-start", 0), None)?;
     seen_vectors.save(&run, &seen, "as embedded with all items")?;
-    // What is wrong with a setting is said before the training.
-    let knn = knn_settings(lab, data)?;
     let trained = lab.train(data, &variant, seed)?;
+    let knn = knn_settings(lab, data)?;
     let prepared = &prepared[&Step::Prepare];
     let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, knn]);
     lab.measure(&trained, 1, settings, || {
@@ -230,55 +212,10 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
 
 /// Semantic_KNN as it is configured for `evaluate`.
 fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
-    let options = lab.settings.options(data, "cold-start");
-    let mut settings = semantic_knn::Settings::DEFAULT;
-    let evaluate = options.get(Step::Evaluate.verb()).and_then(Value::as_table);
-    let given = evaluate.and_then(|evaluate| option(evaluate, "semantic-knn-decay"));
-    // As in every step, `false` leaves an option out, and a number may be a text.
-    if let Some(decay) = given.filter(|decay| **decay != Value::Boolean(false)) {
-        let text = decay.as_str().map_or_else(|| decay.to_string(), str::to_owned);
-        settings.decay = text.parse().map_err(|_| {
-            let what = "is not a number from 0 to 1";
-            TrainError::usage(format!("[evaluate] semantic-knn-decay: \"{text}\" {what}"))
-        })?;
-        settings.validate()?;
-    }
-    Ok(settings)
-}
-
-/// The items that are removed: a share of those that are some user's test item.
-fn draw(dataset: &Dataset, seed: u64) -> HashSet<u32> {
-    let mut targets: Vec<u32> = dataset.sequences.iter().map(|s| s.test().1).collect();
-    targets.sort_unstable();
-    targets.dedup();
-    let count = (UNSEEN * targets.len() as f64).ceil() as usize;
-    targets.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    targets.into_iter().take(count).collect()
-}
-
-/// The data set without items; sequences that get too short are left out, of the others the last
-/// two items that are left are held out.
-fn without(dataset: &Dataset, vectors: &Vectors, unseen: &HashSet<u32>) -> (Dataset, Vectors) {
-    let kept: Vec<u32> =
-        (0..dataset.items.len() as u32).filter(|item| !unseen.contains(item)).collect();
-    let new: HashMap<u32, u32> = kept.iter().copied().zip(0..).collect();
-    let sequences = dataset
-        .sequences
-        .iter()
-        .map(|sequence| Sequence {
-            user: sequence.user.clone(),
-            items: sequence.items.iter().filter_map(|item| new.get(item).copied()).collect(),
-        })
-        .filter(|sequence| sequence.items.len() >= MIN_SEQUENCE)
-        .collect();
-    let items = kept.iter().map(|&item| dataset.items[item as usize].clone()).collect();
-    (Dataset { items, sequences }, rows(vectors, &kept))
-}
-
-/// The vectors of some items.
-fn rows(vectors: &Vectors, items: &[u32]) -> Vectors {
-    let data = items.iter().flat_map(|&item| vectors.row(item as usize)).copied().collect();
-    Vectors { dimensions: vectors.dimensions, data }
+    let step = Step::Evaluate;
+    let decay = lab.option(data, &tiger(), step, "semantic-knn-decay", str::parse)?;
+    let decay = decay.first().copied().unwrap_or(semantic_knn::Settings::DEFAULT.decay);
+    Ok(semantic_knn::Settings { decay })
 }
 
 fn measure(
@@ -344,172 +281,21 @@ fn measure(
     Ok(Figures { unseen_items: unseen.len(), all: group(&all), cold: group(&cold) })
 }
 
-/// A run directory with all items: the seen ones with the IDs that they have, the unseen ones with
-/// those that the trained tokenizer gives them.
-fn assign_unseen(
-    run: &RunDir,
-    whole: &RunDir,
-    dataset: &Dataset,
-    vectors: &Vectors,
-    unseen: &HashSet<u32>,
-) -> Result<RunDir> {
-    let root = run.root().join("unseen");
-    if root.exists() {
-        fs::remove_dir_all(&root).map_err(|e| TrainError::file(&root, e))?;
-    }
-    let joined = RunDir::create(&root)?;
-    for (from, to) in [
-        (run.dataset(), joined.dataset()),
-        (run.items(), joined.items()),
-        (run.catalog(), joined.catalog()),
-        (run.tokens(), joined.tokens()),
-        (run.tokenizer(), joined.tokenizer()),
-        (run.tokenizer_report(), joined.tokenizer_report()),
-        (whole.sequences(), joined.sequences()),
-    ] {
-        fs::copy(&from, &to).map_err(|e| TrainError::file(&from, e))?;
-    }
-    let mut items: Vec<u32> = unseen.iter().copied().collect();
-    items.sort_unstable();
-    let new = RunDir::create(root.join("new"))?;
-    let of_items = Dataset {
-        items: items.iter().map(|&item| dataset.items[item as usize].clone()).collect(),
-        sequences: vec![],
-    };
-    write_items(&new.items(), &of_items)?;
-    rows(vectors, &items).save(&new, &of_items, "as embedded with all items")?;
-    // Every item has a vector, so no text is encoded.
-    let no_encoder = |run: &RunDir| Err(TrainError::file(run.vectors(), "lacks a vector"));
-    assign(&joined, &new.items(), Some(&new.vectors()), &no_encoder, &ProgressBar::hidden())?;
-    Ok(joined)
-}
-
-fn write_items(path: &Path, dataset: &Dataset) -> Result<()> {
-    write_atomically(path, |file| {
-        for item in &dataset.items {
-            let mut line = item.fields.clone();
-            line.insert("id".into(), Json::String(item.id.clone()));
-            line.insert("text".into(), Json::String(item.text.clone()));
-            serde_json::to_writer(&mut *file, &line)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
-    })
-}
-
-/// The codes of an item without the last, which only tells apart.
-fn prefix(ids: &SemanticIds, item: u32) -> &[u16] {
-    let codes = ids.codes(item);
-    &codes[..codes.len() - 1]
-}
-
-fn unseen_by_prefix<'a>(ids: &'a SemanticIds, is_unseen: &[bool]) -> HashMap<&'a [u16], Vec<u32>> {
-    let mut by_prefix: HashMap<&[u16], Vec<u32>> = HashMap::new();
-    for (item, _) in is_unseen.iter().enumerate().filter(|(_, unseen)| **unseen) {
-        by_prefix.entry(prefix(ids, item as u32)).or_default().push(item as u32);
-    }
-    by_prefix
-}
-
-/// The items of a search in order, each followed by the unseen ones that share all its codes but
-/// the last.
-fn candidates(
-    ids: &SemanticIds,
-    hits: &[Hit],
-    is_unseen: &[bool],
-    by_prefix: &HashMap<&[u16], Vec<u32>>,
-) -> Vec<u32> {
-    let mut list = Vec::new();
-    let mut joined = HashSet::new();
-    for hit in hits {
-        let item = ids.item_of_rank[hit.rank as usize];
-        if !is_unseen[item as usize] {
-            list.push(item);
-        }
-        if joined.insert(prefix(ids, item)) {
-            list.extend(by_prefix.get(prefix(ids, item)).into_iter().flatten());
-        }
-    }
-    list
-}
-
-/// The first `k` of a list of which at most a share `epsilon` is unseen.
-fn cut(list: &[u32], is_unseen: &[bool], k: usize, epsilon: f64) -> Vec<u32> {
-    // Products such as 0.3 * 10 may end a hair below the whole number.
-    let mut room = (epsilon * k as f64 + 1e-9).floor() as usize;
-    let mut cut = Vec::with_capacity(k);
-    for &item in list {
-        if cut.len() == k {
-            break;
-        }
-        if is_unseen[item as usize] {
-            if room == 0 {
-                continue;
-            }
-            room -= 1;
-        }
-        cut.push(item);
-    }
-    cut
-}
-
-fn curve(of: &[usize], users: &[&Sequence], list: impl Fn(usize, usize) -> Vec<u32>) -> Curve {
-    (1..=MOST).map(|k| recall(of, users, |user| list(user, k))).collect()
-}
-
-/// Share of users whose test item is in their list.
-fn recall(of: &[usize], users: &[&Sequence], list: impl Fn(usize) -> Vec<u32>) -> f64 {
-    let hits = of.iter().filter(|&&user| list(user).contains(&users[user].test().1)).count();
-    hits as f64 / of.len().max(1) as f64
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lab::testing::ask;
     use super::*;
-    use crate::data::testing::dataset;
-    use tigret_infer::TokenLayout;
 
     #[test]
-    fn nothing_of_unseen_items_is_left_to_train_on() {
-        let dataset = dataset(5, &[&[0, 1, 2, 3], &[1, 3, 1, 0], &[3, 3, 4, 2, 3, 0]]);
-        let vectors = Vectors { dimensions: 1, data: vec![0.0, 1.0, 2.0, 3.0, 4.0] };
-        let (seen, rows) = without(&dataset, &vectors, &HashSet::from([3, 4]));
-        assert_eq!(seen.items.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(), ["0", "1", "2"]);
-        assert_eq!(rows.data, [0.0, 1.0, 2.0]);
-        let left: Vec<_> = seen.sequences.iter().map(|s| s.items.clone()).collect();
-        assert_eq!(left, [vec![0, 1, 2], vec![1, 1, 0]], "the third user has two items left");
-    }
-
-    #[test]
-    fn the_unseen_are_a_share_of_the_test_items() {
-        let sequences: Vec<Vec<u32>> = (0..100).map(|i| vec![0, 1, i % 40]).collect();
-        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let dataset = dataset(60, &sequences);
-        let unseen = draw(&dataset, 0);
-        assert_eq!(unseen.len(), 2, "5 % of the 40 test items");
-        assert!(unseen.iter().all(|&item| item < 40));
-        assert_eq!(unseen, draw(&dataset, 0));
-        assert!((1..20).any(|seed| draw(&dataset, seed) != unseen));
-    }
-
-    #[test]
-    fn unseen_items_follow_those_that_share_their_codes_up_to_their_share() {
-        // Items 1 and 4 are unseen; 1 shares the first code with 0 and 2, 4 with none.
-        let codes = [0, 0, 0, 1, 0, 2, 1, 0, 2, 0];
-        let ids =
-            SemanticIds::new(&dataset(5, &[]), TokenLayout::contiguous(&[3, 3], 0, 4), &codes)
-                .unwrap();
-        let is_unseen = [false, true, false, false, true];
-        let by_prefix = unseen_by_prefix(&ids, &is_unseen);
-        let hits: Vec<Hit> = [3, 0, 4, 2, 1]
-            .map(|item: u32| Hit::scored(ids.rank_of_item[item as usize], 0.0))
-            .into();
-        let list = candidates(&ids, &hits, &is_unseen, &by_prefix);
-        assert_eq!(list, [3, 0, 1, 4, 2]);
-        assert_eq!(cut(&list, &is_unseen, 5, 1.0), [3, 0, 1, 4, 2]);
-        assert_eq!(cut(&list, &is_unseen, 5, 0.2), [3, 0, 1, 2]);
-        assert_eq!(cut(&list, &is_unseen, 5, 0.1), [3, 0, 2]);
-        assert_eq!(cut(&list, &is_unseen, 2, 0.5), [3, 0]);
-        assert_eq!(cut(&list, &is_unseen, 3, 0.34), [3, 0, 1]);
+    fn the_knn_is_that_of_the_evaluation() {
+        for (setting, decay) in [
+            ("evaluate.beams=10", semantic_knn::Settings::DEFAULT.decay),
+            ("evaluate.semantic-knn-decay=false", semantic_knn::Settings::DEFAULT.decay),
+            ("evaluate.semantic_knn_decay=\"0.25\"", 0.25),
+            ("study.cold-start.evaluate.semantic-knn-decay=0", 0.0),
+        ] {
+            let of_lab = |lab: &Lab<'_>, data: &Data| knn_settings(lab, data).unwrap().decay;
+            assert_eq!(ask("cold-start", &[setting], false, of_lab), decay, "{setting}");
+        }
     }
 }
