@@ -3,6 +3,9 @@
 //! Data flows one way: [`data`] -> [`embed`] -> `tokenizer` -> `model` -> `train` -> `evaluate`
 //! -> `export`; each step reads and writes plain artefacts in a [`run_dir::RunDir`].
 
+// Such a macro panics where standard error cannot be written: use `stderr::say`.
+#![deny(clippy::print_stderr)]
+
 pub mod baselines;
 pub mod cli;
 pub mod data;
@@ -22,6 +25,7 @@ mod random;
 pub mod report;
 pub mod run_dir;
 pub mod site;
+pub mod stderr;
 pub mod study;
 mod tensors;
 pub mod tokenizer;

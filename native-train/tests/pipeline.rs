@@ -278,6 +278,26 @@ fn a_second_command_in_the_same_run_is_refused() {
     works(at, &["embed", "--run", "run"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn work_goes_on_where_nobody_can_read_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    let status = |arguments: &[&str], stderr: Stdio| {
+        command(at, arguments).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
+    };
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let first = ["--set", "train=false", "--set", "evaluate=false", "--set", "export=false"];
+    assert_eq!(status(&[&["run", "p.toml"], &first[..]].concat(), full()), Some(0));
+    assert!(at.join("run/catalog.json").is_file());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(status(&["run", "p.toml"], writer.into()), Some(0));
+    assert!(at.join("run/bundle.safetensors").is_file());
+    assert_eq!(status(&["run", "gone.toml"], full()), Some(2));
+}
+
 #[test]
 fn a_wrong_file_is_refused_by_name_and_table() {
     let folder = tempfile::tempdir().unwrap();

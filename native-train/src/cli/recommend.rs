@@ -17,6 +17,7 @@ use super::output::reaches_a_reader;
 use crate::data::lines::{for_each_line, object};
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
+use crate::stderr::say;
 
 /// Recommends for every line of a file of histories, in order.
 #[derive(Debug, clap::Args)]
@@ -154,10 +155,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     }
     last.and(read)?;
     if answers.skipped > 0 {
-        eprintln!(
+        say(format_args!(
             "tigret: skipped {} history items that the catalogue does not have, in {} histories",
             answers.skipped, answers.histories
-        );
+        ));
     }
     Ok(())
 }
