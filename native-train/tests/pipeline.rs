@@ -180,22 +180,21 @@ fn relative_paths_count_from_the_file() {
     assert_eq!(done(&moved, &[]), ["export"], "its bundle is another one than out/b.safetensors");
 }
 
-#[test]
-fn a_killed_training_goes_on_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    let more = [
-        "--set",
-        "train.epochs=20",
-        "--set",
-        "train.validate-every=10",
-        "--set",
-        "train.patience=1000",
-        "--set",
-        "train.validation-users=5",
-    ];
-    let mut child = command(at, &[&["run", "p.toml"], &more[..]].concat())
+/// A training of a few seconds, which is validated and saved often.
+const LONGER: [&str; 8] = [
+    "--set",
+    "train.epochs=20",
+    "--set",
+    "train.validate-every=10",
+    "--set",
+    "train.patience=1000",
+    "--set",
+    "train.validation-users=5",
+];
+
+/// Kills `tigret run` with [`LONGER`] after its training has written a state.
+fn killed_in_training(at: &Path) {
+    let mut child = command(at, &[&["run", "p.toml"], &LONGER[..]].concat())
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -208,14 +207,56 @@ fn a_killed_training_goes_on_to_the_same_weights() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let output = works(at, &[&["run", "p.toml"], &more[..]].concat());
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    killed_in_training(at);
+    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(errors.contains("tokenize: done already"), "{errors}");
     let weights = |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
     let (resumed, _) = weights("run");
-    works(at, &[&["run", "p.toml", "--set", "run=whole"], &more[..]].concat());
+    works(at, &[&["run", "p.toml", "--set", "run=whole"], &LONGER[..]].concat());
     assert!(resumed == weights("whole").0, "the weights differ");
+}
+
+#[test]
+fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    killed_in_training(at);
+    // The line of `train` in a dry run.
+    let plan = |more: &[&str]| {
+        let dry = [&["run", "p.toml", "--dry-run"], &LONGER[..], more].concat();
+        let text = String::from_utf8(works(at, &dry).stdout).unwrap();
+        text.lines().find(|line| line.starts_with("train ")).unwrap().to_owned()
+    };
+    let (goes_on, train) = ("train     was interrupted: tigret train", ["train", "--run", "run"]);
+    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
+    let line = refuses(at, &[&train[..], &["--resume", "--preset", "tiny"]].concat());
+    assert!(line.contains("with other settings"), "{line}");
+    refuses(at, &[&train[..], &["--dropout", "2"]].concat());
+    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
+    let anew = "train     was interrupted and begins anew: --warmup is 30, was 1000: tigret train";
+    let planned = plan(&["--set", "train.warmup=30"]);
+    assert!(planned.starts_with(anew), "{planned}");
+
+    // By hand with the same settings it is the same training.
+    let same = ["--resume", "--preset", "tiny", "--batch", "16", "--epochs", "20"];
+    let often = ["--validate-every", "10", "--patience", "1000", "--validation-users", "5"];
+    works(at, &[&train[..], &same, &often].concat());
+    let log = || fs::read(at.join("run/train.jsonl")).unwrap();
+    let by_hand = log();
+    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
+    assert!(log() == by_hand, "nothing was left to train");
 }
 
 #[test]
@@ -313,7 +354,6 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("epochs = 1", "epochs = 0", "[train] invalid value '0' for '--epochs"),
         ("epochs = 1", "epochs = { a = 1 }", "[train] `epochs` holds something else than values"),
         ("epochs = 1", "resume = true", "[train] `resume` is not for a pipeline"),
-        ("epochs = 1", "device = \"gpu\"", "[train] invalid value 'gpu' for '--device"),
         // What only the verb itself refuses is refused before the first step, too.
         ("epochs = 1", "dropout = 1", "train: --dropout 1 is outside 0..=0.99"),
         ("epochs = 1", "help = true", "[train] `help` and `version` are not for a pipeline"),
