@@ -137,6 +137,11 @@ impl<'a> Pipeline<'a> {
     pub fn run(&self, choice: Choice) -> Result<Vec<Done>> {
         self.check(choice)?;
         let mut prints = Fingerprints::open(self.run.hashes());
+        // With --force it would begin again.
+        let interrupted = match choice.force {
+            true => "interrupted; the same command without --force goes on where it stopped",
+            false => "interrupted; the same command goes on where it stopped",
+        };
         let mut done = Vec::new();
         for call in self.chosen(choice) {
             if interrupt::is_paused() {
@@ -144,14 +149,14 @@ impl<'a> Pipeline<'a> {
             }
             // The step before may have been too near to its end to notice.
             if interrupt::is_requested() {
-                return Err(TrainError::step(call.step, TrainError::usage(INTERRUPTED)));
+                return Err(TrainError::step(call.step, TrainError::usage(interrupted)));
             }
             done.push(self.step(call, choice.force, &mut prints).map_err(|e| match e {
                 TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
                     TrainError::Paused
                 }
                 TrainError::Stopped(_) | TrainError::Interrupted => {
-                    TrainError::step(call.step, TrainError::usage(INTERRUPTED))
+                    TrainError::step(call.step, TrainError::usage(interrupted))
                 }
                 other => TrainError::step(call.step, other),
             })?);
@@ -266,8 +271,6 @@ impl<'a> Pipeline<'a> {
         Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
     }
 }
-
-const INTERRUPTED: &str = "interrupted; the same command goes on where it stopped";
 
 /// The arguments with which an interrupted step goes on; `None` where it begins again, or finds its
 /// unfinished work by itself.
