@@ -46,9 +46,17 @@ struct Report<'a> {
     tokenizer: Option<&'a str>,
 }
 
+impl Args {
+    /// Refuses to write the bundle where something else lies, or a file of the run would.
+    pub(super) fn check(&self) -> Result<()> {
+        check_out(&self.out)?;
+        RunDir::named(&self.run).check_no_artefact(&self.out)
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    check_out(&args.out)?;
+    args.check()?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;

@@ -33,6 +33,15 @@ pub(super) struct Args {
     sample: usize,
 }
 
+impl Args {
+    /// Refuses to write the page where something else lies, or a file of the run would.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(page) = &self.html else { return Ok(()) };
+        RunDir::named(&self.path).check_no_artefact(page)?;
+        report::check_html(page)
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct BundleReport<'a> {
     format: &'static str,
@@ -118,10 +127,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
 }
 
 fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
-    if let Some(path) = &args.html {
-        run.check_no_artefact(path)?;
-        report::check_html(path)?;
-    }
+    args.check()?;
     let artefacts = report::artefacts(run)?;
     // Before `tokenize` there is less to say, and that is no error unless the page was asked for.
     let settings = report::Settings { sample: args.sample, ..Default::default() };

@@ -110,13 +110,24 @@ impl Verb {
         }
     }
 
-    /// Refuses options that the parser takes one by one, before any work begins.
+    /// Refuses options that the parser takes one by one, and places where nothing may be written,
+    /// before any work begins.
     fn check(&self) -> Result<()> {
         match self {
+            Self::Prepare(args) => args.check(),
             Self::Tokenize(args) => args.check(),
             Self::Train(args) => args.check(),
             Self::Evaluate(args) => args.check(),
-            _ => Ok(()),
+            Self::Export(args) => args.check(),
+            Self::Inspect(args) => args.check(),
+            // Their parsers refuse all that is wrong in the options alone, or no step is made of them.
+            Self::Embed(_)
+            | Self::Import(_)
+            | Self::Recommend(_)
+            | Self::Run(_)
+            | Self::Study(_)
+            | Self::Demo(_)
+            | Self::Bench(_) => Ok(()),
         }
     }
 

@@ -31,10 +31,11 @@ use stamp::{Key, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
 pub trait Verbs {
-    /// Looks at what a call would be refused for whatever its inputs and this machine are.
+    /// Looks at what a call would be refused for whatever its inputs are: its options, and the file
+    /// that it is to write.
     ///
     /// # Errors
-    /// [`TrainError::Usage`], as the call would give it.
+    /// [`TrainError::Usage`] or [`TrainError::File`], as the call would give it.
     fn check(&self, arguments: &[OsString]) -> Result<()>;
 
     /// Runs a verb; `arguments` stand behind `tigret`. Returns what it prints with `--json`.
