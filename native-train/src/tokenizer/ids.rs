@@ -166,6 +166,11 @@ pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec
         *next += 1;
     }
     match seen.iter().max_by_key(|(_, count)| **count) {
+        Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
+            "all {count} items have the codes {row:?}: the codebooks have collapsed; lower \
+                 --learning-rate, compare with --method rq-kmeans, which cannot collapse, or take a \
+                 smaller --codebook-size"
+        ))),
         Some((row, &count)) if count > size => Err(TrainError::usage(format!(
             "{count} items share the codes {row:?}, but the collision level holds {size}; raise \
              --collision-size, --codebook-size or --levels"
