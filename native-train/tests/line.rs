@@ -528,6 +528,12 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
+    let quantize = ["export", "--run", "nowhere", "--out", "m", "--quantize", "q5"];
+    let output = tigret(at, &quantize);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = "invalid value 'q5' for '--quantize <QUANTIZE>': use f32, f16, q8, q4";
+    assert!(errors.contains(said), "{errors}");
     fs::create_dir(at.join("empty")).unwrap();
     for (verb, option, part) in [
         ("train", "--learning-rate", "--learning-rate -1 is outside"),
