@@ -400,6 +400,12 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     works(at, &["evaluate", "--run", "r", "--baselines", "item-knn", "--baselines-only"]);
     assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
 
+    fs::create_dir(at.join("nobody")).unwrap();
+    fs::copy(at.join("r/items.jsonl"), at.join("nobody/items.jsonl")).unwrap();
+    fs::write(at.join("nobody/sequences.jsonl"), "").unwrap();
+    let line = refuses(at, &["evaluate", "--run", "nobody", "--baselines", "popularity"]);
+    assert!(line.contains("sequences.jsonl: has no users to rank for"), "{line}");
+
     for (option, value) in [("--sasrec-dim", "15"), ("--item-knn-decay", "2")] {
         let line = refuses(at, &["evaluate", "--run", "r", option, value]);
         assert!(line.contains(&format!("{option} {value}")), "{line}");
@@ -496,6 +502,17 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3, "{batch}");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(errors.contains("wrong:4: missing field `history`"), "{errors}");
+    }
+    // The field at fault is named, and what was skipped before is counted all the same.
+    for (fault, said) in [
+        ("{\"history\": \"x\"}", "fault:2: `history`: invalid type: string \"x\", expected a seq"),
+        ("{\"history\": [], \"user_token\": \"3\"}", "fault:2: `user_token`: invalid type: string"),
+        ("{\"history\": [], \"users\": 3}", "fault:2: unknown field `users`"),
+    ] {
+        fs::write(at.join("fault"), format!("{{\"history\": [\"nobody\"]}}\n{fault}\n")).unwrap();
+        let errors = String::from_utf8(recommend("fault", &["--json"]).stderr).unwrap();
+        assert!(errors.contains(said), "{errors}");
+        assert!(errors.contains("skipped 1 history items"), "{errors}");
     }
     let many = ["--temperature", "1", "--seed", "9007199254740992"];
     assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
