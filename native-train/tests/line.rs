@@ -387,6 +387,15 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let again = works_json(at, &[&["--json"], &evaluate[..]].concat());
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
     assert_eq!(log_of_training(), before, "it is not trained again");
+    // A limit that the training did not have is told of, and stands in the figures.
+    let limit = [&evaluate[..], &["--sasrec-max-minutes", "0.001"]].concat();
+    let errors = String::from_utf8(tigret(at, &limit).stderr).unwrap();
+    assert!(errors.contains("longer than --sasrec-max-minutes 0.001; remove r/baselines/sasrec"));
+    assert_eq!(log_of_training(), before);
+    assert_eq!(written()["baselines"]["sasrec"]["settings"]["max_minutes"], 0.001);
+    let alone = ["evaluate", "--run", "r", "--baselines", "popularity", "--sasrec-dim", "8"];
+    let errors = String::from_utf8(tigret(at, &alone).stderr).unwrap();
+    assert!(errors.contains("options of sasrec are without effect"), "{errors}");
 
     works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
     works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);

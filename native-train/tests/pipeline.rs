@@ -105,6 +105,8 @@ fn only_what_has_changed_is_done_again() {
     // Another option of the last but one step; the options of a file and of --set are the same.
     // A list of none is as if it were not there.
     assert!(done(at, &["--set", "evaluate.baselines=[]"]).is_empty());
+    // Options of a baseline that is not named change nothing.
+    assert!(done(at, &["--set", "evaluate.sasrec-dim=8"]).is_empty());
     assert_eq!(done(at, &["--set", "evaluate.beams=12"]), ["evaluate"]);
     fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
     assert_eq!(done(at, &[]), [""; 0]);
@@ -134,6 +136,10 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, &["--from", "evaluate", "--force"]), ["evaluate", "export"]);
     // What is before --from is taken as it is.
     assert_eq!(done(at, &["--from", "train", "--set", "embed.dimensions=4"]), [""; 0]);
+    let knn = ["--set", "evaluate.baselines=item-knn"];
+    assert_eq!(done(at, &knn), ["evaluate"]);
+    let decay = [&knn[..], &["--set", "evaluate.item-knn-decay=0.5"]].concat();
+    assert_eq!(done(at, &decay), ["evaluate"]);
     assert_eq!(done(at, &["--set", "evaluate=false", "--force"]), [&all[..4], &all[5..]].concat());
 }
 
