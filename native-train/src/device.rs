@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use tch::{Cuda, Device};
 
 use crate::error::{Result, TrainError};
+use crate::stderr::say;
 
 /// What Linux has where there is an NVIDIA GPU and its driver.
 const NVIDIA: &str = "/dev/nvidia0";
@@ -53,7 +54,9 @@ impl DeviceChoice {
                 if device == Device::Cpu && has_unused_gpu() {
                     static ONCE: Once = Once::new();
                     ONCE.call_once(|| {
-                        eprintln!("computing on the CPU, though there is an NVIDIA GPU: {NO_CUDA}");
+                        say(format_args!(
+                            "computing on the CPU, though there is an NVIDIA GPU: {NO_CUDA}"
+                        ));
                     });
                 }
                 Ok(device)

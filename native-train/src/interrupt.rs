@@ -15,6 +15,7 @@ use indicatif::ProgressBar;
 use signal_hook::low_level::exit;
 
 use crate::error::{Result, TrainError};
+use crate::stderr::say;
 
 /// A killed command loses at most about this much work.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
@@ -116,7 +117,7 @@ pub fn pause_after(limit: Duration) {
         PAUSE.store(true, Ordering::SeqCst);
         REQUESTED.store(true, Ordering::SeqCst);
         if WATCHES.load(Ordering::SeqCst) == 0 {
-            eprintln!("tigret: {}", TrainError::Paused);
+            say(format_args!("tigret: {}", TrainError::Paused));
             exit(PAUSED.into());
         }
     });

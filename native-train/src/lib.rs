@@ -5,6 +5,9 @@
 //! [`export`]. The model's parts come before the tokenizer, whose autoencoder is made of them, and
 //! evaluation before training, which validates.
 
+// Such a macro panics where standard error cannot be written: use `stderr::say`.
+#![deny(clippy::print_stderr)]
+
 pub mod baselines;
 pub mod cli;
 pub mod data;
@@ -25,6 +28,7 @@ mod random;
 pub mod report;
 pub mod run_dir;
 pub mod site;
+pub mod stderr;
 pub mod study;
 mod tensors;
 pub mod tokenizer;

@@ -216,7 +216,11 @@ fn a_step_that_is_too_near_to_its_end_to_notice_is_the_last() {
     let (run, calls) = Config::load(&file, &[]).unwrap().pipeline(&Cli::command()).unwrap();
     let _lock = RunLock::acquire(run.root(), "test").unwrap();
     let verbs = Idle::default();
-    let error = Pipeline::new(run, calls, &verbs).run(Choice::default()).unwrap_err();
-    assert!(error.to_string().starts_with("train: interrupted; the same command"), "{error}");
+    let pipeline = Pipeline::new(run, calls, &verbs);
+    let error = pipeline.run(Choice::default()).unwrap_err().to_string();
+    assert!(error.starts_with("train: interrupted; the same command goes on where"), "{error}");
     assert_eq!(*verbs.called.lock().unwrap(), ["prepare", "embed", "tokenize"]);
+    // With --force it would not: what is done already would be done again.
+    let error = pipeline.run(Choice { from: None, force: true }).unwrap_err().to_string();
+    assert!(error.contains("; the same command without --force goes on where"), "{error}");
 }

@@ -387,6 +387,15 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let again = works_json(at, &[&["--json"], &evaluate[..]].concat());
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
     assert_eq!(log_of_training(), before, "it is not trained again");
+    // A limit that the training did not have is told of, and stands in the figures.
+    let limit = [&evaluate[..], &["--sasrec-max-minutes", "0.001"]].concat();
+    let errors = String::from_utf8(tigret(at, &limit).stderr).unwrap();
+    assert!(errors.contains("longer than --sasrec-max-minutes 0.001; remove r/baselines/sasrec"));
+    assert_eq!(log_of_training(), before);
+    assert_eq!(written()["baselines"]["sasrec"]["settings"]["max_minutes"], 0.001);
+    let alone = ["evaluate", "--run", "r", "--baselines", "popularity", "--sasrec-dim", "8"];
+    let errors = String::from_utf8(tigret(at, &alone).stderr).unwrap();
+    assert!(errors.contains("options of sasrec are without effect"), "{errors}");
 
     works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
     works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
@@ -399,6 +408,12 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     assert!(with_model["model"]["ndcg@10"].is_number());
     works(at, &["evaluate", "--run", "r", "--baselines", "item-knn", "--baselines-only"]);
     assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
+
+    fs::create_dir(at.join("nobody")).unwrap();
+    fs::copy(at.join("r/items.jsonl"), at.join("nobody/items.jsonl")).unwrap();
+    fs::write(at.join("nobody/sequences.jsonl"), "").unwrap();
+    let line = refuses(at, &["evaluate", "--run", "nobody", "--baselines", "popularity"]);
+    assert!(line.contains("sequences.jsonl: has no users to rank for"), "{line}");
 
     for (option, value) in [("--sasrec-dim", "15"), ("--item-knn-decay", "2")] {
         let line = refuses(at, &["evaluate", "--run", "r", option, value]);
@@ -497,6 +512,17 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(errors.contains("wrong:4: missing field `history`"), "{errors}");
     }
+    // The field at fault is named, and what was skipped before is counted all the same.
+    for (fault, said) in [
+        ("{\"history\": \"x\"}", "fault:2: `history`: invalid type: string \"x\", expected a seq"),
+        ("{\"history\": [], \"user_token\": \"3\"}", "fault:2: `user_token`: invalid type: string"),
+        ("{\"history\": [], \"users\": 3}", "fault:2: unknown field `users`"),
+    ] {
+        fs::write(at.join("fault"), format!("{{\"history\": [\"nobody\"]}}\n{fault}\n")).unwrap();
+        let errors = String::from_utf8(recommend("fault", &["--json"]).stderr).unwrap();
+        assert!(errors.contains(said), "{errors}");
+        assert!(errors.contains("skipped 1 history items"), "{errors}");
+    }
     let many = ["--temperature", "1", "--seed", "9007199254740992"];
     assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
 
@@ -528,6 +554,12 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
+    let quantize = ["export", "--run", "nowhere", "--out", "m", "--quantize", "q5"];
+    let output = tigret(at, &quantize);
+    assert_eq!(output.status.code(), Some(2));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = "invalid value 'q5' for '--quantize <QUANTIZE>': use f32, f16, q8, q4";
+    assert!(errors.contains(said), "{errors}");
     fs::create_dir(at.join("empty")).unwrap();
     for (verb, option, part) in [
         ("train", "--learning-rate", "--learning-rate -1 is outside"),

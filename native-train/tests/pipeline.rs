@@ -105,6 +105,8 @@ fn only_what_has_changed_is_done_again() {
     // Another option of the last but one step; the options of a file and of --set are the same.
     // A list of none is as if it were not there.
     assert!(done(at, &["--set", "evaluate.baselines=[]"]).is_empty());
+    // Options of a baseline that is not named change nothing.
+    assert!(done(at, &["--set", "evaluate.sasrec-dim=8"]).is_empty());
     assert_eq!(done(at, &["--set", "evaluate.beams=12"]), ["evaluate"]);
     fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
     assert_eq!(done(at, &[]), [""; 0]);
@@ -134,6 +136,10 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, &["--from", "evaluate", "--force"]), ["evaluate", "export"]);
     // What is before --from is taken as it is.
     assert_eq!(done(at, &["--from", "train", "--set", "embed.dimensions=4"]), [""; 0]);
+    let knn = ["--set", "evaluate.baselines=item-knn"];
+    assert_eq!(done(at, &knn), ["evaluate"]);
+    let decay = [&knn[..], &["--set", "evaluate.item-knn-decay=0.5"]].concat();
+    assert_eq!(done(at, &decay), ["evaluate"]);
     assert_eq!(done(at, &["--set", "evaluate=false", "--force"]), [&all[..4], &all[5..]].concat());
 }
 
@@ -180,22 +186,21 @@ fn relative_paths_count_from_the_file() {
     assert_eq!(done(&moved, &[]), ["export"], "its bundle is another one than out/b.safetensors");
 }
 
-#[test]
-fn a_killed_training_goes_on_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    let more = [
-        "--set",
-        "train.epochs=20",
-        "--set",
-        "train.validate-every=10",
-        "--set",
-        "train.patience=1000",
-        "--set",
-        "train.validation-users=5",
-    ];
-    let mut child = command(at, &[&["run", "p.toml"], &more[..]].concat())
+/// A training of a few seconds, which is validated and saved often.
+const LONGER: [&str; 8] = [
+    "--set",
+    "train.epochs=20",
+    "--set",
+    "train.validate-every=10",
+    "--set",
+    "train.patience=1000",
+    "--set",
+    "train.validation-users=5",
+];
+
+/// Kills `tigret run` with [`LONGER`] after its training has written a state.
+fn killed_in_training(at: &Path) {
+    let mut child = command(at, &[&["run", "p.toml"], &LONGER[..]].concat())
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -208,14 +213,56 @@ fn a_killed_training_goes_on_to_the_same_weights() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let output = works(at, &[&["run", "p.toml"], &more[..]].concat());
+}
+
+#[test]
+fn a_killed_training_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    killed_in_training(at);
+    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(errors.contains("tokenize: done already"), "{errors}");
     let weights = |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
     let (resumed, _) = weights("run");
-    works(at, &[&["run", "p.toml", "--set", "run=whole"], &more[..]].concat());
+    works(at, &[&["run", "p.toml", "--set", "run=whole"], &LONGER[..]].concat());
     assert!(resumed == weights("whole").0, "the weights differ");
+}
+
+#[test]
+fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    killed_in_training(at);
+    // The line of `train` in a dry run.
+    let plan = |more: &[&str]| {
+        let dry = [&["run", "p.toml", "--dry-run"], &LONGER[..], more].concat();
+        let text = String::from_utf8(works(at, &dry).stdout).unwrap();
+        text.lines().find(|line| line.starts_with("train ")).unwrap().to_owned()
+    };
+    let (goes_on, train) = ("train     was interrupted: tigret train", ["train", "--run", "run"]);
+    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
+    let line = refuses(at, &[&train[..], &["--resume", "--preset", "tiny"]].concat());
+    assert!(line.contains("with other settings"), "{line}");
+    refuses(at, &[&train[..], &["--dropout", "2"]].concat());
+    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
+    let anew = "train     was interrupted and begins anew: --warmup is 30, was 1000: tigret train";
+    let planned = plan(&["--set", "train.warmup=30"]);
+    assert!(planned.starts_with(anew), "{planned}");
+
+    // By hand with the same settings it is the same training.
+    let same = ["--resume", "--preset", "tiny", "--batch", "16", "--epochs", "20"];
+    let often = ["--validate-every", "10", "--patience", "1000", "--validation-users", "5"];
+    works(at, &[&train[..], &same, &often].concat());
+    let log = || fs::read(at.join("run/train.jsonl")).unwrap();
+    let by_hand = log();
+    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
+    assert!(log() == by_hand, "nothing was left to train");
 }
 
 #[test]
@@ -278,6 +325,26 @@ fn a_second_command_in_the_same_run_is_refused() {
     works(at, &["embed", "--run", "run"]);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn work_goes_on_where_nobody_can_read_standard_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    shop(at);
+    let status = |arguments: &[&str], stderr: Stdio| {
+        command(at, arguments).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
+    };
+    let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let first = ["--set", "train=false", "--set", "evaluate=false", "--set", "export=false"];
+    assert_eq!(status(&[&["run", "p.toml"], &first[..]].concat(), full()), Some(0));
+    assert!(at.join("run/catalog.json").is_file());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(status(&["run", "p.toml"], writer.into()), Some(0));
+    assert!(at.join("run/bundle.safetensors").is_file());
+    assert_eq!(status(&["run", "gone.toml"], full()), Some(2));
+}
+
 #[test]
 fn a_wrong_file_is_refused_by_name_and_table() {
     let folder = tempfile::tempdir().unwrap();
@@ -296,6 +363,12 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("epochs = 1", "device = \"gpu\"", "[train] invalid value 'gpu' for '--device"),
         // What only the verb itself refuses is refused before the first step, too.
         ("epochs = 1", "dropout = 1", "train: --dropout 1 is outside 0..=0.99"),
+        ("interactions = \"log.csv\"", "", "prepare: say where the data is"),
+        ("k-core = 0", "min-rating = 3", "prepare: --min-rating needs the log's column"),
+        ("beams = 10", "[export]\nout = \"/dev/null\"", "export: /dev/null: is a device"),
+        ("beams = 10", "[export]\nout = \"\"", "is a folder; name a file"),
+        ("beams = 10", "[export]\nout = \"run/model/config.json\"", "is a file of the run"),
+        ("beams = 10", "[inspect]\nhtml = \"run/items.jsonl\"", "is a file of the run"),
         ("epochs = 1", "help = true", "[train] `help` and `version` are not for a pipeline"),
         ("[embed]", "[embedd]", "\"embedd\" is neither `run` nor a step (prepare, embed,"),
         ("run = \"run\"", "", "`run` is missing"),

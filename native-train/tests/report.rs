@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tigret_infer::WeightFormat;
-use tigret_infer::testing::{Shape, random_bundle};
+use tigret_infer::testing::{Shape, random_bundle, random_bundle_with_quantizer};
 use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
@@ -160,8 +160,9 @@ fn the_page_is_whole_and_loads_nothing() {
     }
     assert!(page.contains("codewords were &lt;i&gt;dead&lt;/i&gt;"));
     assert!(!folder.path().join("page.html.partial").exists());
-    works(folder.path(), &["r", "--html", "again.html"]);
-    assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
+    works(folder.path(), &["r", "--html", "new/folder/again.html"]);
+    let again = folder.path().join("new/folder/again.html");
+    assert_eq!(fs::read_to_string(again).unwrap(), page);
     // It takes the place of an earlier one, and of an empty file.
     fs::write(folder.path().join("again.html"), "").unwrap();
     for _ in 0..2 {
@@ -249,13 +250,60 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
+fn before_there_are_semantic_ids_the_vectors_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    fs::write(root.join("dataset.json"), "{\"items\": 8}").unwrap();
+    fs::remove_file(root.join("catalog.json")).unwrap();
+    let text = works(folder.path(), &["r"]);
+    assert!(text.contains("vectors    2 dimensions, by hand"), "{text}");
+    assert!(text.contains("not there  semantic IDs: make them with `tigret tokenize`"), "{text}");
+    let found: Value = serde_json::from_str(&works(folder.path(), &["r", "--json"])).unwrap();
+    assert_eq!(found["vectors"], json!({"dimensions": 2, "encoder": "by hand"}));
+    fs::remove_file(root.join("vectors.safetensors")).unwrap();
+    assert!(works(folder.path(), &["r"]).contains("make it with `tigret embed`"));
+}
+
+#[test]
+fn a_bundle_says_whether_it_carries_its_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let plain = random_bundle(&Shape::default(), WeightFormat::Q8, 1).to_bytes().unwrap();
+    let with = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    let method = with.quantizer().unwrap().config().method.clone();
+    fs::write(at.join("plain"), plain).unwrap();
+    fs::write(at.join("with"), with.to_bytes().unwrap()).unwrap();
+    assert!(works(at, &["plain"]).contains("tokenizer  none"));
+    assert!(works(at, &["with"]).contains(&format!("tokenizer  {method}")));
+    let json = |name| -> Value { serde_json::from_str(&works(at, &[name, "--json"])).unwrap() };
+    assert_eq!(json("plain")["tokenizer"], Value::Null);
+    assert_eq!(json("with")["tokenizer"], json!(method));
+}
+
+#[test]
+fn codes_that_say_nothing_of_the_vectors_are_worth_a_look() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("r");
+    write_run(&root, "thing 0");
+    assert!(!works(folder.path(), &["r"]).contains("no more alike"));
+    let run = RunDir::open(&root).unwrap();
+    let dataset = Dataset { items: Dataset::load_items(&run).unwrap(), sequences: vec![] };
+    // The halves of each category point away from each other, and each to one of the other.
+    let data = (0..8).flat_map(|item| if item % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] });
+    Vectors { dimensions: 2, data: data.collect() }.save(&run, &dataset, "by hand").unwrap();
+    let text = works(folder.path(), &["r"]);
+    assert!(text.contains("items that share the first code are no more alike"), "{text}");
+}
+
+#[test]
 fn bad_input_ends_with_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let root = at.join("r");
     write_run(&root, "thing 0");
-    let line = refuses(at, &["r", "--html", "nowhere/page.html"]);
-    assert!(line.contains("nowhere/page.html"), "{line}");
+    let line = refuses(at, &["r", "--html", "r/tokens.json/page.html"]);
+    assert!(line.contains("r/tokens.json"), "{line}");
     let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
     for place in ["r/items.jsonl", "r/../r/evaluation.json", "r/model/page.html"] {
         let line = refuses(at, &["r", "--html", place]);

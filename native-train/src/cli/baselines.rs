@@ -78,6 +78,9 @@ pub(super) struct Figures {
     seconds: f64,
 }
 
+/// How many times its limit a training takes that cannot have been trained within it.
+const LONGER: f64 = 1.2;
+
 /// Where the baselines work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -93,7 +96,24 @@ type Ready = (Box<dyn Baseline>, Value, f64);
 impl Args {
     /// Whether one is trained, in the run directory.
     pub(super) fn trains(&self) -> bool {
-        self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(Method::SasRec))
+        self.asks_for(Method::SasRec)
+    }
+
+    fn asks_for(&self, method: Method) -> bool {
+        self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(method))
+    }
+
+    /// Baselines that are not evaluated, though options of theirs are given.
+    fn unused(&self) -> impl Iterator<Item = Method> {
+        let of_sasrec =
+            self.sasrec != sasrec::Settings::DEFAULT || self.sasrec_max_minutes.is_some();
+        [
+            (Method::ItemKnn, self.item_knn != item_knn::Settings::DEFAULT),
+            (Method::SemanticKnn, self.semantic_knn != semantic_knn::Settings::DEFAULT),
+            (Method::SasRec, of_sasrec),
+        ]
+        .into_iter()
+        .filter_map(|(method, is_set)| (is_set && !self.asks_for(method)).then_some(method))
     }
 
     /// Whether any was named.
@@ -116,10 +136,14 @@ impl Args {
         place: Place<'_>,
         protocol: Protocol,
     ) -> Result<BTreeMap<Method, Figures>> {
-        let asked_for = |method: Method| {
-            method == Method::Popularity
-                || self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(method))
-        };
+        let asked_for = |method: Method| method == Method::Popularity || self.asks_for(method);
+        let unused: Vec<&str> = self.unused().map(Method::name).collect();
+        if !unused.is_empty() {
+            let unused = unused.join(", ");
+            place.output.note(format!(
+                "options of {unused} are without effect: --baselines does not name it"
+            ));
+        }
         let mut figures = BTreeMap::new();
         // The quick ones first, so that what they lack is said before the long work.
         for &method in Method::value_variants().iter().filter(|&&method| asked_for(method)) {
@@ -155,7 +179,8 @@ impl Args {
         let folder = run.baseline(Method::SasRec.name());
         let budget = self.sasrec_max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
         let on = device::name(device);
-        match sasrec::earlier(&folder, dataset, self.sasrec, budget)? {
+        let earlier = sasrec::earlier(&folder, dataset, self.sasrec, budget)?;
+        match earlier {
             Earlier::Nothing => output.note(format!("training SASRec on {on}")),
             Earlier::Other => output.note(format!(
                 "training SASRec anew on {on}: {} is of other settings or data",
@@ -174,6 +199,19 @@ impl Args {
             "SASRec: best after epoch {:.0}, validation NDCG@10 {:.4}; {:.0} s of training",
             trained.best_epoch, trained.validation.ndcg_10, trained.seconds
         ));
-        Ok((Box::new(trained.model), json!(self.sasrec), trained.seconds))
+        let mut settings = json!(self.sasrec);
+        if let Some(minutes) = self.sasrec_max_minutes {
+            settings["max_minutes"] = json!(minutes);
+            // Within its limit a training takes that and its last validation.
+            let taken = trained.seconds / 60.0;
+            if earlier == Earlier::Finished && taken > LONGER * minutes {
+                output.note(format!(
+                    "that training took {taken:.1} minutes, longer than --sasrec-max-minutes \
+                     {minutes}; remove {} to train within the limit",
+                    folder.display()
+                ));
+            }
+        }
+        Ok((Box::new(trained.model), settings, trained.seconds))
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     new_items: Option<PathBuf>,
     /// Weight format: f32, f16, q8 or q4.
-    #[arg(long, default_value = "q8")]
+    #[arg(long, default_value = "q8", value_parser = super::export::weight_format)]
     quantize: WeightFormat,
 }
 

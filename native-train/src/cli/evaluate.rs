@@ -128,6 +128,12 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         baselines_only = true;
     }
     let dataset = Dataset::load(&run)?;
+    if dataset.sequences.is_empty() {
+        return Err(TrainError::file(
+            run.sequences(),
+            "has no users to rank for; make it again with `tigret prepare`",
+        ));
+    }
     let settings = Settings {
         protocol: Protocol { split: args.split, exclude_history: args.exclude_history },
         beams: args.beams as usize,

@@ -22,7 +22,7 @@ pub(super) struct Args {
     #[arg(long)]
     run: PathBuf,
     /// Weight format: f32, f16, q8 or q4.
-    #[arg(long, default_value = "q8")]
+    #[arg(long, default_value = "q8", value_parser = weight_format)]
     quantize: WeightFormat,
     /// Also write the run's tokenizer into the bundle, so that a page can give new items their
     /// semantic IDs (`recommender.addItems`).
@@ -31,6 +31,12 @@ pub(super) struct Args {
     /// The file to write; a bundle that is there is replaced, another file is not.
     #[arg(long)]
     out: PathBuf,
+}
+
+/// The value of every `--quantize`.
+pub(super) fn weight_format(name: &str) -> std::result::Result<WeightFormat, String> {
+    name.parse()
+        .map_err(|_| format!("use {}", WeightFormat::ALL.map(WeightFormat::name).join(", ")))
 }
 
 /// What was written.
@@ -46,9 +52,17 @@ struct Report<'a> {
     tokenizer: Option<&'a str>,
 }
 
+impl Args {
+    /// Refuses to write the bundle where something else lies, or a file of the run would.
+    pub(super) fn check(&self) -> Result<()> {
+        check_out(&self.out)?;
+        RunDir::named(&self.run).check_no_artefact(&self.out)
+    }
+}
+
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    check_out(&args.out)?;
+    args.check()?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;

@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long)]
     catalog: PathBuf,
     /// Weight format: f32, f16, q8 or q4.
-    #[arg(long, default_value = "q8")]
+    #[arg(long, default_value = "q8", value_parser = super::export::weight_format)]
     quantize: WeightFormat,
     /// The file to write; a bundle that is there is replaced, another file is not.
     #[arg(long)]

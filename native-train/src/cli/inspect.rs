@@ -1,12 +1,15 @@
 //! `tigret inspect`: what is in a bundle or a run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tigret_infer::{Bundle, T5Config, TokenLayout, Weight};
 
 use super::Output;
+use crate::data::Dataset;
+use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
 use crate::output;
@@ -33,6 +36,15 @@ pub(super) struct Args {
     sample: usize,
 }
 
+impl Args {
+    /// Refuses to write the page where something else lies, or a file of the run would.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(page) = &self.html else { return Ok(()) };
+        RunDir::named(&self.path).check_no_artefact(page)?;
+        report::check_html(page)
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct BundleReport<'a> {
     format: &'static str,
@@ -43,6 +55,8 @@ struct BundleReport<'a> {
     config: &'a T5Config,
     tokens: &'a TokenLayout,
     levels: Vec<LevelUse>,
+    /// The method of the tokenizer that the bundle carries.
+    tokenizer: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +96,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
         config,
         tokens,
         levels: level_use(catalog.codes(), &sizes),
+        tokenizer: bundle.quantizer().map(|quantizer| quantizer.config().method.as_str()),
     };
     output.result(&report, || {
         let mut text = format!(
@@ -112,23 +127,31 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
                 level.used, level.codewords, level.perplexity
             );
         }
-        text.trim_end().to_owned()
+        text + "tokenizer  "
+            + report
+                .tokenizer
+                .unwrap_or("none, so the page cannot add items; export --with-tokenizer")
     });
     Ok(())
 }
 
 fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
-    if let Some(path) = &args.html {
-        run.check_no_artefact(path)?;
-        report::check_html(path)?;
-    }
-    let artefacts = report::artefacts(run)?;
+    args.check()?;
+    let mut artefacts = report::artefacts(run)?;
     // Before `tokenize` there is less to say, and that is no error unless the page was asked for.
     let settings = report::Settings { sample: args.sample, ..Default::default() };
     let report = match args.html.is_some() || run.catalog().exists() {
         true => Some(Report::new(run, settings)?),
         false => None,
     };
+    let mut missing = report.as_ref().map(|report| report.omitted.clone()).unwrap_or_default();
+    if report.is_none() && !artefacts.is_empty() {
+        match vectors_of(run) {
+            Ok(vectors) => _ = artefacts.insert("vectors".into(), vectors),
+            Err(e) => missing.push(format!("vectors: {e}")),
+        }
+        missing.push("semantic IDs: make them with `tigret tokenize`".into());
+    }
     if artefacts.is_empty() && report.is_none() {
         return Err(TrainError::file(
             run.root(),
@@ -138,14 +161,24 @@ fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
     let shown = run.root().display().to_string();
     if let (Some(path), Some(report)) = (&args.html, &report) {
         let page = report.html(&name(run.root()), &artefacts);
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+        }
         output::write(path, |file| file.write_all(page.as_bytes()))?;
     }
     let value = RunReport { artefacts: &artefacts, semantic_ids: report.as_ref() };
-    output.result(&value, || report::summary(&shown, &artefacts, report.as_ref()));
+    output.result(&value, || report::summary(&shown, &artefacts, report.as_ref(), &missing));
     if let Some(path) = &args.html {
         output.note(format!("report written to {}", path.display()));
     }
     Ok(())
+}
+
+/// What is told of a run's vectors where no report does.
+fn vectors_of(run: &RunDir) -> Result<Value> {
+    let dataset = Dataset { items: Dataset::load_items(run)?, sequences: vec![] };
+    let dimensions = Vectors::load(run, &dataset)?.dimensions;
+    Ok(json!({"dimensions": dimensions, "encoder": Vectors::encoder(run)}))
 }
 
 /// The last part of a run's path; a colleague does not need the rest.

@@ -27,7 +27,7 @@ pub use output::Output;
 
 use crate::error::{Result, TrainError};
 use crate::panics;
-use crate::pipeline::{RunLock, Verbs, stamp};
+use crate::pipeline::{RunLock, Step, Verbs, stamp};
 use crate::run_dir::RunDir;
 
 /// Trains generative recommenders and exports them to the browser.
@@ -69,14 +69,23 @@ impl Cli {
         let _lock = match self.verb.writes_into() {
             // A verb that needs a run has a better message for one that is not there.
             Some((verb, run)) if verb == "prepare" || run.is_dir() => {
-                let lock = RunLock::acquire(run, &format!("tigret {verb}"))?;
-                stamp::forget_unfinished(verb, &RunDir::named(run))?;
-                Some(lock)
+                Some(RunLock::acquire(run, &format!("tigret {verb}"))?)
             }
             _ => None,
         };
-        panics::torch(|| self.verb.run(&output))
-            .unwrap_or_else(|said| Err(TrainError::Torch(said)))?;
+        // What `tigret run` began is gone once another training has taken the place of its state.
+        let anew = match &self.verb {
+            Verb::Train(args) if !args.resumes() => Some(RunDir::named(args.run_dir())),
+            _ => None,
+        };
+        let trained = |run: &RunDir| crate::train::seconds_spent(&run.model());
+        let before = anew.as_ref().and_then(trained);
+        let done = panics::torch(|| self.verb.run(&output))
+            .unwrap_or_else(|said| Err(TrainError::Torch(said)));
+        if let Some(run) = anew.filter(|run| trained(run) != before) {
+            stamp::forget_unfinished(Step::Train, &run)?;
+        }
+        done?;
         output.finish().map(|_| ())
     }
 }
@@ -101,13 +110,24 @@ impl Verb {
         }
     }
 
-    /// Refuses options that the parser takes one by one, before any work begins.
+    /// Refuses options that the parser takes one by one, and places where nothing may be written,
+    /// before any work begins.
     fn check(&self) -> Result<()> {
         match self {
+            Self::Prepare(args) => args.check(),
             Self::Tokenize(args) => args.check(),
             Self::Train(args) => args.check(),
             Self::Evaluate(args) => args.check(),
-            _ => Ok(()),
+            Self::Export(args) => args.check(),
+            Self::Inspect(args) => args.check(),
+            // Their parsers refuse all that is wrong in the options alone, or no step is made of them.
+            Self::Embed(_)
+            | Self::Import(_)
+            | Self::Recommend(_)
+            | Self::Run(_)
+            | Self::Study(_)
+            | Self::Demo(_)
+            | Self::Bench(_) => Ok(()),
         }
     }
 

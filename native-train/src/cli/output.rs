@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Result, TrainError};
+use crate::stderr::say;
 
 /// Where results and progress go.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ impl Output {
     /// A note for people on standard error; silent with `--json`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if !self.json {
-            eprintln!("{text}");
+            say(text);
         }
     }
 

@@ -223,9 +223,32 @@ impl Args {
     pub(super) fn run_dir(&self) -> &Path {
         &self.run
     }
+
+    /// Refuses options without a source of data, or that do not go together.
+    pub(super) fn check(&self) -> Result<()> {
+        let sources = [&self.interactions, &self.amazon, &self.movielens, &self.sequences];
+        if !self.classics && sources.iter().all(|source| source.is_none()) {
+            return Err(no_source());
+        }
+        if self.min_rating.is_some() && self.interactions.is_some() && self.rating_column.is_none()
+        {
+            return Err(TrainError::usage(
+                "--min-rating needs the log's column of ratings; name it with --rating-column",
+            ));
+        }
+        check_inputs(self)
+    }
+}
+
+fn no_source() -> TrainError {
+    TrainError::usage(
+        "say where the data is: --interactions, --amazon or --sequences with --items, --movielens, \
+         or --classics",
+    )
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
+    args.check()?;
     let report = if args.classics { simulated(&args, output)? } else { files(args, output)? };
     output.result(&report, || report.text());
     Ok(())
@@ -309,7 +332,6 @@ fn check_inputs(args: &Args) -> Result<()> {
 }
 
 fn files(args: Args, output: &Output) -> Result<Report> {
-    check_inputs(&args)?;
     let progress = output.progress_bytes();
     progress.set_message("reading");
     let read = read(&args, &progress)?;
@@ -407,11 +429,6 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         deduplicate: args.deduplicate || (args.interactions.is_none() && !args.keep_duplicates),
     };
     if let (Some(interactions), Some(items)) = (&args.interactions, &args.items) {
-        if args.min_rating.is_some() && args.rating_column.is_none() {
-            return Err(TrainError::usage(
-                "--min-rating needs the log's column of ratings; name it with --rating-column",
-            ));
-        }
         let log_columns = LogColumns {
             user: args.user_column.clone(),
             item: args.item_column.clone(),
@@ -465,10 +482,7 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         let dataset = research::read(sequences, items, &columns)?;
         return Ok(Read::new(dataset, "research", 0, columns.text_recipe()));
     }
-    Err(TrainError::usage(
-        "say where the data is: --interactions, --amazon or --sequences with --items, --movielens, \
-         or --classics",
-    ))
+    Err(no_source())
 }
 
 fn simulated(args: &Args, output: &Output) -> Result<Report> {

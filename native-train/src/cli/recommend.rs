@@ -1,12 +1,14 @@
 //! `tigret recommend`: native inference on a bundle.
 
 use std::fmt;
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use indicatif::ProgressBar;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
 use tigret_infer::sampling::MAX_SEED;
 use tigret_infer::{
     Backend, GpuOptions, InferError, NewItem, Recommendation, Recommender, Request,
@@ -14,9 +16,10 @@ use tigret_infer::{
 
 use super::Output;
 use super::output::reaches_a_reader;
-use crate::data::lines::{for_each_line, object};
+use crate::data::lines::{for_each_line, for_each_line_with, object};
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
+use crate::stderr::say;
 
 /// Recommends for every line of a file of histories, in order.
 #[derive(Debug, clap::Args)]
@@ -139,9 +142,16 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         closed: false,
     };
     let mut batch = Vec::new();
-    let read = for_each_line(&args.histories, "name the file of histories", |number, text| {
+    // Between the answers on a terminal a bar would be in the way.
+    let progress = match std::io::stdout().is_terminal() {
+        true => ProgressBar::hidden(),
+        false => output.progress_bytes(),
+    };
+    progress.set_message("answering");
+    let hint = "name the file of histories";
+    let read = for_each_line_with(&args.histories, hint, &progress, |number, text| {
         let at = |e: &dyn std::fmt::Display| TrainError::line(&args.histories, number, e);
-        let line: Line = object(text).map_err(|e| at(&e))?;
+        let line = parse(text).map_err(|e| at(&e))?;
         let request = args.request(number - 1, line);
         check(&answers.recommender, &request).map_err(|e| at(&e))?;
         batch.push((number, request));
@@ -152,14 +162,32 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     if answers.closed {
         return Ok(());
     }
-    last.and(read)?;
+    progress.finish_and_clear();
     if answers.skipped > 0 {
-        eprintln!(
+        say(format_args!(
             "tigret: skipped {} history items that the catalogue does not have, in {} histories",
             answers.skipped, answers.histories
-        );
+        ));
     }
-    Ok(())
+    last.and(read)
+}
+
+/// A line of the histories; what is wrong with a field is said with its name.
+fn parse(text: &str) -> Result<Line, String> {
+    object(text).map_err(|reason| {
+        let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        let is_wrong = |(name, value): &(&String, &Value)| {
+            // A later `history` takes the place of the empty one.
+            let alone = json!({"history": [], name.as_str(): value});
+            serde_json::from_value::<Line>(alone).is_err()
+        };
+        match fields.iter().find(is_wrong) {
+            Some((name, _)) if !reason.contains(&format!("`{name}`")) => {
+                format!("`{name}`: {reason}")
+            }
+            _ => reason,
+        }
+    })
 }
 
 impl Args {

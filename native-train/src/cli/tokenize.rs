@@ -16,7 +16,7 @@ use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_atomically, write_json};
 use crate::interrupt::{Control, STOPPABLE, Watch};
 use crate::model::IdsOf;
-use crate::report::remarks_on_codes;
+use crate::report::{Made, remarks_on_codes};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::autoencoder::Gradient;
@@ -485,11 +485,8 @@ fn describe(report: &Report, collision_size: usize) -> String {
             training.matmul_gflop_per_second
         );
     }
-    if report.reconstruction.is_some_and(|lost| lost >= 1.0) {
-        text += "look at: codes that lose all of the variance say nothing of the vectors; lower \
-                 --learning-rate, or choose another --method\n";
-    }
-    for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size) {
+    let made = Made { method: Some(report.settings.method), lost: report.reconstruction };
+    for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size, made) {
         text += &format!("look at: {remark}\n");
     }
     text + &format!("{:.1} s in all", report.seconds)

@@ -133,6 +133,11 @@ impl Args {
         &self.run
     }
 
+    /// Whether it goes on with the training that is there.
+    pub(super) fn resumes(&self) -> bool {
+        self.resume
+    }
+
     /// Refuses options outside their range.
     pub(super) fn check(&self) -> Result<()> {
         for (name, value, allowed) in [

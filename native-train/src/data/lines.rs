@@ -26,7 +26,7 @@ pub(crate) fn for_each_line(
 }
 
 /// [`for_each_line`] that tells a progress bar of the bytes read.
-pub(super) fn for_each_line_with(
+pub(crate) fn for_each_line_with(
     path: &Path,
     hint: &str,
     progress: &ProgressBar,

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::ValueHint;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
 use super::config::one_line;
 use super::step::Step;
+use crate::baselines::Method;
 use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
 
@@ -149,6 +150,15 @@ fn understood(
             }
         }
         call.options.insert(name, texts);
+    }
+    if step == Step::Evaluate {
+        // Options of a baseline that is not named change nothing.
+        let named = call.options.get("baselines").cloned().unwrap_or_default();
+        let is_named = |method: &Method| named.iter().any(|n| n == "all" || n == method.name());
+        call.options.retain(|option, _| {
+            let of = |method: &&Method| option.starts_with(&format!("{}-", method.name()));
+            Method::value_variants().iter().find(of).is_none_or(is_named)
+        });
     }
     call
 }

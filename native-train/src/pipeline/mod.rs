@@ -31,10 +31,11 @@ use stamp::{Key, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
 pub trait Verbs {
-    /// Looks at what a call would be refused for whatever its inputs and this machine are.
+    /// Looks at what a call would be refused for whatever its inputs are: its options, and the file
+    /// that it is to write.
     ///
     /// # Errors
-    /// [`TrainError::Usage`], as the call would give it.
+    /// [`TrainError::Usage`] or [`TrainError::File`], as the call would give it.
     fn check(&self, arguments: &[OsString]) -> Result<()>;
 
     /// Runs a verb; `arguments` stand behind `tigret`. Returns what it prints with `--json`.
@@ -137,6 +138,11 @@ impl<'a> Pipeline<'a> {
     pub fn run(&self, choice: Choice) -> Result<Vec<Done>> {
         self.check(choice)?;
         let mut prints = Fingerprints::open(self.run.hashes());
+        // With --force it would begin again.
+        let interrupted = match choice.force {
+            true => "interrupted; the same command without --force goes on where it stopped",
+            false => "interrupted; the same command goes on where it stopped",
+        };
         let mut done = Vec::new();
         for call in self.chosen(choice) {
             if interrupt::is_paused() {
@@ -144,14 +150,14 @@ impl<'a> Pipeline<'a> {
             }
             // The step before may have been too near to its end to notice.
             if interrupt::is_requested() {
-                return Err(TrainError::step(call.step, TrainError::usage(INTERRUPTED)));
+                return Err(TrainError::step(call.step, TrainError::usage(interrupted)));
             }
             done.push(self.step(call, choice.force, &mut prints).map_err(|e| match e {
                 TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
                     TrainError::Paused
                 }
                 TrainError::Stopped(_) | TrainError::Interrupted => {
-                    TrainError::step(call.step, TrainError::usage(INTERRUPTED))
+                    TrainError::step(call.step, TrainError::usage(interrupted))
                 }
                 other => TrainError::step(call.step, other),
             })?);
@@ -266,8 +272,6 @@ impl<'a> Pipeline<'a> {
         Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
     }
 }
-
-const INTERRUPTED: &str = "interrupted; the same command goes on where it stopped";
 
 /// The arguments with which an interrupted step goes on; `None` where it begins again, or finds its
 /// unfinished work by itself.

@@ -111,8 +111,11 @@ pub enum State {
 /// # Errors
 /// [`TrainError::File`] for an output that cannot be read.
 pub fn state(key: &Key, run: &RunDir, prints: &mut Fingerprints) -> Result<State> {
-    if read::<Key>(&run.started(key.step.verb())).as_ref() == Some(key) {
-        return Ok(State::Unfinished);
+    if let Some(begun) = read::<Key>(&run.started(key.step.verb())) {
+        return Ok(match key.difference(&begun) {
+            None => State::Unfinished,
+            Some(why) => State::Due(format!("was interrupted and begins anew: {why}")),
+        });
     }
     let Some(stamp) = read::<Stamp>(&run.stamp(key.step.verb())) else {
         return Ok(State::Due("not done yet".into()));
@@ -151,15 +154,16 @@ pub fn begin(key: &Key, run: &RunDir) -> Result<()> {
 /// [`TrainError::File`].
 pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
     write(&run.stamp(stamp.key.step.verb()), stamp)?;
-    forget_unfinished(stamp.key.step.verb(), run)
+    forget_unfinished(stamp.key.step, run)
 }
 
-/// Forgets that a verb began: somebody calls it by hand, with options of their own.
+/// Forgets that a step began: it came to its end, or something else has taken the place of its
+/// unfinished work.
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn forget_unfinished(verb: &str, run: &RunDir) -> Result<()> {
-    remove_if_there(&run.started(verb))
+pub fn forget_unfinished(step: Step, run: &RunDir) -> Result<()> {
+    remove_if_there(&run.started(step.verb()))
 }
 
 /// The files that a call wrote, with their hashes.

@@ -34,7 +34,7 @@ use information::{Information, Shares};
 use neighbours::Neighbours;
 use training::Training;
 
-pub use summary::{remarks_on_codes, summary};
+pub use summary::{Made, remarks_on_codes, summary};
 
 /// Collision groups that are named.
 const NAMED_GROUPS: usize = 12;

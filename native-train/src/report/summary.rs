@@ -1,9 +1,11 @@
 //! A run in a few lines: what is there, its figures, and what to look at.
 
+use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use super::Report;
 use super::format::{count, percent, score, short, thousands};
+use crate::tokenizer::Method;
 use crate::tokenizer::stats::{Collisions, LevelUse, smaller_codebook};
 
 /// Below this share of used codewords a level has collapsed (paper, appendix: at least 80 %).
@@ -16,12 +18,20 @@ const LEAST_UNIQUE: f64 = 0.9;
 /// Below this share of the category, beyond chance, the first code is as good as random.
 const LEAST_TOLD: f64 = 0.05;
 
+/// From this share of lost variance on the codes say next to nothing of the vectors.
+const MOST_LOST: f64 = 0.9;
+
 /// A line of the summary: what it is about, and the sentence.
 pub(super) type Fact = (String, String);
 
 /// The summary for a terminal. `name` is what the run is called, `report` is there once it has
-/// semantic IDs.
-pub fn summary(name: &str, artefacts: &Map<String, Value>, report: Option<&Report>) -> String {
+/// semantic IDs, `missing` is what could not be looked at, and why.
+pub fn summary(
+    name: &str,
+    artefacts: &Map<String, Value>,
+    report: Option<&Report>,
+    missing: &[String],
+) -> String {
     let mut facts = before(artefacts);
     if let Some(report) = report {
         facts.extend(of_ids(report));
@@ -29,8 +39,7 @@ pub fn summary(name: &str, artefacts: &Map<String, Value>, report: Option<&Repor
     facts.extend(after(artefacts));
     let remarks = report.map(remarks).unwrap_or_default();
     facts.extend(remarks.into_iter().map(|remark| ("look at".to_owned(), remark)));
-    let omitted = report.map(|report| report.omitted.as_slice()).unwrap_or_default();
-    facts.extend(omitted.iter().map(|reason| ("not there".to_owned(), reason.clone())));
+    facts.extend(missing.iter().map(|reason| ("not there".to_owned(), reason.clone())));
     let width = facts.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let mut text = name.to_owned();
     let mut last = "";
@@ -46,7 +55,7 @@ pub fn summary(name: &str, artefacts: &Map<String, Value>, report: Option<&Repor
 /// All but the semantic IDs themselves, for the head of the page.
 pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact> {
     let mut facts = before(artefacts);
-    facts.extend(vectors(report));
+    facts.extend(vectors(report.dimensions, report.encoder.as_deref()));
     facts.extend(tokenizer(report));
     facts.extend(after(artefacts));
     facts
@@ -54,7 +63,22 @@ pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact
 
 /// What an engineer should look at, most urgent first; nothing where all is well.
 pub(super) fn remarks(report: &Report) -> Vec<String> {
-    let mut remarks = remarks_on_codes(&report.levels, &report.collisions, report.collision_size);
+    let training = &report.training;
+    let method = training.method.as_deref().and_then(|name| Method::from_str(name, false).ok());
+    let made = Made { method, lost: training.reconstruction };
+    let mut remarks =
+        remarks_on_codes(&report.levels, &report.collisions, report.collision_size, made);
+    if let Some([none, first, ..]) = report.neighbours.as_ref().map(|n| n.by_shared.as_slice())
+        && let (Some(apart), Some(together)) = (none.mean_cosine, first.mean_cosine)
+        && together <= apart
+    {
+        remarks.push(format!(
+            "items that share the first code are no more alike (mean cosine {}) than items that \
+             share none ({}): it means nothing to the model's first decoding step",
+            score(together),
+            score(apart)
+        ));
+    }
     if let Some(shares) = report.categories.first().and_then(|category| category.prefixes.first())
         && shares.share_beyond_chance < LEAST_TOLD
     {
@@ -67,21 +91,45 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
     remarks
 }
 
-/// What is worth a look and follows from the codes alone; `collision_size` is how many the collision
-/// level holds.
+/// How codes were made, as far as it is known.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Made {
+    /// The method; `None` for codes from elsewhere.
+    pub method: Option<Method>,
+    /// Share of the vectors' variance that the codes lose.
+    pub lost: Option<f64>,
+}
+
+/// What is worth a look and follows from the codes and how they were made; `collision_size` is how
+/// many the collision level holds.
 pub fn remarks_on_codes(
     levels: &[LevelUse],
     collisions: &Collisions,
     collision_size: usize,
+    made: Made,
 ) -> Vec<String> {
     let mut remarks = Vec::new();
+    // Of codes from elsewhere it is not known.
+    let trained = made.method.is_none_or(Method::has_autoencoder);
+    if collisions.distinct == 1 && collisions.items > 1 {
+        let reason = if trained { "the codebooks have collapsed, and " } else { "" };
+        return vec![format!("all items have the same codes: {reason}{}", remedy(trained))];
+    }
+    if let Some(lost) = made.lost.filter(|&lost| lost >= MOST_LOST) {
+        remarks.push(format!(
+            "the codes lose {} of the vectors' variance: {}",
+            percent(lost),
+            remedy(trained)
+        ));
+    }
     for (level, used) in (1..).zip(levels) {
         let share = used.used as f64 / used.codewords as f64;
         if share < LEAST_USED && collisions.items >= used.codewords {
             remarks.push(format!(
-                "level {level} uses only {} of its codewords: its codebook has collapsed, or is \
-                 larger than these items need",
-                percent(share)
+                "level {level} uses only {} of its codewords: its codebook {}is larger than these \
+                 items need",
+                percent(share),
+                if trained { "has collapsed, or " } else { "" }
             ));
         }
     }
@@ -94,9 +142,14 @@ pub fn remarks_on_codes(
             .is_some_and(|level| smaller_codebook(c.items, 2 * level.codewords).is_none());
         remarks.push(format!(
             "{} of the items share all their codes with another; only the order in the data set \
-             tells them apart. More levels{} or longer training spread them",
+             tells them apart. {} spread them",
             percent(1.0 - unique),
-            if room { ", larger codebooks" } else { "" }
+            match (room, trained) {
+                (true, true) => "More levels, larger codebooks or longer training",
+                (false, true) => "More levels or longer training",
+                (true, false) => "More levels or larger codebooks",
+                (false, false) => "More levels",
+            }
         ));
     }
     if c.largest_group * 4 > collision_size * 3 {
@@ -108,6 +161,17 @@ pub fn remarks_on_codes(
         ));
     }
     remarks
+}
+
+/// What codes are that say nothing of the vectors, and what to do.
+fn remedy(trained: bool) -> &'static str {
+    match trained {
+        true => {
+            "they say next to nothing of the vectors; lower --learning-rate, compare with --method \
+             rq-kmeans, which cannot collapse, or take smaller codebooks"
+        }
+        false => "they say next to nothing of the vectors; choose another --method",
+    }
 }
 
 fn before(artefacts: &Map<String, Value>) -> Vec<Fact> {
@@ -127,13 +191,16 @@ fn before(artefacts: &Map<String, Value>) -> Vec<Fact> {
         }
         facts.push(("data".to_owned(), parts.join(", ")));
     }
+    if let Some(found) = artefacts.get("vectors") {
+        let dimensions = found["dimensions"].as_u64().map(|dimensions| dimensions as usize);
+        facts.extend(vectors(dimensions, found["encoder"].as_str()));
+    }
     facts
 }
 
-fn vectors(report: &Report) -> Option<Fact> {
-    let dimensions = report.dimensions?;
-    let encoder = report.encoder.as_deref().unwrap_or("an unnamed encoder");
-    Some(("vectors".to_owned(), format!("{dimensions} dimensions, {encoder}")))
+fn vectors(dimensions: Option<usize>, encoder: Option<&str>) -> Option<Fact> {
+    let encoder = encoder.unwrap_or("an unnamed encoder");
+    Some(("vectors".to_owned(), format!("{} dimensions, {encoder}", dimensions?)))
 }
 
 fn tokenizer(report: &Report) -> Vec<Fact> {
@@ -161,7 +228,7 @@ fn tokenizer(report: &Report) -> Vec<Fact> {
 
 fn of_ids(report: &Report) -> Vec<Fact> {
     let mut facts = Vec::new();
-    facts.extend(vectors(report));
+    facts.extend(vectors(report.dimensions, report.encoder.as_deref()));
     facts.extend(tokenizer(report));
     for (level, used) in (1..).zip(&report.levels) {
         facts.push((
@@ -248,10 +315,18 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
         let users = evaluation["users"].as_u64().map(|users| count(users as usize, "user"));
         let settings = &evaluation["settings"];
         let split = settings["split"].as_str().unwrap_or("evaluation");
-        let left_out = match settings["exclude_history"] == json!(true) {
-            true => ", histories left out",
-            false => "",
-        };
+        // What keeps the figures from being compared with others.
+        let notes: String = [
+            (settings["exclude_history"] == json!(true), ", histories left out"),
+            (settings["user_token"] == json!(false), ", user tokens left out"),
+            (
+                evaluation["trained_on_other_sequences"] == json!(true),
+                ", trained on other sequences: may be too high",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(holds, note)| holds.then_some(note))
+        .collect();
         for (name, label) in
             [("model", "this model"), ("popularity", "popularity"), ("optimum", "known optimum")]
         {
@@ -264,7 +339,7 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
                 continue;
             }
             let of = match (&users, name) {
-                (Some(users), "model") => format!(" ({split}, {users}{left_out})"),
+                (Some(users), "model") => format!(" ({split}, {users}{notes})"),
                 _ => String::new(),
             };
             facts.push(("ranking".to_owned(), format!("{label}: {}{of}", figures.join(", "))));
@@ -281,7 +356,7 @@ mod tests {
     fn a_run_that_is_only_prepared_has_its_data_line() {
         let artefacts = json!({"dataset": {"items": 1234, "users": 1, "interactions": 9,
             "median_length": 9.0, "source": "log", "simulated": false}});
-        let text = summary("runs/x", artefacts.as_object().unwrap(), None);
+        let text = summary("runs/x", artefacts.as_object().unwrap(), None, &[]);
         assert_eq!(
             text,
             "runs/x\ndata  1,234 items, 1 user, 9 interactions, median 9 a user, from log"
@@ -289,10 +364,41 @@ mod tests {
     }
 
     #[test]
+    fn remarks_fit_the_way_in_which_the_codes_were_made() {
+        let level = LevelUse { used: 4, codewords: 8, perplexity: 4.0 };
+        let collisions = Collisions { items: 90, unique_items: 9, distinct: 40, largest_group: 3 };
+        let of = |method, lost| {
+            remarks_on_codes(&[level], &collisions, 90, Made { method: Some(method), lost })
+                .join("\n")
+        };
+        let trained = of(Method::RqVae, Some(0.3));
+        assert!(trained.contains("has collapsed") && trained.contains("longer training"));
+        assert!(!trained.contains("variance"), "{trained}");
+        for method in [Method::Lsh, Method::RqKmeans, Method::Opq, Method::Random] {
+            let said = of(method, None);
+            assert!(said.contains("is larger than these items need"), "{said}");
+            assert!(!said.contains("collapsed") && !said.contains("training"), "{said}");
+        }
+        let lost = of(Method::RqVae, Some(0.99));
+        assert!(
+            lost.contains("lose 99.0 % of the vectors' variance")
+                && lost.contains("--learning-rate")
+        );
+
+        let one = LevelUse { used: 1, codewords: 8, perplexity: 1.0 };
+        let all = Collisions { items: 90, unique_items: 0, distinct: 1, largest_group: 90 };
+        let made = Made { method: Some(Method::RqVae), lost: Some(1.0) };
+        let said = remarks_on_codes(&[one, one], &all, 90, made);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("all items have the same codes: the codebooks have collapsed"));
+        assert!(said[0].contains("--method rq-kmeans"), "{said:?}");
+    }
+
+    #[test]
     fn figures_of_the_evaluation_stand_under_one_label() {
         let artefacts = json!({"evaluation": {"users": 20, "settings": {"split": "test"},
             "model": {"recall@10": 0.5, "ndcg@10": 0.25}, "popularity": {"recall@10": 0.1}}});
-        let text = summary("r", artefacts.as_object().unwrap(), None);
+        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
         assert_eq!(
             text,
             "r\nranking  this model: Recall@10 0.5000, NDCG@10 0.2500 (test, 20 users)\
@@ -300,7 +406,13 @@ mod tests {
         );
         let artefacts = json!({"evaluation": {"users": 20, "model": {"recall@10": 0.5},
             "settings": {"split": "test", "exclude_history": true}}});
-        let text = summary("r", artefacts.as_object().unwrap(), None);
+        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
         assert!(text.ends_with("(test, 20 users, histories left out)"), "{text}");
+        let artefacts = json!({"evaluation": {"users": 20, "model": {"recall@10": 0.5},
+            "settings": {"split": "test", "user_token": false},
+            "trained_on_other_sequences": true}});
+        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
+        let notes = "user tokens left out, trained on other sequences: may be too high)";
+        assert!(text.ends_with(notes), "{text}");
     }
 }

@@ -171,10 +171,35 @@ pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec
         *next += 1;
     }
     match seen.iter().max_by_key(|(_, count)| **count) {
+        Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
+            "all {count} items have the codes {row:?}: the codebooks have collapsed; lower \
+             --learning-rate (rq-vae, vq-vae), compare with --method rq-kmeans, which cannot \
+             collapse, or take a smaller --codebook-size"
+        ))),
         Some((row, &count)) if count > size => Err(TrainError::usage(format!(
             "{count} items share the codes {row:?}, but the collision level holds {size}; raise \
              --collision-size, --codebook-size or --levels"
         ))),
         _ => Ok(resolved),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve_collisions;
+
+    #[test]
+    fn a_group_beyond_the_collision_level_is_refused_with_what_mends_it() {
+        let resolved = resolve_collisions(&[1, 2, 1, 2, 3, 4], 2, 2).unwrap();
+        assert_eq!(resolved, [1, 2, 0, 1, 2, 1, 3, 4, 0]);
+        let refused = |codes: &[u16]| resolve_collisions(codes, 2, 1).unwrap_err().to_string();
+        let some = refused(&[1, 2, 1, 2, 3, 4]);
+        assert!(
+            some.contains("2 items share the codes [1, 2]") && some.contains("--collision-size")
+        );
+        // Room for them would not help: the codes tell nobody apart.
+        let all = refused(&[1, 2, 1, 2]);
+        assert!(all.contains("all 2 items have the codes [1, 2]: the codebooks have collapsed"));
+        assert!(!all.contains("--collision-size"), "{all}");
     }
 }
