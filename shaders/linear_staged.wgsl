@@ -37,25 +37,28 @@ fn main(
     var squares = 0.0;
     for (var begin = 0u; begin < p.inputs4; begin += CHUNK) {
         let end = min(begin + CHUNK, p.inputs4);
-        var largest = 0.0;
+        // Magnitudes in the order of their bits, in which a value that is no number is above all
+        // and is not lost.
+        var largest = 0u;
         for (var k = begin + lane % STAGERS; k < end; k += STAGERS) {
             let raw = x[x_at + k];
             squares += dot(raw, raw);
-            let size = abs(input_of(raw, k));
+            let size = bitcast<vec4<u32>>(input_of(raw, k)) & vec4<u32>(0x7fffffffu);
             largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
         }
-        reduced[lane] = largest;
+        reduced[lane] = bitcast<f32>(largest);
         workgroupBarrier();
         for (var i = 0u; i < STAGERS; i++) {
-            largest = max(largest, reduced[own * STAGERS + i]);
+            largest = max(largest, bitcast<u32>(reduced[own * STAGERS + i]));
         }
+        let most = bitcast<f32>(largest);
         // A row that is all but zero has no inverse.
-        let factor = select(0.0, LARGEST / largest, largest > 1e-30);
+        let factor = select(0.0, LARGEST / most, most > 1e-30);
         for (var k = begin + lane % STAGERS; k < end; k += STAGERS) {
             staged[(k - begin) * ROWS + own] = rounded(factor * input_of(x[x_at + k], k));
         }
         if lane % STAGERS == 0u {
-            units[own] = largest / LARGEST;
+            units[own] = most / LARGEST;
         }
         workgroupBarrier();
         if row < p.rows {

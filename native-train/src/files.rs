@@ -177,9 +177,7 @@ pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::R
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
     let text = read_text(path, hint)?;
-    // Editors of other systems put a byte order mark in front.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    serde_json::from_str(text).map_err(|e| TrainError::file(path, e))
+    serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
 }
 
 /// Reads a text file.
@@ -187,7 +185,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub fn read_text(path: &Path, hint: &str) -> Result<String> {
-    fs::read_to_string(path).map_err(|e| unread(path, hint, &e))
+    let mut text = fs::read_to_string(path).map_err(|e| unread(path, hint, &e))?;
+    // Editors of other systems put a byte order mark in front.
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }
 
 /// Reads a file of any bytes.

@@ -1,6 +1,7 @@
 //! A run as a static site: the built demo page with the run's model, items and figures beside it.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -26,7 +27,7 @@ const LAST: [&str; 2] = ["sw.js", "index.html"];
 
 /// The fields of an item that the page shows (`web/demo/items.ts`). Others, such as a cost, are nobody's
 /// business who visits it, and do not go there.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 11] = [
     "id",
     "title",
     "keywords",
@@ -38,7 +39,6 @@ const SHOWN: [&str; 12] = [
     "category",
     "genres",
     "genre",
-    "embedding",
 ];
 
 /// What was laid beside the page.
@@ -56,7 +56,8 @@ pub struct Laid {
 #[derive(Debug)]
 pub struct Content {
     bundle: Bundle,
-    items: Vec<Map<String, Value>>,
+    /// The lines of `items.jsonl`.
+    items: Vec<u8>,
     about: Value,
     new_items: Option<Vec<Map<String, Value>>>,
 }
@@ -177,11 +178,13 @@ impl Content {
     pub fn lay(&self, out: &Path) -> Result<Laid> {
         let folder = out.join(MODEL);
         let bytes = write_bundle(&self.bundle, &bundle_of_site(out))?;
-        write_lines(&folder.join("items.jsonl"), &self.items)?;
+        write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&self.items))?;
         write_json(&folder.join("about.json"), &self.about)?;
         let new_items = folder.join("new.jsonl");
         match &self.new_items {
-            Some(items) => write_lines(&new_items, items)?,
+            Some(items) => write_atomically(&new_items, |file| {
+                items.iter().try_for_each(|item| write_line(item, &mut *file))
+            })?,
             // Those of another run, if there are any.
             None => remove_if_there(&new_items)?,
         }
@@ -190,30 +193,22 @@ impl Content {
     }
 }
 
-/// The items of a run with what the page shows of them.
-fn shown_items(run: &RunDir) -> Result<Vec<Map<String, Value>>> {
+/// The lines of a run's items with what the page shows of them.
+fn shown_items(run: &RunDir) -> Result<Vec<u8>> {
     let path = run.items();
-    let mut items = Vec::new();
+    let mut lines = Vec::new();
     for_each_line(&path, "make it with `tigret prepare`", |line, text| {
-        let item = object(text).map_err(|reason| TrainError::line(&path, line, reason))?;
-        items.push(shown(item));
-        Ok(())
+        let mut item: Map<String, Value> =
+            object(text).map_err(|reason| TrainError::line(&path, line, reason))?;
+        item.retain(|field, _| SHOWN.contains(&field.as_str()));
+        write_line(&item, &mut lines).map_err(|e| TrainError::line(&path, line, e.to_string()))
     })?;
-    Ok(items)
+    Ok(lines)
 }
 
-fn shown(mut item: Map<String, Value>) -> Map<String, Value> {
-    item.retain(|field, _| SHOWN.contains(&field.as_str()));
-    item
-}
-
-fn write_lines(path: &Path, items: &[Map<String, Value>]) -> Result<()> {
-    write_atomically(path, |file| {
-        items.iter().try_for_each(|item| {
-            serde_json::to_writer(&mut *file, item)?;
-            file.write_all(b"\n")
-        })
-    })
+fn write_line(item: &Map<String, Value>, to: &mut dyn Write) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *to, item)?;
+    to.write_all(b"\n")
 }
 
 fn read_new_items(
@@ -237,7 +232,9 @@ fn read_new_items(
             without.push(items.len());
             texts.push(item.text_to_encode(recipe)?);
         }
-        items.push(shown(item.fields));
+        let mut fields = item.fields;
+        fields.retain(|field, _| SHOWN.contains(&field.as_str()) || field == "embedding");
+        items.push(fields);
         Ok(())
     })?;
     if !texts.is_empty() {
@@ -312,8 +309,9 @@ mod tests {
         let lines = "{\"id\": \"a\", \"text\": \"Tea.\", \"title\": \"Tea\", \"cost\": 3}\n\
                      {\"id\": \"b\", \"text\": \"\", \"category\": \"Pots > Iron\"}\n";
         fs::write(run.items(), lines).unwrap();
-        let shown = json!([{"id": "a", "title": "Tea"}, {"id": "b", "category": "Pots > Iron"}]);
-        assert_eq!(json!(shown_items(&run).unwrap()), shown);
+        let shown = "{\"id\":\"a\",\"title\":\"Tea\"}\n\
+                     {\"category\":\"Pots > Iron\",\"id\":\"b\"}\n";
+        assert_eq!(String::from_utf8(shown_items(&run).unwrap()).unwrap(), shown);
     }
 
     #[test]

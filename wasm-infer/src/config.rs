@@ -154,7 +154,7 @@ impl T5Config {
             ("num_decoder_layers", self.decoder_layers(), 64),
             ("num_heads", self.num_heads, 256),
             // Of the longest input and of all beams, what a layer computes and what all layers of the
-            // decoder keep stay below 2^28 numbers each: a page counts its bytes in 32 bits.
+            // decoder keep are 2^28 numbers each at most: a page counts its bytes in 32 bits.
             ("num_heads * d_kv", self.inner(), MOST_INNER),
             (
                 "num_decoder_layers * num_heads * d_kv",

@@ -87,6 +87,7 @@ pub(crate) fn serialize(
     });
     let header = header(places, notes);
     let mut file = header.map_err(|e| BundleError::NotSafetensors(e.to_string()))?;
+    file.reserve_exact(tensors.iter().map(|(.., bytes)| bytes.len()).sum());
     tensors.iter().for_each(|(.., bytes)| file.extend(bytes));
     Ok(file)
 }

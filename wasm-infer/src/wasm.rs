@@ -113,8 +113,8 @@ impl Session {
     /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request`, `device-lost` or, where the search exceeds the GPU's
-    /// limits, `no-gpu`.
+    /// An `Error` with code `bad-request`, `bad-bundle` where a score is not a number, `device-lost`
+    /// or, where the search exceeds the GPU's limits, `no-gpu`.
     pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
         let request = parse_request(request)?;
         let answer = self.recommender.recommend(&request).await.map_err(|e| to_js(&e))?;

@@ -120,14 +120,22 @@ async function answer(event: WorkerEvent): Promise<Response> {
   const cache = await caches.open(CACHE).catch(() => null);
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept && isAsset(key)) return kept;
+  let isLate = false;
   const fetched = fetch(request).then((response) => {
-    if (cache && response.ok) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
+    // A newer page names assets that only a visit to it brings, so it waits for one.
+    const keeps = cache && response.ok && !(isLate && request.mode === "navigate");
+    if (keeps) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
     return response;
   });
   if (!kept) return fetched;
   // An answer that comes too late is kept for the next visit.
   event.waitUntil(fetched.catch(() => {}));
-  const late = new Promise<Response>((resolve) => setTimeout(resolve, PATIENCE, kept));
+  const late = new Promise<Response>((resolve) => {
+    setTimeout(() => {
+      isLate = true;
+      resolve(kept);
+    }, PATIENCE);
+  });
   return Promise.race([fetched, late]).catch(() => kept);
 }
 

@@ -131,7 +131,7 @@ function begin(url: string, job: () => Promise<void>): void {
   const written = before
     .then(() => (isForgotten(begun) ? undefined : job()))
     // The last of it may have been written after the caches were deleted; what came since stays.
-    .finally(() => (isForgotten(begun) ? erase(url) : undefined))
+    .finally(() => (isForgotten(begun) ? leaveNothing(url) : undefined))
     // Full or denied: nothing is kept, and the next visit downloads again.
     .catch(() => {})
     .finally(() => {
@@ -176,12 +176,16 @@ async function write(
   await tidy();
 }
 
+/** With what some browsers tell beside the standard's. */
+type Estimate = StorageEstimate & { usageDetails?: { caches?: number } };
+
 /** Whether a bundle failed for want of room, and not of more than there can be. */
 async function couldFit(error: unknown, size: number): Promise<boolean> {
   if ((error as Error | null)?.name !== "QuotaExceededError") return false;
   const storage = globalThis.navigator?.storage;
-  const { quota = size } = storage?.estimate ? await storage.estimate() : {};
-  return size <= quota;
+  const { quota = size, usage = 0, usageDetails }: Estimate = (await storage?.estimate?.()) ?? {};
+  // What caches take can be given back, where the browser tells it from the rest.
+  return size <= quota - (usage - (usageDetails?.caches ?? usage));
 }
 
 /** Notes that the bundle of an address is used now. */
@@ -224,12 +228,16 @@ export function drop(url: string): void {
   begin(url, () => erase(url));
 }
 
-/** Deletes what is kept of an address, and the caches where nothing else is or comes. */
+/** Deletes what is kept of an address. */
 async function erase(url: string): Promise<void> {
+  for (const name of [CACHE, USES]) await (await open(name))?.delete(key(url));
+}
+
+/** Deletes what is kept of an address, and the caches where nothing else is or comes. */
+async function leaveNothing(url: string): Promise<void> {
+  await erase(url);
   for (const name of [CACHE, USES]) {
-    const cache = await open(name);
-    await cache?.delete(key(url));
-    const isEmpty = (await cache?.keys())?.length === 0;
+    const isEmpty = (await (await open(name))?.keys())?.length === 0;
     if (isEmpty && writing.size === 1) await globalThis.caches.delete(name);
   }
 }

@@ -89,7 +89,10 @@ export class HistoryStore {
     await this.#change((entries) => [...entries, { id, at: Date.now() }]);
   }
 
-  /** Removes every entry of an item, if there are any. Rejects as {@link add} does. */
+  /**
+   * Removes every entry of an item, if there are any, whatever text its id is. Rejects with a
+   * {@link TigretError} (`bad-request`, `storage`).
+   */
   async remove(id: string): Promise<void> {
     // Earlier versions stored ids that are refused by now.
     checkString("the id", id);

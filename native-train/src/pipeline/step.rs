@@ -60,8 +60,8 @@ impl Step {
     /// results of before then do not count as done.
     pub fn revision(self) -> u32 {
         match self {
-            // 2: Amazon's prices and lines that say nothing; UUIDs of Parquet.
-            Self::Prepare => 2,
+            // 2: Amazon's prices and lines that say nothing; UUIDs of Parquet. 3: the density.
+            Self::Prepare => 3,
             // 2: encoders obey `tokenizer_config.json`. 3: the vectors' hashes of ids and texts.
             Self::Embed => 3,
             // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.

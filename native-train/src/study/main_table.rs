@@ -79,16 +79,19 @@ fn all_baselines(seed: u64) -> Variant {
 
 /// Baselines, by their names, without a model.
 pub(super) fn baselines_only(name: impl Into<String>, baselines: &str, seed: u64) -> Variant {
+    let variant = Variant::new(name)
+        .without(Step::Tokenize)
+        .without(Step::Train)
+        .with(Step::Evaluate, "baselines", baselines)
+        .with(Step::Evaluate, "baselines-only", true);
+    let variant = match baselines.split(',').any(|name| ["all", "sasrec"].contains(&name)) {
+        true => variant.with(Step::Evaluate, "sasrec-seed", seed as i64),
+        false => variant,
+    };
     // Options of the search have no place where there is no model.
-    ["beams", "batch", "no-user"].iter().fold(
-        Variant::new(name)
-            .without(Step::Tokenize)
-            .without(Step::Train)
-            .with(Step::Evaluate, "baselines", baselines)
-            .with(Step::Evaluate, "baselines-only", true)
-            .with(Step::Evaluate, "sasrec-seed", seed as i64),
-        |variant, option| variant.with(Step::Evaluate, option, false),
-    )
+    ["beams", "batch", "no-user"]
+        .iter()
+        .fold(variant, |variant, option| variant.with(Step::Evaluate, option, false))
 }
 
 /// The figures of the baselines with every seed; those that draw nothing have one.

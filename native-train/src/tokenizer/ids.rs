@@ -172,9 +172,9 @@ pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec
     }
     match seen.iter().max_by_key(|(_, count)| **count) {
         Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
-            "all {count} items have the codes {row:?}: the codebooks have collapsed; lower \
-             --learning-rate (rq-vae, vq-vae), compare with --method rq-kmeans, which cannot \
-             collapse, or take a smaller --codebook-size"
+            "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
+             vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \
+             rq-kmeans"
         ))),
         Some((row, &count)) if count > size => Err(TrainError::usage(format!(
             "{count} items share the codes {row:?}, but the collision level holds {size}; raise \

@@ -57,6 +57,7 @@ pub struct Trained {
 
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Identity {
     settings: Settings,
     /// Of the items and of the sequences without their test items.

@@ -213,7 +213,9 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
 /// Semantic_KNN as it is configured for `evaluate`.
 fn knn_settings(lab: &Lab<'_>, data: &Data) -> Result<semantic_knn::Settings> {
     let step = Step::Evaluate;
-    let decay = lab.option(data, &tiger(), step, "semantic-knn-decay", str::parse)?;
+    // Options of a baseline are understood where it is named.
+    let named = tiger().with(step, "baselines", "semantic-knn");
+    let decay = lab.option(data, &named, step, "semantic-knn-decay", str::parse)?;
     let decay = decay.first().copied().unwrap_or(semantic_knn::Settings::DEFAULT.decay);
     Ok(semantic_knn::Settings { decay })
 }
