@@ -20,6 +20,7 @@ pub mod files;
 mod hash;
 pub mod interrupt;
 mod memory;
+pub mod metrics;
 pub mod model;
 mod output;
 mod panics;

@@ -18,7 +18,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Dataset, Sequence};
-use crate::evaluate::{Metrics, Protocol};
+use crate::evaluate::Protocol;
+use crate::metrics::Metrics;
 
 pub use item_knn::ItemKnn;
 pub use popularity::Popularity;

@@ -18,8 +18,9 @@ use crate::data::Dataset;
 use crate::device;
 use crate::embed::Vectors;
 use crate::error::{MINUTES, Result, check_range};
-use crate::evaluate::{Metrics, Protocol};
+use crate::evaluate::Protocol;
 use crate::interrupt::Watch;
+use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
 /// Which baselines, and how.

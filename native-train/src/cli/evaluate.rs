@@ -14,10 +14,11 @@ use crate::data::{Dataset, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{
-    FIRST, Metrics, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
+    FIRST, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
 };
 use crate::export::read_bundle;
 use crate::files::{read_json, write_json};
+use crate::metrics::Metrics;
 use crate::model::{TrainedModel, checkpoint};
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;

@@ -12,12 +12,13 @@ use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, EventColumn, LogColumns, Unusable};
-use crate::data::oracle::{Optimum, optimum};
+use crate::data::oracle::optimum;
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::summary::Counts;
 use crate::data::template::{self, Template, TextRecipe};
 use crate::data::{Dataset, Item, MIN_SEQUENCE, Summary, amazon, movielens, research};
 use crate::error::{Result, TrainError};
+use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
 /// Sources beside which options of simulated readers mean nothing.
@@ -182,7 +183,7 @@ struct Report {
     other_events: Option<usize>,
     /// What the best possible recommender reaches, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    optimum: Option<Optimum>,
+    optimum: Option<Metrics>,
 }
 
 impl Report {
@@ -211,7 +212,7 @@ impl Report {
             text += &format!("\n{:<18} {skipped:>12}", "lines skipped");
         }
         if let Some(optimum) = self.optimum {
-            let reach = format!("{:.1} %", 100.0 * optimum.recall_at_10);
+            let reach = format!("{:.1} %", 100.0 * optimum.recall_10);
             text += &format!("\n{:<18} {reach:>12}", "optimum Recall@10");
         }
         text

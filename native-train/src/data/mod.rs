@@ -32,12 +32,11 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use oracle::Optimum;
 pub use summary::Summary;
 
 use crate::error::{Result, TrainError};
-use crate::files::unfinished;
-use crate::files::{Together, pretty, remove_if_there};
+use crate::files::{Together, pretty, remove_if_there, unfinished};
+use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
 /// Fewest items of a sequence: leave-one-out takes two, and one must remain to train on.
@@ -204,7 +203,7 @@ impl Dataset {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn save(&self, run: &RunDir, summary: &Summary, optimum: Option<&Optimum>) -> Result<()> {
+    pub fn save(&self, run: &RunDir, summary: &Summary, optimum: Option<&Metrics>) -> Result<()> {
         let mut files = Together::default();
         files.write(&run.items(), |file| {
             for item in &self.items {

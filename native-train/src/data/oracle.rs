@@ -6,45 +6,9 @@
 //! recommender that sees only the history can have a higher expected Recall@k: the expected
 //! recall of a list is the sum of the probabilities of its books.
 
-use serde::{Deserialize, Serialize};
-
 use super::Sequence;
 use super::readers::{Shelf, World};
-
-/// Figures of the optimum over the test targets: the content of `oracle.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Optimum {
-    /// Share of the targets among the best five.
-    #[serde(rename = "recall@5")]
-    pub recall_at_5: f64,
-    /// Share of the targets among the best ten.
-    #[serde(rename = "recall@10")]
-    pub recall_at_10: f64,
-    /// Mean of `1 / log2(1 + rank)` over targets, 0 beyond rank 5.
-    #[serde(rename = "ndcg@5")]
-    pub ndcg_at_5: f64,
-    /// Mean of `1 / log2(1 + rank)` over targets, 0 beyond rank 10.
-    #[serde(rename = "ndcg@10")]
-    pub ndcg_at_10: f64,
-}
-
-impl Optimum {
-    /// Figures from the ranks of the targets, from 1.
-    fn of_ranks(ranks: &[usize]) -> Self {
-        let mean = |value: &dyn Fn(usize) -> f64| {
-            ranks.iter().map(|&rank| value(rank)).sum::<f64>() / ranks.len().max(1) as f64
-        };
-        let recall = |k: usize| mean(&|rank| f64::from(u8::from(rank <= k)));
-        let ndcg =
-            |k: usize| mean(&|rank| if rank <= k { 1.0 / (1.0 + rank as f64).log2() } else { 0.0 });
-        Self {
-            recall_at_5: recall(5),
-            recall_at_10: recall(10),
-            ndcg_at_5: ndcg(5),
-            ndcg_at_10: ndcg(10),
-        }
-    }
-}
+use crate::metrics::Metrics;
 
 /// P(taste, next book's drift | history) as the history grows.
 #[derive(Debug)]
@@ -141,11 +105,12 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// The optimum over the test targets; `each` is called after every reader.
+/// The figures of the optimum over the test targets, the content of `oracle.json`; `each` is called
+/// after every reader.
 ///
 /// Ties in probability go to the earlier book of the catalogue.
-pub fn optimum(world: &World, sequences: &[Sequence], each: impl Fn()) -> Optimum {
-    let ranks: Vec<usize> = sequences
+pub fn optimum(world: &World, sequences: &[Sequence], each: impl Fn()) -> Metrics {
+    let ranks: Vec<Option<usize>> = sequences
         .iter()
         .map(|sequence| {
             let (history, target) = sequence.test();
@@ -157,10 +122,10 @@ pub fn optimum(world: &World, sequences: &[Sequence], each: impl Fn()) -> Optimu
                 p > next[target] || (p == next[target] && book < target)
             };
             each();
-            1 + next.iter().enumerate().filter(|&entry| ahead(entry)).count()
+            Some(next.iter().enumerate().filter(|&entry| ahead(entry)).count())
         })
         .collect();
-    Optimum::of_ranks(&ranks)
+    Metrics::from_ranks(&ranks)
 }
 
 #[cfg(test)]
@@ -291,7 +256,7 @@ mod tests {
             next.sort_by(|a, b| b.total_cmp(a));
             expected += next[..10].iter().sum::<f64>() / dataset.sequences.len() as f64;
         }
-        let found = optimum(&world, &dataset.sequences, || ()).recall_at_10;
+        let found = optimum(&world, &dataset.sequences, || ()).recall_10;
         // Four standard deviations of a share of 1500 readers.
         assert!((found - expected).abs() < 0.05, "expected {expected}, found {found}");
         assert!(
@@ -312,13 +277,5 @@ mod tests {
         let hits = dataset.sequences.iter().filter(|s| order[..10].contains(&s.test().1)).count();
         let recall = hits as f64 / dataset.sequences.len() as f64;
         assert!(recall < 0.12, "popularity reaches {recall}");
-    }
-
-    #[test]
-    fn figures_follow_from_ranks() {
-        let figures = Optimum::of_ranks(&[1, 3, 7, 11]);
-        assert_eq!((figures.recall_at_5, figures.recall_at_10), (0.5, 0.75));
-        assert!((figures.ndcg_at_5 - (1.0 + 0.5) / 4.0).abs() < 1e-12);
-        assert!((figures.ndcg_at_10 - (1.0 + 0.5 + 1.0 / 3.0) / 4.0).abs() < 1e-12);
     }
 }

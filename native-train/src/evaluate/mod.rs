@@ -1,7 +1,6 @@
 //! Evaluation: full-catalogue ranking of every user's held-out item.
 
 pub mod free_search;
-pub mod metrics;
 pub mod search;
 
 use std::sync::Arc;
@@ -15,11 +14,11 @@ use tigret_infer::cpu::CpuEngine;
 use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 
 use crate::data::{Dataset, Sequence};
+use crate::metrics::Metrics;
 use crate::model::T5;
 use crate::model::params::Views;
 use crate::tokenizer::SemanticIds;
 use crate::workers;
-pub use metrics::Metrics;
 
 /// Which held-out item of a sequence is to be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

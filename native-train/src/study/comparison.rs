@@ -5,7 +5,7 @@ use super::plot::{Axis, Bars, Body, Plot};
 use super::settings::Data;
 use super::table::{Cell, Figure, METRICS, Table, metric_cells};
 use crate::error::Result;
-use crate::evaluate::Metrics;
+use crate::metrics::Metrics;
 use crate::pipeline::Step;
 
 /// A variant and what the paper says of it.

@@ -12,7 +12,8 @@ use super::report::Report;
 use super::table::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::free_search::{Generated, free_beam_search};
-use crate::evaluate::{Metrics, Protocol, Settings, Split, in_batches, rank_targets};
+use crate::evaluate::{Protocol, Settings, Split, in_batches, rank_targets};
+use crate::metrics::Metrics;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::settings::Data;
 use crate::baselines::Method;
 use crate::error::{Result, TrainError};
-use crate::evaluate::Metrics;
+use crate::metrics::Metrics;
 use crate::pipeline::Step;
 
 /// Baselines in the order of the table; popularity is always among them.

@@ -1,7 +1,7 @@
 //! The figures of "Recommender Systems with Generative Retrieval" (Rajput et al., NeurIPS 2023),
 //! to stand beside ours. Ranks are over all items, the protocol is the one of [`crate::evaluate`].
 
-use crate::evaluate::Metrics;
+use crate::metrics::Metrics;
 
 /// A row of a table: what, and Recall@5, NDCG@5, Recall@10, NDCG@10 on a data set.
 type Row = (&'static str, [f64; 4]);

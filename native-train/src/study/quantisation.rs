@@ -14,8 +14,9 @@ use super::report::Report;
 use super::table::{Figure, METRICS, Table, metric_cells};
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::evaluate::{Metrics, Protocol, Settings, Split, rank_targets_of_bundle};
+use crate::evaluate::{Protocol, Settings, Split, rank_targets_of_bundle};
 use crate::export::bundle_of_run;
+use crate::metrics::Metrics;
 
 const FORMATS: [WeightFormat; 4] =
     [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];

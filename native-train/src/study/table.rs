@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::error::{Result, TrainError};
-use crate::evaluate::Metrics;
 use crate::files::write_atomically;
+use crate::metrics::Metrics;
 
 /// A figure over several runs.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -16,9 +16,9 @@ use tch::{Device, Kind, Tensor};
 use super::state::{self, Progress};
 use super::tensorboard::EventWriter;
 use crate::error::{Result, TrainError};
-use crate::evaluate::Metrics;
 use crate::files::{check_writable, write_atomically};
 use crate::interrupt::{SAVE_EVERY, goes_on_from};
+use crate::metrics::Metrics;
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
 

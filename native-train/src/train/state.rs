@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainError};
-use crate::evaluate::Metrics;
 use crate::files::remove_if_there;
+use crate::metrics::Metrics;
 use crate::model::Params;
 use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
