@@ -60,10 +60,8 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
                 EngineQuery { input, beams: 20, filter, sampling: None }
             })
             .collect();
-        let inputs: Vec<Vec<u32>> = queries.iter().map(|query| query.input.clone()).collect();
-        let filters: Vec<ItemFilter> = queries.iter().map(|query| query.filter.clone()).collect();
         let _guard = tch::no_grad_guard();
-        let found = beam_search(&model, &params.views(), &ids, &inputs, &filters, 20);
+        let found = beam_search(&model, &params.views(), &ids, &queries);
         let cpu = CpuEngine::new(Arc::clone(&bundle));
         for (query, found) in queries.iter().zip(found) {
             same_answer(&cpu.search(query), &found, 1e-3).unwrap();

@@ -109,23 +109,22 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// One level of the search: extends `beams` by the codes of `level` and keeps the best `width`
-    /// live prefixes in their place, in ascending order of semantic ID.
+    /// One level of the search for a query: extends `beams` by the codes of `level` and keeps the best
+    /// live prefixes, as many as the query has beams, in their place, in ascending order of semantic ID.
     ///
     /// `log_probs` is row-major `[beams, codes of the level]`, already normalised over the whole
     /// vocabulary. Ascending order makes ties and parent pointers the same on every engine; the
     /// best-first order is made once, at the end.
-    #[expect(clippy::too_many_arguments, reason = "a step of the search needs all of them")]
     pub fn extend(
         &mut self,
         catalog: &Catalog,
-        filter: &ItemFilter,
-        sampling: Option<&Sampling>,
+        query: &EngineQuery,
         level: usize,
         beams: &mut Vec<Beam>,
         log_probs: &[f32],
-        width: usize,
     ) {
+        let EngineQuery { filter, beams: width, .. } = query;
+        let (sampling, width) = (query.sampling.as_ref(), *width);
         let codes = log_probs.len() / beams.len().max(1);
         self.live.clear();
         self.places.clear();
@@ -253,6 +252,11 @@ mod tests {
         all
     }
 
+    /// For the best items that a filter allows.
+    fn best_of(filter: &ItemFilter, beams: usize) -> EngineQuery {
+        EngineQuery { input: vec![], beams, filter: filter.clone(), sampling: None }
+    }
+
     #[test]
     fn the_best_come_first_and_ties_in_the_order_of_their_ids() {
         let keys = [-3.0, 0.0, -1e-40, 2.5, -3.0, f32::MIN, 1e-40, -0.0, 2.5, f32::MAX, -2.5];
@@ -284,9 +288,8 @@ mod tests {
                             (0..count).map(|_| -(random.below(9) as f32)).collect();
                         let catalog = &bundle.catalog;
                         let expected = plainly(catalog, filter, level, &beams, &log_probs, width);
-                        let none = None;
-                        candidates
-                            .extend(catalog, filter, none, level, &mut beams, &log_probs, width);
+                        let query = best_of(filter, width);
+                        candidates.extend(catalog, &query, level, &mut beams, &log_probs);
                         assert_eq!(beams, expected, "{sizes:?}, level {level}, width {width}");
                     }
                 }
@@ -305,7 +308,8 @@ mod tests {
         let mut beams = vec![Beam::root(&catalog)];
         let everything = ItemFilter::everything();
         let expected = plainly(&catalog, &everything, 0, &beams, &log_probs, 5);
-        Candidates::default().extend(&catalog, &everything, None, 0, &mut beams, &log_probs, 5);
+        let query = best_of(&everything, 5);
+        Candidates::default().extend(&catalog, &query, 0, &mut beams, &log_probs);
         assert_eq!(beams, expected);
         assert_eq!(beams.last().map(|beam| beam.code), Some(u16::MAX));
     }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use pollster::block_on;
 use tigret_infer::sampling::MAX_SEED;
-use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter};
+use tigret_infer::search::{Beam, Candidates, EngineQuery, Hit, ItemFilter};
 use tigret_infer::testing::{Shape, random_bundle};
 use tigret_infer::{
     Backend, Catalog, CatalogItem, InferError, Recommender, Request, Sampling, TokenLayout,
@@ -38,13 +38,14 @@ fn log_probs(prefix: &[u16]) -> Vec<f32> {
 
 fn sample(filter: &ItemFilter, temperatures: &[f32], seed: u64, width: usize) -> Vec<Hit> {
     let catalog = catalog();
-    let sampling = Sampling::new(temperatures, SIZES.len(), seed).unwrap();
+    let sampling = Some(Sampling::new(temperatures, SIZES.len(), seed).unwrap());
+    let query = EngineQuery { input: vec![], beams: width, filter: filter.clone(), sampling };
     let mut beams = vec![Beam::root(&catalog)];
     let mut candidates = Candidates::default();
     for level in 0..SIZES.len() {
         let rows = beams.iter().map(|b| log_probs(&catalog.codes_of(b.node.start)[..level]));
         let rows = rows.collect::<Vec<_>>().concat();
-        candidates.extend(&catalog, filter, Some(&sampling), level, &mut beams, &rows, width);
+        candidates.extend(&catalog, &query, level, &mut beams, &rows);
     }
     candidates.hits(&beams)
 }

@@ -84,7 +84,7 @@ mod tests {
     use crate::model::presets::Preset;
     use tch::Device;
     use tigret_infer::TokenLayout;
-    use tigret_infer::search::ItemFilter;
+    use tigret_infer::search::{EngineQuery, ItemFilter};
 
     /// Items with all codes of two levels of three, or those of `codes` alone.
     fn ids(codes: &[[u16; 2]]) -> SemanticIds {
@@ -115,7 +115,6 @@ mod tests {
         let inputs = [vec![2, 5, 1], vec![3, 6, 4, 7, 1]];
         // 8 tokens, two places: 64 sequences, of which 9 name an item.
         let found = free_beam_search(&model, &weights, &ids, &inputs, 64);
-        let filters = vec![ItemFilter::everything(); 2];
         for (user, input) in inputs.iter().enumerate() {
             assert_eq!(found[user].len(), 64);
             assert!(found[user].is_sorted_by(|a, b| a.score >= b.score));
@@ -124,8 +123,9 @@ mod tests {
             // What names an item has the score and place that the constrained search gives it.
             let valid: Vec<(u32, f32)> =
                 found[user].iter().filter_map(|g| Some((g.rank?, g.score))).collect();
-            let one = [input.clone()];
-            let hits = beam_search(&model, &weights, &ids, &one, &filters[..1], 9);
+            let (input, filter) = (input.clone(), ItemFilter::everything());
+            let query = EngineQuery { input, beams: 9, filter, sampling: None };
+            let hits = beam_search(&model, &weights, &ids, &[query]);
             assert_eq!(valid.len(), 9);
             for (hit, (rank, score)) in hits[0].iter().zip(&valid) {
                 assert_eq!(hit.rank, *rank);

@@ -137,15 +137,18 @@ pub fn rank_targets(
 ) -> Ranking {
     let Protocol { split, exclude_history } = settings.protocol;
     let rank_of = |&item: &u32| ids.rank_of_item[item as usize];
-    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
+    let search = |weights: &Views, users: &[usize], inputs: Vec<Vec<u32>>| {
         let of_user = |&user: &usize| split.of(sequences[user]);
         let histories: Vec<Vec<u32>> =
             users.iter().map(|user| of_user(user).0.iter().map(rank_of).collect()).collect();
-        let filters: Vec<ItemFilter> = histories
-            .iter()
-            .map(|history| filter(history, exclude_history, ids.catalog.len()))
-            .collect();
-        let found = search::beam_search(model, weights, ids, inputs, &filters, settings.beams);
+        let query = |(input, history): (Vec<u32>, &Vec<u32>)| EngineQuery {
+            input,
+            beams: settings.beams,
+            filter: filter(history, exclude_history, ids.catalog.len()),
+            sampling: None,
+        };
+        let queries: Vec<EngineQuery> = inputs.into_iter().zip(&histories).map(query).collect();
+        let found = search::beam_search(model, weights, ids, &queries);
         let answer = |((user, history), hits): ((&usize, &Vec<u32>), Vec<Hit>)| {
             Answer::of(&hits, history, Some(rank_of(&of_user(user).1)))
         };
@@ -168,7 +171,7 @@ pub fn in_batches<R: Send>(
     sequences: &[&Sequence],
     settings: Settings,
     progress: &ProgressBar,
-    search: impl Fn(&Views, &[usize], &[Vec<u32>]) -> Vec<R> + Sync,
+    search: impl Fn(&Views, &[usize], Vec<Vec<u32>>) -> Vec<R> + Sync,
 ) -> Vec<R> {
     let layout = &ids.layout;
     let mut order: Vec<usize> = (0..sequences.len()).collect();
@@ -188,8 +191,7 @@ pub fn in_batches<R: Send>(
         .map(|users| (users, weights.shallow_clone()))
         .collect();
     let answers = workers::map(device, jobs, |(users, weights): (&[usize], Views)| {
-        let inputs: Vec<Vec<u32>> = users.iter().map(input).collect();
-        let answers = search(&weights, users, &inputs);
+        let answers = search(&weights, users, users.iter().map(input).collect());
         progress.inc(users.len() as u64);
         answers
     });

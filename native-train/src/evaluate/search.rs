@@ -3,8 +3,7 @@
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
-use tigret_infer::sampling::Sampling;
-use tigret_infer::search::{Beam, Candidates, Hit, ItemFilter, best_first};
+use tigret_infer::search::{Beam, Candidates, EngineQuery, Hit, best_first};
 
 use crate::model::T5;
 use crate::model::padding::pad_left;
@@ -12,55 +11,29 @@ use crate::model::params::{Views, to_vec};
 use crate::model::t5::Cache;
 use crate::tokenizer::SemanticIds;
 
-/// The best `beams` items for each encoder input, in the contract's order.
+/// What each query finds, in the contract's order: its best items, or a sample without replacement in
+/// the order in which it would have been drawn ([`tigret_infer::sampling`]).
 pub fn beam_search(
     model: &T5,
     weights: &Views,
     ids: &SemanticIds,
-    inputs: &[Vec<u32>],
-    filters: &[ItemFilter],
-    beams: usize,
-) -> Vec<Vec<Hit>> {
-    search(model, weights, ids, inputs, filters, None, beams)
-}
-
-/// A sample of `beams` items without replacement for each encoder input, in the order in which they
-/// would have been drawn ([`tigret_infer::sampling`]); `samplings` has an entry an input.
-pub fn sampled_beam_search(
-    model: &T5,
-    weights: &Views,
-    ids: &SemanticIds,
-    inputs: &[Vec<u32>],
-    filters: &[ItemFilter],
-    samplings: &[Sampling],
-    beams: usize,
-) -> Vec<Vec<Hit>> {
-    search(model, weights, ids, inputs, filters, Some(samplings), beams)
-}
-
-fn search(
-    model: &T5,
-    weights: &Views,
-    ids: &SemanticIds,
-    inputs: &[Vec<u32>],
-    filters: &[ItemFilter],
-    samplings: Option<&[Sampling]>,
-    beams: usize,
+    queries: &[EngineQuery],
 ) -> Vec<Vec<Hit>> {
     // Nobody asks for gradients of an answer, and their graph would be many times its size.
     let _guard = tch::no_grad_guard();
     let device = weights.get("shared.weight").device();
     let layout = &ids.layout;
-    let users = inputs.len();
-    let (tokens, keep) = pad_left(inputs, layout.pad, device);
+    let users = queries.len();
+    let inputs: Vec<&[u32]> = queries.iter().map(|query| &query.input[..]).collect();
+    let (tokens, keep) = pad_left(&inputs, layout.pad, device);
     let encoded = model.encode(weights, &tokens, &keep, None);
     let cross = model.cross_state(weights, &encoded, &keep);
     let mut cache = Cache::default();
-    let mut searches: Vec<Vec<Beam>> = filters
+    let mut searches: Vec<Vec<Beam>> = queries
         .iter()
-        .map(|filter| {
+        .map(|query| {
             let root = Beam::root(&ids.catalog);
-            let live = filter.allowed_in(root.node.clone()) > 0;
+            let live = query.filter.allowed_in(root.node.clone()) > 0;
             live.then_some(root).into_iter().collect()
         })
         .collect();
@@ -89,10 +62,7 @@ fn search(
         let users = searches.par_iter_mut().enumerate();
         users.for_each_init(Candidates::default, |candidates, (user, search)| {
             let log_probs = &log_probs[user * rows * codes..][..search.len() * codes];
-            let sampling = samplings.map(|samplings| &samplings[user]);
-            let filter = &filters[user];
-            let catalog = &ids.catalog;
-            candidates.extend(catalog, filter, sampling, level, search, log_probs, beams);
+            candidates.extend(&ids.catalog, &queries[user], level, search, log_probs);
         });
     }
     searches

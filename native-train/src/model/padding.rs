@@ -3,11 +3,11 @@
 use tch::{Device, Kind, Tensor};
 
 /// Rows of tokens to `[rows, longest]` tensors of tokens and of which are not padding.
-pub fn pad_left(rows: &[Vec<u32>], pad: u32, device: Device) -> (Tensor, Tensor) {
-    let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+pub fn pad_left(rows: &[impl AsRef<[u32]>], pad: u32, device: Device) -> (Tensor, Tensor) {
+    let longest = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let mut tokens = vec![i64::from(pad); rows.len() * longest];
     let mut keep = vec![false; rows.len() * longest];
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in rows.iter().map(AsRef::as_ref).enumerate() {
         let start = (index + 1) * longest - row.len();
         for (offset, &token) in row.iter().enumerate() {
             tokens[start + offset] = i64::from(token);

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::sampling::{MAX_SEED, Sampling};
-use tigret_infer::search::{Hit, ItemFilter};
+use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 
 use super::comparison::{figure_cell, of_seeds, of_users, seeds};
 use super::lab::{Lab, Loaded, Trained};
@@ -16,7 +16,7 @@ use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::table::{Cell, Figure, Table};
 use crate::error::{Result, TrainError};
-use crate::evaluate::search::{beam_search, sampled_beam_search};
+use crate::evaluate::search::beam_search;
 use crate::evaluate::{Protocol, Settings, Split, in_batches};
 use crate::metrics::Metrics;
 use crate::model::TrainedModel;
@@ -173,15 +173,15 @@ fn point(
         .transpose()?;
     let shown = temperature.map_or("the best".to_owned(), |t| format!("temperature {t}"));
     let progress = lab.progress(users.len(), &shown);
-    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
-        let filters = vec![ItemFilter::everything(); users.len()];
-        let found: Vec<Vec<Hit>> = match &samplings {
-            None => beam_search(model, weights, ids, inputs, &filters, beams),
-            Some(all) => {
-                let own: Vec<Sampling> = users.iter().map(|&user| all[user].clone()).collect();
-                sampled_beam_search(model, weights, ids, inputs, &filters, &own, beams)
-            }
+    let search = |weights: &Views, users: &[usize], inputs: Vec<Vec<u32>>| {
+        let query = |(input, &user): (Vec<u32>, &usize)| EngineQuery {
+            input,
+            beams,
+            filter: ItemFilter::everything(),
+            sampling: samplings.as_ref().map(|all| all[user].clone()),
         };
+        let queries: Vec<EngineQuery> = inputs.into_iter().zip(users).map(query).collect();
+        let found = beam_search(model, weights, ids, &queries);
         let item = |hit: &Hit| ids.item_of_rank[hit.rank as usize];
         found.iter().map(|hits| hits.iter().map(item).collect()).collect()
     };

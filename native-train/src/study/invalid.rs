@@ -145,8 +145,8 @@ fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
     let batch = (128 * 50 / beams).clamp(8, 128);
     let settings = Settings { protocol: Protocol::of(Split::Test), beams, batch, user_token: true };
     let progress = lab.progress(2 * users.len(), &format!("{beams} beams"));
-    let free = |weights: &Views, _: &[usize], inputs: &[Vec<u32>]| {
-        free_beam_search(model, weights, ids, inputs, beams)
+    let free = |weights: &Views, _: &[usize], inputs: Vec<Vec<u32>>| {
+        free_beam_search(model, weights, ids, &inputs, beams)
     };
     let generated = in_batches(weights, ids, &users, settings, &progress, free);
     let constrained = rank_targets(model, weights, ids, &users, settings, &progress);

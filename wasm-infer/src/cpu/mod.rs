@@ -109,10 +109,7 @@ impl CpuEngine {
             parents.extend(beams.iter().map(|beam| beam.parent));
             decoder.step(model, tokens, parents, *codes);
             decoder.log_probs(log_probs);
-            let sampling = query.sampling.as_ref();
-            let (catalog, filter) = (&*self.catalog, &query.filter);
-            let width = query.beams;
-            candidates.extend(catalog, filter, sampling, level, beams, log_probs, width);
+            candidates.extend(&self.catalog, query, level, beams, log_probs);
             see(level, beams);
         }
     }

@@ -13,7 +13,7 @@ use super::params::{
 };
 use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
 use crate::sampling::Sampling;
-use crate::search::{Beam, Candidates, ItemFilter};
+use crate::search::{Beam, Candidates, EngineQuery, ItemFilter};
 use crate::testing::{Random, Shape, leave_out, on_gpu, random_bundle};
 use crate::tokens::Level;
 use crate::weights::{Weight, WeightFormat};
@@ -522,9 +522,10 @@ impl Step {
             logits.chunks_exact(vocabulary).flat_map(of_row).collect()
         };
         let extended = |level: usize, beams: &[Beam], log_probs: &[f32], width: usize| {
-            let (mut next, sampling) = (beams.to_vec(), sampling.as_ref());
-            Candidates::default()
-                .extend(catalog, &filter, sampling, level, &mut next, log_probs, width);
+            let (filter, sampling) = (filter.clone(), sampling.clone());
+            let query = EngineQuery { input: vec![], beams: width, filter, sampling };
+            let mut next = beams.to_vec();
+            Candidates::default().extend(catalog, &query, level, &mut next, log_probs);
             next
         };
         let mut beams = vec![Beam::root(catalog)];

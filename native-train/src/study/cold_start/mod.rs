@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tigret_infer::search::ItemFilter;
+use tigret_infer::search::{EngineQuery, ItemFilter};
 
 use super::comparison::{figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
@@ -246,9 +246,15 @@ fn measure(
         user_token: true,
     };
     let progress = lab.progress(2 * users.len(), "cold start");
-    let search = |weights: &Views, users: &[usize], inputs: &[Vec<u32>]| {
-        let filters = vec![ItemFilter::everything(); users.len()];
-        let found = beam_search(model, weights, ids, inputs, &filters, BEAMS);
+    let search = |weights: &Views, _: &[usize], inputs: Vec<Vec<u32>>| {
+        let query = |input| EngineQuery {
+            input,
+            beams: BEAMS,
+            filter: ItemFilter::everything(),
+            sampling: None,
+        };
+        let queries: Vec<EngineQuery> = inputs.into_iter().map(query).collect();
+        let found = beam_search(model, weights, ids, &queries);
         found.iter().map(|hits| candidates(ids, hits, &is_unseen, &by_prefix)).collect()
     };
     let lists: Vec<Vec<u32>> = in_batches(weights, ids, &users, settings, &progress, search);
