@@ -113,7 +113,7 @@ impl Session {
     /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-request`, `bad-bundle` where a score is not a number, `device-lost`
+    /// An `Error` with code `bad-request`, `bad-bundle` where a score on the CPU is no number, `device-lost`
     /// or, where the search exceeds the GPU's limits, `no-gpu`.
     pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
         let request = parse_request(request)?;

@@ -128,7 +128,7 @@ async function answer(event: WorkerEvent): Promise<Response> {
     return response;
   });
   if (!kept) return fetched;
-  // An answer that comes too late is kept for the next visit.
+  // An answer that comes too late is kept for the next visit, unless it is a page.
   event.waitUntil(fetched.catch(() => {}));
   const late = new Promise<Response>((resolve) => {
     setTimeout(() => {

@@ -184,7 +184,7 @@ async function couldFit(error: unknown, size: number): Promise<boolean> {
   if ((error as Error | null)?.name !== "QuotaExceededError") return false;
   const storage = globalThis.navigator?.storage;
   const { quota = size, usage = 0, usageDetails }: Estimate = (await storage?.estimate?.()) ?? {};
-  // What caches take can be given back, where the browser tells it from the rest.
+  // What caches take may be given back, where the browser tells it from the rest.
   return size <= quota - (usage - (usageDetails?.caches ?? usage));
 }
 

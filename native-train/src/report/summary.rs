@@ -168,7 +168,7 @@ fn remedy(trained: bool) -> &'static str {
     match trained {
         true => {
             "they say next to nothing of the vectors; lower --learning-rate, compare with --method \
-             rq-kmeans, which cannot collapse, or take smaller codebooks"
+             rq-kmeans, or take smaller codebooks"
         }
         false => "they say next to nothing of the vectors; choose another --method",
     }
