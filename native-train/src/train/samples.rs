@@ -263,7 +263,10 @@ impl Resident {
         }
         let mut tokens = Tensor::cat(&parts, 1);
         if let Some(users) = &self.user_tokens {
-            let kept = Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop_user);
+            let kept = match drop_user {
+                0.0 => Tensor::ones([rows, 1], (Kind::Bool, device)),
+                drop => Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop),
+            };
             let user = users.index_select(0, &self.sequences.index_select(0, index)).unsqueeze(1);
             let _ = tokens.scatter_(1, &first, &user.where_self(&kept, &padding()));
             kept_user = Some(kept);
@@ -281,6 +284,7 @@ impl Resident {
 mod tests {
     use super::*;
     use crate::data::{Item, Sequence};
+    use crate::random;
     use tigret_infer::TokenLayout;
 
     fn dataset() -> Dataset {
@@ -312,7 +316,9 @@ mod tests {
             let chosen: Vec<u32> = (0..samples.len() as u32).rev().collect();
             let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
             for drop_user in [0.0, 1.0] {
-                let batch = resident.batch(&chosen, &Tensor::from_slice(&index), drop_user);
+                // Drawn alone: others may be at their seeded draws.
+                let batch = || resident.batch(&chosen, &Tensor::from_slice(&index), drop_user);
+                let batch = random::seeded(0, batch);
                 for (row, &i) in chosen.iter().enumerate() {
                     let sample = samples[i as usize];
                     let sequence = &dataset.sequences[sample.sequence as usize];
