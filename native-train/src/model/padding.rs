@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-/// Rows of tokens to `[rows, longest]` tensors of tokens and of which are not padding.
+/// Rows of tokens, padded on the left, as two `[rows, longest]` tensors on the device: the tokens
+/// (`i64`), and which of them are not padding (`bool`).
 pub fn pad_left(rows: &[impl AsRef<[u32]>], pad: u32, device: Device) -> (Tensor, Tensor) {
     let longest = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
     let mut tokens = vec![i64::from(pad); rows.len() * longest];
