@@ -1,30 +1,21 @@
 //! New items under a frozen tokenizer, through the command.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tigret_infer::Quantizer;
 
-fn tigret(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tigret")).args(arguments).output().unwrap()
-}
+use crate::tigret::{fails, tigret, works_json};
 
+/// Paths are whole ones, so the folder is any.
 fn ok(arguments: &[&str]) -> Value {
-    let output = tigret(&[arguments, &["--json"]].concat());
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {error}");
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    works_json(Path::new("."), arguments)
 }
 
 fn refused(arguments: &[&str]) -> String {
-    let output = tigret(arguments);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
+    fails(&mut tigret(Path::new("."), arguments))
 }
 
 /// A run of 90 items with vectors of six numbers; the last 30 of them in a file of new items.

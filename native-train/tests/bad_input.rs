@@ -1,14 +1,13 @@
 //! Bad input of `embed` and `tokenize`, through the command: one clear line, status 2, and nothing
 //! written.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use safetensors::tensor::{Dtype, TensorView};
+
+use crate::tigret::{golden_encoder, refuses, succeeds, tigret, works};
 
 const ITEMS: usize = 20;
 const WIDTH: usize = 4;
@@ -34,18 +33,8 @@ impl World {
         self.0.path().join(name)
     }
 
-    fn run(&self, arguments: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tigret"))
-            .current_dir(self.0.path())
-            .args(arguments.split_ascii_whitespace())
-            .output()
-            .unwrap()
-    }
-
     fn ok(&self, arguments: &str) {
-        let output = self.run(arguments);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tigret {arguments}: {errors}");
+        works(self.0.path(), arguments);
     }
 
     /// The command must fail with one line that says all of `reasons`, and leave the run alone.
@@ -57,10 +46,7 @@ impl World {
             names
         };
         let before = files();
-        let output = self.run(arguments);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "tigret {arguments}: {errors}");
-        assert_eq!(errors.lines().count(), 1, "{errors}");
+        let errors = refuses(self.0.path(), arguments);
         for reason in reasons {
             assert!(errors.contains(reason), "\"{errors}\" does not say \"{reason}\"");
         }
@@ -150,11 +136,7 @@ fn settings_that_do_not_suit_are_told_of() {
     let world = World::new(|i| format!("lamp {i}"));
     write(&world.at("v.safetensors"), ITEMS, number);
     world.ok("embed --run r --vectors v.safetensors");
-    let errors = |arguments: &str| {
-        let output = world.run(arguments);
-        assert!(output.status.success(), "{arguments}");
-        String::from_utf8(output.stderr).unwrap()
-    };
+    let errors = |arguments: &str| succeeds(&mut tigret(world.0.path(), arguments)).1;
     let tokenize = "tokenize --run r --method rq-kmeans --codebook-size";
     let note = errors(&format!("{tokenize} 16"));
     assert!(note.contains("20 items are few for 16 codewords"), "{note}");
@@ -167,7 +149,8 @@ fn settings_that_do_not_suit_are_told_of() {
         note.trim_end(),
         "--latent, --epochs without effect: --method rq-kmeans trains no autoencoder"
     );
-    let output = world.run("tokenize --run r --codebook-size 8 --epochs 5 --max-epochs 9");
+    let both = "tokenize --run r --codebook-size 8 --epochs 5 --max-epochs 9";
+    let output = tigret(world.0.path(), both).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(errors.contains("cannot be used with"), "{errors}");
@@ -176,8 +159,7 @@ fn settings_that_do_not_suit_are_told_of() {
 #[test]
 fn texts_that_are_all_empty_are_refused_by_every_encoder() {
     let world = World::new(|_| " ".to_owned());
-    let bert = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders/bert");
-    for encoder in [String::new(), format!("--encoder {}", bert.display())] {
+    for encoder in [String::new(), format!("--encoder {}", golden_encoder("bert").display())] {
         world.refused(
             &format!("embed --run r {encoder}"),
             &["items.jsonl: the text of every item is empty; name columns with `tigret prepare"],

@@ -1,7 +1,5 @@
 //! Sentence encoders against `sentence-transformers`: golden folders, faults, interruption.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +11,8 @@ use tigret_train::embed::Vectors;
 use tigret_train::embed::sentence::{SentenceEncoder, job};
 use tigret_train::interrupt::Control;
 
+use crate::tigret::golden_encoder;
+
 /// What `make_encoder_golden.py` wrote.
 #[derive(Deserialize)]
 struct Expected {
@@ -20,12 +20,9 @@ struct Expected {
     vectors: Vec<Vec<f32>>,
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name)
-}
-
 fn expected(name: &str) -> Expected {
-    serde_json::from_str(&fs::read_to_string(golden(name).join("expected.json")).unwrap()).unwrap()
+    serde_json::from_str(&fs::read_to_string(golden_encoder(name).join("expected.json")).unwrap())
+        .unwrap()
 }
 
 fn encode(encoder: &SentenceEncoder, texts: &[&str]) -> Vectors {
@@ -43,7 +40,7 @@ fn distance(found: &[f32], expected: &[f32]) -> (f32, f32) {
 }
 
 fn holds(name: &str) {
-    holds_in(&golden(name), name);
+    holds_in(&golden_encoder(name), name);
 }
 
 /// Whether a folder gives the vectors of a golden one.
@@ -82,7 +79,7 @@ fn sentence_t5_gives_the_vectors_of_sentence_transformers() {
 
 #[test]
 fn a_text_has_the_same_vector_in_any_company() {
-    let encoder = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden_encoder("bert"), DeviceChoice::Cpu).unwrap();
     let texts: Vec<String> = (0..300).map(|at| "red lamp oil ".repeat(at % 7 + 1)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let all = encode(&encoder, &texts);
@@ -94,7 +91,7 @@ fn a_text_has_the_same_vector_in_any_company() {
 
 #[test]
 fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
-    let encoder = SentenceEncoder::load(&golden("mpnet"), DeviceChoice::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden_encoder("mpnet"), DeviceChoice::Cpu).unwrap();
     let texts: Vec<String> =
         (0..400).map(|at| format!("red lamp {at} {}", "soft oil ".repeat(at % 60))).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -128,7 +125,7 @@ fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
 
 #[test]
 fn unfinished_work_of_other_texts_or_a_broken_state_is_not_taken_up() {
-    let encoder = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&golden_encoder("bert"), DeviceChoice::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let control = Control { interrupted: &|| true, state: Some(&state) };
@@ -158,7 +155,7 @@ impl Copied {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        copy(&golden(name), folder.path());
+        copy(&golden_encoder(name), folder.path());
         Self(folder)
     }
 
@@ -220,7 +217,7 @@ fn a_text_is_cut_from_the_side_that_the_folder_names() {
         [&|f| f.replace("tokenizer_config.json", "{", "{\"truncation_side\": \"left\","), &|f| {
             f.replace("tokenizer.json", right.0, right.1)
         }];
-    let plain = SentenceEncoder::load(&golden("bert"), DeviceChoice::Cpu).unwrap();
+    let plain = SentenceEncoder::load(&golden_encoder("bert"), DeviceChoice::Cpu).unwrap();
     for way in ways {
         let folder = Copied::new("bert");
         way(&folder);

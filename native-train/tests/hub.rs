@@ -1,12 +1,10 @@
 //! `tigret embed --encoder hub:NAME` against a small server on this machine.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -14,13 +12,11 @@ use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
 
+use crate::tigret::{fails, golden_encoder, succeeds, tigret};
+
 const MODEL: &str = "acme/tiny-bert";
 const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
 const WEIGHTS: &str = "model.safetensors";
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders/bert")
-}
 
 /// Serves the golden folder as a hub would, and notes what was asked for.
 struct Hub {
@@ -88,7 +84,7 @@ fn answer(
             names.map(|name| serde_json::json!({"rfilename": name})).into_iter().collect();
         Some(serde_json::json!({"sha": REVISION, "siblings": siblings}).to_string().into_bytes())
     } else {
-        path.strip_prefix(&files).and_then(|file| fs::read(golden().join(file)).ok())
+        path.strip_prefix(&files).and_then(|file| fs::read(golden_encoder("bert").join(file)).ok())
     };
     let file = path.strip_prefix(&files).unwrap_or_default().to_owned();
     asked.lock().unwrap().push(path);
@@ -118,13 +114,12 @@ impl World {
         });
         fs::write(world.0.path().join("items.jsonl"), items.concat()).unwrap();
         fs::write(world.0.path().join("s.txt"), "u red-lamp blue-lamp oil\n").unwrap();
-        let output = world.tigret("", "prepare --run r --sequences s.txt --items items.jsonl");
-        assert!(output.status.success());
+        succeeds(&mut world.tigret("", "prepare --run r --sequences s.txt --items items.jsonl"));
         world
     }
 
-    fn tigret(&self, endpoint: &str, arguments: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
+    fn tigret(&self, endpoint: &str, arguments: &str) -> Command {
+        let mut command = tigret(self.0.path(), arguments);
         // No proxy lies between this machine and itself.
         for proxy in
             ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
@@ -132,26 +127,23 @@ impl World {
             command.env_remove(proxy);
         }
         command
-            .current_dir(self.0.path())
-            .args(arguments.split_ascii_whitespace())
             .env("HF_ENDPOINT", endpoint)
             .env("HF_HUB_CACHE", self.0.path().join("cache"))
-            .env_remove("HF_HOME")
-            .output()
-            .unwrap()
+            .env_remove("HF_HOME");
+        command
     }
 
-    fn embed(&self, endpoint: &str, encoder: &str) -> Output {
+    fn with_encoder(&self, endpoint: &str, encoder: &str) -> Command {
         self.tigret(endpoint, &format!("embed --run r --device cpu --encoder {encoder}"))
     }
 
+    /// Standard error of an `embed` that must succeed.
+    fn embed(&self, endpoint: &str, encoder: &str) -> String {
+        succeeds(&mut self.with_encoder(endpoint, encoder)).1
+    }
+
     fn refuse(&self, endpoint: &str, encoder: &str) -> String {
-        let output = self.embed(endpoint, encoder);
-        assert_eq!(output.status.code(), Some(2));
-        let errors = String::from_utf8(output.stderr).unwrap();
-        let last = errors.lines().last().unwrap().to_owned();
-        assert!(last.starts_with("tigret: "), "{errors}");
-        last
+        fails(&mut self.with_encoder(endpoint, encoder))
     }
 
     /// Files of the cache, by their paths in it.
@@ -183,9 +175,7 @@ impl World {
 #[test]
 fn a_model_is_downloaded_once_and_gives_the_vectors_of_its_folder() {
     let (hub, world) = (Hub::start(), World::new());
-    let output = world.embed(&hub.address, &format!("hub:{MODEL}"));
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{errors}");
+    let errors = world.embed(&hub.address, &format!("hub:{MODEL}"));
     assert!(errors.contains("downloading model.safetensors"), "{errors}");
     let asked = hub.asked();
     assert_eq!(asked[0], format!("/api/models/{MODEL}"));
@@ -198,15 +188,14 @@ fn a_model_is_downloaded_once_and_gives_the_vectors_of_its_folder() {
 
     let downloaded = world.vectors();
     // Cached: it works without any request, and even without a server.
-    assert!(world.embed(&hub.address, &format!("hub:{MODEL}")).status.success());
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
     assert!(hub.asked().is_empty());
-    assert!(world.embed("http://127.0.0.1:9", &format!("hub:{MODEL}")).status.success());
+    world.embed("http://127.0.0.1:9", &format!("hub:{MODEL}"));
     // Later texts are encoded by the same name.
     fs::write(world.0.path().join("new.jsonl"), "{\"id\": 1, \"text\": \"red lamp.\"}\n").unwrap();
-    let output =
-        world.tigret("http://127.0.0.1:9", "embed --run r --texts new.jsonl --out n.safetensors");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(world.embed("", golden().to_str().unwrap()).status.success());
+    let texts = "embed --run r --texts new.jsonl --out n.safetensors";
+    succeeds(&mut world.tigret("http://127.0.0.1:9", texts));
+    world.embed("", golden_encoder("bert").to_str().unwrap());
     assert_eq!(world.vectors(), downloaded);
 }
 
@@ -222,7 +211,7 @@ fn a_connection_that_breaks_leaves_no_half_file_and_the_next_try_goes_on() {
     assert!(!cached.iter().any(|file| file.ends_with("refs/main")), "{cached:?}");
     let first = hub.asked().len();
     *hub.broken.lock().unwrap() = None;
-    assert!(world.embed(&hub.address, &format!("hub:{MODEL}")).status.success());
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
     let second = hub.asked();
     assert!(second.len() < first, "what is there is not fetched again: {second:?}");
     assert!(second.iter().any(|path| path.ends_with(WEIGHTS)));

@@ -1,12 +1,10 @@
 //! Ctrl-C of the commands that take long: they stop in order, and the same command goes on and
 //! ends as if nothing had been.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -20,14 +18,12 @@ use tigret_train::error::Result;
 use tigret_train::interrupt::Watch;
 use tigret_train::pipeline::{Choice, Config, Pipeline, RunLock, Verbs};
 
+use crate::tigret::{golden_encoder, succeeds, tigret};
+
 /// Doublings of the work until a command is slow enough to be interrupted.
 const MOST_DOUBLINGS: u32 = 8;
 
 struct World(tempfile::TempDir);
-
-fn tigret() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_tigret"))
-}
 
 impl World {
     /// A run of items with texts of many lengths.
@@ -51,15 +47,12 @@ impl World {
     }
 
     fn command(&self, arguments: &str) -> Command {
-        let mut command = tigret();
-        command.current_dir(self.0.path()).args(arguments.split_ascii_whitespace());
-        command
+        tigret(self.0.path(), arguments)
     }
 
-    fn ok(&self, arguments: &str) {
-        let output = self.command(arguments).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tigret {arguments}: {errors}");
+    /// Standard error of a command that must succeed.
+    fn ok(&self, arguments: &str) -> String {
+        succeeds(&mut self.command(arguments)).1
     }
 
     /// Starts a command, and interrupts it as soon as it says that this can be done. `None` where
@@ -86,8 +79,7 @@ impl World {
 }
 
 fn golden(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name);
-    path.to_str().unwrap().to_owned()
+    golden_encoder(name).to_str().unwrap().to_owned()
 }
 
 #[test]
@@ -128,9 +120,7 @@ fn an_interrupted_tokenize_goes_on_and_ends_with_the_same_codes() {
     assert!(world.at("r/tokenizer.partial.safetensors").exists());
     assert!(made.iter().all(|name| !world.at(&format!("r/{name}")).exists()), "no half-made file");
     // Other settings do not take that up, and say so.
-    let output = world.command(&command(20)).output().unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{errors}");
+    let errors = world.ok(&command(20));
     assert!(errors.contains("tokenizer.partial.safetensors is of other settings"), "{errors}");
     assert!(!world.at("r/tokenizer.partial.safetensors").exists());
 

@@ -1,12 +1,10 @@
 //! The whole line through the command: from a log of interactions to recommendations, and what the
 //! command says of bad input.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,35 +12,7 @@ use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
-fn tigret(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tigret"))
-        .current_dir(folder)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| panic!("tigret starts: {e}"))
-}
-
-/// Runs a verb that must work and returns its standard output.
-fn works(folder: &Path, arguments: &[&str]) -> String {
-    let output = tigret(folder, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn works_json(folder: &Path, arguments: &[&str]) -> Value {
-    let text = works(folder, arguments);
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?} prints JSON: {e}: {text}"))
-}
-
-/// Runs a verb that must refuse and returns its one line.
-fn refuses(folder: &Path, arguments: &[&str]) -> String {
-    let output = tigret(folder, arguments);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
-    errors
-}
+use crate::tigret::{fails, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -82,11 +52,11 @@ fn from_a_log_to_recommendations() {
     works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
     works(at, &["embed", "--run", "r"]);
     let codes = ["--codebook-size", "8", "--epochs", "3", "--users", "10"];
-    let report = works_json(at, &[&["--json", "tokenize", "--run", "r"], &codes[..]].concat());
+    let report = works_json(at, &[&["tokenize", "--run", "r"], &codes[..]].concat());
     assert_eq!(report["collisions"]["items"], 30);
 
     // Two epochs at once, and one epoch then another by --resume, are the same training.
-    let train = ["train", "--preset", "tiny", "--batch", "32", "--warmup", "5", "--json"];
+    let train = ["train", "--preset", "tiny", "--batch", "32", "--warmup", "5"];
     let copy = |to: &str| {
         fs::create_dir(at.join(to)).unwrap();
         for entry in fs::read_dir(at.join("r")).unwrap() {
@@ -111,16 +81,16 @@ fn from_a_log_to_recommendations() {
     };
     assert_eq!(weights("whole"), weights("r"));
 
-    let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume"]].concat();
+    let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume", "--json"]].concat();
     assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
 
     // Without their histories nobody is shown what they had.
-    let unseen = ["evaluate", "--run", "r", "--json", "--beams", "30", "--exclude-history"];
+    let unseen = ["evaluate", "--run", "r", "--beams", "30", "--exclude-history"];
     let unseen = works_json(at, &unseen);
     assert_eq!(unseen["settings"]["exclude_history"], true);
     assert_eq!(unseen["share_of_history"], 0.0);
 
-    let evaluation = works_json(at, &["evaluate", "--run", "r", "--json", "--beams", "30"]);
+    let evaluation = works_json(at, &["evaluate", "--run", "r", "--beams", "30"]);
     assert!(evaluation["share_of_history"].as_f64().unwrap() > 0.0);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
     for format in ["f32", "f16", "q8", "q4"] {
@@ -152,8 +122,7 @@ fn from_a_log_to_recommendations() {
     }
 
     // The bundle in f32 is the model: the same figures on the CPU engine.
-    let bundle =
-        ["evaluate", "--run", "r", "--json", "--beams", "30", "--bundle", "f32.safetensors"];
+    let bundle = ["evaluate", "--run", "r", "--beams", "30", "--bundle", "f32.safetensors"];
     let of_bundle = works_json(at, &bundle);
     assert_eq!(of_bundle["model"], evaluation["model"]);
     assert_eq!(of_bundle["share_of_history"], evaluation["share_of_history"]);
@@ -175,10 +144,8 @@ fn from_a_log_to_recommendations() {
         "5",
         "--json",
     ];
-    let output = tigret(at, &recommend);
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let (answers, errors) = succeeds(&mut tigret(at, &recommend));
     assert!(errors.contains("skipped 1 history items"), "{errors}");
-    let answers = String::from_utf8_lossy(&output.stdout).into_owned();
     let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(answers.len(), 2);
     for answer in &answers {
@@ -194,11 +161,11 @@ fn from_a_log_to_recommendations() {
 
     let sample = |model: &str, options: &[&str]| {
         let histories = ["recommend", "--model", model, "--histories", "h.jsonl", "--json"];
-        tigret(at, &[&histories[..], options].concat()).stdout
+        works(at, &[&histories[..], options].concat())
     };
     for model in ["f16.safetensors", "q4.safetensors"] {
         let first = sample(model, &["--temperature", "2", "--seed", "5"]);
-        assert_eq!(first.iter().filter(|&&byte| byte == b'\n').count(), 2);
+        assert_eq!(first.lines().count(), 2);
         assert_eq!(sample(model, &["--temperature", "2,2,2,2", "--seed", "5"]), first);
         assert_ne!(sample(model, &["--temperature", "2", "--seed", "6"]), first);
     }
@@ -222,10 +189,9 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     works(at, &["embed", "--run", "r"]);
     let tokenize = ["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"];
     works(at, &tokenize);
-    let train =
-        ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1", "--json"];
+    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
     works(at, &train);
-    let resume = [&train[..], &["--resume"]].concat();
+    let resume = [&train[..], &["--resume", "--json"]].concat();
     let uses: [&[&str]; 2] =
         [&["evaluate", "--run", "r"], &["export", "--run", "r", "--out", "m.safetensors"]];
 
@@ -338,10 +304,10 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
     works(at, &prepare);
     works(at, &["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"]);
     let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
-    let said = String::from_utf8(tigret(at, &train).stderr).unwrap();
+    let said = succeeds(&mut tigret(at, &train)).1;
     assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
     let evaluate = || {
-        let said = String::from_utf8(tigret(at, &["evaluate", "--run", "r"]).stderr).unwrap();
+        let said = succeeds(&mut tigret(at, "evaluate --run r")).1;
         let written = fs::read_to_string(at.join("r/evaluation.json")).unwrap();
         let written: Value = serde_json::from_str(&written).unwrap();
         (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
@@ -371,7 +337,7 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let options = ["--baselines", "all", "--sasrec-epochs", "60", "--sasrec-dim", "16"];
     let options = [&options[..], &["--sasrec-learning-rate", "0.01", "--sasrec-dropout", "0.1"]];
     let evaluate = [&["evaluate", "--run", "r"][..], &options.concat()].concat();
-    let printed = works_json(at, &[&["--json"], &evaluate[..]].concat());
+    let printed = works_json(at, &evaluate);
     assert!(printed.get("model").is_none() && printed["popularity"]["ndcg@10"].is_number());
     let ndcg = |name: &str| printed["baselines"][name]["ndcg@10"].as_f64().unwrap();
     // Customers walk on from item to item: both that learn from sequences find it out.
@@ -384,17 +350,17 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
 
     let log_of_training = || fs::read_to_string(at.join("r/baselines/sasrec/train.jsonl")).unwrap();
     let before = log_of_training();
-    let again = works_json(at, &[&["--json"], &evaluate[..]].concat());
+    let again = works_json(at, &evaluate);
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
     assert_eq!(log_of_training(), before, "it is not trained again");
     // A limit that the training did not have is told of, and stands in the figures.
     let limit = [&evaluate[..], &["--sasrec-max-minutes", "0.001"]].concat();
-    let errors = String::from_utf8(tigret(at, &limit).stderr).unwrap();
+    let errors = succeeds(&mut tigret(at, &limit)).1;
     assert!(errors.contains("longer than --sasrec-max-minutes 0.001; remove r/baselines/sasrec"));
     assert_eq!(log_of_training(), before);
     assert_eq!(written()["baselines"]["sasrec"]["settings"]["max_minutes"], 0.001);
     let alone = ["evaluate", "--run", "r", "--baselines", "popularity", "--sasrec-dim", "8"];
-    let errors = String::from_utf8(tigret(at, &alone).stderr).unwrap();
+    let errors = succeeds(&mut tigret(at, &alone)).1;
     assert!(errors.contains("options of sasrec are without effect"), "{errors}");
 
     works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
@@ -485,8 +451,9 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
     packed.write_all(text.as_bytes()).unwrap();
     packed.finish().unwrap();
 
-    let recommend = |histories: &str, more: &[&str]| {
-        tigret(at, &[&["recommend", "--model", "m", "--histories", histories][..], more].concat())
+    let recommend = |histories: &str, more: &[&str]| -> Output {
+        let histories = ["recommend", "--model", "m", "--histories", histories];
+        tigret(at, &[&histories[..], more].concat()).output().unwrap()
     };
     let shown = recommend("h.jsonl", &[]).stdout;
     let shown_text = String::from_utf8_lossy(&shown);
@@ -527,13 +494,8 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
     assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
 
     // With batches of one an answer is there before the next line is asked for.
-    let mut program = Command::new(env!("CARGO_BIN_EXE_tigret"))
-        .current_dir(at)
-        .args(["recommend", "--model", "m", "--histories", "/dev/stdin", "--json", "--batch", "1"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let one = "recommend --model m --histories /dev/stdin --json --batch 1";
+    let mut program = tigret(at, one).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut asks, answers) = (program.stdin.take().unwrap(), program.stdout.take().unwrap());
     let mut answers = BufReader::new(answers);
     for _ in 0..3 {
@@ -555,7 +517,7 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let at = folder.path();
     assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
     let quantize = ["export", "--run", "nowhere", "--out", "m", "--quantize", "q5"];
-    let output = tigret(at, &quantize);
+    let output = tigret(at, &quantize).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&output.stderr);
     let said = "invalid value 'q5' for '--quantize <QUANTIZE>': use f32, f16, q8, q4";
@@ -577,7 +539,8 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
     fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
-    let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+    // The answer to the line before is printed.
+    let line = fails(&mut tigret(at, "recommend --model m --histories h"));
     assert!(line.contains("h:2:"), "{line}");
     // A list is no object, though its values would do in their order.
     for text in ["[[]]\n", "user,item\n"] {
@@ -608,14 +571,7 @@ fn a_full_disk_behind_standard_output_is_an_error() {
     let in_pieces = [&recommend[..], &["--json", "--batch", "1"]].concat();
     for arguments in [&["inspect", "m"][..], &["inspect", "--json", "m"], &recommend, &in_pieces] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_tigret"))
-            .current_dir(at)
-            .args(arguments)
-            .stdout(full)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {errors}");
+        let errors = fails(tigret(at, arguments).stdout(full));
         assert!(errors.starts_with("tigret: standard output: cannot be written: "), "{errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }

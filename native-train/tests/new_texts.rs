@@ -1,14 +1,13 @@
 //! New items that have only text: encoded by the run's own encoder, by `embed --texts` and by
 //! `tokenize --assign`.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
+
+use crate::tigret::{golden_encoder, refuses, works, works_json};
 
 const ITEMS: usize = 60;
 const TEMPLATE: &str = "[{title}. ][By {brand}.]";
@@ -47,8 +46,7 @@ impl World {
         let copies: String = (0..ITEMS).map(|i| line(&format!("copy-{i}"), i)).collect();
         fs::write(world.at("copies.jsonl"), copies).unwrap();
         let arguments = ["prepare", "--run", "r", "--sequences", "s.txt", "--items", "items.jsonl"];
-        let output = world.run(&[&arguments[..], &["--text-template", TEMPLATE]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        works(world.0.path(), &[&arguments[..], &["--text-template", TEMPLATE]].concat());
         world
     }
 
@@ -56,24 +54,12 @@ impl World {
         self.0.path().join(name)
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
-        command.current_dir(self.0.path()).args(arguments).output().unwrap()
-    }
-
     fn ok(&self, arguments: &str) -> Value {
-        let output = self.run(&format!("{arguments} --json").split(' ').collect::<Vec<_>>());
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tigret {arguments}: {errors}");
-        serde_json::from_slice(&output.stdout).unwrap()
+        works_json(self.0.path(), arguments)
     }
 
     fn refuse(&self, arguments: &str) -> String {
-        let output = self.run(&format!("{arguments} --json").split(' ').collect::<Vec<_>>());
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "tigret {arguments}: {errors}");
-        assert_eq!(errors.lines().count(), 1, "{errors}");
-        errors
+        refuses(self.0.path(), &format!("{arguments} --json"))
     }
 
     fn tokenize(&self) {
@@ -120,15 +106,11 @@ fn rows(path: &Path) -> (Vec<Vec<f32>>, Option<Vec<String>>) {
     (values.chunks(tensor.shape()[1]).map(<[f32]>::to_vec).collect(), ids)
 }
 
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name)
-}
-
 /// Copies a golden encoder into a world.
 fn copy_encoder(name: &str, to: &Path) {
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         fs::create_dir_all(to).unwrap();
-        fs::copy(golden(name).join(file), to.join(file)).unwrap();
+        fs::copy(golden_encoder(name).join(file), to.join(file)).unwrap();
     }
 }
 

@@ -1,16 +1,16 @@
 //! `tigret run`: what is done again and what is not, what goes on after an interruption, and what
 //! the command says of a wrong file.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tigret_train::model::checkpoint::read_tensors;
 use tigret_train::pipeline::RunLock;
+
+use crate::tigret::{fails, succeeds, tigret, works};
 
 /// A shop with 30 items and 40 users, and a pipeline over it that takes a second or two.
 const PIPELINE: &str = r#"
@@ -34,34 +34,15 @@ epochs = 1
 beams = 10
 "#;
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
-    // Tests run beside each other: more threads would only wait for each other.
-    command.current_dir(folder).args(arguments).env("OMP_NUM_THREADS", "1");
-    command
-}
-
-fn works(folder: &Path, arguments: &[&str]) -> Output {
-    let output = command(folder, arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    output
-}
-
-fn refuses(folder: &Path, arguments: &[&str]) -> String {
-    let output = command(folder, arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    // Before it comes the account of the steps.
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let said: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
-    assert_eq!(said.len(), 1, "{errors}");
-    said[0].to_owned()
+/// What a command says that must refuse; before it comes the account of the steps.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    fails(&mut tigret(folder, arguments)).lines().last().unwrap().to_owned()
 }
 
 /// The steps that `tigret run` did, the others having been skipped.
 fn done(folder: &Path, more: &[&str]) -> Vec<String> {
-    let output = works(folder, &[&["run", "p.toml", "--json"], more].concat());
-    let steps: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let steps = works(folder, &[&["run", "p.toml", "--json"], more].concat());
+    let steps: Vec<Value> = serde_json::from_str(&steps).unwrap();
     let is_done = |step: &&Value| match step["outcome"].as_str().unwrap() {
         "done" => true,
         "skipped" => false,
@@ -148,10 +129,7 @@ fn a_dry_run_says_what_and_why_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     shop(at);
-    let plan = |more: &[&str]| {
-        let output = works(at, &[&["run", "p.toml", "--dry-run"], more].concat());
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let plan = |more: &[&str]| works(at, &[&["run", "p.toml", "--dry-run"], more].concat());
     let text = plan(&[]);
     assert!(text.contains("prepare   not done yet: tigret prepare --run="), "{text}");
     assert!(text.contains("--text-columns=title,brand"), "{text}");
@@ -163,8 +141,8 @@ fn a_dry_run_says_what_and_why_and_writes_nothing() {
     assert!(text.contains("train     --epochs is 2, was 1: tigret train"), "{text}");
     assert!(text.contains("export    depends on what train makes"), "{text}");
     assert_eq!(text.matches("done already").count(), 3, "{text}");
-    let json = works(at, &["run", "p.toml", "--dry-run", "--json"]);
-    let steps: Vec<Value> = serde_json::from_slice(&json.stdout).unwrap();
+    let steps = works(at, "run p.toml --dry-run --json");
+    let steps: Vec<Value> = serde_json::from_str(&steps).unwrap();
     assert!(steps.iter().all(|step| step["done"] == true), "{steps:?}");
 }
 
@@ -200,7 +178,7 @@ const LONGER: [&str; 8] = [
 
 /// Kills `tigret run` with [`LONGER`] after its training has written a state.
 fn killed_in_training(at: &Path) {
-    let mut child = command(at, &[&["run", "p.toml"], &LONGER[..]].concat())
+    let mut child = tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -221,8 +199,7 @@ fn a_killed_training_goes_on_to_the_same_weights() {
     let at = folder.path();
     shop(at);
     killed_in_training(at);
-    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = succeeds(&mut tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())).1;
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(errors.contains("tokenize: done already"), "{errors}");
     let weights = |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
@@ -240,14 +217,14 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
     // The line of `train` in a dry run.
     let plan = |more: &[&str]| {
         let dry = [&["run", "p.toml", "--dry-run"], &LONGER[..], more].concat();
-        let text = String::from_utf8(works(at, &dry).stdout).unwrap();
+        let text = works(at, &dry);
         text.lines().find(|line| line.starts_with("train ")).unwrap().to_owned()
     };
     let (goes_on, train) = ("train     was interrupted: tigret train", ["train", "--run", "run"]);
     assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
-    let line = refuses(at, &[&train[..], &["--resume", "--preset", "tiny"]].concat());
+    let line = refused(at, &[&train[..], &["--resume", "--preset", "tiny"]].concat());
     assert!(line.contains("with other settings"), "{line}");
-    refuses(at, &[&train[..], &["--dropout", "2"]].concat());
+    refused(at, &[&train[..], &["--dropout", "2"]].concat());
     assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
     let anew = "train     was interrupted and begins anew: --warmup is 30, was 1000: tigret train";
     let planned = plan(&["--set", "train.warmup=30"]);
@@ -259,8 +236,7 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
     works(at, &[&train[..], &same, &often].concat());
     let log = || fs::read(at.join("run/train.jsonl")).unwrap();
     let by_hand = log();
-    let output = works(at, &[&["run", "p.toml"], &LONGER[..]].concat());
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = succeeds(&mut tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())).1;
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(log() == by_hand, "nothing was left to train");
 }
@@ -276,9 +252,8 @@ fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
     let stamp: Value =
         serde_json::from_slice(&fs::read(at.join("run/.tigret/train.json")).unwrap()).unwrap();
     fs::write(&started, stamp["key"].to_string()).unwrap();
-    let output =
-        works(at, &["run", "p.toml", "--set", "tokenize.seed=1", "--set", "tokenize.method=lsh"]);
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let other = "run p.toml --set tokenize.seed=1 --set tokenize.method=lsh";
+    let errors = succeeds(&mut tigret(at, other)).1;
     assert!(!errors.contains("goes on"), "{errors}");
     assert!(!started.exists());
     // By hand, the same holds: what a pipeline began is not its own any more.
@@ -314,7 +289,7 @@ fn a_second_command_in_the_same_run_is_refused() {
         &["train", "--run", "run"],
         &["evaluate", "--run", "run"],
     ] {
-        let line = refuses(at, arguments);
+        let line = refused(at, arguments);
         assert!(line.contains("another command is writing into this run"), "{line}");
         assert!(line.contains("`tigret train`, process"), "{line}");
     }
@@ -332,7 +307,7 @@ fn work_goes_on_where_nobody_can_read_standard_error() {
     let at = folder.path();
     shop(at);
     let status = |arguments: &[&str], stderr: Stdio| {
-        command(at, arguments).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
+        tigret(at, arguments).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
     };
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     let first = ["--set", "train=false", "--set", "evaluate=false", "--set", "export=false"];
@@ -388,7 +363,7 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         let text = PIPELINE.replace(change, to);
         assert_ne!(text, PIPELINE);
         fs::write(at.join("p.toml"), text).unwrap();
-        let line = refuses(at, &["run", "p.toml"]);
+        let line = refused(at, &["run", "p.toml"]);
         assert!(line.contains(expected), "{to}: {line}");
         assert!(!at.join("run/items.jsonl").exists(), "{to}");
     }
@@ -400,7 +375,7 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         (&["run", "p.toml", "--from", "inspect"], "leaves this step out"),
     ] {
         fs::write(at.join("p.toml"), PIPELINE).unwrap();
-        let line = refuses(at, arguments);
+        let line = refused(at, arguments);
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
 }
@@ -410,9 +385,8 @@ fn the_example_is_a_pipeline() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let example = works(at, &["run", "--example"]);
-    fs::write(at.join("p.toml"), &example.stdout).unwrap();
+    fs::write(at.join("p.toml"), &example).unwrap();
     let plan = works(at, &["run", "p.toml", "--dry-run"]);
-    let plan = String::from_utf8_lossy(&plan.stdout).into_owned();
     assert_eq!(plan.lines().count(), 7, "{plan}");
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
 }

@@ -1,15 +1,14 @@
 //! `tigret prepare` and `tigret embed` as a user meets them: formats, tables, exit statuses.
 
-#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use serde_json::Value;
 use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
+
+use crate::tigret::{refuses, tigret, works};
 
 struct Workplace(tempfile::TempDir);
 
@@ -26,30 +25,12 @@ impl Workplace {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// Runs `tigret` with arguments separated by blanks, in this folder.
-    fn tigret(&self, arguments: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tigret"))
-            .current_dir(self.0.path())
-            .args(arguments.split_ascii_whitespace())
-            .output()
-            .unwrap()
-    }
-
     fn succeed(&self, arguments: &str) -> String {
-        let output = self.tigret(arguments);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tigret {arguments}: {errors}");
-        String::from_utf8(output.stdout).unwrap()
+        works(self.0.path(), arguments)
     }
 
-    /// The one line on standard error of a command that must end with status 2 and leave no run.
     fn refuse(&self, arguments: &str) -> String {
-        let output = self.tigret(arguments);
-        let errors = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "tigret {arguments}: {errors}");
-        assert!(output.stdout.is_empty());
-        assert_eq!(errors.lines().count(), 1, "{errors}");
-        errors
+        refuses(self.0.path(), arguments)
     }
 
     fn load(&self, run: &str) -> Dataset {
@@ -421,7 +402,8 @@ fn sources_do_not_mix() {
         "prepare --run r --classics --sequences s.txt --items i.jsonl",
         "prepare --run r --sequences s.txt --items i.jsonl --readers 5",
     ] {
-        assert_eq!(place.tigret(arguments).status.code(), Some(2), "{arguments}");
+        let output = tigret(place.0.path(), arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
         assert!(!place.path("r").exists());
     }
 }
@@ -439,7 +421,8 @@ fn options_of_another_source_are_refused() {
         "--movielens ml --time-column t",
         "--classics --item-column i",
     ] {
-        let output = place.tigret(&format!("prepare --run r {options}"));
+        let prepare = format!("prepare --run r {options}");
+        let output = tigret(place.0.path(), &prepare).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{options}");
         assert!(error.contains("cannot be used with"), "{options}: {error}");

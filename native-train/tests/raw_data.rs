@@ -1,15 +1,14 @@
 //! Data as downloaded, through the command: small files of each format, written here.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
+
+use crate::tigret::{fails, tigret, works_json};
 
 struct World(tempfile::TempDir);
 
@@ -31,28 +30,19 @@ impl World {
         }
     }
 
-    /// Runs `tigret prepare --run run …` in the folder.
-    fn prepare(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_tigret"))
-            .current_dir(self.0.path())
-            .args(["prepare", "--run", "run"])
-            .args(arguments)
-            .output()
-            .unwrap()
+    /// What `tigret prepare --run run … --json` prints.
+    fn report(&self, arguments: &[&str]) -> Value {
+        works_json(self.0.path(), &[&["prepare", "--run", "run"], arguments].concat())
     }
 
-    fn report(&self, arguments: &[&str]) -> Value {
-        let output = self.prepare(&[arguments, &["--json"]].concat());
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        serde_json::from_slice(&output.stdout).unwrap()
+    fn refuse(&self, arguments: &[&str]) -> String {
+        fails(&mut tigret(self.0.path(), &[&["prepare", "--run", "run"], arguments].concat()))
     }
 
     fn refused(&self, arguments: &[&str]) -> String {
-        let output = self.prepare(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let errors = self.refuse(arguments);
         assert!(!self.path("run").exists(), "nothing is written");
-        String::from_utf8(output.stderr).unwrap()
+        errors
     }
 
     fn lines(&self, name: &str) -> Vec<Value> {
@@ -225,12 +215,12 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
     let whole = ["--k-core", "0", "--from", "-0.3", "--until", "41"];
     assert_eq!(world.report(&[&AMAZON[..4], &whole].concat())["left_out"]["outside_time"], 0);
-    let error = world.prepare(&[&AMAZON[..4], &["--until", "-1"]].concat());
-    assert!(String::from_utf8_lossy(&error.stderr).contains("go from 10 to 40"), "{error:?}");
+    let error = world.refuse(&[&AMAZON[..4], &["--until", "-1"]].concat());
+    assert!(error.contains("go from 10 to 40"), "{error}");
     // Something was in the range, though nothing is left: it is not the range that is refused.
     let neither = ["--k-core", "0", "--until", "20", "--min-rating", "9"];
-    let error = world.prepare(&[&AMAZON[..4], &neither].concat());
-    assert!(String::from_utf8_lossy(&error.stderr).contains("no user is left"), "{error:?}");
+    let error = world.refuse(&[&AMAZON[..4], &neither].concat());
+    assert!(error.contains("no user is left"), "{error}");
 }
 
 #[test]
@@ -503,9 +493,7 @@ fn a_run_is_not_made_where_its_data_lie() {
     world.write("run/items.jsonl", &items);
     world.write("run/log.csv", "user,item,timestamp\n");
     for path in ["run/items.jsonl", "./run/../run/items.jsonl"] {
-        let output = world.prepare(&["--interactions", "run/log.csv", "--items", path]);
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{error}");
+        let error = world.refuse(&["--interactions", "run/log.csv", "--items", path]);
         assert!(error.contains("items.jsonl: is where the run's own file would"), "{error}");
     }
     assert_eq!(fs::read_to_string(world.path("run/items.jsonl")).unwrap(), items);
@@ -673,12 +661,13 @@ fn damaged_parquet_never_panics() {
     let world = World::new();
     let whole = fs::read(golden("whole")).unwrap();
     let items = golden("items");
-    let files = ["--interactions", "damaged.parquet", "--items", &items, "--k-core", "2"];
+    let prepare = ["prepare", "--run", "run", "--items", &items, "--k-core", "2"];
+    let prepare = [&prepare[..], &["--interactions", "damaged.parquet"]].concat();
     for at in (0..whole.len()).step_by(61) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x55;
         world.write("damaged.parquet", &damaged);
-        let output = world.prepare(&files);
+        let output = tigret(world.0.path(), &prepare).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(matches!(output.status.code(), Some(0 | 2)), "byte {at}: {error}");
         assert!(!error.contains("panicked"), "byte {at}: {error}");

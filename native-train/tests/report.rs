@@ -1,10 +1,8 @@
 //! `tigret inspect` on a run: the figures, the summary, and the page that is sent around.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -14,32 +12,18 @@ use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
 
+use crate::tigret::{refuses, works};
+
 /// A title that tries everything at once.
 const ATTACK: &str =
     "</title><script>alert(1)</script><img src=x onerror='alert(2)'>\" {{facts}} & \u{202e}cba";
 
-fn inspect(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tigret"))
-        .current_dir(folder)
-        .arg("inspect")
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|e| panic!("tigret starts: {e}"))
+fn inspect(folder: &Path, arguments: &[&str]) -> String {
+    works(folder, &[&["inspect"], arguments].concat())
 }
 
-fn works(folder: &Path, arguments: &[&str]) -> String {
-    let output = inspect(folder, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn refuses(folder: &Path, arguments: &[&str]) -> String {
-    let output = inspect(folder, arguments);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(errors.trim_end().lines().count(), 1, "{errors}");
-    errors
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    refuses(folder, &[&["inspect"], arguments].concat())
 }
 
 /// Eight items in two categories. The first code is the category, the second halves it; two
@@ -93,7 +77,7 @@ fn write_log(root: &Path) {
 fn the_figures_of_a_run_made_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     write_run(&folder.path().join("r"), "thing 0");
-    let found: Value = serde_json::from_str(&works(folder.path(), &["r", "--json"])).unwrap();
+    let found: Value = serde_json::from_str(&inspect(folder.path(), &["r", "--json"])).unwrap();
     let ids = &found["semantic_ids"];
     assert_eq!(ids["levels"][0], json!({"used": 2, "codewords": 4, "perplexity": 2.0}));
     assert_eq!(ids["levels"].as_array().unwrap().len(), 2);
@@ -129,7 +113,7 @@ fn the_summary_is_for_people() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     write_log(&root);
-    let text = works(folder.path(), &["r"]);
+    let text = inspect(folder.path(), &["r"]);
     for expected in [
         "tokenizer   rq-vae, 2 levels of 4 codewords, converged after 3 epochs, \
          reconstruction error 0.125",
@@ -149,7 +133,7 @@ fn the_page_is_whole_and_loads_nothing() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     write_log(&root);
-    works(folder.path(), &["r", "--html", "page.html"]);
+    inspect(folder.path(), &["r", "--html", "page.html"]);
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
     for reference in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch("] {
@@ -160,13 +144,13 @@ fn the_page_is_whole_and_loads_nothing() {
     }
     assert!(page.contains("codewords were &lt;i&gt;dead&lt;/i&gt;"));
     assert!(!folder.path().join("page.html.partial").exists());
-    works(folder.path(), &["r", "--html", "new/folder/again.html"]);
+    inspect(folder.path(), &["r", "--html", "new/folder/again.html"]);
     let again = folder.path().join("new/folder/again.html");
     assert_eq!(fs::read_to_string(again).unwrap(), page);
     // It takes the place of an earlier one, and of an empty file.
     fs::write(folder.path().join("again.html"), "").unwrap();
     for _ in 0..2 {
-        works(folder.path(), &["r", "--html", "again.html"]);
+        inspect(folder.path(), &["r", "--html", "again.html"]);
         assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
     }
 }
@@ -177,7 +161,7 @@ fn a_group_is_mostly_of_a_category_that_more_than_half_of_it_has() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     let groups_with_one = || {
-        works(folder.path(), &["r", "--html", "page.html"]);
+        inspect(folder.path(), &["r", "--html", "page.html"]);
         let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
         page.matches("</span>, mostly ").count()
     };
@@ -193,17 +177,17 @@ fn a_page_goes_through_a_link_and_into_no_device_or_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_run(&at.join("r"), "thing 0");
-    works(at, &["r", "--html", "page.html"]);
+    inspect(at, &["r", "--html", "page.html"]);
     let page = fs::read(at.join("page.html")).unwrap();
     fs::write(at.join("page.html"), "").unwrap();
     std::os::unix::fs::symlink("page.html", at.join("link.html")).unwrap();
-    works(at, &["r", "--html", "link.html"]);
+    inspect(at, &["r", "--html", "link.html"]);
     assert!(at.join("link.html").is_symlink());
     assert_eq!(fs::read(at.join("page.html")).unwrap(), page);
     std::os::unix::fs::symlink("r/catalog.json", at.join("bad.html")).unwrap();
-    assert!(refuses(at, &["r", "--html", "bad.html"]).contains("is a file of the run r"));
+    assert!(refused(at, &["r", "--html", "bad.html"]).contains("is a file of the run r"));
     assert!(Command::new("mkfifo").arg(at.join("pipe")).status().unwrap().success());
-    assert!(refuses(at, &["r", "--html", "pipe"]).contains("pipe: is a device or a pipe"));
+    assert!(refused(at, &["r", "--html", "pipe"]).contains("pipe: is a device or a pipe"));
     assert!(!at.join("pipe").is_file());
 }
 
@@ -213,7 +197,7 @@ fn a_title_cannot_become_markup() {
     // The attack stands in a collision group, the tree, a table, and among the neighbours; also
     // the run's own name is not ours.
     write_run(&folder.path().join("r<i>&"), ATTACK);
-    works(folder.path(), &["r<i>&", "--html", "page.html"]);
+    inspect(folder.path(), &["r<i>&", "--html", "page.html"]);
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
     assert_eq!(page.matches("<script").count(), 1);
@@ -240,7 +224,7 @@ fn what_is_not_there_is_named() {
     fs::remove_file(root.join("vectors.safetensors")).unwrap();
     let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
     fs::write(root.join("items.jsonl"), items.replace("categories", "colour")).unwrap();
-    let text = works(folder.path(), &["r", "--html", "page.html"]);
+    let text = inspect(folder.path(), &["r", "--html", "page.html"]);
     assert!(text.contains("not there"), "{text}");
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
@@ -256,13 +240,13 @@ fn before_there_are_semantic_ids_the_vectors_are_told_of() {
     write_run(&root, "thing 0");
     fs::write(root.join("dataset.json"), "{\"items\": 8}").unwrap();
     fs::remove_file(root.join("catalog.json")).unwrap();
-    let text = works(folder.path(), &["r"]);
+    let text = inspect(folder.path(), &["r"]);
     assert!(text.contains("vectors    2 dimensions, by hand"), "{text}");
     assert!(text.contains("not there  semantic IDs: make them with `tigret tokenize`"), "{text}");
-    let found: Value = serde_json::from_str(&works(folder.path(), &["r", "--json"])).unwrap();
+    let found: Value = serde_json::from_str(&inspect(folder.path(), &["r", "--json"])).unwrap();
     assert_eq!(found["vectors"], json!({"dimensions": 2, "encoder": "by hand"}));
     fs::remove_file(root.join("vectors.safetensors")).unwrap();
-    assert!(works(folder.path(), &["r"]).contains("make it with `tigret embed`"));
+    assert!(inspect(folder.path(), &["r"]).contains("make it with `tigret embed`"));
 }
 
 #[test]
@@ -274,9 +258,9 @@ fn a_bundle_says_whether_it_carries_its_tokenizer() {
     let method = with.quantizer().unwrap().config().method.clone();
     fs::write(at.join("plain"), plain).unwrap();
     fs::write(at.join("with"), with.to_bytes().unwrap()).unwrap();
-    assert!(works(at, &["plain"]).contains("tokenizer  none"));
-    assert!(works(at, &["with"]).contains(&format!("tokenizer  {method}")));
-    let json = |name| -> Value { serde_json::from_str(&works(at, &[name, "--json"])).unwrap() };
+    assert!(inspect(at, &["plain"]).contains("tokenizer  none"));
+    assert!(inspect(at, &["with"]).contains(&format!("tokenizer  {method}")));
+    let json = |name| -> Value { serde_json::from_str(&inspect(at, &[name, "--json"])).unwrap() };
     assert_eq!(json("plain")["tokenizer"], Value::Null);
     assert_eq!(json("with")["tokenizer"], json!(method));
 }
@@ -286,13 +270,13 @@ fn codes_that_say_nothing_of_the_vectors_are_worth_a_look() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
-    assert!(!works(folder.path(), &["r"]).contains("no more alike"));
+    assert!(!inspect(folder.path(), &["r"]).contains("no more alike"));
     let run = RunDir::open(&root).unwrap();
     let dataset = Dataset { items: Dataset::load_items(&run).unwrap(), sequences: vec![] };
     // The halves of each category point away from each other, and each to one of the other.
     let data = (0..8).flat_map(|item| if item % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] });
     Vectors { dimensions: 2, data: data.collect() }.save(&run, &dataset, "by hand").unwrap();
-    let text = works(folder.path(), &["r"]);
+    let text = inspect(folder.path(), &["r"]);
     assert!(text.contains("items that share the first code are no more alike"), "{text}");
 }
 
@@ -302,11 +286,11 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let at = folder.path();
     let root = at.join("r");
     write_run(&root, "thing 0");
-    let line = refuses(at, &["r", "--html", "r/tokens.json/page.html"]);
+    let line = refused(at, &["r", "--html", "r/tokens.json/page.html"]);
     assert!(line.contains("r/tokens.json"), "{line}");
     let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
     for place in ["r/items.jsonl", "r/../r/evaluation.json", "r/model/page.html"] {
-        let line = refuses(at, &["r", "--html", place]);
+        let line = refused(at, &["r", "--html", place]);
         assert!(line.contains(": is a file of the run r; choose another name"), "{line}");
     }
     assert_eq!(fs::read_to_string(root.join("items.jsonl")).unwrap(), items);
@@ -315,23 +299,23 @@ fn bad_input_ends_with_one_line_and_status_2() {
     fs::write(at.join("index.html"), "<!doctype html><title>Semantic</title>").unwrap();
     for place in ["index.html", "other/catalog.json"] {
         let before = fs::read(at.join(place)).unwrap();
-        let line = refuses(at, &["r", "--html", place]);
+        let line = refused(at, &["r", "--html", place]);
         assert!(line.contains("is there already and is no report of `tigret inspect`"), "{line}");
         assert_eq!(fs::read(at.join(place)).unwrap(), before);
     }
-    assert!(refuses(at, &["r", "--html", "other"]).contains("other: is a folder; name a file"));
+    assert!(refused(at, &["r", "--html", "other"]).contains("other: is a folder; name a file"));
     fs::write(root.join("tokenizer.jsonl"), "{\"epoch\": 0}\nnot json\n").unwrap();
-    assert!(refuses(at, &["r"]).contains("tokenizer.jsonl:2:"));
+    assert!(refused(at, &["r"]).contains("tokenizer.jsonl:2:"));
     fs::remove_file(root.join("tokenizer.jsonl")).unwrap();
     fs::remove_file(root.join("catalog.json")).unwrap();
-    let line = refuses(at, &["r", "--html", "page.html"]);
+    let line = refused(at, &["r", "--html", "page.html"]);
     assert!(line.contains("catalog.json") && line.contains("tigret tokenize"), "{line}");
     assert!(!at.join("page.html").exists());
     fs::create_dir(at.join("empty")).unwrap();
-    assert!(refuses(at, &["empty"]).contains("tigret prepare"));
+    assert!(refused(at, &["empty"]).contains("tigret prepare"));
     let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    assert!(refuses(at, &["m", "--html", "page.html"]).contains("needs a run directory"));
+    assert!(refused(at, &["m", "--html", "page.html"]).contains("needs a run directory"));
 }
 
 /// Every element that is opened is closed, in order.

@@ -1,7 +1,5 @@
 //! Training SASRec: what it learns, what it must not see, and that it can be interrupted anywhere.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +26,11 @@ const TINY: Settings = Settings {
 
 /// libtorch has one generator for all threads: trainings side by side would draw from each other.
 static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// While this lives, no other test that asks for it draws.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Walks around a circle of items; what comes next follows from the item before.
 fn circle(items: u32, users: u32) -> Dataset {
@@ -59,12 +62,11 @@ struct Session {
 impl Session {
     /// Sessions exclude each other.
     fn new() -> Self {
-        let alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
         Self {
             folder: tempfile::tempdir().unwrap(),
             interrupted: AtomicBool::new(false),
             progress: ProgressBar::hidden(),
-            _alone: alone,
+            _alone: alone(),
         }
     }
 

@@ -1,12 +1,12 @@
 //! `tigret study` in small, on the embedded classics: every study runs to its end, its figures are
 //! sane, and the same command reads what is done.
 
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
+
+use crate::tigret::{fails, succeeds, tigret};
 
 /// What makes trials smaller still: their training takes a second.
 const SMALL: [&str; 10] = [
@@ -22,32 +22,19 @@ const SMALL: [&str; 10] = [
     "--json",
 ];
 
-fn study(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tigret"))
-        .current_dir(folder)
-        // Tests run beside each other: more threads would only wait for each other.
-        .env("OMP_NUM_THREADS", "1")
-        .arg("study")
-        .args(arguments)
-        .output()
-        .unwrap()
+/// `tigret study …`
+fn study(folder: &Path, arguments: &[&str]) -> Command {
+    tigret(folder, &[&["study"], arguments].concat())
 }
 
-fn works(folder: &Path, names: &[&str], more: &[&str]) -> Output {
-    let output = study(folder, &[names, &["--out", "out"], &SMALL, more].concat());
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{names:?}: {errors}");
-    output
+/// Studies in small, which must succeed: their standard output and standard error.
+fn works(folder: &Path, names: &[&str], more: &[&str]) -> (String, String) {
+    succeeds(&mut study(folder, &[names, &["--out", "out"], &SMALL, more].concat()))
 }
 
+/// What a study says that must refuse; before it comes the account of the variants.
 fn refuses(folder: &Path, arguments: &[&str]) -> String {
-    let output = study(folder, arguments);
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-    // Before it comes the account of the variants.
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let said: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
-    assert_eq!(said.len(), 1, "{errors}");
-    said[0].to_owned()
+    fails(&mut study(folder, arguments)).lines().last().unwrap().to_owned()
 }
 
 /// The rows of a CSV file by the heads of its columns.
@@ -309,7 +296,8 @@ fn pieces_come_to_the_same_end() {
     let piece = [&more[..], &["--stop-after-minutes", "0.1"]].concat();
     let mut pieces = 0;
     loop {
-        let output = study(at, &[&["user", "--out", "out"], &SMALL[..], &piece].concat());
+        let mut command = study(at, &[&["user", "--out", "out"], &SMALL[..], &piece].concat());
+        let output = command.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         pieces += 1;
         match output.status.code() {
@@ -352,8 +340,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         learning-rate = 0.002
     "#;
     fs::write(at.join("paper.toml"), file).unwrap();
-    let output = study(at, &["main", "--config", "paper.toml"]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    succeeds(&mut study(at, &["main", "--config", "paper.toml"]));
     let table = rows(at, "main/main.csv");
     // The name tells which of the paper's figures stand beside it.
     let sasrec = table.iter().find(|row| row["method"] == "SASRec").unwrap();

@@ -1,8 +1,5 @@
 //! Long runs: a training that is killed, interrupted, out of disk or out of numbers loses nothing.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -23,7 +20,7 @@ use tigret_train::run_dir::RunDir;
 use tigret_train::tokenizer::SemanticIds;
 use tigret_train::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
 
-const TIGRET: &str = env!("CARGO_BIN_EXE_tigret");
+use crate::tigret::{fails, succeeds};
 
 /// Settings under which training takes some seconds and saves its state many times.
 const TRAIN: [&str; 19] = [
@@ -49,17 +46,15 @@ const TRAIN: [&str; 19] = [
     "--patience=1000",
 ];
 
+/// With as many threads as there are processors: what they add up must not depend on their turns.
 fn tigret(at: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TIGRET);
-    command.current_dir(at).args(arguments).stdin(Stdio::null());
+    let mut command = crate::tigret::tigret(at, arguments);
+    command.env_remove("OMP_NUM_THREADS");
     command
 }
 
 fn works(at: &Path, arguments: &[&str]) -> String {
-    let output = tigret(at, arguments).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    succeeds(&mut tigret(at, arguments)).0
 }
 
 /// A run that is ready to be trained, in `at/r`.
@@ -234,25 +229,15 @@ fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed()
     let _ = child.kill();
     child.wait().unwrap();
     assert!(!older.exists(), "its log is gone, so it must be, too");
-    let said = refused(&mut tigret(at, &[&TRAIN[..], &["--resume"]].concat()));
+    let said = fails(&mut tigret(at, &[&TRAIN[..], &["--resume"]].concat()));
     assert!(said.contains("there is nothing to resume"), "{said}");
-}
-
-/// The sentence with which a command ends that cannot go on.
-fn refused(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
-    let own: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
-    assert_eq!(own.len(), 1, "{errors}");
-    assert!(!errors.contains("panicked"), "{errors}");
-    own[0].to_owned()
 }
 
 /// Runs a line of bash in which `tigret` is the command.
 fn bash(at: &Path, line: &str) -> Command {
     let mut bash = Command::new("bash");
-    bash.current_dir(at).args(["-c", &line.replace("tigret ", &format!("{TIGRET} "))]);
+    bash.current_dir(at)
+        .args(["-c", &line.replace("tigret ", concat!(env!("CARGO_BIN_EXE_tigret"), " "))]);
     bash
 }
 
@@ -282,12 +267,12 @@ fn a_state_that_cannot_be_read_is_named() {
         ),
     ] {
         fs::write(&path, bytes).unwrap();
-        let said = refused(&mut tigret(at, &resume));
+        let said = fails(&mut tigret(at, &resume));
         assert!(said.contains(sentence) && said.contains("r/model"), "{said}");
         assert_eq!(fs::read(&path).unwrap(), bytes, "what could not be read is left as it was");
     }
     fs::remove_file(&path).unwrap();
-    let said = refused(&mut tigret(at, &resume));
+    let said = fails(&mut tigret(at, &resume));
     assert!(said.contains("there is nothing to resume; train without --resume"), "{said}");
 }
 
@@ -307,7 +292,7 @@ fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
              exit $status",
             TRAIN.join(" ")
         );
-        let said = refused(&mut bash(at, &line));
+        let said = fails(&mut bash(at, &line));
         assert!(said.contains("Permission denied") && said.contains("r/"), "{closed}: {said}");
         assert_eq!(state(at), good, "{closed}");
         assert_eq!(fs::read(at.join("r/train.jsonl")).unwrap(), log, "{closed}");
@@ -355,9 +340,9 @@ fn the_time_of_day_changes_nothing() {
     // Only the time of day is another: libtorch waits by the monotonic clock.
     let at_date = |date: &str, line: &str| {
         let line = format!("FAKETIME_DONT_FAKE_MONOTONIC=1 faketime \"{date}\" {line}");
-        bash(at, &line).output().unwrap()
+        bash(at, &line)
     };
-    if !at_date("2040-01-01", "true").status.success() {
+    if !at_date("2040-01-01", "true").status().unwrap().success() {
         println!("skipped: the program faketime is not there");
         return;
     }
@@ -366,9 +351,7 @@ fn the_time_of_day_changes_nothing() {
         ("1999-12-31", "--resume --max-minutes 0.02"),
         ("2060-01-01", "--resume"),
     ] {
-        let output = at_date(date, &format!("tigret {train} {more}"));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{date}: {errors}");
+        succeeds(&mut at_date(date, &format!("tigret {train} {more}")));
     }
     let jumped = state(at);
     fs::remove_dir_all(at.join("r/model")).unwrap();
@@ -384,10 +367,10 @@ fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
     // What is more than the machine has is known beforehand; what a limit leaves, when it is asked for.
     let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 64 --d-kv 64".split(' ');
     let beyond: Vec<&str> = TRAIN.into_iter().chain(beyond).collect();
-    let said = refused(&mut tigret(at, &beyond));
+    let said = fails(&mut tigret(at, &beyond));
     assert!(said.contains("GB of memory are free; ask for smaller sizes"), "{said}");
     let line = format!("ulimit -v 6000000; tigret {} --width 4096 --layers 32", TRAIN.join(" "));
-    let said = refused(&mut bash(at, &line));
+    let said = fails(&mut bash(at, &line));
     assert!(said.contains("out of memory; free some and go on"), "{said}");
 }
 
@@ -400,10 +383,8 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
     let good = state(at);
 
     // A limit on file sizes stands in for a full disk: it fails in the middle of a write as well.
-    let line = format!("trap '' XFSZ; ulimit -f 200; exec {TIGRET} {} --resume", TRAIN.join(" "));
-    let output = Command::new("bash").current_dir(at).args(["-c", &line]).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
+    let line = format!("trap '' XFSZ; ulimit -f 200; exec tigret {} --resume", TRAIN.join(" "));
+    let errors = fails(&mut bash(at, &line));
     assert!(errors.contains("last.safetensors") && errors.contains("File too large"), "{errors}");
     assert_eq!(state(at), good);
     let left: Vec<String> = fs::read_dir(at.join("r/model"))
@@ -437,6 +418,7 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
         validation_beams: 10,
         seed: 0,
     };
+    let _alone = crate::sasrec::alone();
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
     let error = trainer.train(false, None, &AtomicBool::new(false), &ProgressBar::hidden());
     let error = error.unwrap_err().to_string();

@@ -1,0 +1,99 @@
+//! The command as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Arguments of a command: a list, or one text with blanks between them.
+pub(crate) trait Arguments {
+    fn list(&self) -> Vec<&str>;
+}
+
+impl Arguments for str {
+    fn list(&self) -> Vec<&str> {
+        self.split_ascii_whitespace().collect()
+    }
+}
+
+impl Arguments for String {
+    fn list(&self) -> Vec<&str> {
+        self.as_str().list()
+    }
+}
+
+impl Arguments for [&str] {
+    fn list(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl<const N: usize> Arguments for [&str; N] {
+    fn list(&self) -> Vec<&str> {
+        self.to_vec()
+    }
+}
+
+impl Arguments for Vec<&str> {
+    fn list(&self) -> Vec<&str> {
+        self.clone()
+    }
+}
+
+/// `tigret` in a folder, with nothing on standard input and one thread: tests run beside each
+/// other, so that more threads would only wait for each other.
+pub(crate) fn tigret(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
+    command.current_dir(folder).args(arguments.list()).env("OMP_NUM_THREADS", "1");
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Standard output of a command that must succeed.
+pub(crate) fn works(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> String {
+    succeeds(&mut tigret(folder, arguments)).0
+}
+
+/// What a command that must succeed prints with `--json`.
+pub(crate) fn works_json(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> Value {
+    let text = succeeds(tigret(folder, arguments).arg("--json")).0;
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("JSON is printed: {e}: {text}"))
+}
+
+/// Standard output and standard error of a command that must succeed.
+pub(crate) fn succeeds(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{command:?}: {errors}");
+    (String::from_utf8(output.stdout).unwrap(), errors)
+}
+
+/// The one line of a command that must refuse, before it says or prints anything else.
+pub(crate) fn refuses(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> String {
+    let (printed, errors) = failed(&mut tigret(folder, arguments));
+    assert_eq!(printed, "");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    errors
+}
+
+/// Standard error of a command that must end with status 2, and with one sentence that says why:
+/// its last line, or what clap makes of arguments that it does not take.
+pub(crate) fn fails(command: &mut Command) -> String {
+    failed(command).1
+}
+
+fn failed(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{command:?}: {errors}");
+    let said = |line: &&str| line.starts_with("tigret: ") || line.starts_with("error: ");
+    assert_eq!(errors.lines().filter(said).count(), 1, "{errors}");
+    let last = errors.lines().last().unwrap();
+    assert!(last.starts_with("tigret: ") || errors.starts_with("error: "), "{errors}");
+    (String::from_utf8(output.stdout).unwrap(), errors)
+}
+
+/// The folder of a small sentence encoder, with the vectors that Python computes with it.
+pub(crate) fn golden_encoder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name)
+}
