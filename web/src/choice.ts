@@ -1,7 +1,17 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
+import { isForgotten, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
-import type { Answer, Engine, EngineRequest, GpuOptions, ModelInfo, Pick } from "./protocol.js";
+import { toRequest } from "./options.js";
+import type {
+  Answer,
+  Engine,
+  EngineRequest,
+  GpuOptions,
+  Loaded,
+  ModelInfo,
+  Pick,
+} from "./protocol.js";
 import { after } from "./timeouts.js";
 
 /** A GPU without what not every GPU has. */
@@ -11,21 +21,63 @@ export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgrou
 const ON_GPU = ["webgpu", "webgpu-plain"] as const;
 
 /** An engine, or the GPU's without what not every GPU has. */
-export type Choice = Engine | (typeof ON_GPU)[number];
+type Choice = Engine | (typeof ON_GPU)[number];
 
 /** A choice, and whether another visit would come to the same one. */
-export interface Chosen {
+interface Chosen {
   choice: Choice;
   lasts: boolean;
 }
 
 /** What a choice needs of the worker. */
 export interface Timed {
+  /** The WebGPU adapter in words, or `null` where there is none. */
+  adapter(): Promise<string | null>;
   /** With `gpu` in the place of the caller's own options. */
   use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
   /** Ends the worker: what is unanswered rejects with `error`. */
   stop(error: TigretError): void;
+}
+
+/**
+ * Takes the faster engine into use, where `engine` was till now; remembered unless all was forgotten
+ * since `begun`. `gpu` is what the GPU may make use of.
+ */
+export async function choose(
+  timed: Timed,
+  engine: Engine,
+  { info, sampleHistory }: Loaded,
+  gpu: GpuOptions,
+  begun: number,
+): Promise<void> {
+  const deaf = listen();
+  try {
+    const adapter = await timed.adapter();
+    // Without an adapter there is nothing to choose, and nothing worth remembering.
+    if (adapter === null) {
+      if (engine !== "cpu") await timed.use("cpu");
+      return;
+    }
+    const key = choiceKey({ ...info, adapter, gpu });
+    const earlier = remembered(key);
+    let isOnCpu = engine === "cpu";
+    if (earlier) {
+      try {
+        if (earlier !== engine) await useChoice(timed, earlier);
+        return;
+      } catch (error) {
+        if (!isFailure(error)) throw error;
+        isOnCpu = false;
+      }
+    }
+    if (!isOnCpu) await timed.use("cpu");
+    const request = toRequest({ history: sampleHistory });
+    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
+    if (lasts && !isForgotten(begun)) remember(key, choice);
+  } finally {
+    deaf();
+  }
 }
 
 /** The first call compiles pipelines and fills caches. */
@@ -52,7 +104,7 @@ class Late extends TigretError {
 class Wrong extends Error {}
 
 /** How far scores of the two engines may differ by rounding: those in halves by more. */
-export function toleranceOf(weightFormat: ModelInfo["weightFormat"]): number {
+function toleranceOf(weightFormat: ModelInfo["weightFormat"]): number {
   return weightFormat === "f16" ? 0.1 : 0.05;
 }
 
@@ -96,7 +148,7 @@ async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
  * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
  * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
  */
-export async function fasterEngine(
+async function fasterEngine(
   timed: Timed,
   request: EngineRequest,
   tolerance: number,
@@ -146,7 +198,7 @@ async function faster(timed: Timed, request: EngineRequest, tolerance: number): 
 }
 
 /** Takes up what was chosen. */
-export function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
+function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
   if (choice === "cpu") return timed.use("cpu");
   return inTime(timed, timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN));
 }
@@ -160,7 +212,7 @@ const ENGINE = `${PREFIX}engine|`;
 const MEMORY = 30 * 24 * 3_600_000;
 
 /** Under what a choice is remembered: it holds for one model and engine on one device. */
-export function choiceKey(parts: {
+function choiceKey(parts: {
   fingerprint: string;
   version: string;
   adapter: string | null;
@@ -182,7 +234,7 @@ function read(text: string | null | undefined): Choice | undefined {
 }
 
 /** The remembered choice; `undefined` too where storage is denied. */
-export function remembered(key: string): Choice | undefined {
+function remembered(key: string): Choice | undefined {
   try {
     return read(globalThis.localStorage?.getItem(key));
   } catch {
@@ -191,7 +243,7 @@ export function remembered(key: string): Choice | undefined {
 }
 
 /** Remembers a choice where storage allows it, and drops those that are too old. */
-export function remember(key: string, choice: Choice): void {
+function remember(key: string, choice: Choice): void {
   try {
     const { localStorage } = globalThis;
     for (const other of Object.keys(localStorage)) {
