@@ -1,5 +1,6 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
+import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-memory.js";
 import { isForgotten, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
 import { toRequest } from "./options.js";
@@ -16,12 +17,6 @@ import { after } from "./timeouts.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
-
-/** The GPU's come in the order in which they are tried, the second without what not every GPU has. */
-const ON_GPU = ["webgpu", "webgpu-plain"] as const;
-
-/** An engine, or the GPU's without what not every GPU has. */
-type Choice = Engine | (typeof ON_GPU)[number];
 
 /** A choice, and whether another visit would come to the same one. */
 interface Chosen {
@@ -61,17 +56,16 @@ export async function choose(
     }
     const key = choiceKey({ ...info, adapter, gpu });
     const earlier = remembered(key);
-    let isOnCpu = engine === "cpu";
+    if (earlier === engine) return;
     if (earlier) {
       try {
-        if (earlier !== engine) await useChoice(timed, earlier);
+        await useChoice(timed, earlier);
         return;
       } catch (error) {
         if (!isFailure(error)) throw error;
-        isOnCpu = false;
       }
     }
-    if (!isOnCpu) await timed.use("cpu");
+    if (earlier || engine !== "cpu") await timed.use("cpu");
     const request = toRequest({ history: sampleHistory });
     const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
     if (lasts && !isForgotten(begun)) remember(key, choice);
@@ -201,57 +195,4 @@ async function faster(timed: Timed, request: EngineRequest, tolerance: number): 
 function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
   if (choice === "cpu") return timed.use("cpu");
   return inTime(timed, timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN));
-}
-
-/** With what the keys of this package begin in `localStorage`. */
-export const PREFIX = "tigret:";
-
-/** With what the keys of choices begin. */
-const ENGINE = `${PREFIX}engine|`;
-/** Milliseconds that a choice is remembered: drivers and browsers change. */
-const MEMORY = 30 * 24 * 3_600_000;
-
-/** Under what a choice is remembered: it holds for one model and engine on one device. */
-function choiceKey(parts: {
-  fingerprint: string;
-  version: string;
-  adapter: string | null;
-  gpu: GpuOptions;
-}): string {
-  const { version, fingerprint, adapter, gpu } = parts;
-  const { halves, packedProducts, subgroups } = gpu;
-  const options = [halves, packedProducts, subgroups].join(",");
-  const agent = globalThis.navigator?.userAgent ?? "";
-  return ENGINE + [version, fingerprint, adapter ?? "-", options, agent].join("|");
-}
-
-/** What a stored text says, if it is not too old. */
-function read(text: string | null | undefined): Choice | undefined {
-  const [name, at] = (text ?? "").split(" ");
-  // A clock may have been set back.
-  if (!(Math.abs(Date.now() - Number(at)) < MEMORY)) return undefined;
-  return ([...ON_GPU, "cpu"] as const).find((choice) => choice === name);
-}
-
-/** The remembered choice; `undefined` too where storage is denied. */
-function remembered(key: string): Choice | undefined {
-  try {
-    return read(globalThis.localStorage?.getItem(key));
-  } catch {
-    return undefined;
-  }
-}
-
-/** Remembers a choice where storage allows it, and drops those that are too old. */
-function remember(key: string, choice: Choice): void {
-  try {
-    const { localStorage } = globalThis;
-    for (const other of Object.keys(localStorage)) {
-      const isOld = other.startsWith(ENGINE) && !read(localStorage.getItem(other));
-      if (isOld) localStorage.removeItem(other);
-    }
-    localStorage.setItem(key, `${choice} ${Date.now()}`);
-  } catch {
-    // Denied, full or none: the next visit measures again.
-  }
 }
