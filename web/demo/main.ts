@@ -1,17 +1,11 @@
 /** The demo: a catalogue, a history, and what the model recommends after it. */
 
-import {
-  type Backend,
-  forget,
-  type Pick,
-  Recommender,
-  type RecommendOptions,
-  TigretError,
-} from "tigret";
+import { type Backend, forget, type Pick, Recommender, TigretError } from "tigret";
 import { type About, count, facts, inWords } from "./about.js";
 import { CatalogueView } from "./catalogue.js";
+import { Controls } from "./controls.js";
 import { byId, make, onEntryClick, replaceEntries, setHidden } from "./dom.js";
-import { type Arrival, type Item, parseArrivals, parseItems, tagCounts } from "./items.js";
+import { type Arrival, type Item, parseArrivals, parseItems } from "./items.js";
 import { Liked } from "./liked.js";
 import { linkTo, takeHistory } from "./link.js";
 import { SemanticMap } from "./map.js";
@@ -21,14 +15,8 @@ import { arrivalEntry, historyEntry, pickEntry } from "./views.js";
 
 const MODEL = "./model/model.safetensors";
 const HISTORY = "demo";
-const TOP = 20;
-const BEAMS = [5, 10, 20, 50, 100, 200, 350, 512];
-/** Temperatures of the slider; the first place is the best, without a sample. */
-const TEMPERATURES = [null, 0.5, 0.8, 1, 1.5, 2, 3];
 /** An item of the history that does less than this for a pick is no reason for it. */
 const REASON = 0.05;
-/** Tags that the filter offers. */
-const TAGS = 40;
 /** Milliseconds between two reports on the download: a screen reader reads each of them out. */
 const PAUSE = 2000;
 const SHARED =
@@ -50,13 +38,6 @@ const page = {
   progress: byId("progress", HTMLProgressElement),
   picks: byId("picks", HTMLOListElement),
   unknown: byId("unknown", HTMLParagraphElement),
-  only: byId("only", HTMLSelectElement),
-  diversity: byId("diversity", HTMLInputElement),
-  diversityValue: byId("diversity-value", HTMLOutputElement),
-  again: byId("again", HTMLButtonElement),
-  beams: byId("beams", HTMLInputElement),
-  beamsValue: byId("beams-value", HTMLOutputElement),
-  backends: byId("backends", HTMLDivElement),
   requests: byId("requests", HTMLParagraphElement),
   device: byId("device", HTMLDListElement),
   facts: byId("facts", HTMLDListElement),
@@ -77,6 +58,10 @@ const liked = new Liked(HISTORY, {
   failed: fail,
 });
 const catalogue = new CatalogueView((id) => liked.toggle(id));
+const controls = new Controls({
+  changed: () => void recommend(),
+  chosen: (backend) => void changeBackend(backend),
+});
 const map = new SemanticMap(page.map);
 const times = new Times();
 
@@ -84,7 +69,6 @@ let items: Item[] = [];
 let byItemId = new Map<string, Item>();
 let arrivals: Arrival[] = [];
 let recommender: Recommender | undefined;
-let seed = 1;
 /** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
 let turn = 0;
 
@@ -164,30 +148,11 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function beams(): number {
-  return BEAMS[page.beams.valueAsNumber] ?? 50;
-}
-
-function temperature(): number | null {
-  return TEMPERATURES[page.diversity.valueAsNumber] ?? null;
-}
-
-function options(): RecommendOptions {
-  const [width, heat, tag] = [beams(), temperature(), page.only.value];
-  return {
-    history: liked.ids,
-    beams: width,
-    top: Math.min(TOP, width),
-    exclude: "history",
-    latest: true,
-    ...(heat !== null && { temperature: heat, seed }),
-    ...(tag && { allow: items.filter((item) => item.tags.includes(tag)).map(({ id }) => id) }),
-  };
-}
-
 async function recommend(): Promise<void> {
   if (!recommender) return;
-  const [mine, asked] = [++turn, options()];
+  const mine = ++turn;
+  const wanted = controls.options(items);
+  const asked = { ...wanted, history: liked.ids, exclude: "history", latest: true } as const;
   try {
     const { picks, unknown, milliseconds } = await recommender.report(asked);
     if (mine !== turn) return;
@@ -230,16 +195,6 @@ function engineInWords(): string {
   return recommender.engine === "cpu" ? "CPU" : `WebGPU (${recommender.engineName})`;
 }
 
-function selectedBackend(): Backend {
-  const input = page.backends.querySelector("input:checked");
-  return input instanceof HTMLInputElement ? (input.value as Backend) : "auto";
-}
-
-function selectBackend(backend: Backend): void {
-  const input = page.backends.querySelector(`input[value=${backend}]`);
-  if (input instanceof HTMLInputElement) input.checked = true;
-}
-
 async function changeBackend(backend: Backend): Promise<void> {
   if (!recommender) return;
   try {
@@ -247,7 +202,7 @@ async function changeBackend(backend: Backend): Promise<void> {
     page.alert.hidden = true;
     await recommend();
   } catch (error) {
-    selectBackend(recommender.engine);
+    controls.backend = recommender.engine;
     fail(error);
   }
 }
@@ -348,13 +303,7 @@ async function fetchOptional<T>(url: string, read: (text: string) => T): Promise
 async function loadItems(): Promise<void> {
   items = parseItems(await fetchText("./model/items.jsonl"));
   byItemId = new Map(items.map((item) => [item.id, item]));
-  const tags = tagCounts(items).filter(([, number]) => number > 1);
-  const choices = tags.slice(0, TAGS).map(([tag, number]) => {
-    const choice = make("option", "", `${tag} (${number})`);
-    choice.value = tag;
-    return choice;
-  });
-  page.only.append(...choices);
+  controls.offerTags(items);
   await readHistory();
   catalogue.setItems(items);
 }
@@ -362,7 +311,7 @@ async function loadItems(): Promise<void> {
 async function loadModel(signal: AbortSignal): Promise<void> {
   const wanted = new URLSearchParams(location.search).get("backend");
   let backend: Backend = wanted === "webgpu" || wanted === "cpu" ? wanted : "auto";
-  selectBackend(backend);
+  controls.backend = backend;
   const tell = seldom((loaded: number) => {
     page.status.textContent = `Downloading the model: ${megabytes(loaded)}`;
   }, PAUSE);
@@ -378,26 +327,16 @@ async function loadModel(signal: AbortSignal): Promise<void> {
     const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
     if (!isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
-    if (selectedBackend() === backend) selectBackend("cpu");
+    if (controls.backend === backend) controls.backend = "cpu";
     backend = "cpu";
     fail(new Error(`${error.message}. The CPU computes for now.`));
   }
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
   // Another one may have been chosen meanwhile.
-  const selected = selectedBackend();
+  const selected = controls.backend;
   if (selected !== backend) await changeBackend(selected);
   await showMap(recommender);
-}
-
-/** What the sliders stand for, whose own values are places in a list. */
-function showSliders(): void {
-  const heat = temperature();
-  page.diversityValue.value = heat === null ? "best" : String(heat);
-  page.diversity.setAttribute("aria-valuetext", page.diversityValue.value);
-  page.again.hidden = heat === null;
-  page.beamsValue.value = String(beams());
-  page.beams.setAttribute("aria-valuetext", page.beamsValue.value);
 }
 
 function listen(): void {
@@ -408,20 +347,6 @@ function listen(): void {
   page.own.addEventListener("click", () => void liked.showOwn().catch(fail));
   page.keep.addEventListener("click", () => liked.keep());
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
-  page.only.addEventListener("change", () => void recommend());
-  page.again.addEventListener("click", () => {
-    seed++;
-    void recommend();
-  });
-  for (const slider of [page.diversity, page.beams]) {
-    slider.addEventListener("input", () => {
-      showSliders();
-      void recommend();
-    });
-  }
-  page.backends.addEventListener("change", () => {
-    void changeBackend(selectedBackend());
-  });
   const hint = page.mapHint.textContent;
   page.map.addEventListener("pointerleave", ({ pointerType }) => {
     // A finger hides what it points at, until it is lifted.
@@ -438,8 +363,6 @@ function listen(): void {
 
 async function start(): Promise<void> {
   listen();
-  // A browser that comes back to the page restores them.
-  showSliders();
   const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
   const fresh = fetchOptional("./model/new.jsonl", parseArrivals);
   // Without the items the model is of no use.

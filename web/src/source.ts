@@ -30,8 +30,10 @@ export interface SourceOptions {
   pace?: Pick<DownloadOptions, "stall" | "pause" | "patience">;
 }
 
-/** A load under way. */
+/** A load of an address under way. */
 interface Loading extends SourceOptions {
+  url: string;
+  wanted: Sha256 | null;
   /** When it began: of what was forgotten since, nothing is kept, however often it is asked for. */
   begun: number;
 }
@@ -69,11 +71,11 @@ const nowhere = async () => null;
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
 export async function bundleOf(source: Source, given: SourceOptions = {}): Promise<Bundle> {
-  const options = { ...given, begun: erasuresSoFar() };
-  const { signal, integrity } = options;
+  const begun = erasuresSoFar();
+  const { signal, integrity } = given;
   const wanted = integrity === undefined ? null : parseIntegrity(integrity);
   signal?.throwIfAborted();
-  const own = await ownBytes(source, options);
+  const own = await ownBytes(source, given);
   if (own) {
     if (wanted) checkIntegrity(wanted, await sha256Of(own), "the bundle");
     const { url } = source as Partial<Response>;
@@ -81,23 +83,22 @@ export async function bundleOf(source: Source, given: SourceOptions = {}): Promi
     return { bytes: own, url, downloaded, keep: nothing, again: nowhere };
   }
   const url = address(source as string | URL);
-  const copy = isKept(url, options) ? await new Queue().run(() => kept(url), signal) : null;
+  const loading = { ...given, url, wanted, begun };
+  const copy = isKept(loading) ? await new Queue().run(() => kept(url), signal) : null;
   if (copy && wanted === copy.sha256) {
-    const found = await fromCopy(copy, url, wanted, options);
+    const found = await fromCopy(loading, copy);
     if (found) return found;
   }
-  return fromServer(url, copy, wanted, options);
+  return fromServer(loading, copy);
 }
 
 async function fromServer(
-  url: string,
-  copy: Kept | null,
-  wanted: Sha256 | null,
-  options: Loading,
+  loading: Loading,
+  copy: Kept | null = null,
   fresh = false,
 ): Promise<Bundle> {
-  const { onProgress, signal, pace, begun } = options;
-  const again = () => fromServer(url, null, wanted, options, true);
+  const { url, wanted, begun, onProgress, signal, pace } = loading;
+  const again = () => fromServer(loading, null, true);
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
   // Another origin would be asked first whether it takes the header, and often refuses.
@@ -109,19 +110,19 @@ async function fromServer(
   } catch (error) {
     signal?.throwIfAborted();
     if (!usable || !mayServe(error)) throw error;
-    const found = await fromCopy(usable, url, wanted, options);
+    const found = await fromCopy(loading, usable);
     // A copy that is damaged, and gone by now, has cost the server its time to answer.
-    return found ?? fromServer(url, null, wanted, options);
+    return found ?? fromServer(loading);
   }
   if (answer === UNCHANGED) {
-    const found = usable && (await fromCopy(usable, url, wanted, options));
+    const found = usable && (await fromCopy(loading, usable));
     if (found) return found;
     // The copy is damaged, and gone by now: ask again, without it.
-    return fromServer(url, null, wanted, options);
+    return fromServer(loading);
   }
   copy?.release();
   const { bytes, etag } = answer;
-  const cache = isKept(url, options);
+  const cache = isKept(loading);
   // Another thread computes it while the engine takes the bytes, if nobody has to wait for it.
   const hash = wanted || cache ? sha256Of(bytes).catch(() => null) : null;
   if (wanted) {
@@ -183,28 +184,24 @@ function address(source: string | URL): string {
   }
 }
 
-async function fromCopy(
-  copy: Kept,
-  url: string,
-  wanted: Sha256 | null,
-  options: Loading,
-): Promise<Bundle | null> {
+async function fromCopy(loading: Loading, copy: Kept): Promise<Bundle | null> {
+  const { url, onProgress } = loading;
   const bytes = await copy.bytes();
   if (!bytes) {
     // Damaged, or another file put in its place.
     drop(url);
     return null;
   }
-  options.onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
+  onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength });
   const again = () => {
     drop(url);
-    return fromServer(url, null, wanted, options, true);
+    return fromServer(loading, null, true);
   };
   return { bytes, url, downloaded: 0, keep: nothing, again };
 }
 
 /** Whether bundles of an address are kept: those of `blob:` and `data:` are on the device anyway. */
-function isKept(url: string, { cache = true }: SourceOptions): boolean {
+function isKept({ url, cache = true }: Loading): boolean {
   return cache && /^https?:/.test(url);
 }
 
