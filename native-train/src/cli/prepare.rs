@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::Output;
 use crate::data::classics::{self, books};
-use crate::data::events::{Bound, LeftOut, Rules, Tally, parse_rating};
+use crate::data::events::{LeftOut, Rules, Tally, parse_rating};
 use crate::data::filter::k_core;
 use crate::data::items::ItemColumns;
 use crate::data::log::{self, EventColumn, LogColumns, Unusable};
+use crate::data::moment::Bound;
 use crate::data::oracle::optimum;
 use crate::data::readers::{Behaviour, simulate};
 use crate::data::summary::Counts;

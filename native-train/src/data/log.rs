@@ -9,9 +9,10 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::Dataset;
-use super::events::{Events, Moment, NO_TIME, Rules, Tally, TimeStyle, parse_rating};
+use super::events::{Events, Rules, Tally, parse_rating};
 use super::items::{INEXACT, ItemColumns, KeyedItem, is_exact, read_items, scalar};
 use super::lines::{for_each_line_with, object};
+use super::moment::{Moment, NO_TIME, TimeStyle};
 use super::parquet::{Cell, Table};
 use super::records::{Delimited, RecordFormat};
 use crate::error::{Result, TrainError};

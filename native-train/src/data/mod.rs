@@ -12,6 +12,7 @@ pub mod filter;
 pub mod items;
 pub(crate) mod lines;
 pub mod log;
+pub mod moment;
 pub mod movielens;
 pub mod new_items;
 pub mod oracle;
