@@ -9,6 +9,7 @@ pub mod amazon;
 pub mod classics;
 pub mod events;
 pub mod filter;
+pub mod interactions;
 pub mod items;
 pub(crate) mod lines;
 pub mod log;
