@@ -1,5 +1,6 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
+mod autoencoder;
 mod baselines;
 mod bench;
 mod demo;

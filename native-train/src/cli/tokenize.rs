@@ -8,6 +8,7 @@ use tigret_infer::TokenLayout;
 use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
+use super::autoencoder::AutoencoderOptions;
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
@@ -19,21 +20,13 @@ use crate::model::IdsOf;
 use crate::report::{Made, remarks_on_codes};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::{Assigned, assign};
-use crate::tokenizer::autoencoder::Gradient;
+use crate::tokenizer::check::{check, check_alone};
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
-use crate::tokenizer::fit::{check, check_alone};
 use crate::tokenizer::quantizer_file::save_quantizer;
-use crate::tokenizer::settings::{Autoencoder, Epochs, Normalise, OptimizerKind};
+use crate::tokenizer::settings::{Epochs, Normalise};
 use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
-use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
-
-/// Defaults of an autoencoder's settings.
-const LATENT: u64 = 32;
-const MAX_EPOCHS: u64 = 2000;
-const BATCH: u64 = 1024;
-const BETA: f64 = 0.25;
 
 /// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
 #[derive(Debug, clap::Args)]
@@ -93,44 +86,6 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true, value_name = "WEIGHT", default_value_t = 0.0)]
     collaborative: f64,
 
-    /// Width of a codeword.
-    #[arg(long, value_name = "N", default_value_t = LATENT, help_heading = "Autoencoder",
-          value_parser = clap::value_parser!(u64).range(1..=4096))]
-    latent: u64,
-    /// Hidden widths of the encoder; the decoder mirrors them.
-    #[arg(long, value_name = "WIDTHS", value_delimiter = ',', default_value = "512,256,128",
-          help_heading = "Autoencoder", value_parser = clap::value_parser!(u64).range(1..=65_536))]
-    hidden: Vec<u64>,
-    /// Passes over the items [default: until the reconstruction no longer gets better].
-    #[arg(long, value_name = "N", help_heading = "Autoencoder", conflicts_with = "max_epochs",
-          value_parser = clap::value_parser!(u64).range(1..))]
-    epochs: Option<u64>,
-    /// Most passes over the items while the reconstruction still gets better.
-    #[arg(long, value_name = "N", default_value_t = MAX_EPOCHS, help_heading = "Autoencoder",
-          value_parser = clap::value_parser!(u64).range(1..))]
-    max_epochs: u64,
-    /// Items a step.
-    #[arg(long, value_name = "N", default_value_t = BATCH, help_heading = "Autoencoder",
-          value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
-    batch: u64,
-    /// Optimiser.
-    #[arg(long, value_enum, default_value_t = OptimizerKind::Adamw, help_heading = "Autoencoder")]
-    optimizer: OptimizerKind,
-    /// Learning rate; 0.001 for adamw, 0.4 for adagrad (paper) if not given.
-    #[arg(long, allow_negative_numbers = true, value_name = "RATE", help_heading = "Autoencoder")]
-    learning_rate: Option<f64>,
-    /// Weight of the commitment term.
-    #[arg(long, allow_negative_numbers = true, value_name = "BETA", default_value_t = BETA,
-          help_heading = "Autoencoder")]
-    beta: f64,
-    /// How the gradient passes the quantisation.
-    #[arg(long, value_enum, default_value_t = Gradient::StraightThrough,
-          help_heading = "Autoencoder")]
-    gradient: Gradient,
-    /// Leave codewords that no item chose in an epoch where they are.
-    #[arg(long, help_heading = "Autoencoder")]
-    no_revival: bool,
-
     /// User tokens of the layout (paper: 2000); 0 for none.
     #[arg(long, value_name = "N", default_value_t = 2000,
           value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
@@ -145,6 +100,9 @@ pub(super) struct Args {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
+
+    #[command(flatten)]
+    autoencoder: AutoencoderOptions,
 }
 
 /// What is written to `tokenizer.json` and printed.
@@ -174,9 +132,8 @@ struct TrainingReport {
     epochs: usize,
     converged: bool,
     seconds: f64,
-    /// Rate of the matrix products of training, and of one large product on the same device.
+    /// Rate of the matrix products of training.
     gflop_per_second: f64,
-    matmul_gflop_per_second: f64,
 }
 
 impl Args {
@@ -189,7 +146,7 @@ impl Args {
     pub(super) fn check(&self) -> Result<()> {
         check_alone(self.method, &self.sizes()?, self.sinkhorn)?;
         if self.method.has_autoencoder() {
-            self.autoencoder()?;
+            self.autoencoder.settings()?;
         }
         if !(self.collaborative >= 0.0 && self.collaborative.is_finite()) {
             let weight = self.collaborative;
@@ -218,49 +175,6 @@ impl Args {
             )));
         }
         Ok(if sizes.len() == 1 { vec![sizes[0]; levels] } else { sizes.clone() })
-    }
-
-    /// Settings of an autoencoder that are not at their defaults.
-    fn of_autoencoder(&self) -> Vec<&'static str> {
-        let settings = [
-            ("--latent", self.latent != LATENT),
-            ("--hidden", self.hidden != [512, 256, 128]),
-            ("--epochs", self.epochs.is_some()),
-            ("--max-epochs", self.max_epochs != MAX_EPOCHS),
-            ("--batch", self.batch != BATCH),
-            ("--optimizer", self.optimizer != OptimizerKind::Adamw),
-            ("--learning-rate", self.learning_rate.is_some()),
-            ("--beta", self.beta != BETA),
-            ("--gradient", self.gradient != Gradient::StraightThrough),
-            ("--no-revival", self.no_revival),
-        ];
-        settings.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
-    }
-
-    fn autoencoder(&self) -> Result<Autoencoder> {
-        let learning_rate = self.learning_rate.unwrap_or(match self.optimizer {
-            OptimizerKind::Adamw => 1e-3,
-            OptimizerKind::Adagrad => 0.4,
-        });
-        for (name, value) in [("--learning-rate", learning_rate), ("--beta", self.beta)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(TrainError::usage(format!("{name} {value} is not a positive number")));
-            }
-        }
-        Ok(Autoencoder {
-            hidden: self.hidden.iter().map(|&width| width as i64).collect(),
-            codeword: self.latent as i64,
-            optimizer: self.optimizer,
-            learning_rate,
-            batch: self.batch as usize,
-            epochs: match self.epochs {
-                Some(epochs) => Epochs::Exactly(epochs as usize),
-                None => Epochs::UntilConverged(self.max_epochs as usize),
-            },
-            beta: self.beta,
-            gradient: self.gradient,
-            revive: !self.no_revival,
-        })
     }
 }
 
@@ -328,7 +242,8 @@ fn vectors_of(
 fn tokenize(args: Args, output: &Output) -> Result<()> {
     args.check()?;
     let sizes = args.sizes()?;
-    let autoencoder = args.method.has_autoencoder().then(|| args.autoencoder()).transpose()?;
+    let autoencoder =
+        args.method.has_autoencoder().then(|| args.autoencoder.settings()).transpose()?;
     let run = RunDir::open(&args.run)?;
     let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
@@ -349,7 +264,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
     check(&settings, &ids, &vectors)?;
-    let unused = if settings.autoencoder.is_none() { args.of_autoencoder() } else { Vec::new() };
+    let unused = if settings.autoencoder.is_none() { args.autoencoder.given() } else { Vec::new() };
     if !unused.is_empty() {
         // No refusal: a study compares methods under the settings of one file.
         output.note(format!(
@@ -411,7 +326,6 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
             gflop_per_second: training.flop_per_epoch * training.epochs as f64
                 / training.seconds
                 / 1e9,
-            matmul_gflop_per_second: matmul_rate(device) / 1e9,
         }),
         settings,
         seconds: begin.elapsed().as_secs_f64(),
@@ -478,11 +392,8 @@ fn describe(report: &Report, collision_size: usize) -> String {
             (false, _) => "the number asked for",
         };
         text += &format!(
-            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",
-            training.epochs,
-            training.seconds,
-            training.gflop_per_second,
-            training.matmul_gflop_per_second
+            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s\n",
+            training.epochs, training.seconds, training.gflop_per_second
         );
     }
     let made = Made { method: Some(report.settings.method), lost: report.reconstruction };

@@ -7,7 +7,8 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
-use super::events::{Events, Ids, Moment, Rules, Tally, TimeStyle, parse_rating};
+use super::events::{Events, Ids, Rules, Tally, parse_rating};
+use super::moment::{Moment, TimeStyle};
 use super::records::Delimited;
 use super::source;
 use super::template::Template;

@@ -13,7 +13,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use super::events::Moment;
+use super::moment::Moment;
 use crate::error::{Result, TrainError};
 use crate::files::open_file;
 use crate::panics::caught;

@@ -12,7 +12,8 @@ use tigret_infer::quantizer::TakenCodes;
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, Quantizer, Structure};
 
 use super::SemanticIds;
-use super::fit::{encode, too_large};
+use super::check::too_large;
+use super::codes::encode;
 use super::ids::{TOKENIZE, ids_of_items};
 use super::quantizer_file::QuantizerFile;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};

@@ -1,7 +1,7 @@
 //! The autoencoder whose latent vector is quantised: RQ-VAE (paper, section 3.1) and VQ-VAE.
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tch::{Kind, Reduction, Tensor};
 
 use super::balance;
@@ -9,7 +9,7 @@ use super::kmeans::{Centres, kmeans};
 use crate::model::params::{Init, Params, Spec, Views};
 
 /// How the gradient passes the quantisation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gradient {
     /// Unchanged, as if nothing had been quantised (van den Oord et al. 2017; paper).
@@ -46,6 +46,14 @@ impl Shape {
         let mut widths = self.hidden.clone();
         widths.push(self.latent());
         widths
+    }
+
+    /// Floating-point operations of an item's matrix products in a training step.
+    pub fn flop_per_item(&self) -> f64 {
+        // Encoder and decoder; a multiply and an add each; forward, and two products backward.
+        let pairs = [vec![self.input], self.widths()].concat();
+        let products: i64 = pairs.windows(2).map(|pair| pair[0] * pair[1]).sum();
+        (products * 2 * 2 * 3) as f64
     }
 
     /// Names, shapes and starts of the weights: PyTorch's default for linear layers, and

@@ -4,15 +4,15 @@ use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
-use tigret_infer::quantizer::{LARGEST, MAX_LAYERS, MAX_WIDTH};
 use tigret_infer::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 
-use super::autoencoder::{CODEBOOKS, Shape, decode};
+use super::autoencoder::{CODEBOOKS, Shape};
+use super::check::check;
+use super::codes::{encode, lost_variance, separate};
 use super::settings::{Method, Normalise, Settings};
 use super::state::Keeper;
-use super::stats::smaller_codebook;
 use super::train::{Trained, train};
-use super::{balance, hierarchical_kmeans, opq, residual_kmeans};
+use super::{hierarchical_kmeans, opq, residual_kmeans};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::model::params::{Params, to_vec};
@@ -31,22 +31,7 @@ pub struct Fitted {
     /// no vector.
     pub reconstruction: Option<f64>,
     /// Of the methods with an autoencoder: the log, the epochs, whether they sufficed.
-    pub training: Option<Training>,
-}
-
-/// How an autoencoder was trained.
-#[derive(Debug)]
-pub struct Training {
-    /// Lines for `tokenizer.jsonl`.
-    pub log: Vec<String>,
-    /// Epochs that were run.
-    pub epochs: usize,
-    /// Whether training ended because the reconstruction no longer got better.
-    pub converged: bool,
-    /// Seconds of the training alone, over all sessions.
-    pub seconds: f64,
-    /// Floating-point operations of an epoch's matrix products, forward and backward.
-    pub flop_per_epoch: f64,
+    pub training: Option<Trained>,
 }
 
 /// The numbers of a quantiser while it is put together, and the decoder if there is one.
@@ -55,7 +40,7 @@ struct Parts {
     widths: Vec<usize>,
     tensors: QuantizerTensors,
     decoder: Option<(Shape, Params)>,
-    training: Option<Training>,
+    training: Option<Trained>,
 }
 
 /// Fits a tokenizer to the vectors of the items `ids`.
@@ -141,95 +126,6 @@ fn plain(structure: Structure, codebooks: Vec<Vec<f32>>) -> Parts {
     Parts { structure, widths: Vec::new(), tensors, decoder: None, training: None }
 }
 
-/// Refuses settings that do not fit together or to the vectors of the items `ids`.
-///
-/// # Errors
-/// [`TrainError::Usage`] with what to do.
-pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()> {
-    let items = ids.len();
-    let dimensions = vectors.dimensions;
-    check_alone(settings.method, &settings.sizes, settings.balance_last)?;
-    let usage = |reason: String| Err(TrainError::usage(reason));
-    // Refused before the training, since no quantiser could hold it.
-    if let Some(autoencoder) = &settings.autoencoder
-        && autoencoder.hidden.len() >= MAX_LAYERS
-    {
-        return usage(format!(
-            "--hidden names {} widths, at most {}",
-            autoencoder.hidden.len(),
-            MAX_LAYERS - 1
-        ));
-    }
-    if settings.method != Method::Random && dimensions > MAX_WIDTH {
-        return usage(format!(
-            "the vectors have {dimensions} numbers, at most {MAX_WIDTH}; give `tigret embed` shorter \
-             ones"
-        ));
-    }
-    let fitted = !matches!(settings.method, Method::Lsh | Method::Random);
-    let largest = settings.sizes.iter().copied().max().unwrap_or(0) as usize;
-    if fitted && items < largest {
-        let advice = smaller_codebook(items, largest).filter(|&size| size < items);
-        let advice = advice.map_or_else(String::new, |size| format!(" ({size} suits them)"));
-        return usage(format!(
-            "{items} items cannot fill {largest} codewords; use --codebook-size {items} or \
-             less{advice}"
-        ));
-    }
-    if settings.method == Method::Opq && dimensions < settings.sizes.len() {
-        return usage(format!(
-            "--method opq cuts a vector into {} parts, but it has {dimensions} numbers",
-            settings.sizes.len()
-        ));
-    }
-    if let (false, Some(at)) = (settings.method == Method::Random, vectors.constant_dimension()) {
-        return usage(format!(
-            "number {at} of the vectors (counted from 0) is {} for every item and tells none apart; \
-             leave that column out of the vectors given to `tigret embed`",
-            vectors.data[at]
-        ));
-    }
-    let advice = "scale the vectors (`tigret embed --normalize`)";
-    too_large(ids, &vectors.data, dimensions, advice).map_or(Ok(()), usage)
-}
-
-/// What is wrong with vectors (a row of `dimensions` numbers an item) that have a number too large
-/// to compute distances with; `advice` says how to mend them.
-pub(super) fn too_large(
-    ids: &[&str],
-    vectors: &[f32],
-    dimensions: usize,
-    advice: &str,
-) -> Option<String> {
-    let at = vectors.iter().position(|x| x.abs() > LARGEST)?;
-    Some(format!(
-        "number {} of the vector of item \"{}\" is {:e}; distances between numbers beyond \
-         {LARGEST:e} cannot be computed, {advice}",
-        at % dimensions,
-        ids[at / dimensions],
-        vectors[at]
-    ))
-}
-
-/// Refuses settings that no vectors go with.
-///
-/// # Errors
-/// [`TrainError::Usage`].
-pub fn check_alone(method: Method, sizes: &[u32], balance_last: bool) -> Result<()> {
-    if method == Method::Lsh && sizes.iter().any(|size| !size.is_power_of_two()) {
-        return Err(TrainError::usage(
-            "--method lsh: a code is a bit a hyperplane, so --codebook-size must be a power of two",
-        ));
-    }
-    if balance_last && !matches!(method, Method::RqVae | Method::RqKmeans) {
-        return Err(TrainError::usage(format!(
-            "--sinkhorn balances the last residual level; --method {} has none",
-            method.name()
-        )));
-    }
-    Ok(())
-}
-
 /// What is subtracted from a vector and multiplied with the rest, `[input]` each.
 fn normalisation(settings: &Settings, raw: &Tensor) -> (Tensor, Tensor) {
     let &Settings { method, normalise, learned, .. } = settings;
@@ -277,8 +173,7 @@ fn autoencoder(
         residual: settings.method == Method::RqVae,
     };
     let (balance, seed) = (settings.balance_last, settings.seed);
-    let Trained { params, log, epochs, converged, seconds } =
-        train(&shape, training, balance, seed, data, keeper, progress)?;
+    let (params, trained) = train(&shape, training, balance, seed, data, keeper, progress)?;
     let host = params.to_host();
     let values = |name: String| host[&name].1.clone();
     let layers = 0..=shape.hidden.len();
@@ -298,96 +193,13 @@ fn autoencoder(
         codebooks,
         ..QuantizerTensors::default()
     };
-    // Encoder and decoder; a multiply and an add each; forward, and two products backward.
-    let pairs = [vec![shape.input], shape.widths()].concat();
-    let products: i64 = pairs.windows(2).map(|pair| pair[0] * pair[1]).sum();
-    let flop_per_epoch = (products * 2 * 2 * 3 * data.size()[0]) as f64;
-    let training = Training { log, epochs, converged, seconds, flop_per_epoch };
     Ok(Parts {
         structure: if shape.residual { Structure::Residual } else { Structure::Product },
         widths: shape.widths().iter().map(|&width| width as usize).collect(),
         tensors,
         decoder: Some((shape, params)),
-        training: Some(training),
+        training: Some(trained),
     })
-}
-
-/// Codes of all items, on all cores: each is computed alone, so threads do not change them.
-pub fn encode(quantizer: &Quantizer, ids: &[&str], vectors: &[f32]) -> Vec<u16> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let share = ids.len().div_ceil(threads).max(1);
-    let input = quantizer.config().input;
-    let part = |at: usize, ids: &[&str]| {
-        let start = at * share * input;
-        quantizer.encode(ids, &vectors[start..start + ids.len() * input])
-    };
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = ids
-            .chunks(share)
-            .enumerate()
-            .map(|(at, ids)| scope.spawn(move || part(at, ids)))
-            .collect();
-        parts
-            .into_iter()
-            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
-}
-
-/// Separates items that share all codes; see [`balance::separate`].
-fn separate(
-    quantizer: &Quantizer,
-    data: &Tensor,
-    decoder: Option<&(Shape, Params)>,
-    codes: &mut [u16],
-) -> usize {
-    let levels = quantizer.levels();
-    let latent = tch::no_grad(|| match decoder {
-        Some((shape, params)) => super::autoencoder::encode(shape, &params.views(), data),
-        None => data.shallow_clone(),
-    });
-    let residual = match levels {
-        1 => latent,
-        _ => latent - rows_of(quantizer, codes, levels - 1).to_device(data.device()),
-    };
-    let last = Tensor::from_slice(&quantizer.tensors().codebooks[levels - 1])
-        .view([-1, quantizer.config().latent() as i64])
-        .to_device(data.device());
-    balance::separate(codes, levels, &residual, &last)
-}
-
-/// Latent vectors `[items, latent]` of the first `levels` codes.
-fn rows_of(quantizer: &Quantizer, codes: &[u16], levels: usize) -> Tensor {
-    let all = quantizer.levels();
-    let rows: Vec<f32> = codes
-        .chunks_exact(all)
-        .flat_map(|row| quantizer.latent_of_codes(&row[..levels]).unwrap_or_default())
-        .collect();
-    Tensor::from_slice(&rows).view([(codes.len() / all) as i64, -1])
-}
-
-/// `sum ||x - x_hat||^2 / sum ||x - mean||^2` over all items.
-fn lost_variance(
-    quantizer: &Quantizer,
-    codes: &[u16],
-    data: &Tensor,
-    decoder: Option<&(Shape, Params)>,
-) -> Option<f64> {
-    quantizer.latent_of_codes(&codes[..quantizer.levels()])?;
-    let latent = rows_of(quantizer, codes, quantizer.levels()).to_device(data.device());
-    let restored = tch::no_grad(|| match (decoder, quantizer.config().structure) {
-        (Some((shape, params)), _) => decode(shape, &params.views(), &latent),
-        (None, Structure::Product) => {
-            // The rotation has orthonormal rows, so its transpose undoes it.
-            let (rotation, _) = &quantizer.tensors().layers[0];
-            let rotation = Tensor::from_slice(rotation).view([latent.size()[1], -1]);
-            latent.matmul(&rotation.to_device(data.device()))
-        }
-        (None, _) => latent,
-    });
-    let total = |x: Tensor| x.square().sum(Kind::Double).double_value(&[]);
-    let variance = total(data - data.mean_dim([0].as_slice(), true, Kind::Float));
-    (variance > 0.0).then(|| total(data - restored) / variance)
 }
 
 #[cfg(test)]

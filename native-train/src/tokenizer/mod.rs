@@ -7,6 +7,8 @@
 pub mod assign;
 pub mod autoencoder;
 pub mod balance;
+pub mod check;
+mod codes;
 pub mod collaborative;
 pub mod fit;
 pub mod hierarchical_kmeans;

@@ -1,12 +1,12 @@
 //! What can be chosen about a tokenizer.
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::autoencoder::Gradient;
 
 /// How items get their codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Residual-quantised autoencoder (paper, section 3.1).
@@ -51,7 +51,7 @@ impl Method {
 }
 
 /// What is done to the vectors first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalise {
     /// Nothing.
@@ -66,7 +66,7 @@ pub enum Normalise {
 }
 
 /// Which optimiser trains the autoencoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum OptimizerKind {
     /// AdamW.
@@ -76,7 +76,7 @@ pub enum OptimizerKind {
 }
 
 /// When training ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Epochs {
     /// After this many passes over the items.
@@ -95,7 +95,7 @@ impl Epochs {
 }
 
 /// Settings of the autoencoder's training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Autoencoder {
     /// Hidden widths of the encoder; the decoder mirrors them.
     pub hidden: Vec<i64>,
@@ -118,7 +118,7 @@ pub struct Autoencoder {
 }
 
 /// Settings of a tokenizer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     /// How items get their codes.
     pub method: Method,
@@ -132,7 +132,6 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoencoder: Option<Autoencoder>,
     /// How many of a vector's numbers, the last ones, were learned from interactions.
-    #[serde(default)]
     pub learned: usize,
     /// Seed of everything random.
     pub seed: u64,

@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::autoencoder::{CODEBOOKS, Quantise, Shape, initialise_codebooks, pass};
 use super::settings::{Autoencoder, Epochs, OptimizerKind};
@@ -38,12 +38,11 @@ struct LogLine {
     note: Option<String>,
 }
 
-/// What training leaves.
+/// How a training went.
 #[derive(Debug)]
 pub struct Trained {
-    /// Weights and codebooks.
-    pub params: Params,
-    /// Lines of JSON, one an epoch or fewer: `epoch`, `loss`, its terms, use of the codewords.
+    /// Lines of JSON for `tokenizer.jsonl`, one an epoch or fewer: `epoch`, `loss`, its terms, use of
+    /// the codewords.
     pub log: Vec<String>,
     /// Epochs that were run.
     pub epochs: usize,
@@ -51,6 +50,8 @@ pub struct Trained {
     pub converged: bool,
     /// Seconds of training, over all sessions.
     pub seconds: f64,
+    /// Floating-point operations of an epoch's matrix products, forward and backward.
+    pub flop_per_epoch: f64,
 }
 
 const RISE: &str = "the quantisation loss rises at first: k-means fits the codewords to an \
@@ -77,7 +78,8 @@ struct Epoch {
     targets: Tensor,
 }
 
-/// Trains on normalised vectors `[items, input]`, which lie on the device that computes.
+/// Trains weights and codebooks on normalised vectors `[items, input]`, which lie on the device that
+/// computes.
 ///
 /// In the last tenth of the epochs the learning rate falls to zero and no codeword is moved, so
 /// that all settle. Each epoch's shuffling follows from the seed and the epoch, so training that
@@ -95,7 +97,7 @@ pub fn train(
     data: &Tensor,
     keeper: &mut Keeper<'_>,
     progress: &ProgressBar,
-) -> Result<Trained> {
+) -> Result<(Params, Trained)> {
     let mut training = Training::new(shape, settings, balance_last, seed, data);
     progress.set_message(if shape.residual { "RQ-VAE" } else { "VQ-VAE" });
     let mut state = match keeper.load(&training.params, &mut training.optimizer) {
@@ -148,7 +150,8 @@ pub fn train(
     keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
     progress.finish_and_clear();
     let Progress { log, epoch: epochs, converged, seconds, .. } = state;
-    Ok(Trained { params: training.params, log, epochs, converged, seconds })
+    let flop_per_epoch = shape.flop_per_item() * data.size()[0] as f64;
+    Ok((training.params, Trained { log, epochs, converged, seconds, flop_per_epoch }))
 }
 
 /// What an epoch works on.
@@ -334,23 +337,6 @@ fn no_longer_falls(history: &[f64]) -> bool {
 fn diverges(history: &[f64]) -> bool {
     let last = &history[history.len().saturating_sub(WINDOW)..];
     history.first().is_some_and(|first| last.iter().sum::<f64>() > first * last.len() as f64)
-}
-
-/// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.
-pub fn matmul_rate(device: Device) -> f64 {
-    // A few milliseconds, so that starting a kernel and reading back do not count.
-    let side = if device.is_cuda() { 8192 } else { 1024 };
-    let a = Tensor::ones([side, side], (Kind::Float, device));
-    let mut rates: Vec<f64> = (0..15)
-        .map(|_| {
-            let begin = std::time::Instant::now();
-            // Reading a value back waits for the product.
-            let _ = a.matmul(&a).double_value(&[0, 0]);
-            2.0 * (side as f64).powi(3) / begin.elapsed().as_secs_f64()
-        })
-        .collect();
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 #[cfg(test)]

@@ -1,0 +1,268 @@
+//! The lines or rows of a log, in any of its formats, as interactions.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use indicatif::ProgressBar;
+use serde_json::{Map, Value};
+
+use super::events::parse_rating;
+use super::items::{INEXACT, is_exact, scalar};
+use super::lines::{for_each_line_with, object};
+use super::moment::{Moment, NO_TIME, TimeStyle};
+use super::parquet::{Cell, Table};
+use super::records::{Delimited, RecordFormat};
+use crate::error::{Result, TrainError};
+
+/// Which columns of a log mean what.
+#[derive(Debug, Clone)]
+pub struct LogColumns {
+    /// The user's id.
+    pub user: String,
+    /// The item's id.
+    pub item: String,
+    /// The time: a number or a date.
+    pub time: String,
+    /// The rating, where ratings are looked at. A line may lack it.
+    pub rating: Option<String>,
+    /// The kind of event, where not all count.
+    pub events: Option<EventColumn>,
+}
+
+/// The column that tells views from purchases.
+#[derive(Debug, Clone)]
+pub struct EventColumn {
+    /// Its name.
+    pub name: String,
+    /// The values of lines that count.
+    pub counting: Vec<String>,
+}
+
+/// What to do with a line that is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// Refuse the log.
+    Refuse,
+    /// Leave the line out.
+    Skip,
+}
+
+impl Unusable {
+    /// Leaving out where that was asked for.
+    pub fn skip_if(asked_for: bool) -> Self {
+        if asked_for { Self::Skip } else { Self::Refuse }
+    }
+}
+
+/// A line of the log.
+pub(super) struct Interaction<'a> {
+    pub(super) user: &'a str,
+    pub(super) item: &'a str,
+    pub(super) moment: Moment,
+    pub(super) style: TimeStyle,
+    pub(super) rating: Option<f64>,
+    /// Empty where no column tells it.
+    pub(super) event: &'a str,
+}
+
+/// What a column is for: its place among the values of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    User,
+    Item,
+    Time,
+    Rating,
+    Event,
+}
+
+impl Role {
+    /// Whether values are compared as texts.
+    fn is_id(self) -> bool {
+        matches!(self, Self::User | Self::Item)
+    }
+}
+
+/// The values of a line by [`Role`]; empty where a line lacks one or no column is named.
+type Values<T> = [T; 5];
+
+/// A column that is read.
+struct Column<'a> {
+    role: Role,
+    name: &'a str,
+    /// The option that names it.
+    option: &'static str,
+}
+
+impl Column<'_> {
+    /// Whether an interaction must have a value.
+    fn is_needed(&self) -> bool {
+        match self.role {
+            Role::User | Role::Item | Role::Time => true,
+            Role::Rating | Role::Event => false,
+        }
+    }
+
+    /// Whether a line may lack a value.
+    fn may_be_empty(&self, incomplete: Unusable) -> bool {
+        !self.is_needed() || incomplete == Unusable::Skip
+    }
+}
+
+impl LogColumns {
+    fn named(&self) -> Vec<Column<'_>> {
+        let column = |role, name, option| Column { role, name, option };
+        let mut columns = vec![
+            column(Role::User, self.user.as_str(), "--user-column"),
+            column(Role::Item, &self.item, "--item-column"),
+            column(Role::Time, &self.time, "--time-column"),
+        ];
+        let rating = self.rating.as_deref();
+        columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
+        let event = self.events.as_ref().map(|events| events.name.as_str());
+        columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
+        columns
+    }
+}
+
+/// Calls `each` with the line number and the contents of every record; nothing for one that lacks
+/// what it needs, and may.
+pub(super) fn for_each_interaction(
+    path: &Path,
+    columns: &LogColumns,
+    incomplete: Unusable,
+    progress: &ProgressBar,
+    mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
+) -> Result<()> {
+    let columns = columns.named();
+    match RecordFormat::of(path)? {
+        RecordFormat::Delimited(delimiter) => {
+            let mut table = Delimited::open(path, delimiter, "check the path", progress)?;
+            let places = places(path, &columns, table.columns())?;
+            let mut record = csv::StringRecord::new();
+            while let Some(line) = table.read(&mut record)? {
+                let mut values: Values<&str> = Default::default();
+                for (column, &place) in columns.iter().zip(&places) {
+                    values[column.role as usize] = &record[place];
+                }
+                let event = interaction(&columns, values, None, incomplete);
+                each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
+            }
+            Ok(())
+        }
+        RecordFormat::JsonLines => {
+            let mut lines = 0;
+            // A column that a line may lack, and that none has, is misspelt.
+            let mut seen: Values<bool> = Default::default();
+            for_each_line_with(path, "check the path", progress, |line, text| {
+                let wrong = |reason: String| TrainError::line(path, line, reason);
+                let fields: Map<String, Value> = object(text).map_err(wrong)?;
+                let mut values: Values<Cow<str>> = Default::default();
+                for column in &columns {
+                    let Column { role, name, option } = column;
+                    let value = fields.get(*name);
+                    seen[*role as usize] |= value.is_some();
+                    if matches!(value, None | Some(Value::Null)) && column.may_be_empty(incomplete)
+                    {
+                        continue;
+                    }
+                    if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
+                        return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                    }
+                    values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
+                        wrong(format!(
+                            "no \"{name}\" that is a string or a number; name the column with {option}"
+                        ))
+                    })?;
+                }
+                lines += 1;
+                let values = values.each_ref().map(|value| &**value);
+                each(line, interaction(&columns, values, None, incomplete).map_err(wrong)?)
+            })?;
+            match columns.iter().find(|column| !seen[column.role as usize]) {
+                Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
+                    path,
+                    format!("no line has \"{name}\"; name the column with {option}"),
+                )),
+                _ => Ok(()),
+            }
+        }
+        RecordFormat::Parquet => {
+            let table = Table::open(path, progress)?;
+            places(path, &columns, &table.columns())?;
+            let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            table.for_each_row(&names, progress, |row, cells| {
+                let wrong = |reason: String| TrainError::line(path, row, reason);
+                let mut moment = None;
+                let mut values: Values<Cow<str>> = Default::default();
+                for (cell, Column { role, name, .. }) in cells.iter().zip(&columns) {
+                    let value = match cell {
+                        Cell::Value(Value::Null) => Some("".into()),
+                        Cell::Value(value) if role.is_id() && !is_exact(value) => {
+                            return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                        }
+                        Cell::Value(value) => scalar(value),
+                        Cell::Time(time) if *role == Role::Time => {
+                            moment = Some((*time, TimeStyle::Date));
+                            Some("a date".into())
+                        }
+                        Cell::Time(_) => None,
+                    };
+                    values[*role as usize] = value.ok_or_else(|| {
+                        wrong(format!("\"{name}\" is neither a string nor a number"))
+                    })?;
+                }
+                let values = values.each_ref().map(|value| &**value);
+                each(row, interaction(&columns, values, moment, incomplete).map_err(wrong)?)
+            })
+        }
+    }
+}
+
+/// The places of the columns in a table's header.
+fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> Result<Vec<usize>> {
+    let place = |Column { name, option, .. }: &Column<'_>| {
+        header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
+            let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
+            let reason = match columns[..] {
+                [one] if one.contains(';') => "its columns are separated by semicolons; save it \
+                                               with commas, or as .tsv with tabs"
+                    .to_owned(),
+                _ => format!(
+                    "no column \"{name}\" among {}; name the column with {option}",
+                    columns.join(", ")
+                ),
+            };
+            TrainError::line(path, 1, reason)
+        })
+    };
+    columns.iter().map(place).collect()
+}
+
+/// An interaction of the columns' values as text; the time is `moment` where that is known
+/// already. Nothing where a value is lacking that may. The error says what is wrong with the line.
+fn interaction<'a>(
+    columns: &[Column<'_>],
+    values: Values<&'a str>,
+    moment: Option<(Moment, TimeStyle)>,
+    incomplete: Unusable,
+) -> Result<Option<Interaction<'a>>, String> {
+    let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
+    match columns.iter().filter(|column| column.is_needed()).find(is_empty) {
+        None => {}
+        Some(_) if incomplete == Unusable::Skip => return Ok(None),
+        Some(Column { name, .. }) => {
+            return Err(format!(
+                "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"
+            ));
+        }
+    }
+    let [user, item, time, rating, event] = values;
+    let (moment, style) = moment
+        .or_else(|| Moment::parse(time))
+        .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
+    let rating = match rating.trim() {
+        "" => None,
+        text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
+    };
+    Ok(Some(Interaction { user, item, moment, style, rating, event }))
+}
