@@ -1,5 +1,4 @@
-//! `tigret bench`: samples/s of training, users/s of evaluation, and the device's own rate of a large
-//! matrix product, for `cargo xtask bench`.
+//! `tigret bench`: samples/s of training and users/s of evaluation, for `cargo xtask bench`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -73,8 +72,6 @@ struct Report {
     /// Loss of the first batch without dropout, before training.
     first_loss: f64,
     train_samples_per_s: f64,
-    /// What the rate that `tokenize` prints is held against.
-    matmul_gflop_per_s: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     evaluate_users_per_s: Option<f64>,
 }
@@ -149,7 +146,6 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         tokens_per_step: mean(|batch| batch.tokens.numel()),
         first_loss,
         train_samples_per_s,
-        matmul_gflop_per_s: matmul_rate(device) / 1e9,
         evaluate_users_per_s: (args.users > 0).then(|| {
             let users: Vec<&Sequence> =
                 dataset.sequences.iter().take(args.users as usize).collect();
@@ -170,32 +166,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             .evaluate_users_per_s
             .map_or(String::new(), |rate| format!(", evaluation {rate:.0} users/s"));
         format!(
-            "training {:.0} samples/s{evaluation}, a matrix product {:.0} GFLOP/s on {} with {} \
-             threads",
+            "training {:.0} samples/s{evaluation} on {} with {} threads",
             report.train_samples_per_s,
-            report.matmul_gflop_per_s,
             device::name(device),
             report.threads
         )
     });
     Ok(())
-}
-
-/// A measured rate of the device: a large matrix product in f32, in FLOP/s.
-fn matmul_rate(device: Device) -> f64 {
-    // A few milliseconds, so that starting a kernel and reading back do not count.
-    let side = if device.is_cuda() { 8192 } else { 1024 };
-    let a = Tensor::ones([side, side], (Kind::Float, device));
-    let mut rates: Vec<f64> = (0..15)
-        .map(|_| {
-            let begin = Instant::now();
-            // Reading a value back waits for the product.
-            let _ = a.matmul(&a).double_value(&[0, 0]);
-            2.0 * (side as f64).powi(3) / begin.elapsed().as_secs_f64()
-        })
-        .collect();
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 /// Users, items and lengths as in the paper's Beauty set; who took what is drawn evenly.

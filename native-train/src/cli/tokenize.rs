@@ -26,6 +26,7 @@ use crate::tokenizer::quantizer_file::save_quantizer;
 use crate::tokenizer::settings::{Epochs, Normalise};
 use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
+use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
 /// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
@@ -132,8 +133,9 @@ struct TrainingReport {
     epochs: usize,
     converged: bool,
     seconds: f64,
-    /// Rate of the matrix products of training.
+    /// Rate of the matrix products of training, and of one large product on the same device.
     gflop_per_second: f64,
+    matmul_gflop_per_second: f64,
 }
 
 impl Args {
@@ -326,6 +328,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
             gflop_per_second: training.flop_per_epoch * training.epochs as f64
                 / training.seconds
                 / 1e9,
+            matmul_gflop_per_second: matmul_rate(device) / 1e9,
         }),
         settings,
         seconds: begin.elapsed().as_secs_f64(),
@@ -392,8 +395,11 @@ fn describe(report: &Report, collision_size: usize) -> String {
             (false, _) => "the number asked for",
         };
         text += &format!(
-            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s\n",
-            training.epochs, training.seconds, training.gflop_per_second
+            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",
+            training.epochs,
+            training.seconds,
+            training.gflop_per_second,
+            training.matmul_gflop_per_second
         );
     }
     let made = Made { method: Some(report.settings.method), lost: report.reconstruction };

@@ -100,8 +100,7 @@ fn failed(error: Error) -> Measured {
     Measured::Failed(error.to_string())
 }
 
-/// Samples a second of training, users a second of evaluation, and the rate of a large matrix product,
-/// by `tigret bench`.
+/// Samples a second of training and users a second of evaluation, by `tigret bench`.
 fn training_and_evaluation(report: &Report) -> Vec<Figure> {
     report.doing("bench", "training and evaluation");
     let measured = || -> Result<Value> {
@@ -113,7 +112,6 @@ fn training_and_evaluation(report: &Report) -> Vec<Figure> {
     [
         ("training", "samples/s", "train_samples_per_s"),
         ("evaluation", "users/s", "evaluate_users_per_s"),
-        ("large matrix product", "GFLOP/s", "matmul_gflop_per_s"),
     ]
     .map(|(name, unit, key)| {
         let measured = measured.as_ref().map_err(Error::message);
