@@ -280,27 +280,36 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
-  test(
-    "a worker that is dead before it starts, or that the page hands out twice",
-    faultLimit,
-    async () => {
+  for (const [what, twice, code] of /** @type {const} */ ([
+    ["is dead before it starts", false, "crashed"],
+    ["the page hands out twice", true, "bad-request"],
+  ])) {
+    test(`a worker that ${what}`, faultLimit, async () => {
       const { context, page } = await open();
       await page.clock.install();
-      const loading = page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
-        const worker = new Worker("/package/dist/worker.js", { type: "module" });
-        const recommender = await Recommender.load(url, { backend: "cpu", worker: () => worker });
-        worker.terminate();
-        Object.assign(globalThis, { restarts: true });
-        return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
-      }, BUNDLE);
+      const loading = page.evaluate(
+        async ([url, twice]) => {
+          const code = "/package/dist/index.js";
+          const { Recommender } = await import(code);
+          const make = () => new Worker("/package/dist/worker.js", { type: "module" });
+          const first = make();
+          const dead = make();
+          dead.terminate();
+          const workers = [first, twice ? first : dead];
+          const worker = () => workers.shift() ?? dead;
+          const recommender = await Recommender.load(url, { backend: "cpu", worker });
+          first.terminate();
+          Object.assign(globalThis, { restarts: true });
+          return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
+        },
+        /** @type {const} */ ([BUNDLE, twice]),
+      );
       await page.waitForFunction("globalThis.restarts");
-      assert.equal(await hurried(page, loading, 1000), "crashed");
+      assert.equal(await hurried(page, loading, 1000), code);
       assert.deepEqual((await visit(page, BUNDLE)).code, null);
       await context.close();
-    },
-  );
+    });
+  }
 
   test("memory that cannot grow", faultLimit, async () => {
     const { context, page } = await open();

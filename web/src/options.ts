@@ -49,7 +49,7 @@ export interface LoadOptions {
   /**
    * Starts the worker, where the bundler in use does not know
    * `new Worker(new URL("./worker.js", import.meta.url))`. It is called again where a worker has to
-   * be replaced, and makes a new one each time.
+   * be replaced, and makes a new one each time: one of before is refused.
    */
   worker?: (() => WorkerLike) | undefined;
 }

@@ -432,7 +432,9 @@ test("a worker that cannot be made, or never starts, is an error that says so", 
     const waiting = Recommender.load(BUNDLE, { worker: silent });
     const said = expect(waiting).rejects.toMatchObject({
       code: "crashed",
-      message: expect.stringContaining("did not start within 60 seconds"),
+      message: expect.stringMatching(
+        /did not start within 60 seconds; `worker`.* has to start dist\/worker\.js.*tigret\/worker/,
+      ),
     });
     await vi.advanceTimersByTimeAsync(60_000);
     await said;
@@ -440,6 +442,21 @@ test("a worker that cannot be made, or never starts, is an error that says so", 
   } finally {
     vi.useRealTimers();
   }
+});
+
+test("a worker that was made before is refused at once, at a load and where one is replaced", async () => {
+  const { made, worker } = fakeWorkers();
+  const one = worker();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker: () => one });
+  const refused = {
+    code: "bad-request",
+    message: expect.stringContaining("a new one at each call"),
+  };
+  const another = Recommender.load(BUNDLE, { backend: "cpu", worker: () => one });
+  await expect(another).rejects.toMatchObject(refused);
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+  made[0]?.failToStart();
+  await expect(recommender.recommend({ history: ["a"] })).rejects.toMatchObject(refused);
 });
 
 test("what the CPU answers anyway needs no GPU after a crash", async () => {
