@@ -68,6 +68,7 @@ describe("faults", { skip }, () => {
         "/package/": packageFolder,
         "/altered/": packageFolder,
         "/other/": packageFolder,
+        "/no-wasm/": packageFolder,
         "/fixtures/": folder,
         "/tests/": here,
       },
@@ -75,6 +76,11 @@ describe("faults", { skip }, () => {
         [FAULTY]: route,
         "/altered/pkg/tigret_infer_bg.wasm": route,
         "/other/dist/worker.js": route,
+        "/no-wasm/dist/worker.js": (_, response) => {
+          response.setHeader("content-security-policy", "script-src 'self'");
+          response.setHeader("content-type", "text/javascript");
+          response.end(readFileSync(join(packageFolder, "dist/worker.js")));
+        },
         "/no-workers.html": (_, response) => {
           response.setHeader("content-security-policy", "worker-src 'none'");
           response.setHeader("content-type", "text/html").end("<!doctype html><title>no</title>");
@@ -529,6 +535,25 @@ describe("faults", { skip }, () => {
       await context.close();
     },
   );
+
+  test("a policy without WebAssembly, or no module, is told of before the bundle has come", async () => {
+    const { context, page } = await open();
+    const faults = /** @type {const} */ ([
+      ["/no-wasm/dist/worker.js", /allow 'wasm-unsafe-eval' in script-src/],
+      ["/altered/dist/worker.js", /serve pkg\/ beside dist\//],
+    ]);
+    for (const [worker, helps] of faults) {
+      answer = (request, response) => {
+        if (request.url !== FAULTY) return response.writeHead(404).end();
+        response.writeHead(200, whole);
+        return response.write(bundle.subarray(0, 5000));
+      };
+      const seen = await visit(page, FAULTY, { worker });
+      assert.equal(seen.code, "crashed");
+      assert.match(seen.message, helps);
+    }
+    await context.close();
+  });
 
   /** @type {Record<string, [code: string | null, faulty: import("node:http").RequestListener]>} */
   const servers = {

@@ -3,7 +3,8 @@ import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
 import { platform } from "../src/platform.js";
-import { Failure, fakeWorkers } from "./fake-worker.js";
+import type { Call } from "../src/protocol.js";
+import { Failure, type FakeWorker, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
@@ -34,8 +35,16 @@ test("without an adapter `webgpu` is refused before the bundle has come", async 
   expect(made[0]?.terminated).toBe(true);
 });
 
-test("a worker that cannot start is told of before the bundle has come", async () => {
-  const { made, worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
+test.each([
+  ["start", (fake: FakeWorker) => fake.failToStart()],
+  [
+    "have its module",
+    (_: FakeWorker, { method }: Call) => {
+      if (method === "require") throw new Failure("crash");
+    },
+  ],
+])("a worker that cannot %s is told of before the bundle has come", async (_, fail) => {
+  const { made, worker } = fakeWorkers({ before: (call, fake) => fail(fake, call) });
   const seen = stubSilentServer();
   try {
     for (const backend of ["auto", "cpu"] as const) {
