@@ -3,7 +3,7 @@
 import type { Progress } from "./download.js";
 import { EngineHost } from "./engine-host.js";
 import { erasuresSoFar, listen } from "./erasure.js";
-import { TigretError } from "./errors.js";
+import { brief, TigretError } from "./errors.js";
 import { tell } from "./events.js";
 import type { LoadOptions } from "./options.js";
 import { platform } from "./platform.js";
@@ -45,7 +45,7 @@ export async function load(
     const take = ({ bytes, url }: Bundle) =>
       host.load(bytes, engine).catch((error) => {
         if (!url || error.code !== "bad-bundle") throw error;
-        throw new TigretError("bad-bundle", `${url}: ${error.message}`);
+        throw new TigretError("bad-bundle", `${brief(url)}: ${error.message}`);
       });
     const bundle = await take(found).catch(async (error: TigretError) => {
       const better = error.code === "bad-bundle" && (await found.again().catch(() => null));

@@ -1,7 +1,7 @@
 /** What a worker does, in a browser or in Node: it holds the wasm module and answers calls. */
 
 import init, { Session } from "../pkg/tigret_infer.js";
-import type { TigretErrorCode } from "./errors.js";
+import { brief, type TigretErrorCode } from "./errors.js";
 import type {
   Added,
   Answer,
@@ -187,7 +187,7 @@ function remedyOf(error: Error, module: Module): string {
   }
   // One is for memory.
   if (!(module instanceof URL) || error instanceof RangeError) return "";
-  return ` (${module}): serve pkg/ beside dist/, and allow it in connect-src`;
+  return ` (${brief(module.href)}): serve pkg/ beside dist/, and allow it in connect-src`;
 }
 
 /** After as many, the browser has been seen to compile what takes long. */

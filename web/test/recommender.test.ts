@@ -114,12 +114,13 @@ test("a refused bundle is named by its address, fetched here or by the page", as
     },
   });
   const url = "https://host/m.safetensors";
+  const long = `data:,${"m".repeat(300_000)}`;
   vi.stubGlobal("fetch", async () => new Response(BUNDLE));
   const given = Object.defineProperty(new Response(BUNDLE), "url", { value: url });
   try {
-    for (const source of [url, given]) {
+    for (const source of [url, given, long]) {
       const loading = Recommender.load(source, { backend: "cpu", worker });
-      const message = `${url}: is none`;
+      const message = `${source === long ? `${long.slice(0, 100)}…` : url}: is none`;
       await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
     }
   } finally {
