@@ -8,7 +8,10 @@ import { within } from "./timeouts.js";
 export interface Progress {
   /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
-  /** `null` where the server does not say, or the answer is compressed, or longer than was said. */
+  /**
+   * `null` where the server does not say, or the answer is compressed, or longer than was said. Of
+   * another origin it may be the compressed length at first: that may hide what it is.
+   */
   total: number | null;
 }
 
