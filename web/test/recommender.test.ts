@@ -128,6 +128,29 @@ test("a refused bundle is named by its address, fetched here or by the page", as
   }
 });
 
+test("a bundle that came packed is named as that", async () => {
+  const { worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "load") throw new Failure("bad-bundle", "the header is too long");
+    },
+  });
+  const packed = new Uint8Array([0x1f, 0x8b, 8, 0]);
+  const url = "https://host/m.safetensors";
+  vi.stubGlobal("fetch", async () => new Response(packed));
+  try {
+    for (const [source, from] of [
+      [url, url],
+      [packed, "the bundle"],
+    ] as const) {
+      const loading = Recommender.load(source, { backend: "cpu", worker });
+      const message = `${from}: it is gzip; serve it with Content-Encoding: gzip, or unpack it`;
+      await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
 test("a worker that cannot start is an error that says what to do", async () => {
   const { worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
   // What a bundler makes of `import.meta.url` where its output has none.
