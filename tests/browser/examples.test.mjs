@@ -87,8 +87,11 @@ describe("the packed package", () => {
     for (const trace of [homedir(), packageFolder, "registry/src"]) {
       assert.equal(module.includes(trace), false, `the module has ${trace} in it`);
     }
-    const { dependencies } = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
-    assert.equal(dependencies, undefined);
+    const about = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
+    assert.equal(about.dependencies, undefined);
+    // Parcel does not look at `exports` unless it is told to.
+    const { types, default: main } = about.exports["."];
+    assert.deepEqual([about.types, about.main], [types, main]);
   });
 
   test("leaves out of a bundle what is not used", () => {

@@ -68,6 +68,7 @@ describe("faults", { skip }, () => {
         "/package/": packageFolder,
         "/altered/": packageFolder,
         "/other/": packageFolder,
+        "/no-wasm/": packageFolder,
         "/fixtures/": folder,
         "/tests/": here,
       },
@@ -75,6 +76,11 @@ describe("faults", { skip }, () => {
         [FAULTY]: route,
         "/altered/pkg/tigret_infer_bg.wasm": route,
         "/other/dist/worker.js": route,
+        "/no-wasm/dist/worker.js": (_, response) => {
+          response.setHeader("content-security-policy", "script-src 'self'");
+          response.setHeader("content-type", "text/javascript");
+          response.end(readFileSync(join(packageFolder, "dist/worker.js")));
+        },
         "/no-workers.html": (_, response) => {
           response.setHeader("content-security-policy", "worker-src 'none'");
           response.setHeader("content-type", "text/html").end("<!doctype html><title>no</title>");
@@ -280,27 +286,36 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
-  test(
-    "a worker that is dead before it starts, or that the page hands out twice",
-    faultLimit,
-    async () => {
+  for (const [what, twice, code] of /** @type {const} */ ([
+    ["is dead before it starts", false, "crashed"],
+    ["the page hands out twice", true, "bad-request"],
+  ])) {
+    test(`a worker that ${what}`, faultLimit, async () => {
       const { context, page } = await open();
       await page.clock.install();
-      const loading = page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
-        const worker = new Worker("/package/dist/worker.js", { type: "module" });
-        const recommender = await Recommender.load(url, { backend: "cpu", worker: () => worker });
-        worker.terminate();
-        Object.assign(globalThis, { restarts: true });
-        return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
-      }, BUNDLE);
+      const loading = page.evaluate(
+        async ([url, twice]) => {
+          const code = "/package/dist/index.js";
+          const { Recommender } = await import(code);
+          const make = () => new Worker("/package/dist/worker.js", { type: "module" });
+          const first = make();
+          const dead = make();
+          dead.terminate();
+          const workers = [first, twice ? first : dead];
+          const worker = () => workers.shift() ?? dead;
+          const recommender = await Recommender.load(url, { backend: "cpu", worker });
+          first.terminate();
+          Object.assign(globalThis, { restarts: true });
+          return recommender.recommend({ history: [] }).catch((/** @type {any} */ e) => e.code);
+        },
+        /** @type {const} */ ([BUNDLE, twice]),
+      );
       await page.waitForFunction("globalThis.restarts");
-      assert.equal(await hurried(page, loading, 1000), "crashed");
+      assert.equal(await hurried(page, loading, 1000), code);
       assert.deepEqual((await visit(page, BUNDLE)).code, null);
       await context.close();
-    },
-  );
+    });
+  }
 
   test("memory that cannot grow", faultLimit, async () => {
     const { context, page } = await open();
@@ -520,6 +535,25 @@ describe("faults", { skip }, () => {
       await context.close();
     },
   );
+
+  test("a policy without WebAssembly, or no module, is told of before the bundle has come", async () => {
+    const { context, page } = await open();
+    const faults = /** @type {const} */ ([
+      ["/no-wasm/dist/worker.js", /allow 'wasm-unsafe-eval' in script-src/],
+      ["/altered/dist/worker.js", /serve pkg\/ beside dist\//],
+    ]);
+    for (const [worker, helps] of faults) {
+      answer = (request, response) => {
+        if (request.url !== FAULTY) return response.writeHead(404).end();
+        response.writeHead(200, whole);
+        return response.write(bundle.subarray(0, 5000));
+      };
+      const seen = await visit(page, FAULTY, { worker });
+      assert.equal(seen.code, "crashed");
+      assert.match(seen.message, helps);
+    }
+    await context.close();
+  });
 
   /** @type {Record<string, [code: string | null, faulty: import("node:http").RequestListener]>} */
   const servers = {

@@ -137,7 +137,7 @@ function wrongOptions(options, { levels, users }) {
   must("history", history === undefined || isIds(history));
   must("exclude", exclude === undefined || exclude === "history" || isIds(exclude));
   must("allow", allow === undefined || isIds(allow));
-  must("user", user === undefined || user === null || typeof user === "string");
+  must("user", user === undefined || user === null || (typeof user === "string" && user !== ""));
   if (userToken !== undefined) {
     must("userToken", between(userToken, 0, users - 1));
     must("user", user === undefined || user === null);

@@ -1,6 +1,6 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
-import { TigretError } from "./errors.js";
+import { brief, TigretError } from "./errors.js";
 import { onAbort } from "./queue.js";
 import { within } from "./timeouts.js";
 
@@ -8,7 +8,10 @@ import { within } from "./timeouts.js";
 export interface Progress {
   /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
-  /** `null` where the server does not say, or the answer is compressed, or longer than was said. */
+  /**
+   * `null` where the server does not say, or the answer is compressed, or longer than was said. Of
+   * another origin it may be the compressed length at first: that may hide what it is.
+   */
   total: number | null;
 }
 
@@ -172,10 +175,11 @@ class Broken extends Error {
 }
 
 function told(url: string, received: Received, error: Broken): TigretError {
+  const from = brief(url);
   const message =
     received.length === 0
-      ? `${url} could not be fetched (${error.message}): check the address, the network, connect-src in the content security policy and, for another origin, its CORS headers`
-      : `${url}: the download broke off after ${received.length} bytes (${error.message}); try again`;
+      ? `${from} could not be fetched (${error.message}): check the address, the network, connect-src in the content security policy and, for another origin, its CORS headers`
+      : `${from}: the download broke off after ${received.length} bytes (${error.message}); try again`;
   return new TigretError("download", message, { cause: error.cause ?? error });
 }
 
@@ -277,8 +281,9 @@ export class Refused extends TigretError {
  * Refuses what is no file: every status but 200, and those that the request asks for. Some servers
  * send 304 to who has nothing that could be unchanged, or a part to who wants the whole.
  */
-function check(response: Response, from: string, conditional = false, part = false): void {
+function check(response: Response, url: string, conditional = false, part = false): void {
   const { status } = response;
+  const from = brief(url);
   if ((conditional && status === 304) || (part && status === 416)) return;
   if (status !== 200 && !(part && status === 206)) {
     throw new Refused(status, `${from}: the server answered with status ${status}`);

@@ -47,14 +47,17 @@ export function isFailure(error: unknown): error is TigretError {
   return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);
 }
 
-/** Longest text of a caller that a message shows whole, in characters. */
+/** Longest text of a caller, or address, that a message shows whole, in characters. */
 const LONGEST = 100;
+
+/** A text as a message has it: a `data:` address holds a whole file. */
+export function brief(text: string): string {
+  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
+}
 
 /** A value as a message shows it: objects of a caller may not be turned into strings. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") {
-    return JSON.stringify(value.length > LONGEST ? `${value.slice(0, LONGEST)}…` : value);
-  }
+  if (typeof value === "string") return JSON.stringify(brief(value));
   if (typeof value === "bigint") return `${value}n`;
   if (value === null || typeof value !== "object") return String(value);
   return Array.isArray(value) ? "an array" : "an object";

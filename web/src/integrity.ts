@@ -1,6 +1,6 @@
 /** Whether a file is the one that was meant: SHA-256, as subresource integrity writes it. */
 
-import { shown, TigretError } from "./errors.js";
+import { brief, shown, TigretError } from "./errors.js";
 
 /** A hash in lower-case hexadecimal digits. */
 export type Sha256 = string;
@@ -40,7 +40,7 @@ export function checkIntegrity(wanted: Sha256, found: Sha256 | null, from: strin
     found === null
       ? "its integrity cannot be checked here: a page needs HTTPS (or localhost) for that"
       : `its SHA-256 is ${found}, not ${wanted}: it is another file than the one that was meant, or was changed on the way`;
-  throw new TigretError("integrity", `${from}: ${what}`);
+  throw new TigretError("integrity", `${brief(from)}: ${what}`);
 }
 
 function hex(bytes: Uint8Array): string {

@@ -3,12 +3,15 @@
 import type { Progress } from "./download.js";
 import { EngineHost } from "./engine-host.js";
 import { erasuresSoFar, listen } from "./erasure.js";
-import { TigretError } from "./errors.js";
+import { brief, TigretError } from "./errors.js";
 import { tell } from "./events.js";
 import type { LoadOptions } from "./options.js";
 import { platform } from "./platform.js";
 import { onAbort, Queue } from "./queue.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
+
+/** What helps where a server sends a file that was packed, and does not say so. */
+const GZIP = "it is gzip; serve it with Content-Encoding: gzip, or unpack it";
 
 /**
  * Starts a worker, gets a bundle and puts it on an engine; resolves with what has them, and the
@@ -42,11 +45,15 @@ export async function load(
     // What is read on the device may not come to an end.
     let found = await new Queue().run(() => bundleOf(source, wanted), unwanted.signal);
     let { downloaded } = found;
-    const take = ({ bytes, url }: Bundle) =>
-      host.load(bytes, engine).catch((error) => {
-        if (!url || error.code !== "bad-bundle") throw error;
-        throw new TigretError("bad-bundle", `${url}: ${error.message}`);
+    const take = ({ bytes, url }: Bundle) => {
+      // The engine takes the bytes away.
+      const isGzip = bytes[0] === 0x1f && bytes[1] === 0x8b;
+      return host.load(bytes, engine).catch((error) => {
+        if (error.code !== "bad-bundle" || !(url || isGzip)) throw error;
+        const what = isGzip ? GZIP : error.message;
+        throw new TigretError("bad-bundle", `${url ? brief(url) : "the bundle"}: ${what}`);
       });
+    };
     const bundle = await take(found).catch(async (error: TigretError) => {
       const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
       if (!better) throw error;

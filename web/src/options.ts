@@ -49,7 +49,7 @@ export interface LoadOptions {
   /**
    * Starts the worker, where the bundler in use does not know
    * `new Worker(new URL("./worker.js", import.meta.url))`. It is called again where a worker has to
-   * be replaced, and makes a new one each time.
+   * be replaced, and makes a new one each time: one of before is refused.
    */
   worker?: (() => WorkerLike) | undefined;
 }
@@ -57,7 +57,10 @@ export interface LoadOptions {
 export interface RecommendOptions {
   /** Ids of the items that the visitor liked, oldest first. Default: the stored history. */
   history?: readonly string[] | undefined;
-  /** The visitor's id, for models that were trained with user tokens. */
+  /**
+   * The visitor's id, for models that were trained with user tokens; `null` for a call without one,
+   * also where `userId` names one.
+   */
   user?: string | null | undefined;
   /** The index of a user token, instead of `user`. */
   userToken?: number | undefined;
@@ -290,6 +293,7 @@ export function toRequest(
   };
   if (user !== undefined && user !== null) {
     if (typeof user !== "string") bad(`user is ${shown(user)}, not a string`);
+    if (user === "") bad("user is an empty string; leave it out, or give null");
     checkText("user", user);
     if (userToken !== undefined) bad("give user or userToken, not both");
     request.user = user;

@@ -168,7 +168,10 @@ export interface Methods {
   hold: { arguments: { lock: string }; result: { held: boolean } };
   /** Gives the lock back. */
   rest: { arguments: Record<never, never>; result: null };
-  /** Refuses an engine that this device does not have, before there is a bundle. */
+  /**
+   * Refuses an engine that this device does not have, before there is a bundle. A module that cannot
+   * be had is a crash.
+   */
   require: { arguments: { engine: Engine }; result: null };
   load: {
     arguments: { bytes: Uint8Array<ArrayBuffer>; engine: Engine; gpu: GpuOptions };

@@ -58,7 +58,7 @@ export class Recommender {
   readonly #disposed: AbortController;
   readonly #queue: Queue;
   readonly #host: EngineHost;
-  /** Under what each pick says what it was an answer to, for {@link explain}. */
+  /** Under what the codes of each pick say what it was an answer to, for {@link explain}. */
   readonly #asked = Symbol("asked");
   readonly #userId: string | undefined;
   /** The history that calls without one use. */
@@ -144,8 +144,8 @@ export class Recommender {
    * Why an item has its score: level by level, and what each item of the history did for it (one
    * pass of the model an item, on the CPU).
    *
-   * Takes a pick of this recommender, which remembers what it was an answer to, or any item's id
-   * with the options of the call in question. With a pick `signal` and `latest` may stand alone:
+   * Takes a pick of this recommender (its `codes` remember what it was an answer to), or any item's
+   * id with the options of the call in question. With a pick `signal` and `latest` may stand alone:
    * they are no other call's options.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
@@ -162,7 +162,7 @@ export class Recommender {
     checkText("explain: the item", id);
     const given = options === undefined ? undefined : this.#request("explain", options);
     const asked: (() => EngineRequest) | undefined =
-      typeof item === "string" ? undefined : Reflect.get(item, this.#asked);
+      typeof item === "string" ? undefined : Reflect.get(Object(item.codes), this.#asked);
     const complete = asked && !asksSomething(options) ? async () => asked() : given;
     if (!complete) {
       const what = typeof item === "string" ? "an id" : "no pick of this recommender (a copy?)";
@@ -283,9 +283,10 @@ export class Recommender {
       async (request) => {
         const answer = await this.#host.recommend(request);
         const { items, unknown, milliseconds, engine, engineName } = answer;
-        // On the pick itself and as a function: a framework's proxy of the pick passes that on.
+        // As a function: a framework's proxy of the pick passes that on. React refuses to send a
+        // browser an object with symbols, but for arrays.
         const asked = { value: () => request, configurable: true };
-        for (const pick of items) Object.defineProperty(pick, this.#asked, asked);
+        for (const { codes } of items) Object.defineProperty(codes, this.#asked, asked);
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },

@@ -28,6 +28,13 @@ const LINGER = 500;
 const MEND =
   "serve worker.js and pkg/ from the page's own origin, with its COEP header, and allow worker-src in the content security policy, or import tigret/inline (worker-src blob:)";
 
+/** What helps where a script runs and does not answer; the browser does not say what it is. */
+const SILENT =
+  "`worker`, where it is given, has to start dist/worker.js beside pkg/, or a script that imports tigret/worker";
+
+/** Workers that were started: one that answers another recommender, or has ended, answers no more. */
+const known = new WeakSet<WorkerLike>();
+
 interface Waiting {
   resolve(value: Methods[Method]["result"]): void;
   reject(error: TigretError): void;
@@ -48,11 +55,19 @@ export class Remote {
   #resting: ReturnType<typeof setTimeout> | undefined;
   #started = false;
 
-  /** Starts a worker. Throws with code `crashed` where that fails. */
+  /** Starts a worker. Throws with code `crashed` where that fails, `bad-request` for one of before. */
   static start(start: () => WorkerLike): Remote {
     try {
-      return new Remote(start());
+      const worker = start();
+      if (known.has(worker)) {
+        const message =
+          "`worker` returned a worker that it made before: make a new one at each call";
+        throw new TigretError("bad-request", message);
+      }
+      known.add(worker);
+      return new Remote(worker);
     } catch (cause) {
+      if (cause instanceof TigretError) throw cause;
       const message = `the worker could not be started (${(cause as Error)?.message}): ${MEND}`;
       throw new TigretError("crashed", message, { cause });
     }
@@ -168,7 +183,7 @@ export class Remote {
   async #within<T>(limit: number, failed: string, answer: Promise<T>): Promise<T> {
     const done = after(limit, () => {
       const message = `the worker did not ${failed} within ${limit / 1000} seconds`;
-      this.stop(new TigretError("crashed", message));
+      this.stop(new TigretError("crashed", message + (this.#started ? "" : `; ${SILENT}`)));
     });
     return answer.finally(done);
   }

@@ -179,7 +179,7 @@ function address(source: string | URL): string {
     url.hash = "";
     return url.href;
   } catch (cause) {
-    const message = `"${source}" is no address: give a URL, or the bytes of a bundle`;
+    const message = `${shown(String(source))} is no address: give a URL, or the bytes of a bundle`;
     throw new TigretError("bad-request", message, { cause });
   }
 }

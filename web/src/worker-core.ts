@@ -1,7 +1,7 @@
 /** What a worker does, in a browser or in Node: it holds the wasm module and answers calls. */
 
 import init, { Session } from "../pkg/tigret_infer.js";
-import type { TigretErrorCode } from "./errors.js";
+import { brief, type TigretErrorCode } from "./errors.js";
 import type {
   Added,
   Answer,
@@ -89,6 +89,7 @@ export class Server {
         return null;
       case "require":
         await requireAdapter(call.engine);
+        await this.#compile().catch(() => later(RETRY, () => this.#compile()));
         return null;
       case "load": {
         this.#asked = true;
@@ -141,8 +142,7 @@ export class Server {
     this.#compiled ??= this.#module()
       .then((module) =>
         init({ module_or_path: module }).catch((error) => {
-          // Another file in its place says nothing of where it is.
-          if (module instanceof URL) error.message += ` (${module})`;
+          error.message += remedyOf(error, module);
           throw error;
         }),
       )
@@ -177,8 +177,25 @@ export class Server {
 const NO_WASM =
   "this browser has no WebAssembly, in which the model is computed: its settings for security may turn it off (on iOS, Lockdown Mode)";
 
+/** Milliseconds after which a module that could not be fetched is fetched once more. */
+const RETRY = 1000;
+
+/** What helps where the module could not be had. Another file in its place does not say where it is. */
+function remedyOf(error: Error, module: Module): string {
+  if (/CSP|content.security|unsafe-eval/i.test(error.message)) {
+    return "; allow 'wasm-unsafe-eval' in script-src of the content security policy";
+  }
+  // One is for memory.
+  if (!(module instanceof URL) || error instanceof RangeError) return "";
+  return ` (${brief(module.href)}): serve pkg/ beside dist/, and allow it in connect-src`;
+}
+
 /** After as many, the browser has been seen to compile what takes long. */
 const WARM_UP_CALLS = 12;
+
+function later<T>(milliseconds: number, task: () => Promise<T>): Promise<T> {
+  return new Promise<void>((resolve) => setTimeout(resolve, milliseconds)).then(task);
+}
 
 /** Lets messages come in. */
 function nextTask(): Promise<void> {

@@ -116,7 +116,7 @@ test("a pick is explained by the request that it answers, an id by the options g
   await recommender.explain("x", { history: ["c"] });
   expect(requests(made, "explain").map(({ history }) => history)).toEqual([["a", "b"], ["c"]]);
   const refused = [
-    recommender.explain({ ...pick }),
+    recommender.explain({ ...pick, codes: [...pick.codes] }),
     // @ts-expect-error: an id needs the options.
     recommender.explain("x"),
     recommender.explain(null as never),

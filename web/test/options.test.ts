@@ -60,6 +60,7 @@ test.each([
   [{ exclude: ["b\udc00"] }, "exclude[0] holds half a character"],
   [{ allow: ["\udc00\ud800"] }, "allow[0] holds half a character"],
   [{ user: 7 }, "user is 7"],
+  [{ user: "" }, "user is an empty string; leave it out, or give null"],
   [{ user: "a\ud800" }, "user holds half a character"],
   [{ user: "u", userToken: 1 }, "user or userToken, not both"],
   [{ userToken: -1 }, "userToken is -1"],

@@ -3,7 +3,8 @@ import { runInNewContext } from "node:vm";
 import { expect, test, vi } from "vitest";
 import { Recommender, TigretError } from "../src/index.js";
 import { platform } from "../src/platform.js";
-import { Failure, fakeWorkers } from "./fake-worker.js";
+import type { Call } from "../src/protocol.js";
+import { Failure, type FakeWorker, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
@@ -34,8 +35,16 @@ test("without an adapter `webgpu` is refused before the bundle has come", async 
   expect(made[0]?.terminated).toBe(true);
 });
 
-test("a worker that cannot start is told of before the bundle has come", async () => {
-  const { made, worker } = fakeWorkers({ before: (_call, fake) => fake.failToStart() });
+test.each([
+  ["start", (fake: FakeWorker) => fake.failToStart()],
+  [
+    "have its module",
+    (_: FakeWorker, { method }: Call) => {
+      if (method === "require") throw new Failure("crash");
+    },
+  ],
+])("a worker that cannot %s is told of before the bundle has come", async (_, fail) => {
+  const { made, worker } = fakeWorkers({ before: (call, fake) => fail(fake, call) });
   const seen = stubSilentServer();
   try {
     for (const backend of ["auto", "cpu"] as const) {
@@ -105,12 +114,36 @@ test("a refused bundle is named by its address, fetched here or by the page", as
     },
   });
   const url = "https://host/m.safetensors";
+  const long = `data:,${"m".repeat(300_000)}`;
   vi.stubGlobal("fetch", async () => new Response(BUNDLE));
   const given = Object.defineProperty(new Response(BUNDLE), "url", { value: url });
   try {
-    for (const source of [url, given]) {
+    for (const source of [url, given, long]) {
       const loading = Recommender.load(source, { backend: "cpu", worker });
-      const message = `${url}: is none`;
+      const message = `${source === long ? `${long.slice(0, 100)}…` : url}: is none`;
+      await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
+    }
+  } finally {
+    vi.unstubAllGlobals();
+  }
+});
+
+test("a bundle that came packed is named as that", async () => {
+  const { worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "load") throw new Failure("bad-bundle", "the header is too long");
+    },
+  });
+  const packed = new Uint8Array([0x1f, 0x8b, 8, 0]);
+  const url = "https://host/m.safetensors";
+  vi.stubGlobal("fetch", async () => new Response(packed));
+  try {
+    for (const [source, from] of [
+      [url, url],
+      [packed, "the bundle"],
+    ] as const) {
+      const loading = Recommender.load(source, { backend: "cpu", worker });
+      const message = `${from}: it is gzip; serve it with Content-Encoding: gzip, or unpack it`;
       await expect(loading).rejects.toMatchObject({ code: "bad-bundle", message });
     }
   } finally {
@@ -432,7 +465,9 @@ test("a worker that cannot be made, or never starts, is an error that says so", 
     const waiting = Recommender.load(BUNDLE, { worker: silent });
     const said = expect(waiting).rejects.toMatchObject({
       code: "crashed",
-      message: expect.stringContaining("did not start within 60 seconds"),
+      message: expect.stringMatching(
+        /did not start within 60 seconds; `worker`.* has to start dist\/worker\.js.*tigret\/worker/,
+      ),
     });
     await vi.advanceTimersByTimeAsync(60_000);
     await said;
@@ -440,6 +475,21 @@ test("a worker that cannot be made, or never starts, is an error that says so", 
   } finally {
     vi.useRealTimers();
   }
+});
+
+test("a worker that was made before is refused at once, at a load and where one is replaced", async () => {
+  const { made, worker } = fakeWorkers();
+  const one = worker();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker: () => one });
+  const refused = {
+    code: "bad-request",
+    message: expect.stringContaining("a new one at each call"),
+  };
+  const another = Recommender.load(BUNDLE, { backend: "cpu", worker: () => one });
+  await expect(another).rejects.toMatchObject(refused);
+  expect(await recommender.recommend({ history: ["a"] })).toHaveLength(1);
+  made[0]?.failToStart();
+  await expect(recommender.recommend({ history: ["a"] })).rejects.toMatchObject(refused);
 });
 
 test("what the CPU answers anyway needs no GPU after a crash", async () => {

@@ -646,3 +646,24 @@ test.each(["blob:https://host/1", "data:application/octet-stream,bundle"])(
     expect(caches.addresses).toEqual([]);
   },
 );
+
+test("no message repeats an address however long it is", async () => {
+  const long = `https://host/${"m".repeat(300_000)}`;
+  const page = new Response("", { headers: { "content-type": "text/html" } });
+  const loads: [string, Response | null, object][] = [
+    [long, null, {}],
+    [long, new Response(null, { status: 404 }), {}],
+    [long, page, {}],
+    [long, new Response("other"), { integrity: HASH_OF_123 }],
+    [long.replace("host", "["), null, {}],
+  ];
+  for (const [url, answer, options] of loads) {
+    vi.stubGlobal("fetch", async () => answer?.clone() ?? Promise.reject(new TypeError("no")));
+    const { name, message } = await bundleOf(url, options).then(
+      () => new Error("it came"),
+      (error: Error) => error,
+    );
+    expect([name, message]).toEqual(["TigretError", expect.stringContaining(url.slice(0, 90))]);
+    expect(message.length).toBeLessThan(500);
+  }
+});

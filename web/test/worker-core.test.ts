@@ -52,26 +52,34 @@ test("where there is no WebAssembly the page hears so", async () => {
   ]);
 });
 
-test.each([0, 20])("a module that cannot be fetched once is fetched again (%#)", async (wait) => {
-  // Another copy of what was compiled already.
-  vi.resetModules();
-  const { Server: Fresh } = await import("../src/worker-core.js");
-  let fetches = 0;
-  const said: Message[] = [];
-  const server = new Fresh(
-    (message) => said.push(message),
-    async () => {
-      if (++fetches === 1) throw new TypeError("the network failed");
-      return wasm();
-    },
-  );
-  const start = server.receive({ id: 0, method: "start" });
-  await pause(wait);
-  await server.receive({ id: 1, method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} });
-  await start;
-  expect(said.map((message) => message.kind)).toEqual(["result", "result"]);
-  expect(fetches).toBe(2);
-});
+test.each([
+  ["load", 0],
+  ["load", 20],
+  ["require", 20],
+] as const)(
+  "a module that cannot be fetched once is fetched again (%s, %i)",
+  async (method, wait) => {
+    // Another copy of what was compiled already.
+    vi.resetModules();
+    const { Server: Fresh } = await import("../src/worker-core.js");
+    let fetches = 0;
+    const said: Message[] = [];
+    const server = new Fresh(
+      (message) => said.push(message),
+      async () => {
+        if (++fetches === 1) throw new TypeError("the network failed");
+        return wasm();
+      },
+    );
+    const start = server.receive({ id: 0, method: "start" });
+    await pause(wait);
+    const load = { bytes: warmUpBundle(), engine: "cpu", gpu: {} } as const;
+    await server.receive({ id: 1, method, ...load });
+    await start;
+    expect(said.map((message) => message.kind)).toEqual(["result", "result"]);
+    expect(fetches).toBe(2);
+  },
+);
 
 test("a browser that does not say whether it has an adapter has none", async () => {
   vi.useFakeTimers();
@@ -104,6 +112,32 @@ test("another file in the place of the module is an error with its address", asy
   );
   await server.receive({ id: 1, method: "load", bytes: warmUpBundle(), engine: "cpu", gpu: {} });
   warned.mockRestore();
-  const message = expect.stringMatching(/magic.* \(data:text.*doctype.*\)$/);
+  const message = expect.stringMatching(
+    /magic.* \(data:text.*doctype.*\): serve pkg\/ beside dist/,
+  );
   expect(said).toEqual([{ kind: "crash", message }]);
+});
+
+test("a module that cannot be had is told of before there is a bundle", async () => {
+  const blocked =
+    "WebAssembly.instantiate(): Refused to compile or instantiate WebAssembly module because 'unsafe-eval' is not an allowed source of script in the following Content Security Policy directive";
+  const causes: [Module, RegExp][] = [
+    [new URL("data:,"), /\(data:,\): serve pkg\/ beside dist\//],
+    [new Uint8Array(8), /; allow 'wasm-unsafe-eval' in script-src/],
+  ];
+  for (const [module, remedy] of causes) {
+    vi.resetModules();
+    vi.spyOn(WebAssembly, "instantiate").mockRejectedValue(new WebAssembly.CompileError(blocked));
+    vi.stubGlobal("fetch", async () => new Response(null, { status: 404 }));
+    const { Server: Fresh } = await import("../src/worker-core.js");
+    const said: Message[] = [];
+    const server = new Fresh(
+      (message) => said.push(message),
+      async () => module,
+    );
+    await server.receive({ id: 0, method: "require", engine: "cpu" });
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+    expect(said).toEqual([{ kind: "crash", message: expect.stringMatching(remedy) }]);
+  }
 });
