@@ -35,7 +35,7 @@ const MAX_EPOCHS: u64 = 2000;
 const BATCH: u64 = 1024;
 const BETA: f64 = 0.25;
 
-/// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
+/// Give every item its semantic ID, with a quantiser fitted to the content vectors.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret tokenize --run runs/beauty
@@ -48,8 +48,9 @@ const BETA: f64 = 0.25;
   tigret tokenize --run runs/beauty --assign new.jsonl --vectors new.npy
 
 The training of an autoencoder can be interrupted: the same command goes on where it stopped and
-ends with the same codes. Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
-statistics) and, where something is trained, tokenizer.jsonl (the log) into the run directory.")]
+ends with the same codes. Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser),
+tokenizer.json (settings and statistics) and, for autoencoders, tokenizer.jsonl (the log) into the
+run directory.")]
 pub(super) struct Args {
     /// The run directory, with vectors.
     #[arg(long, value_name = "DIR")]
@@ -83,9 +84,9 @@ pub(super) struct Args {
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
     normalise: Normalise,
-    /// Separate items that share all codes by other codewords of the last level, which the training
-    /// of an rq-vae shares out evenly before (Sinkhorn): fewer collisions, less likeness within a
-    /// codeword. For rq-vae and rq-kmeans.
+    /// Balance the last level (Sinkhorn): items that share all codes move to other codewords of it,
+    /// and an rq-vae is trained to use it evenly. Fewer collisions, but the items of a codeword are
+    /// less alike. For rq-vae and rq-kmeans.
     #[arg(long)]
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative
