@@ -22,7 +22,7 @@ use crate::train::loss::loss;
 use crate::train::samples::Batch;
 use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
 
-/// Times training steps and evaluation, on random data with the sizes of the paper's Beauty set or
+/// Time training steps and evaluation, on random data with the sizes of the paper's Beauty set or
 /// on a run's own.
 #[derive(Debug, clap::Args)]
 #[command(hide = true)]

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::run_dir::RunDir;
 use crate::site::{Laid, check_site, content_of, copy_page, rows_by};
 
-/// Makes a site of a trained run: the demo page with its model, for any host of static files.
+/// Make a static site of a trained run: the demo page with its model.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret demo runs/shop --page web/demo-dist --out site

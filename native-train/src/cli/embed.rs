@@ -38,10 +38,11 @@ Examples:
   Vectors of further texts by the encoder that made those of the run:
     tigret embed --run runs/shop --texts new.jsonl --out new.safetensors
 
-Writes vectors.safetensors and encoder.safetensors (what --texts and `tokenize --assign` need) into the run directory: tensor vectors [items, dimensions], f32, rows in
-the order of items.jsonl. The rows of TF-IDF have length 1, those of --encoder if its folder says
-so; vectors of yours stay as they are unless --normalize is given. --encoder and --texts can be
-interrupted: the same command goes on where it stopped.")]
+Writes into the run directory: vectors.safetensors (tensor `vectors`, f32 [items, dimensions], rows
+in the order of items.jsonl) and encoder.safetensors (what --texts and `tokenize --assign` need).
+TF-IDF rows have length 1, those of --encoder if its folder says so; your own vectors stay as they
+are unless --normalize is given. With --encoder and --texts, an interrupted command goes on where
+it stopped when called again.")]
 pub(super) struct Args {
     /// Run directory of `tigret prepare`.
     #[arg(long, value_name = "DIR")]
@@ -84,19 +85,19 @@ pub(super) struct Args {
     #[arg(long, requires = "vectors")]
     normalize: bool,
 
-    /// Most dimensions of the vectors; fewer where the texts do not span them.
-    #[arg(long, value_name = "D", default_value_t = 256,
+    /// Most dimensions of a vector; fewer if the texts do not span as many.
+    #[arg(long, value_name = "D", default_value_t = 256, help_heading = "TF-IDF",
           value_parser = clap::value_parser!(u32).range(1..=8192))]
     dimensions: u32,
-    /// Most words of a term.
-    #[arg(long, value_name = "N", default_value_t = 1,
+    /// Most words of a term; 2 adds pairs of neighbouring words.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "TF-IDF",
           value_parser = clap::value_parser!(u8).range(1..=3))]
     max_words: u8,
-    /// A term must stand in this many texts.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    /// Drop terms that stand in fewer texts.
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "TF-IDF")]
     min_texts: usize,
-    /// Seed of the random projection.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    /// Seed of the SVD's random projection.
+    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "TF-IDF")]
     seed: u64,
 }
 

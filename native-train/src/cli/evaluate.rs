@@ -23,8 +23,8 @@ use crate::model::{TrainedModel, checkpoint};
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 
-/// Ranks the whole catalogue for every user by constrained beam search and averages
-/// Recall and NDCG at 5 and 10, with baselines under the same protocol beside.
+/// Rank the whole catalogue for every user by constrained beam search, and print Recall and NDCG
+/// at 5 and 10 of the model and of baselines.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret evaluate --run runs/beauty

@@ -11,7 +11,7 @@ use crate::export::{bundle_of_run, check_out, write_bundle};
 use crate::run_dir::RunDir;
 use crate::tokenizer::quantizer_file::load_quantizer;
 
-/// Writes the model, the token layout and the catalogue of a run as one file for the browser.
+/// Write a run's model, token layout and catalogue as one bundle for the browser.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret export --run runs/beauty --out beauty.safetensors

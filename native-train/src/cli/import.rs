@@ -9,7 +9,7 @@ use super::export::write_and_report;
 use crate::error::Result;
 use crate::export::{bundle_from_files, check_out};
 
-/// Joins a T5 checkpoint trained elsewhere with its token layout and catalogue to a bundle.
+/// Make a bundle of a T5 checkpoint trained elsewhere, its token layout and its catalogue.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   tigret import --checkpoint DIR --tokens tokens.json --catalog catalog.json --out m.safetensors

@@ -17,7 +17,7 @@ use crate::report::{self, Report};
 use crate::run_dir::RunDir;
 use crate::tokenizer::stats::{LevelUse, level_use};
 
-/// Shows what a bundle holds, or the figures of a run and of its semantic IDs.
+/// Show what a bundle holds, or statistics of a run and of its semantic IDs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret inspect model.safetensors
@@ -31,7 +31,8 @@ pub(super) struct Args {
     /// an earlier report, and nothing else.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Items whose neighbours by code are held against those by cosine; 0 for none.
+    /// How many sampled items have their neighbours by semantic ID compared with those by cosine; 0
+    /// skips this.
     #[arg(long, value_name = "ITEMS", default_value_t = 2000)]
     sample: usize,
 }

@@ -35,8 +35,8 @@ use crate::run_dir::RunDir;
 #[derive(Debug, Parser)]
 #[command(name = "tigret", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Print JSON for machines instead of text for people: one object, from `recommend` one a line,
-    /// from `run` and `study` an array of one a step or report.
+    /// Print JSON instead of text: one object; `recommend` prints an object per line, `run` and
+    /// `study` an array with an object per step or report.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]

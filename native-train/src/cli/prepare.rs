@@ -75,7 +75,7 @@ pub(super) struct Args {
     /// Column of the log's kinds of events, for --events.
     #[arg(long, value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "events")]
     event_column: Option<String>,
-    /// Leave out lines of the log of other events than these, such as purchase,cart.
+    /// Keep only lines of the log with one of these events, such as purchase,cart.
     #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event_column")]
     events: Vec<String>,
     /// Leave out interactions that are rated below this; those without a rating count.

@@ -21,7 +21,7 @@ use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
 use crate::stderr::say;
 
-/// Recommends for every line of a file of histories, in order.
+/// Recommend items for each line of a file of histories.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret recommend --model m.safetensors --histories h.jsonl --beams 50 --top 20 --json

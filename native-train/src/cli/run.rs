@@ -40,7 +40,7 @@ pub(super) struct Args {
     /// Do steps again that are done.
     #[arg(long)]
     force: bool,
-    /// Print a file with all that there is, explained.
+    /// Print an example file with a table for every step, with comments.
     #[arg(long, exclusive = true)]
     example: bool,
 }

@@ -13,7 +13,7 @@ use crate::model::presets::Preset;
 use crate::pipeline::{Config, RunLock};
 use crate::study::{CommandLine, Settings, Study};
 
-/// Do the paper's experiments: train variants, measure them, and write a report.
+/// Repeat the paper's experiments: train variants, measure them, and write a report.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -29,7 +29,7 @@ use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, small
 use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
 
-/// Gives every item its semantic ID, by a quantiser that is fitted to the content vectors.
+/// Give every item its semantic ID, with a quantiser fitted to the content vectors.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret tokenize --run runs/beauty
@@ -42,8 +42,9 @@ use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
   tigret tokenize --run runs/beauty --assign new.jsonl --vectors new.npy
 
 The training of an autoencoder can be interrupted: the same command goes on where it stopped and
-ends with the same codes. Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser), tokenizer.json (settings and
-statistics) and, where something is trained, tokenizer.jsonl (the log) into the run directory.")]
+ends with the same codes. Writes catalog.json, tokens.json, tokenizer.safetensors (the quantiser),
+tokenizer.json (settings and statistics) and, for autoencoders, tokenizer.jsonl (the log) into the
+run directory.")]
 pub(super) struct Args {
     /// The run directory, with vectors.
     #[arg(long, value_name = "DIR")]
@@ -77,9 +78,9 @@ pub(super) struct Args {
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
     normalise: Normalise,
-    /// Separate items that share all codes by other codewords of the last level, which the training
-    /// of an rq-vae shares out evenly before (Sinkhorn): fewer collisions, less likeness within a
-    /// codeword. For rq-vae and rq-kmeans.
+    /// Balance the last level (Sinkhorn): items that share all codes move to other codewords of it,
+    /// and an rq-vae is trained to use it evenly. Fewer collisions, but the items of a codeword are
+    /// less alike. For rq-vae and rq-kmeans.
     #[arg(long)]
     sinkhorn: bool,
     /// Join vectors learned from the training interactions alone (ALS), of this weight relative

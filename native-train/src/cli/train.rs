@@ -20,7 +20,7 @@ use crate::train::{
     Batching, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
 };
 
-/// Trains the encoder-decoder to generate the next item's semantic ID.
+/// Train the model to generate the semantic ID of a user's next item.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tigret train --run runs/beauty --preset small --max-minutes 60
@@ -76,7 +76,8 @@ pub(super) struct Args {
     /// of T5's Adafactor are.
     #[arg(long, value_enum, default_value_t = OptimizerKind::ScaledAdamw)]
     optimizer: OptimizerKind,
-    /// Peak learning rate; with scaled-adamw a share of a weight's size, with adamw 0.001 if not given.
+    /// Peak learning rate: with scaled-adamw relative to each weight's root mean square; with adamw
+    /// the default is 0.001.
     // From step 10,000 on, a peak of 0.03 after 1,000 steps is about 5 % below the paper's rate.
     #[arg(
         long,
@@ -85,11 +86,10 @@ pub(super) struct Args {
         default_value_if("optimizer", "adamw", "0.001")
     )]
     learning_rate: f64,
-    /// Steps to the peak.
+    /// Warm-up: steps until the learning rate reaches its peak.
     #[arg(long, default_value_t = 1000)]
     warmup: u64,
-    /// How the rate falls from there: with the inverse square root, or in a line, to nothing at the
-    /// end of --epochs.
+    /// How the learning rate decays after the warm-up.
     #[arg(long, value_enum, default_value_t = Schedule::InverseSqrt)]
     schedule: Schedule,
     /// Weight decay.
