@@ -194,8 +194,8 @@ fn entropies_stay_within_what_categories_allow() {
     is_whole(at, "diversity");
     let table = rows(at, "diversity/diversity.csv");
     let temperatures: Vec<&str> =
-        table[..4].iter().map(|row| row["temperature"].as_str()).collect();
-    assert_eq!(temperatures, ["none, the best", "1.0", "1.5", "2.0"]);
+        table[..5].iter().map(|row| row["temperature"].as_str()).collect();
+    assert_eq!(temperatures, ["none, the best", "1.0", "1.5", "2.0", "drawn evenly"]);
     for row in &table {
         for length in [10.0f64, 20.0, 50.0] {
             let entropy = number(row, &format!("entropy@{length}"));

@@ -43,6 +43,9 @@ struct Figures {
     /// How many categories there are at each depth.
     categories: Vec<usize>,
     points: Vec<Point>,
+    /// For each depth the same entropies of lists that are drawn evenly from the catalogue, which is
+    /// about the most that a recommender has.
+    even: Vec<[f64; 3]>,
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
@@ -62,6 +65,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         }
         users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
         let first = &runs[0];
+        let compared = comparable(&first.categories, &data.name);
         for (depth, names) in first.categories.iter().enumerate() {
             for (at, point) in first.points.iter().enumerate() {
                 let of = |value: &dyn Fn(&Point) -> f64| -> Vec<f64> {
@@ -77,25 +81,34 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
                 row.extend(
                     (0..3).map(|length| figure_cell(&of(&|p| p.entropies[depth][length]), 2)),
                 );
-                // The paper does not say which categories; ours stand beside the coarsest.
-                let published = point.temperature.filter(|_| depth == 0);
+                let published = point.temperature.filter(|_| compared == Some(depth));
                 let published = published.and_then(|t| paper::entropy(&data.name, t));
                 row.extend((0..3).map(|at| Cell::figure(published.map(|figures| figures[at]), 2)));
                 row.push(figure_cell(&of(&|p| p.metrics.recall_10), 4));
                 row.push(figure_cell(&of(&|p| p.metrics.ndcg_10), 4));
                 table.rows.push(row);
             }
+            let mut row = vec![
+                data.name.as_str().into(),
+                Cell::figure(Some(*names as f64), 0),
+                "drawn evenly".into(),
+            ];
+            row.extend(first.even[depth].map(|entropy| Cell::figure(Some(entropy), 2)));
+            row.resize(table.columns.len(), Cell::figure(None::<f64>, 2));
+            table.rows.push(row);
         }
+        let plotted = compared.unwrap_or(0);
         let mut lines = Vec::new();
         for (at, length) in LENGTHS.iter().enumerate() {
             let ours = first.points.iter().enumerate().filter_map(|(point, p)| {
                 let values: Vec<f64> =
-                    runs.iter().map(|run| run.points[point].entropies[0][at]).collect();
+                    runs.iter().map(|run| run.points[point].entropies[plotted][at]).collect();
                 Some((p.temperature?, Figure::of(&values)?))
             });
             lines.push(Line::new(format!("first {length}"), ours.collect()));
             let published = TEMPERATURES
                 .iter()
+                .filter(|_| compared.is_some())
                 .filter_map(|&t| Some((t, Figure::from(paper::entropy(&data.name, t)?[at]))));
             let published: Vec<_> = published.collect();
             if !published.is_empty() {
@@ -104,7 +117,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         }
         plots.push(Plot {
             name: if several { data.name.clone() } else { String::new() },
-            title: format!("Entropy of the categories, {}", data.name),
+            title: format!("Entropy of {} categories, {}", first.categories[plotted], data.name),
             body: Body::Lines {
                 x: Axis::linear("temperature"),
                 y: Axis::from_zero("entropy, nats"),
@@ -119,8 +132,10 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             "{} items are drawn for each test user without replacement (stochastic beam search), at \
              one temperature for all levels. The entropy (natural logarithm) is that of the \
              categories among the first 10, 20 and 50 drawn, in the mean over users; items without a \
-             category do not count. Rows of more categories are finer steps of the same paths. {} \
-             {}",
+             category do not count. Rows of more categories are finer steps of the same paths. The \
+             paper does not say which categories it counts: its figures stand beside the fewest that \
+             can have them, since the entropy of n categories is at most ln(n). Lists drawn evenly \
+             from the catalogue show what there is to reach. {} {}",
             LENGTHS[2],
             of_seeds(lab),
             of_users(users)
@@ -131,7 +146,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 }
 
 fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
-    lab.measure(trained, 2, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
+    lab.measure(trained, 3, json!([TEMPERATURES, LENGTHS, lab.settings.users, seed]), || {
         let loaded = Loaded::new(trained)?;
         let depths = categories(&loaded.dataset.items);
         if depths.is_empty() {
@@ -148,6 +163,7 @@ fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
         Ok(Figures {
             categories: depths.iter().map(|depth| depth.names.len()).collect(),
             points: points.collect::<Result<_>>()?,
+            even: even(&of_items, loaded.dataset.items.len()),
         })
     })
 }
@@ -190,7 +206,32 @@ fn point(
         list.iter().position(|&item| item == users[user].test().1)
     };
     let ranks: Vec<Option<usize>> = lists.iter().enumerate().map(rank).collect();
-    let entropies = categories.iter().map(|of_item| {
+    let entropies = mean_entropies(categories, &lists);
+    Ok(Point { temperature, metrics: Metrics::from_ranks(&ranks), entropies })
+}
+
+/// The coarsest depth whose categories can have the entropies that the paper reports for a data set;
+/// any, where it reports none.
+fn comparable(categories: &[usize], data: &str) -> Option<usize> {
+    let published = TEMPERATURES.iter().filter_map(|&t| paper::entropy(data, t)).flatten();
+    let most = published.fold(0.0, f64::max);
+    categories.iter().position(|&names| (names as f64).ln() >= most)
+}
+
+/// Mean entropies of lists that are drawn evenly and without replacement from so many items.
+fn even(categories: &[&[Option<u32>]], items: usize) -> Vec<[f64; 3]> {
+    const LISTS: usize = 2000;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut list = |_| -> Vec<u32> {
+        let drawn = rand::seq::index::sample(&mut rng, items, LENGTHS[2].min(items));
+        drawn.into_iter().map(|item| item as u32).collect()
+    };
+    mean_entropies(categories, &(0..LISTS).map(&mut list).collect::<Vec<_>>())
+}
+
+/// For each depth of the categories, the mean entropy of the first [`LENGTHS`] items of lists.
+fn mean_entropies(categories: &[&[Option<u32>]], lists: &[Vec<u32>]) -> Vec<[f64; 3]> {
+    let of_depth = |of_item: &&[Option<u32>]| {
         LENGTHS.map(|length| {
             let of_list = |list: &Vec<u32>| {
                 let first = &list[..length.min(list.len())];
@@ -198,8 +239,8 @@ fn point(
             };
             lists.iter().map(of_list).sum::<f64>() / lists.len().max(1) as f64
         })
-    });
-    Ok(Point { temperature, metrics: Metrics::from_ranks(&ranks), entropies: entropies.collect() })
+    };
+    categories.iter().map(of_depth).collect()
 }
 
 /// Seeds of so many users' noise, each another, which a resumed measurement draws again. Every bit of
@@ -232,6 +273,27 @@ mod tests {
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 50 * seeds.len());
+    }
+
+    #[test]
+    fn the_paper_stands_beside_categories_that_can_have_its_entropies() {
+        // Of six categories no list has more than ln 6 = 1.79; the paper has 2.28.
+        assert_eq!(comparable(&[6, 40, 157], "beauty"), Some(1));
+        assert_eq!(comparable(&[6, 9], "beauty"), None);
+        assert_eq!(comparable(&[2, 9], "shop"), Some(0));
+    }
+
+    #[test]
+    fn lists_drawn_evenly_have_the_categories_of_the_catalogue() {
+        let (halves, same): (Vec<_>, Vec<_>) = (0..400).map(|i| (Some(i % 2), Some(7))).unzip();
+        let found = even(&[&halves, &same], 400);
+        assert_eq!(found[1], [0.0; 3]);
+        // The mean entropy of shares of n draws is short of ln 2 by about 1 / 2n.
+        for (length, entropy) in LENGTHS.iter().zip(found[0]) {
+            let expected = 2f64.ln() - 0.5 / *length as f64;
+            assert!((entropy - expected).abs() < 0.01, "{length}: {entropy}");
+        }
+        assert_eq!(even(&[&[Some(0)]], 1), [[0.0; 3]], "a shorter list than was asked for");
     }
 
     #[test]

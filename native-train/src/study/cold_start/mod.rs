@@ -135,8 +135,13 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         let first = &runs[0];
         groups += &format!(
             " On {}, {} items are unseen, and the test item of {} of {} users is one of them (seed \
-             {}).",
-            data.name, first.unseen_items, first.cold.users, first.all.users, seeds[0]
+             {}); Semantic_KNN has a decay of {}.",
+            data.name,
+            first.unseen_items,
+            first.cold.users,
+            first.all.users,
+            seeds[0],
+            knn_settings(lab, data)?.decay
         );
         let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| {
             let points = xs.iter().enumerate();
