@@ -30,6 +30,11 @@ const MOST_SOFTWARE_CANDIDATES: u64 = (MOST_SOFTWARE_ITERATIONS - 512 * 56 - 512
 pub(in super::super) struct Device {
     device: wgpu::Device,
     queue: Queue,
+    /// Whether workgroup memory is zeroed before a kernel. No kernel reads what it has not written,
+    /// zeroing costs time, and some drivers for Vulkan do it without a barrier afterwards. But where
+    /// it is not zeroed, Metal's compiler may take a load for one of what nobody wrote, and drop it
+    /// although a branch wrote it before the barrier.
+    zeroes: bool,
     pub(in super::super) info: Info,
     pub(in super::super) failure: Failure,
 }
@@ -110,10 +115,11 @@ impl Device {
         });
         let (features, limits, of_adapter) =
             (device.features(), device.limits(), adapter.get_info());
+        let metal = of_adapter.backend == Backend::Metal;
         let info = Info {
             name: of_adapter.name,
             software: of_adapter.device_type == DeviceType::Cpu,
-            unpacks: of_adapter.backend == Backend::Metal,
+            unpacks: metal,
             extras: Extras {
                 halves: features.contains(Features::SHADER_F16),
                 packed_products,
@@ -121,7 +127,7 @@ impl Device {
             },
             limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
-        Ok(Self { device, queue, info, failure })
+        Ok(Self { device, queue, zeroes: metal, info, failure })
     }
 
     /// Makes a buffer of zeros.
@@ -209,9 +215,7 @@ impl Device {
             module: &module,
             entry_point: Some("main"),
             compilation_options: PipelineCompilationOptions {
-                // No kernel reads what it has not written. Zeroing costs time, and some drivers for
-                // Vulkan do it without a barrier afterwards.
-                zero_initialize_workgroup_memory: false,
+                zero_initialize_workgroup_memory: self.zeroes,
                 ..PipelineCompilationOptions::default()
             },
             cache: None,
