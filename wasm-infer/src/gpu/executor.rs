@@ -297,12 +297,18 @@ impl Executor {
         self.buffers[id.0].bytes()
     }
 
-    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    /// Copies `bytes` on the device so many times in one submit and waits for it, for each of `times` in
+    /// turn, and returns the seconds that each took.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
-    pub(super) async fn copy(&self, bytes: u64, times: usize) -> Result<(), InferError> {
-        self.device.copy(bytes, times).await?;
-        self.check()
+    pub(super) async fn time_copies(
+        &self,
+        bytes: u64,
+        times: &[usize],
+    ) -> Result<Vec<f64>, InferError> {
+        let seconds = self.device.time_copies(bytes, times).await?;
+        self.check()?;
+        Ok(seconds)
     }
 }

@@ -1,6 +1,7 @@
 //! A device of Vulkan, Metal or Direct3D, by wgpu.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
@@ -353,21 +354,32 @@ impl Device {
         Ok(ticks.chunks_exact(2).map(spent).collect())
     }
 
-    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    /// Copies `bytes` on the device so many times in one submit and waits for it, for each of `times` in
+    /// turn, and returns the seconds that each took.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
-    pub(in super::super) async fn copy(&self, bytes: u64, times: usize) -> Result<(), InferError> {
+    pub(in super::super) async fn time_copies(
+        &self,
+        bytes: u64,
+        times: &[usize],
+    ) -> Result<Vec<f64>, InferError> {
         let usage = BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let [from, to] = ["from", "to"].map(|name| self.buffer_of(name, bytes, usage));
         let read_back = self.buffer("read-back", 4, Role::ReadBack)?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        for _ in 0..times {
-            encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
+        let mut seconds = Vec::new();
+        for &times in times {
+            let begin = Instant::now();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
+            }
+            encoder.copy_buffer_to_buffer(&to.0, 0, &read_back.0, 0, 4);
+            self.queue.submit([encoder.finish()]);
+            self.fetch(&read_back, 4).await?;
+            seconds.push(begin.elapsed().as_secs_f64());
         }
-        encoder.copy_buffer_to_buffer(&to.0, 0, &read_back.0, 0, 4);
-        self.queue.submit([encoder.finish()]);
-        self.fetch(&read_back, 4).await.map(drop)
+        Ok(seconds)
     }
 }
 
