@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tigret_shaders::Shader;
 
 use super::GpuOptions;
-use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
+use super::device::{Bounds, Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
 use super::params::PARAMS;
 use super::plan::{BufferId, Constant, Dispatch};
 use crate::error::InferError;
@@ -160,6 +160,11 @@ impl Executor {
     /// Most bytes of a storage buffer.
     pub(super) fn limit(&self) -> u64 {
         self.device.info.limit
+    }
+
+    /// How far a kernel may loop.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.device.bounds
     }
 
     fn check_size(&self, name: &str, bytes: u64) -> Result<(), InferError> {

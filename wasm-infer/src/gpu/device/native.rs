@@ -16,16 +16,9 @@ use wgpu::{
     ShaderSource, ShaderStages, WgslLanguageFeatures,
 };
 
-use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
+use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
-
-/// Mesa's software adapter ends the loops of an invocation after this many iterations, all loops
-/// together.
-const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
-/// Most candidates of a step on a software adapter, by the same limit: `select` walks the candidates
-/// six times with 256 invocations, and for each of 512 beams that survive it takes 56 more at most.
-const MOST_SOFTWARE_CANDIDATES: u64 = (MOST_SOFTWARE_ITERATIONS - 512 * 56 - 512) / 6 * 256;
 
 /// An open device.
 pub(in super::super) struct Device {
@@ -37,6 +30,7 @@ pub(in super::super) struct Device {
     /// although a branch wrote it before the barrier.
     zeroes: bool,
     pub(in super::super) info: Info,
+    pub(in super::super) bounds: Bounds,
     pub(in super::super) failure: Failure,
 }
 
@@ -52,18 +46,6 @@ pub(in super::super) struct Kernel {
 
 /// Buffers of a launch.
 pub(in super::super) struct Group(BindGroup);
-
-impl Info {
-    /// Most candidates of a step.
-    pub(in super::super) fn most_candidates(&self) -> u64 {
-        if self.software { MOST_SOFTWARE_CANDIDATES } else { u64::MAX }
-    }
-
-    /// Most iterations that an invocation of an attention may make.
-    pub(in super::super) fn most_iterations(&self) -> u64 {
-        if self.software { MOST_SOFTWARE_ITERATIONS } else { u64::MAX }
-    }
-}
 
 impl Buffer {
     /// Its size.
@@ -128,7 +110,8 @@ impl Device {
             },
             limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
-        Ok(Self { device, queue, zeroes: metal, info, failure })
+        let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
+        Ok(Self { device, queue, zeroes: metal, info, bounds, failure })
     }
 
     /// Makes a buffer of zeros.
