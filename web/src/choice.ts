@@ -1,31 +1,77 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
+import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-memory.js";
+import { isForgotten, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
-import type { Answer, Engine, EngineRequest, GpuOptions, ModelInfo, Pick } from "./protocol.js";
+import { toRequest } from "./options.js";
+import type {
+  Answer,
+  Engine,
+  EngineRequest,
+  GpuOptions,
+  Loaded,
+  ModelInfo,
+  Pick,
+} from "./protocol.js";
 import { after } from "./timeouts.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
 
-/** The GPU's come in the order in which they are tried, the second without what not every GPU has. */
-const ON_GPU = ["webgpu", "webgpu-plain"] as const;
-
-/** An engine, or the GPU's without what not every GPU has. */
-export type Choice = Engine | (typeof ON_GPU)[number];
-
 /** A choice, and whether another visit would come to the same one. */
-export interface Chosen {
+interface Chosen {
   choice: Choice;
   lasts: boolean;
 }
 
 /** What a choice needs of the worker. */
 export interface Timed {
+  /** The WebGPU adapter in words, or `null` where there is none. */
+  adapter(): Promise<string | null>;
   /** With `gpu` in the place of the caller's own options. */
   use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
   /** Ends the worker: what is unanswered rejects with `error`. */
   stop(error: TigretError): void;
+}
+
+/**
+ * Takes the faster engine into use, where `engine` was till now; remembered unless all was forgotten
+ * since `begun`. `gpu` is what the GPU may make use of.
+ */
+export async function choose(
+  timed: Timed,
+  engine: Engine,
+  { info, sampleHistory }: Loaded,
+  gpu: GpuOptions,
+  begun: number,
+): Promise<void> {
+  const deaf = listen();
+  try {
+    const adapter = await timed.adapter();
+    // Without an adapter there is nothing to choose, and nothing worth remembering.
+    if (adapter === null) {
+      if (engine !== "cpu") await timed.use("cpu");
+      return;
+    }
+    const key = choiceKey({ ...info, adapter, gpu });
+    const earlier = remembered(key);
+    if (earlier === engine) return;
+    if (earlier) {
+      try {
+        await useChoice(timed, earlier);
+        return;
+      } catch (error) {
+        if (!isFailure(error)) throw error;
+      }
+    }
+    if (earlier || engine !== "cpu") await timed.use("cpu");
+    const request = toRequest({ history: sampleHistory });
+    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
+    if (lasts && !isForgotten(begun)) remember(key, choice);
+  } finally {
+    deaf();
+  }
 }
 
 /** The first call compiles pipelines and fills caches. */
@@ -52,7 +98,7 @@ class Late extends TigretError {
 class Wrong extends Error {}
 
 /** How far scores of the two engines may differ by rounding: those in halves by more. */
-export function toleranceOf(weightFormat: ModelInfo["weightFormat"]): number {
+function toleranceOf(weightFormat: ModelInfo["weightFormat"]): number {
   return weightFormat === "f16" ? 0.1 : 0.05;
 }
 
@@ -96,7 +142,7 @@ async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
  * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
  * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
  */
-export async function fasterEngine(
+async function fasterEngine(
   timed: Timed,
   request: EngineRequest,
   tolerance: number,
@@ -146,60 +192,7 @@ async function faster(timed: Timed, request: EngineRequest, tolerance: number): 
 }
 
 /** Takes up what was chosen. */
-export function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
+function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
   if (choice === "cpu") return timed.use("cpu");
   return inTime(timed, timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN));
-}
-
-/** With what the keys of this package begin in `localStorage`. */
-export const PREFIX = "tigret:";
-
-/** With what the keys of choices begin. */
-const ENGINE = `${PREFIX}engine|`;
-/** Milliseconds that a choice is remembered: drivers and browsers change. */
-const MEMORY = 30 * 24 * 3_600_000;
-
-/** Under what a choice is remembered: it holds for one model and engine on one device. */
-export function choiceKey(parts: {
-  fingerprint: string;
-  version: string;
-  adapter: string | null;
-  gpu: GpuOptions;
-}): string {
-  const { version, fingerprint, adapter, gpu } = parts;
-  const { halves, packedProducts, subgroups } = gpu;
-  const options = [halves, packedProducts, subgroups].join(",");
-  const agent = globalThis.navigator?.userAgent ?? "";
-  return ENGINE + [version, fingerprint, adapter ?? "-", options, agent].join("|");
-}
-
-/** What a stored text says, if it is not too old. */
-function read(text: string | null | undefined): Choice | undefined {
-  const [name, at] = (text ?? "").split(" ");
-  // A clock may have been set back.
-  if (!(Math.abs(Date.now() - Number(at)) < MEMORY)) return undefined;
-  return ([...ON_GPU, "cpu"] as const).find((choice) => choice === name);
-}
-
-/** The remembered choice; `undefined` too where storage is denied. */
-export function remembered(key: string): Choice | undefined {
-  try {
-    return read(globalThis.localStorage?.getItem(key));
-  } catch {
-    return undefined;
-  }
-}
-
-/** Remembers a choice where storage allows it, and drops those that are too old. */
-export function remember(key: string, choice: Choice): void {
-  try {
-    const { localStorage } = globalThis;
-    for (const other of Object.keys(localStorage)) {
-      const isOld = other.startsWith(ENGINE) && !read(localStorage.getItem(other));
-      if (isOld) localStorage.removeItem(other);
-    }
-    localStorage.setItem(key, `${choice} ${Date.now()}`);
-  } catch {
-    // Denied, full or none: the next visit measures again.
-  }
 }

@@ -1,7 +1,7 @@
 /** Leaves nothing of this package on the device. */
 
 import { deleteBundles } from "./cache.js";
-import { PREFIX } from "./choice.js";
+import { forgetChoices } from "./choice-memory.js";
 import { forgetFromNowOn } from "./erasure.js";
 import { TigretError } from "./errors.js";
 import { DATABASE, forgetMemory, hasDatabase, isDenied } from "./history.js";
@@ -26,15 +26,6 @@ export async function forget(): Promise<void> {
   // Side by side: the histories, which are most private, wait for nothing.
   const parts = await Promise.allSettled([deleteHistories(), deleteBundles()]);
   for (const part of parts) if (part.status === "rejected") throw part.reason;
-}
-
-function forgetChoices(): void {
-  try {
-    const keys = Object.keys(globalThis.localStorage ?? {});
-    for (const key of keys.filter((key) => key.startsWith(PREFIX))) localStorage.removeItem(key);
-  } catch {
-    // Denied.
-  }
 }
 
 function deleteHistories(): Promise<void> {

@@ -1,4 +1,5 @@
 export type { Progress } from "./download.js";
+export type { RecommenderEvents } from "./engine-host.js";
 export { TigretError, type TigretErrorCode } from "./errors.js";
 export { forget } from "./forget.js";
 export { type HistoryEntry, HistoryStore } from "./history.js";
@@ -16,6 +17,6 @@ export type {
   Pick,
   Prefix,
 } from "./protocol.js";
-export { Recommender, type RecommenderEvents, type Report } from "./recommender.js";
+export { Recommender, type Report } from "./recommender.js";
 export type { WorkerLike } from "./remote.js";
 export type { Source } from "./source.js";

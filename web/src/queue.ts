@@ -1,3 +1,8 @@
+import { within } from "./timeouts.js";
+
+/** Milliseconds after which a task that waits for something slow goes to the queue's end. */
+const SLOW = 250;
+
 /** Runs tasks one after the other, in the order in which they came. */
 export class Queue {
   readonly #end: AbortSignal | undefined;
@@ -36,6 +41,29 @@ export class Queue {
         }
       });
     });
+  }
+
+  /**
+   * Runs `task` as {@link run} does, with what `ask` comes to, which is asked for when its turn has
+   * come. Where that is slow to come, those behind go first.
+   */
+  async runWith<A extends object, T>(
+    ask: () => Promise<A>,
+    task: (ready: A) => Promise<T>,
+    ...ends: (AbortSignal | undefined)[]
+  ): Promise<T> {
+    let asked: Promise<A> | undefined;
+    for (;;) {
+      const done = await this.run(
+        async () => {
+          asked ??= ask();
+          const ready = await within<A | null>(SLOW, asked, () => null);
+          return ready && { value: await task(ready) };
+        },
+        ...ends,
+      );
+      if (done) return done.value;
+    }
   }
 }
 

@@ -1,19 +1,8 @@
-import {
-  choiceKey,
-  fasterEngine,
-  PLAIN,
-  remember,
-  remembered,
-  type Timed,
-  toleranceOf,
-  useChoice,
-} from "./choice.js";
-import type { Progress } from "./download.js";
-import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
-import { isFailure, TigretError } from "./errors.js";
-import { Events, tell } from "./events.js";
+import type { EngineHost, RecommenderEvents } from "./engine-host.js";
+import { TigretError } from "./errors.js";
 import { HistoryStore } from "./history.js";
 import { checkText } from "./ids.js";
+import { load } from "./load.js";
 import {
   asksSomething,
   type Backend,
@@ -24,17 +13,12 @@ import {
   toAddRequest,
   toRequest,
 } from "./options.js";
-import { platform } from "./platform.js";
 import type {
   Added,
-  AddRequest,
-  Answer,
   Catalogue,
   Engine,
   EngineRequest,
   Explanation,
-  GpuOptions,
-  Loaded,
   Method,
   Methods,
   ModelInfo,
@@ -42,13 +26,8 @@ import type {
   Pick,
   Prefix,
 } from "./protocol.js";
-import { onAbort, Queue } from "./queue.js";
-import { Remote, type WorkerLike } from "./remote.js";
-import { type Bundle, bundleOf, type Source } from "./source.js";
-import { within } from "./timeouts.js";
-
-/** Milliseconds after which a call whose stored history is slow to read goes to the queue's end. */
-const SLOW = 250;
+import { Queue } from "./queue.js";
+import type { Source } from "./source.js";
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
@@ -66,20 +45,6 @@ export interface Report {
   milliseconds: number;
 }
 
-/** An answer, and what computed it. */
-type Computed = Answer & globalThis.Pick<Report, "engine" | "engineName">;
-
-/** What {@link Recommender.on} tells of. */
-export interface RecommenderEvents {
-  /**
-   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
-   * worker that nothing was asked of, or another call, the next call tells.
-   */
-  "device-lost": { error: TigretError };
-  /** Another engine computes from now on. */
-  "backend-changed": { engine: Engine; engineName: string };
-}
-
 /**
  * A model with its catalogue, ready to recommend in a worker of its own.
  *
@@ -90,33 +55,12 @@ export interface RecommenderEvents {
  */
 export class Recommender {
   /** Aborted, with the error of whatever is asked from then on, once it is disposed of. */
-  readonly #disposed = new AbortController();
-  readonly #queue = new Queue(this.#disposed.signal);
-  readonly #start: () => WorkerLike;
-  /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
-  #bundle: Blob;
-  #remote: Remote;
-  #loaded: Loaded;
-  #engine: Engine;
-  #engineName: string;
-  /** Whether the worker has had the whole model: one that never had is no loss. */
-  #serves = true;
-  /** What the worker is on. */
-  #placed: { engine: Engine; engineName: string };
-  /** Whether that is the CPU for calls that are too much for the GPU in use. */
-  #away = false;
-  /** The fewest beams that were too many for the GPU. */
-  #tooWide = Number.POSITIVE_INFINITY;
-  /** What was added since the model was loaded, for a worker that has to be started again. */
-  readonly #additions: AddRequest[] = [];
-  readonly #events = new Events<RecommenderEvents>("device-lost", "backend-changed");
+  readonly #disposed: AbortController;
+  readonly #queue: Queue;
+  readonly #host: EngineHost;
   /** Under what each pick says what it was an answer to, for {@link explain}. */
   readonly #asked = Symbol("asked");
   readonly #userId: string | undefined;
-  /** What the GPU may make use of, as the caller has it. */
-  readonly #gpu: GpuOptions;
-  /** What the engine in use may: less where only that worked. */
-  #inUse: GpuOptions;
   /** The history that calls without one use. */
   readonly history: HistoryStore;
   /**
@@ -128,27 +72,17 @@ export class Recommender {
   readonly #latest = new Map<Method, AbortController>();
 
   private constructor(
-    start: () => WorkerLike,
-    bundle: Blob,
+    disposed: AbortController,
+    host: EngineHost,
     downloaded: number,
-    remote: Remote,
-    loaded: Loaded,
-    engine: Engine,
-    gpu: GpuOptions,
     { userId, historyName }: LoadOptions,
   ) {
-    this.#gpu = gpu;
-    this.#inUse = gpu;
-    this.#start = start;
-    this.#bundle = bundle;
+    this.#disposed = disposed;
+    this.#queue = new Queue(disposed.signal);
+    this.#host = host;
     this.downloaded = downloaded;
     this.#userId = userId;
     this.history = new HistoryStore(historyName);
-    this.#remote = remote;
-    this.#loaded = known(loaded);
-    this.#engine = engine;
-    this.#engineName = loaded.engineName;
-    this.#placed = { engine, engineName: loaded.engineName };
   }
 
   /**
@@ -160,64 +94,9 @@ export class Recommender {
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
-    const { backend = "auto", onProgress, signal, cache, integrity } = options;
-    // A copy: workers take no proxies.
-    const gpu = { ...options.gpu };
-    const start = options.worker ?? platform.startWorker;
-    signal?.throwIfAborted();
-    // It fetches and compiles its module while the bundle is on its way.
-    let remote = Remote.start(start);
-    const [begun, deaf] = [erasuresSoFar(), listen()];
-    const engine = backend === "auto" ? "cpu" : backend;
-    // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
-    const unwanted = new AbortController();
-    remote.call("require", { engine }).catch((error) => unwanted.abort(error));
-    let stop = () => remote.stop(new TigretError("disposed", "loading was stopped"));
-    const off = onAbort(signal, () => {
-      unwanted.abort(signal?.reason);
-      stop();
-    });
-    try {
-      // What the page's own function throws is no failure of the download.
-      const progress = onProgress && ((at: Progress) => tell(onProgress, at));
-      const wanted = { onProgress: progress, cache, integrity, signal: unwanted.signal };
-      // What is read on the device may not come to an end.
-      let found = await new Queue().run(() => bundleOf(source, wanted), unwanted.signal);
-      let { downloaded } = found;
-      let bundle = new Blob([found.bytes]);
-      const put = async ({ bytes, url }: Bundle) => {
-        // One that was there may have ended while the bundle was on its way.
-        await remote.wake();
-        signal?.throwIfAborted();
-        if (remote.stopped && remote.started) remote = Remote.start(start);
-        return remote.call("load", { bytes, engine, gpu }, [bytes.buffer]).catch((error) => {
-          if (!url || error.code !== "bad-bundle") throw error;
-          throw new TigretError("bad-bundle", `${url}: ${error.message}`);
-        });
-      };
-      const loaded = await put(found).catch(async (error: TigretError) => {
-        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
-        if (!better) throw error;
-        found = better;
-        downloaded += better.downloaded;
-        bundle = new Blob([better.bytes]);
-        return put(better);
-      });
-      found.keep(bundle);
-      const parts = [start, bundle, downloaded, remote, loaded, engine, gpu] as const;
-      const recommender = new Recommender(...parts, options);
-      stop = () => recommender.dispose();
-      if (backend === "auto") await recommender.#choose(begun);
-      signal?.throwIfAborted();
-      return recommender;
-    } catch (error) {
-      stop();
-      signal?.throwIfAborted();
-      throw error;
-    } finally {
-      off();
-      deaf();
-    }
+    const disposed = new AbortController();
+    const [host, downloaded] = await load(source, options, disposed);
+    return new Recommender(disposed, host, downloaded, options);
   }
 
   /** Frameworks that wrap plain objects in proxies, which have no private fields, leave others alone. */
@@ -227,17 +106,17 @@ export class Recommender {
 
   /** Sizes of the model and its catalogue. */
   get info(): ModelInfo {
-    return this.#loaded.info;
+    return this.#host.info;
   }
 
   /** The engine in use. */
   get engine(): Engine {
-    return this.#engine;
+    return this.#host.engine;
   }
 
   /** The engine in words: `cpu`, or the name of the WebGPU adapter. */
   get engineName(): string {
-    return this.#engineName;
+    return this.#host.engineName;
   }
 
   /**
@@ -325,7 +204,7 @@ export class Recommender {
     name: Name,
     listener: (detail: RecommenderEvents[Name]) => void,
   ): () => void {
-    return this.#events.on(name, listener);
+    return this.#host.events.on(name, listener);
   }
 
   /**
@@ -349,15 +228,7 @@ export class Recommender {
       );
     }
     const request = toAddRequest(items, width);
-    return this.#queue.run(async () => {
-      await this.#revive();
-      // It is the GPU that has to take the catalogue, not the CPU in its place.
-      await this.#comeBack();
-      const { added, items: total } = await this.#remote.call("add", request);
-      this.#additions.push(request);
-      this.#loaded = known(this.#loaded, total);
-      return added;
-    });
+    return this.#queue.run(() => this.#host.add(request));
   }
 
   /**
@@ -368,22 +239,14 @@ export class Recommender {
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
-    await this.#queue.run(() =>
-      backend === "auto"
-        ? this.#announced(() => this.#choose(erasuresSoFar())).finally(listen())
-        : this.#use(backend),
-    );
+    await this.#queue.run(() => this.#host.use(backend));
   }
 
   /** Ends the worker and frees the model and its bundle. What is unanswered rejects with code `disposed`. */
   dispose(): void {
-    const error = new TigretError("disposed", "the recommender was disposed of; load another one");
-    this.#disposed.abort(error);
+    const message = "the recommender was disposed of; load another one";
+    this.#disposed.abort(new TigretError("disposed", message));
     void this.history.close();
-    // Pages may hold on to what they have disposed of.
-    this.#bundle = new Blob();
-    this.#additions.length = 0;
-    this.#remote.stop(error);
   }
 
   #alive(): void {
@@ -413,244 +276,30 @@ export class Recommender {
     return async () => (stored ? { ...request, history: await this.history.list() } : request);
   }
 
-  /**
-   * Runs a task when those before it are through, with what is asked for then. Where that is slow to
-   * come, as a stored history may be, those behind go first.
-   */
-  async #inTurn<A extends object, T>(
-    ask: () => Promise<A>,
-    task: (ready: A) => Promise<T>,
-    ends: (AbortSignal | undefined)[],
-  ): Promise<T> {
-    let asked: Promise<A> | undefined;
-    for (;;) {
-      const done = await this.#queue.run(
-        async () => {
-          asked ??= ask();
-          const ready = await within<A | null>(SLOW, asked, () => null);
-          return ready && { value: await task(ready) };
-        },
-        ...ends,
-      );
-      if (done) return done.value;
-    }
-  }
-
   async #recommend(method: string, options: RecommendOptions): Promise<Report> {
     const complete = this.#request(method, options);
-    return this.#inTurn(
+    return this.#queue.runWith(
       complete,
       async (request) => {
-        const { items, unknown, milliseconds, engine, engineName } = await this.#answer(request);
+        const answer = await this.#host.recommend(request);
+        const { items, unknown, milliseconds, engine, engineName } = answer;
         // On the pick itself and as a function: a framework's proxy of the pick passes that on.
         const asked = { value: () => request, configurable: true };
         for (const pick of items) Object.defineProperty(pick, this.#asked, asked);
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
-      this.#endsOf("recommend", options),
+      ...this.#endsOf("recommend", options),
     );
   }
 
-  /** Asks the worker in turn; a worker that is gone is started again. */
+  /** Asks the worker in turn, with what is to be waited for before. */
   async #ask<M extends Method>(
     method: M,
     args: () => Promise<Methods[M]["arguments"]>,
     options: RecommendOptions = {},
   ): Promise<Methods[M]["result"]> {
-    return this.#inTurn(
-      args,
-      async (ready) => {
-        await this.#revive();
-        return this.#remote.call(method, ready);
-      },
-      this.#endsOf(method, options),
-    );
+    const ask = (ready: Methods[M]["arguments"]) => this.#host.ask(method, ready);
+    return this.#queue.runWith(args, ask, ...this.#endsOf(method, options));
   }
-
-  /** Starts a worker that is gone again. */
-  async #revive(): Promise<void> {
-    await this.#remote.wake();
-    if (this.#remote.stopped) await this.#restore();
-  }
-
-  /** Puts the GPU back that a call was too much for. */
-  async #comeBack(): Promise<void> {
-    if (this.#away && !this.#disposed.signal.aborted) await this.#restore();
-  }
-
-  /** Builds the engine in use anew, or the CPU's where that is gone. */
-  async #restore(): Promise<void> {
-    try {
-      await this.#use(this.#engine, this.#inUse);
-    } catch (error) {
-      if (this.#engine === "cpu" || !isFailure(error)) throw error;
-      await this.#use("cpu");
-    }
-  }
-
-  /** Builds an engine anew as {@link #build} does, and tells of it. */
-  async #use(engine: Engine, gpu = this.#gpu): Promise<void> {
-    await this.#announced(() => this.#build(engine, gpu));
-  }
-
-  /** Runs a task that may build several engines, and tells of the last one if it is another. */
-  async #announced<T>(task: () => Promise<T>): Promise<T> {
-    const before = this.#engineName;
-    try {
-      return await task();
-    } finally {
-      const { engine, engineName } = this;
-      if (engineName !== before) this.#events.emit("backend-changed", { engine, engineName });
-    }
-  }
-
-  /** Takes an engine into use; `gpu` is what the GPU may make use of until the next one is. */
-  async #build(engine: Engine, gpu = this.#gpu): Promise<void> {
-    await this.#put(engine, gpu);
-    this.#engine = engine;
-    this.#engineName = this.#placed.engineName;
-    this.#inUse = gpu;
-    this.#away = false;
-  }
-
-  /** Builds an engine anew, in a new worker if the old one is gone. */
-  async #put(engine: Engine, gpu: GpuOptions): Promise<void> {
-    await this.#remote.wake();
-    const { stopped } = this.#remote;
-    if (stopped) {
-      this.#alive();
-      if (this.#serves) this.#events.emit("device-lost", { error: stopped });
-      this.#serves = false;
-      const bytes = await this.#bytes();
-      this.#alive();
-      this.#remote = Remote.start(this.#start);
-      try {
-        const call = { bytes, engine, gpu };
-        this.#loaded = known(await this.#remote.call("load", call, [bytes.buffer]));
-        for (const request of this.#additions) {
-          const { items } = await this.#remote.call("add", request);
-          this.#loaded = known(this.#loaded, items);
-        }
-        this.#serves = true;
-        this.#placed = { engine, engineName: this.#loaded.engineName };
-      } catch (error) {
-        // A worker without the whole model would answer wrongly, or not at all.
-        this.#remote.stop(error as TigretError);
-        throw error;
-      }
-    } else {
-      this.#placed = { engine, ...(await this.#remote.call("use", { engine, gpu })) };
-    }
-  }
-
-  /** The bundle once more. */
-  async #bytes(): Promise<Uint8Array<ArrayBuffer>> {
-    try {
-      return new Uint8Array(await this.#bundle.arrayBuffer());
-    } catch (cause) {
-      // The browser had put it on a disk that is full or gone, or there is no memory.
-      const message = `no worker could be started again: the bundle could not be read (${(cause as Error).message}); load it anew`;
-      throw new TigretError("crashed", message, { cause });
-    }
-  }
-
-  /** The faster engine; remembered unless all was forgotten since `begun`. */
-  async #choose(begun: number): Promise<void> {
-    await this.#remote.wake();
-    if (this.#remote.stopped) await this.#build("cpu");
-    const { info, sampleHistory } = this.#loaded;
-    const adapter = await this.#remote.call("adapter", {});
-    // Without an adapter there is nothing to choose, and nothing worth remembering.
-    if (adapter === null) {
-      if (this.#engine !== "cpu") await this.#build("cpu");
-      return;
-    }
-    const timed: Timed = {
-      use: (engine, gpu) => this.#build(engine, gpu),
-      recommend: (request) => this.#remote.call("recommend", { request }),
-      stop: (error) => this.#remote.stop(error),
-    };
-    const key = choiceKey({ ...info, adapter, gpu: this.#gpu });
-    const earlier = remembered(key);
-    if (earlier) {
-      try {
-        if (earlier !== this.#engine) await useChoice(timed, earlier);
-        return;
-      } catch (error) {
-        if (!isFailure(error)) throw error;
-      }
-    }
-    if (this.#engine !== "cpu" || this.#remote.stopped) await this.#build("cpu");
-    const request = toRequest({ history: sampleHistory });
-    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
-    if (lasts && !isForgotten(begun)) remember(key, choice);
-  }
-
-  async #answer(request: EngineRequest): Promise<Computed> {
-    try {
-      // A search as wide would only send the GPU away again.
-      if (request.beams < this.#tooWide) await this.#comeBack();
-      return await this.#compute(request);
-    } catch (error) {
-      if (!isFailure(error) || this.#away) throw error;
-      return this.#announced(() => this.#answerAgain(request, error));
-    }
-  }
-
-  /** By the engine in use; what exceeds the GPU's limits, by the CPU in its place. */
-  async #compute(request: EngineRequest): Promise<Computed> {
-    const { engine, engineName } = this;
-    if (!this.#away) {
-      try {
-        return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
-      } catch (error) {
-        const isTooMuch = isFailure(error) && error.code === "no-gpu";
-        if (engine === "cpu" || !isTooMuch) throw error;
-        this.#tooWide = Math.min(this.#tooWide, request.beams);
-        this.#away = true;
-      }
-    }
-    // The GPU would refuse it again: what fails in its place is tried there once more.
-    return this.#inPlace(request).catch((error) => {
-      if (!isFailure(error)) throw error;
-      return this.#inPlace(request);
-    });
-  }
-
-  /** By the CPU, in the place of the GPU in use. */
-  async #inPlace(request: EngineRequest): Promise<Computed> {
-    await this.#remote.wake();
-    if (this.#placed.engine !== "cpu" || this.#remote.stopped) await this.#put("cpu", {});
-    return { ...(await this.#remote.call("recommend", { request })), ...this.#placed };
-  }
-
-  /** Once more on an engine built anew, then on the CPU. */
-  async #answerAgain(request: EngineRequest, first: TigretError): Promise<Computed> {
-    let failure = first;
-    // Of a worker that is gone, building another one tells.
-    if (!this.#remote.stopped) this.#events.emit("device-lost", { error: first });
-    // The second attempt is for a GPU that fails with what not every GPU has.
-    const onGpu = [
-      ["webgpu", this.#inUse],
-      ...(this.#inUse === PLAIN ? [] : [["webgpu", PLAIN] as const]),
-    ] as const;
-    const isOnGpu = this.#engine === "webgpu";
-    for (const [engine, gpu] of [...(isOnGpu ? onGpu : []), ["cpu", this.#gpu] as const]) {
-      try {
-        await this.#build(engine, gpu);
-        return await this.#compute(request);
-      } catch (error) {
-        if (!isFailure(error) || this.#away) throw error;
-        failure = error;
-      }
-    }
-    throw failure;
-  }
-}
-
-/** What a worker says of its model, with as many items; pages get it, and could change it. */
-function known(loaded: Loaded, items = loaded.info.items): Loaded {
-  Object.freeze(loaded.info.levels);
-  return { ...loaded, info: Object.freeze({ ...loaded.info, items }) };
 }

@@ -1,0 +1,312 @@
+/** Owns the worker and what computes in it: builds both anew where they fail. */
+
+import { choose, PLAIN } from "./choice.js";
+import { erasuresSoFar } from "./erasure.js";
+import { isFailure, TigretError } from "./errors.js";
+import { Events } from "./events.js";
+import type { Backend } from "./options.js";
+import type {
+  Added,
+  AddRequest,
+  Answer,
+  Engine,
+  EngineRequest,
+  GpuOptions,
+  Loaded,
+  Method,
+  Methods,
+  ModelInfo,
+} from "./protocol.js";
+import { onAbort } from "./queue.js";
+import { Remote, type WorkerLike } from "./remote.js";
+
+/** What {@link Recommender.on} tells of. */
+export interface RecommenderEvents {
+  /**
+   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
+   * worker that nothing was asked of, or another call, the next call tells.
+   */
+  "device-lost": { error: TigretError };
+  /** Another engine computes from now on. */
+  "backend-changed": { engine: Engine; engineName: string };
+}
+
+/** An engine that has the model. */
+interface Placed {
+  engine: Engine;
+  engineName: string;
+  /** What the GPU may make use of: less than the caller allows where only that worked. */
+  gpu: GpuOptions;
+}
+
+/** An answer, and what computed it. */
+export type Computed = Answer & Pick<Placed, "engine" | "engineName">;
+
+/** A worker with the model. Whoever asks waits for the answer before asking for anything else. */
+export class EngineHost {
+  readonly events = new Events<RecommenderEvents>("device-lost", "backend-changed");
+  readonly #start: () => WorkerLike;
+  /** What the GPU may make use of, as the caller has it. */
+  readonly #gpu: GpuOptions;
+  readonly #end: AbortSignal;
+  #remote: Remote;
+  /** The bundle, for a worker that has to be started again. A Blob need not stay in memory. */
+  #bundle = new Blob();
+  /** What was added since the model was loaded, for the same. */
+  readonly #additions: AddRequest[] = [];
+  /** What the worker says of the model; known from {@link load} on, as is the engine in use. */
+  #loaded!: Loaded;
+  #inUse!: Placed;
+  /** What the worker is on, or was when it ended; none where it never had the whole model. */
+  #placed: Placed | undefined;
+  /** The fewest beams that were too many for the GPU. */
+  #tooWide = Number.POSITIVE_INFINITY;
+
+  /**
+   * Starts the worker, which ends when `end` is aborted: calls then reject with its reason. Throws
+   * with code `crashed`.
+   */
+  constructor(start: () => WorkerLike, gpu: GpuOptions, end: AbortSignal) {
+    this.#start = start;
+    this.#gpu = gpu;
+    this.#end = end;
+    this.#remote = Remote.start(start);
+    onAbort(end, () => {
+      // Pages may hold on to what they have disposed of.
+      this.#bundle = new Blob();
+      this.#additions.length = 0;
+      this.#remote.stop(end.reason);
+    });
+  }
+
+  get info(): ModelInfo {
+    return this.#loaded.info;
+  }
+
+  /** The engine in use. */
+  get engine(): Engine {
+    return this.#inUse.engine;
+  }
+
+  get engineName(): string {
+    return this.#inUse.engineName;
+  }
+
+  /** Rejects where this device does not have an engine, before there is a bundle. */
+  async require(engine: Engine): Promise<void> {
+    await this.#remote.call("require", { engine });
+  }
+
+  /** Takes up a bundle, before all other calls; resolves with a copy of it. */
+  async load(bytes: Uint8Array<ArrayBuffer>, engine: Engine): Promise<Blob> {
+    const bundle = new Blob([bytes]);
+    // A worker that was there may have ended while the bundle was on its way.
+    await this.#remote.wake();
+    this.#end.throwIfAborted();
+    if (this.#remote.stopped && this.#remote.started) this.#remote = Remote.start(this.#start);
+    const { engineName } = await this.#fill(bytes, engine, this.#gpu);
+    this.#placed = { engine, engineName, gpu: this.#gpu };
+    this.#inUse = this.#placed;
+    this.#bundle = bundle;
+    return bundle;
+  }
+
+  /**
+   * Takes an engine into use, with `auto` the faster one, which is remembered unless all was
+   * forgotten since `begun`.
+   */
+  async use(backend: Backend, begun = erasuresSoFar()): Promise<void> {
+    await this.#announced(() =>
+      backend === "auto" ? this.#choose(begun) : this.#build(backend, this.#gpu),
+    );
+  }
+
+  /** Adds items to the catalogue of the engine in use. */
+  async add(request: AddRequest): Promise<Added[]> {
+    // It is the GPU that has to take the catalogue, not the CPU in its place.
+    if (this.#isAway) await this.#restore();
+    const { added, items } = await this.ask("add", request);
+    this.#additions.push(request);
+    this.#loaded = known(this.#loaded, items);
+    return added;
+  }
+
+  /** Asks the worker; one that is gone is started again before. */
+  async ask<M extends Method>(
+    method: M,
+    args: Methods[M]["arguments"],
+  ): Promise<Methods[M]["result"]> {
+    await this.#remote.wake();
+    if (this.#remote.stopped) await this.#restore();
+    return this.#remote.call(method, args);
+  }
+
+  /**
+   * Recommends by the engine in use, which is built anew where it fails, or by the CPU: for good
+   * where the GPU fails again, and in its place where a search is too much for it.
+   */
+  async recommend(request: EngineRequest): Promise<Computed> {
+    // A search as wide would only send the GPU away again.
+    if (this.#isAway && request.beams < this.#tooWide) await this.#restore();
+    const answer = this.#isAway ? null : await this.#byEngine(request);
+    if (answer) return answer;
+    // The GPU would refuse it again: what fails in its place is tried there once more.
+    return this.#inPlace(request).catch((error) => {
+      if (!isFailure(error)) throw error;
+      return this.#inPlace(request);
+    });
+  }
+
+  /** By the engine in use or the one that takes over; `null` where it is too much for the GPU. */
+  async #byEngine(request: EngineRequest): Promise<Computed | null> {
+    try {
+      return await this.#compute(request);
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+      return this.#announced(() => this.#byAnother(request, error));
+    }
+  }
+
+  async #compute(request: EngineRequest): Promise<Computed | null> {
+    const { engine, engineName } = this;
+    try {
+      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+    } catch (error) {
+      const isTooMuch = isFailure(error) && error.code === "no-gpu";
+      if (engine === "cpu" || !isTooMuch) throw error;
+      this.#tooWide = Math.min(this.#tooWide, request.beams);
+      return null;
+    }
+  }
+
+  /** Once more on an engine built anew, then on the CPU. */
+  async #byAnother(request: EngineRequest, first: TigretError): Promise<Computed | null> {
+    let failure = first;
+    // Of a worker that is gone, building another one tells.
+    if (!this.#remote.stopped) this.events.emit("device-lost", { error: first });
+    const { engine, gpu } = this.#inUse;
+    // The second attempt is for a GPU that fails with what not every GPU has.
+    const onGpu = engine === "cpu" ? [] : [...new Set([gpu, PLAIN])];
+    const attempts = onGpu.map((gpu) => ["webgpu", gpu] as [Engine, GpuOptions]);
+    for (const [engine, gpu] of [...attempts, ["cpu", this.#gpu] as const]) {
+      try {
+        await this.#build(engine, gpu);
+        return await this.#compute(request);
+      } catch (error) {
+        if (!isFailure(error)) throw error;
+        failure = error;
+      }
+    }
+    throw failure;
+  }
+
+  /** Whether the CPU is in the place of the GPU in use, which a search was too much for. */
+  get #isAway(): boolean {
+    return this.#placed !== undefined && this.#placed !== this.#inUse;
+  }
+
+  /** By the CPU, in the place of the GPU in use. */
+  async #inPlace(request: EngineRequest): Promise<Computed> {
+    await this.#remote.wake();
+    let placed = this.#placed;
+    if (placed?.engine !== "cpu" || this.#remote.stopped) placed = await this.#put("cpu");
+    return { ...(await this.#remote.call("recommend", { request })), ...placed };
+  }
+
+  /** Builds the engine in use anew, or the CPU's where that is gone. */
+  async #restore(): Promise<void> {
+    const { engine, gpu } = this.#inUse;
+    await this.#announced(() =>
+      this.#build(engine, gpu).catch((error) => {
+        if (engine === "cpu" || !isFailure(error)) throw error;
+        return this.#build("cpu", this.#gpu);
+      }),
+    );
+  }
+
+  /** Takes the faster engine into use. */
+  async #choose(begun: number): Promise<void> {
+    await this.#remote.wake();
+    if (this.#remote.stopped) await this.#build("cpu", this.#gpu);
+    const timed = {
+      adapter: () => this.#remote.call("adapter", {}),
+      use: (engine: Engine, gpu = this.#gpu) => this.#build(engine, gpu),
+      recommend: (request: EngineRequest) => this.#remote.call("recommend", { request }),
+      stop: (error: TigretError) => this.#remote.stop(error),
+    };
+    await choose(timed, this.engine, this.#loaded, this.#gpu, begun);
+  }
+
+  /** Runs a task that may build several engines, and tells of the last one if it is another. */
+  async #announced<T>(task: () => Promise<T>): Promise<T> {
+    const before = this.engineName;
+    try {
+      return await task();
+    } finally {
+      const { engine, engineName } = this;
+      if (engineName !== before) this.events.emit("backend-changed", { engine, engineName });
+    }
+  }
+
+  /** Takes an engine into use; `gpu` is what the GPU may make use of until the next one is. */
+  async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
+    this.#inUse = await this.#put(engine, gpu);
+  }
+
+  /** Builds an engine anew, in a new worker if the old one is gone. */
+  async #put(engine: Engine, gpu = this.#gpu): Promise<Placed> {
+    await this.#remote.wake();
+    const { stopped } = this.#remote;
+    const built = stopped
+      ? this.#replace(stopped, engine, gpu)
+      : this.#remote.call("use", { engine, gpu });
+    const { engineName } = await built;
+    this.#placed = { engine, engineName, gpu };
+    return this.#placed;
+  }
+
+  /** Starts another worker with all that the one had which is lost. */
+  async #replace(lost: TigretError, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
+    this.#end.throwIfAborted();
+    if (this.#placed) this.events.emit("device-lost", { error: lost });
+    this.#placed = undefined;
+    const bytes = await this.#bytes();
+    this.#end.throwIfAborted();
+    this.#remote = Remote.start(this.#start);
+    try {
+      return await this.#fill(bytes, engine, gpu);
+    } catch (error) {
+      // A worker without the whole model would answer wrongly, or not at all.
+      this.#remote.stop(error as TigretError);
+      throw error;
+    }
+  }
+
+  /** The bundle once more. */
+  async #bytes(): Promise<Uint8Array<ArrayBuffer>> {
+    try {
+      return new Uint8Array(await this.#bundle.arrayBuffer());
+    } catch (cause) {
+      // The browser had put it on a disk that is full or gone, or there is no memory.
+      const message = `no worker could be started again: the bundle could not be read (${(cause as Error).message}); load it anew`;
+      throw new TigretError("crashed", message, { cause });
+    }
+  }
+
+  /** Gives the worker the model, and what was added to it. */
+  async #fill(bytes: Uint8Array<ArrayBuffer>, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
+    const loaded = await this.#remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+    let { items } = loaded.info;
+    for (const request of this.#additions) {
+      ({ items } = await this.#remote.call("add", request));
+    }
+    this.#loaded = known(loaded, items);
+    return loaded;
+  }
+}
+
+/** What a worker says of its model, with as many items; pages get it, and could change it. */
+function known(loaded: Loaded, items: number): Loaded {
+  Object.freeze(loaded.info.levels);
+  return { ...loaded, info: Object.freeze({ ...loaded.info, items }) };
+}

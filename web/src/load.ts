@@ -1,0 +1,69 @@
+/** How a source becomes a model on an engine. */
+
+import type { Progress } from "./download.js";
+import { EngineHost } from "./engine-host.js";
+import { erasuresSoFar, listen } from "./erasure.js";
+import { TigretError } from "./errors.js";
+import { tell } from "./events.js";
+import type { LoadOptions } from "./options.js";
+import { platform } from "./platform.js";
+import { onAbort, Queue } from "./queue.js";
+import { type Bundle, bundleOf, type Source } from "./source.js";
+
+/**
+ * Starts a worker, gets a bundle and puts it on an engine; resolves with what has them, and the
+ * bytes that were downloaded. `end` ends the worker, and is aborted where this rejects.
+ */
+export async function load(
+  source: Source,
+  options: LoadOptions,
+  end: AbortController,
+): Promise<[EngineHost, number]> {
+  const { backend = "auto", onProgress, signal, cache, integrity } = options;
+  signal?.throwIfAborted();
+  const start = options.worker ?? platform.startWorker;
+  // It fetches and compiles its module while the bundle is on its way.
+  // Options are a copy: workers take no proxies.
+  const host = new EngineHost(start, { ...options.gpu }, end.signal);
+  const [begun, deaf] = [erasuresSoFar(), listen()];
+  const engine = backend === "auto" ? "cpu" : backend;
+  // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
+  const unwanted = new AbortController();
+  host.require(engine).catch((error) => unwanted.abort(error));
+  const stop = () => end.abort(new TigretError("disposed", "loading was stopped"));
+  const off = onAbort(signal, () => {
+    unwanted.abort(signal?.reason);
+    stop();
+  });
+  try {
+    // What the page's own function throws is no failure of the download.
+    const progress = onProgress && ((at: Progress) => tell(onProgress, at));
+    const wanted = { onProgress: progress, cache, integrity, signal: unwanted.signal };
+    // What is read on the device may not come to an end.
+    let found = await new Queue().run(() => bundleOf(source, wanted), unwanted.signal);
+    let { downloaded } = found;
+    const take = ({ bytes, url }: Bundle) =>
+      host.load(bytes, engine).catch((error) => {
+        if (!url || error.code !== "bad-bundle") throw error;
+        throw new TigretError("bad-bundle", `${url}: ${error.message}`);
+      });
+    const bundle = await take(found).catch(async (error: TigretError) => {
+      const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+      if (!better) throw error;
+      found = better;
+      downloaded += better.downloaded;
+      return take(better);
+    });
+    found.keep(bundle);
+    if (backend === "auto") await host.use("auto", begun);
+    signal?.throwIfAborted();
+    return [host, downloaded];
+  } catch (error) {
+    stop();
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    off();
+    deaf();
+  }
+}
