@@ -29,7 +29,9 @@ const LANES: u32 = 256u;
 @group(0) @binding(4) var<storage, read_write> next: array<u32>; // beam state
 @group(0) @binding(5) var<storage, read_write> tokens: array<u32>; // [users, next_rows]
 
+// Of bytes, then of survivors above the threshold, by stretch of candidates.
 var<workgroup> histogram: array<atomic<u32>, 256>;
+var<workgroup> equals: array<atomic<u32>, LANES>; // candidates equal to the threshold, by stretch
 // What one invocation finds and all read behind a barrier. Atomics: Metal's compiler is known to drop
 // such a load from plain memory.
 var<workgroup> threshold: atomic<u32>; // the bytes of the smallest surviving key found so far
@@ -101,16 +103,23 @@ fn main(
         ties = 0u;
     }
 
+    // Each invocation writes the survivors of one stretch of candidates. They are counted in
+    // neighbouring loads, and only stretches that have some are walked again.
+    atomicStore(&histogram[lane], 0u);
+    atomicStore(&equals[lane], 0u);
+    workgroupBarrier();
     let chunk = (total + LANES - 1u) / LANES;
-    let begin = min(place * chunk, total);
-    let to = min(begin + chunk, total);
-    var mine_above = 0u;
-    var mine_equal = 0u;
-    for (var i = begin; i < to; i++) {
+    for (var i = lane; i < total; i += LANES) {
         let key = keys[keys_at + i];
-        mine_above += u32(key > least);
-        mine_equal += u32(key == least);
+        if key > least {
+            atomicAdd(&histogram[i / chunk], 1u);
+        } else if key == least && ties > 0u {
+            atomicAdd(&equals[i / chunk], 1u);
+        }
     }
+    workgroupBarrier();
+    let mine_above = atomicLoad(&histogram[place]);
+    let mine_equal = atomicLoad(&equals[place]);
     let before = sum_before(place, vec2<u32>(mine_above, mine_equal));
     var before_above = before.x;
     var before_equal = before.y;
@@ -128,7 +137,11 @@ fn main(
         }
         tokens[next_at + row] = p.offset;
     }
-    for (var i = begin; i < to; i++) {
+    if mine_above + mine_equal == 0u {
+        return;
+    }
+    let begin = place * chunk;
+    for (var i = begin; i < min(begin + chunk, total); i++) {
         let key = keys[keys_at + i];
         let tie = key == least && before_equal < ties;
         if key > least || tie {
