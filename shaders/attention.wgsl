@@ -1,32 +1,41 @@
-// Attention of four queries and one head a workgroup, over keys that all queries of a user share: the
-// encoder's self-attention (with relative position bias) and the decoder's cross-attention
+// Attention of sixteen queries and one head a workgroup, over keys that all queries of a user share:
+// the encoder's self-attention (with relative position bias) and the decoder's cross-attention
 // (without). Unscaled, as in T5: out = softmax(q . k + bias) v.
 //
-// Keys come transposed, in quads: an invocation scores four of them, then sums up a quad of the
-// values' components. Any number of keys: the softmax is kept up from chunk to chunk.
+// The queries are tiles of four. Keys come transposed, in quads: an invocation of a tile scores four
+// of them, then sums up a quad of the values' components. Any number of keys: the softmax is kept up
+// from chunk to chunk. Tiles share nothing but the barriers.
 #import attention_operands
-#import reduce
 
-// As many as a head of 64 has quads: fewer barriers than with more, no sums made twice as with fewer.
+// Invocations of a tile: as many as a head of 64 has quads. More make more barriers, fewer make sums
+// twice.
 const LANES: u32 = 16u;
-alias Reduced = vec4<f32>; // a component a query
-// Keys that a workgroup scores before it sums up their values. More would take memory that other
+// Tiles of a workgroup: as many as fill subgroups of up to 64.
+const TILES: u32 = 4u;
+// Keys that a tile scores before it sums up their values. More would take memory that other
 // workgroups of the same core need.
 const CHUNK: u32 = 128u;
 
-// A component a query.
-var<workgroup> scores: array<vec4<f32>, CHUNK>;
+// A tile after the other, a component a query.
+var<workgroup> scores: array<vec4<f32>, CHUNK * TILES>;
+var<workgroup> largest_of: array<vec4<f32>, LANES * TILES>;
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(LANES, TILES)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_id) invocation: vec3<u32>,
 ) {
-    let first = group.x * 4u;
+    let lane = invocation.x;
+    let tile = invocation.y;
+    let scores_at = tile * CHUNK;
+    let lanes_at = tile * LANES;
+    let first = 4u * (group.x * TILES + tile);
     let head = group.y % p.heads;
     let user = group.y / p.heads;
     let key_count = lengths[user];
-    // Queries past the end repeat the last one and are not stored.
+    // A tile past the end has no keys, and only meets the barriers; in a tile, queries past the end
+    // repeat the last one. Neither is stored.
+    let own_keys = select(0u, key_count, first < p.queries);
     let query = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.queries - 1u));
     let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
     let k_at = keys_at(head, user);
@@ -41,7 +50,7 @@ fn main(
         // A column a query.
         var out = mat4x4<f32>();
         for (var begin = 0u; begin < key_count; begin += CHUNK) {
-            let end = min(begin + CHUNK, key_count);
+            let end = max(begin, min(begin + CHUNK, own_keys));
             var mine = vec4<f32>(NEVER);
             for (var key = begin + 4u * lane; key < end; key += 4u * LANES) {
                 // A column a query, a component a key.
@@ -59,14 +68,20 @@ fn main(
                         * mat4x4<f32>(q[q_at.x + i], q[q_at.y + i], q[q_at.z + i], q[q_at.w + i]);
                 }
                 let of_keys = transpose(of_queries);
-                mine = max(mine, score(key, 0u, begin, end, bias_at, of_keys[0]));
-                mine = max(mine, score(key, 1u, begin, end, bias_at, of_keys[1]));
-                mine = max(mine, score(key, 2u, begin, end, bias_at, of_keys[2]));
-                mine = max(mine, score(key, 3u, begin, end, bias_at, of_keys[3]));
+                let to = scores_at + key - begin;
+                mine = max(mine, score(to, key, end, bias_at, of_keys[0]));
+                mine = max(mine, score(to + 1u, key + 1u, end, bias_at, of_keys[1]));
+                mine = max(mine, score(to + 2u, key + 2u, end, bias_at, of_keys[2]));
+                mine = max(mine, score(to + 3u, key + 3u, end, bias_at, of_keys[3]));
             }
-            let next = max(largest, largest_of_all(lane, mine));
-            for (var key = begin + lane; key < end; key += LANES) {
-                scores[key - begin] = exp(scores[key - begin] - next);
+            largest_of[lanes_at + lane] = mine;
+            workgroupBarrier();
+            var next = largest;
+            for (var i = 0u; i < LANES; i++) {
+                next = max(next, largest_of[lanes_at + i]);
+            }
+            for (var i = scores_at + lane; i < scores_at + end - begin; i += LANES) {
+                scores[i] = exp(scores[i] - next);
             }
             workgroupBarrier();
             let shrink = exp(largest - next);
@@ -80,8 +95,8 @@ fn main(
             );
             if quad < p.head4 {
                 var at = v_at + quad + begin * p.v_stride4;
-                for (var key = begin; key < end; key++) {
-                    let weights = scores[key - begin];
+                for (var i = scores_at; i < scores_at + end - begin; i++) {
+                    let weights = scores[i];
                     let value = kv[at];
                     at += p.v_stride4;
                     sum += weights;
@@ -98,7 +113,9 @@ fn main(
         if quad < p.head4 {
             let to_query = p.heads * p.head4;
             let at = (user * p.queries + first) * to_query + head * p.head4 + quad;
-            context[at] = out[0] / sum.x;
+            if first < p.queries {
+                context[at] = out[0] / sum.x;
+            }
             if first + 1u < p.queries {
                 context[at + to_query] = out[1] / sum.y;
             }
@@ -112,24 +129,16 @@ fn main(
     }
 }
 
-// Keeps the scores of one of four neighbouring keys, and returns them; a component a query.
-fn score(
-    key: u32,
-    which: u32,
-    begin: u32,
-    end: u32,
-    bias_at: vec4<u32>,
-    products: vec4<f32>,
-) -> vec4<f32> {
-    let own = key + which;
-    if own >= end {
+// Keeps the scores of a key, if there is such a one, and returns them; a component a query.
+fn score(to: u32, key: u32, end: u32, bias_at: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+    if key >= end {
         return vec4<f32>(NEVER);
     }
     var sums = products;
     if p.biased == 1u {
-        let at = bias_at + own;
+        let at = bias_at + key;
         sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
     }
-    scores[own - begin] = sums;
+    scores[to] = sums;
     return sums;
 }

@@ -29,11 +29,15 @@ const LANES: u32 = 256u;
 @group(0) @binding(4) var<storage, read_write> next: array<u32>; // beam state
 @group(0) @binding(5) var<storage, read_write> tokens: array<u32>; // [users, next_rows]
 
+// Of bytes, then of survivors above the threshold, by stretch of candidates.
 var<workgroup> histogram: array<atomic<u32>, 256>;
-var<workgroup> threshold: u32; // the bytes of the smallest surviving key found so far
-var<workgroup> wanted: u32; // survivors still to be found among keys with those bytes
-var<workgroup> everything: u32; // 1: there are no more live candidates than `width`
-var<workgroup> found: vec2<u32>; // live keys above the threshold and equal to it
+var<workgroup> equals: array<atomic<u32>, LANES>; // candidates equal to the threshold, by stretch
+// What one invocation finds and all read behind a barrier. Atomics: Metal's compiler is known to drop
+// such a load from plain memory.
+var<workgroup> threshold: atomic<u32>; // the bytes of the smallest surviving key found so far
+var<workgroup> wanted: atomic<u32>; // survivors still to be found among keys with those bytes
+var<workgroup> everything: atomic<u32>; // 1: there are no more live candidates than `width`
+var<workgroup> live_of_all: atomic<u32>; // beams that survive
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -46,16 +50,16 @@ fn main(
     let next_at = user * p.next_rows;
     let place = place_of(lane);
     if lane == 0u {
-        threshold = 0u;
-        wanted = p.width;
-        everything = 0u;
+        atomicStore(&threshold, 0u);
+        atomicStore(&wanted, p.width);
+        atomicStore(&everything, 0u);
     }
     for (var pass_index = 0u; pass_index < 4u; pass_index++) {
         let shift = 24u - 8u * pass_index;
         atomicStore(&histogram[lane], 0u);
         workgroupBarrier();
         // Shifting by 32 is undefined: the first pass has no bytes to compare.
-        let prefix = threshold;
+        let prefix = atomicLoad(&threshold);
         // The top byte is nearly the same in all keys: equal ones in a row are added at once, so
         // that additions to one place do not wait for each other.
         var run_of = 0u;
@@ -77,50 +81,55 @@ fn main(
         workgroupBarrier();
         // The bytes from the top down, one a place.
         let count = atomicLoad(&histogram[255u - place]);
-        let left = wanted;
-        let done = everything;
+        let left = atomicLoad(&wanted);
+        let done = atomicLoad(&everything);
         let before = sum_before(place, vec2<u32>(count, 0u)).x;
         if done == 0u {
             if before < left && before + count >= left {
-                threshold = prefix | ((255u - place) << shift);
-                wanted = left - before;
+                atomicStore(&threshold, prefix | ((255u - place) << shift));
+                atomicStore(&wanted, left - before);
             }
             if place == LANES - 1u && before + count < left {
-                everything = 1u;
+                atomicStore(&everything, 1u);
             }
         }
         workgroupBarrier();
     }
     // With everything live surviving, every key above 0 does.
-    var least = threshold;
-    var ties = wanted;
-    if everything == 1u {
+    var least = atomicLoad(&threshold);
+    var ties = atomicLoad(&wanted);
+    if atomicLoad(&everything) == 1u {
         least = 0u;
         ties = 0u;
     }
 
+    // Each invocation writes the survivors of one stretch of candidates. They are counted in
+    // neighbouring loads, and only stretches that have some are walked again.
+    atomicStore(&histogram[lane], 0u);
+    atomicStore(&equals[lane], 0u);
+    workgroupBarrier();
     let chunk = (total + LANES - 1u) / LANES;
-    let begin = min(place * chunk, total);
-    let to = min(begin + chunk, total);
-    var mine_above = 0u;
-    var mine_equal = 0u;
-    for (var i = begin; i < to; i++) {
+    for (var i = lane; i < total; i += LANES) {
         let key = keys[keys_at + i];
-        mine_above += u32(key > least);
-        mine_equal += u32(key == least);
+        if key > least {
+            atomicAdd(&histogram[i / chunk], 1u);
+        } else if key == least && ties > 0u {
+            atomicAdd(&equals[i / chunk], 1u);
+        }
     }
+    workgroupBarrier();
+    let mine_above = atomicLoad(&histogram[place]);
+    let mine_equal = atomicLoad(&equals[place]);
     let before = sum_before(place, vec2<u32>(mine_above, mine_equal));
     var before_above = before.x;
     var before_equal = before.y;
     if place == LANES - 1u {
-        found = before + vec2<u32>(mine_above, mine_equal);
+        let found = before_above + mine_above + min(before_equal + mine_equal, ties);
+        atomicStore(&live_of_all, found);
+        next[user] = found;
     }
     workgroupBarrier();
-    let all = found;
-    let live = all.x + min(all.y, ties);
-    if lane == 0u {
-        next[user] = live;
-    }
+    let live = atomicLoad(&live_of_all);
     // Rows that no beam fills are computed all the same: they must not read stale state.
     for (var row = live + lane; row < p.next_rows; row += LANES) {
         for (var i = 0u; i < RECORD; i++) {
@@ -128,7 +137,11 @@ fn main(
         }
         tokens[next_at + row] = p.offset;
     }
-    for (var i = begin; i < to; i++) {
+    if mine_above + mine_equal == 0u {
+        return;
+    }
+    let begin = place * chunk;
+    for (var i = begin; i < min(begin + chunk, total); i++) {
         let key = keys[keys_at + i];
         let tie = key == least && before_equal < ties;
         if key > least || tie {

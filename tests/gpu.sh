@@ -9,6 +9,7 @@
 #   check     the tests that need a device: loss and gradient on CUDA beside those on the CPU
 #   bench     training beside `transformers`, eager and compiled (needs transformers, safetensors)
 #   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan)
+#             after the tests of kernels and of the whole engine on this GPU
 #   train     the preset `paper` for MINUTES (6), then the figures of all test users
 #   tokenize  RQ-VAE for the paper's 20,000 epochs
 # Called again, `train` goes on where it stopped. A step that fails does not end the others; the exit
@@ -68,13 +69,17 @@ bench() {
 }
 
 engine() {
-    local format beams
+    local format beams status=0
+    # Times are worth something also where a test fails.
+    TIGRET_REQUIRE_GPU=1 "$here/kernel-tests" gpu:: || status=1
+    TIGRET_REQUIRE_GPU=1 "$here/engine-tests" || status=1
     for format in q8 f32 f16 q4; do
         for beams in 10 20 50; do
             "$here/time_one" --backend gpu --format "$format" --beams "$beams" --calls 200 \
                 --floor true --profile true || return 1
         done
     done
+    return $status
 }
 
 train() {

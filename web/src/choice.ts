@@ -67,7 +67,12 @@ export async function choose(
     }
     if (earlier || engine !== "cpu") await timed.use("cpu");
     const request = toRequest({ history: sampleHistory });
-    const { choice, lasts } = await fasterEngine(timed, request, toleranceOf(info.weightFormat));
+    const { weightFormat } = info;
+    const isPacked = weightFormat === "q8" || weightFormat === "q4";
+    const mayEmulate =
+      isPacked && gpu.packedProducts === undefined && !/^apple|swiftshader/i.test(adapter);
+    const tolerance = toleranceOf(weightFormat);
+    const { choice, lasts } = await fasterEngine(timed, request, tolerance, mayEmulate);
     if (lasts && !isForgotten(begun)) remember(key, choice);
   } finally {
     deaf();
@@ -81,7 +86,7 @@ const RUNS = 3;
 
 /** A first call this many times slower than the CPU's median is not for compiling alone. */
 const HOPELESS_FIRST = 20;
-/** A later call this many times slower settles it too. */
+/** A later call this many times slower settles it too: doing without packed products gains less. */
 const HOPELESS = 2;
 
 /** Milliseconds after which a GPU that does not answer never will. */
@@ -141,11 +146,13 @@ async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
 /**
  * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
  * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
+ * `mayEmulate`: whether the GPU multiplies by packed products by itself; many have to emulate them.
  */
 async function fasterEngine(
   timed: Timed,
   request: EngineRequest,
   tolerance: number,
+  mayEmulate: boolean,
 ): Promise<Chosen> {
   const { document } = globalThis;
   // A tab that is not looked at, even for a while, is slowed down.
@@ -156,7 +163,7 @@ async function fasterEngine(
   look();
   document?.addEventListener("visibilitychange", look);
   try {
-    const { choice, lasts } = await faster(timed, request, tolerance);
+    const { choice, lasts } = await faster(timed, request, tolerance, mayEmulate);
     return { choice, lasts: lasts && !wasHidden };
   } finally {
     document?.removeEventListener("visibilitychange", look);
@@ -164,7 +171,12 @@ async function fasterEngine(
 }
 
 /** As {@link fasterEngine}, whoever looks. */
-async function faster(timed: Timed, request: EngineRequest, tolerance: number): Promise<Chosen> {
+async function faster(
+  timed: Timed,
+  request: EngineRequest,
+  tolerance: number,
+  mayEmulate: boolean,
+): Promise<Chosen> {
   let lasts = true;
   const cpu = await measure(() => timed.recommend(request));
   const onGpu = async () => {
@@ -172,13 +184,13 @@ async function faster(timed: Timed, request: EngineRequest, tolerance: number): 
     if (!agree(answer.items, cpu.picks, tolerance)) throw new Wrong();
     return answer;
   };
-  // Once more in case it is what not every GPU has that fails.
+  // Once more in case it is what not every GPU has that fails, or is slower than doing without.
   for (const choice of ON_GPU) {
     try {
       await useChoice(timed, choice);
       const { time } = await measure(onGpu, cpu.time);
       if (time < cpu.time) return { choice, lasts };
-      break;
+      if (!mayEmulate || time > HOPELESS * cpu.time) break;
     } catch (error) {
       if (error instanceof Late) break;
       if (error instanceof Wrong) continue;

@@ -106,6 +106,37 @@ test("a GPU that works only with what every GPU has is remembered so", async () 
   expect([after.timed, after.recommender.engine]).toEqual([0, "cpu"]);
 });
 
+test("a GPU that packed products may slow down is timed without them, where it has lost narrowly", async () => {
+  // Milliseconds with them and without, and what is chosen.
+  const narrow = { packed: 9, plain: 3 };
+  const cases = [
+    { ...narrow, weightFormat: "q8", chosen: ["webgpu", false] },
+    { ...narrow, weightFormat: "q8", adapter: "apple metal-3", chosen: ["cpu", undefined] },
+    { ...narrow, weightFormat: "q4", chosen: ["webgpu", false] },
+    { ...narrow, weightFormat: "f32", chosen: ["cpu", undefined] },
+    { ...narrow, weightFormat: "q8", gpu: { packedProducts: true }, chosen: ["cpu", true] },
+    { packed: 3, plain: 1, weightFormat: "q8", chosen: ["webgpu", undefined] },
+    { packed: 9, plain: 8, weightFormat: "q8", chosen: ["cpu", undefined] },
+    { packed: 99, plain: 3, weightFormat: "q8", chosen: ["cpu", undefined] },
+  ] as const;
+  for (const { packed, plain, chosen, ...more } of cases) {
+    const asked: Script & { gpu?: GpuOptions } = more;
+    const { gpu = {}, adapter = "another", weightFormat = "q8" } = asked;
+    vi.stubGlobal("localStorage", storage());
+    const time = ({ engine, gpu }: FakeWorker) => {
+      if (engine === "cpu") return 5;
+      return gpu.packedProducts === false ? plain : packed;
+    };
+    for (const isFirst of [true, false]) {
+      const { made, worker } = fakeWorkers({ weightFormat, adapter, time });
+      const recommender = await Recommender.load(BUNDLE, { worker, gpu });
+      const [fake] = made;
+      expect([recommender.engine, fake?.gpu.packedProducts]).toEqual(chosen);
+      expect(fake?.calls.some(({ method }) => method === "recommend")).toBe(isFirst);
+    }
+  }
+});
+
 test("a GPU that is far slower is not timed to the end", async () => {
   const { recommender, timed } = await load({ time: { cpu: 50, webgpu: 3000 } });
   expect(recommender.engine).toBe("cpu");

@@ -1,7 +1,15 @@
 /** A worker without a model: answers from a script. */
 
 import type { WorkerLike } from "../src/index.js";
-import type { Call, Engine, GpuOptions, Message, Method, Methods } from "../src/protocol.js";
+import type {
+  Call,
+  Engine,
+  GpuOptions,
+  Message,
+  Method,
+  Methods,
+  ModelInfo,
+} from "../src/protocol.js";
 
 /** How the fakes of one test behave. */
 export interface Script {
@@ -9,8 +17,10 @@ export interface Script {
   embedding?: number | null;
   /** Adapter that the worker reports. */
   adapter?: string | null;
+  /** Format of the weights that the model reports. */
+  weightFormat?: ModelInfo["weightFormat"];
   /** Milliseconds of a recommendation on an engine. */
-  time?: Record<Engine, number>;
+  time?: Record<Engine, number> | ((worker: FakeWorker) => number);
   /** Scores of a recommendation on the engine that was built last. */
   score?: (worker: FakeWorker) => number;
   /** Called before each answer; a thrown `Failure` is what the worker answers. */
@@ -79,6 +89,11 @@ export class FakeWorker implements WorkerLike {
     }
   }
 
+  #milliseconds(): number {
+    const { time } = this.#script;
+    return (typeof time === "function" ? time(this) : time?.[this.engine]) ?? 1;
+  }
+
   #answer(call: Call): Methods[Method]["result"] {
     switch (call.method) {
       case "hold":
@@ -101,7 +116,7 @@ export class FakeWorker implements WorkerLike {
             users: 10,
             maxItems: 2,
             embedding: this.#script.embedding === undefined ? 2 : this.#script.embedding,
-            weightFormat: "f32",
+            weightFormat: this.#script.weightFormat ?? "f32",
             parameters: 1,
             vocabSize: 6,
             dModel: 1,
@@ -150,7 +165,7 @@ export class FakeWorker implements WorkerLike {
             },
           ],
           unknown: call.request.history.filter((id) => id.startsWith("unknown")),
-          milliseconds: this.#script.time?.[this.engine] ?? 1,
+          milliseconds: this.#milliseconds(),
         };
     }
   }

@@ -67,9 +67,12 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     // What cannot be written is said before the builds; the archive gets its name when it is whole.
     let archive = tempfile::NamedTempFile::new_in(beside).map_err(|e| Error::file(beside, e))?;
     let libtorch = Libtorch::locate(report)?;
+    let engine_tests = engine_tests(report)?;
     let programs = [
         ("tigret", tigret::build(&libtorch, report)?),
         ("device-tests", device_tests(&libtorch, report)?),
+        ("kernel-tests", engine_tests.program("tigret_infer")?),
+        ("engine-tests", engine_tests.program("engines")?),
         ("time_one", build::examples(&["time_one"], STEP, report)?.program("time_one")?),
     ];
     report.doing(STEP, "stripping and compressing");
@@ -122,6 +125,14 @@ fn device_tests(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     cargo.args(["test", "--no-run", "--package", "tigret-train", "--lib"]);
     let cargo = libtorch.apply(&mut cargo);
     build::quietly(cargo, STEP, "compiling tigret_train", report)?.program("tigret_train")
+}
+
+/// The tests of `wasm-infer` on a GPU: of its kernels, whose names say `gpu::`, and of the whole engine.
+fn engine_tests(report: &Report) -> Result<build::Built> {
+    let mut cargo = workspace::cargo();
+    cargo.args(["test", "--no-run", "--package", "tigret-infer", "--features", "testing"]);
+    cargo.args(["--lib", "--test", "engines"]);
+    build::quietly(&mut cargo, STEP, "compiling the tests of tigret_infer", report)
 }
 
 #[cfg(test)]

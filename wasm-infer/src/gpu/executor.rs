@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tigret_shaders::Shader;
 
 use super::GpuOptions;
-use super::device::{Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
+use super::device::{Bounds, Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
 use super::params::PARAMS;
 use super::plan::{BufferId, Constant, Dispatch};
 use crate::error::InferError;
@@ -162,6 +162,11 @@ impl Executor {
         self.device.info.limit
     }
 
+    /// How far a kernel may loop.
+    pub(super) fn bounds(&self) -> Bounds {
+        self.device.bounds
+    }
+
     fn check_size(&self, name: &str, bytes: u64) -> Result<(), InferError> {
         let limit = self.limit();
         if bytes > limit {
@@ -297,12 +302,18 @@ impl Executor {
         self.buffers[id.0].bytes()
     }
 
-    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    /// Copies `bytes` on the device so many times in one submit and waits for it, for each of `times` in
+    /// turn, and returns the seconds that each took.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
-    pub(super) async fn copy(&self, bytes: u64, times: usize) -> Result<(), InferError> {
-        self.device.copy(bytes, times).await?;
-        self.check()
+    pub(super) async fn time_copies(
+        &self,
+        bytes: u64,
+        times: &[usize],
+    ) -> Result<Vec<f64>, InferError> {
+        let seconds = self.device.time_copies(bytes, times).await?;
+        self.check()?;
+        Ok(seconds)
     }
 }

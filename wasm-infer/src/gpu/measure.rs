@@ -60,13 +60,14 @@ impl GpuEngine {
             self.executor.run(&nothing, result, 1).await?;
             launches.push(begin.elapsed().as_secs_f64());
         }
-        // Far more than a cache holds, and a warm-up before.
-        let (bytes, times) = (self.executor.limit().min(128 << 20), 8);
-        self.executor.copy(bytes, 1).await?;
-        let begin = Instant::now();
-        self.executor.copy(bytes, times).await?;
+        // Far more than a cache holds. The first clears the buffers.
+        let bytes = self.executor.limit().min(128 << 20);
+        let seconds = self.executor.time_copies(bytes, &[1, 8, 16, 8, 16, 8, 16]).await?;
+        let least = |which| seconds.iter().skip(which).step_by(2).copied().fold(f64::MAX, f64::min);
+        // Submit and wait are in both.
+        let of_eight = (least(2) - least(1)).max(f64::EPSILON);
         // Read and written.
-        let bytes_per_second = 2.0 * (bytes * times as u64) as f64 / begin.elapsed().as_secs_f64();
+        let bytes_per_second = 2.0 * (8 * bytes) as f64 / of_eight;
         launches.sort_by(f64::total_cmp);
         Ok(Floor { launches: launches[launches.len() / 2], weight_bytes, bytes_per_second })
     }

@@ -192,8 +192,9 @@ impl GpuEngine {
         batch: Batch,
     ) -> Result<Vec<Dispatch>, InferError> {
         let users = queries.len();
+        let bounds = self.executor.bounds();
         let candidates = self.plan.most_candidates(batch.beams);
-        let most = self.executor.info().most_candidates();
+        let most = bounds.candidates;
         if candidates > most {
             return Err(InferError::NoGpu(format!(
                 "{candidates} candidates of a step are more than this adapter can walk at once \
@@ -201,7 +202,7 @@ impl GpuEngine {
             )));
         }
         let iterations = self.plan.most_iterations(batch.input);
-        let most = self.executor.info().most_iterations();
+        let most = bounds.iterations;
         if iterations > most {
             let tokens = queries.iter().map(|query| query.input.len()).max().unwrap_or(0);
             return Err(InferError::NoGpu(format!(

@@ -25,8 +25,7 @@ pub(super) struct Extras {
     pub(super) subgroups: bool,
 }
 
-/// What there is to know of a device. How much it can be asked for at once depends on the platform:
-/// `native.rs` and `page.rs` have methods for that.
+/// What there is to know of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Info {
     /// The adapter's name, which may be empty.
@@ -39,6 +38,26 @@ pub(super) struct Info {
     pub(super) extras: Extras,
     /// Most bytes of a storage buffer.
     pub(super) limit: u64,
+}
+
+/// How far a kernel may loop on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// Candidates of a step.
+    pub(super) candidates: u64,
+    /// Iterations that an invocation of an attention makes.
+    pub(super) iterations: u64,
+}
+
+impl Bounds {
+    /// One workgroup walks all candidates, and a driver takes a kernel that runs for seconds for one
+    /// that hangs. 512 beams over codebooks of 8,192 have as many.
+    const HARDWARE: Self = Self { candidates: 4 << 20, iterations: u64::MAX };
+    /// Mesa's adapter ends the loops of an invocation after this many iterations, all loops together.
+    /// `select` walks the candidates six times with 256 invocations, and for each of 512 beams that
+    /// survive it takes 56 more at most.
+    const MESA_SOFTWARE: Self =
+        Self { candidates: (65_535 - 512 * 56 - 512) / 6 * 256, iterations: 65_535 };
 }
 
 /// What a buffer is for.

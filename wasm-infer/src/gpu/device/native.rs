@@ -1,6 +1,7 @@
 //! A device of Vulkan, Metal or Direct3D, by wgpu.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
@@ -15,22 +16,21 @@ use wgpu::{
     ShaderSource, ShaderStages, WgslLanguageFeatures,
 };
 
-use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
+use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
-
-/// Mesa's software adapter ends the loops of an invocation after this many iterations, all loops
-/// together.
-const MOST_SOFTWARE_ITERATIONS: u64 = 65_535;
-/// Most candidates of a step on a software adapter, by the same limit: `select` walks the candidates
-/// six times with 256 invocations, and for each of 512 beams that survive it takes 56 more at most.
-const MOST_SOFTWARE_CANDIDATES: u64 = (MOST_SOFTWARE_ITERATIONS - 512 * 56 - 512) / 6 * 256;
 
 /// An open device.
 pub(in super::super) struct Device {
     device: wgpu::Device,
     queue: Queue,
+    /// Whether workgroup memory is zeroed before a kernel. No kernel reads what it has not written,
+    /// zeroing costs time, and some drivers for Vulkan do it without a barrier afterwards. But where
+    /// it is not zeroed, Metal's compiler may take a load for one of what nobody wrote, and drop it
+    /// although a branch wrote it before the barrier.
+    zeroes: bool,
     pub(in super::super) info: Info,
+    pub(in super::super) bounds: Bounds,
     pub(in super::super) failure: Failure,
 }
 
@@ -46,18 +46,6 @@ pub(in super::super) struct Kernel {
 
 /// Buffers of a launch.
 pub(in super::super) struct Group(BindGroup);
-
-impl Info {
-    /// Most candidates of a step.
-    pub(in super::super) fn most_candidates(&self) -> u64 {
-        if self.software { MOST_SOFTWARE_CANDIDATES } else { u64::MAX }
-    }
-
-    /// Most iterations that an invocation of an attention may make.
-    pub(in super::super) fn most_iterations(&self) -> u64 {
-        if self.software { MOST_SOFTWARE_ITERATIONS } else { u64::MAX }
-    }
-}
 
 impl Buffer {
     /// Its size.
@@ -110,10 +98,11 @@ impl Device {
         });
         let (features, limits, of_adapter) =
             (device.features(), device.limits(), adapter.get_info());
+        let metal = of_adapter.backend == Backend::Metal;
         let info = Info {
             name: of_adapter.name,
             software: of_adapter.device_type == DeviceType::Cpu,
-            unpacks: of_adapter.backend == Backend::Metal,
+            unpacks: metal,
             extras: Extras {
                 halves: features.contains(Features::SHADER_F16),
                 packed_products,
@@ -121,7 +110,8 @@ impl Device {
             },
             limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
-        Ok(Self { device, queue, info, failure })
+        let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
+        Ok(Self { device, queue, zeroes: metal, info, bounds, failure })
     }
 
     /// Makes a buffer of zeros.
@@ -209,9 +199,7 @@ impl Device {
             module: &module,
             entry_point: Some("main"),
             compilation_options: PipelineCompilationOptions {
-                // No kernel reads what it has not written. Zeroing costs time, and some drivers for
-                // Vulkan do it without a barrier afterwards.
-                zero_initialize_workgroup_memory: false,
+                zero_initialize_workgroup_memory: self.zeroes,
                 ..PipelineCompilationOptions::default()
             },
             cache: None,
@@ -349,21 +337,32 @@ impl Device {
         Ok(ticks.chunks_exact(2).map(spent).collect())
     }
 
-    /// Copies `bytes` on the device `times` times in one submit, and waits for it.
+    /// Copies `bytes` on the device so many times in one submit and waits for it, for each of `times` in
+    /// turn, and returns the seconds that each took.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`].
-    pub(in super::super) async fn copy(&self, bytes: u64, times: usize) -> Result<(), InferError> {
+    pub(in super::super) async fn time_copies(
+        &self,
+        bytes: u64,
+        times: &[usize],
+    ) -> Result<Vec<f64>, InferError> {
         let usage = BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let [from, to] = ["from", "to"].map(|name| self.buffer_of(name, bytes, usage));
         let read_back = self.buffer("read-back", 4, Role::ReadBack)?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        for _ in 0..times {
-            encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
+        let mut seconds = Vec::new();
+        for &times in times {
+            let begin = Instant::now();
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            for _ in 0..times {
+                encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
+            }
+            encoder.copy_buffer_to_buffer(&to.0, 0, &read_back.0, 0, 4);
+            self.queue.submit([encoder.finish()]);
+            self.fetch(&read_back, 4).await?;
+            seconds.push(begin.elapsed().as_secs_f64());
         }
-        encoder.copy_buffer_to_buffer(&to.0, 0, &read_back.0, 0, 4);
-        self.queue.submit([encoder.finish()]);
-        self.fetch(&read_back, 4).await.map(drop)
+        Ok(seconds)
     }
 }
 

@@ -25,7 +25,7 @@ use web_sys::{
     gpu_shader_stage,
 };
 
-use super::{Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
+use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
 
@@ -34,6 +34,7 @@ pub(in super::super) struct Device {
     device: GpuDevice,
     queue: GpuQueue,
     pub(in super::super) info: Info,
+    pub(in super::super) bounds: Bounds,
     pub(in super::super) failure: Failure,
     /// Who waits for the device, to be woken when it is lost.
     waiting: Rc<Cell<Option<Waker>>>,
@@ -54,19 +55,6 @@ pub(in super::super) struct Kernel {
 
 /// Buffers of a launch.
 pub(in super::super) struct Group(GpuBindGroup);
-
-impl Info {
-    /// Most candidates of a step: one workgroup walks them all, and a visitor's driver takes a kernel
-    /// that runs for seconds for one that hangs. 512 beams over codebooks of 8,192 have as many.
-    pub(in super::super) fn most_candidates(&self) -> u64 {
-        4 << 20
-    }
-
-    /// Most iterations that an invocation of an attention may make: no browser counts them.
-    pub(in super::super) fn most_iterations(&self) -> u64 {
-        u64::MAX
-    }
-}
 
 impl Buffer {
     /// Its size.
@@ -134,9 +122,10 @@ impl Device {
         let (granted, of_adapter) = (device.features(), adapter.info());
         // The property has moved from the adapter to its `info`; some browsers have neither.
         let before = Reflect::get(&adapter, &"isFallbackAdapter".into()).ok();
+        let swiftshader = of_adapter.architecture() == "swiftshader";
         let is_fallback = of_adapter.is_fallback_adapter()
             || before.is_some_and(|value| value.is_truthy())
-            || of_adapter.architecture() == "swiftshader";
+            || swiftshader;
         let language = gpu.wgsl_language_features();
         let info = Info {
             name: of_adapter.description(),
@@ -150,7 +139,10 @@ impl Device {
             },
             limit: binding.min(size) as u64,
         };
-        Ok(Self { queue: device.queue(), info, failure, waiting, device })
+        // Firefox on Linux has Mesa's, and does not say so.
+        let mesa = is_fallback && !swiftshader;
+        let bounds = if mesa { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
+        Ok(Self { queue: device.queue(), info, bounds, failure, waiting, device })
     }
 
     /// Makes a buffer of zeros.

@@ -44,12 +44,12 @@ impl Kernels {
     }
 
     pub(in crate::gpu) fn attention(self) -> &'static Shader {
-        if self.wide { kernel(&["attention_wide"]) } else { self.reducing("attention") }
+        kernel(&["attention", if self.wide { "_wide" } else { "" }])
     }
 
     /// Queries of a workgroup of an attention.
     pub(in crate::gpu) fn queries(self) -> u32 {
-        if self.wide { 8 } else { 4 }
+        if self.wide { 8 } else { 16 }
     }
 
     /// A kernel in which the invocations of a workgroup reduce or scan something together.

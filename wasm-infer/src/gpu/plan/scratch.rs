@@ -152,9 +152,10 @@ impl Plan {
         let quads = self.config.d_kv.div_ceil(4) as u64;
         let tokens = u64::from(tokens);
         // The values' components come in blocks; for each block the keys come in chunks; for each
-        // chunk there are loops over components and, in the narrow kernel, over its keys.
+        // chunk there are loops over components and, in the narrow kernel, over its keys and a tile's
+        // invocations: 2 turns of the outer loop, 16, 8 and 128.
         let wide = quads.div_ceil(16) * tokens.div_ceil(16) * (quads + 5);
-        let narrow = quads.div_ceil(16) * tokens.div_ceil(128) * (2 * quads + 136);
+        let narrow = quads.div_ceil(16) * tokens.div_ceil(128) * (2 * quads + 154);
         wide.max(narrow)
     }
 
