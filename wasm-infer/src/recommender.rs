@@ -376,3 +376,17 @@ pub(crate) fn check_scores(scores: impl IntoIterator<Item = f32>) -> Result<(), 
     let all = scores.into_iter().all(f32::is_finite);
     if all { Ok(()) } else { Err(BundleError::Overflow.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_says_what_differs_from_the_default_and_nothing_unknown() {
+        let read = |json| serde_json::from_str::<Request>(json);
+        let least = read("{}").unwrap();
+        assert_eq!(least, Request::default());
+        assert_eq!((least.top, least.beams), (20, 50));
+        assert!(read(r#"{"histroy": []}"#).unwrap_err().to_string().contains("histroy"));
+    }
+}
