@@ -157,6 +157,14 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_is_the_codes_and_a_key_the_seed_and_the_level() {
+        assert_eq!(pack(&[1, 2, 3, 0xffff, 5]), [0x0002_0001, 0xffff_0003, 5, 0]);
+        let sampling = Sampling::new(&[1.0], 8, MAX_SEED).unwrap();
+        assert_eq!(sampling.key(0), [u32::MAX, 0x001f_ffff]);
+        assert_eq!(sampling.key(7), [u32::MAX, 0xe01f_ffff]);
+    }
+
+    #[test]
     fn noise_is_finite_and_gumbel() {
         for bits in [0, 1 << 9, u32::MAX / 2, u32::MAX] {
             assert!(gumbel(bits).is_finite(), "{bits}");

@@ -108,7 +108,9 @@ fn explanations_and_traces_know_added_items_at_once() {
     let bundle = bundle();
     let items = new_items(2, 7);
     on_each_engine(&bundle, |name, mut recommender| {
-        // The second time, what explains answers of the GPU is there already.
+        // Calls before the first item bind buffers that it replaces; before the second, there is what
+        // explains answers of the GPU.
+        ask(&mut recommender, &Request::default());
         for item in &items {
             let added = recommender.add_items(std::slice::from_ref(item)).unwrap().remove(0);
             let history = vec!["item-3".to_owned(), "item-5".into()];

@@ -392,6 +392,13 @@ mod tests {
             assert_eq!(read(&state, false), None, "{what}");
             assert_eq!(read(&state, true), None, "{what}, sampled");
         }
+        let mut full = state();
+        full[4 * RECORD..][..2].copy_from_slice(&[(-1.0f32).to_bits(), 8]);
+        full[3 * RECORD + 1] = 5;
+        full[0] = ROWS as u32;
+        assert!(read(&full, false).is_some());
+        full[0] += 1;
+        assert_eq!(read(&full, false), None, "more beams alive than rows, all of them filled");
         let mut keyless = state();
         keyless[second + PERTURBED] = f32::NEG_INFINITY.to_bits();
         assert!(read(&keyless, false).is_some(), "only sampling reads it");
