@@ -369,6 +369,19 @@ mod tests {
     }
 
     #[test]
+    fn distances_share_buckets_as_transformers_has_it() {
+        let config = with("d_ff", 8).unwrap();
+        for (stack, buckets) in [
+            (Stack::Encoder, [31, 26, 24, 17, 0, 1, 7, 8, 10, 12, 15]),
+            (Stack::Decoder, [0, 0, 0, 0, 0, 1, 7, 8, 17, 23, 31]),
+        ] {
+            let relatives = [1000, 20, 8, 1, 0, -1, -7, -8, -20, -40, -1000];
+            let found = relatives.map(|relative| config.position_bucket(stack, relative));
+            assert_eq!(found, buckets, "{stack:?}");
+        }
+    }
+
+    #[test]
     fn what_the_engines_do_not_compute_is_refused() {
         for (name, value) in [
             ("feed_forward_proj", json!("gated-gelu")),

@@ -236,7 +236,7 @@ mod tests {
             (|l| l.pad = 2, "level 0 contains the pad token 2"),
             (|l| l.eos = 10, "level 1 contains the eos token 10"),
             (|l| l.levels[1].offset = 5, "level 0 and level 1 overlap"),
-            (|l| l.levels[0].offset = 7, "level 0 and level 1 overlap"),
+            (|l| l.levels[0].offset = 10, "level 0 and level 1 overlap"),
             (|l| l.users = Some(Users { offset: 10, count: 3 }), "level 1 and users overlap"),
         ];
         assert!(layout().validate(14).is_ok());

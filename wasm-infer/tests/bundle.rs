@@ -322,25 +322,38 @@ fn a_bundle_that_names_another_format_than_it_has_is_refused() {
 }
 
 #[test]
-fn weights_that_a_format_cannot_hold_are_refused() {
+fn weights_that_are_none_or_that_a_format_cannot_hold_are_refused() {
     let wi = "encoder.block.0.layer.1.DenseReluDense.wi.weight";
-    for (format, too_large) in [(WeightFormat::F16, 65_505f32), (WeightFormat::Q4, 458_529.0)] {
-        let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+    let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+    let refused = |format, change: &dyn Fn(&mut Vec<usize>, &mut Vec<f32>)| {
         let weights = bundle.weights().iter().map(|(name, weight)| {
-            let mut values = weight.to_f32();
+            let (mut shape, mut values) = (weight.shape.clone(), weight.to_f32());
             if name == wi {
-                values[5] = -too_large;
+                change(&mut shape, &mut values);
             }
-            (name.clone(), (weight.shape.clone(), values))
+            (name.clone(), (shape, values))
         });
         let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
         let catalog = (*bundle.catalog).clone();
-        let message = Bundle::new(config, tokens, catalog, weights.collect(), format)
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        let expected = format!("value 5 is -{too_large}, more than {}", format.name());
-        assert!(message.contains(wi) && message.contains(&expected), "{message}");
+        let made = Bundle::new(config, tokens, catalog, weights.collect(), format);
+        made.map(|_| ()).unwrap_err().to_string()
+    };
+    let f32 = WeightFormat::F32;
+    for (message, expected) in [
+        (refused(f32, &|shape, _| shape.reverse()), "has shape [32, 64], "),
+        (refused(f32, &|_, values| values.truncate(64)), "has shape [64, 32], "),
+        (refused(f32, &|_, values| values[5] = f32::INFINITY), "value 5 is not finite"),
+        (refused(f32, &|_, values| values[6] = f32::NAN), "value 6 is not finite"),
+        (
+            refused(WeightFormat::F16, &|_, values| values[5] = -65_505.0),
+            "value 5 is -65505, more than f16",
+        ),
+        (
+            refused(WeightFormat::Q4, &|_, values| values[5] = -458_529.0),
+            "value 5 is -458529, more than q4",
+        ),
+    ] {
+        assert!(message.contains(wi) && message.contains(expected), "{message}");
     }
 }
 

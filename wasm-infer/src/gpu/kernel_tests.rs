@@ -763,7 +763,8 @@ fn attention_is_the_plain_loop() {
         }
         let v_offset = kv.len();
         kv.extend(v.chunks(inner).flat_map(|row| rows_on_quads(row, d_kv)));
-        let context = vec![0; queries * part];
+        // Rows past the end are another user's.
+        let context = vec![7; (queries + 8) * part];
         let params = AttentionParams {
             queries: queries as u32,
             key_rows: keys.next_multiple_of(4) as u32,
@@ -793,8 +794,11 @@ fn attention_is_the_plain_loop() {
             let groups = [(queries as u32).div_ceil(kernels.queries()), heads as u32];
             let launched = launch(kernels.attention(), params, &[0, 1, 2, 3, 4], [1, 1]);
             let dispatch = Dispatch { groups, ..launched };
-            found.push(floats(&run_all(&mut device, &[dispatch], &buffers, 3)));
-            names.push(kernels.attention().name);
+            let all = run_all(&mut device, &[dispatch], &buffers, 3);
+            let name = kernels.attention().name;
+            assert!(all[queries * part..].iter().all(|&word| word == 7), "{name}: past the end");
+            found.push(floats(&all));
+            names.push(name);
         }
         for (query, head) in (0..queries).flat_map(|q| (0..heads).map(move |h| (q, h))) {
             let at = head * d_kv;
