@@ -269,10 +269,15 @@ fn other_codes_are_taken_for_a_four_bit_matrix_of_that_shape_only() {
     assert_eq!(changed.weight(wi).to_f32(), vec![0.5; rows * columns]);
     let mut short = ones.clone();
     short.scales.truncate(3);
+    let turned = Q4 {
+        columns: rows,
+        scales: vec![Q4::scale(0.5); rows * rows.div_ceil(Q4_GROUP)],
+        ..ones.clone()
+    };
     for (name, codes) in [
         ("no.such.weight", ones.clone()),
         ("shared.weight", Q4::nearest(columns, &bundle.weight("shared.weight").to_f32())),
-        (wi, Q4 { columns: rows, ..ones.clone() }),
+        (wi, turned),
         (wi, short),
     ] {
         let message = bundle.clone().with_codes(name, codes).map(|_| ()).unwrap_err().to_string();
