@@ -123,6 +123,7 @@ fn explanations_and_traces_know_added_items_at_once() {
             let last = recommender.trace(&request).unwrap().pop().unwrap();
             assert_eq!(last.len(), 1, "{name}");
             assert_eq!(last[0].codes, added.codes, "{name}");
+            assert!((last[0].score - pick.score).abs() < TOLERANCE, "{name}");
         }
     });
 }
