@@ -207,7 +207,8 @@ mod tests {
             let message = refused(&[1.0, 1.0, temperature, 1.0], 0).unwrap_err();
             assert!(message.contains("temperature is"), "{message}");
         }
-        assert!(refused(&[1.0, 1.0], 0).unwrap_err().contains("temperature has 2 values"));
+        let uneven = refused(&[1.0, 1.0], 0).unwrap_err();
+        assert!(uneven.contains("temperature has 2 values, the model has 4 levels"), "{uneven}");
         assert!(refused(&[], 0).unwrap_err().contains("temperature has 0 values"));
         assert!(refused(&[1.0], MAX_SEED + 1).unwrap_err().contains("seed is"));
         assert!(refused(&[f32::MIN_POSITIVE / 4.0], MAX_SEED).is_ok());

@@ -259,6 +259,16 @@ fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
 }
 
 #[test]
+fn the_children_of_a_tree_are_unsigned_integers_in_its_file() {
+    let tree = random_quantizer(config(Structure::Tree, 6, &[3, 2], &[]), 1).unwrap();
+    let mut bytes = tree.to_bytes(Default::default()).unwrap();
+    let at = bytes.windows(3).position(|word| word == b"U32").unwrap();
+    bytes[at] = b'I';
+    let refused = Quantizer::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(refused.contains("`quantizer.first_child.0`: has type I32, not U32"), "{refused}");
+}
+
+#[test]
 fn a_semantic_id_that_is_noted_twice_is_taken_once() {
     let mut taken = TakenCodes::new(4);
     for codes in [[5, 0], [5, 0], [5, 1], [6, 0]] {
