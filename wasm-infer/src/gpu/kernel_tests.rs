@@ -305,7 +305,7 @@ fn attention_projections_read_heads_of_any_width() {
     let mut random = Random::new(2);
     for format in WeightFormat::ALL {
         // Heads of a width that is no multiple of four have padding between them; q4 is widened.
-        for (heads, d_kv) in [(3, 5), (2, 36), (6, 64)] {
+        for (heads, d_kv) in [(3, 5), (9, 5), (2, 36), (6, 64)] {
             let inputs = heads * d_kv;
             let mut values =
                 |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
@@ -759,7 +759,7 @@ fn attention_is_the_plain_loop() {
         let reach = keys.max(queries) + 2;
         // Scores are far below 0, as a model's may be.
         let bias: Vec<f32> =
-            values(heads * (2 * reach + 1)).into_iter().map(|bias| bias - 64.0).collect();
+            values(heads * (2 * reach + 1)).into_iter().map(|bias| bias - 128.0).collect();
         let biased = index % 2 == 1;
         let width = d_kv.next_multiple_of(4);
         let part = heads * width;
