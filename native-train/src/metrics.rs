@@ -42,6 +42,9 @@ mod tests {
         assert_eq!((m.recall_5, m.recall_10), (0.5, 0.75));
         assert!((m.ndcg_5 - (1.0 + 1.0 / 6f64.log2()) / 4.0).abs() < 1e-12);
         assert!((m.ndcg_10 - (1.0 + 1.0 / 6f64.log2() + 1.0 / 11f64.log2()) / 4.0).abs() < 1e-12);
+        let sixth = Metrics::from_ranks(&[Some(5)]);
+        assert_eq!((sixth.recall_5, sixth.ndcg_5, sixth.recall_10), (0.0, 0.0, 1.0));
+        assert_eq!(Metrics::from_ranks(&[Some(10)]), Metrics::default());
         assert_eq!(Metrics::from_ranks(&[]), Metrics::default());
     }
 }

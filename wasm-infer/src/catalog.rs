@@ -263,3 +263,78 @@ impl Catalog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> TokenLayout {
+        TokenLayout::contiguous(&[3, 4], 0, 1)
+    }
+
+    fn item(id: &str, codes: &[u32]) -> CatalogItem {
+        CatalogItem { id: id.into(), codes: codes.to_vec() }
+    }
+
+    fn said<T>(outcome: Result<T, BundleError>) -> String {
+        outcome.err().expect("a catalogue that is none is taken").to_string()
+    }
+
+    #[test]
+    fn items_are_found_by_their_whole_semantic_id() {
+        let items = vec![item("b", &[2, 3]), item("a", &[0, 1]), item("c", &[2, 0])];
+        let catalog = Catalog::from_items(items, &layout()).unwrap();
+        assert_eq!(catalog.ids().iter().collect::<Vec<_>>(), ["a", "c", "b"]);
+        assert_eq!(catalog.rank_of_codes(&[2, 3]), Some(2));
+        for none in [&[2, 1][..], &[1, 0], &[2], &[]] {
+            assert_eq!(catalog.rank_of_codes(none), None, "{none:?}");
+        }
+    }
+
+    #[test]
+    fn items_that_do_not_fit_are_refused_by_name() {
+        let of = |items: &[(&str, &[u32])]| {
+            let items = items.iter().map(|(id, codes)| item(id, codes)).collect();
+            said(Catalog::from_items(items, &layout()))
+        };
+        assert!(of(&[]).contains("it has no items"));
+        assert!(of(&[("a", &[0])]).contains("item \"a\" has 1 codes, the layout has 2 levels"));
+        assert!(of(&[("a", &[0, 1, 2])]).contains("item \"a\" has 3 codes"));
+        let beyond = "item \"b\" has code 4 at level 1, outside 0..4";
+        assert!(of(&[("a", &[0, 0]), ("b", &[0, 4])]).contains(beyond));
+        assert!(of(&[("a", &[65_536, 0])]).contains("has code 65536 at level 0"));
+        let shared = "items \"a\" and \"b\" share the semantic ID [1, 1]";
+        assert!(of(&[("b", &[1, 1]), ("a", &[1, 1])]).contains(shared));
+    }
+
+    #[test]
+    fn rows_of_a_file_ascend_inside_their_levels() {
+        let of = |codes: &[u16], ids: &[&str]| {
+            Catalog::from_sorted(codes.to_vec(), Ids::new(ids.iter().copied())?, &layout())
+        };
+        assert_eq!(of(&[0, 3, 2, 0], &["a", "b"]).unwrap().len(), 2);
+        let unsorted = said(of(&[0, 1, 2, 0, 1, 3], &["a", "b", "c"]));
+        assert!(unsorted.contains("item \"c\" is out of order"), "{unsorted}");
+        let beyond = said(of(&[0, 1, 0, 4], &["a", "b"]));
+        assert!(beyond.contains("item \"b\" has code 4 at level 1, outside 0..4"), "{beyond}");
+        let short = said(of(&[0, 1, 0], &["a", "b"]));
+        assert!(short.contains("3 codes for 2 items of 2 levels"), "{short}");
+    }
+
+    #[test]
+    fn added_items_are_sorted_in_and_take_no_semantic_id_twice() {
+        let items = vec![item("b", &[1, 1]), item("d", &[2, 0])];
+        let catalog = Catalog::from_items(items, &layout()).unwrap();
+        let with = |added: &[(&str, [u16; 2])]| {
+            let rows = added.iter().map(|(id, codes)| (codes.to_vec(), (*id).to_owned()));
+            catalog.with_added(rows.collect())
+        };
+        let all = with(&[("e", [2, 3]), ("a", [0, 0]), ("c", [1, 2])]).unwrap();
+        assert_eq!(all.ids().iter().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
+        assert_eq!(all.codes(), [0, 0, 1, 1, 1, 2, 2, 0, 2, 3]);
+        let taken = said(with(&[("x", [2, 0])]));
+        assert!(taken.contains("items \"d\" and \"x\" share the semantic ID [2, 0]"), "{taken}");
+        assert!(said(with(&[("x", [0, 3]), ("y", [0, 3])])).contains("[0, 3] occurs twice"));
+        assert!(said(with(&[("b", [0, 3])])).contains("the id \"b\" occurs twice"));
+    }
+}

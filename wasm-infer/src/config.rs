@@ -283,3 +283,114 @@ impl Stack {
         format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What a file that says no more than it has to becomes with one more value.
+    fn with(name: &str, value: impl Into<Value>) -> Result<T5Config, String> {
+        let mut file = json!({
+            "vocab_size": 40, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 3, "num_heads": 2,
+        });
+        file[name] = value.into();
+        T5Config::parse(&file.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_a_file_does_not_say_is_as_transformers_has_it() {
+        let config = with("vocab_size", 40).unwrap();
+        assert_eq!(config.decoder_layers(), 3);
+        assert_eq!(with("num_decoder_layers", 2).unwrap().decoder_layers(), 2);
+        assert_eq!(config.relative_attention_num_buckets, 32);
+        assert_eq!(config.relative_attention_max_distance, 128);
+        assert_eq!((config.layer_norm_epsilon, config.dropout_rate), (1e-6, 0.1));
+        assert_eq!((config.pad_token_id, config.eos_token_id), (0, 1));
+        assert_eq!(config.decoder_start_token_id, 0);
+        assert_eq!((&config.feed_forward_proj[..], &config.model_type[..]), ("relu", "t5"));
+        assert!(config.tie_word_embeddings);
+    }
+
+    #[test]
+    fn the_decoders_output_is_scaled_as_the_file_says_and_else_where_the_head_is_tied() {
+        for (tied, said, scale) in [
+            (true, None, 0.25),
+            (false, None, 1.0),
+            (true, Some(false), 1.0),
+            (false, Some(true), 0.25),
+        ] {
+            let config = with("tie_word_embeddings", tied).unwrap();
+            let config = T5Config { scale_decoder_outputs: said, ..config };
+            assert_eq!(config.head_scale(), scale, "tied: {tied}, said: {said:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_taken_up_to_the_documented_limits() {
+        for (name, most) in [
+            ("vocab_size", 1 << 20),
+            ("d_model", 8192),
+            ("d_kv", 1024),
+            ("d_ff", 32_768),
+            ("num_layers", 64),
+            ("num_decoder_layers", 64),
+            ("num_heads", 256),
+            ("relative_attention_max_distance", 65_536),
+        ] {
+            assert_eq!(with(name, most).map(|_| ()), Ok(()));
+            for wrong in [0, most + 1] {
+                let expected = format!("{name} is {wrong}, outside 1..={most}");
+                let refused = with(name, wrong).unwrap_err();
+                assert!(refused.contains(&expected), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bias_has_four_buckets_at_least_and_reaches_beyond_half_of_them() {
+        let config = |buckets, reach| {
+            let config = T5Config { relative_attention_num_buckets: buckets, ..with("d_ff", 8)? };
+            let config = T5Config { relative_attention_max_distance: reach, ..config };
+            config.validate().map_err(|e| e.to_string())
+        };
+        assert_eq!(config(4, 3), Ok(()));
+        assert_eq!(config(4096, 2049), Ok(()));
+        for (buckets, reach, said) in [
+            (3, 9, "relative_attention_num_buckets is less than 4"),
+            (4097, 9000, "relative_attention_num_buckets is 4097, outside 1..=4096"),
+            (4, 2, "not above half of relative_attention_num_buckets"),
+            (4096, 2048, "not above half of relative_attention_num_buckets"),
+        ] {
+            let refused = config(buckets, reach).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        }
+    }
+
+    #[test]
+    fn distances_share_buckets_as_transformers_has_it() {
+        let config = with("d_ff", 8).unwrap();
+        for (stack, buckets) in [
+            (Stack::Encoder, [31, 26, 24, 17, 0, 1, 7, 8, 10, 12, 15]),
+            (Stack::Decoder, [0, 0, 0, 0, 0, 1, 7, 8, 17, 23, 31]),
+        ] {
+            let relatives = [1000, 20, 8, 1, 0, -1, -7, -8, -20, -40, -1000];
+            let found = relatives.map(|relative| config.position_bucket(stack, relative));
+            assert_eq!(found, buckets, "{stack:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_engines_do_not_compute_is_refused() {
+        for (name, value) in [
+            ("feed_forward_proj", json!("gated-gelu")),
+            ("layer_norm_epsilon", json!(0.0)),
+            ("layer_norm_epsilon", json!(-1e-6)),
+            ("layer_norm_epsilon", json!(1e39)),
+        ] {
+            let refused = with(name, value.clone()).unwrap_err();
+            assert!(refused.contains(&format!("`config`: {name}")), "{value}: {refused}");
+        }
+    }
+}

@@ -161,7 +161,8 @@ mod tests {
     fn an_explanation_adds_up_to_the_score_and_to_the_scores_without_each_item() {
         let mut recommender = recommender();
         let history = [&["unknown".to_owned()][..], &ids(&recommender, &[5, 40, 5, 61])].concat();
-        let request = Request { history, top: 5, beams: 30, ..Request::default() };
+        let user = Some("ann".to_owned());
+        let request = Request { history, user, top: 5, beams: 30, ..Request::default() };
         for pick in block_on(recommender.recommend(&request)).unwrap().items {
             let found = recommender.explain(&request, &pick.id).unwrap();
             assert_eq!((&found.id, &found.codes), (&pick.id, &pick.codes));
@@ -204,12 +205,18 @@ mod tests {
             Request { history, beams: 12, top: 12, exclude_history: true, ..Request::default() };
         let levels = recommender.trace(&request).unwrap();
         assert_eq!(levels.len(), recommender.bundle().tokens.levels.len());
+        let catalog = recommender.catalog_handle();
         for (level, prefixes) in levels.iter().enumerate() {
             assert!(prefixes.len() <= 12 && prefixes.iter().all(|p| p.codes.len() == level + 1));
             for prefix in prefixes.iter().filter(|_| level > 0) {
                 let parents = levels[level - 1].iter();
                 let parent = parents.clone().find(|p| p.codes[..] == prefix.codes[..level]);
-                assert!(parent.is_some_and(|p| p.score >= prefix.score && p.items >= prefix.items));
+                assert!(parent.is_some_and(|p| p.score >= prefix.score));
+            }
+            for prefix in prefixes {
+                let rows = catalog.codes().chunks_exact(levels.len());
+                let under = rows.filter(|codes| codes.starts_with(&prefix.codes)).count();
+                assert_eq!(prefix.items as usize, under, "{:?}", prefix.codes);
             }
         }
         let mut last: Vec<_> =

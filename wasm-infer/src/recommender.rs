@@ -376,3 +376,36 @@ pub(crate) fn check_scores(scores: impl IntoIterator<Item = f32>) -> Result<(), 
     let all = scores.into_iter().all(f32::is_finite);
     if all { Ok(()) } else { Err(BundleError::Overflow.into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WeightFormat;
+    use crate::testing::{Shape, random_bundle};
+    use crate::tokens::user_hash;
+
+    #[test]
+    fn a_user_is_the_first_token_that_the_model_reads() {
+        let Bundle { tokens, catalog, .. } = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+        let input = |user: Option<&str>, user_token| {
+            let (user, history) = (user.map(str::to_owned), vec!["item-7".to_owned()]);
+            let request = Request { history, user, user_token, ..Request::default() };
+            Recommender::prepare(&tokens, &catalog, &request).unwrap().0.input
+        };
+        let without = input(None, None);
+        let with = |token| [&[token][..], &without].concat();
+        let users = tokens.users.unwrap();
+        assert_eq!(input(None, Some(3)), with(users.offset + 3));
+        let ann = (user_hash("ann") % u64::from(users.count)) as u32;
+        assert_eq!(input(Some("ann"), None), with(users.offset + ann));
+    }
+
+    #[test]
+    fn a_request_says_what_differs_from_the_default_and_nothing_unknown() {
+        let read = |json| serde_json::from_str::<Request>(json);
+        let least = read("{}").unwrap();
+        assert_eq!(least, Request::default());
+        assert_eq!((least.top, least.beams), (20, 50));
+        assert!(read(r#"{"histroy": []}"#).unwrap_err().to_string().contains("histroy"));
+    }
+}

@@ -157,6 +157,14 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_is_the_codes_and_a_key_the_seed_and_the_level() {
+        assert_eq!(pack(&[1, 2, 3, 0xffff, 5]), [0x0002_0001, 0xffff_0003, 5, 0]);
+        let sampling = Sampling::new(&[1.0], 8, MAX_SEED).unwrap();
+        assert_eq!(sampling.key(0), [u32::MAX, 0x001f_ffff]);
+        assert_eq!(sampling.key(7), [u32::MAX, 0xe01f_ffff]);
+    }
+
+    #[test]
     fn noise_is_finite_and_gumbel() {
         for bits in [0, 1 << 9, u32::MAX / 2, u32::MAX] {
             assert!(gumbel(bits).is_finite(), "{bits}");
@@ -199,7 +207,8 @@ mod tests {
             let message = refused(&[1.0, 1.0, temperature, 1.0], 0).unwrap_err();
             assert!(message.contains("temperature is"), "{message}");
         }
-        assert!(refused(&[1.0, 1.0], 0).unwrap_err().contains("temperature has 2 values"));
+        let uneven = refused(&[1.0, 1.0], 0).unwrap_err();
+        assert!(uneven.contains("temperature has 2 values, the model has 4 levels"), "{uneven}");
         assert!(refused(&[], 0).unwrap_err().contains("temperature has 0 values"));
         assert!(refused(&[1.0], MAX_SEED + 1).unwrap_err().contains("seed is"));
         assert!(refused(&[f32::MIN_POSITIVE / 4.0], MAX_SEED).is_ok());

@@ -91,3 +91,18 @@ pub(crate) fn serialize(
     tensors.iter().for_each(|(.., bytes)| file.extend(bytes));
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_that_does_not_fit_its_bytes_is_refused() {
+        let file = |bytes| {
+            let place = Place { name: "a", dtype: Dtype::F32, shape: vec![2, 3], bytes };
+            header(std::iter::once(place), &Notes::new())
+        };
+        assert!(file(24).is_ok());
+        assert!(file(20).is_err() && file(28).is_err());
+    }
+}

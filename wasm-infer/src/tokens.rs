@@ -197,3 +197,81 @@ pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Levels from tokens 2 and 6 on, users from 11 to 13.
+    fn layout() -> TokenLayout {
+        TokenLayout::contiguous(&[4, 5], 3, 6)
+    }
+
+    #[test]
+    fn the_widest_layouts_are_taken() {
+        let widest = TokenLayout::contiguous(&[65_536; 8], 1, 512);
+        assert_eq!(widest.vocab_size(), 2 + 8 * 65_536 + 1);
+        assert!(widest.validate(widest.vocab_size()).is_ok());
+        assert_eq!(layout().vocab_size(), 14);
+        // Special tokens may lie behind everything else, and the start may be any token.
+        let apart = TokenLayout { pad: 20, eos: 14, decoder_start: 3, ..layout() };
+        assert_eq!(apart.vocab_size(), 21);
+        assert!(apart.validate(21).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_layout_is_refused_by_name() {
+        type Change = fn(&mut TokenLayout);
+        let cases: [(Change, &str); 15] = [
+            (|l| l.levels.truncate(1), "1 levels, outside 2..=8"),
+            (|l| l.levels = vec![Level { offset: 2, size: 1 }; 9], "9 levels, outside 2..=8"),
+            (|l| l.max_items = 0, "max_items is 0, outside 1..=512"),
+            (|l| l.max_items = 513, "max_items is 513, outside 1..=512"),
+            (|l| l.levels[1].size = 0, "level 1 has 0 codes, outside 1..=65536"),
+            (|l| l.levels[1].size = 65_537, "level 1 has 65537 codes, outside 1..=65536"),
+            (|l| l.users = Some(Users { offset: 11, count: 0 }), "users.count is 0"),
+            (|l| l.users = Some(Users { offset: 11, count: 4 }), "users ends at token 15"),
+            (|l| l.pad = 14, "pad is 14, the vocabulary has 14 tokens"),
+            (|l| l.decoder_start = 14, "decoder_start is 14, the vocabulary has 14 tokens"),
+            (|l| l.pad = 2, "level 0 contains the pad token 2"),
+            (|l| l.eos = 10, "level 1 contains the eos token 10"),
+            (|l| l.levels[1].offset = 5, "level 0 and level 1 overlap"),
+            (|l| l.levels[0].offset = 10, "level 0 and level 1 overlap"),
+            (|l| l.users = Some(Users { offset: 10, count: 3 }), "level 1 and users overlap"),
+        ];
+        assert!(layout().validate(14).is_ok());
+        for (change, said) in cases {
+            let mut changed = layout();
+            change(&mut changed);
+            let refused = changed.validate(14).unwrap_err().to_string();
+            assert!(refused.contains(said), "{refused}, not {said}");
+        }
+    }
+
+    #[test]
+    fn an_input_is_the_user_the_last_items_and_the_end() {
+        let history: Vec<[u16; 2]> = (0..4).map(|code| [code, code + 1]).collect();
+        let input = |layout: &TokenLayout, user, items: usize| {
+            layout.encoder_input(user, history[..items].iter().map(|codes| &codes[..]))
+        };
+        let three = TokenLayout { max_items: 3, ..layout() };
+        assert_eq!(input(&three, Some(12), 2), [12, 2, 7, 3, 8, 1]);
+        assert_eq!(input(&three, None, 3), [2, 7, 3, 8, 4, 9, 1]);
+        assert_eq!(input(&three, Some(13), 4), [13, 3, 8, 4, 9, 5, 10, 1]);
+        assert_eq!(three.max_input(), 8);
+        let endless = TokenLayout { append_eos: false, users: None, pad: 15, ..three };
+        assert_eq!(input(&endless, None, 1), [2, 7]);
+        assert_eq!(input(&endless, None, 0), [15]);
+        assert_eq!(endless.max_input(), 6);
+    }
+
+    #[test]
+    fn a_users_token_is_fixed_by_the_id() {
+        // FNV-1a of "" is its offset basis, and that of "a" a known answer of its authors.
+        assert_eq!(user_hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(user_hash("a"), 0xaf63_dc4c_8601_ec8c);
+        let hundred = TokenLayout { users: Some(Users { offset: 11, count: 100 }), ..layout() };
+        assert_eq!(hundred.user_token("a"), Some(11 + (0xaf63_dc4c_8601_ec8c_u64 % 100) as u32));
+        assert_eq!(TokenLayout { users: None, ..layout() }.user_token("a"), None);
+    }
+}

@@ -354,6 +354,22 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_of_four_bits_is_a_normal_number_of_either_sign() {
+        for value in [1e-9f32, -1e-9, 0.5, -0.5, 1e9, -1e9] {
+            let scale = Q4::scale(value);
+            assert!(scale.is_normal(), "{scale} for {value}");
+            assert_eq!(scale.is_sign_negative(), value < 0.0, "{scale} for {value}");
+        }
+        // One step further down than up: only a negative scale reaches 8.
+        let whole: Vec<f32> = (-7..=8).map(|v| v as f32).collect();
+        for sign in [1.0, -1.0] {
+            let values: Vec<f32> = whole.iter().map(|v| v * sign).collect();
+            let weight = Weight::quantize(WeightFormat::Q4, [1, values.len()], values.clone());
+            assert_eq!(weight.to_f32(), values);
+        }
+    }
+
+    #[test]
     fn nibbles_are_signed_and_even_columns_low() {
         let row = [0x8f, 0x07];
         assert_eq!([0, 1, 2, 3].map(|column| nibble(&row, column)), [-1, -8, 7, 0]);

@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
+use std::collections::{BTreeMap, HashMap};
+
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
-use tigret_infer::{Bundle, Q4_GROUP, T5Config, Weight, WeightData, WeightFormat};
+use tigret_infer::{Bundle, Q4, Q4_GROUP, T5Config, Weight, WeightData, WeightFormat};
 
 #[test]
 fn a_written_bundle_reads_back_equal() {
@@ -62,7 +64,7 @@ fn overwrite(bytes: &mut [u8], name: &str, value: &[u8]) {
 }
 
 #[test]
-fn numbers_that_no_format_has_are_refused() {
+fn bytes_that_no_tensor_has_are_refused() {
     let shape = Shape { d_model: 33, ..Shape::default() };
     let half = |bits: u16| bits.to_le_bytes().to_vec();
     // Infinity and not a number.
@@ -82,6 +84,13 @@ fn numbers_that_no_format_has_are_refused() {
     );
     let spare = [&[0; 16][..], &[0x10]].concat();
     cases.push((WeightFormat::Q4, wi, spare, "spare half byte at the end of row 0"));
+    // Zero, and one that 128 steps of 8 bits make infinite.
+    cases.extend([0.0f32, -1.0, 3e36].map(|scale| {
+        let bytes = scale.to_le_bytes().to_vec();
+        (WeightFormat::Q8, "shared.weight.scale", bytes, "the scale of row 0 is not positive")
+    }));
+    let ids = b"item-0item-1\xff".to_vec();
+    cases.push((WeightFormat::F32, "catalog.id_bytes", ids, "id 2 is not UTF-8"));
     for (format, name, value, part) in cases {
         let mut bytes = random_bundle(&shape, format, 1).to_bytes().unwrap();
         overwrite(&mut bytes, name, &value);
@@ -90,42 +99,190 @@ fn numbers_that_no_format_has_are_refused() {
     }
 }
 
-/// The same bundle with one matrix in another format.
-fn with_matrix(bundle: &Bundle, name: &str, format: WeightFormat) -> Vec<u8> {
-    let weight = bundle.weight(name);
-    let shape = [weight.rows(), weight.columns()];
-    let replaced = Weight::quantize(format, shape, weight.to_f32());
-    let bytes = bundle.to_bytes().unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = file
+/// The tensors of a file: name, type, shape, bytes.
+type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+
+/// A file with other tensors and other metadata.
+fn rewritten(
+    bytes: &[u8],
+    change: impl FnOnce(&mut Tensors, &mut HashMap<String, String>),
+) -> Vec<u8> {
+    let file = SafeTensors::deserialize(bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap_or_default();
+    let mut tensors: Tensors = file
         .iter()
         .map(|(name, view)| {
             (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec())
         })
         .collect();
-    let of = [name.to_owned(), format!("{name}.scale")];
-    tensors.retain(|(name, ..)| !of.contains(name));
-    let [matrix, scale] = of;
-    match replaced.data {
-        WeightData::Q8 { values, scales } => {
-            let bytes = values.iter().map(|v| *v as u8).collect();
-            tensors.push((matrix, Dtype::I8, shape.to_vec(), bytes));
-            let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-            tensors.push((scale, Dtype::F32, vec![shape[0]], bytes));
-        }
-        WeightData::Q4 { nibbles, scales } => {
-            tensors.push((matrix, Dtype::U8, vec![shape[0], shape[1].div_ceil(2)], nibbles));
-            let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-            let groups = shape[1].div_ceil(Q4_GROUP);
-            tensors.push((scale, Dtype::F16, vec![shape[0], groups], bytes));
-        }
-        other => panic!("{other:?}"),
-    }
+    change(&mut tensors, &mut metadata);
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
         (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
     });
-    safetensors::serialize(views, header.metadata().clone()).unwrap()
+    safetensors::serialize(views, Some(metadata)).unwrap()
+}
+
+/// The same bundle with one matrix in another format.
+fn with_matrix(bundle: &Bundle, name: &str, format: WeightFormat) -> Vec<u8> {
+    let weight = bundle.weight(name);
+    let shape = [weight.rows(), weight.columns()];
+    let replaced = Weight::quantize(format, shape, weight.to_f32());
+    rewritten(&bundle.to_bytes().unwrap(), |tensors, _| {
+        let [matrix, scale] = [name.to_owned(), format!("{name}.scale")];
+        tensors.retain(|(name, ..)| ![&matrix, &scale].contains(&name));
+        match replaced.data {
+            WeightData::Q8 { values, scales } => {
+                let bytes = values.iter().map(|v| *v as u8).collect();
+                tensors.push((matrix, Dtype::I8, shape.to_vec(), bytes));
+                let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+                tensors.push((scale, Dtype::F32, vec![shape[0]], bytes));
+            }
+            WeightData::Q4 { nibbles, scales } => {
+                tensors.push((matrix, Dtype::U8, vec![shape[0], shape[1].div_ceil(2)], nibbles));
+                let bytes = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
+                let groups = shape[1].div_ceil(Q4_GROUP);
+                tensors.push((scale, Dtype::F16, vec![shape[0], groups], bytes));
+            }
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+fn refused(bytes: &[u8]) -> String {
+    Bundle::from_bytes(bytes).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn each_tensor_has_to_be_there_in_its_type_and_shape() {
+    for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
+        let bundle = random_bundle_with_quantizer(&Shape::default(), format, 1);
+        let good = bundle.to_bytes().unwrap();
+        let names = SafeTensors::deserialize(&good).unwrap();
+        for (place, name) in names.names().into_iter().enumerate() {
+            let of = |all: &Tensors| all.iter().position(|(other, ..)| other == name).unwrap();
+            let without = rewritten(&good, |all, _| drop(all.remove(of(all))));
+            let other_type = rewritten(&good, |all, _| {
+                let at = of(all);
+                all[at].1 = match all[at].1.bitsize() {
+                    8 => Dtype::BOOL,
+                    16 => Dtype::I16,
+                    _ => Dtype::I32,
+                };
+            });
+            let other_shape = rewritten(&good, |all, _| {
+                let at = of(all);
+                all[at].2.insert(0, 1);
+            });
+            for changed in [without, other_type, other_shape] {
+                let message = refused(&changed);
+                assert!(message.contains(&format!("`{name}`: ")), "{place}, {name}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_of_a_file_are_aligned() {
+    for format in WeightFormat::ALL {
+        let shape = Shape { d_model: 33, ..Shape::default() };
+        let bytes = random_bundle_with_quantizer(&shape, format, 1).to_bytes().unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        for (name, view) in file.iter() {
+            let at = view.data().as_ptr().addr() - bytes.as_ptr().addr();
+            assert!(at.is_multiple_of(view.dtype().bitsize() / 8), "{name} at {at}");
+        }
+    }
+}
+
+#[test]
+fn matrices_have_the_bundles_format_and_all_else_stays_f32() {
+    let shape = Shape { tied: false, ..Shape::default() };
+    for format in WeightFormat::ALL {
+        let bundle = random_bundle(&shape, format, 1);
+        let mut bytes = 0;
+        for (name, weight) in bundle.weights() {
+            let expected = match (&name[..], format) {
+                _ if weight.shape.len() == 1 || name.contains("relative_attention_bias") => "f32",
+                ("shared.weight" | "lm_head.weight", WeightFormat::Q4) => "q8",
+                _ => format.name(),
+            };
+            let found = match weight.data {
+                WeightData::F32(_) => "f32",
+                WeightData::F16(_) => "f16",
+                WeightData::Q8 { .. } => "q8",
+                WeightData::Q4 { .. } => "q4",
+                _ => "another",
+            };
+            assert_eq!(found, expected, "{name}, {}", format.name());
+            bytes += weight.bytes();
+        }
+        let file = bundle.to_bytes().unwrap();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        let weights = file.iter().filter(|(name, _)| !name.starts_with("catalog."));
+        assert_eq!(weights.map(|(_, view)| view.data().len()).sum::<usize>(), bytes);
+    }
+}
+
+#[test]
+fn a_tokenizer_has_the_levels_of_the_layout() {
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
+    let other = Shape { levels: vec![16, 16, 8], ..Shape::default() };
+    let other = random_bundle_with_quantizer(&other, WeightFormat::Q8, 1);
+    let quantizer = other.quantizer().unwrap();
+    let expected = "gives levels of [16, 16] codes, but those of `tokens` before the collision \
+                    level have [16, 16, 16]";
+    let bytes = rewritten(&bundle.to_bytes().unwrap(), |tensors, metadata| {
+        let file = quantizer.to_bytes(BTreeMap::new()).unwrap();
+        rewritten(&file, |all, notes| {
+            tensors.append(&mut all.clone());
+            metadata.extend(notes.clone());
+        });
+    });
+    assert!(refused(&bytes).contains(expected), "{}", refused(&bytes));
+    let message = bundle.with_quantizer(quantizer.clone()).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn a_layout_stays_inside_of_the_vocabulary() {
+    let good = random_bundle(&Shape::default(), WeightFormat::Q8, 1).to_bytes().unwrap();
+    let bytes = rewritten(&good, |_, metadata| {
+        let tokens = metadata.get_mut("tokens").unwrap();
+        *tokens = tokens.replace("\"count\":10", "\"count\":11");
+    });
+    let message = refused(&bytes);
+    assert!(message.contains("users ends at token 69, the vocabulary has 68"), "{message}");
+}
+
+#[test]
+fn other_codes_are_taken_for_a_four_bit_matrix_of_that_shape_only() {
+    let wi = "encoder.block.0.layer.1.DenseReluDense.wi.weight";
+    let bundle = random_bundle(&Shape::default(), WeightFormat::Q4, 1);
+    let [rows, columns] = [bundle.weight(wi).rows(), bundle.weight(wi).columns()];
+    let ones = Q4 {
+        columns,
+        codes: vec![1; rows * columns],
+        scales: vec![Q4::scale(0.5); rows * columns.div_ceil(Q4_GROUP)],
+    };
+    let changed = bundle.clone().with_codes(wi, ones.clone()).unwrap();
+    assert_eq!(changed.weight(wi).to_f32(), vec![0.5; rows * columns]);
+    let mut short = ones.clone();
+    short.scales.truncate(3);
+    let turned = Q4 {
+        columns: rows,
+        scales: vec![Q4::scale(0.5); rows * rows.div_ceil(Q4_GROUP)],
+        ..ones.clone()
+    };
+    for (name, codes) in [
+        ("no.such.weight", ones.clone()),
+        ("shared.weight", Q4::nearest(columns, &bundle.weight("shared.weight").to_f32())),
+        (wi, turned),
+        (wi, short),
+    ] {
+        let message = bundle.clone().with_codes(name, codes).map(|_| ()).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{name}`: is no q4 matrix")), "{message}");
+    }
 }
 
 #[test]
@@ -170,25 +327,38 @@ fn a_bundle_that_names_another_format_than_it_has_is_refused() {
 }
 
 #[test]
-fn weights_that_a_format_cannot_hold_are_refused() {
+fn weights_that_are_none_or_that_a_format_cannot_hold_are_refused() {
     let wi = "encoder.block.0.layer.1.DenseReluDense.wi.weight";
-    for (format, too_large) in [(WeightFormat::F16, 7e4f32), (WeightFormat::Q4, 5e5)] {
-        let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+    let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+    let refused = |format, change: &dyn Fn(&mut Vec<usize>, &mut Vec<f32>)| {
         let weights = bundle.weights().iter().map(|(name, weight)| {
-            let mut values = weight.to_f32();
+            let (mut shape, mut values) = (weight.shape.clone(), weight.to_f32());
             if name == wi {
-                values[5] = -too_large;
+                change(&mut shape, &mut values);
             }
-            (name.clone(), (weight.shape.clone(), values))
+            (name.clone(), (shape, values))
         });
         let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
         let catalog = (*bundle.catalog).clone();
-        let message = Bundle::new(config, tokens, catalog, weights.collect(), format)
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
-        let expected = format!("value 5 is -{too_large}, more than {}", format.name());
-        assert!(message.contains(wi) && message.contains(&expected), "{message}");
+        let made = Bundle::new(config, tokens, catalog, weights.collect(), format);
+        made.map(|_| ()).unwrap_err().to_string()
+    };
+    let f32 = WeightFormat::F32;
+    for (message, expected) in [
+        (refused(f32, &|shape, _| shape.reverse()), "has shape [32, 64], "),
+        (refused(f32, &|_, values| values.truncate(64)), "has shape [64, 32], "),
+        (refused(f32, &|_, values| values[5] = f32::INFINITY), "value 5 is not finite"),
+        (refused(f32, &|_, values| values[6] = f32::NAN), "value 6 is not finite"),
+        (
+            refused(WeightFormat::F16, &|_, values| values[5] = -65_505.0),
+            "value 5 is -65505, more than f16",
+        ),
+        (
+            refused(WeightFormat::Q4, &|_, values| values[5] = -458_529.0),
+            "value 5 is -458529, more than q4",
+        ),
+    ] {
+        assert!(message.contains(wi) && message.contains(expected), "{message}");
     }
 }
 

@@ -104,6 +104,31 @@ fn filters_know_added_items_at_once() {
 }
 
 #[test]
+fn explanations_and_traces_know_added_items_at_once() {
+    let bundle = bundle();
+    let items = new_items(2, 7);
+    on_each_engine(&bundle, |name, mut recommender| {
+        // Calls before the first item bind buffers that it replaces; before the second, there is what
+        // explains answers of the GPU.
+        ask(&mut recommender, &Request::default());
+        for item in &items {
+            let added = recommender.add_items(std::slice::from_ref(item)).unwrap().remove(0);
+            let history = vec!["item-3".to_owned(), "item-5".into()];
+            let allow = Some(vec![item.id.clone()]);
+            let request = Request { history, allow, ..Request::default() };
+            let pick = ask(&mut recommender, &request).items.remove(0);
+            let explained = recommender.explain(&request, &item.id).unwrap();
+            assert_eq!(explained.codes, added.codes, "{name}");
+            assert!((explained.score - pick.score).abs() < TOLERANCE, "{name}");
+            let last = recommender.trace(&request).unwrap().pop().unwrap();
+            assert_eq!(last.len(), 1, "{name}");
+            assert_eq!(last[0].codes, added.codes, "{name}");
+            assert!((last[0].score - pick.score).abs() < TOLERANCE, "{name}");
+        }
+    });
+}
+
+#[test]
 fn items_added_in_turn_or_together_get_the_same_ids_on_every_engine() {
     let bundle = bundle();
     let items = new_items(30, 3);

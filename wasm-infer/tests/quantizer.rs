@@ -1,7 +1,7 @@
 //! The quantiser against plain loops, its file, and the assignment of new items.
 
 use proptest::prelude::*;
-use tigret_infer::quantizer::assign;
+use tigret_infer::quantizer::{TakenCodes, assign};
 use tigret_infer::testing::{Random, random_quantizer};
 use tigret_infer::{
     Catalog, CatalogItem, NewItem, Quantizer, QuantizerConfig, Structure, TokenLayout,
@@ -165,6 +165,25 @@ fn codes_drawn_from_ids_fill_every_code_evenly_and_depend_on_seed_and_level() {
 }
 
 #[test]
+fn codes_drawn_from_ids_are_those_of_the_documented_formula() {
+    let config = config(Structure::Hash, 0, &[256, 65_536, 10], &[]);
+    let codes = random_quantizer(config, 0).unwrap().encode(&["emma", "", "Zürich"], &[]);
+    assert_eq!(codes, [80, 14_128, 4, 164, 38_391, 0, 231, 56_352, 7]);
+}
+
+#[test]
+fn a_tie_goes_to_the_smaller_code() {
+    for structure in &STRUCTURES[..4] {
+        let drawn = random_quantizer(config(*structure, 4, &[4, 4], &[]), 5).unwrap();
+        let mut tensors = drawn.tensors().clone();
+        // All codewords are equally near, and every vector lies on every hyperplane.
+        tensors.codebooks.iter_mut().for_each(|codebook| codebook.fill(0.0));
+        let flat = Quantizer::new(drawn.config().clone(), tensors).unwrap();
+        assert_eq!(flat.encode(&["x"], &[0.5, -0.25, 1.0, 0.0]), [0, 0], "{structure:?}");
+    }
+}
+
+#[test]
 fn the_latent_vector_of_a_codeword_has_its_codes() {
     for structure in [Structure::Residual, Structure::Product, Structure::Tree] {
         let quantizer = random_quantizer(config(structure, 12, &[5, 4], &[]), 3).unwrap();
@@ -177,7 +196,10 @@ fn the_latent_vector_of_a_codeword_has_its_codes() {
                 let sum = row(0, 2).iter().zip(row(1, 0)).map(|(a, b)| a + b);
                 assert!(vector.iter().copied().eq(sum));
             }
-            Structure::Tree => assert_eq!(vector, row(1, t.first_child[1][2] as usize)),
+            Structure::Tree => {
+                assert_eq!(vector, row(1, t.first_child[1][2] as usize));
+                assert_eq!(quantizer.latent_of_codes(&[]), None);
+            }
             _ => {
                 // The parts of a product are their own nearest codewords.
                 let scaled = vector.iter().zip(&t.scale).zip(&t.mean);
@@ -194,7 +216,7 @@ fn the_latent_vector_of_a_codeword_has_its_codes() {
 
 #[test]
 fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
-    let good = random_quantizer(config(Structure::Tree, 6, &[3, 2], &[]), 1).unwrap();
+    let good = random_quantizer(config(Structure::Tree, 6, &[3, 2], &[6]), 1).unwrap();
     let refused = |change: &dyn Fn(&mut QuantizerConfig, &mut tigret_infer::QuantizerTensors)| {
         let (mut config, mut tensors) = (good.config().clone(), good.tensors().clone());
         change(&mut config, &mut tensors);
@@ -204,14 +226,23 @@ fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
         ("quantizer.mean", refused(&|_, t| t.mean.truncate(5))),
         ("quantizer.scale", refused(&|_, t| t.scale[2] = f32::NAN)),
         ("quantizer.layer", refused(&|_, t| t.layers.push((vec![], vec![])))),
+        ("quantizer.layer.0.weight", refused(&|_, t| t.layers[0].0.truncate(35))),
+        ("quantizer.layer.0.bias", refused(&|_, t| t.layers[0].1.truncate(5))),
+        ("quantizer.codebook`: 1 of them, not 2", refused(&|_, t| t.codebooks.truncate(1))),
         ("quantizer.codebook.1", refused(&|_, t| t.codebooks[1][0] = f32::INFINITY)),
         ("quantizer.codebook.0", refused(&|_, t| t.codebooks[0].truncate(17))),
         ("quantizer.first_child.0", refused(&|_, t| t.first_child[0] = vec![0, 2])),
         ("quantizer.first_child.1", refused(&|_, t| t.first_child[1].truncate(3))),
-        ("quantizer.first_child.1", refused(&|_, t| t.first_child[1][1] = 0)),
-        ("0 levels", refused(&|c, _| c.sizes.clear())),
+        ("does not run from 0 to the level's 3 nodes", refused(&|_, t| t.first_child[0][0] = 1)),
+        ("node 0 does not have 1 to 2 children", refused(&|_, t| t.first_child[1][1] = 0)),
+        ("node 0 does not have 1 to 1 children", refused(&|c, _| c.sizes[1] = 1)),
+        ("0 levels, outside 1..=7", refused(&|c, _| c.sizes.clear())),
+        ("8 levels, outside 1..=7", refused(&|c, _| c.sizes = vec![2; 8])),
         ("a level of 0 codes", refused(&|c, _| c.sizes[0] = 0)),
+        ("a level of 65537 codes, outside 1..=65536", refused(&|c, _| c.sizes[0] = 65_537)),
         ("a width of 0", refused(&|c, _| c.input = 0)),
+        ("a width of 65537, outside 1..=65536", refused(&|c, _| c.widths = vec![65_537])),
+        ("17 layers, more than 16", refused(&|c, _| c.widths = vec![6; 17])),
         ("6 of 6 inputs are learned", refused(&|c, _| c.learned = 6)),
         ("power of two", refused(&|c, _| c.structure = Structure::Hyperplanes)),
         ("multiple of 4 levels", {
@@ -220,6 +251,31 @@ fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
     ] {
         assert!(error.contains(message), "\"{error}\" does not name \"{message}\"");
     }
+    for (input, learned, widths) in [(1, 0, vec![]), (0, 1, vec![]), (0, 0, vec![3])] {
+        let drawn = config(Structure::Hash, 0, &[3, 2], &[]);
+        let refused = QuantizerConfig { input, learned, widths, ..drawn }.validate().unwrap_err();
+        assert!(refused.to_string().contains("no input and no layers"), "{refused}");
+    }
+}
+
+#[test]
+fn the_children_of_a_tree_are_unsigned_integers_in_its_file() {
+    let tree = random_quantizer(config(Structure::Tree, 6, &[3, 2], &[]), 1).unwrap();
+    let mut bytes = tree.to_bytes(Default::default()).unwrap();
+    let at = bytes.windows(3).position(|word| word == b"U32").unwrap();
+    bytes[at] = b'I';
+    let refused = Quantizer::from_bytes(&bytes).unwrap_err().to_string();
+    assert!(refused.contains("`quantizer.first_child.0`: has type I32, not U32"), "{refused}");
+}
+
+#[test]
+fn a_semantic_id_that_is_noted_twice_is_taken_once() {
+    let mut taken = TakenCodes::new(4);
+    for codes in [[5, 0], [5, 0], [5, 1], [6, 0]] {
+        taken.insert(&codes);
+    }
+    assert_eq!([(); 3].map(|()| taken.take(&[5])), [Some(2), Some(3), None]);
+    assert_eq!(taken.take(&[7]), Some(0));
 }
 
 #[test]
@@ -277,9 +333,24 @@ fn what_only_interactions_tell_is_zero_for_a_new_item() {
     let layout = TokenLayout::contiguous(&[4, 4, 8], 0, 5);
     let item = CatalogItem { id: "old".into(), codes: vec![0, 0, 7] };
     let catalog = Catalog::from_items(vec![item], &layout).unwrap();
-    let own = [0.5, -0.5, 0.25, 1.0];
-    let assigned = assign(&quantizer, &layout, &catalog, &[new("new", &own)]).unwrap();
-    let with = |unknown: &[f32]| quantizer.encode(&["new"], &[&own[..], unknown].concat());
-    assert_eq!(assigned[0][..2], with(&[0.0; 2]));
-    assert_ne!(assigned[0][..2], with(&[3.0; 2]), "these numbers decide nothing here");
+    let (mut random, mut telling) = (Random::new(1), 0);
+    for _ in 0..50 {
+        let own = [(); 4].map(|()| random.signed());
+        let assigned = assign(&quantizer, &layout, &catalog, &[new("new", &own)]).unwrap();
+        let with = |unknown: &[f32]| quantizer.encode(&["new"], &[&own[..], unknown].concat());
+        assert_eq!(assigned[0][..2], with(&[0.0; 2]));
+        telling += usize::from(assigned[0][..2] != with(&[1.0; 2]));
+    }
+    assert!(telling > 0, "these numbers decide nothing here");
+}
+
+#[test]
+fn codes_drawn_from_ids_look_at_no_embedding() {
+    let quantizer = random_quantizer(config(Structure::Hash, 0, &[9, 9], &[]), 0).unwrap();
+    let layout = TokenLayout::contiguous(&[9, 9, 8], 0, 5);
+    let item = CatalogItem { id: "old".into(), codes: vec![0, 0, 7] };
+    let catalog = Catalog::from_items(vec![item], &layout).unwrap();
+    let codes = |embedding: &[f32]| assign(&quantizer, &layout, &catalog, &[new("a", embedding)]);
+    assert_eq!(codes(&[]).unwrap(), codes(&[f32::NAN, 1.0]).unwrap());
+    assert_eq!(codes(&[]).unwrap()[0][..2], quantizer.encode(&["a"], &[]));
 }

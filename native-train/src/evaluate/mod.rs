@@ -241,3 +241,31 @@ pub fn rank_targets_of_bundle(
         Ranking::of(joined.flatten())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ranking_has_the_targets_places_and_the_share_of_the_first_that_were_in_the_history() {
+        let hits = |ranks: &[u32]| -> Vec<Hit> {
+            ranks.iter().map(|&rank| Hit::scored(rank, -1.0)).collect()
+        };
+        let twelve: Vec<u32> = (0..12).collect();
+        let ranking = Ranking::of([
+            // The eleventh item is not among the first ten.
+            Answer::of(&hits(&twelve), &[1, 10, 99], Some(11)),
+            Answer::of(&hits(&[5, 3]), &[3, 5, 3], Some(7)),
+            Answer::of(&[], &[1], None),
+        ]);
+        assert_eq!(ranking.ranks, [Some(11), None, None]);
+        assert_eq!(ranking.share_of_history, 3.0 / 12.0);
+        assert_eq!(Ranking::of([]).share_of_history, 0.0);
+    }
+
+    #[test]
+    fn a_protocol_leaves_out_the_history_or_nothing() {
+        let left = |exclude| filter(&[1, 4, 1], exclude, 6).allowed_in(0..6);
+        assert_eq!((left(false), left(true)), (6, 4));
+    }
+}

@@ -204,6 +204,18 @@ mod tests {
     }
 
     #[test]
+    fn small_rows_are_as_precise_as_large_ones() {
+        let weight =
+            FixedLinear::new(1, 3, None, |_, row| row.copy_from_slice(&[3, -1, 2]), |_, _| 0.5);
+        for size in [1e-20f32, 1e-4, 1.0, 1e4] {
+            let mut out = [0.0];
+            let x = [1.0, 0.25, -0.5].map(|v| v * size);
+            weight.apply(&x, &mut FixedPoint::default(), &mut out, Write::Store);
+            assert!((out[0] / (0.875 * size) - 1.0).abs() < 1e-4, "{} of {size}", out[0]);
+        }
+    }
+
+    #[test]
     fn rows_of_zeros_and_of_the_smallest_floats_are_zero() {
         let mut fixed = FixedPoint::default();
         fixed.set(&[0.0, 0.0, 0.0, f32::MIN_POSITIVE, -1e-40, 0.0, 1.0, -1.0, 0.5], 3);

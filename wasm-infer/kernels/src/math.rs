@@ -151,6 +151,21 @@ mod tests {
     }
 
     #[test]
+    fn rms_norm_is_the_plain_loop_and_takes_rows_of_zeros() {
+        for width in [1, 7, 16, 37] {
+            let weight: Vec<f32> = (0..width).map(|i| 0.5 + i as f32 / 8.0).collect();
+            let row: Vec<f32> = (0..width).map(|i| (i * 7 % 11) as f32 / 4.0 - 1.0).collect();
+            let mut out = vec![f32::NAN; 2 * width];
+            rms_norm(&[&row[..], &vec![0.0; width]].concat(), &weight, 0.25, &mut out);
+            let mean = row.iter().map(|v| v * v).sum::<f32>() / width as f32;
+            for ((found, v), w) in out.iter().zip(&row).zip(&weight) {
+                assert!((found - v / (mean + 0.25).sqrt() * w).abs() < 1e-5, "{width}: {found}");
+            }
+            assert_eq!(out[width..], vec![0.0; width]);
+        }
+    }
+
+    #[test]
     fn softmax_and_its_normaliser_take_any_length() {
         for length in 1..40 {
             let values: Vec<f32> = (0..length).map(|i| (i * 7 % 11) as f32 * 1.5 - 3.0).collect();

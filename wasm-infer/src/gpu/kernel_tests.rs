@@ -157,6 +157,9 @@ fn linear_is_the_plain_loop_in_every_format() {
             let offset = 12 * (index % 2);
             let mut y = vec![0u32; offset];
             y.extend(rows_on_quads(&before, outputs));
+            // Nothing is written behind the last row.
+            let behind = y.len();
+            y.resize(behind + 8 * padded, 7);
             let params = LinearParams {
                 rows: rows as u32,
                 inputs4: inputs.div_ceil(4) as u32,
@@ -178,7 +181,10 @@ fn linear_is_the_plain_loop_in_every_format() {
             let all: Vec<usize> = (0..buffers.len()).collect();
             let groups = products.groups(shader, rows as u32, padded as u32);
             let dispatch = Dispatch { groups, ..launch(shader, params, &all, [1, 1]) };
-            let found = floats(&run_all(&mut device, &[dispatch], &buffers, 2));
+            let found = run_all(&mut device, &[dispatch], &buffers, 2);
+            let what = format!("{} {rows}x{inputs}x{outputs}", shader.name);
+            assert!(found[behind..].iter().all(|&word| word == 7), "{what}: past the end");
+            let found = floats(&found);
             for row in 0..rows {
                 let x = &x[row * inputs..][..inputs];
                 let mean = x.iter().map(|v| v * v).sum::<f32>() / inputs as f32;
@@ -201,7 +207,6 @@ fn linear_is_the_plain_loop_in_every_format() {
                     let found = found[offset + row * padded + output];
                     let tolerance = 1e-4 * expected.abs().max(1.0) + rounding * scale * size;
                     let off = (found - expected).abs();
-                    let what = format!("{} {rows}x{inputs}x{outputs}", shader.name);
                     assert!(off <= tolerance, "{what}: {found} instead of {expected}");
                 }
             }
@@ -218,9 +223,8 @@ fn halves_keep_small_inputs_beside_a_large_one() {
         return;
     }
     let inputs = 64;
-    let x: Vec<f32> = (0..inputs).map(|i| if i == 0 { 3000.0 } else { 1.0 }).collect();
     // Nothing of the large one reaches the sum.
-    let weights = (0..inputs).map(|i| if i == 0 { 0.0 } else { 0.003 }).collect();
+    let weights = (0..inputs).map(|i| if i == 0 { 0.0 } else { 0.5 }).collect();
     let weight = Weight::quantize(WeightFormat::F16, [1, inputs], weights);
     let packed = pack::matrix(&[&weight], Axis::Plain(1), Axis::Plain(inputs));
     let params = LinearParams {
@@ -231,10 +235,14 @@ fn halves_keep_small_inputs_beside_a_large_one() {
         scale: 1.0,
         ..LinearParams::default()
     };
-    let buffers = [&words(&x)[..], &words(&x), &[0; 4], &packed.words];
-    let found = floats(&run(&mut device, shader, params, &buffers, [1, 1], 2))[0];
-    let expected: f32 = weight.to_f32().iter().skip(1).sum();
-    assert!((found / expected - 1.0).abs() < 2e-3, "{found} instead of {expected}");
+    // And a row of small inputs is a row all the same.
+    for size in [1.0, 1e-12] {
+        let x: Vec<f32> = (0..inputs).map(|i| if i == 0 { 2e6 * size } else { size }).collect();
+        let buffers = [&words(&x)[..], &words(&x), &[0; 4], &packed.words];
+        let found = floats(&run(&mut device, shader, params, &buffers, [1, 1], 2))[0];
+        let expected = size * weight.to_f32().iter().skip(1).sum::<f32>();
+        assert!((found / expected - 1.0).abs() < 2e-3, "{found} instead of {expected}");
+    }
 }
 
 #[test]
@@ -297,7 +305,7 @@ fn attention_projections_read_heads_of_any_width() {
     let mut random = Random::new(2);
     for format in WeightFormat::ALL {
         // Heads of a width that is no multiple of four have padding between them; q4 is widened.
-        for (heads, d_kv) in [(3, 5), (2, 36), (6, 64)] {
+        for (heads, d_kv) in [(3, 5), (9, 5), (2, 36), (6, 64)] {
             let inputs = heads * d_kv;
             let mut values =
                 |count: usize| -> Vec<f32> { (0..count).map(|_| random.signed()).collect() };
@@ -751,7 +759,9 @@ fn attention_is_the_plain_loop() {
         let (q, k, v) = (values(queries * inner), values(keys * inner), values(keys * inner));
         // The bias reaches further than this input, as a model's does.
         let reach = keys.max(queries) + 2;
-        let bias = values(heads * (2 * reach + 1));
+        // Scores are far below 0, as a model's may be.
+        let bias: Vec<f32> =
+            values(heads * (2 * reach + 1)).into_iter().map(|bias| bias - 128.0).collect();
         let biased = index % 2 == 1;
         let width = d_kv.next_multiple_of(4);
         let part = heads * width;
@@ -765,7 +775,8 @@ fn attention_is_the_plain_loop() {
         }
         let v_offset = kv.len();
         kv.extend(v.chunks(inner).flat_map(|row| rows_on_quads(row, d_kv)));
-        let context = vec![0; queries * part];
+        // Rows past the end are another user's.
+        let context = vec![7; (queries + 8) * part];
         let params = AttentionParams {
             queries: queries as u32,
             key_rows: keys.next_multiple_of(4) as u32,
@@ -792,8 +803,11 @@ fn attention_is_the_plain_loop() {
             let groups = [(queries as u32).div_ceil(kernels.queries()), heads as u32];
             let launched = launch(kernels.attention(), params, &[0, 1, 2, 3, 4], [1, 1]);
             let dispatch = Dispatch { groups, ..launched };
-            found.push(floats(&run_all(&mut device, &[dispatch], &buffers, 3)));
-            names.push(kernels.attention().name);
+            let all = run_all(&mut device, &[dispatch], &buffers, 3);
+            let name = kernels.attention().name;
+            assert!(all[queries * part..].iter().all(|&word| word == 7), "{name}: past the end");
+            found.push(floats(&all));
+            names.push(name);
         }
         for (query, head) in (0..queries).flat_map(|q| (0..heads).map(move |h| (q, h))) {
             let at = head * d_kv;
@@ -816,14 +830,19 @@ fn attention_is_the_plain_loop() {
 fn attention_of_beams_follows_their_paths() {
     let Some(mut device) = device() else { return };
     let mut random = Random::new(7);
-    for (rows, step, heads, d_kv) in
-        [(1, 0, 1, 1usize), (5, 1, 3, 5), (50, 3, 2, 64), (9, 7, 1, 130)]
-    {
+    // The last scores are too large for an exponential.
+    for (rows, step, heads, d_kv, size) in [
+        (1, 0, 1, 1usize, 1.0),
+        (5, 1, 3, 5, 1.0),
+        (50, 3, 2, 64, 1.0),
+        (9, 7, 1, 130, 1.0),
+        (9, 7, 1, 130, 6.0),
+    ] {
         let inner = heads * d_kv;
         let step_rows = rows + 3;
         let head4 = d_kv.div_ceil(4);
         let qkv: Vec<f32> =
-            (0..(step + 1) * step_rows * 3 * inner).map(|_| random.signed()).collect();
+            (0..(step + 1) * step_rows * 3 * inner).map(|_| size * random.signed()).collect();
         let steps = 8;
         let bias: Vec<f32> = (0..heads * steps).map(|_| random.signed()).collect();
         let mut beams = vec![0u32; (rows + 1) * RECORD];

@@ -343,18 +343,25 @@ mod tests {
     }
 
     #[test]
-    fn packed_products_are_used_by_themselves_where_they_are_not_emulated() {
-        let extras = Extras { halves: true, packed_products: true, subgroups: true };
-        let info =
-            |software, unpacks| Info { name: String::new(), software, unpacks, extras, limit: 0 };
-        let packed = |wish, info: Info| {
-            GpuOptions { packed_products: wish, ..GpuOptions::default() }
-                .kernels(&info)
-                .packed_products
+    fn kernels_are_those_that_pay_on_a_device_unless_a_wish_says_otherwise() {
+        let all = Extras { halves: true, packed_products: true, subgroups: true };
+        let none = Extras { halves: false, packed_products: false, subgroups: false };
+        let kernels = |wish, software, unpacks, extras| {
+            let info = Info { name: String::new(), software, unpacks, extras, limit: 0 };
+            let options = GpuOptions { halves: wish, packed_products: wish, subgroups: wish };
+            let Kernels { wide, split, halves, packed_products, subgroups } =
+                options.kernels(&info);
+            [wide, split, halves, packed_products, subgroups].map(u8::from)
         };
-        assert!(packed(None, info(false, false)));
-        assert!(!packed(None, info(false, true)) && !packed(None, info(true, false)));
-        assert!(packed(Some(true), info(true, true)) && !packed(Some(false), info(false, false)));
+        let (hardware, software) = (false, true);
+        // Wide, split, halves, packed products, subgroups.
+        assert_eq!(kernels(None, hardware, false, all), [0, 1, 1, 1, 1]);
+        assert_eq!(kernels(None, hardware, true, all), [0, 1, 1, 0, 1]);
+        assert_eq!(kernels(None, software, false, all), [1, 0, 0, 0, 1]);
+        assert_eq!(kernels(Some(true), software, true, all), [1, 0, 1, 1, 1]);
+        assert_eq!(kernels(Some(false), hardware, false, all), [0, 1, 0, 0, 0]);
+        assert_eq!(kernels(Some(false), software, false, all), [0, 0, 0, 0, 0]);
+        assert_eq!(kernels(Some(true), hardware, false, none), [0, 1, 0, 0, 0]);
     }
 
     #[test]
@@ -386,6 +393,13 @@ mod tests {
             assert_eq!(read(&state, false), None, "{what}");
             assert_eq!(read(&state, true), None, "{what}, sampled");
         }
+        let mut full = state();
+        full[4 * RECORD..][..2].copy_from_slice(&[(-1.0f32).to_bits(), 8]);
+        full[3 * RECORD + 1] = 5;
+        full[0] = ROWS as u32;
+        assert!(read(&full, false).is_some());
+        full[0] += 1;
+        assert_eq!(read(&full, false), None, "more beams alive than rows, all of them filled");
         let mut keyless = state();
         keyless[second + PERTURBED] = f32::NEG_INFINITY.to_bits();
         assert!(read(&keyless, false).is_some(), "only sampling reads it");

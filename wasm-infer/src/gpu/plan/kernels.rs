@@ -108,3 +108,35 @@ pub(in crate::gpu) fn cover(shader: &Shader, invocations: [u32; 2]) -> [u32; 2] 
     let [x, y, _] = shader.workgroup_size;
     [invocations[0].div_ceil(x), invocations[1].div_ceil(y)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::pack::Axis;
+    use crate::gpu::plan::BufferId;
+
+    #[test]
+    fn products_are_rounded_and_shared_out_where_the_matrix_allows_it() {
+        use Products::{Narrow, Rounded, Split, Wide};
+        use WeightFormat::{F16, F32, Q4, Q8};
+        let hardware =
+            Kernels { split: true, halves: true, packed_products: true, ..Kernels::default() };
+        let software = Kernels { wide: true, subgroups: true, ..Kernels::default() };
+        for (kernels, format, outputs, fits_halves, expected) in [
+            (hardware, F32, 1020, false, Split),
+            (hardware, F32, 1024, false, Narrow),
+            (hardware, F16, 1020, true, Rounded),
+            (hardware, F16, 1020, false, Split),
+            (hardware, Q8, 1020, false, Rounded),
+            (hardware, Q4, 1024, false, Rounded),
+            (Kernels::default(), F16, 1020, true, Narrow),
+            (Kernels::default(), Q4, 1020, false, Narrow),
+            (software, F16, 1020, true, Wide),
+            (Kernels { packed_products: true, ..software }, Q8, 1020, false, Rounded),
+        ] {
+            let (weights, inputs) = (BufferId(0), Axis::Plain(8));
+            let matrix = Matrix { format, weights, scales: None, inputs, outputs, fits_halves };
+            assert_eq!(kernels.products(&matrix), expected, "{kernels:?}, {matrix:?}");
+        }
+    }
+}

@@ -123,3 +123,23 @@ pub(super) fn spread(dispatch: Dispatch) -> Dispatch {
     let [x, y] = dispatch.groups;
     Dispatch { groups: [x.min(MAX_GROUPS), y * x.div_ceil(MAX_GROUPS)], ..dispatch }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel;
+    use super::*;
+
+    #[test]
+    fn a_launch_beyond_webgpus_limit_is_folded_into_rows_that_cover_it() {
+        for (groups, folded) in [
+            ([1, 1], [1, 1]),
+            ([MAX_GROUPS, 1], [MAX_GROUPS, 1]),
+            ([MAX_GROUPS + 1, 1], [MAX_GROUPS, 2]),
+            ([200_000, 2], [MAX_GROUPS, 8]),
+        ] {
+            let shader = kernel(&["embed_f32"]);
+            let launch = Dispatch { shader, buffers: Vec::new(), params: [0; PARAMS], groups };
+            assert_eq!(spread(launch).groups, folded, "{groups:?}");
+        }
+    }
+}
