@@ -7,7 +7,7 @@
 #   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT [STEP ...]
 #
 # Steps, all of them in this order if none is named:
-#   check     the tests that need a device: loss and gradient on CUDA beside those on the CPU
+#   check     the tests that need a device: training and search on CUDA beside those on the CPU
 #   bench     training on the run beside `transformers`, eager and compiled (needs transformers,
 #             safetensors; compiled also a C compiler and Python's headers, for Triton)
 #   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan)
@@ -82,7 +82,8 @@ names() {
 check() {
     # Without a device there is nothing to compare.
     [ "$device" = cpu ] || export TIGRET_REQUIRE_CUDA=1
-    "$here/device-tests" cuda --nocapture || return 1
+    # One after the other: libtorch has one generator for all threads.
+    "$here/device-tests" cuda --nocapture --test-threads 1 || return 1
 }
 
 bench() {
