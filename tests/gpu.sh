@@ -1,23 +1,28 @@
 #!/usr/bin/env bash
 # All of Tigret that wants an NVIDIA GPU, on a Linux machine (x86-64) that has one, a Python with
-# torch 2.11.0 (CUDA), and a glibc as new as that of the machine that packed the programs (2.35 does
-# where that was Debian 12). `cargo xtask pack --run RUN` packs this script with them and the run:
+# torch 2.11.0 (CUDA; the usual wheels are of CUDA 13 and need driver 580 or later), and a glibc as
+# new as that of the machine that packed the programs (2.35 does where that was Debian 12).
+# `cargo xtask pack --run RUN` packs this script with them and the run:
 #
 #   tar xzf gpu.tar.gz && bash tigret-gpu/gpu.sh OUT [STEP ...]
 #
 # Steps, all of them in this order if none is named:
-#   check     the tests that need a device: loss and gradient on CUDA beside those on the CPU
-#   bench     training beside `transformers`, eager and compiled (needs transformers, safetensors)
+#   check     the tests that need a device: training and search on CUDA beside those on the CPU
+#   bench     training on the run beside `transformers`, eager and compiled (needs transformers,
+#             safetensors; compiled also a C compiler and Python's headers, for Triton)
 #   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan)
 #             after the tests of kernels and of the whole engine on this GPU
 #   train     the preset `paper` for MINUTES (6), then the figures of all test users
-#   tokenize  RQ-VAE for the paper's 20,000 epochs
-# Called again, `train` goes on where it stopped. A step that fails does not end the others; the exit
-# status is 1 then. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and
-# the minutes are given), and DEVICE=cpu tries the script without a GPU.
+#   tokenize  RQ-VAE for the paper's 20,000 epochs, or as many as TOKENIZE_MINUTES (6) hold
+#   state     what `train` goes on from, to OUT/state (58 MB for the sizes of `paper`)
+# Called again, `train` and `tokenize` go on where they stopped, on another machine too if OUT is the
+# one before. A step that fails does not end the others; the exit status is 1 then. TRAIN holds options
+# of `tigret train` (the device, the preset, --validate-every and the minutes are given), and
+# DEVICE=cpu tries the script without a GPU.
 #
-# OUT gets a log a step, and of training the figures and the model in pieces of at most 15 MB
-# (`cat model.tar.* | tar x`).
+# OUT gets a log a step, the log and the figures of training, and in pieces of at most 15 MB
+# (`cat model.tar.* | tar x`) the model, the state, and the semantic IDs with the tokenizer or its
+# unfinished training.
 set -uo pipefail
 
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
@@ -28,10 +33,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1" || exit 2
 out=$(cd "$1" && pwd)
 shift
-[ $# -gt 0 ] || set -- check bench engine train tokenize
+[ $# -gt 0 ] || set -- check bench engine train tokenize state
 for step in "$@"; do
     case $step in
-    check | bench | engine | train | tokenize) ;;
+    check | bench | engine | train | tokenize | state) ;;
     *)
         echo "gpu.sh: there is no step $step" >&2
         exit 2
@@ -45,6 +50,10 @@ libraries=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(tor
     echo "gpu.sh: python3 does not import torch; pip install torch==2.11.0" >&2
     exit 2
 }
+if [ "$device" != cpu ] && ! python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+    echo "gpu.sh: torch in python3 sees no CUDA device; \`nvidia-smi\` shows the driver, and wheels of CUDA 13 need 580 or later" >&2
+    exit 2
+fi
 # In front of what is there: the driver's own libraries may be found by the same variable.
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 # Otherwise each step fails for the same reason. The loader says what it misses.
@@ -53,19 +62,47 @@ said=$("$here/tigret" --version 2>&1) || {
     exit 2
 }
 
+# keep NAME FOLDER FILE...: files of a folder to OUT, in pieces.
+keep() {
+    rm -f "$out/$1.tar."*
+    mkdir -p "$(dirname "$out/$1")"
+    tar c -C "$2" -- "${@:3}" | split -b 15MB - "$out/$1.tar."
+}
+
+# take NAME FOLDER: back again what OUT has of them.
+take() {
+    compgen -G "$out/$1.tar.*" >/dev/null || return 0
+    mkdir -p "$2" && cat "$out/$1.tar."* | tar x -C "$2"
+}
+
+# The names, without their folder, of what FOLDER has that matches.
+names() {
+    (cd "$1" 2>/dev/null && compgen -G "$2")
+}
+
 check() {
     # Without a device there is nothing to compare.
     [ "$device" = cpu ] || export TIGRET_REQUIRE_CUDA=1
-    "$here/device-tests" cuda --nocapture || return 1
+    # One after the other: libtorch has one generator for all threads.
+    "$here/device-tests" cuda --nocapture --test-threads 1 || return 1
 }
 
 bench() {
     local work=$here/bench
     local common=(--warm-up 50 --steps 200)
-    "$here/tigret" bench --device "$device" --users 0 --optimizer adamw "${common[@]}" \
+    # Lengths and users as they are, not as they are drawn where no run is named.
+    "$here/tigret" bench --run "$run" --device "$device" --users 0 --optimizer adamw "${common[@]}" \
         --dump "$work" --json || return 1
     local peer=(python3 "$here/bench_train.py" "$work" "${common[@]}" --device "$device" --precision bf16)
-    "${peer[@]}" && "${peer[@]}" --compile
+    "${peer[@]}" || return 1
+    # What Triton compiles its launchers with.
+    local headers
+    headers=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+    if [ -e "$headers" ] && command -v "${CC:-cc}" gcc clang >/dev/null; then
+        "${peer[@]}" --compile
+    else
+        echo "compiled: left out, Triton finds no C compiler or no $headers"
+    fi
 }
 
 engine() {
@@ -83,22 +120,50 @@ engine() {
 }
 
 train() {
-    local resume=()
-    compgen -G "$run/model/last*" >/dev/null && resume=(--resume)
+    local resume=() status=0
+    if ! names "$run/model" "last*" >/dev/null; then
+        take state/last "$run/model" && take model "$run/model" || return 1
+        [ ! -e "$out/train.jsonl" ] || cp "$out/train.jsonl" "$run/"
+    fi
+    names "$run/model" "last*" >/dev/null && resume=(--resume)
     # shellcheck disable=SC2086 # TRAIN is a list of options.
     "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
         --max-minutes "${MINUTES:-6}" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
-        return 1
-    "$here/tigret" evaluate --run "$run" --device "$device" --batch 512 --json || return 1
-    cp "$run/train.jsonl" "$run/evaluation.json" "$out/"
-    (cd "$run/model" && tar c config.json model*) | split -b 15MB - "$out/model.tar."
+        status=1
+    # What there is of a training that failed is worth as much.
+    [ ! -e "$run/train.jsonl" ] || cp "$run/train.jsonl" "$out/"
+    # shellcheck disable=SC2046 # Their names have no spaces.
+    names "$run/model" "model*" >/dev/null || return 1
+    keep model "$run/model" config.json $(names "$run/model" "model*") || return 1
+    "$here/tigret" evaluate --run "$run" --device "$device" --batch 512 --json &&
+        cp "$run/evaluation.json" "$out/" && return $status
+}
+
+state() {
+    # shellcheck disable=SC2046 # Their names have no spaces.
+    if names "$run/model" "last*" >/dev/null; then
+        keep state/last "$run/model" $(names "$run/model" "last*")
+    else
+        echo "there is no training to go on from" && return 1
+    fi
 }
 
 tokenize() {
     # Another run, so that the model keeps its semantic IDs.
-    mkdir -p "$here/tokenized"
-    cp "$run"/{dataset.json,items.jsonl,sequences.jsonl,vectors.safetensors} "$here/tokenized/"
-    "$here/tigret" tokenize --run "$here/tokenized" --device "$device" --epochs 20000 --json
+    local tokenized=$here/tokenized status=0
+    [ -d "$tokenized" ] || take tokenized "$tokenized" || return 1
+    mkdir -p "$tokenized"
+    cp "$run"/{dataset.json,items.jsonl,sequences.jsonl,vectors.safetensors} "$tokenized/"
+    # Interrupted, it keeps its state.
+    timeout --signal INT "${TOKENIZE_MINUTES:-6}m" \
+        "$here/tigret" tokenize --run "$tokenized" --device "$device" --epochs 20000 --json || status=$?
+    # That the time is up is no failure.
+    [ $status -ne 124 ] || status=0
+    local files
+    files=$(names "$tokenized" "to*"; names "$tokenized" "catalog.json")
+    # shellcheck disable=SC2086 # Their names have no spaces.
+    [ -z "$files" ] || keep tokenized "$tokenized" $files || return 1
+    return $status
 }
 
 failed=0

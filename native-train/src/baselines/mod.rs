@@ -73,6 +73,28 @@ pub trait Baseline {
     /// higher is better, never NaN. Items with the same score are ranked by their index. An empty
     /// history is legal.
     fn scores(&self, histories: &[&[u32]]) -> Vec<f32>;
+
+    /// After each history the 0-based rank of its target by these scores, among all items but those
+    /// excluded there, which may be named twice; `None` where the target is one of them.
+    fn ranks(
+        &self,
+        histories: &[&[u32]],
+        targets: &[u32],
+        excluded: &[&[u32]],
+    ) -> Vec<Option<usize>> {
+        ranks_by(&self.scores(histories), self.items(), targets, excluded)
+    }
+}
+
+/// [`Baseline::ranks`] of scores `[histories, items]`.
+fn ranks_by(
+    scores: &[f32],
+    items: usize,
+    targets: &[u32],
+    excluded: &[&[u32]],
+) -> Vec<Option<usize>> {
+    let rows = scores.par_chunks(items.max(1)).enumerate();
+    rows.map(|(row, scores)| rank_among_others(scores, targets[row], excluded[row])).collect()
 }
 
 /// An item and its score.
@@ -135,9 +157,11 @@ pub fn rank_targets(
 ) -> Vec<Option<usize>> {
     let (histories, targets): (Vec<&[u32]>, Vec<u32>) =
         sequences.iter().map(|sequence| protocol.split.of(sequence)).unzip();
-    for_each_history(baseline, &histories, progress, |index, scores| {
-        let excluded = if protocol.exclude_history { histories[index] } else { &[] };
-        rank_among_others(scores, targets[index], excluded)
+    for_each_history(baseline, &histories, progress, |chunk, histories| {
+        let targets: Vec<u32> = chunk.iter().map(|&index| targets[index]).collect();
+        let excluded =
+            if protocol.exclude_history { histories } else { &vec![&[][..]; chunk.len()] };
+        baseline.ranks(histories, &targets, excluded)
     })
 }
 
@@ -159,16 +183,19 @@ pub fn recommend(
     k: usize,
     progress: &ProgressBar,
 ) -> Vec<Vec<Scored>> {
-    for_each_history(baseline, histories, progress, |_, scores| top_k(scores, k))
+    let items = baseline.items().max(1);
+    for_each_history(baseline, histories, progress, |_, histories| {
+        baseline.scores(histories).par_chunks(items).map(|scores| top_k(scores, k)).collect()
+    })
 }
 
-/// Scores all histories, in batches that keep memory bounded, and collects what `read` makes of
-/// each history's scores.
-fn for_each_history<T: Send + Default + Clone>(
+/// Collects what `of_chunk` makes of the histories, given with their indices in batches whose scores
+/// keep memory bounded.
+fn for_each_history<T: Default + Clone>(
     baseline: &dyn Baseline,
     histories: &[&[u32]],
     progress: &ProgressBar,
-    read: impl Fn(usize, &[f32]) -> T + Sync,
+    of_chunk: impl Fn(&[usize], &[&[u32]]) -> Vec<T>,
 ) -> Vec<T> {
     /// Scores held at once.
     const SCORES: usize = 1 << 22;
@@ -179,14 +206,8 @@ fn for_each_history<T: Send + Default + Clone>(
     order.sort_by_key(|&index| histories[index].len());
     let mut results = vec![T::default(); histories.len()];
     for chunk in order.chunks(batch) {
-        let of_chunk: Vec<&[u32]> = chunk.iter().map(|&index| histories[index]).collect();
-        let scores = baseline.scores(&of_chunk);
-        let read: Vec<T> = chunk
-            .par_iter()
-            .zip(scores.par_chunks(items.max(1)))
-            .map(|(&index, scores)| read(index, scores))
-            .collect();
-        for (&index, result) in chunk.iter().zip(read) {
+        let histories: Vec<&[u32]> = chunk.iter().map(|&index| histories[index]).collect();
+        for (&index, result) in chunk.iter().zip(of_chunk(chunk, &histories)) {
             results[index] = result;
         }
         progress.inc(chunk.len() as u64);

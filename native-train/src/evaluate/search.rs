@@ -70,3 +70,43 @@ pub fn beam_search(
         .map(|beams| best_first(beams.len(), |at| beams[at].hit(), &mut Vec::new()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::testing::on_cpu_and_cuda;
+    use crate::model::Params;
+    use crate::model::presets::Preset;
+    use crate::train::trainer::tests::data;
+    use tch::Device;
+    use tigret_infer::filter::ItemFilter;
+
+    #[test]
+    fn hits_are_the_same_on_cpu_and_cuda() {
+        let (_, ids) = data();
+        let model = T5::new(Preset::Tiny.config(&ids.layout));
+        let queries: Vec<EngineQuery> = [&[3, 8, 13, 1][..], &[1], &[4, 9, 14, 5, 10, 15, 1]]
+            .map(|input| EngineQuery {
+                input: input.to_vec(),
+                beams: 20,
+                filter: ItemFilter::everything(),
+                sampling: None,
+            })
+            .into();
+        let found_on = |device| {
+            let params = Params::new(model.specs(), 3, device);
+            let weights = tch::no_grad(|| params.views());
+            beam_search(&model, &weights, &ids, &queries)
+        };
+        let expected = found_on(Device::Cpu);
+        on_cpu_and_cuda(|device| {
+            for (found, expected) in found_on(device).iter().zip(&expected) {
+                assert_eq!(found.len(), 20);
+                for (found, expected) in found.iter().zip(expected) {
+                    assert_eq!(found.rank, expected.rank, "{found:?}, not {expected:?}");
+                    assert!((found.score - expected.score).abs() < 1e-3);
+                }
+            }
+        });
+    }
+}

@@ -63,6 +63,9 @@ impl Pass<'_> {
         let (batch, length) = (x.size()[0], x.size()[1]);
         let (heads, d_kv) = (self.model.config().num_heads as i64, self.model.config().d_kv as i64);
         let all = self.weights.linear(name, x).view([batch, length, N as i64, heads, d_kv]);
+        if all.device() != Device::Cpu {
+            return heads_of(&all);
+        }
         // One copy now, and one on the way back, instead of one for each part.
         let parts = all.permute([2, 0, 3, 1, 4]).contiguous().unbind(0);
         // `unbind` returns as many parts as the axis is long.
@@ -157,9 +160,27 @@ impl Pass<'_> {
         if bias.device() == Device::Cpu {
             return bias;
         }
-        let products = self.weights.matrix("encoder.block.0.layer.0.SelfAttention.o.weight").kind();
-        aligned(&bias.to_kind(products))
+        aligned(&bias.to_kind(self.products()))
     }
+
+    /// The input of several products, cast once on a GPU. On a CPU each product casts it, so that its
+    /// gradients are summed up in `f32`.
+    pub(super) fn for_products(&self, x: &Tensor) -> Tensor {
+        if x.device() == Device::Cpu { x.shallow_clone() } else { x.to_kind(self.products()) }
+    }
+
+    /// What the matrix products compute in.
+    fn products(&self) -> Kind {
+        self.weights.matrix("encoder.block.0.layer.0.SelfAttention.o.weight").kind()
+    }
+}
+
+/// `[batch, length, N, heads, d_kv]` as N views `[batch, heads, length, d_kv]`: fused attention takes
+/// any strides with neighbours in the last axis, and its gradients come back in that order.
+fn heads_of<const N: usize>(all: &Tensor) -> [Tensor; N] {
+    // `unbind`'s gradient is a copy, also of a single part.
+    let parts = if N == 1 { vec![all.squeeze_dim(2)] } else { all.unbind(2) };
+    std::array::from_fn(|part| parts[part].transpose(1, 2))
 }
 
 /// `[batch, length]` bool to an additive mask `[batch, 1, 1, length]`.
@@ -184,6 +205,19 @@ mod tests {
     use crate::model::Params;
     use crate::model::presets::Preset;
     use tigret_infer::TokenLayout;
+
+    #[test]
+    fn heads_without_a_copy_are_those_with_one() {
+        let all = crate::random::normal(1, [2, 5, 3, 4, 8]);
+        let copied = all.permute([2, 0, 3, 1, 4]).contiguous().unbind(0);
+        for (part, copied) in heads_of::<3>(&all).iter().zip(&copied) {
+            assert!(part.equal(copied));
+            let strides = part.stride();
+            assert!(strides[3] == 1 && strides[..3].iter().all(|s| s % BIAS_ROW == 0));
+        }
+        let [one] = heads_of(&all.narrow(2, 1, 1));
+        assert!(one.equal(&copied[1]));
+    }
 
     #[test]
     fn a_bias_lies_in_memory_as_fused_kernels_take_it() {

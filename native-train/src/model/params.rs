@@ -24,6 +24,17 @@ pub enum Init {
     Constant(f64),
 }
 
+/// The kind in which a pass reads a weight, where its matrix products do not compute in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Read {
+    /// In either.
+    Both,
+    /// In that of the products.
+    Reduced,
+    /// In `f32`.
+    Full,
+}
+
 /// Name, shape and start of one weight.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -36,12 +47,14 @@ pub struct Spec {
     /// The matrix that this weight and its neighbours of the same stack form, row upon row; one
     /// product with it does the work of several. `None` for a weight on its own.
     pub stack: Option<String>,
+    /// Which of [`Views::get`] and [`Views::matrix`] has it; both where all is `f32`.
+    pub read: Read,
 }
 
 impl Spec {
-    /// A weight on its own.
+    /// A weight on its own, which is read in `f32`.
     pub fn new(name: String, shape: Vec<i64>, init: Init) -> Self {
-        Self { name, shape, init, stack: None }
+        Self { name, shape, init, stack: None, read: Read::Full }
     }
 
     fn len(&self) -> i64 {
@@ -52,12 +65,20 @@ impl Spec {
 struct Group<'a> {
     name: &'a str,
     shape: Vec<i64>,
+    read: Read,
+}
+
+impl Group<'_> {
+    fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
 }
 
 /// All weights of a model in one flat `f32` tensor.
 #[derive(Debug)]
 pub struct Params {
     flat: Tensor,
+    /// In the buffer's order.
     specs: Vec<Spec>,
 }
 
@@ -100,8 +121,8 @@ impl Views {
     /// A weight or stack in `f32`.
     ///
     /// # Panics
-    /// For a name that the model's specs do not have, or of a weight within a stack: a mistake in
-    /// this crate.
+    /// For a name that the model's specs do not have, of a weight within a stack, or of one that is
+    /// not [`Read`] so: a mistake in this crate.
     pub fn get(&self, name: &str) -> &Tensor {
         &self.master[name]
     }
@@ -137,6 +158,12 @@ impl Views {
 impl Params {
     /// Initialises every weight; the same seed gives the same weights.
     pub fn new(specs: Vec<Spec>, seed: u64, device: Device) -> Self {
+        // A CPU keeps the order given, by which the last bits of the gradient's norm go.
+        Self::in_order(specs, seed, device, device != Device::Cpu)
+    }
+
+    /// [`Params::new`]; `by_read` puts together in the buffer what is read in the same kind.
+    fn in_order(specs: Vec<Spec>, seed: u64, device: Device, by_read: bool) -> Self {
         let start = |spec: &Spec| {
             // Drawn on the CPU, so that the start does not depend on the device.
             let part = Tensor::zeros([spec.len()], (Kind::Float, Device::Cpu));
@@ -147,6 +174,11 @@ impl Params {
             }
         };
         let parts: Vec<Tensor> = random::seeded(seed, || specs.iter().map(start).collect());
+        let mut weights: Vec<(Spec, Tensor)> = specs.into_iter().zip(parts).collect();
+        if by_read {
+            weights.sort_by_key(|(spec, _)| spec.read);
+        }
+        let (specs, parts): (_, Vec<Tensor>) = weights.into_iter().unzip();
         let flat = Tensor::cat(&parts, 0).to_device(device).set_requires_grad(true);
         Self { flat, specs }
     }
@@ -185,18 +217,30 @@ impl Params {
 
     /// The weights for one pass whose matrix products compute in `kind`.
     pub fn views_in(&self, kind: Kind) -> Views {
-        let reduced = (kind != Kind::Float).then(|| self.split(&self.flat.to_kind(kind)));
-        Views { master: self.split(&self.flat), reduced, inputs: None }
+        if kind == Kind::Float {
+            return Views { master: self.split(&self.flat, None), reduced: None, inputs: None };
+        }
+        let reduced = self.split(&self.flat.to_kind(kind), Some(Read::Full));
+        Views {
+            master: self.split(&self.flat, Some(Read::Reduced)),
+            reduced: Some(reduced),
+            inputs: None,
+        }
     }
 
-    fn split(&self, flat: &Tensor) -> HashMap<String, Tensor> {
+    /// Views of all that is not read as `unread`. Neighbours that are stay one part: autograd makes
+    /// zeros for each part that nothing was computed from.
+    fn split(&self, flat: &Tensor, unread: Option<Read>) -> HashMap<String, Tensor> {
         let groups = self.groups();
-        let sizes: Vec<i64> = groups.iter().map(|group| group.shape.iter().product()).collect();
-        let parts = flat.split_with_sizes(sizes, 0);
-        groups
-            .into_iter()
-            .zip(parts)
-            .map(|(group, part)| (group.name.to_owned(), part.view(group.shape.as_slice())))
+        let is_unread = |group: &Group<'_>| Some(group.read) == unread;
+        let parts: Vec<&[Group<'_>]> =
+            groups.chunk_by(|a, b| is_unread(a) && is_unread(b)).collect();
+        let sizes: Vec<i64> = parts.iter().map(|part| part.iter().map(Group::len).sum()).collect();
+        parts
+            .iter()
+            .zip(flat.split_with_sizes(sizes, 0))
+            .filter(|(part, _)| !is_unread(&part[0]))
+            .map(|(part, view)| (part[0].name.to_owned(), view.view(part[0].shape.as_slice())))
             .collect()
     }
 
@@ -207,7 +251,8 @@ impl Params {
             .map(|members| {
                 let mut shape = members[0].shape.clone();
                 shape[0] = members.iter().map(|spec| spec.shape[0]).sum();
-                Group { name: members[0].stack.as_ref().unwrap_or(&members[0].name), shape }
+                let name = members[0].stack.as_ref().unwrap_or(&members[0].name);
+                Group { name, shape, read: members[0].read }
             })
             .collect()
     }
@@ -290,4 +335,49 @@ pub fn to_vec(tensor: &Tensor) -> Vec<f32> {
     let mut values = vec![0.0; tensor.numel()];
     tensor.copy_data(&mut values, tensor.numel());
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weights that are read in all ways, not one after the other.
+    fn specs() -> Vec<Spec> {
+        let spec = |name: &str, shape: &[i64], stack: Option<&str>, read| Spec {
+            stack: stack.map(str::to_owned),
+            read,
+            ..Spec::new(name.to_owned(), shape.to_vec(), Init::Normal(1.0))
+        };
+        vec![
+            spec("norm", &[4], None, Read::Full),
+            spec("q", &[2, 4], Some("qk"), Read::Reduced),
+            spec("k", &[3, 4], Some("qk"), Read::Reduced),
+            spec("bias", &[3, 2], None, Read::Full),
+            spec("out", &[4, 4], None, Read::Reduced),
+            spec("shared", &[5, 4], None, Read::Both),
+        ]
+    }
+
+    #[test]
+    fn weights_and_gradients_do_not_depend_on_the_order_of_the_buffer() {
+        let x = random::normal(2, [3, 4]);
+        let of = |by_read, kind| {
+            let params = Params::in_order(specs(), 7, Device::Cpu, by_read);
+            let views = params.views_in(kind);
+            let out = views.linear("out", &(&x * views.get("norm")));
+            let loss = views.linear("qk", &out).sum(Kind::Float)
+                + views.linear("shared", &out).sum(Kind::Float)
+                + views.get("shared").square().sum(Kind::Float)
+                + views.get("bias").square().sum(Kind::Float);
+            (params.to_host(), params.by_name(&params.backward(&loss)))
+        };
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let (weights, gradients) = of(false, kind);
+            assert!(gradients.values().all(|(_, values)| values.iter().any(|&g| g != 0.0)));
+            assert_eq!(of(true, kind), (weights, gradients), "{kind:?}");
+        }
+        let sorted = Params::in_order(specs(), 7, Device::Cpu, true);
+        let names: Vec<&str> = sorted.specs.iter().map(|spec| &spec.name[..]).collect();
+        assert_eq!(names, ["shared", "q", "k", "out", "norm", "bias"]);
+    }
 }

@@ -10,7 +10,7 @@ use tigret_infer::config::Stack;
 
 use super::dropout::Dropout;
 use super::layers::{Pass, additive_mask, additive_mask_of};
-use super::params::{Init, Spec, Views};
+use super::params::{Init, Read, Spec, Views};
 
 /// The network; its weights live in [`super::params::Params`].
 ///
@@ -68,8 +68,19 @@ impl T5 {
                 } else {
                     Init::Normal(d.powf(-0.5))
                 };
+                // The embedding is the last product's matrix too, unless that has its own.
+                let read = if name == "shared.weight" && c.tie_word_embeddings {
+                    Read::Both
+                } else if shape.len() > 1
+                    && name != "shared.weight"
+                    && ![Stack::Encoder, Stack::Decoder].iter().any(|s| name == s.position_bias())
+                {
+                    Read::Reduced
+                } else {
+                    Read::Full
+                };
                 let shape = shape.iter().map(|&s| s as i64).collect();
-                Spec { stack: stack_of(&name), ..Spec::new(name, shape, init) }
+                Spec { stack: stack_of(&name), read, ..Spec::new(name, shape, init) }
             })
             .collect()
     }
@@ -98,10 +109,11 @@ impl T5 {
     /// Keys and values for the decoder, once a batch.
     pub fn cross_state(&self, w: &Views, encoded: &Tensor, keep: &Tensor) -> CrossState {
         let pass = Pass { model: self, weights: w, train: None };
+        let encoded = pass.for_products(encoded);
         let layers = (0..self.config.decoder_layers())
             .map(|block| {
                 let at = format!("decoder.block.{block}.layer.1.EncDecAttention");
-                let [k, v] = pass.project(&format!("{at}.kv.weight"), encoded);
+                let [k, v] = pass.project(&format!("{at}.kv.weight"), &encoded);
                 (k, v)
             })
             .collect();

@@ -27,13 +27,25 @@ pub fn balanced(distances: &Tensor) -> Tensor {
         // The nearest codeword of a point is 1, one of average distance e^-SHARPNESS.
         let plan = ((distances - nearest) / spread * -SHARPNESS).exp();
         let share = points as f64 / codewords as f64;
-        let mut columns = Tensor::ones([codewords], (Kind::Float, distances.device()));
+        let (by_row, by_column) = (guarded(&plan), guarded(&(&plan / share).transpose(0, 1)));
+        let mut columns = Tensor::ones([codewords + 1], (Kind::Float, distances.device()));
         for _ in 0..ROUNDS {
-            let rows = plan.mv(&columns).clamp_min(1e-30).reciprocal();
-            columns = plan.transpose(0, 1).mv(&rows).clamp_min(1e-30).reciprocal() * share;
+            // A product and a reciprocal each: on a GPU this takes as long as its launches do.
+            let rows = by_row.mv(&columns).reciprocal_();
+            columns = by_column.mv(&rows).reciprocal_();
         }
-        (plan * columns).argmax(1, false)
+        (plan * columns.narrow(0, 0, codewords)).argmax(1, false)
     })
+}
+
+/// A matrix `[n, m]` with one more row and column, `[n + 1, m + 1]`: by a vector that ends in 1 it
+/// gives the sums plus the least that a sum shall be, and 1 again.
+fn guarded(plan: &Tensor) -> Tensor {
+    let (rows, columns) = plan.size2().unwrap_or((1, 1));
+    let guarded = plan.constant_pad_nd([0, 1, 0, 1]);
+    let _ = guarded.narrow(1, columns, 1).fill_(1e-30);
+    let _ = guarded.narrow(1, columns, 1).narrow(0, rows, 1).fill_(1.0);
+    guarded
 }
 
 /// Moves items that share all codes (`[items, levels]`) to other codewords of the last level that

@@ -160,6 +160,7 @@ pub fn join(content: &Vectors, learned: &Vectors, weight: f64) -> Vectors {
 mod tests {
     use super::*;
     use crate::data::testing::{dataset, with_other_targets};
+    use crate::device::testing::on_cpu_and_cuda;
 
     fn learn(dataset: &Dataset) -> Vectors {
         let als = Als { factors: 4, ..Als::default() };
@@ -178,6 +179,24 @@ mod tests {
         };
         assert!(cosine(0, 1) > 0.95 && cosine(3, 5) > 0.95);
         assert!(cosine(0, 3).abs() < 0.3, "{}", cosine(0, 3));
+    }
+
+    #[test]
+    fn factors_are_alike_on_cpu_and_cuda() {
+        let sequences: Vec<Vec<u32>> =
+            (0..50).map(|user| (0..6).map(|i| (i * i + 7 * user) % 20).collect()).collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let dataset = dataset(20, &sequences);
+        let learn = |device| {
+            let als = Als { factors: 8, ..Als::default() };
+            item_vectors(&dataset, als, device, &ProgressBar::hidden())
+        };
+        let expected = learn(Device::Cpu);
+        on_cpu_and_cuda(|device| {
+            for (found, expected) in learn(device).data.iter().zip(&expected.data) {
+                assert!((found - expected).abs() < 1e-2, "{found}, not {expected}");
+            }
+        });
     }
 
     #[test]

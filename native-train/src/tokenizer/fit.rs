@@ -205,6 +205,7 @@ fn autoencoder(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::testing::on_cpu_and_cuda;
     use crate::tokenizer::autoencoder::Gradient;
     use crate::tokenizer::settings::{Autoencoder, Epochs, OptimizerKind};
     use rand::Rng;
@@ -274,6 +275,41 @@ mod tests {
             assert_eq!(again.quantizer, fitted.quantizer, "{method:?}");
             let other = fit_to(&Settings { seed: 4, ..settings }, &ids, &vectors).unwrap();
             assert_ne!(other.codes, fitted.codes, "{method:?} ignores its seed");
+        }
+    }
+
+    #[test]
+    fn every_method_fits_alike_on_cpu_and_cuda() {
+        let (ids, vectors) = items(300);
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let fit_on = |settings: &Settings, device| {
+            let hidden = ProgressBar::hidden();
+            fit(settings, &ids, &vectors, device, &mut Keeper::none(), &hidden).unwrap()
+        };
+        // The reconstruction error of each of the first epochs.
+        let begin = |fitted: &Fitted| -> Vec<f64> {
+            let lines = fitted.training.iter().flat_map(|training| &training.log).take(5);
+            let error = |line: &String| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                line["reconstruction"].as_f64().unwrap()
+            };
+            lines.map(error).collect()
+        };
+        for (method, balance_last) in
+            METHODS.map(|method| (method, false)).into_iter().chain([(Method::RqVae, true)])
+        {
+            let settings = Settings { balance_last, ..settings(method) };
+            let expected = fit_on(&settings, Device::Cpu);
+            on_cpu_and_cuda(|device| {
+                let found = fit_on(&settings, device);
+                let at = format!("{method:?} on {device:?}");
+                for (found, expected) in begin(&found).iter().zip(begin(&expected)) {
+                    assert!((found / expected - 1.0).abs() < 0.02, "{at}: {found}, {expected}");
+                }
+                let lost = |fitted: &Fitted| fitted.reconstruction.unwrap_or_default();
+                let off = (lost(&found) - lost(&expected)).abs();
+                assert!(off < 0.05, "{at}: {}, not {}", lost(&found), lost(&expected));
+            });
         }
     }
 

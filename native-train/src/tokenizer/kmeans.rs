@@ -162,6 +162,8 @@ fn seed(points: &Tensor, k: i64, rng: &mut impl Rng) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::testing::on_cpu_and_cuda;
+    use crate::random;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -198,6 +200,28 @@ mod tests {
             assert_eq!(at_in_chunks, at, "{rows} at once");
             assert!(distance_in_chunks.allclose(&distance, 1e-5, 1e-5, false), "{rows} at once");
         }
+    }
+
+    #[test]
+    fn clusters_and_sums_are_alike_on_cpu_and_cuda_and_the_same_again() {
+        // Around five places, so that rounding moves no point to another cluster.
+        let place = Tensor::arange(500, (Kind::Int64, tch::Device::Cpu)).remainder(5);
+        let places = random::normal(1, [5, 16]) * 10.0;
+        let points = random::normal(2, [500, 16]) + places.index_select(0, &place);
+        let expected = kmeans(&points, 5, &mut ChaCha8Rng::seed_from_u64(3));
+        let sums = sums_by(&place, &points, 5);
+        on_cpu_and_cuda(|device| {
+            let (points, place) = (points.to_device(device), place.to_device(device));
+            let found = kmeans(&points, 5, &mut ChaCha8Rng::seed_from_u64(3));
+            assert_eq!(to_vec(&found.nearest), to_vec(&expected.nearest));
+            let is_close = |a: &Tensor, b: &Tensor| {
+                a.to_device(tch::Device::Cpu).allclose(b, 1e-4, 1e-3, false)
+            };
+            assert!(is_close(&found.centres, &expected.centres));
+            let found = sums_by(&place, &points, 5);
+            assert!(is_close(&found, &sums));
+            assert!((0..5).all(|_| sums_by(&place, &points, 5).equal(&found)));
+        });
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::tensors::{self, Header, Notes, Values, f32_blocks};
 
 /// Raised when training computes otherwise, so that no run mixes two ways, and when the file is
 /// written otherwise.
-const FORMAT: &str = "tigret/tokenizer-state/3";
+const FORMAT: &str = "tigret/tokenizer-state/4";
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 
@@ -214,6 +214,7 @@ mod tests {
     use indicatif::ProgressBar;
 
     use super::*;
+    use crate::device::testing::on_cpu_and_cuda;
     use crate::tokenizer::autoencoder::Gradient;
     use crate::tokenizer::settings::{Autoencoder, Epochs, Method, Normalise, OptimizerKind};
     use crate::tokenizer::{Fitted, fit};
@@ -252,13 +253,38 @@ mod tests {
 
     /// Fits until `steps` steps have begun.
     fn fit_for(settings: &Settings, steps: usize, state: Option<&Path>) -> Result<Fitted> {
+        fit_on(Device::Cpu, settings, steps, state)
+    }
+
+    fn fit_on(
+        device: Device,
+        settings: &Settings,
+        steps: usize,
+        state: Option<&Path>,
+    ) -> Result<Fitted> {
         let begun = AtomicUsize::new(0);
         let interrupted = || begun.fetch_add(1, Ordering::Relaxed) >= steps;
         let control = Control { interrupted: &interrupted, state };
         let vectors = vectors();
-        let mut keeper = Keeper::new(control, settings, &vectors, Device::Cpu);
+        let mut keeper = Keeper::new(control, settings, &vectors, device);
         let ids = vec!["x"; ITEMS];
-        fit(settings, &ids, &vectors, Device::Cpu, &mut keeper, &ProgressBar::hidden())
+        fit(settings, &ids, &vectors, device, &mut keeper, &ProgressBar::hidden())
+    }
+
+    #[test]
+    fn interrupted_training_ends_with_the_same_codes_on_cpu_and_cuda() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let settings = settings(Method::RqVae, OptimizerKind::Adamw, Epochs::Exactly(12));
+        on_cpu_and_cuda(|device| {
+            let whole = fit_on(device, &settings, usize::MAX, None).unwrap();
+            let stopped = fit_on(device, &settings, 3 * STEPS_PER_EPOCH + 2, Some(&state));
+            assert!(matches!(stopped, Err(TrainError::Interrupted)));
+            let resumed = fit_on(device, &settings, usize::MAX, Some(&state)).unwrap();
+            assert_eq!(resumed.quantizer, whole.quantizer, "{device:?}");
+            assert_eq!(resumed.codes, whole.codes, "{device:?}");
+            std::fs::remove_file(&state).unwrap();
+        });
     }
 
     #[test]

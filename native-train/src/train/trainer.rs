@@ -280,16 +280,17 @@ impl Job for Trainer<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::data::testing;
+    use crate::device::testing::{cosine, on_cpu_and_cuda};
     use crate::model::params::to_vec;
     use crate::model::presets::Preset;
     use crate::train::{Batching, Precision, Schedule};
     use tigret_infer::{T5Config, TokenLayout};
 
     /// A data set of 70 samples and IDs for it.
-    pub(in crate::train) fn data() -> (Dataset, SemanticIds) {
+    pub(crate) fn data() -> (Dataset, SemanticIds) {
         let sequences: Vec<Vec<u32>> =
             (0..20).map(|user| (0..6 + user % 2).map(|i| (7 * i + user) % 20).collect()).collect();
         let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
@@ -358,33 +359,97 @@ pub(super) mod tests {
 
     #[test]
     fn cuda_computes_the_loss_and_the_gradient_of_the_cpu() {
-        if !tch::Cuda::is_available() && std::env::var_os("TIGRET_REQUIRE_CUDA").is_none() {
-            println!("skipped: libtorch sees no CUDA device");
-            return;
-        }
         let (expected_loss, expected) = first_step(Device::Cpu, Precision::F32);
-        let dot = |a: &[f32], b: &[f32]| -> f64 {
-            a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-        };
-        // TF32 is off, so `f32` differs by the order of sums alone.
-        for (precision, loss_off, least_cosine) in
-            [(Precision::F32, 1e-4, 0.999_99), (Precision::Bf16, 2e-2, 0.98)]
-        {
-            let (loss, found) = first_step(Device::Cuda(0), precision);
-            assert!((loss - expected_loss).abs() < loss_off, "{loss}, not {expected_loss}");
-            for ((name, expected), (_, found)) in expected.iter().zip(&found) {
-                let (of_both, of_expected, of_found) =
-                    (dot(expected, found), dot(expected, expected), dot(found, found));
-                assert!(of_expected > 0.0, "{name} has no gradient");
-                let cosine = of_both / (of_expected * of_found).sqrt();
-                let longer = (of_found / of_expected).sqrt();
-                assert!(cosine > least_cosine, "{name} in {precision:?}: cosine {cosine}");
-                assert!(
-                    (longer - 1.0).abs() < 0.1,
-                    "{name} in {precision:?}: {longer} times as long"
-                );
+        on_cpu_and_cuda(|device| {
+            // TF32 is off, so `f32` differs by the order of sums alone.
+            for (precision, loss_off, least_cosine) in
+                [(Precision::F32, 1e-4, 0.999_99), (Precision::Bf16, 2e-2, 0.98)]
+            {
+                let (loss, found) = first_step(device, precision);
+                assert!((loss - expected_loss).abs() < loss_off, "{loss}, not {expected_loss}");
+                for ((name, expected), (_, found)) in expected.iter().zip(&found) {
+                    let at = format!("{name} in {precision:?} on {device:?}");
+                    assert!(norm(expected) > 0.0, "{name} has no gradient");
+                    let cosine = cosine(expected, found);
+                    assert!(cosine > least_cosine, "{at}: cosine {cosine}");
+                    let longer = norm(found) / norm(expected);
+                    assert!((longer - 1.0).abs() < 0.1, "{at}: {longer} times as long");
+                }
             }
+        });
+    }
+
+    #[test]
+    fn cuda_takes_the_steps_of_the_cpu() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let train = |device, optimizer| {
+            let settings = Settings {
+                optimizer,
+                learning_rate: if optimizer == OptimizerKind::Adamw { 1e-3 } else { 0.03 },
+                weight_decay: 0.05,
+                drop_user: 0.0,
+                ..settings(&ids, 0.0)
+            };
+            let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
+            let losses: Vec<f32> = (0..6).map(|_| to_vec(&trainer.step(0).0)[0]).collect();
+            (losses, trainer.weights())
+        };
+        for optimizer in [OptimizerKind::Adamw, OptimizerKind::ScaledAdamw] {
+            let (expected, weights) = train(Device::Cpu, optimizer);
+            assert!(expected[5] < expected[0] - 0.05, "{expected:?}");
+            on_cpu_and_cuda(|device| {
+                let (losses, found) = train(device, optimizer);
+                for (found, expected) in losses.iter().zip(&expected) {
+                    assert!((found - expected).abs() < 5e-3, "{losses:?}, not {expected}");
+                }
+                for ((name, (_, expected)), (_, found)) in weights.iter().zip(found.values()) {
+                    let cosine = cosine(expected, found);
+                    assert!(cosine > 0.999, "{name} by {optimizer:?} on {device:?}: {cosine}");
+                }
+            });
         }
+    }
+
+    #[test]
+    fn a_training_that_was_stopped_ends_as_one_that_was_not_on_cpu_and_cuda() {
+        let (dataset, ids) = data();
+        let trained = |device, stop: bool| {
+            let folder = tempfile::tempdir().unwrap();
+            let run = RunDir::named(folder.path());
+            let settings = Settings {
+                epochs: 6,
+                batch: 35,
+                validate_every: 3,
+                patience: 99,
+                ..settings(&ids, 0.1)
+            };
+            let mut resume = false;
+            let mut train = |stopped| {
+                let settings = settings.clone();
+                let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
+                let hidden = ProgressBar::hidden();
+                let outcome = trainer.train(resume, None, &AtomicBool::new(stopped), &hidden);
+                resume = true;
+                assert_eq!(outcome.is_err(), stopped, "{outcome:?}");
+                trainer.weights()
+            };
+            if stop {
+                // After the first step, and after one more.
+                train(true);
+                train(true);
+            }
+            train(false)
+        };
+        on_cpu_and_cuda(|device| {
+            let whole = trained(device, false);
+            assert!(trained(device, false) == whole, "the same again on {device:?}");
+            assert!(trained(device, true) == whole, "stopped on {device:?}");
+        });
+    }
+
+    fn norm(values: &[f32]) -> f64 {
+        values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt()
     }
 
     #[test]

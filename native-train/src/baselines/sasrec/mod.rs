@@ -6,9 +6,9 @@ mod network;
 mod training;
 
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
-use super::Baseline;
+use super::{Baseline, ranks_by};
 use crate::error::{Result, TrainError, check_range};
 use crate::model::padding::pad_left;
 use crate::model::params::{Views, to_vec};
@@ -143,23 +143,71 @@ impl Baseline for SasRec {
 
     /// The logits of the next item. Without a history there is nothing to attend to, and all are 0.
     fn scores(&self, histories: &[&[u32]]) -> Vec<f32> {
+        to_vec(&self.logits(histories))
+    }
+
+    fn ranks(
+        &self,
+        histories: &[&[u32]],
+        targets: &[u32],
+        excluded: &[&[u32]],
+    ) -> Vec<Option<usize>> {
+        let logits = self.logits(histories);
+        match self.device() {
+            Device::Cpu => ranks_by(&to_vec(&logits), self.items(), targets, excluded),
+            _ => ranks_on_device(&logits, targets, excluded),
+        }
+    }
+}
+
+impl SasRec {
+    /// `[histories, items]`.
+    fn logits(&self, histories: &[&[u32]]) -> Tensor {
         let _guard = tch::no_grad_guard();
         let rows: Vec<Vec<u32>> = histories.iter().map(|history| self.latest(history)).collect();
         if rows.iter().all(Vec::is_empty) {
-            return vec![0.0; rows.len() * self.items()];
+            let shape = [rows.len() as i64, self.network.items];
+            return Tensor::zeros(shape, (Kind::Float, self.device()));
         }
         let histories = self.network.histories(&rows, self.device());
         let hidden = self.network.forward(&self.weights, &histories, false).select(1, -1);
         // The last column is an item, or padding where there is no history.
         let hidden = hidden * histories.keep.select(1, -1).unsqueeze(1);
-        to_vec(&hidden.matmul(&self.network.embeddings(&self.weights).tr()))
+        hidden.matmul(&self.network.embeddings(&self.weights).tr())
     }
-}
 
-impl SasRec {
     fn latest(&self, history: &[u32]) -> Vec<u32> {
         history[history.len().saturating_sub(self.network.positions as usize)..].to_vec()
     }
+}
+
+/// [`Baseline::ranks`] of logits `[histories, items]`, counted where they lie: one number of each
+/// history is read back.
+fn ranks_on_device(logits: &Tensor, targets: &[u32], excluded: &[&[u32]]) -> Vec<Option<usize>> {
+    let device = logits.device();
+    let rows = targets.len() as i64;
+    let on_device = |values: Vec<i64>| Tensor::from_slice(&values).to_device(device);
+    let target = on_device(targets.iter().map(|&item| item.into()).collect()).view([rows, 1]);
+    let score = logits.gather(1, &target, false);
+    let items = Tensor::arange(logits.size()[1], (Kind::Int64, device));
+    // Ties go to the smaller index.
+    let tied = logits.eq_tensor(&score).logical_and(&items.lt_tensor(&target));
+    let mut ahead = logits.gt_tensor(&score).logical_or(&tied);
+    let longest = excluded.iter().map(|items| items.len()).max().unwrap_or(0);
+    if longest > 0 {
+        // Filled up with the target, which is not ahead of itself.
+        let fill = |(items, &target): (&&[u32], &u32)| -> Vec<i64> {
+            let items = items.iter().copied().chain(std::iter::repeat(target));
+            items.take(longest).map(i64::from).collect()
+        };
+        let index = on_device(excluded.iter().zip(targets).flat_map(fill).collect());
+        ahead = ahead.scatter_value(1, &index.view([rows, longest as i64]), 0);
+    }
+    let counts = to_vec(&ahead.sum_dim_intlist([1].as_slice(), false, Kind::Int64));
+    let ranks = counts.into_iter().zip(targets).zip(excluded);
+    ranks
+        .map(|((rank, target), excluded)| (!excluded.contains(target)).then_some(rank as usize))
+        .collect()
 }
 
 impl Network {
@@ -173,6 +221,22 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::testing::on_cpu_and_cuda;
+
+    #[test]
+    fn ranks_counted_on_a_device_are_those_of_the_scores_on_cpu_and_cuda() {
+        let scores = [[0.0, 2.0, -0.0, f32::NEG_INFINITY, 2.0, -1.0]; 4].concat();
+        let all: [&[u32]; 4] = [&[], &[1, 5, 1, 3], &[0, 4], &[2]];
+        on_cpu_and_cuda(|device| {
+            let logits = Tensor::from_slice(&scores).view([4, 6]).to_device(device);
+            for target in 0..6 {
+                for excluded in [all, [&[][..]; 4]] {
+                    let expected = ranks_by(&scores, 6, &[target; 4], &excluded);
+                    assert_eq!(ranks_on_device(&logits, &[target; 4], &excluded), expected);
+                }
+            }
+        });
+    }
 
     #[test]
     fn settings_out_of_range_are_named() {

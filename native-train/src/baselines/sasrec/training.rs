@@ -308,3 +308,34 @@ impl Job for Trainer<'_> {
         (&mut self.params, &mut self.optimizer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::dataset;
+    use crate::device::testing::on_cpu_and_cuda;
+    use crate::model::params::to_vec;
+
+    #[test]
+    fn steps_and_validation_of_the_cpu_and_of_cuda_are_alike() {
+        let sequences: Vec<Vec<u32>> =
+            (0..40).map(|user| (0..7 + user % 4).map(|i| (3 * i + user) % 30).collect()).collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let dataset = dataset(30, &sequences);
+        let settings = Settings { dim: 16, dropout: 0.0, batch: 16, ..Settings::DEFAULT };
+        let train = |device| {
+            let mut trainer = Trainer::new(Path::new(""), &dataset, settings, device).unwrap();
+            let losses: Vec<f32> = (0..30).map(|step| to_vec(&trainer.step(step).0)[0]).collect();
+            (losses, trainer.validate().ndcg_10)
+        };
+        let (expected, ndcg) = train(Device::Cpu);
+        assert!(expected[29] < 0.95 * expected[0], "{expected:?}");
+        on_cpu_and_cuda(|device| {
+            let (losses, found) = train(device);
+            for (found, expected) in losses.iter().zip(&expected) {
+                assert!((found / expected - 1.0).abs() < 0.01, "{losses:?}, not {expected}");
+            }
+            assert!((found - ndcg).abs() < 0.05, "NDCG@10 {found}, not {ndcg}");
+        });
+    }
+}
