@@ -422,6 +422,7 @@ pub(crate) mod tests {
                 batch: 35,
                 validate_every: 3,
                 patience: 99,
+                optimizer: OptimizerKind::ScaledAdamw,
                 ..settings(&ids, 0.1)
             };
             let mut resume = false;
