@@ -1,7 +1,7 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
 import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-memory.js";
-import { isForgotten, listen } from "./erasure.js";
+import { isForgotten } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
 import { toRequest } from "./options.js";
 import type {
@@ -46,37 +46,33 @@ export async function choose(
   gpu: GpuOptions,
   begun: number,
 ): Promise<void> {
-  const deaf = listen();
-  try {
-    const adapter = await timed.adapter();
-    // Without an adapter there is nothing to choose, and nothing worth remembering.
-    if (adapter === null) {
-      if (engine !== "cpu") await timed.use("cpu");
-      return;
-    }
-    const key = choiceKey({ ...info, adapter, gpu });
-    const earlier = remembered(key);
-    if (earlier === engine) return;
-    if (earlier) {
-      try {
-        await useChoice(timed, earlier);
-        return;
-      } catch (error) {
-        if (!isFailure(error)) throw error;
-      }
-    }
-    if (earlier || engine !== "cpu") await timed.use("cpu");
-    const request = toRequest({ history: sampleHistory });
-    const { weightFormat } = info;
-    const isPacked = weightFormat === "q8" || weightFormat === "q4";
-    const mayEmulate =
-      isPacked && gpu.packedProducts === undefined && !/^apple|swiftshader/i.test(adapter);
-    const tolerance = toleranceOf(weightFormat);
-    const { choice, lasts } = await fasterEngine(timed, request, tolerance, mayEmulate);
-    if (lasts && !isForgotten(begun)) remember(key, choice);
-  } finally {
-    deaf();
+  const adapter = await timed.adapter();
+  // Without an adapter there is nothing to choose, and nothing worth remembering.
+  if (adapter === null) {
+    if (engine !== "cpu") await timed.use("cpu");
+    return;
   }
+  const key = choiceKey({ ...info, adapter, gpu });
+  const earlier = remembered(key);
+  if (earlier === engine) return;
+  if (earlier) {
+    try {
+      await useChoice(timed, earlier);
+      return;
+    } catch (error) {
+      if (!isFailure(error)) throw error;
+    }
+  }
+  if (earlier || engine !== "cpu") await timed.use("cpu");
+  const request = toRequest({ history: sampleHistory });
+  const { weightFormat } = info;
+  const isPacked = weightFormat === "q8" || weightFormat === "q4";
+  // What the caller wishes of the GPU holds, however slow it is.
+  const isFree = Object.values(gpu).every((wish) => wish === undefined);
+  const mayEmulate = isPacked && isFree && !/^apple|swiftshader/i.test(adapter);
+  const tolerance = toleranceOf(weightFormat);
+  const { choice, lasts } = await fasterEngine(timed, request, tolerance, mayEmulate);
+  if (lasts && !isForgotten(begun)) remember(key, choice);
 }
 
 /** The first call compiles pipelines and fills caches. */
@@ -177,7 +173,7 @@ async function faster(
   tolerance: number,
   mayEmulate: boolean,
 ): Promise<Chosen> {
-  let lasts = true;
+  let [lasts, hasLost] = [true, false];
   const cpu = await measure(() => timed.recommend(request));
   const onGpu = async () => {
     const answer = await inTime(timed, timed.recommend(request));
@@ -190,13 +186,14 @@ async function faster(
       await useChoice(timed, choice);
       const { time } = await measure(onGpu, cpu.time);
       if (time < cpu.time) return { choice, lasts };
+      hasLost = true;
       if (!mayEmulate || time > HOPELESS * cpu.time) break;
     } catch (error) {
       if (error instanceof Late) break;
       if (error instanceof Wrong) continue;
       if (!isFailure(error)) throw error;
       // A worker that ends, for want of memory above all, says nothing of the device.
-      if (error.code === "crashed") lasts = false;
+      if (error.code === "crashed" && !hasLost) lasts = false;
     }
   }
   await timed.use("cpu");

@@ -1,7 +1,7 @@
 /** Owns the worker and what computes in it: builds both anew where they fail. */
 
 import { choose, PLAIN } from "./choice.js";
-import { erasuresSoFar } from "./erasure.js";
+import { erasuresSoFar, listen } from "./erasure.js";
 import { isFailure, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import type { Backend } from "./options.js";
@@ -92,7 +92,12 @@ export class EngineHost {
     return this.#inUse.engineName;
   }
 
-  /** Rejects where this device does not have an engine, before there is a bundle. */
+  /** Whether the worker has ended, and {@link load} starts another one. */
+  get isGone(): boolean {
+    return this.#remote.stopped !== undefined && this.#remote.started;
+  }
+
+  /** Rejects where this device does not have an engine, or no module, before there is a bundle. */
   async require(engine: Engine): Promise<void> {
     await this.#remote.call("require", { engine });
   }
@@ -103,7 +108,7 @@ export class EngineHost {
     // A worker that was there may have ended while the bundle was on its way.
     await this.#remote.wake();
     this.#end.throwIfAborted();
-    if (this.#remote.stopped && this.#remote.started) this.#remote = Remote.start(this.#start);
+    if (this.isGone) this.#remote = Remote.start(this.#start);
     const { engineName } = await this.#fill(bytes, engine, this.#gpu);
     this.#placed = { engine, engineName, gpu: this.#gpu };
     this.#inUse = this.#placed;
@@ -116,9 +121,14 @@ export class EngineHost {
    * forgotten since `begun`.
    */
   async use(backend: Backend, begun = erasuresSoFar()): Promise<void> {
-    await this.#announced(() =>
-      backend === "auto" ? this.#choose(begun) : this.#build(backend, this.#gpu),
-    );
+    const deaf = listen();
+    try {
+      await this.#announced(() =>
+        backend === "auto" ? this.#choose(begun) : this.#build(backend, this.#gpu),
+      );
+    } finally {
+      deaf();
+    }
   }
 
   /** Adds items to the catalogue of the engine in use. */

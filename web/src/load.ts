@@ -32,7 +32,9 @@ export async function load(
   const engine = backend === "auto" ? "cpu" : backend;
   // Nobody waits for a bundle that no engine will take, or no worker, or the caller.
   const unwanted = new AbortController();
-  host.require(engine).catch((error) => unwanted.abort(error));
+  host.require(engine).catch((error) => {
+    if (!host.isGone) unwanted.abort(error);
+  });
   const stop = () => end.abort(new TigretError("disposed", "loading was stopped"));
   const off = onAbort(signal, () => {
     unwanted.abort(signal?.reason);

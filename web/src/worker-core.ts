@@ -53,6 +53,9 @@ export class Server {
       if (error.code && CODES.includes(error.code)) {
         const code = error.code as TigretErrorCode;
         this.#post({ kind: "error", id: call.id, code, message: error.message });
+      } else if (call.method === "require") {
+        // So that it is told from a worker that has ended, which is replaced.
+        this.#post({ kind: "error", id: call.id, code: "crashed", message: inWords(error) });
       } else {
         // A trap in the module, or a module that did not load: nothing works from here on.
         this.crash(error);
@@ -62,11 +65,7 @@ export class Server {
 
   /** Says that nothing works any more. */
   crash(cause: unknown): void {
-    const said = String((cause as Error | null)?.message ?? cause);
-    // A panic says what happened before it traps; memory that cannot grow only traps.
-    const trapped = globalThis.WebAssembly && cause instanceof WebAssembly.RuntimeError;
-    const message = trapped ? `${said}; most likely there was too little memory` : said;
-    this.#post({ kind: "crash", message: globalThis.WebAssembly ? message : NO_WASM });
+    this.#post({ kind: "crash", message: inWords(cause) });
   }
 
   get #loaded(): Session {
@@ -89,12 +88,14 @@ export class Server {
         return null;
       case "require":
         await requireAdapter(call.engine);
-        await this.#compile().catch(() => later(RETRY, () => this.#compile()));
+        await this.#ready().catch((error) => {
+          // The network may be back before the bundle has come.
+          if (!(error instanceof Unreached)) throw error;
+        });
         return null;
       case "load": {
         this.#asked = true;
-        // One failed fetch, which may be the warm-up's, is not the end.
-        await this.#compile().catch(() => this.#compile());
+        await this.#ready();
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
@@ -137,15 +138,21 @@ export class Server {
     }
   }
 
+  /** As `#compile`: one failed fetch, which may be the warm-up's, is not the end. */
+  #ready(): Promise<unknown> {
+    return this.#compile().catch(() => later(RETRY, () => this.#compile()));
+  }
+
   /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
     this.#compiled ??= this.#module()
-      .then((module) =>
-        init({ module_or_path: module }).catch((error) => {
+      .then(async (module) => {
+        const found = module instanceof URL ? await fetched(module) : module;
+        return init({ module_or_path: found }).catch((error) => {
           error.message += remedyOf(error, module);
           throw error;
-        }),
-      )
+        });
+      })
       .catch((error) => {
         this.#compiled = undefined;
         throw error;
@@ -174,6 +181,27 @@ export class Server {
   }
 }
 
+/** The server of the module does not answer, or a policy forbids to ask it. */
+class Unreached extends Error {}
+
+async function fetched(module: URL): Promise<Response> {
+  try {
+    return await fetch(module);
+  } catch (error) {
+    const { message } = error as Error;
+    throw new Unreached(`${message}${whereOf(module)}; check the network`);
+  }
+}
+
+/** What is said of an error after which nothing works. */
+function inWords(cause: unknown): string {
+  if (!globalThis.WebAssembly) return NO_WASM;
+  const said = String((cause as Error | null)?.message ?? cause);
+  // A panic says what happened before it traps; memory that cannot grow only traps.
+  const trapped = cause instanceof WebAssembly.RuntimeError;
+  return trapped ? `${said}; most likely there was too little memory` : said;
+}
+
 const NO_WASM =
   "this browser has no WebAssembly, in which the model is computed: its settings for security may turn it off (on iOS, Lockdown Mode)";
 
@@ -186,7 +214,10 @@ function remedyOf(error: Error, module: Module): string {
     return "; allow 'wasm-unsafe-eval' in script-src of the content security policy";
   }
   // One is for memory.
-  if (!(module instanceof URL) || error instanceof RangeError) return "";
+  return module instanceof URL && !(error instanceof RangeError) ? whereOf(module) : "";
+}
+
+function whereOf(module: URL): string {
   return ` (${brief(module.href)}): serve pkg/ beside dist/, and allow it in connect-src`;
 }
 

@@ -115,6 +115,7 @@ test("a GPU that packed products may slow down is timed without them, where it h
     { ...narrow, weightFormat: "q4", chosen: ["webgpu", false] },
     { ...narrow, weightFormat: "f32", chosen: ["cpu", undefined] },
     { ...narrow, weightFormat: "q8", gpu: { packedProducts: true }, chosen: ["cpu", true] },
+    { ...narrow, weightFormat: "q8", gpu: { subgroups: true }, chosen: ["cpu", undefined] },
     { packed: 3, plain: 1, weightFormat: "q8", chosen: ["webgpu", undefined] },
     { packed: 9, plain: 8, weightFormat: "q8", chosen: ["cpu", undefined] },
     { packed: 99, plain: 3, weightFormat: "q8", chosen: ["cpu", undefined] },
@@ -135,6 +136,19 @@ test("a GPU that packed products may slow down is timed without them, where it h
       expect(fake?.calls.some(({ method }) => method === "recommend")).toBe(isFirst);
     }
   }
+});
+
+test("a GPU that has lost is known to be slower, though it ends without packed products", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const script: Script = {
+    weightFormat: "q8",
+    time: { cpu: 5, webgpu: 9 },
+    before: (call) => {
+      if (call.method === "use" && call.gpu.packedProducts === false) throw new Failure("crash");
+    },
+  };
+  expect((await load(script)).recommender.engine).toBe("cpu");
+  expect((await load(script)).timed).toBe(0);
 });
 
 test("a GPU that is far slower is not timed to the end", async () => {

@@ -40,7 +40,7 @@ test.each([
   [
     "have its module",
     (_: FakeWorker, { method }: Call) => {
-      if (method === "require") throw new Failure("crash");
+      if (method === "require") throw new Failure("crashed");
     },
   ],
 ])("a worker that cannot %s is told of before the bundle has come", async (_, fail) => {
@@ -57,6 +57,20 @@ test.each([
     vi.unstubAllGlobals();
   }
   expect(made).toHaveLength(2);
+});
+
+test("a worker that ends while the bundle is on its way is replaced", async () => {
+  const { made, worker } = fakeWorkers({
+    before: ({ method }, fake) => {
+      if (method === "require" && fake === made[0]) throw new Failure("crash");
+    },
+  });
+  const blob = new Blob([BUNDLE]);
+  const bytes = blob.arrayBuffer.bind(blob);
+  blob.arrayBuffer = () => new Promise((resolve) => setTimeout(() => resolve(bytes()), 50));
+  const recommender = await Recommender.load(blob, { backend: "cpu", worker });
+  expect(made.map(({ terminated }) => terminated)).toEqual([true, false]);
+  recommender.dispose();
 });
 
 test("a signal ends a load whose bytes do not come, and the worker with it", async () => {

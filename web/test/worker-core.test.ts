@@ -138,6 +138,35 @@ test("a module that cannot be had is told of before there is a bundle", async ()
     await server.receive({ id: 0, method: "require", engine: "cpu" });
     vi.restoreAllMocks();
     vi.unstubAllGlobals();
-    expect(said).toEqual([{ kind: "crash", message: expect.stringMatching(remedy) }]);
+    const message = expect.stringMatching(remedy);
+    expect(said).toEqual([{ kind: "error", id: 0, code: "crashed", message }]);
   }
+});
+
+test("a network that is gone for a while ends no load before there is a bundle", async () => {
+  vi.resetModules();
+  let isThere = false;
+  vi.stubGlobal("fetch", async () => {
+    if (!isThere) throw new TypeError("Failed to fetch");
+    const headers = { "Content-Type": "application/wasm" };
+    return new Response((await wasm()) as BodyInit, { headers });
+  });
+  const { Server: Fresh } = await import("../src/worker-core.js");
+  const said: Message[] = [];
+  const server = new Fresh(
+    (message) => said.push(message),
+    async () => new URL("https://host/pkg/module.wasm"),
+  );
+  const load = { method: "load", engine: "cpu", gpu: {} } as const;
+  try {
+    await server.receive({ id: 0, method: "require", engine: "cpu" });
+    await server.receive({ id: 1, ...load, bytes: warmUpBundle() });
+    isThere = true;
+    await server.receive({ id: 2, ...load, bytes: warmUpBundle() });
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  const message = expect.stringMatching(/Failed to fetch \(https.*; check the network/);
+  expect(said.map(({ kind }) => kind)).toEqual(["result", "crash", "result"]);
+  expect(said[1]).toEqual({ kind: "crash", message });
 });
