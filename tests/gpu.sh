@@ -113,7 +113,7 @@ engine() {
     for format in q8 f32 f16 q4; do
         for beams in 10 20 50; do
             "$here/time_one" --backend gpu --format "$format" --beams "$beams" --calls 200 \
-                --floor true --profile true || return 1
+                --floor true --profile true || status=1
         done
     done
     return $status
@@ -152,6 +152,10 @@ tokenize() {
     # Another run, so that the model keeps its semantic IDs.
     local tokenized=$here/tokenized status=0
     [ -d "$tokenized" ] || take tokenized "$tokenized" || return 1
+    if [ -e "$tokenized/tokenizer.json" ] && [ ! -e "$tokenized/tokenizer.partial.safetensors" ]; then
+        echo "the tokenizer is trained; remove $out/tokenized.tar.* and $tokenized to train it anew"
+        return 0
+    fi
     mkdir -p "$tokenized"
     cp "$run"/{dataset.json,items.jsonl,sequences.jsonl,vectors.safetensors} "$tokenized/"
     # Interrupted, it keeps its state.

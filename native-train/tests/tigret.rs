@@ -76,10 +76,12 @@ pub(crate) fn refuses(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> S
     errors
 }
 
-/// Standard error of a command that must end with status 2, and with one sentence that says why:
-/// its last line, or what clap makes of arguments that it does not take.
+/// The sentence with which a command says why it ends with status 2, as it must: the last line of
+/// standard error, or all that clap says of arguments that it does not take.
 pub(crate) fn fails(command: &mut Command) -> String {
-    failed(command).1
+    let errors = failed(command).1;
+    let last = errors.lines().last().unwrap_or_default();
+    if last.starts_with("tigret: ") { last.to_owned() } else { errors }
 }
 
 fn failed(command: &mut Command) -> (String, String) {
@@ -88,6 +90,7 @@ fn failed(command: &mut Command) -> (String, String) {
     assert_eq!(output.status.code(), Some(2), "{command:?}: {errors}");
     let said = |line: &&str| line.starts_with("tigret: ") || line.starts_with("error: ");
     assert_eq!(errors.lines().filter(said).count(), 1, "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
     let last = errors.lines().last().unwrap();
     assert!(last.starts_with("tigret: ") || errors.starts_with("error: "), "{errors}");
     (String::from_utf8(output.stdout).unwrap(), errors)

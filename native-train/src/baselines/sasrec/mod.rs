@@ -190,12 +190,13 @@ fn ranks_on_device(logits: &Tensor, targets: &[u32], excluded: &[&[u32]]) -> Vec
     let target = on_device(targets.iter().map(|&item| item.into()).collect()).view([rows, 1]);
     let score = logits.gather(1, &target, false);
     let items = Tensor::arange(logits.size()[1], (Kind::Int64, device));
-    // Ties go to the smaller index.
-    let tied = logits.eq_tensor(&score).logical_and(&items.lt_tensor(&target));
-    let mut ahead = logits.gt_tensor(&score).logical_or(&tied);
+    // Ties go to the smaller index. What is no number is not behind anything: a model whose scores are
+    // none must not look perfect.
+    let tied = logits.eq_tensor(&score).logical_and(&items.ge_tensor(&target));
+    let mut ahead = logits.lt_tensor(&score).logical_or(&tied).logical_not();
     let longest = excluded.iter().map(|items| items.len()).max().unwrap_or(0);
     if longest > 0 {
-        // Filled up with the target, which is not ahead of itself.
+        // Filled up with the target, which does not count as ahead of itself.
         let fill = |(items, &target): (&&[u32], &u32)| -> Vec<i64> {
             let items = items.iter().copied().chain(std::iter::repeat(target));
             items.take(longest).map(i64::from).collect()
@@ -235,6 +236,9 @@ mod tests {
                     assert_eq!(ranks_on_device(&logits, &[target; 4], &excluded), expected);
                 }
             }
+            // Scores that are no numbers put nothing in front.
+            let broken = Tensor::from_slice(&[f32::NAN; 6]).view([1, 6]).to_device(device);
+            assert!(ranks_on_device(&broken, &[2], &[&[]])[0] >= Some(5));
         });
     }
 
