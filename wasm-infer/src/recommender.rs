@@ -229,6 +229,9 @@ impl Recommender {
         let user_token = match (&request.user, request.user_token) {
             (Some(_), Some(_)) => return bad("give user or user_token, not both".into()),
             (None, None) => None,
+            (Some(user), None) if user.is_empty() => {
+                return bad("user is an empty string; leave it out, or give null".into());
+            }
             (Some(user), None) => layout.user_token(user),
             (None, Some(index)) => match layout.users {
                 Some(users) if index < users.count => Some(users.offset + index),

@@ -155,6 +155,7 @@ fn is_valid(request: &Request, users: u32) -> bool {
     (1..=512).contains(&request.beams)
         && (1..=request.beams).contains(&request.top)
         && !(request.user.is_some() && request.user_token.is_some())
+        && request.user.as_deref() != Some("")
         && request.user_token.is_none_or(|token| token < users)
         && sampled
 }
