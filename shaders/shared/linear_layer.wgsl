@@ -53,7 +53,8 @@ fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f3
 fn store_row(at: u32, to_output: u32, sums: vec4<f32>) {
     var values = sums;
     if p.relu == 1u {
-        values = max(values, vec4<f32>(0.0));
+        // `max` may lose what is no number.
+        values = select(values, vec4<f32>(0.0), values < vec4<f32>(0.0));
     }
     store_one(at, values.x);
     store_one(at + to_output, values.y);

@@ -56,12 +56,12 @@ impl Write {
 /// The scales of rows that have none.
 pub(crate) const UNSCALED: &[f32] = &[1.0; ROWS];
 
-/// `max(v, 0)`, and zero of what is no number. As unsigned integers, zero to infinity come before all
-/// negative floats and all NaNs; a comparison of floats would be branches in wasm.
+/// `max(v, 0)`, and NaN of NaN. As unsigned integers, numbers with a sign are a stretch from its bit
+/// to infinity's; a comparison of floats would be branches in wasm.
 #[inline(always)]
 fn relu(v: f32) -> f32 {
     let bits = v.to_bits();
-    f32::from_bits(if bits <= f32::INFINITY.to_bits() { bits } else { 0 })
+    f32::from_bits(if bits.wrapping_sub(1 << 31) > f32::INFINITY.to_bits() { bits } else { 0 })
 }
 
 /// Evaluates an expression for all tiles, with their rows as a constant for the compiler.
@@ -223,10 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_negative_or_no_number_becomes_zero() {
-        for v in [-0.0, -1e-40, -1.0, f32::NEG_INFINITY, f32::NAN, -f32::NAN, 0.0] {
+    fn what_is_negative_becomes_zero_and_what_is_no_number_stays_none() {
+        for v in [-0.0, -1e-40, -1.0, f32::NEG_INFINITY, 0.0] {
             assert_eq!(relu(v).to_bits(), 0, "{v}");
         }
+        assert!([f32::NAN, -f32::NAN].map(relu).iter().all(|v| v.is_nan()));
         for v in [1e-40, 1.0, f32::INFINITY] {
             assert_eq!(relu(v), v);
         }
