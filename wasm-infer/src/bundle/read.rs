@@ -55,7 +55,7 @@ impl Bundle {
         }
         let config = T5Config::parse(field("config")?)?;
         let tokens = TokenLayout::parse(field("tokens")?)?;
-        tokens.validate(config.vocab_size)?;
+        config.validate_with(&tokens)?;
         let weight_format: WeightFormat = field("quantization")?.parse()?;
 
         let tensor =
