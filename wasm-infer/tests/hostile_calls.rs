@@ -64,6 +64,7 @@ fn overflows(backend: Backend, said: &str) {
     for (name, change) in [
         ("encoder.final_layer_norm.weight", &enlarge as &dyn Fn(&mut [f32])),
         ("decoder.final_layer_norm.weight", &enlarge),
+        ("shared.weight", &enlarge),
         ("encoder.block.0.layer.0.SelfAttention.k.weight", &enlarge),
         ("encoder.block.0.layer.1.DenseReluDense.wi.weight", &enlarge),
         ("decoder.block.0.layer.2.DenseReluDense.wi.weight", &enlarge),

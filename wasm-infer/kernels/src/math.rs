@@ -102,7 +102,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
             let width = weight.len();
             for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                 let mean = dot_here(row, row) / width as f32;
-                let factor = 1.0 / (mean + epsilon).sqrt();
+                // Of a row whose squares overflow, no number: infinity by zero is none.
+                let factor = 1.0 / (mean + epsilon).sqrt() + mean * 0.0;
                 for ((out, v), w) in out.iter_mut().zip(row).zip(weight) {
                     *out = v * factor * w;
                 }
@@ -177,6 +178,9 @@ mod tests {
                 assert!((found - v / (mean + 0.25).sqrt() * w).abs() < 1e-5, "{width}: {found}");
             }
             assert_eq!(out[width..], vec![0.0; width]);
+            // The squares overflow.
+            rms_norm(&vec![1e30; width], &weight, 0.25, &mut out[..width]);
+            assert!(out[..width].iter().all(|v| v.is_nan()));
         }
     }
 
