@@ -6,9 +6,9 @@ mod launch;
 mod scratch;
 mod weights;
 
-pub(super) use kernels::{Kernels, MAX_GROUPS, kernel};
 #[cfg(test)]
-pub(super) use kernels::{Products, cover};
+pub(super) use kernels::Products;
+pub(super) use kernels::{Kernels, MAX_GROUPS, cover, kernel};
 pub(super) use launch::Dispatch;
 pub(super) use scratch::{Capacity, PERTURBED, RECORD, Scratch};
 pub(super) use weights::{Constant, pack_codes};
@@ -204,8 +204,9 @@ impl Plan {
                     .into(),
             );
             let head4 = part / 4 / self.config.num_heads as u32;
-            out.push(spread(dispatch(
-                kernel(&["attention_beams"]),
+            let shader = kernel(&["attention_beams"]);
+            out.push(dispatch(
+                shader,
                 &[
                     cache,
                     self.beams_before(step as usize),
@@ -221,8 +222,8 @@ impl Plan {
                     bias_stride: self.layout.levels.len() as u32,
                     users: batch.users,
                 },
-                [rows * self.config.num_heads as u32, 1],
-            )));
+                spread(cover(shader, [rows * self.config.num_heads as u32, 1])),
+            ));
             out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
             out.push(
                 self.linear(rows, stream, &layer.cross_q, id(Scratch::CrossQ))
@@ -269,15 +270,12 @@ impl Plan {
         );
         let stride = self.weights.head.outputs;
         let vocabulary = self.config.vocab_size as u32;
-        out.push(Dispatch {
-            groups: [rows, 1],
-            ..dispatch(
-                self.kernels.reducing("log_sum_exp"),
-                &[logits, normalisers],
-                LogSumExpParams { vocabulary, stride },
-                [1, 1],
-            )
-        });
+        out.push(dispatch(
+            self.kernels.reducing("log_sum_exp"),
+            &[logits, normalisers],
+            LogSumExpParams { vocabulary, stride },
+            [rows, 1],
+        ));
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
         let of_candidates = CandidatesParams {
             level: step as u32,
@@ -288,11 +286,12 @@ impl Plan {
             users: batch.users,
             rows: user_rows,
         };
+        let shader = kernel(&["candidates"]);
         out.push(dispatch(
-            kernel(&["candidates"]),
+            shader,
             &[self.weights.codes, before, logits, normalisers, id(Scratch::Listed), keys],
             of_candidates,
-            [level.size, rows],
+            cover(shader, [level.size, rows]),
         ));
         let mut select = vec![self.weights.codes, before, keys, after, id(Scratch::Tokens)];
         let of_select = SelectParams {
@@ -306,22 +305,16 @@ impl Plan {
             users: batch.users,
             stride,
         };
-        let groups = [batch.users, 1];
-        if !batch.sampled {
-            out.push(Dispatch {
-                groups,
-                ..dispatch(self.kernels.reducing("select"), &select, of_select, [1, 1])
-            });
-            return;
+        let mut name = "select";
+        if batch.sampled {
+            let samplings = id(Scratch::Samplings);
+            let perturb = [self.weights.codes, before, logits, keys, normalisers, samplings];
+            let shader = self.kernels.reducing("perturb");
+            out.push(dispatch(shader, &perturb, of_candidates, [rows, 1]));
+            select.extend([logits, normalisers, samplings]);
+            name = "select_sampled";
         }
-        let samplings = id(Scratch::Samplings);
-        let perturb = [self.weights.codes, before, logits, keys, normalisers, samplings];
-        let a_row = [rows, 1];
-        let shader = self.kernels.reducing("perturb");
-        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, of_candidates, [1, 1]) });
-        select.extend([logits, normalisers, samplings]);
-        let shader = self.kernels.reducing("select_sampled");
-        out.push(Dispatch { groups, ..dispatch(shader, &select, of_select, [1, 1]) });
+        out.push(dispatch(self.kernels.reducing(name), &select, of_select, [batch.users, 1]));
     }
 
     fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
@@ -330,7 +323,7 @@ impl Plan {
         buffers.extend(self.weights.embedding.scales);
         let shader = kernel(&["embed_", self.weights.embedding.format.name()]);
         let params = EmbedParams { rows, width4, outputs: self.weights.embedding.outputs };
-        spread(dispatch(shader, &buffers, params, [rows * width4, 1]))
+        dispatch(shader, &buffers, params, spread(cover(shader, [rows * width4, 1])))
     }
 
     fn feed_forward(
@@ -394,10 +387,8 @@ impl Plan {
             biased: u32::from(shape.bias.is_some()),
             reach: self.layout.max_input() as u32 - 1,
         };
-        Dispatch {
-            groups: [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users],
-            ..dispatch(self.kernels.attention(), &buffers, params, [1, 1])
-        }
+        let groups = [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users];
+        dispatch(self.kernels.attention(), &buffers, params, groups)
     }
 }
 
