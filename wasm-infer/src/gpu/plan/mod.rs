@@ -20,6 +20,7 @@ use super::params::{
 };
 use crate::bundle::Bundle;
 use crate::config::T5Config;
+use crate::recommender::Request;
 use crate::tokens::TokenLayout;
 use launch::{AttentionShape, Keys, Linear, dispatch, spread};
 use weights::{FeedForward, Matrix, Weights};
@@ -49,8 +50,8 @@ pub(super) struct Plan {
     layout: TokenLayout,
     items: usize,
     kernels: Kernels,
-    /// Values between the components of transposed keys: the inputs of all users side by side.
-    key_stride: u32,
+    /// What the scratch buffers have room for.
+    pub(super) capacity: Capacity,
     weights: Weights,
 }
 
@@ -64,7 +65,7 @@ impl Plan {
             layout: bundle.tokens.clone(),
             items: bundle.catalog.len(),
             kernels: Kernels::default(),
-            key_stride: input_rows(bundle.tokens.max_input()) as u32,
+            capacity: Capacity { users: 1, beams: Request::default().beams, listed: 1024 },
             weights,
         }
     }
@@ -98,9 +99,9 @@ impl Plan {
         input_rows(self.layout.max_input())
     }
 
-    /// Sets how many users there is room for.
-    pub(super) fn set_users(&mut self, users: usize) {
-        self.key_stride = (users * self.longest_input()) as u32;
+    /// Values between the components of transposed keys: the inputs of all users side by side.
+    fn key_stride(&self) -> u32 {
+        (self.capacity.users * self.longest_input()) as u32
     }
 
     /// Everything that one call launches, in order.
@@ -137,7 +138,7 @@ impl Plan {
         let stream = id(Scratch::EncoderStream);
         let input = batch.users * batch.input;
         out.push(self.embed(id(Scratch::Input), stream, input));
-        let transposed = self.key_stride * 3 * part;
+        let transposed = self.key_stride() * 3 * part;
         for layer in &self.weights.encoder {
             let qkv = id(Scratch::EncoderQkv);
             out.push(
@@ -148,7 +149,7 @@ impl Plan {
                         parts: 3,
                         key_part: 1,
                         key_offset: transposed,
-                        key_stride: self.key_stride,
+                        key_stride: self.key_stride(),
                     })
                     .into(),
             );
@@ -168,7 +169,7 @@ impl Plan {
             self.feed_forward(input, stream, &layer.feed_forward, out);
         }
         let kv = self.linear(input, stream, &self.weights.cross_kv, id(Scratch::CrossKv));
-        let transposed = self.key_stride * self.weights.cross_kv.outputs;
+        let transposed = self.key_stride() * self.weights.cross_kv.outputs;
         out.push(
             kv.norm(self.weights.encoder_norm, &self.config)
                 .keys(Keys {
@@ -176,7 +177,7 @@ impl Plan {
                     parts: 2,
                     key_part: 0,
                     key_offset: transposed,
-                    key_stride: self.key_stride,
+                    key_stride: self.key_stride(),
                 })
                 .into(),
         );
@@ -237,7 +238,7 @@ impl Plan {
                 q: id(Scratch::CrossQ),
                 q_stride: part,
                 kv: id(Scratch::CrossKv),
-                k_offset: self.key_stride * (self.weights.cross_kv.outputs + index as u32 * part),
+                k_offset: self.key_stride() * (self.weights.cross_kv.outputs + index as u32 * part),
                 v_offset: (2 * index as u32 + 1) * part,
                 v_stride: self.weights.cross_kv.outputs,
                 bias: None,
@@ -381,7 +382,7 @@ impl Plan {
             head4: part / 4 / heads,
             q_stride4: shape.q_stride / 4,
             k_offset4: shape.k_offset / 4,
-            k_stride4: self.key_stride / 4,
+            k_stride4: self.key_stride() / 4,
             v_offset4: shape.v_offset / 4,
             v_stride4: shape.v_stride / 4,
             biased: u32::from(shape.bias.is_some()),
