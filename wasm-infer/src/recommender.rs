@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
 use crate::error::{BundleError, InferError};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 use crate::gpu::Floor;
 use crate::gpu::{GpuEngine, GpuOptions};
 use crate::quantizer::{NewItem, assign};
@@ -329,12 +329,26 @@ impl Recommender {
         Ok(picks)
     }
 
+    /// Runs a query on the engine: hits in the contract's order, at most `beams`.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] when the GPU fails.
+    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
+        match &mut self.engine {
+            Engine::Cpu(cpu) => Ok(cpu.search(query)),
+            Engine::Gpu(gpu) => gpu.search(query).await,
+        }
+    }
+}
+
+/// What only benchmarks ask for.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+impl Recommender {
     /// Times each kernel of a request on the GPU, as [`GpuEngine::profile`].
     ///
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine and without timestamps; else as
     /// [`Recommender::recommend`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub async fn profile(
         &mut self,
         request: &Request,
@@ -350,23 +364,11 @@ impl Recommender {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine; else as [`Recommender::recommend`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub async fn floor(&mut self, request: &Request) -> Result<Floor, InferError> {
         let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
         match &mut self.engine {
             Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine launches nothing".into())),
             Engine::Gpu(gpu) => gpu.floor(&query).await,
-        }
-    }
-
-    /// Runs a query on the engine: hits in the contract's order, at most `beams`.
-    ///
-    /// # Errors
-    /// [`InferError::DeviceLost`] when the GPU fails.
-    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
-        match &mut self.engine {
-            Engine::Cpu(cpu) => Ok(cpu.search(query)),
-            Engine::Gpu(gpu) => gpu.search(query).await,
         }
     }
 }

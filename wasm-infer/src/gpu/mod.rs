@@ -7,7 +7,7 @@ mod device;
 mod executor;
 #[cfg(test)]
 mod kernel_tests;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 mod measure;
 mod pack;
 mod params;
@@ -22,7 +22,7 @@ use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 pub use measure::Floor;
 
 use crate::bundle::Bundle;

@@ -117,21 +117,6 @@ impl Plan {
         out
     }
 
-    /// A launch of one workgroup that does nothing.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn nothing(&self) -> Dispatch {
-        let embed = self.embed(self.id(Scratch::Tokens), self.id(Scratch::DecoderStream), 0);
-        Dispatch { groups: [1, 1], ..embed }
-    }
-
-    /// The constants that a launch reads whole: the weights of a linear layer.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
-        let linear = dispatch.shader.name.starts_with("linear");
-        let constant = |id: &BufferId| id.0 < self.constants.len();
-        dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
-    }
-
     fn encoder(&self, batch: Batch, out: &mut Vec<Dispatch>) {
         let id = |scratch| self.id(scratch);
         let part = self.heads().padded() as u32;
@@ -318,7 +303,7 @@ impl Plan {
         out.push(dispatch(self.kernels.reducing(name), &select, of_select, [batch.users, 1]));
     }
 
-    fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
+    pub(super) fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
         let width4 = self.weights.embedding.inputs.quads();
         let mut buffers = vec![tokens, stream, self.weights.embedding.weights];
         buffers.extend(self.weights.embedding.scales);
