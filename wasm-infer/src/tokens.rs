@@ -14,7 +14,7 @@ pub const MAX_LEVEL_SIZE: usize = 65_536;
 pub const MAX_HISTORY: usize = 512;
 
 /// The tokens of one level: code `c` is token `offset + c`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// Token of code 0.
     pub offset: u32,
