@@ -201,10 +201,9 @@ impl Session {
     pub fn sample_history(&self) -> Vec<JsString> {
         let catalog = &self.bundle.catalog;
         let count = self.bundle.tokens.max_items.min(catalog.len());
-        (0..count)
-            .map(|i| (i * catalog.len() / count) as u32)
-            .map(|rank| JsString::from(catalog.id_of(rank)))
-            .collect()
+        // The product may have more than 32 bits.
+        let rank = |i: usize| (i as u64 * catalog.len() as u64 / count as u64) as u32;
+        (0..count).map(|i| JsString::from(catalog.id_of(rank(i)))).collect()
     }
 }
 
