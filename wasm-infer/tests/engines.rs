@@ -371,7 +371,7 @@ fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_an
 fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
     let bundle = narrow(vec![300, 20_000], 0);
     let Some(mut gpu) = gpu(&bundle) else { return };
-    answered_or_refused(&bundle, &mut gpu, &[70, 300], 300);
+    answered_or_refused(&bundle, &mut gpu, &[67, 300], 300);
 }
 
 /// The same limit, met by an attention with one wide head over a long history.
