@@ -201,12 +201,15 @@ impl Catalog {
         self.ids.rank_of(id)
     }
 
+    /// The node of a prefix; empty if there is none.
+    pub(crate) fn node(&self, prefix: &[u16]) -> Range<u32> {
+        let root = 0..self.len() as u32;
+        prefix.iter().enumerate().fold(root, |node, (level, &code)| self.child(level, node, code))
+    }
+
     /// The item that a whole semantic ID names.
     pub fn rank_of_codes(&self, codes: &[u16]) -> Option<u32> {
-        let mut node = 0..self.len() as u32;
-        for (level, &code) in codes.iter().enumerate() {
-            node = self.child(level, node, code);
-        }
+        let node = self.node(codes);
         (codes.len() == self.levels && !node.is_empty()).then_some(node.start)
     }
 

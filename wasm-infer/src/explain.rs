@@ -124,8 +124,7 @@ impl CpuEngine {
     /// before it.
     pub fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
         let layout = self.model().layout();
-        let tokens: Vec<u32> =
-            layout.levels.iter().zip(codes).map(|(l, &code)| l.offset + u32::from(code)).collect();
+        let tokens: Vec<u32> = layout.tokens_of(codes).collect();
         let before = std::iter::once(layout.decoder_start).chain(tokens.iter().copied());
         let before: Vec<u32> = before.take(tokens.len()).collect();
         let logits = self.model().forced_logits(input, &before);

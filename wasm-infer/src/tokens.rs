@@ -160,6 +160,11 @@ impl TokenLayout {
         (self.max_items * self.levels.len() + specials).max(1)
     }
 
+    /// The token of each code of a semantic ID or of a prefix of one.
+    pub fn tokens_of(&self, codes: &[u16]) -> impl Iterator<Item = u32> {
+        self.levels.iter().zip(codes).map(|(level, &code)| level.offset + u32::from(code))
+    }
+
     /// The encoder's input: the user token if given, the codes of the last `max_items` items,
     /// oldest first, then `eos` if the layout appends it.
     ///
@@ -174,7 +179,7 @@ impl TokenLayout {
         tokens.extend(user_token);
         let skip = history.len().saturating_sub(self.max_items);
         for codes in history.skip(skip) {
-            tokens.extend(self.levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)));
+            tokens.extend(self.tokens_of(codes));
         }
         if self.append_eos {
             tokens.push(self.eos);

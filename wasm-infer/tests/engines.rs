@@ -278,8 +278,7 @@ fn gpu_and_cpu_compute_the_same_logits() {
         assert!(!rows.is_empty());
         for (codes, logits) in rows {
             let mut decoder = vec![bundle.tokens.decoder_start];
-            let levels = &bundle.tokens.levels;
-            decoder.extend(levels.iter().zip(&codes).map(|(l, &c)| l.offset + u32::from(c)));
+            decoder.extend(bundle.tokens.tokens_of(&codes));
             let all = cpu.model().forced_logits(&query.input, &decoder);
             let expected = &all[all.len() - logits.len()..];
             for (found, expected) in logits.iter().zip(expected) {

@@ -183,27 +183,35 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Squared distance of two points; as in [`dot`], the same result on every machine.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (whole_a, whole_b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = whole_a.remainder().iter().zip(whole_b.remainder());
-    let rest: f32 = rest.map(|(x, y)| (x - y) * (x - y)).sum();
-    for (a, b) in whole_a.zip(whole_b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += (x - y) * (x - y);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
+    sum_of(
+        a,
+        b,
+        #[inline(always)]
+        |x, y| (x - y) * (x - y),
+    )
 }
 
 /// [`dot`] inside of a vectorised loop.
 #[inline(always)]
 pub(crate) fn dot_here(a: &[f32], b: &[f32]) -> f32 {
+    sum_of(
+        a,
+        b,
+        #[inline(always)]
+        |x, y| x * y,
+    )
+}
+
+/// The sum of what each pair gives, in eight lanes.
+#[inline(always)]
+fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_whole, b_whole) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_whole.remainder().iter().zip(b_whole.remainder()).map(|(x, y)| x * y).sum();
+    let rest = a_whole.remainder().iter().zip(b_whole.remainder());
+    let rest: f32 = rest.map(|(&x, &y)| of(x, y)).sum();
     for (a, b) in a_whole.zip(b_whole) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += x * y;
+        for ((lane, &x), &y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += of(x, y);
         }
     }
     lanes.iter().sum::<f32>() + rest
