@@ -80,7 +80,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::from_items`], and for rows out of order.
-    pub fn from_sorted(
+    pub(crate) fn from_sorted(
         codes: Vec<u16>,
         ids: Ids,
         layout: &TokenLayout,
@@ -131,7 +131,10 @@ impl Catalog {
     ///
     /// # Errors
     /// [`BundleError::Catalog`] for more than [`MAX_ITEMS`], or an id or semantic ID that is taken.
-    pub fn with_added(&self, mut added: Vec<(Vec<u16>, String)>) -> Result<Self, BundleError> {
+    pub(crate) fn with_added(
+        &self,
+        mut added: Vec<(Vec<u16>, String)>,
+    ) -> Result<Self, BundleError> {
         let bad = |what: String| Err(BundleError::Catalog(what));
         added.sort_unstable();
         let total = self.len() + added.len();

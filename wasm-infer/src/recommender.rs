@@ -143,11 +143,6 @@ impl Recommender {
         Ok(other)
     }
 
-    /// The items, to be held on to.
-    pub(crate) fn catalog_handle(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-
     /// A CPU engine: the one in use, or one beside the GPU.
     pub(crate) fn cpu(&mut self) -> &CpuEngine {
         match &self.engine {
@@ -161,7 +156,7 @@ impl Recommender {
     }
 
     /// The items, those added included.
-    pub fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 
@@ -384,7 +379,7 @@ mod tests {
     use super::*;
     use crate::WeightFormat;
     use crate::testing::{Shape, random_bundle};
-    use crate::tokens::user_hash;
+    use crate::tokens::fnv1a;
 
     #[test]
     fn a_user_is_the_first_token_that_the_model_reads() {
@@ -398,7 +393,7 @@ mod tests {
         let with = |token| [&[token][..], &without].concat();
         let users = tokens.users.unwrap();
         assert_eq!(input(None, Some(3)), with(users.offset + 3));
-        let ann = (user_hash("ann") % u64::from(users.count)) as u32;
+        let ann = (fnv1a("ann") % u64::from(users.count)) as u32;
         assert_eq!(input(Some("ann"), None), with(users.offset + ann));
     }
 

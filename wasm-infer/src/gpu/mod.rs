@@ -100,7 +100,7 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where it exceeds the adapter's limits; the old one stays then.
-    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
+    pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
         // With more items, more beams can be alive.
         let before = self.plan.set_items(catalog.len());
         let outcome = self
