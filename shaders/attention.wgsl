@@ -87,12 +87,7 @@ fn main(
             let shrink = exp(largest - next);
             largest = next;
             sum *= shrink;
-            out = mat4x4<f32>(
-                out[0] * shrink.x,
-                out[1] * shrink.y,
-                out[2] * shrink.z,
-                out[3] * shrink.w,
-            );
+            out = shrunk(out, shrink);
             if quad < p.head4 {
                 var at = v_at + quad + begin * p.v_stride4;
                 for (var i = scores_at; i < scores_at + end - begin; i++) {

@@ -165,10 +165,6 @@ fn weights_of_key(scores: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
     return select(exp(scores - largest), vec4<f32>(0.0), scores == vec4<f32>(NEVER));
 }
 
-fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
-}
-
 fn store_quads(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<f32>) {
     if quad >= p.head4 {
         return;

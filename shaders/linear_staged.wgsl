@@ -78,13 +78,9 @@ fn main(
     if row >= p.rows || output >= outputs4 {
         return;
     }
-    var factors = vec4<f32>(p.scale);
-    if p.normalise == 1u {
-        let at = 4u * local.y;
-        let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
-        factors *= inverseSqrt(all / f32(p.inputs) + p.epsilon);
-    }
-    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, sums, factors);
+    let at = 4u * local.y;
+    let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
+    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, sums, factors_of(all));
 }
 
 // A quad of a row as it is multiplied, but for the norm's factor.

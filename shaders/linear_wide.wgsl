@@ -68,14 +68,10 @@ fn main(
         near3 += weights3_k * nears_k + weights3_l * nears_l;
         far3 += weights3_k * fars_k + weights3_l * fars_l;
     }
-    var factors = vec2<f32>(p.scale);
-    if p.normalise == 1u {
-        factors *= inverseSqrt(squares / f32(p.inputs) + p.epsilon);
-    }
-    let of_near = of_quad(vec4<f32>(factors.x));
-    let of_far = of_quad(vec4<f32>(factors.y));
-    let near = vec4<f32>(of_near[0].x, of_near[1].x, of_near[2].x, of_near[3].x);
-    let far = vec4<f32>(of_far[0].x, of_far[1].x, of_far[2].x, of_far[3].x);
+    // A column a row, the first two components the near one's and the far one's.
+    let all = transpose(of_quad(vec4<f32>(squares, 0.0, 0.0)));
+    let near = factors_of(all[0]);
+    let far = factors_of(all[1]);
     let rows = row + rows_of_quad(own);
     store_four(rows, first, near0, near);
     store_four(rows, first + LANES, near1, near);

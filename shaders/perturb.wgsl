@@ -4,25 +4,15 @@
 // beam's own. The best of them are a sample without replacement. One workgroup a row.
 #import trie
 #import beam
+#import level
 #import ordering
 #import philox
 #import sampled
 #import reduce
 
-struct Params {
-    level: u32,
-    words: u32, // words of one item's codes
-    codes: u32, // codes of the level
-    offset: u32, // token of code 0
-    stride: u32, // values between rows of logits
-    users: u32,
-    rows: u32, // rows of a user
-}
-
 const LANES: u32 = 64u;
 alias Reduced = f32;
 
-@group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>; // [rows, codes]

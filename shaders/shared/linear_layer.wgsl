@@ -26,6 +26,16 @@ struct Params {
 @group(0) @binding(2) var<storage, read> norm: array<vec4<f32>>; // [inputs4]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, outputs] at y_offset
 
+// What the sums of four rows are multiplied by, given the rows' squares. A row whose squares overflow
+// has no norm: infinity by infinity is no number, and stays none.
+fn factors_of(squares: vec4<f32>) -> vec4<f32> {
+    if p.normalise == 0u {
+        return vec4<f32>(p.scale);
+    }
+    let mean = squares / f32(p.inputs) + p.epsilon;
+    return p.scale * (sqrt(mean) / mean);
+}
+
 // Stores a quad of outputs of four rows, a column of the sums each.
 fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
     let output = 4u * outputs;
@@ -53,7 +63,8 @@ fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f3
 fn store_row(at: u32, to_output: u32, sums: vec4<f32>) {
     var values = sums;
     if p.relu == 1u {
-        values = max(values, vec4<f32>(0.0));
+        // `max` may lose what is no number.
+        values = select(values, vec4<f32>(0.0), values < vec4<f32>(0.0));
     }
     store_one(at, values.x);
     store_one(at + to_output, values.y);

@@ -35,9 +35,5 @@ fn tile_of(row: u32, outputs: u32, begin: u32, step: u32) -> Tile {
 
 // Stores what all quads of inputs have given; rows past the end are not.
 fn store_tile(row: u32, outputs: u32, tile: Tile) {
-    var factors = vec4<f32>(p.scale);
-    if p.normalise == 1u {
-        factors *= inverseSqrt(tile.squares / f32(p.inputs) + p.epsilon);
-    }
-    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), outputs, tile.sums, factors);
+    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), outputs, tile.sums, factors_of(tile.squares));
 }

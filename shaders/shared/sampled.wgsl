@@ -7,6 +7,7 @@
 
 // Log-probability of a child given its parent, where `log_prob` is the model's.
 fn sampled_log_prob(log_prob: f32, normaliser: vec4<f32>, inverse_temperature: f32) -> f32 {
-    // Finite at any temperature.
-    return max((log_prob - normaliser.y) * inverse_temperature, -1e30) - normaliser.z;
+    // Finite at any temperature, but of what is no number: `max` may lose that.
+    let scaled = (log_prob - normaliser.y) * inverse_temperature;
+    return select(scaled, -1e30, scaled < -1e30) - normaliser.z;
 }

@@ -80,7 +80,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::from_items`], and for rows out of order.
-    pub fn from_sorted(
+    pub(crate) fn from_sorted(
         codes: Vec<u16>,
         ids: Ids,
         layout: &TokenLayout,
@@ -131,7 +131,10 @@ impl Catalog {
     ///
     /// # Errors
     /// [`BundleError::Catalog`] for more than [`MAX_ITEMS`], or an id or semantic ID that is taken.
-    pub fn with_added(&self, mut added: Vec<(Vec<u16>, String)>) -> Result<Self, BundleError> {
+    pub(crate) fn with_added(
+        &self,
+        mut added: Vec<(Vec<u16>, String)>,
+    ) -> Result<Self, BundleError> {
         let bad = |what: String| Err(BundleError::Catalog(what));
         added.sort_unstable();
         let total = self.len() + added.len();
@@ -201,12 +204,15 @@ impl Catalog {
         self.ids.rank_of(id)
     }
 
+    /// The node of a prefix; empty if there is none.
+    pub(crate) fn node(&self, prefix: &[u16]) -> Range<u32> {
+        let root = 0..self.len() as u32;
+        prefix.iter().enumerate().fold(root, |node, (level, &code)| self.child(level, node, code))
+    }
+
     /// The item that a whole semantic ID names.
     pub fn rank_of_codes(&self, codes: &[u16]) -> Option<u32> {
-        let mut node = 0..self.len() as u32;
-        for (level, &code) in codes.iter().enumerate() {
-            node = self.child(level, node, code);
-        }
+        let node = self.node(codes);
         (codes.len() == self.levels && !node.is_empty()).then_some(node.start)
     }
 

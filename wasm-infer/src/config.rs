@@ -5,21 +5,19 @@ use tigret_kernels::Heads;
 
 use crate::error::BundleError;
 use crate::search::MAX_BEAMS;
-use crate::tokens::{MAX_HISTORY, MAX_LEVELS};
+use crate::tokens::{MAX_HISTORY, MAX_LEVELS, TokenLayout};
 
-/// Most numbers of a vector that a model computes with.
+/// Most numbers of a vector that a model computes with, and of all keys and values that a search keeps:
+/// a page counts its bytes in 32 bits.
 const MOST_NUMBERS: usize = 1 << 28;
 /// Most numbers of the keys of all heads.
 const MOST_INNER: usize = 1 << 14;
-/// The same of all decoder layers together.
-const MOST_DECODER: usize = 1 << 18;
 /// Hidden width of a feed-forward block.
 const MOST_HIDDEN: usize = 1 << 15;
 /// Most tokens of the encoder's input: a history's, a user's and `eos`.
 const MOST_INPUT: usize = MAX_HISTORY * MAX_LEVELS + 2;
 const _: () = assert!(MOST_INPUT * 3 * MOST_INNER <= MOST_NUMBERS, "queries, keys and values");
 const _: () = assert!(MOST_INPUT * MOST_HIDDEN <= MOST_NUMBERS, "the feed-forward block");
-const _: () = assert!(MAX_BEAMS * 2 * MOST_DECODER <= MOST_NUMBERS, "a step of the decoder");
 
 /// Sizes and switches of a `T5ForConditionalGeneration`, under the names of HF's `config.json`.
 ///
@@ -153,14 +151,7 @@ impl T5Config {
             ("num_layers", self.num_layers, 64),
             ("num_decoder_layers", self.decoder_layers(), 64),
             ("num_heads", self.num_heads, 256),
-            // Of the longest input and of all beams, what a layer computes and what all layers of the
-            // decoder keep are 2^28 numbers each at most: a page counts its bytes in 32 bits.
             ("num_heads * d_kv", self.inner(), MOST_INNER),
-            (
-                "num_decoder_layers * num_heads * d_kv",
-                self.decoder_layers().saturating_mul(self.inner()),
-                MOST_DECODER,
-            ),
             ("relative_attention_num_buckets", self.relative_attention_num_buckets, 1 << 12),
             ("relative_attention_max_distance", self.relative_attention_max_distance, 1 << 16),
         ] {
@@ -183,6 +174,33 @@ impl T5Config {
         }
         if !(self.layer_norm_epsilon.is_finite() && self.layer_norm_epsilon > 0.0) {
             return bad("layer_norm_epsilon is not a positive number".into());
+        }
+        Ok(())
+    }
+
+    /// Checks configuration and token layout, also against each other: the vocabulary, and how much a
+    /// search keeps.
+    ///
+    /// # Errors
+    /// [`BundleError::Metadata`] or [`BundleError::Tokens`] naming the field.
+    pub fn validate_with(&self, tokens: &TokenLayout) -> Result<(), BundleError> {
+        self.validate()?;
+        tokens.validate(self.vocab_size)?;
+        let (input, levels, layers) =
+            (tokens.max_input(), tokens.levels.len(), self.decoder_layers());
+        // The decoder keeps its keys and values of the longest input, and of all beams at each level.
+        let numbers =
+            (input + levels * MAX_BEAMS) as u64 * 2 * (layers * self.heads().held()) as u64;
+        if numbers > MOST_NUMBERS as u64 {
+            return Err(BundleError::metadata(
+                "config",
+                format!(
+                    "{layers} decoder layers of {} * {} numbers keep {numbers} numbers of an input \
+                     of {input} tokens and {MAX_BEAMS} beams at {levels} levels, more than \
+                     {MOST_NUMBERS}; use fewer or smaller layers, or a smaller max_items",
+                    self.num_heads, self.d_kv
+                ),
+            ));
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! How a recommendation comes about: the levels of its semantic ID, what each item of the history
 //! did for it, and which prefixes the search kept on the way.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::CpuEngine;
@@ -57,7 +59,7 @@ impl Recommender {
     /// range; [`BundleError::Overflow`](crate::error::BundleError::Overflow) where a score is not a
     /// number.
     pub fn explain(&mut self, request: &Request, id: &str) -> Result<Explanation, InferError> {
-        let catalog = self.catalog_handle();
+        let catalog = Arc::clone(self.catalog());
         let rank = catalog.rank_of(id).ok_or_else(|| {
             InferError::Request(format!("the catalogue has no item \"{id}\" to explain"))
         })?;
@@ -103,7 +105,7 @@ impl Recommender {
     /// [`InferError::Request`] for an option out of range;
     /// [`BundleError::Overflow`](crate::error::BundleError::Overflow) where a score is not a number.
     pub fn trace(&mut self, request: &Request) -> Result<Vec<Vec<Prefix>>, InferError> {
-        let catalog = self.catalog_handle();
+        let catalog = Arc::clone(self.catalog());
         let (query, _) = Self::prepare(&self.bundle().tokens, &catalog, request)?;
         let mut levels: Vec<Vec<Prefix>> = Vec::new();
         self.cpu().search_seen(&query, |level, beams| {
@@ -122,10 +124,9 @@ impl Recommender {
 impl CpuEngine {
     /// The log-probability of each code of a semantic ID after the encoder's input, given the codes
     /// before it.
-    pub fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
+    fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
         let layout = self.model().layout();
-        let tokens: Vec<u32> =
-            layout.levels.iter().zip(codes).map(|(l, &code)| l.offset + u32::from(code)).collect();
+        let tokens: Vec<u32> = layout.tokens_of(codes).collect();
         let before = std::iter::once(layout.decoder_start).chain(tokens.iter().copied());
         let before: Vec<u32> = before.take(tokens.len()).collect();
         let logits = self.model().forced_logits(input, &before);
@@ -138,8 +139,6 @@ impl CpuEngine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use pollster::block_on;
 
     use super::*;
@@ -205,7 +204,7 @@ mod tests {
             Request { history, beams: 12, top: 12, exclude_history: true, ..Request::default() };
         let levels = recommender.trace(&request).unwrap();
         assert_eq!(levels.len(), recommender.bundle().tokens.levels.len());
-        let catalog = recommender.catalog_handle();
+        let catalog = Arc::clone(recommender.catalog());
         for (level, prefixes) in levels.iter().enumerate() {
             assert!(prefixes.len() <= 12 && prefixes.iter().all(|p| p.codes.len() == level + 1));
             for prefix in prefixes.iter().filter(|_| level > 0) {

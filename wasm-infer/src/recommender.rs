@@ -9,7 +9,7 @@ use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::cpu::CpuEngine;
 use crate::error::{BundleError, InferError};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 use crate::gpu::Floor;
 use crate::gpu::{GpuEngine, GpuOptions};
 use crate::quantizer::{NewItem, assign};
@@ -143,11 +143,6 @@ impl Recommender {
         Ok(other)
     }
 
-    /// The items, to be held on to.
-    pub(crate) fn catalog_handle(&self) -> Arc<Catalog> {
-        Arc::clone(&self.catalog)
-    }
-
     /// A CPU engine: the one in use, or one beside the GPU.
     pub(crate) fn cpu(&mut self) -> &CpuEngine {
         match &self.engine {
@@ -161,7 +156,7 @@ impl Recommender {
     }
 
     /// The items, those added included.
-    pub fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 
@@ -332,12 +327,26 @@ impl Recommender {
         Ok(picks)
     }
 
+    /// Runs a query on the engine: hits in the contract's order, at most `beams`.
+    ///
+    /// # Errors
+    /// [`InferError::DeviceLost`] when the GPU fails.
+    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
+        match &mut self.engine {
+            Engine::Cpu(cpu) => Ok(cpu.search(query)),
+            Engine::Gpu(gpu) => gpu.search(query).await,
+        }
+    }
+}
+
+/// What only benchmarks ask for.
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
+impl Recommender {
     /// Times each kernel of a request on the GPU, as [`GpuEngine::profile`].
     ///
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine and without timestamps; else as
     /// [`Recommender::recommend`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub async fn profile(
         &mut self,
         request: &Request,
@@ -353,23 +362,11 @@ impl Recommender {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine; else as [`Recommender::recommend`].
-    #[cfg(not(target_arch = "wasm32"))]
     pub async fn floor(&mut self, request: &Request) -> Result<Floor, InferError> {
         let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
         match &mut self.engine {
             Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine launches nothing".into())),
             Engine::Gpu(gpu) => gpu.floor(&query).await,
-        }
-    }
-
-    /// Runs a query on the engine: hits in the contract's order, at most `beams`.
-    ///
-    /// # Errors
-    /// [`InferError::DeviceLost`] when the GPU fails.
-    pub async fn search(&mut self, query: &EngineQuery) -> Result<Vec<Hit>, InferError> {
-        match &mut self.engine {
-            Engine::Cpu(cpu) => Ok(cpu.search(query)),
-            Engine::Gpu(gpu) => gpu.search(query).await,
         }
     }
 }
@@ -385,7 +382,7 @@ mod tests {
     use super::*;
     use crate::WeightFormat;
     use crate::testing::{Shape, random_bundle};
-    use crate::tokens::user_hash;
+    use crate::tokens::fnv1a;
 
     #[test]
     fn a_user_is_the_first_token_that_the_model_reads() {
@@ -399,7 +396,7 @@ mod tests {
         let with = |token| [&[token][..], &without].concat();
         let users = tokens.users.unwrap();
         assert_eq!(input(None, Some(3)), with(users.offset + 3));
-        let ann = (user_hash("ann") % u64::from(users.count)) as u32;
+        let ann = (fnv1a("ann") % u64::from(users.count)) as u32;
         assert_eq!(input(Some("ann"), None), with(users.offset + ann));
     }
 

@@ -71,9 +71,11 @@ impl Sampling {
     ) {
         let level = prefix.len();
         let largest = children.iter().map(|c| log_prob(c.code)).fold(f32::NEG_INFINITY, f32::max);
-        // Finite at any temperature.
-        let scaled =
-            |code: u16| ((log_prob(code) - largest) * self.inverse_temperature(level)).max(-1e30);
+        // Finite at any temperature, but of what is no number: that stays none.
+        let scaled = |code: u16| {
+            let scaled = (log_prob(code) - largest) * self.inverse_temperature(level);
+            if scaled < -1e30 { -1e30 } else { scaled }
+        };
         let normaliser = children.iter().map(|c| scaled(c.code).exp()).sum::<f32>().ln();
         let (counter, key) = (pack(prefix), self.key(level));
         for child in &mut *children {

@@ -57,9 +57,10 @@ pub fn best_first(count: usize, hit: impl Fn(usize) -> Hit, order: &mut Vec<u64>
     order.iter().map(|&place| hit(place as u32 as usize)).collect()
 }
 
-/// Where a key stands among others: the smaller the better, equal keys in the order of `rank`.
+/// Where a key stands among others: the smaller the better, equal keys in the order of `rank`. What is
+/// no number comes first, so that it is among the hits and seen there.
 fn place(key: f32, rank: u32) -> u64 {
-    let bits = key.to_bits();
+    let bits = if key.is_nan() { u32::MAX >> 1 } else { key.to_bits() };
     // As integers, floats descend when their signs differ or both are negative.
     let descending = if bits >> 31 == 0 { !bits ^ 1 << 31 } else { bits };
     u64::from(descending) << 32 | u64::from(rank)
@@ -265,6 +266,14 @@ mod tests {
         let mut expected: Vec<Hit> = (0..keys.len()).map(hit).collect();
         expected.sort_by(|a, b| b.key.total_cmp(&a.key));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_lost_among_better_scores() {
+        for nan in [f32::NAN, -f32::NAN] {
+            let hit = |at: usize| Hit::scored(at as u32, [f32::INFINITY, 3.0, nan, f32::MAX][at]);
+            assert_eq!(best_first(4, hit, &mut Vec::new())[0].rank, 2, "{nan}");
+        }
     }
 
     #[test]

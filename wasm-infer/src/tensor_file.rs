@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use bytemuck::Pod;
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
 use serde::{Serialize, Serializer};
 
 use crate::error::BundleError;
@@ -64,6 +65,11 @@ pub fn header<'a>(
     let length = (header.len() - LENGTH) as u64;
     header[..LENGTH].copy_from_slice(&length.to_le_bytes());
     Ok(header)
+}
+
+/// The numbers of a tensor of a file.
+pub(crate) fn numbers<T: Pod>(view: &TensorView<'_>) -> Vec<T> {
+    bytemuck::pod_collect_to_vec(view.data())
 }
 
 /// A tensor on its way into a file: name, type, shape, bytes.

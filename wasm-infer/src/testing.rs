@@ -246,15 +246,13 @@ pub fn widened(bundle: &Bundle) -> Bundle {
 /// to.
 pub fn exhaustive(bundle: &Bundle, catalog: &Catalog, query: &EngineQuery) -> Vec<Hit> {
     let model = Model::new(Arc::new(widened(bundle)));
-    let levels = &bundle.tokens.levels;
     let mut hits = Vec::new();
     for rank in 0..catalog.len() as u32 {
         if query.filter.allowed_in(rank..rank + 1) == 0 {
             continue;
         }
         let codes = catalog.codes_of(rank);
-        let path: Vec<u32> =
-            levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)).collect();
+        let path: Vec<u32> = bundle.tokens.tokens_of(codes).collect();
         let mut decoder = vec![bundle.tokens.decoder_start];
         decoder.extend(&path[..path.len() - 1]);
         let logits = model.forced_logits(&query.input, &decoder);

@@ -7,14 +7,14 @@ use crate::error::BundleError;
 /// Most levels that a semantic ID can have.
 pub const MAX_LEVELS: usize = 8;
 /// Fewest levels that a semantic ID can have.
-pub const MIN_LEVELS: usize = 2;
+pub(crate) const MIN_LEVELS: usize = 2;
 /// Most codes of one level.
 pub const MAX_LEVEL_SIZE: usize = 65_536;
 /// Most items of a history that a layout may keep.
 pub const MAX_HISTORY: usize = 512;
 
 /// The tokens of one level: code `c` is token `offset + c`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
     /// Token of code 0.
     pub offset: u32,
@@ -151,13 +151,18 @@ impl TokenLayout {
 
     /// The token of a user id, or `None` if the layout has no user tokens.
     pub fn user_token(&self, user: &str) -> Option<u32> {
-        self.users.map(|u| u.offset + (user_hash(user) % u64::from(u.count)) as u32)
+        self.users.map(|u| u.offset + (fnv1a(user) % u64::from(u.count)) as u32)
     }
 
     /// Most tokens that the encoder's input can have.
-    pub fn max_input(&self) -> usize {
+    pub(crate) fn max_input(&self) -> usize {
         let specials = usize::from(self.users.is_some()) + usize::from(self.append_eos);
         (self.max_items * self.levels.len() + specials).max(1)
+    }
+
+    /// The token of each code of a semantic ID or of a prefix of one.
+    pub fn tokens_of(&self, codes: &[u16]) -> impl Iterator<Item = u32> {
+        self.levels.iter().zip(codes).map(|(level, &code)| level.offset + u32::from(code))
     }
 
     /// The encoder's input: the user token if given, the codes of the last `max_items` items,
@@ -174,7 +179,7 @@ impl TokenLayout {
         tokens.extend(user_token);
         let skip = history.len().saturating_sub(self.max_items);
         for codes in history.skip(skip) {
-            tokens.extend(self.levels.iter().zip(codes).map(|(l, &c)| l.offset + u32::from(c)));
+            tokens.extend(self.tokens_of(codes));
         }
         if self.append_eos {
             tokens.push(self.eos);
@@ -186,14 +191,9 @@ impl TokenLayout {
     }
 }
 
-/// The user hash of the contract: 64-bit FNV-1a over the id's UTF-8 bytes.
-pub fn user_hash(user: &str) -> u64 {
-    fnv1a(user.as_bytes())
-}
-
-/// 64-bit FNV-1a.
-pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+/// The hash of an id: 64-bit FNV-1a over its UTF-8 bytes.
+pub(crate) fn fnv1a(id: &str) -> u64 {
+    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
@@ -268,8 +268,8 @@ mod tests {
     #[test]
     fn a_users_token_is_fixed_by_the_id() {
         // FNV-1a of "" is its offset basis, and that of "a" a known answer of its authors.
-        assert_eq!(user_hash(""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(user_hash("a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a("a"), 0xaf63_dc4c_8601_ec8c);
         let hundred = TokenLayout { users: Some(Users { offset: 11, count: 100 }), ..layout() };
         assert_eq!(hundred.user_token("a"), Some(11 + (0xaf63_dc4c_8601_ec8c_u64 % 100) as u32));
         assert_eq!(TokenLayout { users: None, ..layout() }.user_token("a"), None);

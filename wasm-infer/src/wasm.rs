@@ -61,7 +61,6 @@ struct Info<'a> {
 /// A bundle on an engine.
 #[wasm_bindgen]
 pub struct Session {
-    bundle: Arc<Bundle>,
     fingerprint: String,
     recommender: Recommender,
 }
@@ -86,9 +85,8 @@ impl Session {
         let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|e| to_js(&e.into()))?);
         let fingerprint = format!("{:016x}", fingerprint(&bytes));
         drop(bytes);
-        let recommender =
-            Recommender::new(Arc::clone(&bundle), backend).await.map_err(|e| to_js(&e))?;
-        Ok(Self { bundle, fingerprint, recommender })
+        let recommender = Recommender::new(bundle, backend).await.map_err(|e| to_js(&e))?;
+        Ok(Self { fingerprint, recommender })
     }
 
     /// Puts the bundle on another engine, or on a new one of the same kind after a device was
@@ -172,7 +170,8 @@ impl Session {
     /// # Errors
     /// Never for a bundle that was read.
     pub fn info(&self) -> Result<JsValue, Error> {
-        let Bundle { config, tokens, weight_format, .. } = &*self.bundle;
+        let bundle = self.recommender.bundle();
+        let Bundle { config, tokens, weight_format, .. } = bundle;
         let parameters =
             config.weight_shapes().into_iter().map(|(_, s)| s.iter().product::<usize>());
         to_value(&Info {
@@ -182,7 +181,7 @@ impl Session {
             levels: tokens.levels.iter().map(|level| level.size).collect(),
             users: tokens.users.map_or(0, |users| users.count),
             max_items: tokens.max_items,
-            embedding: self.bundle.quantizer().map(|quantizer| quantizer.config().embedding()),
+            embedding: bundle.quantizer().map(|quantizer| quantizer.config().embedding()),
             weight_format: weight_format.name(),
             vocab_size: config.vocab_size,
             d_model: config.d_model,
@@ -199,12 +198,11 @@ impl Session {
     /// A full history spread over the catalogue, to time engines with.
     #[wasm_bindgen(js_name = sampleHistory)]
     pub fn sample_history(&self) -> Vec<JsString> {
-        let catalog = &self.bundle.catalog;
-        let count = self.bundle.tokens.max_items.min(catalog.len());
-        (0..count)
-            .map(|i| (i * catalog.len() / count) as u32)
-            .map(|rank| JsString::from(catalog.id_of(rank)))
-            .collect()
+        let Bundle { catalog, tokens, .. } = self.recommender.bundle();
+        let count = tokens.max_items.min(catalog.len());
+        // The product may have more than 32 bits.
+        let rank = |i: usize| (i as u64 * catalog.len() as u64 / count as u64) as u32;
+        (0..count).map(|i| JsString::from(catalog.id_of(rank(i)))).collect()
     }
 }
 

@@ -126,7 +126,7 @@ impl Weight {
     }
 
     /// One row of a matrix as `f32`, `[columns]`.
-    pub fn row_to_f32(&self, row: usize, out: &mut [f32]) {
+    pub(crate) fn row_to_f32(&self, row: usize, out: &mut [f32]) {
         let columns = self.columns();
         let at = row * columns;
         match &self.data {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
-use tigret_infer::{Bundle, Q4, Q4_GROUP, T5Config, Weight, WeightData, WeightFormat};
+use tigret_infer::{Bundle, Q4, Q4_GROUP, T5Config, TokenLayout, Weight, WeightData, WeightFormat};
 
 #[test]
 fn a_written_bundle_reads_back_equal() {
@@ -391,16 +391,32 @@ fn no_single_flipped_byte_of_the_header_panics() {
 
 #[test]
 fn sizes_whose_products_exceed_a_pages_memory_are_refused() {
-    let config = random_bundle(&Shape::default(), WeightFormat::F32, 1).config;
-    let with = |heads, d_kv, layers| {
-        let sizes = T5Config { num_heads: heads, d_kv, num_layers: layers, ..config.clone() };
-        T5Config { num_decoder_layers: None, ..sizes }.validate().map_err(|e| e.to_string())
+    let random = random_bundle(&Shape::default(), WeightFormat::F32, 1);
+    let vocab_size = 1 << 20;
+    let with = |heads, d_kv, layers, levels, max_items| {
+        let sizes =
+            T5Config { num_heads: heads, d_kv, num_layers: layers, ..random.config.clone() };
+        let config = T5Config { num_decoder_layers: None, vocab_size, ..sizes };
+        let layout = TokenLayout::contiguous(&vec![256; levels], 0, max_items);
+        config.validate_with(&layout).map_err(|e| e.to_string())
     };
-    assert_eq!(with(256, 64, 16), Ok(()));
-    assert_eq!(with(64, 64, 64), Ok(()));
+    // The paper's model, T5's base and large.
+    for (heads, layers) in [(6, 4), (12, 12), (16, 24)] {
+        assert_eq!(with(heads, 64, layers, 4, 20), Ok(()));
+    }
+    assert_eq!(with(12, 64, 12, 8, 512), Ok(()));
     let heads = "num_heads * d_kv is 262144, outside 1..=16384";
-    assert!(with(256, 1024, 1).unwrap_err().contains(heads));
-    let layers = "num_decoder_layers * num_heads * d_kv is 278528, outside 1..=262144";
-    assert!(with(256, 64, 17).unwrap_err().contains(layers));
-    assert!(with(usize::MAX, usize::MAX, usize::MAX).is_err());
+    assert!(with(256, 1024, 1, 4, 20).unwrap_err().contains(heads));
+    assert!(with(usize::MAX, usize::MAX, usize::MAX, 4, 20).is_err());
+    // 2^15 numbers a row: 512 beams at 8 levels, and what is left of 2^13 rows for items and `eos`.
+    assert_eq!(with(256, 64, 1, 8, 511), Ok(()));
+    let input = "keep 268468224 numbers of an input of 4097 tokens and 512 beams at 8 levels, more";
+    let refused = with(256, 64, 1, 8, 512).map_or_else(|e| e, |()| String::new());
+    assert!(refused.contains(input), "{refused}");
+    assert!(with(4, 1024, 64, 8, 512).unwrap_err().contains("config"));
+    // A head of one number takes as much as one of 16.
+    for d_kv in [1, 16] {
+        assert_eq!(with(256, d_kv, 12, 4, 20), Ok(()));
+        assert!(with(256, d_kv, 16, 4, 20).is_err());
+    }
 }

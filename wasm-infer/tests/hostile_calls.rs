@@ -21,19 +21,19 @@ const TOLERANCE: f32 = 1e-3;
 
 fn bundle() -> Arc<Bundle> {
     let levels = vec![5, 6, 7];
-    let shape = Shape { levels, items: ITEMS, layers: (1, 1), ..Shape::default() };
+    let shape = Shape { levels, items: ITEMS, layers: (1, 1), tied: false, ..Shape::default() };
     Arc::new(random_bundle(&shape, WeightFormat::F32, 8))
 }
 
-/// The model with one weight full of one number.
-fn filled(name: &str, value: f32, format: WeightFormat) -> Arc<Bundle> {
+/// The model with other values in one weight.
+fn changed(name: &str, format: WeightFormat, change: impl Fn(&mut [f32])) -> Arc<Bundle> {
     let bundle = bundle();
     let mut weights: BTreeMap<_, _> = bundle
         .weights()
         .iter()
         .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
         .collect();
-    weights.get_mut(name).unwrap().1.fill(value);
+    change(&mut weights.get_mut(name).unwrap().1);
     let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
     let catalog = (*bundle.catalog).clone();
     Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap())
@@ -41,22 +41,54 @@ fn filled(name: &str, value: f32, format: WeightFormat) -> Arc<Bundle> {
 
 const OVERFLOW: &str = "a score is not a finite number";
 
-/// Holds models whose weights overflow in one of the two stacks to an error.
+/// As large as `q8` can hold.
+const LARGE: f32 = 1e38;
+
+/// Makes numbers large and leaves their signs.
+fn enlarge(values: &mut [f32]) {
+    values.iter_mut().for_each(|v| *v = LARGE.copysign(*v));
+}
+
+/// Holds models whose weights overflow somewhere to an error.
 fn overflows(backend: Backend, said: &str) {
-    let request = Request { history: vec!["item-1".into()], ..Request::default() };
-    for format in WeightFormat::ALL {
-        for norm in ["encoder.final_layer_norm.weight", "decoder.final_layer_norm.weight"] {
-            let made = block_on(Recommender::new(filled(norm, 3e38, format), backend));
+    let narrow = [WeightFormat::F16, WeightFormat::Q4];
+    let bundle = bundle();
+    let (start, d) = (bundle.tokens.levels[0].offset as usize, bundle.config.d_model);
+    // Whatever sign the sum has, it is too large in one of the two.
+    let two_codes = |values: &mut [f32]| {
+        values[start * d..][..d].fill(LARGE);
+        values[(start + 1) * d..][..d].fill(-LARGE);
+    };
+    let plain = Request { history: vec!["item-1".into()], ..Request::default() };
+    let sampled = Request { temperature: Some(vec![1.0]), ..plain.clone() };
+    for (name, change) in [
+        ("encoder.final_layer_norm.weight", &enlarge as &dyn Fn(&mut [f32])),
+        ("decoder.final_layer_norm.weight", &enlarge),
+        ("shared.weight", &enlarge),
+        ("encoder.block.0.layer.0.SelfAttention.k.weight", &enlarge),
+        ("encoder.block.0.layer.1.DenseReluDense.wi.weight", &enlarge),
+        ("decoder.block.0.layer.2.DenseReluDense.wi.weight", &enlarge),
+        ("lm_head.weight", &two_codes),
+    ] {
+        let is_matrix = bundle.weights()[name].shape.len() == 2;
+        for format in WeightFormat::ALL {
+            // These cannot hold such numbers.
+            if is_matrix && narrow.contains(&format) {
+                continue;
+            }
+            let made = block_on(Recommender::new(changed(name, format, change), backend));
             let Some(mut recommender) = on_gpu(made) else { return };
-            let one = block_on(recommender.recommend(&request)).unwrap_err().to_string();
-            let name = format.name();
-            assert!(one.contains(said), "{name}, {norm}: {one}");
-            let all = block_on(recommender.recommend_all(std::slice::from_ref(&request)));
-            assert_eq!(all.unwrap_err().to_string(), one);
+            let what = format!("{}, {name}", format.name());
+            for request in [&plain, &sampled] {
+                let one = block_on(recommender.recommend(request)).expect_err(&what).to_string();
+                assert!(one.contains(said), "{what}: {one}");
+                let all = block_on(recommender.recommend_all(std::slice::from_ref(request)));
+                assert_eq!(all.unwrap_err().to_string(), one);
+            }
             // These two compute on the CPU, which tells the weights' fault from a device's.
-            let explained = recommender.explain(&request, "item-2").unwrap_err().to_string();
+            let explained = recommender.explain(&plain, "item-2").expect_err(&what).to_string();
             assert!(explained.contains(OVERFLOW), "{explained}");
-            assert_eq!(recommender.trace(&request).unwrap_err().to_string(), explained);
+            assert_eq!(recommender.trace(&plain).expect_err(&what).to_string(), explained);
         }
     }
 }
@@ -78,7 +110,7 @@ fn weights_that_overflow_are_no_answer_of_the_gpu_either() {
 #[test]
 fn scores_below_those_of_no_key_are_no_wrong_answer_of_the_gpu() {
     let table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
-    let bundle = filled(table, -1e32, WeightFormat::F32);
+    let bundle = changed(table, WeightFormat::F32, |values| values.fill(-1e32));
     let made = block_on(Recommender::new(Arc::clone(&bundle), Backend::Gpu(GpuOptions::default())));
     let Some(mut gpu) = on_gpu(made) else { return };
     let mut cpu = block_on(Recommender::new(bundle, Backend::Cpu)).unwrap();

@@ -201,7 +201,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let ids = SemanticIds::load(&run, &dataset)?;
     let config = args.config(&ids.layout);
     // What a bundle cannot hold is not worth its training.
-    config.validate().map_err(|e| {
+    config.validate_with(&ids.layout).map_err(|e| {
         TrainError::usage(format!(
             "no bundle can hold this model ({e}); ask for smaller sizes, or for fewer users and \
              codes in `tigret tokenize`"

@@ -22,6 +22,11 @@ impl Heads {
     fn inner(self) -> usize {
         self.count * self.width
     }
+
+    /// Numbers that packed keys of all heads take at most, and values likewise.
+    pub fn held(self) -> usize {
+        self.count * self.width.next_multiple_of(PANEL)
+    }
 }
 
 /// Relative position bias of one stack, unrolled over distances so that no logarithm is left for

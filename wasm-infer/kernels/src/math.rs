@@ -7,7 +7,8 @@ use crate::matmul::dot_here;
 /// Lanes of the sums and maxima here.
 const LANES: usize = 8;
 
-/// `e^x` for `x <= 0`, with a relative error of at most 2e-7; 1e-38 and less become about that.
+/// `e^x` for `x <= 0`, with a relative error of at most 2e-7; 1e-38 and less become about that, and
+/// NaN stays NaN: what weights that are too large make of an input is to be seen in the scores.
 ///
 /// The constants split `ln 2` in two, so that the reduced argument is exact, and are the minimax
 /// polynomial of Cephes (S. Moshier), as mathematics libraries have it.
@@ -15,9 +16,8 @@ const LANES: usize = 8;
 fn exp(x: f32) -> f32 {
     /// Adding it rounds to an integer, which the low bits then hold.
     const STEP_OF_ONE: f32 = 12_582_912.0;
-    // The larger of two negative floats has the smaller bits; a comparison of floats would be
-    // branches in wasm. NaN counts as the smallest.
-    let x = f32::from_bits((-x.abs()).to_bits().min((-86.0f32).to_bits()));
+    // So written it is one instruction (`maxps`, `f32x4.pmax`) that keeps NaN.
+    let x = if x < -86.0 { -86.0 } else { x };
     let shifted = x * std::f32::consts::LOG2_E + STEP_OF_ONE;
     let n = shifted - STEP_OF_ONE;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
@@ -102,7 +102,8 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
             let width = weight.len();
             for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                 let mean = dot_here(row, row) / width as f32;
-                let factor = 1.0 / (mean + epsilon).sqrt();
+                // Of a row whose squares overflow, no number: infinity by zero is none.
+                let factor = 1.0 / (mean + epsilon).sqrt() + mean * 0.0;
                 for ((out, v), w) in out.iter_mut().zip(row).zip(weight) {
                     *out = v * factor * w;
                 }
@@ -145,8 +146,23 @@ mod tests {
             assert!(error < 2e-7, "exp({x}) is {} and not {expected}", exp(x));
         }
         assert_eq!(exp(0.0), 1.0);
-        for x in [-90.0, -1e30, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+        for x in [-90.0, -1e30, f32::NEG_INFINITY] {
             assert!((0.0..1e-37).contains(&exp(x)), "exp({x})");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_stays_none_in_a_softmax_and_its_normaliser() {
+        for length in [1, 5, 8, 19] {
+            // The difference of two infinities is no number either.
+            for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+                for at in 0..length {
+                    let mut row = vec![-1.0; length];
+                    row[at] = bad;
+                    assert!(log_sum_exp(&row).is_nan(), "{bad} at {at} of {length}");
+                    assert!(softmax_here(&mut row).is_nan(), "{bad} at {at} of {length}");
+                }
+            }
         }
     }
 
@@ -162,6 +178,9 @@ mod tests {
                 assert!((found - v / (mean + 0.25).sqrt() * w).abs() < 1e-5, "{width}: {found}");
             }
             assert_eq!(out[width..], vec![0.0; width]);
+            // The squares overflow.
+            rms_norm(&vec![1e30; width], &weight, 0.25, &mut out[..width]);
+            assert!(out[..width].iter().all(|v| v.is_nan()));
         }
     }
 

@@ -56,12 +56,12 @@ impl Write {
 /// The scales of rows that have none.
 pub(crate) const UNSCALED: &[f32] = &[1.0; ROWS];
 
-/// `max(v, 0)`, and zero of what is no number. As unsigned integers, zero to infinity come before all
-/// negative floats and all NaNs; a comparison of floats would be branches in wasm.
+/// `max(v, 0)`, and NaN of NaN. As unsigned integers, numbers with a sign are a stretch from its bit
+/// to infinity's; a comparison of floats would be branches in wasm.
 #[inline(always)]
 fn relu(v: f32) -> f32 {
     let bits = v.to_bits();
-    f32::from_bits(if bits <= f32::INFINITY.to_bits() { bits } else { 0 })
+    f32::from_bits(if bits.wrapping_sub(1 << 31) > f32::INFINITY.to_bits() { bits } else { 0 })
 }
 
 /// Evaluates an expression for all tiles, with their rows as a constant for the compiler.
@@ -183,27 +183,35 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Squared distance of two points; as in [`dot`], the same result on every machine.
 pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (whole_a, whole_b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest = whole_a.remainder().iter().zip(whole_b.remainder());
-    let rest: f32 = rest.map(|(x, y)| (x - y) * (x - y)).sum();
-    for (a, b) in whole_a.zip(whole_b) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += (x - y) * (x - y);
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
+    sum_of(
+        a,
+        b,
+        #[inline(always)]
+        |x, y| (x - y) * (x - y),
+    )
 }
 
 /// [`dot`] inside of a vectorised loop.
 #[inline(always)]
 pub(crate) fn dot_here(a: &[f32], b: &[f32]) -> f32 {
+    sum_of(
+        a,
+        b,
+        #[inline(always)]
+        |x, y| x * y,
+    )
+}
+
+/// The sum of what each pair gives, in eight lanes.
+#[inline(always)]
+fn sum_of(a: &[f32], b: &[f32], of: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a_whole, b_whole) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f32 = a_whole.remainder().iter().zip(b_whole.remainder()).map(|(x, y)| x * y).sum();
+    let rest = a_whole.remainder().iter().zip(b_whole.remainder());
+    let rest: f32 = rest.map(|(&x, &y)| of(x, y)).sum();
     for (a, b) in a_whole.zip(b_whole) {
-        for ((lane, x), y) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += x * y;
+        for ((lane, &x), &y) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += of(x, y);
         }
     }
     lanes.iter().sum::<f32>() + rest
@@ -223,10 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_negative_or_no_number_becomes_zero() {
-        for v in [-0.0, -1e-40, -1.0, f32::NEG_INFINITY, f32::NAN, -f32::NAN, 0.0] {
+    fn what_is_negative_becomes_zero_and_what_is_no_number_stays_none() {
+        for v in [-0.0, -1e-40, -1.0, f32::NEG_INFINITY, 0.0] {
             assert_eq!(relu(v).to_bits(), 0, "{v}");
         }
+        assert!([f32::NAN, -f32::NAN].map(relu).iter().all(|v| v.is_nan()));
         for v in [1e-40, 1.0, f32::INFINITY] {
             assert_eq!(relu(v), v);
         }

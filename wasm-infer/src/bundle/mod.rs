@@ -54,8 +54,7 @@ impl Bundle {
         mut weights: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
         format: WeightFormat,
     ) -> Result<Self, BundleError> {
-        config.validate()?;
-        tokens.validate(config.vocab_size)?;
+        config.validate_with(&tokens)?;
         let mut converted = BTreeMap::new();
         for (name, shape) in config.weight_shapes() {
             let Some((found, values)) = weights.remove(&name) else {

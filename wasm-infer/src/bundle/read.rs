@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use half::f16;
+use half::vec::HalfBitsVecExt;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -13,6 +14,7 @@ use crate::config::T5Config;
 use crate::error::BundleError;
 use crate::ids::Ids;
 use crate::quantizer::{self, Quantizer};
+use crate::tensor_file::numbers;
 use crate::tokens::TokenLayout;
 use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
 
@@ -55,40 +57,17 @@ impl Bundle {
         }
         let config = T5Config::parse(field("config")?)?;
         let tokens = TokenLayout::parse(field("tokens")?)?;
-        tokens.validate(config.vocab_size)?;
+        config.validate_with(&tokens)?;
         let weight_format: WeightFormat = field("quantization")?.parse()?;
 
         let tensor =
             |name: &str| file.tensor(name).map_err(|_| BundleError::tensor(name, "is missing"));
-        // A `q4` bundle may also hold the embedding in four bits.
-        let format_of = |name: &str, shape: &[usize]| {
-            let in_four_bits = || tensor(name).is_ok_and(|view| view.dtype() == Dtype::U8);
-            match Self::format_of(name, shape, weight_format) {
-                WeightFormat::Q8 if weight_format == WeightFormat::Q4 && in_four_bits() => {
-                    WeightFormat::Q4
-                }
-                format => format,
-            }
-        };
         // Shapes first: nothing is allocated for a file whose sizes do not agree.
         let shapes = config.weight_shapes();
-        for (name, shape) in &shapes {
-            let (rows, columns) = (shape[0], shape.last().copied().unwrap_or(0));
-            let scale = format!("{name}.scale");
-            match format_of(name, shape) {
-                WeightFormat::F32 => expect(name, &tensor(name)?, Dtype::F32, shape)?,
-                WeightFormat::F16 => expect(name, &tensor(name)?, Dtype::F16, shape)?,
-                WeightFormat::Q8 => {
-                    expect(name, &tensor(name)?, Dtype::I8, shape)?;
-                    expect(&scale, &tensor(&scale)?, Dtype::F32, &[rows])?;
-                }
-                WeightFormat::Q4 => {
-                    expect(name, &tensor(name)?, Dtype::U8, &[rows, columns.div_ceil(2)])?;
-                    let groups = columns.div_ceil(Q4_GROUP);
-                    expect(&scale, &tensor(&scale)?, Dtype::F16, &[rows, groups])?;
-                }
-            }
-        }
+        let formats = shapes
+            .iter()
+            .map(|(name, shape)| check_shape(name, shape, weight_format, &tensor))
+            .collect::<Result<Vec<_>, _>>()?;
         let catalog = read_catalog(&tokens, &tensor)?;
         let quantizer = metadata.and_then(|m| m.get(quantizer::file::FIELD));
         let quantizer = quantizer.map(|json| Quantizer::read(json, &tensor)).transpose()?;
@@ -96,51 +75,80 @@ impl Bundle {
             check_quantizer(quantizer, &tokens)?;
         }
         let mut weights = BTreeMap::new();
-        for (name, shape) in shapes {
-            let view = tensor(&name)?;
-            let scale = format!("{name}.scale");
-            let data = match format_of(&name, &shape) {
-                WeightFormat::F32 => WeightData::F32(finite(&name, &view)?),
-                WeightFormat::F16 => {
-                    WeightData::F16(halves(&name, &view, "finite", |v| v.is_finite())?)
-                }
-                WeightFormat::Q8 => {
-                    let scales = finite(&scale, &tensor(&scale)?)?;
-                    // The largest weight that a row can hold has to be a number.
-                    let is_usable = |s: f32| s > 0.0 && (s * -f32::from(i8::MIN)).is_finite();
-                    if let Some(row) = scales.iter().position(|&s| !is_usable(s)) {
-                        return Err(BundleError::tensor(
-                            scale,
-                            format!(
-                                "the scale of row {row} is not positive, or too large for 8-bit \
-                                 weights"
-                            ),
-                        ));
-                    }
-                    // One copy: a page runs this before its loops are optimised.
-                    let values = bytemuck::cast_slice(view.data()).to_vec();
-                    WeightData::Q8 { values, scales }
-                }
-                WeightFormat::Q4 => {
-                    let kind = "a normal number (neither zero, subnormal nor infinite)";
-                    let scales = halves(&scale, &tensor(&scale)?, kind, |v| v.is_normal())?;
-                    let row = shape[1].div_ceil(2);
-                    let spare =
-                        view.data().chunks_exact(row).position(|row| row[row.len() - 1] > 15);
-                    if let (1, Some(row)) = (shape[1] % 2, spare) {
-                        return Err(BundleError::tensor(
-                            name,
-                            format!("the spare half byte at the end of row {row} is not 0"),
-                        ));
-                    }
-                    WeightData::Q4 { nibbles: view.data().to_vec(), scales }
-                }
-            };
+        for ((name, shape), format) in shapes.into_iter().zip(formats) {
+            let data = read_weight(&name, &shape, format, &tensor)?;
             weights.insert(name, Weight { shape, data });
         }
         let catalog = Arc::new(catalog);
         Ok(Self { config, tokens, catalog, weight_format, weights, quantizer })
     }
+}
+
+/// Checks types and shapes of one weight's tensors, and tells the format that they have.
+fn check_shape<'a>(
+    name: &str,
+    shape: &[usize],
+    bundle: WeightFormat,
+    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
+) -> Result<WeightFormat, BundleError> {
+    let (view, scale) = (tensor(name)?, format!("{name}.scale"));
+    let mut format = Bundle::format_of(name, shape, bundle);
+    // A `q4` bundle may also hold the embedding in four bits.
+    if (bundle, format, view.dtype()) == (WeightFormat::Q4, WeightFormat::Q8, Dtype::U8) {
+        format = WeightFormat::Q4;
+    }
+    let (rows, columns) = (shape[0], shape.last().copied().unwrap_or(0));
+    match format {
+        WeightFormat::F32 => expect(name, &view, Dtype::F32, shape)?,
+        WeightFormat::F16 => expect(name, &view, Dtype::F16, shape)?,
+        WeightFormat::Q8 => {
+            expect(name, &view, Dtype::I8, shape)?;
+            expect(&scale, &tensor(&scale)?, Dtype::F32, &[rows])?;
+        }
+        WeightFormat::Q4 => {
+            expect(name, &view, Dtype::U8, &[rows, columns.div_ceil(2)])?;
+            expect(&scale, &tensor(&scale)?, Dtype::F16, &[rows, columns.div_ceil(Q4_GROUP)])?;
+        }
+    }
+    Ok(format)
+}
+
+/// The numbers of a weight whose shape has been checked.
+fn read_weight<'a>(
+    name: &str,
+    shape: &[usize],
+    format: WeightFormat,
+    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
+) -> Result<WeightData, BundleError> {
+    let (view, scale) = (tensor(name)?, format!("{name}.scale"));
+    Ok(match format {
+        WeightFormat::F32 => WeightData::F32(finite(name, &view)?),
+        WeightFormat::F16 => WeightData::F16(halves(name, &view, "finite", f16::is_finite)?),
+        WeightFormat::Q8 => {
+            let scales = finite(&scale, &tensor(&scale)?)?;
+            // The largest weight that a row can hold has to be a number.
+            let is_usable = |s: f32| s > 0.0 && (s * -f32::from(i8::MIN)).is_finite();
+            if let Some(row) = scales.iter().position(|&s| !is_usable(s)) {
+                let reason = format!(
+                    "the scale of row {row} is not positive, or too large for 8-bit weights"
+                );
+                return Err(BundleError::tensor(scale, reason));
+            }
+            WeightData::Q8 { values: numbers(&view), scales }
+        }
+        WeightFormat::Q4 => {
+            let kind = "a normal number (neither zero, subnormal nor infinite)";
+            let scales = halves(&scale, &tensor(&scale)?, kind, f16::is_normal)?;
+            let spare = |row: &[u8]| row[row.len() - 1] > 15;
+            if shape[1] % 2 == 1
+                && let Some(row) = view.data().chunks_exact(shape[1].div_ceil(2)).position(spare)
+            {
+                let reason = format!("the spare half byte at the end of row {row} is not 0");
+                return Err(BundleError::tensor(name, reason));
+            }
+            WeightData::Q4 { nibbles: numbers(&view), scales }
+        }
+    })
 }
 
 fn expect(
@@ -165,8 +173,7 @@ fn expect(
 }
 
 fn finite(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, BundleError> {
-    let values: Vec<f32> =
-        view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values: Vec<f32> = numbers(view);
     match values.iter().position(|v| !v.is_finite()) {
         Some(at) => Err(BundleError::tensor(name, format!("value {at} is {}", values[at]))),
         None => Ok(values),
@@ -180,8 +187,7 @@ fn halves(
     kind: &str,
     valid: impl Fn(f16) -> bool,
 ) -> Result<Vec<f16>, BundleError> {
-    let values: Vec<f16> =
-        view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
+    let values: Vec<f16> = numbers::<u16>(view).reinterpret_into();
     match values.iter().position(|&v| !valid(v)) {
         Some(at) => {
             Err(BundleError::tensor(name, format!("value {at} is {}, not {kind}", values[at])))
@@ -211,16 +217,11 @@ fn read_catalog<'a>(
     let bytes = tensor(ID_BYTES)?;
     expect(ID_BYTES, &bytes, Dtype::U8, &[bytes.data().len()])?;
 
-    let codes = codes.data().chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-    let offsets: Vec<u32> = offsets
-        .data()
-        .chunks_exact(4)
-        .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect();
+    let offsets: Vec<u32> = numbers(&offsets);
     let text = std::str::from_utf8(bytes.data()).map_err(|e| {
         let rank = offsets.partition_point(|&begin| begin as usize <= e.valid_up_to());
         let what = format!("id {} is not UTF-8", rank.saturating_sub(1));
         BundleError::tensor(ID_BYTES, what)
     })?;
-    Catalog::from_sorted(codes, Ids::from_parts(text.to_owned(), offsets)?, tokens)
+    Catalog::from_sorted(numbers(&codes), Ids::from_parts(text.to_owned(), offsets)?, tokens)
 }

@@ -3,8 +3,8 @@
 use tigret_kernels::{MAX_STEPS, PathAttention, SharedKeys, Write};
 
 use super::encoder::Encoder;
-use super::model::{DecoderLayer, Model, Scratch, scratches};
-use super::threads::by_rows;
+use super::model::{DecoderLayer, Model, Scratch};
+use super::threads::{self, by_rows};
 use crate::tokens::{Level, MAX_LEVELS};
 
 /// A row's ancestors: its row in each step so far, its own included.
@@ -13,7 +13,7 @@ type Path = [u32; MAX_STEPS];
 const _: () = assert!(MAX_LEVELS == MAX_STEPS, "a step a level");
 
 /// The decoder in the middle of a search; keeps its memory from one search to the next.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Decoder {
     encoder: Encoder,
     /// A layer: keys and values of the encoder's output.
@@ -26,33 +26,33 @@ pub(super) struct Decoder {
     paths: Vec<Path>,
     /// The paths of the step before.
     parents: Vec<Path>,
-    scratch: Vec<Scratch>,
-    /// The rows of the last step, shared out over the scratches in order, and the tokens whose
-    /// logits they have.
+    /// One a thread.
+    parts: Vec<Part>,
+    /// The rows of the last step, shared out over the parts in order, and the tokens whose logits they
+    /// have.
     rows: usize,
     asked: Level,
 }
 
-impl Default for Decoder {
-    fn default() -> Self {
-        Self {
-            encoder: Encoder::default(),
-            cross: Vec::new(),
-            steps: Vec::new(),
-            position: 0,
-            paths: Vec::new(),
-            parents: Vec::new(),
-            scratch: scratches(),
-            rows: 0,
-            asked: Level { offset: 0, size: 0 },
-        }
-    }
+/// The rows of a step that one thread computes.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// Residual stream, `[rows, d_model]`.
+    pub(super) x: Vec<f32>,
+    /// Queries, or with keys and values, of a layer.
+    qkv: Vec<f32>,
+    /// `[rows, tokens that are asked for]`.
+    pub(super) logits: Vec<f32>,
+    /// `ln(sum(exp(logits)))` of each row, over the whole vocabulary.
+    pub(super) normalisers: Vec<f32>,
+    pub(super) scratch: Scratch,
 }
 
 impl Decoder {
     /// Encodes a sequence and gets ready for the first step.
     pub(super) fn begin(&mut self, model: &Model, input: &[u32]) {
-        self.encoder.encode(model, input, &mut self.scratch, &mut self.cross);
+        self.parts.resize_with(threads::count(), Part::default);
+        self.encoder.encode(model, input, &mut self.parts, &mut self.cross);
         self.position = 0;
         self.paths.clear();
         self.paths.push(Path::default());
@@ -73,29 +73,28 @@ impl Decoder {
             self.steps.push(Vec::new());
         }
         let width = model.decoder.len() * 2 * model.config().inner();
-        let mut step = std::mem::take(&mut self.steps[position]);
+        let Self { cross, steps, paths, parts, .. } = self;
+        let (steps, step) = steps.split_at_mut(position);
+        let step = &mut step[0];
         step.resize(tokens.len() * width, 0.0);
-        for scratch in &mut self.scratch {
-            scratch.logits.clear();
-            scratch.normalisers.clear();
+        // Not every part may get rows.
+        for part in &mut *parts {
+            part.logits.clear();
+            part.normalisers.clear();
         }
-        let Self { cross, steps, paths, scratch, .. } = self;
-        by_rows(&mut step, width, scratch, |first, step, scratch| {
+        by_rows(step, width, parts, |first, step, part| {
             let rows = step.len() / width;
             let tokens = &tokens[first..first + rows];
-            model.embed(tokens.iter().copied(), &mut scratch.x);
+            model.embed(tokens.iter().copied(), &mut part.x);
             let paths = &paths[first..first + rows];
             for (index, layer) in model.decoder.iter().enumerate() {
-                Rows { model, tokens, steps: &steps[..position], paths, width, index }
-                    .attend_to_path(layer, step, scratch);
-                attend_to_encoder(model, layer, &cross[index], scratch);
-                let mut x = std::mem::take(&mut scratch.x);
-                model.feed_forward(&layer.feed_forward, &mut x, scratch);
-                scratch.x = x;
+                Rows { model, tokens, steps, paths, width, index }
+                    .attend_to_path(layer, step, part);
+                attend_to_encoder(model, layer, &cross[index], part);
+                model.feed_forward(&layer.feed_forward, &mut part.x, &mut part.scratch);
             }
-            model.logits(asked, scratch);
+            model.logits(asked, part);
         });
-        self.steps[position] = step;
         self.position += 1;
         self.rows = tokens.len();
         self.asked = asked;
@@ -103,7 +102,7 @@ impl Decoder {
 
     /// Logits of the last step's first rows, `[rows, tokens asked for]`: all, if there was one.
     pub(super) fn logits(&self) -> &[f32] {
-        &self.scratch[0].logits
+        &self.parts[0].logits
     }
 
     /// Log-probabilities of the tokens asked for after the last step, `[rows, tokens]`, to
@@ -111,8 +110,8 @@ impl Decoder {
     pub(super) fn log_probs(&self, log_probs: &mut Vec<f32>) {
         let tokens = self.asked.size as usize;
         log_probs.resize(self.rows * tokens, 0.0);
-        let logits = self.scratch.iter().flat_map(|s| s.logits.chunks_exact(tokens));
-        let normalisers = self.scratch.iter().flat_map(|s| &s.normalisers);
+        let logits = self.parts.iter().flat_map(|part| part.logits.chunks_exact(tokens));
+        let normalisers = self.parts.iter().flat_map(|part| &part.normalisers);
         let rows = logits.zip(normalisers).zip(log_probs.chunks_exact_mut(tokens));
         for ((logits, normaliser), out) in rows {
             out.iter_mut().zip(logits).for_each(|(out, logit)| *out = logit - normaliser);
@@ -136,19 +135,18 @@ struct Rows<'a> {
 impl Rows<'_> {
     /// Self-attention: each row attends to its ancestors and to itself. The layer's keys and
     /// values go to `step`.
-    fn attend_to_path(&self, layer: &DecoderLayer, step: &mut [f32], scratch: &mut Scratch) {
+    fn attend_to_path(&self, layer: &DecoderLayer, step: &mut [f32], part: &mut Part) {
         let Self { model, tokens, steps, paths, width, index } = *self;
         let inner = model.config().inner();
-        let (x, mut qkv) = (std::mem::take(&mut scratch.x), std::mem::take(&mut scratch.qkv));
+        let Part { x, qkv, scratch, .. } = part;
         qkv.resize(paths.len() * 3 * inner, 0.0);
         if index == 0 {
             let first = &model.decoder_first;
-            model.project_tokens(first, &layer.attention, tokens, &mut qkv, scratch);
+            model.project_tokens(first, &layer.attention, tokens, qkv, scratch);
         } else {
-            model.project(&layer.attention, &x, &mut qkv, scratch);
+            model.project(&layer.attention, x, qkv, scratch);
         }
-        (scratch.x, scratch.qkv) = (x, qkv);
-        let Scratch { fixed, x, qkv, context, .. } = scratch;
+        let Scratch { fixed, context, .. } = scratch;
         context.resize(paths.len() * inner, 0.0);
         let at = index * 2 * inner;
         for (qkv, step) in qkv.chunks_exact(3 * inner).zip(step.chunks_exact_mut(width)) {
@@ -168,14 +166,10 @@ impl Rows<'_> {
 }
 
 /// Cross-attention of some rows.
-fn attend_to_encoder(
-    model: &Model,
-    layer: &DecoderLayer,
-    keys: &SharedKeys,
-    scratch: &mut Scratch,
-) {
+fn attend_to_encoder(model: &Model, layer: &DecoderLayer, keys: &SharedKeys, part: &mut Part) {
     let inner = model.config().inner();
-    let Scratch { fixed, x, normed, qkv, scores, context, .. } = scratch;
+    let Part { x, qkv, scratch, .. } = part;
+    let Scratch { fixed, normed, scores, context, .. } = scratch;
     let rows = x.len() / model.config().d_model;
     model.rms_norm(x, &layer.cross.norm, normed);
     qkv.resize(rows * inner, 0.0);

@@ -2,6 +2,7 @@
 
 use tigret_kernels::{SharedKeys, Write};
 
+use super::decoder::Part;
 use super::model::{Model, Scratch};
 use super::threads::by_rows;
 
@@ -24,7 +25,7 @@ impl Encoder {
         &mut self,
         model: &Model,
         input: &[u32],
-        scratch: &mut [Scratch],
+        parts: &mut [Part],
         cross: &mut Vec<SharedKeys>,
     ) {
         let config = model.config();
@@ -33,7 +34,7 @@ impl Encoder {
         model.embed(input.iter().copied(), x);
         for (index, (attention, feed_forward)) in model.encoder.iter().enumerate() {
             qkv.resize(input.len() * 3 * inner, 0.0);
-            by_rows(qkv, 3 * inner, scratch, |first, qkv, scratch| {
+            by_rows(qkv, 3 * inner, parts, |first, qkv, Part { scratch, .. }| {
                 let rows = qkv.len() / (3 * inner);
                 if index == 0 {
                     let tokens = &input[first..][..rows];
@@ -43,7 +44,7 @@ impl Encoder {
                 }
             });
             keys.pack(config.heads(), qkv, 3 * inner, inner);
-            by_rows(x, d, scratch, |first, x, scratch| {
+            by_rows(x, d, parts, |first, x, Part { scratch, .. }| {
                 let Scratch { fixed, scores, context, .. } = scratch;
                 context.resize(x.len() / d * inner, 0.0);
                 let queries = (&qkv[first * 3 * inner..], 3 * inner);
@@ -57,7 +58,7 @@ impl Encoder {
         cross.resize_with(model.decoder.len(), SharedKeys::default);
         qkv.resize(input.len() * 2 * inner, 0.0);
         for (layer, keys) in model.decoder.iter().zip(cross) {
-            by_rows(qkv, 2 * inner, scratch, |first, kv, scratch| {
+            by_rows(qkv, 2 * inner, parts, |first, kv, Part { scratch, .. }| {
                 let output = &output[first * d..][..kv.len() / (2 * inner) * d];
                 layer.cross.kv.apply(output, &mut scratch.fixed, kv, Write::Store);
             });

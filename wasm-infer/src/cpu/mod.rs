@@ -48,7 +48,7 @@ impl CpuEngine {
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items.
-    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) {
+    pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) {
         self.catalog = catalog;
     }
 

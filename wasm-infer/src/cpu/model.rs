@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use tigret_kernels::{FixedPoint, PositionBias, Write, log_sum_exp, rms_norm};
 
-use super::decoder::Decoder;
+use super::decoder::{Decoder, Part};
 use super::first_layer::FirstLayer;
 use super::matrix::Matrix;
-use super::threads::{self, Idle};
+use super::threads::Idle;
 use crate::bundle::Bundle;
 use crate::config::{Stack, T5Config};
 use crate::tokens::{Level, TokenLayout};
@@ -83,23 +83,12 @@ pub(super) struct Scratch {
     pub(super) fixed: FixedPoint,
     /// Places of tokens of which the first layer keeps nothing yet.
     missing: Vec<usize>,
-    /// Residual stream, `[rows, d_model]`.
-    pub(super) x: Vec<f32>,
     pub(super) normed: Vec<f32>,
-    pub(super) hidden: Vec<f32>,
-    pub(super) qkv: Vec<f32>,
+    /// Hidden values of a feed-forward block; at first the embeddings of the missing tokens.
+    hidden: Vec<f32>,
     pub(super) scores: Vec<f32>,
     /// Output of an attention, `[rows, inner]`.
     pub(super) context: Vec<f32>,
-    /// `[rows, tokens that are asked for]`.
-    pub(super) logits: Vec<f32>,
-    /// `ln(sum(exp(logits)))` of each row, over the whole vocabulary.
-    pub(super) normalisers: Vec<f32>,
-}
-
-/// A scratch for each thread.
-pub(super) fn scratches() -> Vec<Scratch> {
-    (0..threads::count()).map(|_| Scratch::default()).collect()
 }
 
 impl Model {
@@ -217,17 +206,15 @@ impl Model {
         qkv: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        let mut missing = std::mem::take(&mut scratch.missing);
-        first.missing(tokens, &mut missing);
-        if !missing.is_empty() {
-            let mut x = std::mem::take(&mut scratch.hidden);
-            self.embed(missing.iter().map(|&place| tokens[place]), &mut x);
+        first.missing(tokens, &mut scratch.missing);
+        if !scratch.missing.is_empty() {
+            let Scratch { fixed, missing, normed, hidden, .. } = scratch;
+            self.embed(missing.iter().map(|&place| tokens[place]), hidden);
             let computed = &mut qkv[..missing.len() * attention.qkv.outputs()];
-            self.project(attention, &x, computed, scratch);
-            scratch.hidden = x;
+            self.rms_norm(hidden, &attention.norm, normed);
+            attention.qkv.apply(normed, fixed, computed, Write::Store);
         }
-        first.fill(tokens, &missing, qkv);
-        scratch.missing = missing;
+        first.fill(tokens, &scratch.missing, qkv);
     }
 
     /// The feed-forward block, added to rows of the residual stream.
@@ -239,16 +226,15 @@ impl Model {
         block.wo.apply(hidden, fixed, x, Write::Add);
     }
 
-    /// The decoder's last norm and the head on `scratch.x`: the logits of `tokens` go to
-    /// `scratch.logits`, and the normalisers of all logits to `scratch.normalisers`.
-    pub(super) fn logits(&self, tokens: Level, scratch: &mut Scratch) {
-        let Scratch { fixed, normed, x, logits, normalisers, .. } = scratch;
+    /// The decoder's last norm and the head on `part.x`: the logits of `tokens` are added to
+    /// `part.logits`, and the normalisers of all logits to `part.normalisers`.
+    pub(super) fn logits(&self, tokens: Level, part: &mut Part) {
+        let Part { x, logits, normalisers, scratch, .. } = part;
+        let Scratch { fixed, normed, .. } = scratch;
         let mut all_logits = self.all_logits.take();
         self.rms_norm(x, &self.decoder_norm, normed);
         let scale = self.config().head_scale();
         normed.iter_mut().for_each(|v| *v *= scale);
-        logits.clear();
-        normalisers.clear();
         let (width, vocabulary) = (self.config().d_model, self.head.outputs());
         let rows = rows_at_once(vocabulary, normed.len() / width);
         for normed in normed.chunks(rows * width) {

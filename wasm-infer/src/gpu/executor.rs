@@ -280,7 +280,7 @@ impl Executor {
 }
 
 /// What only benchmarks ask for.
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 impl Executor {
     /// Runs each dispatch in a pass of its own and returns the nanoseconds that each took.
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::plan::{BufferId, Dispatch, Plan, Scratch};
 use super::{GpuEngine, batch_of};
 use crate::error::InferError;
 use crate::search::EngineQuery;
@@ -70,5 +71,20 @@ impl GpuEngine {
         let bytes_per_second = 2.0 * (8 * bytes) as f64 / of_eight;
         launches.sort_by(f64::total_cmp);
         Ok(Floor { launches: launches[launches.len() / 2], weight_bytes, bytes_per_second })
+    }
+}
+
+impl Plan {
+    /// A launch of one workgroup that does nothing.
+    fn nothing(&self) -> Dispatch {
+        let embed = self.embed(self.id(Scratch::Tokens), self.id(Scratch::DecoderStream), 0);
+        Dispatch { groups: [1, 1], ..embed }
+    }
+
+    /// The constants that a launch reads whole: the weights of a linear layer.
+    fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
+        let linear = dispatch.shader.name.starts_with("linear");
+        let constant = |id: &BufferId| id.0 < self.constants.len();
+        dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
     }
 }

@@ -7,7 +7,7 @@ mod device;
 mod executor;
 #[cfg(test)]
 mod kernel_tests;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 mod measure;
 mod pack;
 mod params;
@@ -22,13 +22,12 @@ use executor::Executor;
 use plan::{Batch, Capacity, Dispatch, Kernels, PERTURBED, Plan, RECORD, Scratch};
 
 pub use executor::Counts;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "testing", not(target_arch = "wasm32")))]
 pub use measure::Floor;
 
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::error::InferError;
-use crate::recommender::Request;
 use crate::search::{EngineQuery, Hit, best_first};
 
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
@@ -69,7 +68,6 @@ pub struct GpuEngine {
     catalog: Arc<Catalog>,
     plan: Plan,
     executor: Executor,
-    capacity: Capacity,
 }
 
 impl GpuEngine {
@@ -90,13 +88,11 @@ impl GpuEngine {
         // The kernels of a search now, those of sampling with the first sample.
         let batch = Batch { users: 1, input: 4, beams: 1, sampled: false };
         executor.compile(&plan.dispatches(batch)).await?;
-        let beams = Request::default().beams;
-        let capacity = Capacity { users: 1, beams, listed: 1024 };
-        executor.set_scratch(&plan.scratch(capacity))?;
+        executor.set_scratch(&plan.scratch(plan.capacity))?;
         // That there was too little memory is reported late.
         executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
-        Ok(Self { bundle, catalog, plan, executor, capacity })
+        Ok(Self { bundle, catalog, plan, executor })
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items. Weights and
@@ -104,12 +100,12 @@ impl GpuEngine {
     ///
     /// # Errors
     /// [`InferError::NoGpu`] where it exceeds the adapter's limits; the old one stays then.
-    pub fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
+    pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
         // With more items, more beams can be alive.
         let before = self.plan.set_items(catalog.len());
         let outcome = self
             .executor
-            .set_scratch(&self.plan.scratch(self.capacity))
+            .set_scratch(&self.plan.scratch(self.plan.capacity))
             .and_then(|()| self.executor.replace(self.plan.codes(), &plan::pack_codes(&catalog)));
         if outcome.is_ok() {
             self.catalog = catalog;
@@ -248,12 +244,13 @@ impl GpuEngine {
     fn reserve(&mut self, needed: Capacity) -> Result<(), InferError> {
         let grow =
             |have: usize, need: usize| if need > have { need.next_power_of_two() } else { have };
+        let has = self.plan.capacity;
         let generous = Capacity {
-            users: grow(self.capacity.users, needed.users),
-            beams: grow(self.capacity.beams, needed.beams),
-            listed: grow(self.capacity.listed, needed.listed),
+            users: grow(has.users, needed.users),
+            beams: grow(has.beams, needed.beams),
+            listed: grow(has.listed, needed.listed),
         };
-        if generous == self.capacity {
+        if generous == has {
             return Ok(());
         }
         let scratch = self.plan.scratch(generous);
@@ -262,8 +259,7 @@ impl GpuEngine {
             false => (needed, self.plan.scratch(needed)),
         };
         self.executor.set_scratch(&scratch)?;
-        self.plan.set_users(capacity.users);
-        self.capacity = capacity;
+        self.plan.capacity = capacity;
         Ok(())
     }
 }

@@ -71,7 +71,6 @@ pub(super) struct Packed {
 pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed {
     let all = weights.len() * outputs.padded();
     let columns = inputs.padded();
-    let of_q4 = weights.iter().any(|w| matches!(w.data, WeightData::Q4 { .. }));
     let format = match weights.first().map(|weight| &weight.data) {
         Some(WeightData::F16(_)) => WeightFormat::F16,
         Some(WeightData::Q8 { .. }) => WeightFormat::Q8,
@@ -93,21 +92,22 @@ pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed
     };
     for (index, weight) in weights.iter().enumerate() {
         let width = weight.columns();
-        let widened =
-            if format == WeightFormat::F32 && of_q4 { weight.to_f32() } else { Vec::new() };
+        let mut floats = vec![0.0; width];
         for row in 0..weight.rows() {
+            if format == WeightFormat::F32 {
+                weight.row_to_f32(row, &mut floats);
+            }
             let output = index * outputs.padded() + outputs.place(row);
-            for column in 0..width {
+            for (column, float) in floats.iter().enumerate() {
                 let at = row * width + column;
                 let value = match &weight.data {
-                    WeightData::F32(values) => values[at].to_bits(),
                     WeightData::F16(values) => values[at].to_bits().into(),
                     WeightData::Q8 { values, .. } => (values[at] as u8).into(),
-                    WeightData::Q4 { .. } if format == WeightFormat::F32 => widened[at].to_bits(),
-                    WeightData::Q4 { nibbles, .. } => {
+                    WeightData::Q4 { nibbles, .. } if format == WeightFormat::Q4 => {
                         let row = &nibbles[row * width.div_ceil(2)..];
                         u32::from(nibble(row, column) as u8 & 0xf)
                     }
+                    WeightData::F32(_) | WeightData::Q4 { .. } => float.to_bits(),
                 };
                 let place = inputs.place(column);
                 words[place / word * all + output] |= value << (bits * (place % word));

@@ -49,11 +49,7 @@ impl TakenCodes {
     /// Notes the semantic IDs of a catalogue under a prefix, unless some are noted already.
     fn insert_from(&mut self, catalog: &Catalog, prefix: &[u16]) {
         self.taken.entry(prefix.into()).or_insert_with(|| {
-            let mut node = 0..catalog.len() as u32;
-            for (level, &code) in prefix.iter().enumerate() {
-                node = catalog.child(level, node, code);
-            }
-            catalog.children(prefix.len(), node).map(|(code, _)| code).collect()
+            catalog.children(prefix.len(), catalog.node(prefix)).map(|(code, _)| code).collect()
         });
     }
 

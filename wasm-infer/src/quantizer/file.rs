@@ -4,7 +4,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::error::BundleError;
-use crate::tensor_file::{FileTensor, Notes, serialize};
+use crate::tensor_file::{FileTensor, Notes, numbers, serialize};
 
 /// The metadata field with the [`QuantizerConfig`] as JSON.
 pub(crate) const FIELD: &str = "quantizer";
@@ -21,13 +21,13 @@ fn first_child(level: usize) -> String {
     format!("quantizer.first_child.{level}")
 }
 
-/// Rows of a codebook; of a tree's, as many as the file has.
-fn codebook_rows(config: &QuantizerConfig, level: usize, found: usize) -> usize {
+/// Rows of a codebook; a tree's has as many as the file.
+fn codebook_rows(config: &QuantizerConfig, level: usize) -> Option<usize> {
     match config.structure {
-        Structure::Residual | Structure::Product => config.sizes[level] as usize,
-        Structure::Hyperplanes => config.sizes[level].trailing_zeros() as usize,
-        Structure::Tree => found,
-        Structure::Hash => 0,
+        Structure::Residual | Structure::Product => Some(config.sizes[level] as usize),
+        Structure::Hyperplanes => Some(config.sizes[level].trailing_zeros() as usize),
+        Structure::Tree => None,
+        Structure::Hash => Some(0),
     }
 }
 
@@ -64,7 +64,7 @@ pub(super) fn check(
     count("quantizer.codebook", tensors.codebooks.len(), levels)?;
     let width = config.codeword_width();
     for (level, values) in tensors.codebooks.iter().enumerate() {
-        let rows = codebook_rows(config, level, values.len() / width);
+        let rows = codebook_rows(config, level).unwrap_or(values.len() / width);
         length(codebook(level), values, rows * width)?;
     }
     let tree = config.structure == Structure::Tree;
@@ -135,8 +135,7 @@ impl Quantizer {
                 let reason = format!("is {dtype:?} {found:?}, which is not what `quantizer` says");
                 return Err(BundleError::tensor(name, reason));
             }
-            let (values, _) = view.data().as_chunks();
-            Ok(values.iter().map(|b| f32::from_le_bytes(*b)).collect::<Vec<f32>>())
+            Ok(numbers::<f32>(&view))
         };
         let mut tensors = QuantizerTensors::default();
         if config.structure != Structure::Hash {
@@ -150,11 +149,7 @@ impl Quantizer {
                 before = width;
             }
             for level in 0..config.sizes.len() {
-                let rows = match config.structure {
-                    Structure::Tree => None,
-                    _ => Some(codebook_rows(&config, level, 0)),
-                };
-                let shape = [rows, Some(config.codeword_width())];
+                let shape = [codebook_rows(&config, level), Some(config.codeword_width())];
                 tensors.codebooks.push(floats(&codebook(level), &shape)?);
                 if config.structure == Structure::Tree {
                     let name = first_child(level);
@@ -163,10 +158,7 @@ impl Quantizer {
                         let reason = format!("has type {:?}, not U32", view.dtype());
                         return Err(BundleError::tensor(name, reason));
                     }
-                    let (values, _) = view.data().as_chunks();
-                    tensors
-                        .first_child
-                        .push(values.iter().map(|b| u32::from_le_bytes(*b)).collect());
+                    tensors.first_child.push(numbers(&view));
                 }
             }
         }

@@ -350,7 +350,7 @@ impl Quantizer {
     }
 
     fn codes_of_id(&self, id: &str) -> Vec<u16> {
-        let hash = fnv1a(id.as_bytes());
+        let hash = fnv1a(id);
         let levels = self.config.sizes.iter().enumerate();
         levels
             .map(|(level, &size)| {

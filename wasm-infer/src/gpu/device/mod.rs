@@ -55,9 +55,9 @@ impl Bounds {
     const HARDWARE: Self = Self { candidates: 4 << 20, iterations: u64::MAX };
     /// Mesa's adapter ends the loops of an invocation after this many iterations, all loops together.
     /// `select` walks the candidates six times with 256 invocations, and for each of 512 beams that
-    /// survive it takes 56 more at most.
+    /// survive it takes 65 more at most: two binary searches among 2^28 items, and a path of 7 steps.
     const MESA_SOFTWARE: Self =
-        Self { candidates: (65_535 - 512 * 56 - 512) / 6 * 256, iterations: 65_535 };
+        Self { candidates: (65_535 - 512 * (2 * 29 + 7) - 512) / 6 * 256, iterations: 65_535 };
 }
 
 /// What a buffer is for.

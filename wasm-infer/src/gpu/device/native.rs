@@ -1,7 +1,6 @@
 //! A device of Vulkan, Metal or Direct3D, by wgpu.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
@@ -9,11 +8,11 @@ use wgpu::{
     Backend, BindGroup, BindGroupDescriptor, BindGroupEntry, BindGroupLayout,
     BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingResource, BindingType, BufferBinding,
     BufferBindingType, BufferDescriptor, BufferSize, BufferUsages, ComputePass,
-    ComputePassDescriptor, ComputePassTimestampWrites, ComputePipeline, ComputePipelineDescriptor,
-    DeviceDescriptor, DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
-    PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, PowerPreference, QuerySet,
-    QuerySetDescriptor, QueryType, Queue, RequestAdapterOptions, ShaderModuleDescriptor,
-    ShaderSource, ShaderStages, WgslLanguageFeatures,
+    ComputePassDescriptor, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor,
+    DeviceType, Features, Instance, InstanceDescriptor, Limits, MapMode,
+    PipelineCompilationOptions, PipelineLayoutDescriptor, PollType, PowerPreference, Queue,
+    RequestAdapterOptions, ShaderModuleDescriptor, ShaderSource, ShaderStages,
+    WgslLanguageFeatures,
 };
 
 use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
@@ -70,7 +69,8 @@ impl Device {
         let packed = WgslLanguageFeatures::Packed4x8IntegerDotProduct;
         let packed_products = instance.wgsl_language_features().contains(packed);
         let available = adapter.limits();
-        let mut wanted = Features::TIMESTAMP_QUERY;
+        let mut wanted = Features::empty();
+        wanted.set(Features::TIMESTAMP_QUERY, cfg!(feature = "testing"));
         wanted.set(Features::SHADER_F16, wishes.halves != Some(false));
         wanted.set(Features::SUBGROUP, wishes.subgroups != Some(false));
         let limits = Limits {
@@ -298,7 +298,16 @@ impl Device {
         read_back.0.unmap();
         Ok(words)
     }
+}
 
+fn add(pass: &mut ComputePass<'_>, launch: &Launch<'_>) {
+    pass.set_bind_group(0, &launch.group.0, &[launch.params_at]);
+    pass.dispatch_workgroups(launch.workgroups[0], launch.workgroups[1], 1);
+}
+
+/// What only benchmarks ask for.
+#[cfg(feature = "testing")]
+impl Device {
     /// Launches each in a pass of its own and returns the nanoseconds that each took.
     ///
     /// # Errors
@@ -312,9 +321,9 @@ impl Device {
         }
         let count = 2 * launches.len() as u32;
         let bytes = u64::from(count) * 8;
-        let queries = self.device.create_query_set(&QuerySetDescriptor {
+        let queries = self.device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("profile"),
-            ty: QueryType::Timestamp,
+            ty: wgpu::QueryType::Timestamp,
             count,
         });
         let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
@@ -352,7 +361,7 @@ impl Device {
         let read_back = self.buffer("read-back", 4, Role::ReadBack)?;
         let mut seconds = Vec::new();
         for &times in times {
-            let begin = Instant::now();
+            let begin = std::time::Instant::now();
             let mut encoder = self.device.create_command_encoder(&Default::default());
             for _ in 0..times {
                 encoder.copy_buffer_to_buffer(&from.0, 0, &to.0, 0, bytes);
@@ -366,16 +375,12 @@ impl Device {
     }
 }
 
-fn add(pass: &mut ComputePass<'_>, launch: &Launch<'_>) {
-    pass.set_bind_group(0, &launch.group.0, &[launch.params_at]);
-    pass.dispatch_workgroups(launch.workgroups[0], launch.workgroups[1], 1);
-}
-
 /// A pass that notes its beginning and its end.
-fn timed_pass(queries: &QuerySet, index: u32) -> ComputePassDescriptor<'_> {
+#[cfg(feature = "testing")]
+fn timed_pass(queries: &wgpu::QuerySet, index: u32) -> ComputePassDescriptor<'_> {
     ComputePassDescriptor {
         label: None,
-        timestamp_writes: Some(ComputePassTimestampWrites {
+        timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
             query_set: queries,
             beginning_of_pass_write_index: Some(2 * index),
             end_of_pass_write_index: Some(2 * index + 1),

@@ -6,9 +6,9 @@ mod launch;
 mod scratch;
 mod weights;
 
-pub(super) use kernels::{Kernels, MAX_GROUPS, kernel};
 #[cfg(test)]
-pub(super) use kernels::{Products, cover};
+pub(super) use kernels::Products;
+pub(super) use kernels::{Kernels, MAX_GROUPS, cover, kernel};
 pub(super) use launch::Dispatch;
 pub(super) use scratch::{Capacity, PERTURBED, RECORD, Scratch};
 pub(super) use weights::{Constant, pack_codes};
@@ -20,6 +20,7 @@ use super::params::{
 };
 use crate::bundle::Bundle;
 use crate::config::T5Config;
+use crate::recommender::Request;
 use crate::tokens::TokenLayout;
 use launch::{AttentionShape, Keys, Linear, dispatch, spread};
 use weights::{FeedForward, Matrix, Weights};
@@ -49,8 +50,8 @@ pub(super) struct Plan {
     layout: TokenLayout,
     items: usize,
     kernels: Kernels,
-    /// Values between the components of transposed keys: the inputs of all users side by side.
-    key_stride: u32,
+    /// What the scratch buffers have room for.
+    pub(super) capacity: Capacity,
     weights: Weights,
 }
 
@@ -64,7 +65,7 @@ impl Plan {
             layout: bundle.tokens.clone(),
             items: bundle.catalog.len(),
             kernels: Kernels::default(),
-            key_stride: input_rows(bundle.tokens.max_input()) as u32,
+            capacity: Capacity { users: 1, beams: Request::default().beams, listed: 1024 },
             weights,
         }
     }
@@ -98,9 +99,9 @@ impl Plan {
         input_rows(self.layout.max_input())
     }
 
-    /// Sets how many users there is room for.
-    pub(super) fn set_users(&mut self, users: usize) {
-        self.key_stride = (users * self.longest_input()) as u32;
+    /// Values between the components of transposed keys: the inputs of all users side by side.
+    fn key_stride(&self) -> u32 {
+        (self.capacity.users * self.longest_input()) as u32
     }
 
     /// Everything that one call launches, in order.
@@ -116,28 +117,13 @@ impl Plan {
         out
     }
 
-    /// A launch of one workgroup that does nothing.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn nothing(&self) -> Dispatch {
-        let embed = self.embed(self.id(Scratch::Tokens), self.id(Scratch::DecoderStream), 0);
-        Dispatch { groups: [1, 1], ..embed }
-    }
-
-    /// The constants that a launch reads whole: the weights of a linear layer.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn weights_of(&self, dispatch: &Dispatch) -> Vec<BufferId> {
-        let linear = dispatch.shader.name.starts_with("linear");
-        let constant = |id: &BufferId| id.0 < self.constants.len();
-        dispatch.buffers.iter().copied().filter(|id| linear && constant(id)).collect()
-    }
-
     fn encoder(&self, batch: Batch, out: &mut Vec<Dispatch>) {
         let id = |scratch| self.id(scratch);
         let part = self.heads().padded() as u32;
         let stream = id(Scratch::EncoderStream);
         let input = batch.users * batch.input;
         out.push(self.embed(id(Scratch::Input), stream, input));
-        let transposed = self.key_stride * 3 * part;
+        let transposed = self.key_stride() * 3 * part;
         for layer in &self.weights.encoder {
             let qkv = id(Scratch::EncoderQkv);
             out.push(
@@ -148,7 +134,7 @@ impl Plan {
                         parts: 3,
                         key_part: 1,
                         key_offset: transposed,
-                        key_stride: self.key_stride,
+                        key_stride: self.key_stride(),
                     })
                     .into(),
             );
@@ -168,7 +154,7 @@ impl Plan {
             self.feed_forward(input, stream, &layer.feed_forward, out);
         }
         let kv = self.linear(input, stream, &self.weights.cross_kv, id(Scratch::CrossKv));
-        let transposed = self.key_stride * self.weights.cross_kv.outputs;
+        let transposed = self.key_stride() * self.weights.cross_kv.outputs;
         out.push(
             kv.norm(self.weights.encoder_norm, &self.config)
                 .keys(Keys {
@@ -176,7 +162,7 @@ impl Plan {
                     parts: 2,
                     key_part: 0,
                     key_offset: transposed,
-                    key_stride: self.key_stride,
+                    key_stride: self.key_stride(),
                 })
                 .into(),
         );
@@ -204,8 +190,9 @@ impl Plan {
                     .into(),
             );
             let head4 = part / 4 / self.config.num_heads as u32;
-            out.push(spread(dispatch(
-                kernel(&["attention_beams"]),
+            let shader = kernel(&["attention_beams"]);
+            out.push(dispatch(
+                shader,
                 &[
                     cache,
                     self.beams_before(step as usize),
@@ -221,8 +208,8 @@ impl Plan {
                     bias_stride: self.layout.levels.len() as u32,
                     users: batch.users,
                 },
-                [rows * self.config.num_heads as u32, 1],
-            )));
+                spread(cover(shader, [rows * self.config.num_heads as u32, 1])),
+            ));
             out.push(self.linear(rows, id(Scratch::Context), &layer.o, stream).residual().into());
             out.push(
                 self.linear(rows, stream, &layer.cross_q, id(Scratch::CrossQ))
@@ -236,7 +223,7 @@ impl Plan {
                 q: id(Scratch::CrossQ),
                 q_stride: part,
                 kv: id(Scratch::CrossKv),
-                k_offset: self.key_stride * (self.weights.cross_kv.outputs + index as u32 * part),
+                k_offset: self.key_stride() * (self.weights.cross_kv.outputs + index as u32 * part),
                 v_offset: (2 * index as u32 + 1) * part,
                 v_stride: self.weights.cross_kv.outputs,
                 bias: None,
@@ -269,15 +256,12 @@ impl Plan {
         );
         let stride = self.weights.head.outputs;
         let vocabulary = self.config.vocab_size as u32;
-        out.push(Dispatch {
-            groups: [rows, 1],
-            ..dispatch(
-                self.kernels.reducing("log_sum_exp"),
-                &[logits, normalisers],
-                LogSumExpParams { vocabulary, stride },
-                [1, 1],
-            )
-        });
+        out.push(dispatch(
+            self.kernels.reducing("log_sum_exp"),
+            &[logits, normalisers],
+            LogSumExpParams { vocabulary, stride },
+            [rows, 1],
+        ));
         let (before, after) = (self.beams_before(step), self.beams_before(step + 1));
         let of_candidates = CandidatesParams {
             level: step as u32,
@@ -288,11 +272,12 @@ impl Plan {
             users: batch.users,
             rows: user_rows,
         };
+        let shader = kernel(&["candidates"]);
         out.push(dispatch(
-            kernel(&["candidates"]),
+            shader,
             &[self.weights.codes, before, logits, normalisers, id(Scratch::Listed), keys],
             of_candidates,
-            [level.size, rows],
+            cover(shader, [level.size, rows]),
         ));
         let mut select = vec![self.weights.codes, before, keys, after, id(Scratch::Tokens)];
         let of_select = SelectParams {
@@ -306,31 +291,25 @@ impl Plan {
             users: batch.users,
             stride,
         };
-        let groups = [batch.users, 1];
-        if !batch.sampled {
-            out.push(Dispatch {
-                groups,
-                ..dispatch(self.kernels.reducing("select"), &select, of_select, [1, 1])
-            });
-            return;
+        let mut name = "select";
+        if batch.sampled {
+            let samplings = id(Scratch::Samplings);
+            let perturb = [self.weights.codes, before, logits, keys, normalisers, samplings];
+            let shader = self.kernels.reducing("perturb");
+            out.push(dispatch(shader, &perturb, of_candidates, [rows, 1]));
+            select.extend([logits, normalisers, samplings]);
+            name = "select_sampled";
         }
-        let samplings = id(Scratch::Samplings);
-        let perturb = [self.weights.codes, before, logits, keys, normalisers, samplings];
-        let a_row = [rows, 1];
-        let shader = self.kernels.reducing("perturb");
-        out.push(Dispatch { groups: a_row, ..dispatch(shader, &perturb, of_candidates, [1, 1]) });
-        select.extend([logits, normalisers, samplings]);
-        let shader = self.kernels.reducing("select_sampled");
-        out.push(Dispatch { groups, ..dispatch(shader, &select, of_select, [1, 1]) });
+        out.push(dispatch(self.kernels.reducing(name), &select, of_select, [batch.users, 1]));
     }
 
-    fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
+    pub(super) fn embed(&self, tokens: BufferId, stream: BufferId, rows: u32) -> Dispatch {
         let width4 = self.weights.embedding.inputs.quads();
         let mut buffers = vec![tokens, stream, self.weights.embedding.weights];
         buffers.extend(self.weights.embedding.scales);
         let shader = kernel(&["embed_", self.weights.embedding.format.name()]);
         let params = EmbedParams { rows, width4, outputs: self.weights.embedding.outputs };
-        spread(dispatch(shader, &buffers, params, [rows * width4, 1]))
+        dispatch(shader, &buffers, params, spread(cover(shader, [rows * width4, 1])))
     }
 
     fn feed_forward(
@@ -388,16 +367,14 @@ impl Plan {
             head4: part / 4 / heads,
             q_stride4: shape.q_stride / 4,
             k_offset4: shape.k_offset / 4,
-            k_stride4: self.key_stride / 4,
+            k_stride4: self.key_stride() / 4,
             v_offset4: shape.v_offset / 4,
             v_stride4: shape.v_stride / 4,
             biased: u32::from(shape.bias.is_some()),
             reach: self.layout.max_input() as u32 - 1,
         };
-        Dispatch {
-            groups: [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users],
-            ..dispatch(self.kernels.attention(), &buffers, params, [1, 1])
-        }
+        let groups = [shape.queries.div_ceil(self.kernels.queries()), heads * shape.users];
+        dispatch(self.kernels.attention(), &buffers, params, groups)
     }
 }
 
