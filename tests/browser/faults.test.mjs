@@ -216,6 +216,32 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
+  test("a GPU that hangs in a call", faultLimit, async () => {
+    const { context, page } = await open();
+    await page.clock.install();
+    const calls = page.evaluate(async (url) => {
+      const code = "/package/dist/index.js";
+      const { Recommender } = await import(code);
+      /** @type {Worker[]} */
+      const workers = [];
+      const worker = () => {
+        workers.push(new Worker("/tests/hanging-worker.mjs", { type: "module" }));
+        return workers.at(-1);
+      };
+      const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+      let failure = "";
+      recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
+      workers[0]?.postMessage("hang");
+      const picks = await recommender.recommend({ history: [] });
+      const found = picks.map((/** @type {{ id: string }} */ { id }) => id);
+      return { failure, found, engine: recommender.engine, workers: workers.length };
+    }, BUNDLE);
+    const seen = await hurried(page, calls, 200);
+    const failure = "the GPU did not answer within 30 seconds";
+    assert.deepEqual(seen, { failure, found: ids, engine: "cpu", workers: 2 });
+    await context.close();
+  });
+
   test(
     "a submit that the GPU refuses is not answered with the call before",
     faultLimit,

@@ -2,7 +2,7 @@
 
 import { choose, PLAIN } from "./choice.js";
 import { erasuresSoFar, listen } from "./erasure.js";
-import { isFailure, TigretError } from "./errors.js";
+import { isFailure, Late, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import type { Backend } from "./options.js";
 import type {
@@ -19,6 +19,10 @@ import type {
 } from "./protocol.js";
 import { onAbort } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
+import { after } from "./timeouts.js";
+
+/** Milliseconds after which a GPU that does not answer never will. */
+const LIMIT = 30_000;
 
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
@@ -180,7 +184,7 @@ export class EngineHost {
   async #compute(request: EngineRequest): Promise<Computed | null> {
     const { engine, engineName } = this;
     try {
-      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+      return { ...(await this.#inTime(engine, "recommend", { request })), engine, engineName };
     } catch (error) {
       const isTooMuch = isFailure(error) && error.code === "no-gpu";
       if (engine === "cpu" || !isTooMuch) throw error;
@@ -199,6 +203,8 @@ export class EngineHost {
     const onGpu = engine === "cpu" ? [] : [...new Set([gpu, PLAIN])];
     const attempts = onGpu.map((gpu) => ["webgpu", gpu] as [Engine, GpuOptions]);
     for (const [engine, gpu] of [...attempts, ["cpu", this.#gpu] as const]) {
+      // Nobody waits for one that hangs once more.
+      if (engine === "webgpu" && failure instanceof Late) continue;
       try {
         await this.#build(engine, gpu);
         return await this.#compute(request);
@@ -241,8 +247,7 @@ export class EngineHost {
     const timed = {
       adapter: () => this.#remote.call("adapter", {}),
       use: (engine: Engine, gpu = this.#gpu) => this.#build(engine, gpu),
-      recommend: (request: EngineRequest) => this.#remote.call("recommend", { request }),
-      stop: (error: TigretError) => this.#remote.stop(error),
+      recommend: (request: EngineRequest) => this.#inTime(this.engine, "recommend", { request }),
     };
     await choose(timed, this.engine, this.#loaded, this.#gpu, begun);
   }
@@ -269,10 +274,25 @@ export class EngineHost {
     const { stopped } = this.#remote;
     const built = stopped
       ? this.#replace(stopped, engine, gpu)
-      : this.#remote.call("use", { engine, gpu });
+      : this.#inTime(engine, "use", { engine, gpu });
     const { engineName } = await built;
     this.#placed = { engine, engineName, gpu };
     return this.#placed;
+  }
+
+  /** Asks for what `engine` computes, with an end: a worker that waits for a GPU for ever is stopped. */
+  async #inTime<M extends Method>(
+    engine: Engine,
+    method: M,
+    args: Methods[M]["arguments"],
+    transfer?: ArrayBuffer[],
+  ): Promise<Methods[M]["result"]> {
+    const remote = this.#remote;
+    // Its start has limits of its own.
+    await remote.wake();
+    const answer = remote.call(method, args, transfer);
+    if (engine === "cpu") return answer;
+    return answer.finally(after(LIMIT, () => remote.stop(new Late(LIMIT))));
   }
 
   /** Starts another worker with all that the one had which is lost. */
@@ -305,7 +325,9 @@ export class EngineHost {
 
   /** Gives the worker the model, and what was added to it. */
   async #fill(bytes: Uint8Array<ArrayBuffer>, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
-    const loaded = await this.#remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+    // The module may be on its way for longer than a GPU may take.
+    if (engine === "webgpu") await this.require(engine);
+    const loaded = await this.#inTime(engine, "load", { bytes, engine, gpu }, [bytes.buffer]);
     let { items } = loaded.info;
     for (const request of this.#additions) {
       ({ items } = await this.#remote.call("add", request));

@@ -124,8 +124,9 @@ export class Recommender {
    *
    * Calls made at the same time are answered one after the other, in their order but for those whose
    * stored history takes more than a quarter of a second to read. If the GPU is lost, it is set
-   * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
-   * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
+   * up again and the call repeated; if that fails too, or if the GPU does not answer within 30
+   * seconds, the CPU takes over. A search that exceeds the GPU's limits is answered by the CPU, and
+   * the next one with fewer beams by the GPU again.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
    * compute with, `superseded`, `storage`, `device-lost`, `crashed`, `disposed`), or with the signal's

@@ -8,6 +8,25 @@ import { Failure, type FakeWorker, fakeWorkers } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);
 
+/** The one that no test fakes. */
+const nextTurn = setImmediate;
+
+/** What a promise comes to within as many seconds of a faked clock. */
+async function soon<T>(promise: Promise<T>, seconds = 3): Promise<T> {
+  let over = false;
+  const settled = promise.finally(() => {
+    over = true;
+  });
+  settled.catch(() => {});
+  for (let second = 0; second < seconds && !over; second++) {
+    await vi.advanceTimersByTimeAsync(1000);
+    // What is read of a Blob comes by no timer.
+    for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => nextTurn(resolve));
+  }
+  if (!over) throw new Error(`not within ${seconds} seconds`);
+  return settled;
+}
+
 /** A server that never answers; says whether the page has stopped waiting for it. */
 function stubSilentServer(): { aborted: boolean } {
   const seen = { aborted: false };
@@ -276,6 +295,80 @@ test("a device that is lost again hands over to the CPU for good", async () => {
   const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
   expect((await recommender.report({ history: ["a"] })).engine).toBe("cpu");
   expect(recommender.engine).toBe("cpu");
+});
+
+test("a GPU that hangs gives way to the CPU, and is not waited for again", async () => {
+  vi.useFakeTimers();
+  try {
+    // The first search, or the second time that it is set up, after a loss.
+    for (const loses of [false, true]) {
+      let lost = !loses;
+      const { made, worker } = fakeWorkers({
+        before: ({ method }) => {
+          if (method !== "recommend" || lost) return;
+          lost = true;
+          throw new Failure("device-lost");
+        },
+        silent: ({ method }, { engine }) =>
+          lost && engine === "webgpu" && ["use", "recommend"].includes(method),
+      });
+      const recommender = await soon(Recommender.load(BUNDLE, { backend: "webgpu", worker }));
+      const told: string[] = [];
+      recommender.on("device-lost", ({ error }) => told.push(error.message));
+      const calls = [1, 2].map(() => recommender.report({ history: ["a"] }));
+      for (const report of await soon(Promise.all(calls), 31)) {
+        expect(report).toMatchObject({ engine: "cpu", picks: [{ id: "a" }] });
+      }
+      const hung = "the GPU did not answer within 30 seconds";
+      expect(told).toEqual(loses ? ["scripted device-lost", hung] : [hung]);
+      expect(made.map(({ terminated }) => terminated)).toEqual([true, false]);
+    }
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a GPU that hangs while it is set up ends a load, and changes no engine", async () => {
+  vi.useFakeTimers();
+  try {
+    const { worker } = fakeWorkers({
+      silent: (call) => (call.method === "load" || call.method === "use") && call.engine !== "cpu",
+    });
+    const hung = { code: "crashed", message: expect.stringContaining("did not answer within 30") };
+    const loading = Recommender.load(BUNDLE, { backend: "webgpu", worker });
+    await expect(soon(loading, 31)).rejects.toMatchObject(hung);
+    const recommender = await soon(Recommender.load(BUNDLE, { backend: "cpu", worker }));
+    await expect(soon(recommender.use("webgpu"), 31)).rejects.toMatchObject(hung);
+    const report = await soon(recommender.report({ history: ["a"] }));
+    expect([report.engine, recommender.engine]).toEqual(["cpu", "cpu"]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a worker that takes long to start is not taken for a GPU that hangs", async () => {
+  vi.useFakeTimers();
+  try {
+    const { made, worker } = fakeWorkers();
+    const slow = () => {
+      const fake = worker();
+      // The first call of all is the one that asks whether it is there.
+      fake.postMessage = (call) => {
+        Reflect.deleteProperty(fake, "postMessage");
+        setTimeout(() => fake.postMessage(call), 40_000);
+      };
+      return fake;
+    };
+    const loading = Recommender.load(BUNDLE, { backend: "webgpu", worker: slow });
+    expect((await soon(loading, 45)).engine).toBe("webgpu");
+    // Nor is the one that takes its place.
+    made[0]?.failToStart();
+    const recommender = await loading;
+    const report = await soon(recommender.report({ history: ["a"] }), 45);
+    expect([report.engine, made.length]).toEqual(["webgpu", 2]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("a search that exceeds the GPU's limits is answered by the CPU, and it alone", async () => {
