@@ -56,13 +56,17 @@ export async function load(
         throw new TigretError("bad-bundle", `${url ? brief(url) : "the bundle"}: ${what}`);
       });
     };
-    const bundle = await take(found).catch(async (error: TigretError) => {
-      const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
-      if (!better) throw error;
-      found = better;
-      downloaded += better.downloaded;
-      return take(better);
-    });
+    let bundle: Blob | undefined;
+    while (!bundle) {
+      bundle = await take(found).catch(async (error: TigretError) => {
+        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+        if (!better) throw error;
+        found = better;
+        // Where a copy serves, what was read in vain does not count.
+        downloaded = better.downloaded && downloaded + better.downloaded;
+        return undefined;
+      });
+    }
     found.keep(bundle);
     if (backend === "auto") await host.use("auto", begun);
     signal?.throwIfAborted();
