@@ -1025,6 +1025,39 @@ describe("the demo", { skip }, () => {
     }
   }
 
+  test("with the visitor's own colours it is seen which engine is chosen and what is liked", async () => {
+    const { page } = await open("/?backend=cpu");
+    await page.emulateMedia({ forcedColors: "active" });
+    await page.locator("summary").click();
+    await page.locator("#items button").first().click();
+    /** @param {string} selector */
+    const ground = (selector) =>
+      page
+        .locator(selector)
+        .first()
+        .evaluate((element) => getComputedStyle(element).backgroundColor);
+    const chosen = await ground(".segments input:checked + span");
+    assert.notEqual(chosen, await ground(".segments input:not(:checked) + span"));
+    assert.equal(await ground("#items [aria-pressed=true] .cover"), chosen);
+    // The heart takes the place of the initials.
+    const initials = page.locator("#items [aria-pressed=true] .cover");
+    const color = await initials.evaluate((cover) => getComputedStyle(cover).color);
+    assert.equal(color, "rgba(0, 0, 0, 0)");
+    await page.close();
+  });
+
+  test("what the map is, is read whole at every width", async () => {
+    const { page } = await open("/?backend=cpu");
+    for (const width of [390, 961, 1024, 1250, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      const over = await page
+        .locator("#map-hint")
+        .evaluate((hint) => hint.scrollWidth - hint.clientWidth);
+      assert.ok(over <= 0, `${over} of ${width} pixels are cut off`);
+    }
+    await page.close();
+  });
+
   test("everything can be done with the keyboard", async () => {
     const { page } = await open("/?backend=cpu");
     await page.keyboard.press("Tab");
