@@ -641,6 +641,10 @@ describe("the demo", { skip }, () => {
     await untilSays(page, "#status", "20 items in");
     await page.waitForTimeout(300);
     assert.match((await page.locator("#forgotten").textContent()) ?? "", /^Nothing about you/);
+    // The choice of an engine is kept, and that nothing is kept is not said any more.
+    await page.locator("input[value=auto]").check({ force: true });
+    await page.waitForFunction(() => localStorage.length > 0);
+    assert.equal(await page.locator("#forgotten").textContent(), "");
     await context.close();
   });
 

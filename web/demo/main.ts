@@ -197,6 +197,8 @@ function engineInWords(): string {
 
 async function changeBackend(backend: Backend): Promise<void> {
   if (!recommender) return;
+  // Which engine is the faster one is kept.
+  page.forgotten.textContent = "";
   try {
     await recommender.use(backend);
     page.alert.hidden = true;
