@@ -142,6 +142,9 @@ export class SemanticMap {
     context.scale(scale, scale);
     const style = getComputedStyle(this.#canvas);
     const tone = (name: string) => style.getPropertyValue(name).trim();
+    const light = tone("--map-light");
+    const chroma = tone("--map-chroma");
+    const lit = tone("--map-lit");
     const column = width / this.#ids.length;
     const rectangle = (node: Node, level: number) => {
       const x = node.start * column;
@@ -151,8 +154,12 @@ export class SemanticMap {
     const hue = (rank: number) => ((this.#codes[rank * this.#levels] ?? 0) * 137.508) % 360;
 
     for (const [level, nodes] of this.#nodes.entries()) {
+      // There may be tens of thousands, and to read a colour takes longer than to fill with it.
+      let last = Number.NaN;
       for (const node of nodes) {
-        context.fillStyle = `oklch(${tone("--map-light")} ${tone("--map-chroma")} ${hue(node.start)})`;
+        const own = hue(node.start);
+        if (own !== last) context.fillStyle = `oklch(${light} ${chroma} ${own})`;
+        last = own;
         rectangle(node, level);
       }
     }
@@ -169,7 +176,7 @@ export class SemanticMap {
         const strength = 0.3 + 0.7 * Math.exp((score - best) / 2);
         const dims = next && !goesOn.has(codes.join()) ? 1 - 0.85 * fading : 1;
         context.globalAlpha = appearing * strength * dims;
-        context.fillStyle = `oklch(${tone("--map-lit")} 0.17 ${hue(range.start)})`;
+        context.fillStyle = `oklch(${lit} 0.17 ${hue(range.start)})`;
         rectangle(range, level);
       }
     }
