@@ -1050,6 +1050,49 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    test(`fields have an edge that is seen (${colorScheme})`, async () => {
+      const page = await browser.newPage({ colorScheme });
+      await page.goto(`${server.url}/?backend=cpu`);
+      await page.waitForSelector("html[data-ready]");
+      // axe looks at the contrast of texts alone.
+      const contrasts = await page.evaluate(() => {
+        /** Luminance as WCAG has it. @param {string} color */
+        const light = (color) => {
+          const [r = 0, g = 0, b = 0] = (color.match(/[\d.]+/g) ?? []).map((part) => {
+            const share = Number(part) / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+          });
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+        };
+        const grounds = [document.body, document.querySelector(".card")].map(
+          (element) => element && light(getComputedStyle(element).backgroundColor),
+        );
+        return ["#search", "#only", "#link"].flatMap((field) => {
+          const element = /** @type {Element} */ (document.querySelector(field));
+          const edge = light(getComputedStyle(element).borderTopColor);
+          return grounds.map((ground) => {
+            const [a = 0, b = 0] = [edge, ground ?? 0].sort((x, y) => y - x);
+            return a / b;
+          });
+        });
+      });
+      assert.equal(contrasts.length, 6);
+      for (const contrast of contrasts) assert.ok(contrast >= 3, contrasts.join());
+      await page.close();
+    });
+  }
+
+  test("a browser without scripts is told why nothing happens", async () => {
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    await page.goto(server.url);
+    assert.ok(await page.locator("noscript > p").isVisible());
+    assert.equal(await page.locator("#status").textContent(), "");
+    assert.equal(await page.locator("#progress").isVisible(), false);
+    await context.close();
+  });
+
   test("what the map is, is read whole at every width", async () => {
     const { page } = await open("/?backend=cpu");
     for (const width of [390, 961, 1024, 1250, 1280]) {

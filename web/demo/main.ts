@@ -364,6 +364,8 @@ function listen(): void {
 }
 
 async function start(): Promise<void> {
+  page.status.textContent = "Starting…";
+  page.progress.hidden = false;
   listen();
   const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
   const fresh = fetchOptional("./model/new.jsonl", parseArrivals);
