@@ -1126,6 +1126,28 @@ describe("the demo", { skip }, () => {
     await page.locator("#diversity").focus();
     await page.keyboard.press("ArrowRight");
     assert.equal(await page.locator("#diversity-value").textContent(), "0.5");
+
+    // The map tells what the pointer would find there.
+    const hint = () => page.locator("#map-hint").textContent();
+    const about = await hint();
+    for (let press = 0; press < 40; press++) {
+      await page.keyboard.press("Shift+Tab");
+      if (await page.evaluate(() => document.activeElement?.id === "map")) break;
+    }
+    const first = (await hint()) ?? "";
+    assert.match(first, /^\d+: /);
+    await page.keyboard.press("ArrowLeft");
+    assert.equal(await hint(), first);
+    await page.keyboard.press("ArrowRight");
+    const second = (await hint()) ?? "";
+    await page.keyboard.press("ArrowDown");
+    const [code = ""] = second.split(":");
+    assert.ok(Number(code) > Number.parseInt(first, 10), second);
+    assert.match((await hint()) ?? "", new RegExp(`^${code} · \\d+: `));
+    await page.keyboard.press("ArrowUp");
+    assert.equal(await hint(), second);
+    await page.keyboard.press("Tab");
+    assert.equal(await hint(), about);
     await page.close();
   });
 
