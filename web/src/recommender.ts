@@ -154,7 +154,7 @@ export class Recommender {
    */
   async explain(item: Pick, options?: RecommendOptions): Promise<Explanation>;
   /** Why any item has its score in the call that the options describe. */
-  async explain(id: string, options: RecommendOptions): Promise<Explanation>;
+  async explain(item: Pick | string, options: RecommendOptions): Promise<Explanation>;
   async explain(item: Pick | string, options?: RecommendOptions): Promise<Explanation> {
     const id = typeof item === "string" ? item : item?.id;
     if (typeof id !== "string") {

@@ -22,7 +22,7 @@ import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 /** Where the wasm module is: an address, or its bytes. */
 export type Module = URL | Uint8Array<ArrayBuffer>;
 
-/** Answers calls one after the other, by `post`. */
+/** Answers calls by `post`, each at once: it is the page that asks for one after the other. */
 export class Server {
   readonly #post: (message: Message) => void;
   readonly #module: () => Promise<Module>;

@@ -126,8 +126,11 @@ test("a pick is explained by the request that it answers, an id by the options g
   // A signal says nothing of another call, an option does.
   await recommender.explain(pick, { signal: new AbortController().signal, latest: true });
   expect(requests(made, "explain").at(-1)?.history).toEqual(["a", "b"]);
-  await recommender.explain(pick, { history: ["d"] });
-  expect(requests(made, "explain").at(-1)?.history).toEqual(["d"]);
+  // With the options of a call the types take both alike.
+  for (const item of [pick, "x"]) {
+    await recommender.explain(item, { history: ["d"] });
+    expect(requests(made, "explain").at(-1)?.history).toEqual(["d"]);
+  }
   expect(await recommender.trace({ history: [] })).toHaveLength(1);
   expect((await recommender.catalogue()).ids).toEqual(["a", "b", "c"]);
   recommender.dispose();

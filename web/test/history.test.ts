@@ -237,6 +237,32 @@ test("a store that was closed hears of changes again from its next call on", asy
   off();
 });
 
+test("a page that comes back from the cache of the browser is told that there may be changes", async () => {
+  const page = new EventTarget();
+  for (const name of ["addEventListener", "removeEventListener"] as const) {
+    vi.stubGlobal(name, page[name].bind(page));
+  }
+  const store = new HistoryStore();
+  let heard = 0;
+  const off = store.onChange(() => heard++);
+  await store.list();
+  const show = (persisted: boolean) =>
+    page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted }));
+  show(false);
+  expect(heard).toBe(0);
+  show(true);
+  expect(heard).toBe(1);
+  // A store that is closed hears nothing until its next call, nor one that nobody listens to.
+  await store.close();
+  show(true);
+  await store.list();
+  show(true);
+  expect(heard).toBe(2);
+  off();
+  show(true);
+  expect(heard).toBe(2);
+});
+
 test("a channel is open only while somebody listens", async () => {
   let open = 0;
   const posted: unknown[] = [];
