@@ -9,8 +9,8 @@ export interface Progress {
   /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
   /**
-   * `null` where the server does not say, or the answer is compressed, or longer than was said. Of
-   * another origin it may be the compressed length at first: that may hide what it is.
+   * `null` if the server sends no length, compresses the answer, or sends more than it announced. A
+   * server of another origin may hide that it compresses; then this is the compressed length at first.
    */
   total: number | null;
 }

@@ -27,8 +27,8 @@ const LIMIT = 30_000;
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
   /**
-   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
-   * worker that nothing was asked of, or another call, the next call tells.
+   * The GPU or the worker failed and is set up again, or the CPU takes over. A recommendation that was
+   * running is repeated. If another call was running, or none, the event comes with the next call.
    */
   "device-lost": { error: TigretError };
   /** Another engine computes from now on. */

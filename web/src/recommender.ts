@@ -145,9 +145,9 @@ export class Recommender {
    * Why an item has its score: level by level, and what each item of the history did for it (one
    * pass of the model an item, on the CPU).
    *
-   * Takes a pick of this recommender (its `codes` remember what it was an answer to), or any item's
-   * id with the options of the call in question. With a pick `signal` and `latest` may stand alone:
-   * they are no other call's options.
+   * Pass a pick of this recommender; its request is remembered (by the array `codes`, which a copy of
+   * the pick has to share). Or pass any id and the options of the call. With a pick, `signal` and
+   * `latest` may be given without the other options.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
    * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
