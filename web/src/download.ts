@@ -1,7 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
+import { onAbort } from "./abort.js";
 import { brief, TigretError } from "./errors.js";
-import { onAbort } from "./queue.js";
 import { within } from "./timeouts.js";
 
 /** How far a download is. */

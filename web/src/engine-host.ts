@@ -1,5 +1,6 @@
 /** Owns the worker and what computes in it: builds both anew where they fail. */
 
+import { onAbort } from "./abort.js";
 import { choose, PLAIN } from "./choice.js";
 import { erasuresSoFar, listen } from "./erasure.js";
 import { isFailure, Late, TigretError } from "./errors.js";
@@ -17,7 +18,6 @@ import type {
   Methods,
   ModelInfo,
 } from "./protocol.js";
-import { onAbort } from "./queue.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { after } from "./timeouts.js";
 

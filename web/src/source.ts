@@ -1,5 +1,6 @@
 /** Where a bundle comes from: memory, a response, the device's cache or a server. */
 
+import { untilAborted } from "./abort.js";
 import { drop, type Kept, keep, kept } from "./cache.js";
 import {
   bytesOfResponse,
@@ -14,7 +15,6 @@ import { erasuresSoFar, isForgotten } from "./erasure.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
 import { platform } from "./platform.js";
-import { Queue } from "./queue.js";
 
 /** Where a bundle comes from. */
 export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
@@ -85,7 +85,7 @@ export async function bundleOf(source: Source, given: SourceOptions = {}): Promi
   }
   const url = address(source as string | URL);
   const loading = { ...given, url, wanted, begun };
-  const copy = isKept(loading) ? await new Queue().run(() => kept(url), signal) : null;
+  const copy = isKept(loading) ? await untilAborted(signal, kept(url)) : null;
   if (copy && wanted === copy.sha256) {
     const found = await fromCopy(loading, copy);
     if (found) return found;
