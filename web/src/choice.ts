@@ -4,15 +4,8 @@ import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-m
 import { isForgotten } from "./erasure.js";
 import { isFailure, Late } from "./errors.js";
 import { toRequest } from "./options.js";
-import type {
-  Answer,
-  Engine,
-  EngineRequest,
-  GpuOptions,
-  Loaded,
-  ModelInfo,
-  Pick,
-} from "./protocol.js";
+import type { Answer, EngineRequest, Loaded } from "./protocol.js";
+import type { Engine, GpuOptions, ModelInfo, Pick } from "./types.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };

@@ -6,20 +6,10 @@ import { erasuresSoFar, listen } from "./erasure.js";
 import { isFailure, Late, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import type { Backend } from "./options.js";
-import type {
-  Added,
-  AddRequest,
-  Answer,
-  Engine,
-  EngineRequest,
-  GpuOptions,
-  Loaded,
-  Method,
-  Methods,
-  ModelInfo,
-} from "./protocol.js";
+import type { AddRequest, Answer, EngineRequest, Loaded, Method, Methods } from "./protocol.js";
 import { Remote, type WorkerLike } from "./remote.js";
 import { after } from "./timeouts.js";
+import type { Added, Engine, GpuOptions, ModelInfo } from "./types.js";
 
 /** Milliseconds after which a GPU that does not answer never will. */
 const LIMIT = 30_000;

@@ -13,21 +13,19 @@ import {
   toAddRequest,
   toRequest,
 } from "./options.js";
+import type { EngineRequest, Method, Methods } from "./protocol.js";
+import { Queue } from "./queue.js";
+import type { Source } from "./source.js";
 import type {
   Added,
   Catalogue,
   Engine,
-  EngineRequest,
   Explanation,
-  Method,
-  Methods,
   ModelInfo,
   NewItem,
   Pick,
   Prefix,
-} from "./protocol.js";
-import { Queue } from "./queue.js";
-import type { Source } from "./source.js";
+} from "./types.js";
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {

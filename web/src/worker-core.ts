@@ -2,21 +2,17 @@
 
 import init, { Session } from "../pkg/tigret_infer.js";
 import { brief, type TigretErrorCode } from "./errors.js";
+import type { Answer, Call, Message, Method, Methods } from "./protocol.js";
+import { within } from "./timeouts.js";
 import type {
   Added,
-  Answer,
-  Call,
   Catalogue,
   Engine,
   Explanation,
   GpuOptions,
-  Message,
-  Method,
-  Methods,
   ModelInfo,
   Prefix,
-} from "./protocol.js";
-import { within } from "./timeouts.js";
+} from "./types.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */
