@@ -131,7 +131,6 @@ describe("on the device", { skip }, () => {
   function visit(page, url = BUNDLE, options = {}) {
     return page.evaluate(
       async ({ url, options }) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         try {
           const recommender = await Recommender.load(url, { backend: "cpu", ...options });
@@ -284,7 +283,6 @@ describe("on the device", { skip }, () => {
   test("a download that is cut off by a reload leaves nothing broken", async () => {
     const { context, page } = await open();
     await page.evaluate(async (url) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       await new Promise((resolve) => {
         void Recommender.load(url, { onProgress: resolve }).catch(() => {});
@@ -300,7 +298,6 @@ describe("on the device", { skip }, () => {
     /** @param {import("playwright-core").Page} tab @param {string} code */
     const inTab = (tab, code) =>
       tab.evaluate(async (code) => {
-        // @ts-expect-error: the address is the test server's.
         const tigret = await import("/package/dist/index.js");
         const kept = /** @type {any} */ (globalThis);
         kept.store ??= new tigret.HistoryStore();
@@ -357,7 +354,6 @@ describe("on the device", { skip }, () => {
     const loading = visit(other, "/faulty", { backend: "auto" });
     while (waiting.length === 0) await new Promise((wake) => setTimeout(wake, 10));
     await page.evaluate(async () => {
-      // @ts-expect-error: the address is the test server's.
       const { forget } = await import("/package/dist/index.js");
       await forget();
     });
@@ -391,7 +387,7 @@ describe("on the device", { skip }, () => {
     await context.close();
   });
 
-  for (const backend of ["cpu", "webgpu"]) {
+  for (const backend of /** @type {const} */ (["cpu", "webgpu"])) {
     test(`a strict policy allows all of it, and after the load nothing is asked for (${backend})`, async () => {
       const { context, page } = await open("/strict.html");
       /** @type {string[]} */
@@ -401,8 +397,7 @@ describe("on the device", { skip }, () => {
       });
       await page.evaluate(
         async ({ url, backend }) => {
-          const code = "/package/dist/index.js";
-          const { Recommender } = await import(code);
+          const { Recommender } = await import("/package/dist/index.js");
           /** @type {any} */ (globalThis).recommender = await Recommender.load(url, { backend });
         },
         { url: BUNDLE, backend },
@@ -438,8 +433,7 @@ describe("on the device", { skip }, () => {
     const { context, page } = await open("/trusted.html");
     assert.equal((await visit(page)).code, "crashed");
     const items = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const policy = /** @type {any} */ (globalThis).trustedTypes.createPolicy("tigret", {
         createScriptURL: (/** @type {string} */ address) => address,
       });
@@ -465,7 +459,6 @@ describe("on the device", { skip }, () => {
           for (const entry of list.getEntries()) durations.push(entry.duration);
         });
         observer.observe({ type: "longtask" });
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         for (let call = 0; call < 50; call++) await recommender.recommend({ history: [] });
@@ -485,8 +478,7 @@ describe("on the device", { skip }, () => {
       const page = await caching.newPage();
       await page.goto(`${server.url}/blank.html`);
       await page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
+        const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         await recommender.recommend({ history: [] });
         await recommender.history.add("a");

@@ -118,7 +118,6 @@ describe("faults", { skip }, () => {
   function visit(page, url = FAULTY, { worker, ...options } = {}) {
     return page.evaluate(
       async ({ url, worker, options }) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender, TigretError } = await import("/package/dist/index.js");
         try {
           const recommender = await Recommender.load(url, {
@@ -168,9 +167,7 @@ describe("faults", { skip }, () => {
       const { context: own, page } = await open();
       const { ends, failures, struck, inCall } = await page.evaluate(
         async ({ what, url, backend, seed, rounds }) => {
-          const code = "/package/dist/index.js";
-          const tigret = await import(code);
-          // @ts-expect-error: the address is the test server's.
+          const tigret = await import("/package/dist/index.js");
           const { holdStrikes } = await import("/tests/fault-calls.mjs");
           return holdStrikes(tigret, url, backend, what, seed, rounds);
         },
@@ -189,8 +186,7 @@ describe("faults", { skip }, () => {
   test("the browser's whole GPU process crashes in mid-call", faultLimit, async () => {
     const { context, page } = await open();
     const before = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const recommender = await Recommender.load(url, { backend: "webgpu" });
       const kept = { recommender, lost: 0 };
       Object.assign(globalThis, { kept });
@@ -220,13 +216,13 @@ describe("faults", { skip }, () => {
     const { context, page } = await open();
     await page.clock.install();
     const calls = page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       /** @type {Worker[]} */
       const workers = [];
       const worker = () => {
-        workers.push(new Worker("/tests/hanging-worker.mjs", { type: "module" }));
-        return workers.at(-1);
+        const made = new Worker("/tests/hanging-worker.mjs", { type: "module" });
+        workers.push(made);
+        return made;
       };
       const recommender = await Recommender.load(url, { backend: "webgpu", worker });
       let failure = "";
@@ -248,13 +244,13 @@ describe("faults", { skip }, () => {
     async () => {
       const { context, page } = await open();
       const { failure, found, expected } = await page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
+        const { Recommender } = await import("/package/dist/index.js");
         /** @type {Worker[]} */
         const workers = [];
         const worker = () => {
-          workers.push(new Worker("/tests/refusing-worker.mjs", { type: "module" }));
-          return workers.at(-1);
+          const made = new Worker("/tests/refusing-worker.mjs", { type: "module" });
+          workers.push(made);
+          return made;
         };
         const recommender = await Recommender.load(url, { backend: "webgpu", worker });
         let failure = "";
@@ -282,8 +278,7 @@ describe("faults", { skip }, () => {
   test("kernels that the GPU refuses, several at once", faultLimit, async () => {
     const { context, page } = await open();
     const seen = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const worker = () => new Worker("/tests/kernels-refusing-worker.mjs", { type: "module" });
       /** @param {object} options */
       const load = async (options) => {
@@ -321,8 +316,7 @@ describe("faults", { skip }, () => {
       await page.clock.install();
       const loading = page.evaluate(
         async ([url, twice]) => {
-          const code = "/package/dist/index.js";
-          const { Recommender } = await import(code);
+          const { Recommender } = await import("/package/dist/index.js");
           const make = () => new Worker("/package/dist/worker.js", { type: "module" });
           const first = make();
           const dead = make();
@@ -353,8 +347,7 @@ describe("faults", { skip }, () => {
     for (let pages = 18; pages <= 60; pages += 3) {
       const end = await page.evaluate(
         async ({ url, pages }) => {
-          const code = "/package/dist/index.js";
-          const { Recommender, TigretError } = await import(code);
+          const { Recommender, TigretError } = await import("/package/dist/index.js");
           const say = (/** @type {any} */ error) =>
             error instanceof TigretError ? error.message : `not typed: ${error}`;
           const address = `/tests/limited-worker.mjs?${pages}`;
@@ -404,7 +397,6 @@ describe("faults", { skip }, () => {
     }
     const add = () =>
       page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         const failed = await store.add("x".repeat(100_000)).then(
@@ -450,7 +442,6 @@ describe("faults", { skip }, () => {
         assert.deepEqual([seen.ids, seen.downloaded], [ids, bundle.length]);
       }
       const history = await page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore, forget } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         const first = { list: await store.list(), persistent: await store.persistent() };
@@ -497,7 +488,6 @@ describe("faults", { skip }, () => {
       await page.evaluate(stub);
       answer = healthy;
       const seen = await page.evaluate(async (url) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         const start = performance.now();
@@ -531,7 +521,6 @@ describe("faults", { skip }, () => {
     async () => {
       const { context, page } = await open();
       const seen = await page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore, forget } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         await store.add("a");
@@ -732,7 +721,6 @@ describe("faults", { skip }, () => {
       answer = () => {};
       const name = await page.evaluate(
         async ({ url, worker }) => {
-          // @ts-expect-error: the address is the test server's.
           const { Recommender } = await import("/package/dist/index.js");
           const controller = new AbortController();
           const loading = Recommender.load(url, {

@@ -1,6 +1,5 @@
 /** The package's worker on a GPU that computes for ever from the message "hang" on. */
 
-// @ts-expect-error: the address is the test server's.
 import "/package/dist/worker.js";
 
 addEventListener("message", (event) => {
