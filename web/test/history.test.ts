@@ -291,3 +291,39 @@ test("a channel is open only while somebody listens", async () => {
   off[1]?.();
   expect(open).toBe(0);
 });
+
+test("a history adds at the end, removes all of an item, and exports what it has", async () => {
+  const history = new HistoryStore("shelf");
+  let changes = 0;
+  const off = history.onChange(() => changes++);
+  for (const id of ["a", "b", "a", "c"]) await history.add(id);
+  expect(await history.list()).toEqual(["a", "b", "a", "c"]);
+  await history.remove("a");
+  await history.remove("not there");
+  expect(await history.list()).toEqual(["b", "c"]);
+  const { name, entries } = JSON.parse(await history.export());
+  expect([name, entries.map(({ id }: { id: string }) => id)]).toEqual(["shelf", ["b", "c"]]);
+  await history.clear();
+  expect(await history.list()).toEqual([]);
+  expect(changes).toBe(7);
+  off();
+  for (const id of [5, Object.create(null), "\ud800"]) {
+    await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  expect(() => new HistoryStore("")).toThrow("name");
+  await history.close();
+});
+
+test("a history in memory is not changed by what it gave, and needs no channel", async () => {
+  vi.stubGlobal("indexedDB", undefined);
+  vi.stubGlobal("BroadcastChannel", function denied() {
+    throw new DOMException("denied", "SecurityError");
+  });
+  const history = new HistoryStore();
+  history.onChange(() => {});
+  for (const id of ["a", "b"]) await history.add(id);
+  const entries = await history.entries();
+  entries.reverse();
+  for (const entry of entries) entry.id = "changed";
+  expect(await history.list()).toEqual(["a", "b"]);
+});
