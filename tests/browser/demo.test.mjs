@@ -32,14 +32,23 @@ describe("the demo", { skip }, () => {
     await server?.close();
   });
 
-  /** Opens the page and waits until it has answered once. @param {string} address */
-  async function open(address) {
+  /**
+   * Opens the demo in a page, and waits until it has answered once.
+   *
+   * @param {Page} page
+   */
+  async function go(page, address = `${server.url}/?backend=cpu`) {
+    await page.goto(address);
+    await page.waitForSelector("html[data-ready]");
+  }
+
+  /** As {@link go}, in a page of its own. */
+  async function open(address = "/?backend=cpu") {
     const page = await browser.newPage();
     /** @type {string[]} */
     const problems = [];
     page.on("pageerror", (error) => problems.push(error.message));
-    await page.goto(server.url + address);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, server.url + address);
     return { page, problems };
   }
 
@@ -69,8 +78,7 @@ describe("the demo", { skip }, () => {
   /** Opens the page anew, with another fragment too. @param {Page} page @param {string} address */
   async function reopen(page, address) {
     await page.goto(`${server.url}/blank.html`);
-    await page.goto(server.url + address);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, server.url + address);
   }
 
   for (const [backend, engine] of [
@@ -151,8 +159,7 @@ describe("the demo", { skip }, () => {
             Promise.reject(new DOMException("", "NotAllowedError"));
         });
       }
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
       assert.equal(await page.locator("#copy").isVisible(), false, "there is nothing to link to");
       await page.locator("#items button").nth(0).click();
       await page.locator("#items button").nth(3).click();
@@ -171,8 +178,7 @@ describe("the demo", { skip }, () => {
       }
       assert.equal(new URL(page.url()).hash, "");
       const other = await browser.newPage();
-      await other.goto(link);
-      await other.waitForSelector("html[data-ready]");
+      await go(other, link);
       assert.deepEqual(await idsOf(other, "#history"), liked);
       await other.close();
       // What was said is gone with what it was said of.
@@ -186,8 +192,7 @@ describe("the demo", { skip }, () => {
   test("a shared history is stored only where the visitor keeps it", async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     const ids = await idsOf(page, "#items");
     const [mine, theirs] = [ids.slice(0, 1), ids.slice(2, 4)];
     const link = `/?backend=cpu#history=${theirs.map(encodeURIComponent).join(",")}`;
@@ -247,8 +252,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const [first, second] = [await context.newPage(), await context.newPage()];
     for (const page of [first, second]) {
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
     }
     for (const page of [first, second]) {
       assert.equal(await page.evaluate(() => document.visibilityState), "visible");
@@ -294,8 +298,7 @@ describe("the demo", { skip }, () => {
     });
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     await page.locator("#items button").nth(1).click();
     await page.locator("#items button").nth(2).click();
     const ids = await idsOf(page, "#history");
@@ -373,8 +376,7 @@ describe("the demo", { skip }, () => {
         if (progress?.hasAttribute("value")) seen.places.add(progress.value);
       }).observe(document, { subtree: true, childList: true, attributes: true });
     });
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     const { told, times, places } = await page.evaluate(() => {
       const { told, times, places } = /** @type {any} */ (globalThis).seen;
       return { told, times, places: places.size };
@@ -389,7 +391,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the focus stays where it was when lists change", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const focused = () =>
       page.evaluate(() => {
         const { activeElement } = document;
@@ -457,7 +459,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the engine and the beams can be changed while the page is open", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     await page.locator("summary").click();
     await page.locator("input[value=webgpu]").check({ force: true });
     await page.waitForFunction(() =>
@@ -469,7 +471,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("diversity draws a sample that can be drawn again, and a filter holds", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const titles = () => page.locator("#picks .title").allTextContents();
     /** @param {() => Promise<unknown>} act */
     const changed = async (act) => {
@@ -501,7 +503,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the list goes on, an item can be taken back, and the map tells what lies under it", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const entries = page.locator("#items li");
     assert.equal(await entries.count(), 60);
     await page.locator("#more").scrollIntoViewIfNeeded();
@@ -532,7 +534,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("picks say which liked item did most for them", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const liked = page.locator("#items button").nth(2);
     await liked.click();
     await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
@@ -542,7 +544,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("a new item gets its semantic ID, can be found, liked and is no request", async () => {
-    const { page, problems } = await open("/?backend=cpu");
+    const { page, problems } = await open();
     await untilKept(page, hasLoaded);
     const requests = server.requests.length;
     const before = await page.locator("#count").textContent();
@@ -569,29 +571,18 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
-  test("a visitor who comes back finds sliders that say what is computed", async () => {
-    const { page } = await open("/?backend=cpu");
+  test("a visitor who comes back finds what the page begins with, and sliders that say so", async () => {
+    const { page } = await open();
     await page.locator("#diversity").fill("3");
     await page.locator("#beams").fill("4");
     await untilSays(page, "#beams-value", "100");
     await page.goto(`${server.url}/blank.html`);
     await page.goBack();
     await page.waitForSelector("html[data-ready]");
-    const said = () =>
-      page.evaluate(() => {
-        const { diversity, beams } = /** @type {Record<string, any>} */ (globalThis);
-        return [diversity.value, beams.value]
-          .map(Number)
-          .concat([Number(document.querySelector("#again")?.hasAttribute("hidden"))]);
-      });
-    const [diversity = -1, beams = -1, isBest] = await said();
-    const [heat, width] = [
-      ["best", "0.5", "0.8", "1", "1.5", "2", "3"][diversity],
-      ["5", "10", "20", "50", "100", "200", "350", "512"][beams],
-    ];
-    assert.equal(await page.locator("#diversity-value").textContent(), heat);
-    assert.equal(await page.locator("#beams-value").textContent(), width);
-    assert.equal(isBest, Number(heat === "best"));
+    const shown = ["#diversity", "#beams"].map((slider) => page.locator(slider).inputValue());
+    assert.deepEqual(await Promise.all(shown), ["0", "3"]);
+    assert.equal(await page.locator("#diversity-value").textContent(), "best");
+    assert.equal(await page.locator("#beams-value").textContent(), "50");
     await page.close();
   });
 
@@ -613,8 +604,7 @@ describe("the demo", { skip }, () => {
   test("the history outlives a reload, and `Forget me` leaves nothing", async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     await page.locator("#items button").nth(1).click();
     await page.locator("#history li").waitFor();
     // The list shows the item at once; the device has it a moment later.
@@ -709,8 +699,7 @@ describe("the demo", { skip }, () => {
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.addInitScript(fault);
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
       await page.locator("#items button").nth(1).click();
       await page.waitForSelector("#history[aria-busy=false]");
       await page.locator("summary").click();
@@ -775,8 +764,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     // What was fetched before the service worker saw it is kept a moment later, and the package keeps
     // the model beside the first call.
     const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
@@ -821,8 +809,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     await untilKept(page, (paths) => ["/", "/model/items.jsonl"].every((p) => paths.includes(p)));
     /** @type {() => void} */
     let open = () => {};
@@ -891,8 +878,7 @@ describe("the demo", { skip }, () => {
       const other = await serveChanged(() => changes);
       const context = await browser.newContext();
       const page = await context.newPage();
-      await page.goto(`${other.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page, `${other.url}/?backend=cpu`);
       changes["sw.js"] = (text) => fault + text;
       await updateServiceWorker(page);
       changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
@@ -912,11 +898,9 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     const window = await context.newPage();
-    await window.goto(`${other.url}/?backend=cpu`);
-    await window.waitForSelector("html[data-ready]");
+    await go(window, `${other.url}/?backend=cpu`);
     const old = "/assets/main-01234567.js";
     await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     const current = (await keptPaths(page)).filter((path) => path.startsWith("/assets/"));
@@ -958,8 +942,7 @@ describe("the demo", { skip }, () => {
     /** @param {Page} page */
     const count = (page) => page.locator("#requests").textContent();
     for (const page of [first, second]) {
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
     }
     assert.match((await count(first)) ?? "", /^0 requests/);
     // A worker that ended is replaced by the next call: its script and its module are asked for.
@@ -975,8 +958,7 @@ describe("the demo", { skip }, () => {
 
   test("cards that are higher than the window scroll and do not lie over each other", async () => {
     const page = await browser.newPage({ viewport: { width: 1280, height: 600 } });
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     await page.locator("summary").click();
     const cards = await page.locator(".shelf > .card").evaluateAll((cards) =>
       cards.map((card) => {
@@ -997,8 +979,7 @@ describe("the demo", { skip }, () => {
     for (const width of [1280, 390]) {
       test(`axe finds nothing serious (${colorScheme}, ${width} pixels)`, async () => {
         const page = await browser.newPage({ colorScheme, viewport: { width, height: 800 } });
-        await page.goto(`${server.url}/?backend=cpu`);
-        await page.waitForSelector("html[data-ready]");
+        await go(page);
         // With all that the history's card can show.
         await page.evaluate(() => {
           navigator.clipboard.writeText = () => Promise.reject(new Error("denied"));
@@ -1030,7 +1011,7 @@ describe("the demo", { skip }, () => {
   }
 
   test("with the visitor's own colours it is seen which engine is chosen and what is liked", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     await page.emulateMedia({ forcedColors: "active" });
     await page.locator("summary").click();
     await page.locator("#items button").first().click();
@@ -1053,8 +1034,7 @@ describe("the demo", { skip }, () => {
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     test(`fields have an edge that is seen (${colorScheme})`, async () => {
       const page = await browser.newPage({ colorScheme });
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
       // axe looks at the contrast of texts alone.
       const contrasts = await page.evaluate(() => {
         /** Luminance as WCAG has it. @param {string} color */
@@ -1094,7 +1074,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("what the map is, is read whole at every width", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     for (const width of [390, 961, 1024, 1250, 1280]) {
       await page.setViewportSize({ width, height: 800 });
       const over = await page
@@ -1106,7 +1086,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("everything can be done with the keyboard", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     await page.keyboard.press("Tab");
     assert.equal(
       await page.evaluate(() => document.activeElement?.textContent),
@@ -1158,8 +1138,7 @@ describe("the demo", { skip }, () => {
         if (name.startsWith("aria")) Reflect.deleteProperty(Element.prototype, name);
       }
     });
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     assert.equal(await page.evaluate(() => "ariaLabel" in document.body), false);
     await page.locator("#items button").first().click();
     /** @param {string} selector @param {string} name */
@@ -1178,7 +1157,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("a region holds what its name says", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const lists = (/** @type {string} */ name) =>
       page
         .getByRole("region", { name, exact: true })
@@ -1205,8 +1184,7 @@ describe("the demo", { skip }, () => {
     const plain = await launch({ webgpu: false });
     try {
       const page = await plain.newPage();
-      await page.goto(`${server.url}/?backend=webgpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page, `${server.url}/?backend=webgpu`);
       assert.ok(await page.locator("#alert").isVisible());
       assert.match((await page.locator("#alert").textContent()) ?? "", /no usable GPU/);
       assert.match((await page.locator("#status").textContent()) ?? "", /· CPU$/);

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
+import { launch, load, open as openPage, packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const BUNDLE = "/fixtures/four-levels-f32.safetensors";
@@ -114,41 +114,15 @@ describe("on the device", { skip }, () => {
     elsewhere?.close();
   });
 
-  /** A page with storage of its own. @param {string} path */
-  async function open(path = "/blank.html") {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(server.url + path);
-    return { context, page };
-  }
+  const open = (path = "/blank.html") => openPage(browser, server.url + path);
 
-  /**
-   * Loads a bundle, recommends, and says what came of it.
-   *
-   * @param {import("playwright-core").Page} page
-   * @param {string} url @param {Record<string, unknown>} options
-   */
-  function visit(page, url = BUNDLE, options = {}) {
-    return page.evaluate(
-      async ({ url, options }) => {
-        const { Recommender } = await import("/package/dist/index.js");
-        try {
-          const recommender = await Recommender.load(url, { backend: "cpu", ...options });
-          const picks = await recommender.recommend({ history: [] });
-          recommender.dispose();
-          return { items: picks.length, downloaded: recommender.downloaded, code: null };
-        } catch (error) {
-          return { items: 0, downloaded: 0, code: /** @type {any} */ (error).code };
-        }
-      },
-      { url, options },
-    );
-  }
+  /** @param {import("playwright-core").Page} page @param {Parameters<typeof load>[2]} [options] */
+  const visit = (page, url = BUNDLE, options) => load(page, url, options);
 
   test("a second visit works without a network, and downloads nothing", async () => {
     const { context, page } = await open();
     const first = await visit(page);
-    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    assert.ok(first.ids?.length && first.downloaded > 0, JSON.stringify(first));
     // Scripts of the package come from the server too: only the bundle is cut off.
     await context.route(`**${BUNDLE}`, (route) => route.abort());
     const second = await visit(page);
@@ -205,7 +179,7 @@ describe("on the device", { skip }, () => {
     assert.equal((await visit(page, "/moving")).downloaded, 0);
     moved = true;
     const first = await visit(page, "/moving");
-    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    assert.ok(first.ids?.length && first.downloaded > 0, JSON.stringify(first));
     // The answer of before is replaced a moment later.
     await page.waitForFunction(async () => {
       const cache = await caches.open("tigret");
@@ -213,7 +187,7 @@ describe("on the device", { skip }, () => {
       return kept && !kept.headers.has("etag");
     });
     refused = 0;
-    assert.ok((await visit(page, "/moving")).items > 0);
+    assert.ok((await visit(page, "/moving")).ids?.length);
     assert.equal(refused, 0);
     await context.close();
   });
@@ -257,7 +231,7 @@ describe("on the device", { skip }, () => {
     const { context, page } = await open();
     [fault, ranges] = ["breaks", []];
     const found = await visit(page, "/faulty");
-    assert.ok(found.items > 0, JSON.stringify(found));
+    assert.ok(found.ids?.length, JSON.stringify(found));
     assert.equal(ranges.length, 2);
     assert.match(ranges[1] ?? "", /^bytes=[1-9]\d*-$/);
     await context.close();
@@ -275,7 +249,7 @@ describe("on the device", { skip }, () => {
     assert.equal(changed.code, "integrity");
     fault = "none";
     const whole = await visit(page, "/faulty", { integrity: hash });
-    assert.ok(whole.items > 0 && whole.downloaded > 0);
+    assert.ok(whole.ids?.length && whole.downloaded > 0);
     assert.equal((await visit(page, "/faulty", { integrity: hash })).downloaded, 0);
     await context.close();
   });
@@ -289,7 +263,7 @@ describe("on the device", { skip }, () => {
       });
     }, BUNDLE);
     await page.reload();
-    assert.ok((await visit(page)).items > 0);
+    assert.ok((await visit(page)).ids?.length);
     await context.close();
   });
 
@@ -359,7 +333,7 @@ describe("on the device", { skip }, () => {
     });
     fault = "none";
     for (const end of waiting.splice(0)) end();
-    assert.ok((await loading).items > 0);
+    assert.ok((await loading).ids?.length);
     const left = await other.evaluate(async () => {
       await new Promise((resolve) => setTimeout(resolve, 500));
       return { caches: await caches.keys(), local: Object.keys(localStorage) };

@@ -12,6 +12,8 @@ import {
   faultSeed,
   launch,
   launchProfile,
+  load,
+  open as openPage,
   packageFolder,
   parityFolder,
   serve,
@@ -100,43 +102,10 @@ describe("faults", { skip }, () => {
     await server?.close();
   });
 
-  /** A page with storage of its own. */
-  async function open() {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(`${server.url}/blank.html`);
-    return { context, page };
-  }
+  const open = () => openPage(browser, `${server.url}/blank.html`);
 
-  /**
-   * Loads a bundle and recommends: what came of it. `worker` is the address of another worker.
-   *
-   * @param {Page} page @param {string} url
-   * @param {Record<string, unknown> & { worker?: string | undefined }} options
-   * @returns {Promise<{ ids: string[] | null, downloaded: number, code: string | null, message: string, typed: boolean }>}
-   */
-  function visit(page, url = FAULTY, { worker, ...options } = {}) {
-    return page.evaluate(
-      async ({ url, worker, options }) => {
-        const { Recommender, TigretError } = await import("/package/dist/index.js");
-        try {
-          const recommender = await Recommender.load(url, {
-            backend: "cpu",
-            ...options,
-            ...(worker && { worker: () => new Worker(worker, { type: "module" }) }),
-          });
-          const picks = await recommender.recommend({ history: [] });
-          recommender.dispose();
-          const ids = picks.map((/** @type {{ id: string }} */ { id }) => id);
-          return { ids, downloaded: recommender.downloaded, code: null, message: "", typed: false };
-        } catch (error) {
-          const { code, message } = /** @type {any} */ (error);
-          return { ids: null, downloaded: 0, code, message, typed: error instanceof TigretError };
-        }
-      },
-      { url, worker, options },
-    );
-  }
+  /** @param {Page} page @param {Parameters<typeof load>[2]} [options] */
+  const visit = (page, url = FAULTY, options) => load(page, url, options);
 
   /**
    * Lets the page's clock run faster than time until something has ended.
@@ -220,7 +189,7 @@ describe("faults", { skip }, () => {
       /** @type {Worker[]} */
       const workers = [];
       const worker = () => {
-        const made = new Worker("/tests/hanging-worker.mjs", { type: "module" });
+        const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
         workers.push(made);
         return made;
       };
