@@ -208,6 +208,46 @@ describe("faults", { skip }, () => {
   });
 
   test(
+    "a search that is too much for the GPU is the CPU's, and the next one the GPU's",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      const { reports, wide, told, workers } = await page.evaluate(async (url) => {
+        const { Recommender } = await import("/package/dist/index.js");
+        /** @type {Worker[]} */
+        const workers = [];
+        const worker = () => {
+          const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
+          workers.push(made);
+          return made;
+        };
+        const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+        /** @type {string[]} */
+        const told = [];
+        recommender.on("device-lost", () => told.push("device-lost"));
+        recommender.on("backend-changed", () => told.push("backend-changed"));
+        await recommender.recommend({ history: [] });
+        workers[0]?.postMessage("full");
+        const reports = [];
+        for (const beams of [512, 50, 512, 50]) {
+          const { engine, picks } = await recommender.report({ history: [], beams });
+          reports.push({ engine, ids: picks.map(({ id }) => id) });
+        }
+        await recommender.use("cpu");
+        const wide = await recommender.recommend({ history: [], beams: 512 });
+        return { reports, wide: wide.map(({ id }) => id), told, workers: workers.length };
+      }, BUNDLE);
+      const [byCpu, byGpu] = [
+        { engine: "cpu", ids: wide },
+        { engine: "webgpu", ids },
+      ];
+      assert.deepEqual(reports, [byCpu, byGpu, byCpu, byGpu]);
+      assert.deepEqual([told, workers], [["backend-changed"], 1]);
+      await context.close();
+    },
+  );
+
+  test(
     "a submit that the GPU refuses is not answered with the call before",
     faultLimit,
     async () => {

@@ -25,8 +25,8 @@ export interface RecommenderEvents {
   "backend-changed": { engine: Engine; engineName: string };
 }
 
-/** An engine that has the model. */
-interface Placed {
+/** The engine in use. */
+interface InUse {
   engine: Engine;
   engineName: string;
   /** What the GPU may make use of: less than the caller allows where only that worked. */
@@ -34,7 +34,7 @@ interface Placed {
 }
 
 /** An answer, and what computed it. */
-export type Computed = Answer & Pick<Placed, "engine" | "engineName">;
+export type Computed = Answer & Pick<InUse, "engine" | "engineName">;
 
 /** A worker with the model. Whoever asks waits for the answer before asking for anything else. */
 export class EngineHost {
@@ -50,11 +50,9 @@ export class EngineHost {
   readonly #additions: AddRequest[] = [];
   /** What the worker says of the model; known from {@link load} on, as is the engine in use. */
   #loaded!: Loaded;
-  #inUse!: Placed;
-  /** What the worker is on, or was when it ended; none where it never had the whole model. */
-  #placed: Placed | undefined;
-  /** The fewest beams that were too many for the GPU. */
-  #tooWide = Number.POSITIVE_INFINITY;
+  #inUse!: InUse;
+  /** Whether the worker has the whole model, or had it when it ended. */
+  #isFilled = false;
 
   /**
    * Starts the worker, which ends when `end` is aborted: calls then reject with its reason. Throws
@@ -104,8 +102,7 @@ export class EngineHost {
     this.#end.throwIfAborted();
     if (this.isGone) this.#remote = Remote.start(this.#start);
     const { engineName } = await this.#fill(bytes, engine, this.#gpu);
-    this.#placed = { engine, engineName, gpu: this.#gpu };
-    this.#inUse = this.#placed;
+    this.#inUse = { engine, engineName, gpu: this.#gpu };
     this.#bundle = bundle;
     return bundle;
   }
@@ -127,8 +124,6 @@ export class EngineHost {
 
   /** Adds items to the catalogue of the engine in use. */
   async add(request: AddRequest): Promise<Added[]> {
-    // It is the GPU that has to take the catalogue, not the CPU in its place.
-    if (this.#isAway) await this.#restore();
     const { added, items } = await this.ask("add", request);
     this.#additions.push(request);
     this.#loaded = known(this.#loaded, items);
@@ -147,17 +142,15 @@ export class EngineHost {
 
   /**
    * Recommends by the engine in use, which is built anew where it fails, or by the CPU: for good
-   * where the GPU fails again, and in its place where a search is too much for it.
+   * where the GPU fails again, and beside it where a search is too much for it.
    */
   async recommend(request: EngineRequest): Promise<Computed> {
-    // A search as wide would only send the GPU away again.
-    if (this.#isAway && request.beams < this.#tooWide) await this.#restore();
-    const answer = this.#isAway ? null : await this.#byEngine(request);
+    const answer = await this.#byEngine(request);
     if (answer) return answer;
-    // The GPU would refuse it again: what fails in its place is tried there once more.
-    return this.#inPlace(request).catch((error) => {
+    // The GPU would refuse it again: what fails beside it is tried there once more.
+    return this.#besideGpu(request).catch((error) => {
       if (!isFailure(error)) throw error;
-      return this.#inPlace(request);
+      return this.#besideGpu(request);
     });
   }
 
@@ -178,7 +171,6 @@ export class EngineHost {
     } catch (error) {
       const isTooMuch = isFailure(error) && error.code === "no-gpu";
       if (engine === "cpu" || !isTooMuch) throw error;
-      this.#tooWide = Math.min(this.#tooWide, request.beams);
       return null;
     }
   }
@@ -206,17 +198,10 @@ export class EngineHost {
     throw failure;
   }
 
-  /** Whether the CPU is in the place of the GPU in use, which a search was too much for. */
-  get #isAway(): boolean {
-    return this.#placed !== undefined && this.#placed !== this.#inUse;
-  }
-
-  /** By the CPU, in the place of the GPU in use. */
-  async #inPlace(request: EngineRequest): Promise<Computed> {
-    await this.#remote.wake();
-    let placed = this.#placed;
-    if (placed?.engine !== "cpu" || this.#remote.stopped) placed = await this.#put("cpu");
-    return { ...(await this.#remote.call("recommend", { request })), ...placed };
+  /** By the CPU, beside the GPU in use. */
+  async #besideGpu(request: EngineRequest): Promise<Computed> {
+    const answer = await this.ask("recommend", { request, onCpu: true });
+    return { ...answer, engine: "cpu", engineName: "cpu" };
   }
 
   /** Builds the engine in use anew, or the CPU's where that is gone. */
@@ -253,21 +238,18 @@ export class EngineHost {
     }
   }
 
-  /** Takes an engine into use; `gpu` is what the GPU may make use of until the next one is. */
+  /**
+   * Takes an engine into use, in a new worker if the old one is gone; `gpu` is what the GPU may make
+   * use of until the next one is.
+   */
   async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
-    this.#inUse = await this.#put(engine, gpu);
-  }
-
-  /** Builds an engine anew, in a new worker if the old one is gone. */
-  async #put(engine: Engine, gpu = this.#gpu): Promise<Placed> {
     await this.#remote.wake();
     const { stopped } = this.#remote;
     const built = stopped
       ? this.#replace(stopped, engine, gpu)
       : this.#inTime(engine, "use", { engine, gpu });
     const { engineName } = await built;
-    this.#placed = { engine, engineName, gpu };
-    return this.#placed;
+    this.#inUse = { engine, engineName, gpu };
   }
 
   /** Asks for what `engine` computes, with an end: a worker that waits for a GPU for ever is stopped. */
@@ -288,8 +270,8 @@ export class EngineHost {
   /** Starts another worker with all that the one had which is lost. */
   async #replace(lost: TigretError, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
     this.#end.throwIfAborted();
-    if (this.#placed) this.events.emit("device-lost", { error: lost });
-    this.#placed = undefined;
+    if (this.#isFilled) this.events.emit("device-lost", { error: lost });
+    this.#isFilled = false;
     const bytes = await this.#bytes();
     this.#end.throwIfAborted();
     this.#remote = Remote.start(this.#start);
@@ -323,6 +305,7 @@ export class EngineHost {
       ({ items } = await this.#remote.call("add", request));
     }
     this.#loaded = known(loaded, items);
+    this.#isFilled = true;
     return loaded;
   }
 }

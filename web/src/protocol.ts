@@ -70,7 +70,8 @@ export interface Methods {
   /** The WebGPU adapter in words, or `null` where there is none. */
   adapter: { arguments: Record<never, never>; result: string | null };
   add: { arguments: AddRequest; result: { added: Added[]; items: number } };
-  recommend: { arguments: { request: EngineRequest }; result: Answer };
+  /** By the engine in use, or with `onCpu` by the CPU, beside a GPU that stays. */
+  recommend: { arguments: { request: EngineRequest; onCpu?: boolean }; result: Answer };
   explain: { arguments: { request: EngineRequest; item: string }; result: Explanation };
   trace: { arguments: { request: EngineRequest }; result: Prefix[][] };
   catalogue: { arguments: Record<never, never>; result: Catalogue };

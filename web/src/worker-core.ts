@@ -122,7 +122,8 @@ export class Server {
       }
       case "recommend": {
         const start = performance.now();
-        const { items, unknown } = (await this.#loaded.recommend(call.request)) as Answer;
+        const answer = await this.#loaded.recommend(call.request, call.onCpu ?? false);
+        const { items, unknown } = answer as Answer;
         return { items, unknown, milliseconds: performance.now() - start };
       }
       case "explain":
@@ -163,7 +164,7 @@ export class Server {
     const session = await Session.load(warmUpBundle(), "cpu");
     try {
       for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
-        await session.recommend(WARM_UP_REQUEST);
+        await session.recommend(WARM_UP_REQUEST, false);
         await nextTask();
       }
     } finally {
