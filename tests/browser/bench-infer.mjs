@@ -57,12 +57,11 @@ const answers = JSON.parse(await readFile(join(folder, "answers.json"), "utf8"))
  */
 
 /**
- * @param {{ backend: string, bundle: string, warmUp: number, calls: number, beams: number[] }} options
+ * @param {{ backend: import("tigret").Backend, bundle: string, warmUp: number, calls: number, beams: number[] }} options
  * @returns {Promise<Weighed>}
  */
 async function tigret(options) {
   return inPage(async ({ backend, bundle, warmUp, calls, beams }) => {
-    // @ts-expect-error: the address is the test server's.
     const { Recommender } = await import("/package/dist/index.js");
     const recommender = await Recommender.load(`/bench/${bundle}.safetensors`, { backend });
     const requests = await (await fetch("/bench/requests.json")).json();

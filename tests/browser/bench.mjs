@@ -25,7 +25,6 @@ async function time(backend) {
     await page.goto(`${server.url}/blank.html`);
     return await page.evaluate(
       async ({ backend, warmUp, runs }) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         try {
           const recommender = await Recommender.load("/bench/model.safetensors", { backend });

@@ -32,14 +32,23 @@ describe("the demo", { skip }, () => {
     await server?.close();
   });
 
-  /** Opens the page and waits until it has answered once. @param {string} address */
-  async function open(address) {
+  /**
+   * Opens the demo in a page, and waits until it has answered once.
+   *
+   * @param {Page} page
+   */
+  async function go(page, address = `${server.url}/?backend=cpu`) {
+    await page.goto(address);
+    await page.waitForSelector("html[data-ready]");
+  }
+
+  /** As {@link go}, in a page of its own. */
+  async function open(address = "/?backend=cpu") {
     const page = await browser.newPage();
     /** @type {string[]} */
     const problems = [];
     page.on("pageerror", (error) => problems.push(error.message));
-    await page.goto(server.url + address);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, server.url + address);
     return { page, problems };
   }
 
@@ -69,8 +78,7 @@ describe("the demo", { skip }, () => {
   /** Opens the page anew, with another fragment too. @param {Page} page @param {string} address */
   async function reopen(page, address) {
     await page.goto(`${server.url}/blank.html`);
-    await page.goto(server.url + address);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, server.url + address);
   }
 
   for (const [backend, engine] of [
@@ -151,8 +159,7 @@ describe("the demo", { skip }, () => {
             Promise.reject(new DOMException("", "NotAllowedError"));
         });
       }
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
       assert.equal(await page.locator("#copy").isVisible(), false, "there is nothing to link to");
       await page.locator("#items button").nth(0).click();
       await page.locator("#items button").nth(3).click();
@@ -171,8 +178,7 @@ describe("the demo", { skip }, () => {
       }
       assert.equal(new URL(page.url()).hash, "");
       const other = await browser.newPage();
-      await other.goto(link);
-      await other.waitForSelector("html[data-ready]");
+      await go(other, link);
       assert.deepEqual(await idsOf(other, "#history"), liked);
       await other.close();
       // What was said is gone with what it was said of.
@@ -186,8 +192,7 @@ describe("the demo", { skip }, () => {
   test("a shared history is stored only where the visitor keeps it", async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     const ids = await idsOf(page, "#items");
     const [mine, theirs] = [ids.slice(0, 1), ids.slice(2, 4)];
     const link = `/?backend=cpu#history=${theirs.map(encodeURIComponent).join(",")}`;
@@ -247,8 +252,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const [first, second] = [await context.newPage(), await context.newPage()];
     for (const page of [first, second]) {
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
     }
     for (const page of [first, second]) {
       assert.equal(await page.evaluate(() => document.visibilityState), "visible");
@@ -294,8 +298,7 @@ describe("the demo", { skip }, () => {
     });
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     await page.locator("#items button").nth(1).click();
     await page.locator("#items button").nth(2).click();
     const ids = await idsOf(page, "#history");
@@ -373,8 +376,7 @@ describe("the demo", { skip }, () => {
         if (progress?.hasAttribute("value")) seen.places.add(progress.value);
       }).observe(document, { subtree: true, childList: true, attributes: true });
     });
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     const { told, times, places } = await page.evaluate(() => {
       const { told, times, places } = /** @type {any} */ (globalThis).seen;
       return { told, times, places: places.size };
@@ -389,7 +391,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the focus stays where it was when lists change", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const focused = () =>
       page.evaluate(() => {
         const { activeElement } = document;
@@ -457,7 +459,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the engine and the beams can be changed while the page is open", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     await page.locator("summary").click();
     await page.locator("input[value=webgpu]").check({ force: true });
     await page.waitForFunction(() =>
@@ -469,7 +471,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("diversity draws a sample that can be drawn again, and a filter holds", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const titles = () => page.locator("#picks .title").allTextContents();
     /** @param {() => Promise<unknown>} act */
     const changed = async (act) => {
@@ -501,7 +503,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("the list goes on, an item can be taken back, and the map tells what lies under it", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const entries = page.locator("#items li");
     assert.equal(await entries.count(), 60);
     await page.locator("#more").scrollIntoViewIfNeeded();
@@ -532,7 +534,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("picks say which liked item did most for them", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const liked = page.locator("#items button").nth(2);
     await liked.click();
     await page.waitForFunction(() => document.querySelector("#picks .reason em") !== null);
@@ -542,7 +544,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("a new item gets its semantic ID, can be found, liked and is no request", async () => {
-    const { page, problems } = await open("/?backend=cpu");
+    const { page, problems } = await open();
     await untilKept(page, hasLoaded);
     const requests = server.requests.length;
     const before = await page.locator("#count").textContent();
@@ -569,29 +571,18 @@ describe("the demo", { skip }, () => {
     await page.close();
   });
 
-  test("a visitor who comes back finds sliders that say what is computed", async () => {
-    const { page } = await open("/?backend=cpu");
+  test("a visitor who comes back finds what the page begins with, and sliders that say so", async () => {
+    const { page } = await open();
     await page.locator("#diversity").fill("3");
     await page.locator("#beams").fill("4");
     await untilSays(page, "#beams-value", "100");
     await page.goto(`${server.url}/blank.html`);
     await page.goBack();
     await page.waitForSelector("html[data-ready]");
-    const said = () =>
-      page.evaluate(() => {
-        const { diversity, beams } = /** @type {Record<string, any>} */ (globalThis);
-        return [diversity.value, beams.value]
-          .map(Number)
-          .concat([Number(document.querySelector("#again")?.hasAttribute("hidden"))]);
-      });
-    const [diversity = -1, beams = -1, isBest] = await said();
-    const [heat, width] = [
-      ["best", "0.5", "0.8", "1", "1.5", "2", "3"][diversity],
-      ["5", "10", "20", "50", "100", "200", "350", "512"][beams],
-    ];
-    assert.equal(await page.locator("#diversity-value").textContent(), heat);
-    assert.equal(await page.locator("#beams-value").textContent(), width);
-    assert.equal(isBest, Number(heat === "best"));
+    const shown = ["#diversity", "#beams"].map((slider) => page.locator(slider).inputValue());
+    assert.deepEqual(await Promise.all(shown), ["0", "3"]);
+    assert.equal(await page.locator("#diversity-value").textContent(), "best");
+    assert.equal(await page.locator("#beams-value").textContent(), "50");
     await page.close();
   });
 
@@ -613,8 +604,7 @@ describe("the demo", { skip }, () => {
   test("the history outlives a reload, and `Forget me` leaves nothing", async () => {
     const context = await browser.newContext();
     const page = await context.newPage();
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     await page.locator("#items button").nth(1).click();
     await page.locator("#history li").waitFor();
     // The list shows the item at once; the device has it a moment later.
@@ -641,6 +631,10 @@ describe("the demo", { skip }, () => {
     await untilSays(page, "#status", "20 items in");
     await page.waitForTimeout(300);
     assert.match((await page.locator("#forgotten").textContent()) ?? "", /^Nothing about you/);
+    // The choice of an engine is kept, and that nothing is kept is not said any more.
+    await page.locator("input[value=auto]").check({ force: true });
+    await page.waitForFunction(() => localStorage.length > 0);
+    assert.equal(await page.locator("#forgotten").textContent(), "");
     await context.close();
   });
 
@@ -705,8 +699,7 @@ describe("the demo", { skip }, () => {
       const context = await browser.newContext();
       const page = await context.newPage();
       await page.addInitScript(fault);
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
       await page.locator("#items button").nth(1).click();
       await page.waitForSelector("#history[aria-busy=false]");
       await page.locator("summary").click();
@@ -771,8 +764,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     // What was fetched before the service worker saw it is kept a moment later, and the package keeps
     // the model beside the first call.
     const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
@@ -817,8 +809,7 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     await untilKept(page, (paths) => ["/", "/model/items.jsonl"].every((p) => paths.includes(p)));
     /** @type {() => void} */
     let open = () => {};
@@ -887,8 +878,7 @@ describe("the demo", { skip }, () => {
       const other = await serveChanged(() => changes);
       const context = await browser.newContext();
       const page = await context.newPage();
-      await page.goto(`${other.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page, `${other.url}/?backend=cpu`);
       changes["sw.js"] = (text) => fault + text;
       await updateServiceWorker(page);
       changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
@@ -908,11 +898,9 @@ describe("the demo", { skip }, () => {
     const context = await browser.newContext();
     const page = await context.newPage();
     await waitForServiceWorker(page);
-    await page.goto(`${other.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page, `${other.url}/?backend=cpu`);
     const window = await context.newPage();
-    await window.goto(`${other.url}/?backend=cpu`);
-    await window.waitForSelector("html[data-ready]");
+    await go(window, `${other.url}/?backend=cpu`);
     const old = "/assets/main-01234567.js";
     await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     const current = (await keptPaths(page)).filter((path) => path.startsWith("/assets/"));
@@ -954,8 +942,7 @@ describe("the demo", { skip }, () => {
     /** @param {Page} page */
     const count = (page) => page.locator("#requests").textContent();
     for (const page of [first, second]) {
-      await page.goto(`${server.url}/?backend=cpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page);
     }
     assert.match((await count(first)) ?? "", /^0 requests/);
     // A worker that ended is replaced by the next call: its script and its module are asked for.
@@ -971,8 +958,7 @@ describe("the demo", { skip }, () => {
 
   test("cards that are higher than the window scroll and do not lie over each other", async () => {
     const page = await browser.newPage({ viewport: { width: 1280, height: 600 } });
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     await page.locator("summary").click();
     const cards = await page.locator(".shelf > .card").evaluateAll((cards) =>
       cards.map((card) => {
@@ -993,8 +979,7 @@ describe("the demo", { skip }, () => {
     for (const width of [1280, 390]) {
       test(`axe finds nothing serious (${colorScheme}, ${width} pixels)`, async () => {
         const page = await browser.newPage({ colorScheme, viewport: { width, height: 800 } });
-        await page.goto(`${server.url}/?backend=cpu`);
-        await page.waitForSelector("html[data-ready]");
+        await go(page);
         // With all that the history's card can show.
         await page.evaluate(() => {
           navigator.clipboard.writeText = () => Promise.reject(new Error("denied"));
@@ -1025,8 +1010,83 @@ describe("the demo", { skip }, () => {
     }
   }
 
+  test("with the visitor's own colours it is seen which engine is chosen and what is liked", async () => {
+    const { page } = await open();
+    await page.emulateMedia({ forcedColors: "active" });
+    await page.locator("summary").click();
+    await page.locator("#items button").first().click();
+    /** @param {string} selector */
+    const ground = (selector) =>
+      page
+        .locator(selector)
+        .first()
+        .evaluate((element) => getComputedStyle(element).backgroundColor);
+    const chosen = await ground(".segments input:checked + span");
+    assert.notEqual(chosen, await ground(".segments input:not(:checked) + span"));
+    assert.equal(await ground("#items [aria-pressed=true] .cover"), chosen);
+    // The heart takes the place of the initials.
+    const initials = page.locator("#items [aria-pressed=true] .cover");
+    const color = await initials.evaluate((cover) => getComputedStyle(cover).color);
+    assert.equal(color, "rgba(0, 0, 0, 0)");
+    await page.close();
+  });
+
+  for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+    test(`fields have an edge that is seen (${colorScheme})`, async () => {
+      const page = await browser.newPage({ colorScheme });
+      await go(page);
+      // axe looks at the contrast of texts alone.
+      const contrasts = await page.evaluate(() => {
+        /** Luminance as WCAG has it. @param {string} color */
+        const light = (color) => {
+          const [r = 0, g = 0, b = 0] = (color.match(/[\d.]+/g) ?? []).map((part) => {
+            const share = Number(part) / 255;
+            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+          });
+          return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+        };
+        const grounds = [document.body, document.querySelector(".card")].map(
+          (element) => element && light(getComputedStyle(element).backgroundColor),
+        );
+        return ["#search", "#only", "#link"].flatMap((field) => {
+          const element = /** @type {Element} */ (document.querySelector(field));
+          const edge = light(getComputedStyle(element).borderTopColor);
+          return grounds.map((ground) => {
+            const [a = 0, b = 0] = [edge, ground ?? 0].sort((x, y) => y - x);
+            return a / b;
+          });
+        });
+      });
+      assert.equal(contrasts.length, 6);
+      for (const contrast of contrasts) assert.ok(contrast >= 3, contrasts.join());
+      await page.close();
+    });
+  }
+
+  test("a browser without scripts is told why nothing happens", async () => {
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    await page.goto(server.url);
+    assert.ok(await page.locator("noscript > p").isVisible());
+    assert.equal(await page.locator("#status").textContent(), "");
+    assert.equal(await page.locator("#progress").isVisible(), false);
+    await context.close();
+  });
+
+  test("what the map is, is read whole at every width", async () => {
+    const { page } = await open();
+    for (const width of [390, 961, 1024, 1250, 1280]) {
+      await page.setViewportSize({ width, height: 800 });
+      const over = await page
+        .locator("#map-hint")
+        .evaluate((hint) => hint.scrollWidth - hint.clientWidth);
+      assert.ok(over <= 0, `${over} of ${width} pixels are cut off`);
+    }
+    await page.close();
+  });
+
   test("everything can be done with the keyboard", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     await page.keyboard.press("Tab");
     assert.equal(
       await page.evaluate(() => document.activeElement?.textContent),
@@ -1046,6 +1106,28 @@ describe("the demo", { skip }, () => {
     await page.locator("#diversity").focus();
     await page.keyboard.press("ArrowRight");
     assert.equal(await page.locator("#diversity-value").textContent(), "0.5");
+
+    // The map tells what the pointer would find there.
+    const hint = () => page.locator("#map-hint").textContent();
+    const about = await hint();
+    for (let press = 0; press < 40; press++) {
+      await page.keyboard.press("Shift+Tab");
+      if (await page.evaluate(() => document.activeElement?.id === "map")) break;
+    }
+    const first = (await hint()) ?? "";
+    assert.match(first, /^\d+: /);
+    await page.keyboard.press("ArrowLeft");
+    assert.equal(await hint(), first);
+    await page.keyboard.press("ArrowRight");
+    const second = (await hint()) ?? "";
+    await page.keyboard.press("ArrowDown");
+    const [code = ""] = second.split(":");
+    assert.ok(Number(code) > Number.parseInt(first, 10), second);
+    assert.match((await hint()) ?? "", new RegExp(`^${code} · \\d+: `));
+    await page.keyboard.press("ArrowUp");
+    assert.equal(await hint(), second);
+    await page.keyboard.press("Tab");
+    assert.equal(await hint(), about);
     await page.close();
   });
 
@@ -1056,8 +1138,7 @@ describe("the demo", { skip }, () => {
         if (name.startsWith("aria")) Reflect.deleteProperty(Element.prototype, name);
       }
     });
-    await page.goto(`${server.url}/?backend=cpu`);
-    await page.waitForSelector("html[data-ready]");
+    await go(page);
     assert.equal(await page.evaluate(() => "ariaLabel" in document.body), false);
     await page.locator("#items button").first().click();
     /** @param {string} selector @param {string} name */
@@ -1076,7 +1157,7 @@ describe("the demo", { skip }, () => {
   });
 
   test("a region holds what its name says", async () => {
-    const { page } = await open("/?backend=cpu");
+    const { page } = await open();
     const lists = (/** @type {string} */ name) =>
       page
         .getByRole("region", { name, exact: true })
@@ -1103,8 +1184,7 @@ describe("the demo", { skip }, () => {
     const plain = await launch({ webgpu: false });
     try {
       const page = await plain.newPage();
-      await page.goto(`${server.url}/?backend=webgpu`);
-      await page.waitForSelector("html[data-ready]");
+      await go(page, `${server.url}/?backend=webgpu`);
       assert.ok(await page.locator("#alert").isVisible());
       assert.match((await page.locator("#alert").textContent()) ?? "", /no usable GPU/);
       assert.match((await page.locator("#status").textContent()) ?? "", /· CPU$/);

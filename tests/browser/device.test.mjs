@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
+import { launch, load, open as openPage, packageFolder, parityFolder, serve } from "./support.mjs";
 
 const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const BUNDLE = "/fixtures/four-levels-f32.safetensors";
@@ -114,42 +114,15 @@ describe("on the device", { skip }, () => {
     elsewhere?.close();
   });
 
-  /** A page with storage of its own. @param {string} path */
-  async function open(path = "/blank.html") {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(server.url + path);
-    return { context, page };
-  }
+  const open = (path = "/blank.html") => openPage(browser, server.url + path);
 
-  /**
-   * Loads a bundle, recommends, and says what came of it.
-   *
-   * @param {import("playwright-core").Page} page
-   * @param {string} url @param {Record<string, unknown>} options
-   */
-  function visit(page, url = BUNDLE, options = {}) {
-    return page.evaluate(
-      async ({ url, options }) => {
-        // @ts-expect-error: the address is the test server's.
-        const { Recommender } = await import("/package/dist/index.js");
-        try {
-          const recommender = await Recommender.load(url, { backend: "cpu", ...options });
-          const picks = await recommender.recommend({ history: [] });
-          recommender.dispose();
-          return { items: picks.length, downloaded: recommender.downloaded, code: null };
-        } catch (error) {
-          return { items: 0, downloaded: 0, code: /** @type {any} */ (error).code };
-        }
-      },
-      { url, options },
-    );
-  }
+  /** @param {import("playwright-core").Page} page @param {Parameters<typeof load>[2]} [options] */
+  const visit = (page, url = BUNDLE, options) => load(page, url, options);
 
   test("a second visit works without a network, and downloads nothing", async () => {
     const { context, page } = await open();
     const first = await visit(page);
-    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    assert.ok(first.ids?.length && first.downloaded > 0, JSON.stringify(first));
     // Scripts of the package come from the server too: only the bundle is cut off.
     await context.route(`**${BUNDLE}`, (route) => route.abort());
     const second = await visit(page);
@@ -206,7 +179,7 @@ describe("on the device", { skip }, () => {
     assert.equal((await visit(page, "/moving")).downloaded, 0);
     moved = true;
     const first = await visit(page, "/moving");
-    assert.ok(first.items > 0 && first.downloaded > 0, JSON.stringify(first));
+    assert.ok(first.ids?.length && first.downloaded > 0, JSON.stringify(first));
     // The answer of before is replaced a moment later.
     await page.waitForFunction(async () => {
       const cache = await caches.open("tigret");
@@ -214,7 +187,7 @@ describe("on the device", { skip }, () => {
       return kept && !kept.headers.has("etag");
     });
     refused = 0;
-    assert.ok((await visit(page, "/moving")).items > 0);
+    assert.ok((await visit(page, "/moving")).ids?.length);
     assert.equal(refused, 0);
     await context.close();
   });
@@ -258,7 +231,7 @@ describe("on the device", { skip }, () => {
     const { context, page } = await open();
     [fault, ranges] = ["breaks", []];
     const found = await visit(page, "/faulty");
-    assert.ok(found.items > 0, JSON.stringify(found));
+    assert.ok(found.ids?.length, JSON.stringify(found));
     assert.equal(ranges.length, 2);
     assert.match(ranges[1] ?? "", /^bytes=[1-9]\d*-$/);
     await context.close();
@@ -276,7 +249,7 @@ describe("on the device", { skip }, () => {
     assert.equal(changed.code, "integrity");
     fault = "none";
     const whole = await visit(page, "/faulty", { integrity: hash });
-    assert.ok(whole.items > 0 && whole.downloaded > 0);
+    assert.ok(whole.ids?.length && whole.downloaded > 0);
     assert.equal((await visit(page, "/faulty", { integrity: hash })).downloaded, 0);
     await context.close();
   });
@@ -284,14 +257,13 @@ describe("on the device", { skip }, () => {
   test("a download that is cut off by a reload leaves nothing broken", async () => {
     const { context, page } = await open();
     await page.evaluate(async (url) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       await new Promise((resolve) => {
         void Recommender.load(url, { onProgress: resolve }).catch(() => {});
       });
     }, BUNDLE);
     await page.reload();
-    assert.ok((await visit(page)).items > 0);
+    assert.ok((await visit(page)).ids?.length);
     await context.close();
   });
 
@@ -300,7 +272,6 @@ describe("on the device", { skip }, () => {
     /** @param {import("playwright-core").Page} tab @param {string} code */
     const inTab = (tab, code) =>
       tab.evaluate(async (code) => {
-        // @ts-expect-error: the address is the test server's.
         const tigret = await import("/package/dist/index.js");
         const kept = /** @type {any} */ (globalThis);
         kept.store ??= new tigret.HistoryStore();
@@ -357,13 +328,12 @@ describe("on the device", { skip }, () => {
     const loading = visit(other, "/faulty", { backend: "auto" });
     while (waiting.length === 0) await new Promise((wake) => setTimeout(wake, 10));
     await page.evaluate(async () => {
-      // @ts-expect-error: the address is the test server's.
       const { forget } = await import("/package/dist/index.js");
       await forget();
     });
     fault = "none";
     for (const end of waiting.splice(0)) end();
-    assert.ok((await loading).items > 0);
+    assert.ok((await loading).ids?.length);
     const left = await other.evaluate(async () => {
       await new Promise((resolve) => setTimeout(resolve, 500));
       return { caches: await caches.keys(), local: Object.keys(localStorage) };
@@ -391,7 +361,7 @@ describe("on the device", { skip }, () => {
     await context.close();
   });
 
-  for (const backend of ["cpu", "webgpu"]) {
+  for (const backend of /** @type {const} */ (["cpu", "webgpu"])) {
     test(`a strict policy allows all of it, and after the load nothing is asked for (${backend})`, async () => {
       const { context, page } = await open("/strict.html");
       /** @type {string[]} */
@@ -401,8 +371,7 @@ describe("on the device", { skip }, () => {
       });
       await page.evaluate(
         async ({ url, backend }) => {
-          const code = "/package/dist/index.js";
-          const { Recommender } = await import(code);
+          const { Recommender } = await import("/package/dist/index.js");
           /** @type {any} */ (globalThis).recommender = await Recommender.load(url, { backend });
         },
         { url: BUNDLE, backend },
@@ -438,8 +407,7 @@ describe("on the device", { skip }, () => {
     const { context, page } = await open("/trusted.html");
     assert.equal((await visit(page)).code, "crashed");
     const items = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const policy = /** @type {any} */ (globalThis).trustedTypes.createPolicy("tigret", {
         createScriptURL: (/** @type {string} */ address) => address,
       });
@@ -465,7 +433,6 @@ describe("on the device", { skip }, () => {
           for (const entry of list.getEntries()) durations.push(entry.duration);
         });
         observer.observe({ type: "longtask" });
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         for (let call = 0; call < 50; call++) await recommender.recommend({ history: [] });
@@ -485,8 +452,7 @@ describe("on the device", { skip }, () => {
       const page = await caching.newPage();
       await page.goto(`${server.url}/blank.html`);
       await page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
+        const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         await recommender.recommend({ history: [] });
         await recommender.history.add("a");

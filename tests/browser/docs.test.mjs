@@ -112,8 +112,7 @@ describe("the documentation", () => {
             const body = script
               .replace(/import \{([^}]*)\} from "tigret";/, "const {$1} = tigret;")
               .replace(/export \{\};?/, "");
-            const code = "/package/dist/index.js";
-            const tigret = await import(code);
+            const tigret = await import("/package/dist/index.js");
             const run = new Function(
               "tigret",
               "history",

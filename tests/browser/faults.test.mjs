@@ -12,6 +12,8 @@ import {
   faultSeed,
   launch,
   launchProfile,
+  load,
+  open as openPage,
   packageFolder,
   parityFolder,
   serve,
@@ -100,44 +102,10 @@ describe("faults", { skip }, () => {
     await server?.close();
   });
 
-  /** A page with storage of its own. */
-  async function open() {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    await page.goto(`${server.url}/blank.html`);
-    return { context, page };
-  }
+  const open = () => openPage(browser, `${server.url}/blank.html`);
 
-  /**
-   * Loads a bundle and recommends: what came of it. `worker` is the address of another worker.
-   *
-   * @param {Page} page @param {string} url
-   * @param {Record<string, unknown> & { worker?: string | undefined }} options
-   * @returns {Promise<{ ids: string[] | null, downloaded: number, code: string | null, message: string, typed: boolean }>}
-   */
-  function visit(page, url = FAULTY, { worker, ...options } = {}) {
-    return page.evaluate(
-      async ({ url, worker, options }) => {
-        // @ts-expect-error: the address is the test server's.
-        const { Recommender, TigretError } = await import("/package/dist/index.js");
-        try {
-          const recommender = await Recommender.load(url, {
-            backend: "cpu",
-            ...options,
-            ...(worker && { worker: () => new Worker(worker, { type: "module" }) }),
-          });
-          const picks = await recommender.recommend({ history: [] });
-          recommender.dispose();
-          const ids = picks.map((/** @type {{ id: string }} */ { id }) => id);
-          return { ids, downloaded: recommender.downloaded, code: null, message: "", typed: false };
-        } catch (error) {
-          const { code, message } = /** @type {any} */ (error);
-          return { ids: null, downloaded: 0, code, message, typed: error instanceof TigretError };
-        }
-      },
-      { url, worker, options },
-    );
-  }
+  /** @param {Page} page @param {Parameters<typeof load>[2]} [options] */
+  const visit = (page, url = FAULTY, options) => load(page, url, options);
 
   /**
    * Lets the page's clock run faster than time until something has ended.
@@ -168,9 +136,7 @@ describe("faults", { skip }, () => {
       const { context: own, page } = await open();
       const { ends, failures, struck, inCall } = await page.evaluate(
         async ({ what, url, backend, seed, rounds }) => {
-          const code = "/package/dist/index.js";
-          const tigret = await import(code);
-          // @ts-expect-error: the address is the test server's.
+          const tigret = await import("/package/dist/index.js");
           const { holdStrikes } = await import("/tests/fault-calls.mjs");
           return holdStrikes(tigret, url, backend, what, seed, rounds);
         },
@@ -189,8 +155,7 @@ describe("faults", { skip }, () => {
   test("the browser's whole GPU process crashes in mid-call", faultLimit, async () => {
     const { context, page } = await open();
     const before = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const recommender = await Recommender.load(url, { backend: "webgpu" });
       const kept = { recommender, lost: 0 };
       Object.assign(globalThis, { kept });
@@ -216,19 +181,85 @@ describe("faults", { skip }, () => {
     await context.close();
   });
 
+  test("a GPU that hangs in a call", faultLimit, async () => {
+    const { context, page } = await open();
+    await page.clock.install();
+    const calls = page.evaluate(async (url) => {
+      const { Recommender } = await import("/package/dist/index.js");
+      /** @type {Worker[]} */
+      const workers = [];
+      const worker = () => {
+        const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
+        workers.push(made);
+        return made;
+      };
+      const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+      let failure = "";
+      recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
+      workers[0]?.postMessage("hang");
+      const picks = await recommender.recommend({ history: [] });
+      const found = picks.map((/** @type {{ id: string }} */ { id }) => id);
+      return { failure, found, engine: recommender.engine, workers: workers.length };
+    }, BUNDLE);
+    const seen = await hurried(page, calls, 200);
+    const failure = "the GPU did not answer within 30 seconds";
+    assert.deepEqual(seen, { failure, found: ids, engine: "cpu", workers: 2 });
+    await context.close();
+  });
+
+  test(
+    "a search that is too much for the GPU is the CPU's, and the next one the GPU's",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      const { reports, wide, told, workers } = await page.evaluate(async (url) => {
+        const { Recommender } = await import("/package/dist/index.js");
+        /** @type {Worker[]} */
+        const workers = [];
+        const worker = () => {
+          const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
+          workers.push(made);
+          return made;
+        };
+        const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+        /** @type {string[]} */
+        const told = [];
+        recommender.on("device-lost", () => told.push("device-lost"));
+        recommender.on("backend-changed", () => told.push("backend-changed"));
+        await recommender.recommend({ history: [] });
+        workers[0]?.postMessage("full");
+        const reports = [];
+        for (const beams of [512, 50, 512, 50]) {
+          const { engine, picks } = await recommender.report({ history: [], beams });
+          reports.push({ engine, ids: picks.map(({ id }) => id) });
+        }
+        await recommender.use("cpu");
+        const wide = await recommender.recommend({ history: [], beams: 512 });
+        return { reports, wide: wide.map(({ id }) => id), told, workers: workers.length };
+      }, BUNDLE);
+      const [byCpu, byGpu] = [
+        { engine: "cpu", ids: wide },
+        { engine: "webgpu", ids },
+      ];
+      assert.deepEqual(reports, [byCpu, byGpu, byCpu, byGpu]);
+      assert.deepEqual([told, workers], [["backend-changed"], 1]);
+      await context.close();
+    },
+  );
+
   test(
     "a submit that the GPU refuses is not answered with the call before",
     faultLimit,
     async () => {
       const { context, page } = await open();
       const { failure, found, expected } = await page.evaluate(async (url) => {
-        const code = "/package/dist/index.js";
-        const { Recommender } = await import(code);
+        const { Recommender } = await import("/package/dist/index.js");
         /** @type {Worker[]} */
         const workers = [];
         const worker = () => {
-          workers.push(new Worker("/tests/refusing-worker.mjs", { type: "module" }));
-          return workers.at(-1);
+          const made = new Worker("/tests/refusing-worker.mjs", { type: "module" });
+          workers.push(made);
+          return made;
         };
         const recommender = await Recommender.load(url, { backend: "webgpu", worker });
         let failure = "";
@@ -256,8 +287,7 @@ describe("faults", { skip }, () => {
   test("kernels that the GPU refuses, several at once", faultLimit, async () => {
     const { context, page } = await open();
     const seen = await page.evaluate(async (url) => {
-      const code = "/package/dist/index.js";
-      const { Recommender } = await import(code);
+      const { Recommender } = await import("/package/dist/index.js");
       const worker = () => new Worker("/tests/kernels-refusing-worker.mjs", { type: "module" });
       /** @param {object} options */
       const load = async (options) => {
@@ -295,8 +325,7 @@ describe("faults", { skip }, () => {
       await page.clock.install();
       const loading = page.evaluate(
         async ([url, twice]) => {
-          const code = "/package/dist/index.js";
-          const { Recommender } = await import(code);
+          const { Recommender } = await import("/package/dist/index.js");
           const make = () => new Worker("/package/dist/worker.js", { type: "module" });
           const first = make();
           const dead = make();
@@ -327,8 +356,7 @@ describe("faults", { skip }, () => {
     for (let pages = 18; pages <= 60; pages += 3) {
       const end = await page.evaluate(
         async ({ url, pages }) => {
-          const code = "/package/dist/index.js";
-          const { Recommender, TigretError } = await import(code);
+          const { Recommender, TigretError } = await import("/package/dist/index.js");
           const say = (/** @type {any} */ error) =>
             error instanceof TigretError ? error.message : `not typed: ${error}`;
           const address = `/tests/limited-worker.mjs?${pages}`;
@@ -378,7 +406,6 @@ describe("faults", { skip }, () => {
     }
     const add = () =>
       page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         const failed = await store.add("x".repeat(100_000)).then(
@@ -424,7 +451,6 @@ describe("faults", { skip }, () => {
         assert.deepEqual([seen.ids, seen.downloaded], [ids, bundle.length]);
       }
       const history = await page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore, forget } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         const first = { list: await store.list(), persistent: await store.persistent() };
@@ -471,7 +497,6 @@ describe("faults", { skip }, () => {
       await page.evaluate(stub);
       answer = healthy;
       const seen = await page.evaluate(async (url) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         const recommender = await Recommender.load(url, { backend: "cpu" });
         const start = performance.now();
@@ -505,7 +530,6 @@ describe("faults", { skip }, () => {
     async () => {
       const { context, page } = await open();
       const seen = await page.evaluate(async () => {
-        // @ts-expect-error: the address is the test server's.
         const { HistoryStore, forget } = await import("/package/dist/index.js");
         const store = new HistoryStore();
         await store.add("a");
@@ -640,9 +664,11 @@ describe("faults", { skip }, () => {
       // The next call works, and nothing wrong was kept.
       answer = healthy;
       assert.deepEqual((await visit(page)).ids, ids);
-      // With a good copy on the device the fault takes nothing away.
+      // With a good copy on the device the fault takes nothing away, unless the file itself is gone.
       answer = faulty;
-      await hurried(page, visit(page), 200);
+      const isGone = what === "has no such file";
+      const again = await hurried(page, visit(page), 200);
+      assert.deepEqual([again.ids, again.code], isGone ? [null, code] : [ids, null]);
       answer = (request) => void request.destroy();
       assert.deepEqual((await visit(page)).ids, ids);
       await context.close();
@@ -704,7 +730,6 @@ describe("faults", { skip }, () => {
       answer = () => {};
       const name = await page.evaluate(
         async ({ url, worker }) => {
-          // @ts-expect-error: the address is the test server's.
           const { Recommender } = await import("/package/dist/index.js");
           const controller = new AbortController();
           const loading = Recommender.load(url, {

@@ -57,9 +57,7 @@ describe("calls of any kind", { skip }, () => {
     await page.goto(`${server.url}/blank.html`);
     const { ends, failures } = await page.evaluate(
       async ({ what, url, backend, seed, rounds }) => {
-        const code = "/package/dist/index.js";
-        const tigret = await import(code);
-        // @ts-expect-error: the address is the test server's.
+        const tigret = await import("/package/dist/index.js");
         const requests = await import("/tests/hostile-requests.mjs");
         return requests[what](tigret, url, backend, seed, rounds);
       },

@@ -8,5 +8,4 @@ device.createComputePipelineAsync = async function (descriptor) {
   return pipeline;
 };
 
-// @ts-expect-error: the address is the test server's.
 import "/package/dist/worker.js";

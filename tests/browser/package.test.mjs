@@ -130,7 +130,6 @@ describe("the package", { skip }, () => {
       test(`${name} on ${variant} is what the native CPU engine answers`, async () => {
         const { answers, codes, embedding } = await page.evaluate(
           async ({ bundle, backend, gpu, requests, add }) => {
-            // @ts-expect-error: the address is the test server's.
             const { Recommender } = await import("/package/dist/index.js");
             const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend, gpu });
             const codes = add && (await recommender.addItems(add));
@@ -153,8 +152,8 @@ describe("the package", { skip }, () => {
         assert.ok(add ? embedding !== null : embedding === null, `${name}: ${embedding}`);
         cases.forEach((native, index) => {
           const where = `case ${index} of ${name}`;
-          assert.equal(answers[index].engine, engine, `${where}: engine`);
-          assertSame(answers[index].picks, native, tolerance, where);
+          assert.equal(answers[index]?.engine, engine, `${where}: engine`);
+          assertSame(answers[index]?.picks ?? [], native, tolerance, where);
         });
       });
     }
@@ -163,7 +162,6 @@ describe("the package", { skip }, () => {
   test("the kernels make use of what the adapter has, and of nothing that is switched off", async () => {
     const bundle = "four-levels-q8.safetensors";
     const { everything, nothing, has } = await page.evaluate(async (bundle) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       /** @param {boolean} on */
       const compiled = async (on) => {
@@ -180,7 +178,7 @@ describe("the package", { skip }, () => {
         });
         const gpu = { halves: on, packedProducts: on, subgroups: on };
         const worker = () => new Worker(`/tests/watched-worker.mjs${name}`, { type: "module" });
-        const options = { backend: "webgpu", gpu, worker };
+        const options = /** @type {const} */ ({ backend: "webgpu", gpu, worker });
         const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
         await recommender.recommend({ history: [] });
         await last;
@@ -206,14 +204,13 @@ describe("the package", { skip }, () => {
 
   test("an engine that another replaces gives its buffers back at once", async () => {
     const { held, left } = await page.evaluate(async (bundle) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       let bytes = 0;
       new BroadcastChannel("?buffers-bytes").onmessage = ({ data }) => {
         bytes = data;
       };
       const worker = () => new Worker("/tests/watched-worker.mjs?buffers", { type: "module" });
-      const options = { backend: "webgpu", worker };
+      const options = /** @type {const} */ ({ backend: "webgpu", worker });
       const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
       await recommender.recommend({ history: [] });
       // Messages of a channel take a moment.
@@ -237,7 +234,6 @@ describe("the package", { skip }, () => {
   for (const { file, expect } of bad) {
     test(`${file} is refused with a message that says "${expect}"`, async () => {
       const failure = await page.evaluate(async (file) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
         return Recommender.load(`/fixtures/${file}`, { backend: "cpu" }).then(
           () => null,
@@ -260,7 +256,6 @@ describe("the package", { skip }, () => {
       const bundle = parity[0]?.[1].bundle ?? "";
       const seen = await page.evaluate(
         async ({ bundle, backend }) => {
-          // @ts-expect-error: the address is the test server's.
           const { Recommender } = await import("/package/dist/index.js");
           /** @type {{ loaded: number, total: number | null }[]} */
           const progress = [];
@@ -308,7 +303,6 @@ describe("the package", { skip }, () => {
 
   test("an aborted load rejects with AbortError", async () => {
     const name = await page.evaluate(async (bundle) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       const controller = new AbortController();
       const loading = Recommender.load(`/fixtures/${bundle}`, { signal: controller.signal });
@@ -320,7 +314,6 @@ describe("the package", { skip }, () => {
 
   test("auto ends on an engine and remembers which", async () => {
     const seen = await page.evaluate(async (bundle) => {
-      // @ts-expect-error: the address is the test server's.
       const { Recommender } = await import("/package/dist/index.js");
       const engines = [];
       for (let visit = 0; visit < 2; visit++) {
@@ -341,16 +334,16 @@ describe("the package", { skip }, () => {
       const other = await plain.newPage();
       await other.goto(`${server.url}/blank.html`);
       const seen = await other.evaluate(async (bundle) => {
-        // @ts-expect-error: the address is the test server's.
         const { Recommender } = await import("/package/dist/index.js");
-        const refused = await Recommender.load(`/fixtures/${bundle}`, { backend: "webgpu" }).catch(
-          (/** @type {any} */ error) => ({ code: error.code, message: error.message }),
+        const refused = await Recommender.load(`/fixtures/${bundle}`, { backend: "webgpu" }).then(
+          () => null,
+          (/** @type {any} */ error) => error.code,
         );
         const recommender = await Recommender.load(`/fixtures/${bundle}`);
         const { engine, picks } = await recommender.report({ history: [] });
         return { refused, engine, picks };
       }, parity[0]?.[1].bundle ?? "");
-      assert.equal(seen.refused.code, "no-gpu");
+      assert.equal(seen.refused, "no-gpu");
       assert.equal(seen.engine, "cpu");
       assert.ok(seen.picks.length > 0);
     } finally {

@@ -168,6 +168,48 @@ export async function serve(folders, routes = {}) {
   };
 }
 
+/**
+ * A page with storage of its own.
+ *
+ * @param {import("playwright-core").Browser} browser @param {string} address
+ */
+export async function open(browser, address) {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(address);
+  return { context, page };
+}
+
+/**
+ * Loads a bundle in a page and recommends: what came of it. `worker` is the address of another
+ * worker.
+ *
+ * @param {import("playwright-core").Page} page @param {string} url
+ * @param {Record<string, unknown> & { worker?: string | undefined }} options
+ * @returns {Promise<{ ids: string[] | null, downloaded: number, code: string | null, message: string, typed: boolean }>}
+ */
+export function load(page, url, { worker, ...options } = {}) {
+  return page.evaluate(
+    async ({ url, worker, options }) => {
+      const { Recommender, TigretError } = await import("/package/dist/index.js");
+      try {
+        const recommender = await Recommender.load(url, {
+          backend: "cpu",
+          ...options,
+          ...(worker && { worker: () => new Worker(worker, { type: "module" }) }),
+        });
+        const ids = (await recommender.recommend({ history: [] })).map(({ id }) => id);
+        recommender.dispose();
+        return { ids, downloaded: recommender.downloaded, code: null, message: "", typed: false };
+      } catch (error) {
+        const { code, message } = /** @type {any} */ (error);
+        return { ids: null, downloaded: 0, code, message, typed: error instanceof TigretError };
+      }
+    },
+    { url, worker, options },
+  );
+}
+
 export const demoFolder = join(web, "demo-dist");
 /** The folder of the npm package: `dist/` and `pkg/` run in a browser without a bundler. */
 export const packageFolder = web;

@@ -2,5 +2,4 @@
 
 import "./show-buffers.mjs";
 import "./show-kernels.mjs";
-// @ts-expect-error: the address is the test server's.
 import "/package/dist/worker.js";

@@ -101,7 +101,7 @@ pub struct Recommender {
     /// The bundle's, or that with the items added since.
     catalog: Arc<Catalog>,
     engine: Engine,
-    /// What explains answers of the GPU, once that is asked for.
+    /// What explains answers of the GPU, and answers what is too much for it, once that is asked for.
     explainer: Option<Box<CpuEngine>>,
 }
 
@@ -282,6 +282,17 @@ impl Recommender {
     pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
         let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
         let hits = self.search(&query).await?;
+        Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
+    }
+
+    /// As [`Recommender::recommend`], but on the CPU, also where the GPU is the engine: for a search
+    /// that exceeds its limits.
+    ///
+    /// # Errors
+    /// As [`Recommender::recommend`], but for the GPU's.
+    pub fn recommend_on_cpu(&mut self, request: &Request) -> Result<Recommendation, InferError> {
+        let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        let hits = self.cpu().search(&query);
         Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
     }
 

@@ -108,15 +108,19 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`.
+    /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`: on the
+    /// engine in use, or on a CPU engine beside the GPU, which stays.
     ///
     /// # Errors
     /// An `Error` with code `bad-request`, `bad-bundle` where a score on the CPU is no number, `device-lost`
-    /// or, where the search exceeds the GPU's limits, `no-gpu`.
-    pub async fn recommend(&mut self, request: JsValue) -> Result<JsValue, Error> {
+    /// or, where the search exceeds the GPU's limits, `no-gpu`, after which the CPU can be asked.
+    pub async fn recommend(&mut self, request: JsValue, on_cpu: bool) -> Result<JsValue, Error> {
         let request = parse_request(request)?;
-        let answer = self.recommender.recommend(&request).await.map_err(|e| to_js(&e))?;
-        to_value(&answer)
+        let answer = match on_cpu {
+            true => self.recommender.recommend_on_cpu(&request),
+            false => self.recommender.recommend(&request).await,
+        };
+        to_value(&answer.map_err(|e| to_js(&e))?)
     }
 
     /// Adds new items (`[{ id, embedding }]`) and returns their semantic IDs (`[{ id, codes }]`).

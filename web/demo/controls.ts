@@ -41,7 +41,6 @@ export class Controls {
       });
     }
     this.#backends.addEventListener("change", () => chosen(this.backend));
-    // A browser that comes back to the page restores them.
     this.#showSliders();
   }
 

@@ -19,6 +19,13 @@ const HISTORY = "demo";
 const REASON = 0.05;
 /** Milliseconds between two reports on the download: a screen reader reads each of them out. */
 const PAUSE = 2000;
+/** Where arrow keys lead on the map: along a level, and deeper. */
+const STEPS = new Map<string, [number, number]>([
+  ["ArrowLeft", [-1, 0]],
+  ["ArrowRight", [1, 0]],
+  ["ArrowUp", [0, -1]],
+  ["ArrowDown", [0, 1]],
+]);
 const SHARED =
   "This history came with a link: neither it nor what you change in it is stored until you keep it.";
 
@@ -197,6 +204,8 @@ function engineInWords(): string {
 
 async function changeBackend(backend: Backend): Promise<void> {
   if (!recommender) return;
+  // Which engine is the faster one is kept.
+  page.forgotten.textContent = "";
   try {
     await recommender.use(backend);
     page.alert.hidden = true;
@@ -347,21 +356,43 @@ function listen(): void {
   page.own.addEventListener("click", () => void liked.showOwn().catch(fail));
   page.keep.addEventListener("click", () => liked.keep());
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
+  listenToMap();
+}
+
+/** Whoever points at the map, or walks through it by arrow keys, is told what is there. */
+function listenToMap(): void {
   const hint = page.mapHint.textContent;
-  page.map.addEventListener("pointerleave", ({ pointerType }) => {
-    // A finger hides what it points at, until it is lifted.
-    if (pointerType !== "touch") page.mapHint.textContent = hint;
-  });
-  page.map.addEventListener("pointermove", ({ offsetX, offsetY }) => {
-    const under = map.at(offsetX, offsetY);
+  const tell = (under: ReturnType<typeof map.at>) => {
     if (!under) return;
     const titles = under.ids.slice(0, 4).map((id) => itemOf(id).title);
     const others = under.ids.length - titles.length;
     page.mapHint.textContent = `${under.codes.join(" · ")}: ${titles.join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
+  };
+  page.map.addEventListener("pointerleave", ({ pointerType }) => {
+    // A finger hides what it points at, until it is lifted.
+    if (pointerType !== "touch") page.mapHint.textContent = hint;
+  });
+  page.map.addEventListener("pointermove", ({ offsetX, offsetY }) =>
+    tell(map.at(offsetX, offsetY)),
+  );
+  page.map.addEventListener("focus", () => {
+    if (page.map.matches(":focus-visible")) tell(map.step());
+  });
+  page.map.addEventListener("blur", () => {
+    map.leave();
+    page.mapHint.textContent = hint;
+  });
+  page.map.addEventListener("keydown", (event) => {
+    const step = STEPS.get(event.key);
+    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    tell(map.step(...step));
   });
 }
 
 async function start(): Promise<void> {
+  page.status.textContent = "Starting…";
+  page.progress.hidden = false;
   listen();
   const about = fetchOptional("./model/about.json", (text) => JSON.parse(text) as About);
   const fresh = fetchOptional("./model/new.jsonl", parseArrivals);

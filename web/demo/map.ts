@@ -12,6 +12,12 @@ interface Node {
   end: number;
 }
 
+/** What lies under a node: the codes that it stands for, and the ids that begin with them. */
+interface Found {
+  codes: number[];
+  ids: string[];
+}
+
 const ROW = 26;
 const GAP = 2;
 /** Milliseconds in which the beams of a level light up. */
@@ -27,6 +33,8 @@ export class SemanticMap {
   #nodes: Node[][] = [];
   #rankOf = new Map<string, number>();
   #liked: number[] = [];
+  /** Where the keyboard looks, if it does. */
+  #looked: { level: number; node: Node } | null = null;
   #trace: Prefix[][] = [];
   #began = 0;
   #frame = 0;
@@ -64,22 +72,44 @@ export class SemanticMap {
     this.#animate();
     const kept = trace.map((level) => level.length).join(", then ");
     const levels = trace.length === 1 ? "level" : "levels";
-    const label = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}.`;
+    const label = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}. Arrow keys look into it.`;
     this.#canvas.setAttribute("aria-label", label);
   }
 
-  /** The ids under a point, with the codes that they share; `null` beside the tree. */
-  at(x: number, y: number): { codes: number[]; ids: string[] } | null {
+  /** What is under a point; `null` beside the tree. */
+  at(x: number, y: number): Found | null {
     const { width } = this.#canvas.getBoundingClientRect();
     const level = Math.floor(y / ROW);
     const rank = Math.floor((x / width) * this.#ids.length);
     const node = this.#nodes[level]?.find(({ start, end }) => start <= rank && rank < end);
-    if (!node) return null;
-    const first = node.start * this.#levels;
-    return {
-      codes: [...this.#codes.subarray(first, first + level + 1)],
-      ids: this.#ids.slice(node.start, node.end),
-    };
+    return node ? this.#found(level, node) : null;
+  }
+
+  /**
+   * Looks at another node, as many further along its level and as many levels deeper; at first at the
+   * first one. `null` where there is none.
+   */
+  step(along = 0, deeper = 0): Found | null {
+    const rank = this.#looked?.node.start ?? 0;
+    const within = (at: number, length: number) => Math.min(Math.max(at, 0), length - 1);
+    const level = within((this.#looked?.level ?? 0) + deeper, this.#levels);
+    const nodes = this.#nodes[level] ?? [];
+    const node = nodes[within(nodes.findIndex(({ end }) => rank < end) + along, nodes.length)];
+    this.#looked = node ? { level, node } : null;
+    this.#draw();
+    return node ? this.#found(level, node) : null;
+  }
+
+  /** Looks at none any more. */
+  leave(): void {
+    this.#looked = null;
+    this.#draw();
+  }
+
+  #found(level: number, { start, end }: Node): Found {
+    const first = start * this.#levels;
+    const codes = [...this.#codes.subarray(first, first + level + 1)];
+    return { codes, ids: this.#ids.slice(start, end) };
   }
 
   /** Whether two neighbouring items part at a level or before. */
@@ -142,6 +172,9 @@ export class SemanticMap {
     context.scale(scale, scale);
     const style = getComputedStyle(this.#canvas);
     const tone = (name: string) => style.getPropertyValue(name).trim();
+    const light = tone("--map-light");
+    const chroma = tone("--map-chroma");
+    const lit = tone("--map-lit");
     const column = width / this.#ids.length;
     const rectangle = (node: Node, level: number) => {
       const x = node.start * column;
@@ -151,8 +184,12 @@ export class SemanticMap {
     const hue = (rank: number) => ((this.#codes[rank * this.#levels] ?? 0) * 137.508) % 360;
 
     for (const [level, nodes] of this.#nodes.entries()) {
+      // There may be tens of thousands, and to read a colour takes longer than to fill with it.
+      let last = Number.NaN;
       for (const node of nodes) {
-        context.fillStyle = `oklch(${tone("--map-light")} ${tone("--map-chroma")} ${hue(node.start)})`;
+        const own = hue(node.start);
+        if (own !== last) context.fillStyle = `oklch(${light} ${chroma} ${own})`;
+        last = own;
         rectangle(node, level);
       }
     }
@@ -169,12 +206,12 @@ export class SemanticMap {
         const strength = 0.3 + 0.7 * Math.exp((score - best) / 2);
         const dims = next && !goesOn.has(codes.join()) ? 1 - 0.85 * fading : 1;
         context.globalAlpha = appearing * strength * dims;
-        context.fillStyle = `oklch(${tone("--map-lit")} 0.17 ${hue(range.start)})`;
+        context.fillStyle = `oklch(${lit} 0.17 ${hue(range.start)})`;
         rectangle(range, level);
       }
     }
     context.globalAlpha = 1;
-    context.fillStyle = tone("--ink");
+    context.fillStyle = context.strokeStyle = tone("--ink");
     for (const rank of this.#liked) {
       const x = (rank + 0.5) * column;
       context.fillRect(x - 1, 0, 2, height - GAP);
@@ -182,5 +219,10 @@ export class SemanticMap {
       context.arc(x, height - GAP - 4, 4, 0, 2 * Math.PI);
       context.fill();
     }
+    if (!this.#looked) return;
+    const { level, node } = this.#looked;
+    context.lineWidth = 2;
+    const room = Math.max((node.end - node.start) * column, 4);
+    context.strokeRect(node.start * column, level * ROW, room, ROW - GAP);
   }
 }

@@ -1,6 +1,6 @@
 /** Which engine was the faster one, as `localStorage` remembers it. */
 
-import type { GpuOptions } from "./protocol.js";
+import type { GpuOptions } from "./types.js";
 
 /** The GPU's come in the order in which they are tried, the second without what not every GPU has. */
 export const ON_GPU = ["webgpu", "webgpu-plain"] as const;

@@ -2,18 +2,10 @@
 
 import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-memory.js";
 import { isForgotten } from "./erasure.js";
-import { isFailure, TigretError } from "./errors.js";
+import { isFailure, Late } from "./errors.js";
 import { toRequest } from "./options.js";
-import type {
-  Answer,
-  Engine,
-  EngineRequest,
-  GpuOptions,
-  Loaded,
-  ModelInfo,
-  Pick,
-} from "./protocol.js";
-import { after } from "./timeouts.js";
+import type { Answer, EngineRequest, Loaded } from "./protocol.js";
+import type { Engine, GpuOptions, ModelInfo, Pick } from "./types.js";
 
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
@@ -31,8 +23,6 @@ export interface Timed {
   /** With `gpu` in the place of the caller's own options. */
   use(engine: Engine, gpu?: GpuOptions): Promise<unknown>;
   recommend(request: EngineRequest): Promise<Answer>;
-  /** Ends the worker: what is unanswered rejects with `error`. */
-  stop(error: TigretError): void;
 }
 
 /**
@@ -85,16 +75,6 @@ const HOPELESS_FIRST = 20;
 /** A later call this many times slower settles it too: doing without packed products gains less. */
 const HOPELESS = 2;
 
-/** Milliseconds after which a GPU that does not answer never will. */
-const LIMIT = 30_000;
-
-/** A GPU that does not answer. */
-class Late extends TigretError {
-  constructor() {
-    super("crashed", `the GPU did not answer within ${LIMIT / 1000} seconds`);
-  }
-}
-
 /** A GPU that answers something else than the CPU. */
 class Wrong extends Error {}
 
@@ -131,12 +111,6 @@ async function measure(
   }
   times.sort((a, b) => a - b);
   return { time: times[RUNS >> 1] ?? Number.POSITIVE_INFINITY, picks };
-}
-
-/** What the GPU is asked, with an end: a worker that waits for it for ever is stopped. */
-async function inTime<T>(timed: Timed, asked: Promise<T>): Promise<T> {
-  const done = after(LIMIT, () => timed.stop(new Late()));
-  return asked.finally(done);
 }
 
 /**
@@ -176,7 +150,7 @@ async function faster(
   let [lasts, hasLost] = [true, false];
   const cpu = await measure(() => timed.recommend(request));
   const onGpu = async () => {
-    const answer = await inTime(timed, timed.recommend(request));
+    const answer = await timed.recommend(request);
     if (!agree(answer.items, cpu.picks, tolerance)) throw new Wrong();
     return answer;
   };
@@ -203,5 +177,5 @@ async function faster(
 /** Takes up what was chosen. */
 function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
   if (choice === "cpu") return timed.use("cpu");
-  return inTime(timed, timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN));
+  return timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN);
 }

@@ -1,7 +1,7 @@
 /** Bytes from a server: with progress, and again where a connection breaks off. */
 
+import { onAbort } from "./abort.js";
 import { brief, TigretError } from "./errors.js";
-import { onAbort } from "./queue.js";
 import { within } from "./timeouts.js";
 
 /** How far a download is. */
@@ -9,8 +9,8 @@ export interface Progress {
   /** Bytes that were read, unpacked. It falls where a download has to begin again. */
   loaded: number;
   /**
-   * `null` where the server does not say, or the answer is compressed, or longer than was said. Of
-   * another origin it may be the compressed length at first: that may hide what it is.
+   * `null` if the server sends no length, compresses the answer, or sends more than it announced. A
+   * server of another origin may hide that it compresses; then this is the compressed length at first.
    */
   total: number | null;
 }

@@ -1,38 +1,32 @@
 /** Owns the worker and what computes in it: builds both anew where they fail. */
 
+import { onAbort } from "./abort.js";
 import { choose, PLAIN } from "./choice.js";
 import { erasuresSoFar, listen } from "./erasure.js";
-import { isFailure, TigretError } from "./errors.js";
+import { isFailure, Late, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import type { Backend } from "./options.js";
-import type {
-  Added,
-  AddRequest,
-  Answer,
-  Engine,
-  EngineRequest,
-  GpuOptions,
-  Loaded,
-  Method,
-  Methods,
-  ModelInfo,
-} from "./protocol.js";
-import { onAbort } from "./queue.js";
+import type { AddRequest, Answer, EngineRequest, Loaded, Method, Methods } from "./protocol.js";
 import { Remote, type WorkerLike } from "./remote.js";
+import { after } from "./timeouts.js";
+import type { Added, Engine, GpuOptions, ModelInfo } from "./types.js";
+
+/** Milliseconds after which a GPU that does not answer never will. */
+const LIMIT = 30_000;
 
 /** What {@link Recommender.on} tells of. */
 export interface RecommenderEvents {
   /**
-   * The GPU or the worker failed, and is built anew. A recommendation that met it is repeated; of a
-   * worker that nothing was asked of, or another call, the next call tells.
+   * The GPU or the worker failed and is set up again, or the CPU takes over. A recommendation that was
+   * running is repeated. If another call was running, or none, the event comes with the next call.
    */
   "device-lost": { error: TigretError };
   /** Another engine computes from now on. */
   "backend-changed": { engine: Engine; engineName: string };
 }
 
-/** An engine that has the model. */
-interface Placed {
+/** The engine in use. */
+interface InUse {
   engine: Engine;
   engineName: string;
   /** What the GPU may make use of: less than the caller allows where only that worked. */
@@ -40,7 +34,7 @@ interface Placed {
 }
 
 /** An answer, and what computed it. */
-export type Computed = Answer & Pick<Placed, "engine" | "engineName">;
+export type Computed = Answer & Pick<InUse, "engine" | "engineName">;
 
 /** A worker with the model. Whoever asks waits for the answer before asking for anything else. */
 export class EngineHost {
@@ -56,11 +50,9 @@ export class EngineHost {
   readonly #additions: AddRequest[] = [];
   /** What the worker says of the model; known from {@link load} on, as is the engine in use. */
   #loaded!: Loaded;
-  #inUse!: Placed;
-  /** What the worker is on, or was when it ended; none where it never had the whole model. */
-  #placed: Placed | undefined;
-  /** The fewest beams that were too many for the GPU. */
-  #tooWide = Number.POSITIVE_INFINITY;
+  #inUse!: InUse;
+  /** Whether the worker has the whole model, or had it when it ended. */
+  #isFilled = false;
 
   /**
    * Starts the worker, which ends when `end` is aborted: calls then reject with its reason. Throws
@@ -110,8 +102,7 @@ export class EngineHost {
     this.#end.throwIfAborted();
     if (this.isGone) this.#remote = Remote.start(this.#start);
     const { engineName } = await this.#fill(bytes, engine, this.#gpu);
-    this.#placed = { engine, engineName, gpu: this.#gpu };
-    this.#inUse = this.#placed;
+    this.#inUse = { engine, engineName, gpu: this.#gpu };
     this.#bundle = bundle;
     return bundle;
   }
@@ -133,8 +124,6 @@ export class EngineHost {
 
   /** Adds items to the catalogue of the engine in use. */
   async add(request: AddRequest): Promise<Added[]> {
-    // It is the GPU that has to take the catalogue, not the CPU in its place.
-    if (this.#isAway) await this.#restore();
     const { added, items } = await this.ask("add", request);
     this.#additions.push(request);
     this.#loaded = known(this.#loaded, items);
@@ -153,17 +142,15 @@ export class EngineHost {
 
   /**
    * Recommends by the engine in use, which is built anew where it fails, or by the CPU: for good
-   * where the GPU fails again, and in its place where a search is too much for it.
+   * where the GPU fails again, and beside it where a search is too much for it.
    */
   async recommend(request: EngineRequest): Promise<Computed> {
-    // A search as wide would only send the GPU away again.
-    if (this.#isAway && request.beams < this.#tooWide) await this.#restore();
-    const answer = this.#isAway ? null : await this.#byEngine(request);
+    const answer = await this.#byEngine(request);
     if (answer) return answer;
-    // The GPU would refuse it again: what fails in its place is tried there once more.
-    return this.#inPlace(request).catch((error) => {
+    // The GPU would refuse it again: what fails beside it is tried there once more.
+    return this.#besideGpu(request).catch((error) => {
       if (!isFailure(error)) throw error;
-      return this.#inPlace(request);
+      return this.#besideGpu(request);
     });
   }
 
@@ -180,11 +167,10 @@ export class EngineHost {
   async #compute(request: EngineRequest): Promise<Computed | null> {
     const { engine, engineName } = this;
     try {
-      return { ...(await this.#remote.call("recommend", { request })), engine, engineName };
+      return { ...(await this.#inTime(engine, "recommend", { request })), engine, engineName };
     } catch (error) {
       const isTooMuch = isFailure(error) && error.code === "no-gpu";
       if (engine === "cpu" || !isTooMuch) throw error;
-      this.#tooWide = Math.min(this.#tooWide, request.beams);
       return null;
     }
   }
@@ -199,6 +185,8 @@ export class EngineHost {
     const onGpu = engine === "cpu" ? [] : [...new Set([gpu, PLAIN])];
     const attempts = onGpu.map((gpu) => ["webgpu", gpu] as [Engine, GpuOptions]);
     for (const [engine, gpu] of [...attempts, ["cpu", this.#gpu] as const]) {
+      // Nobody waits for one that hangs once more.
+      if (engine === "webgpu" && failure instanceof Late) continue;
       try {
         await this.#build(engine, gpu);
         return await this.#compute(request);
@@ -210,17 +198,10 @@ export class EngineHost {
     throw failure;
   }
 
-  /** Whether the CPU is in the place of the GPU in use, which a search was too much for. */
-  get #isAway(): boolean {
-    return this.#placed !== undefined && this.#placed !== this.#inUse;
-  }
-
-  /** By the CPU, in the place of the GPU in use. */
-  async #inPlace(request: EngineRequest): Promise<Computed> {
-    await this.#remote.wake();
-    let placed = this.#placed;
-    if (placed?.engine !== "cpu" || this.#remote.stopped) placed = await this.#put("cpu");
-    return { ...(await this.#remote.call("recommend", { request })), ...placed };
+  /** By the CPU, beside the GPU in use. */
+  async #besideGpu(request: EngineRequest): Promise<Computed> {
+    const answer = await this.ask("recommend", { request, onCpu: true });
+    return { ...answer, engine: "cpu", engineName: "cpu" };
   }
 
   /** Builds the engine in use anew, or the CPU's where that is gone. */
@@ -241,8 +222,7 @@ export class EngineHost {
     const timed = {
       adapter: () => this.#remote.call("adapter", {}),
       use: (engine: Engine, gpu = this.#gpu) => this.#build(engine, gpu),
-      recommend: (request: EngineRequest) => this.#remote.call("recommend", { request }),
-      stop: (error: TigretError) => this.#remote.stop(error),
+      recommend: (request: EngineRequest) => this.#inTime(this.engine, "recommend", { request }),
     };
     await choose(timed, this.engine, this.#loaded, this.#gpu, begun);
   }
@@ -258,28 +238,40 @@ export class EngineHost {
     }
   }
 
-  /** Takes an engine into use; `gpu` is what the GPU may make use of until the next one is. */
+  /**
+   * Takes an engine into use, in a new worker if the old one is gone; `gpu` is what the GPU may make
+   * use of until the next one is.
+   */
   async #build(engine: Engine, gpu: GpuOptions): Promise<void> {
-    this.#inUse = await this.#put(engine, gpu);
-  }
-
-  /** Builds an engine anew, in a new worker if the old one is gone. */
-  async #put(engine: Engine, gpu = this.#gpu): Promise<Placed> {
     await this.#remote.wake();
     const { stopped } = this.#remote;
     const built = stopped
       ? this.#replace(stopped, engine, gpu)
-      : this.#remote.call("use", { engine, gpu });
+      : this.#inTime(engine, "use", { engine, gpu });
     const { engineName } = await built;
-    this.#placed = { engine, engineName, gpu };
-    return this.#placed;
+    this.#inUse = { engine, engineName, gpu };
+  }
+
+  /** Asks for what `engine` computes, with an end: a worker that waits for a GPU for ever is stopped. */
+  async #inTime<M extends Method>(
+    engine: Engine,
+    method: M,
+    args: Methods[M]["arguments"],
+    transfer?: ArrayBuffer[],
+  ): Promise<Methods[M]["result"]> {
+    const remote = this.#remote;
+    // Its start has limits of its own.
+    await remote.wake();
+    const answer = remote.call(method, args, transfer);
+    if (engine === "cpu") return answer;
+    return answer.finally(after(LIMIT, () => remote.stop(new Late(LIMIT))));
   }
 
   /** Starts another worker with all that the one had which is lost. */
   async #replace(lost: TigretError, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
     this.#end.throwIfAborted();
-    if (this.#placed) this.events.emit("device-lost", { error: lost });
-    this.#placed = undefined;
+    if (this.#isFilled) this.events.emit("device-lost", { error: lost });
+    this.#isFilled = false;
     const bytes = await this.#bytes();
     this.#end.throwIfAborted();
     this.#remote = Remote.start(this.#start);
@@ -305,12 +297,15 @@ export class EngineHost {
 
   /** Gives the worker the model, and what was added to it. */
   async #fill(bytes: Uint8Array<ArrayBuffer>, engine: Engine, gpu: GpuOptions): Promise<Loaded> {
-    const loaded = await this.#remote.call("load", { bytes, engine, gpu }, [bytes.buffer]);
+    // The module may be on its way for longer than a GPU may take.
+    if (engine === "webgpu") await this.require(engine);
+    const loaded = await this.#inTime(engine, "load", { bytes, engine, gpu }, [bytes.buffer]);
     let { items } = loaded.info;
     for (const request of this.#additions) {
       ({ items } = await this.#remote.call("add", request));
     }
     this.#loaded = known(loaded, items);
+    this.#isFilled = true;
     return loaded;
   }
 }

@@ -42,6 +42,13 @@ export class TigretError extends Error {
   }
 }
 
+/** A GPU that does not answer. */
+export class Late extends TigretError {
+  constructor(milliseconds: number) {
+    super("crashed", `the GPU did not answer within ${milliseconds / 1000} seconds`);
+  }
+}
+
 /** Whether the engine failed, rather than the request: another engine may succeed. */
 export function isFailure(error: unknown): error is TigretError {
   return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);

@@ -43,6 +43,11 @@ export class HistoryStore {
   /** Connections that are closed: the next call opens another one. */
   readonly #closed = new WeakSet<IDBDatabase>();
   #channel: BroadcastChannel | undefined;
+  readonly #changed = () => this.#events.emit("change", undefined);
+  /** A page that was kept for the way back has heard nothing meanwhile. */
+  readonly #cameBack = (event: Event) => {
+    if ((event as PageTransitionEvent).persisted) this.#changed();
+  };
 
   /** Throws a {@link TigretError} (`bad-request`) for a name that is empty or no string. */
   constructor(name = "default") {
@@ -123,8 +128,9 @@ export class HistoryStore {
   }
 
   /**
-   * Calls a listener after each change, in this tab or another; returns what takes it away. Throws a
-   * {@link TigretError} (`bad-request`) for what is no function.
+   * Calls a listener after each change, in this tab or another, and when the browser shows a page again
+   * that it has kept for the way back, since that hears of no change; returns what takes it away.
+   * Throws a {@link TigretError} (`bad-request`) for what is no function.
    */
   onChange(listener: () => void): () => void {
     const off = this.#events.on("change", listener);
@@ -157,7 +163,7 @@ export class HistoryStore {
     if (changed === ABSENT) return [];
     if (mode === "readwrite") {
       this.#announce();
-      this.#events.emit("change", undefined);
+      this.#changed();
     }
     return changed;
   }
@@ -192,13 +198,14 @@ export class HistoryStore {
   }
 
   #listen(): void {
-    const heard = () => this.#events.emit("change", undefined);
-    this.#channel ??= channelOf(channelName(this.#name), heard);
+    this.#channel ??= channelOf(channelName(this.#name), this.#changed);
+    globalThis.addEventListener?.("pageshow", this.#cameBack);
   }
 
   #listenNoMore(): void {
     this.#channel?.close();
     this.#channel = undefined;
+    globalThis.removeEventListener?.("pageshow", this.#cameBack);
   }
 
   /** Opens the database; where there is none, only what grows it makes one. */
@@ -221,7 +228,7 @@ export class HistoryStore {
       this.#closed.add(database);
       database.close();
       // What is deleted has changed, too.
-      this.#events.emit("change", undefined);
+      this.#changed();
     });
     database.addEventListener("close", () => this.#closed.add(database));
   }

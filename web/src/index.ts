@@ -5,6 +5,9 @@ export { forget } from "./forget.js";
 export { type HistoryEntry, HistoryStore } from "./history.js";
 export type { Backend, LoadOptions, RecommendOptions } from "./options.js";
 export { MAX_BEAMS, MAX_SEED } from "./options.js";
+export { Recommender, type Report } from "./recommender.js";
+export type { WorkerLike } from "./remote.js";
+export type { Source } from "./source.js";
 export type {
   Added,
   Catalogue,
@@ -16,7 +19,4 @@ export type {
   NewItem,
   Pick,
   Prefix,
-} from "./protocol.js";
-export { Recommender, type Report } from "./recommender.js";
-export type { WorkerLike } from "./remote.js";
-export type { Source } from "./source.js";
+} from "./types.js";

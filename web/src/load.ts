@@ -1,5 +1,6 @@
 /** How a source becomes a model on an engine. */
 
+import { onAbort, untilAborted } from "./abort.js";
 import type { Progress } from "./download.js";
 import { EngineHost } from "./engine-host.js";
 import { erasuresSoFar, listen } from "./erasure.js";
@@ -7,7 +8,6 @@ import { brief, TigretError } from "./errors.js";
 import { tell } from "./events.js";
 import type { LoadOptions } from "./options.js";
 import { platform } from "./platform.js";
-import { onAbort, Queue } from "./queue.js";
 import { type Bundle, bundleOf, type Source } from "./source.js";
 
 /** What helps where a server sends a file that was packed, and does not say so. */
@@ -45,7 +45,7 @@ export async function load(
     const progress = onProgress && ((at: Progress) => tell(onProgress, at));
     const wanted = { onProgress: progress, cache, integrity, signal: unwanted.signal };
     // What is read on the device may not come to an end.
-    let found = await new Queue().run(() => bundleOf(source, wanted), unwanted.signal);
+    let found = await untilAborted(unwanted.signal, bundleOf(source, wanted));
     let { downloaded } = found;
     const take = ({ bytes, url }: Bundle) => {
       // The engine takes the bytes away.
@@ -56,13 +56,17 @@ export async function load(
         throw new TigretError("bad-bundle", `${url ? brief(url) : "the bundle"}: ${what}`);
       });
     };
-    const bundle = await take(found).catch(async (error: TigretError) => {
-      const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
-      if (!better) throw error;
-      found = better;
-      downloaded += better.downloaded;
-      return take(better);
-    });
+    let bundle: Blob | undefined;
+    while (!bundle) {
+      bundle = await take(found).catch(async (error: TigretError) => {
+        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+        if (!better) throw error;
+        found = better;
+        // Where a copy serves, what was read in vain does not count.
+        downloaded = better.downloaded && downloaded + better.downloaded;
+        return undefined;
+      });
+    }
     found.keep(bundle);
     if (backend === "auto") await host.use("auto", begun);
     signal?.throwIfAborted();

@@ -4,8 +4,9 @@ import type { Progress } from "./download.js";
 import { shown, TigretError } from "./errors.js";
 import { checkId, checkIds, checkText } from "./ids.js";
 import { parseIntegrity } from "./integrity.js";
-import type { AddRequest, EngineRequest, GpuOptions, ModelInfo, NewItem } from "./protocol.js";
+import type { AddRequest, EngineRequest } from "./protocol.js";
 import type { WorkerLike } from "./remote.js";
+import type { GpuOptions, ModelInfo, NewItem } from "./types.js";
 
 /** The largest seed of a sample. */
 export const MAX_SEED = Number.MAX_SAFE_INTEGER;
@@ -94,17 +95,54 @@ export interface RecommendOptions {
   signal?: AbortSignal | undefined;
 }
 
+// What a caller may name: the types are not there to be asked.
+
+const LOAD_OPTIONS = {
+  backend: true,
+  gpu: true,
+  cache: true,
+  integrity: true,
+  userId: true,
+  historyName: true,
+  onProgress: true,
+  signal: true,
+  worker: true,
+} satisfies Record<keyof LoadOptions, true>;
+
+const GPU_OPTIONS = {
+  halves: true,
+  packedProducts: true,
+  subgroups: true,
+} satisfies Record<keyof GpuOptions, true>;
+
+const RECOMMEND_OPTIONS = {
+  history: true,
+  user: true,
+  userToken: true,
+  top: true,
+  beams: true,
+  exclude: true,
+  allow: true,
+  temperature: true,
+  seed: true,
+  latest: true,
+  signal: true,
+} satisfies Record<keyof RecommendOptions, true>;
+
+const NEW_ITEM = { id: true, embedding: true } satisfies Record<keyof NewItem, true>;
+
 function bad(message: string): never {
   throw new TigretError("bad-request", message);
 }
 
-function noUnknown(name: string, given: unknown, known: readonly string[]): void {
+function noUnknown(name: string, given: unknown, known: object): void {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     bad(`${name}: the options are ${shown(given)}, not an object`);
   }
   for (const key of Object.keys(given)) {
-    if (!known.includes(key)) {
-      bad(`${name}: there is no option ${shown(key)}; the options are ${known.join(", ")}`);
+    if (!Object.hasOwn(known, key)) {
+      const all = Object.keys(known).join(", ");
+      bad(`${name}: there is no option ${shown(key)}; the options are ${all}`);
     }
   }
 }
@@ -170,21 +208,11 @@ export function checkBackend(backend: unknown): void {
 
 /** Checks the options of `load`. */
 export function checkLoadOptions(options: LoadOptions): void {
-  noUnknown("load", options, [
-    "backend",
-    "gpu",
-    "cache",
-    "integrity",
-    "userId",
-    "historyName",
-    "onProgress",
-    "signal",
-    "worker",
-  ]);
+  noUnknown("load", options, LOAD_OPTIONS);
   const { backend = "auto", cache, integrity, userId, historyName, onProgress, worker } = options;
   const { signal, gpu = {} } = options;
   flag("cache", cache);
-  noUnknown("load: gpu", gpu, ["halves", "packedProducts", "subgroups"]);
+  noUnknown("load: gpu", gpu, GPU_OPTIONS);
   for (const [name, value] of Object.entries(gpu)) flag(`gpu.${name}`, value);
   if (integrity !== undefined) parseIntegrity(integrity);
   for (const [name, value] of Object.entries({ userId, historyName })) {
@@ -217,7 +245,7 @@ export function toAddRequest(items: readonly NewItem[], width: number): AddReque
   const embeddings = room(items.length, width);
   // A hole is no item either.
   const ids = Array.from(items, (item: NewItem, at) => {
-    noUnknown(`items[${at}]`, item, ["id", "embedding"]);
+    noUnknown(`items[${at}]`, item, NEW_ITEM);
     const { id, embedding = [] } = item;
     checkId(`items[${at}].id`, id);
     // Strings have a length, too.
@@ -257,19 +285,7 @@ export function toRequest(
   model?: Pick<ModelInfo, "users" | "levels">,
   method = "recommend",
 ): EngineRequest {
-  noUnknown(method, options, [
-    "history",
-    "user",
-    "userToken",
-    "top",
-    "beams",
-    "exclude",
-    "allow",
-    "temperature",
-    "seed",
-    "latest",
-    "signal",
-  ]);
+  noUnknown(method, options, RECOMMEND_OPTIONS);
   const { history = [], userToken, exclude = [], allow, temperature, seed, signal } = options;
   // A call without any user, for a recommender that has one, says `user: null`.
   const user = options.user === undefined && userToken === undefined ? userId : options.user;

@@ -1,3 +1,4 @@
+import { onAbort } from "./abort.js";
 import { within } from "./timeouts.js";
 
 /** Milliseconds after which a task that waits for something slow goes to the queue's end. */
@@ -65,14 +66,4 @@ export class Queue {
       if (done) return done.value;
     }
   }
-}
-
-/**
- * Has a function called when a signal is aborted, at once where it is; returns what takes that back.
- * A caller's signal may be there for as long as the page is.
- */
-export function onAbort(signal: AbortSignal | undefined, call: () => void): () => void {
-  if (signal?.aborted) call();
-  signal?.addEventListener("abort", call);
-  return () => signal?.removeEventListener("abort", call);
 }

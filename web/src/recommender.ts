@@ -13,21 +13,19 @@ import {
   toAddRequest,
   toRequest,
 } from "./options.js";
+import type { EngineRequest, Method, Methods } from "./protocol.js";
+import { Queue } from "./queue.js";
+import type { Source } from "./source.js";
 import type {
   Added,
   Catalogue,
   Engine,
-  EngineRequest,
   Explanation,
-  Method,
-  Methods,
   ModelInfo,
   NewItem,
   Pick,
   Prefix,
-} from "./protocol.js";
-import { Queue } from "./queue.js";
-import type { Source } from "./source.js";
+} from "./types.js";
 
 /** Recommended items with what is known of how they came about. */
 export interface Report {
@@ -124,8 +122,9 @@ export class Recommender {
    *
    * Calls made at the same time are answered one after the other, in their order but for those whose
    * stored history takes more than a quarter of a second to read. If the GPU is lost, it is set
-   * up again and the call repeated; if that fails too, the CPU takes over. A search that exceeds the
-   * GPU's limits is answered by the CPU, and the next one with fewer beams by the GPU again.
+   * up again and the call repeated; if that fails too, or if the GPU does not answer within 30
+   * seconds, the CPU takes over. A search that exceeds the GPU's limits is answered by the CPU, and
+   * the next one with fewer beams by the GPU again.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
    * compute with, `superseded`, `storage`, `device-lost`, `crashed`, `disposed`), or with the signal's
@@ -144,16 +143,16 @@ export class Recommender {
    * Why an item has its score: level by level, and what each item of the history did for it (one
    * pass of the model an item, on the CPU).
    *
-   * Takes a pick of this recommender (its `codes` remember what it was an answer to), or any item's
-   * id with the options of the call in question. With a pick `signal` and `latest` may stand alone:
-   * they are no other call's options.
+   * Pass a pick of this recommender; its request is remembered (by the array `codes`, which a copy of
+   * the pick has to share). Or pass any id and the options of the call. With a pick, `signal` and
+   * `latest` may be given without the other options.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
    * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
    */
   async explain(item: Pick, options?: RecommendOptions): Promise<Explanation>;
   /** Why any item has its score in the call that the options describe. */
-  async explain(id: string, options: RecommendOptions): Promise<Explanation>;
+  async explain(item: Pick | string, options: RecommendOptions): Promise<Explanation>;
   async explain(item: Pick | string, options?: RecommendOptions): Promise<Explanation> {
     const id = typeof item === "string" ? item : item?.id;
     if (typeof id !== "string") {

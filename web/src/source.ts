@@ -1,5 +1,6 @@
 /** Where a bundle comes from: memory, a response, the device's cache or a server. */
 
+import { untilAborted } from "./abort.js";
 import { drop, type Kept, keep, kept } from "./cache.js";
 import {
   bytesOfResponse,
@@ -14,7 +15,6 @@ import { erasuresSoFar, isForgotten } from "./erasure.js";
 import { shown, TigretError } from "./errors.js";
 import { checkIntegrity, parseIntegrity, type Sha256, sha256Of } from "./integrity.js";
 import { platform } from "./platform.js";
-import { Queue } from "./queue.js";
 
 /** Where a bundle comes from. */
 export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
@@ -49,8 +49,8 @@ export interface Bundle {
   /** Begins to keep it on the device, where it is to be kept: for when an engine has taken it. */
   keep(bundle: Blob): void;
   /**
-   * Fetches it once more, past every cache: for when no engine takes it. `null` where that can
-   * change nothing.
+   * For when no engine takes it: fetches it once more, past every cache, and then gives the copy that
+   * is kept. `null` where there is nothing left to try.
    */
   again(): Promise<Bundle | null>;
 }
@@ -66,7 +66,8 @@ const nowhere = async () => null;
  *
  * Of an address with `integrity`, a kept copy with that hash is taken without asking the server.
  * Without it the server is asked whether the copy is the current version; where it cannot be
- * reached, does not answer or go on within 4 seconds, stalls for as long, or fails, the copy serves.
+ * reached, does not answer or go on within 4 seconds, stalls for as long, or fails, the copy serves;
+ * {@link Bundle.again} gives it where what the server sends is no bundle.
  *
  * Rejects with code `bad-request`, `download` or `integrity`, or with the signal's reason.
  */
@@ -84,7 +85,7 @@ export async function bundleOf(source: Source, given: SourceOptions = {}): Promi
   }
   const url = address(source as string | URL);
   const loading = { ...given, url, wanted, begun };
-  const copy = isKept(loading) ? await new Queue().run(() => kept(url), signal) : null;
+  const copy = isKept(loading) ? await untilAborted(signal, kept(url)) : null;
   if (copy && wanted === copy.sha256) {
     const found = await fromCopy(loading, copy);
     if (found) return found;
@@ -98,7 +99,17 @@ async function fromServer(
   fresh = false,
 ): Promise<Bundle> {
   const { url, wanted, begun, onProgress, signal, pace } = loading;
-  const again = () => fromServer(loading, null, true);
+  /** The file of the last visit, for a server that sends something else by now. */
+  const older = async () => {
+    const last = isKept(loading) && !wanted ? await kept(url) : null;
+    return last && fromCopy(loading, last);
+  };
+  const again = () =>
+    fromServer(loading, null, true).catch(async (error) => {
+      const found = mayServe(error) && (await older());
+      if (found) return found;
+      throw error;
+    });
   // A copy of another version than the one that is wanted is of no use.
   const usable = copy && wanted === null ? copy : null;
   // Another origin would be asked first whether it takes the header, and often refuses.
@@ -139,7 +150,7 @@ async function fromServer(
     keep: (bundle) => {
       if (cache && hash && !isForgotten(begun)) keep(url, bundle, hash, etag);
     },
-    again: fresh ? nowhere : again,
+    again: fresh ? older : again,
   };
 }
 

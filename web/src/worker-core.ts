@@ -2,27 +2,23 @@
 
 import init, { Session } from "../pkg/tigret_infer.js";
 import { brief, type TigretErrorCode } from "./errors.js";
+import type { Answer, Call, Message, Method, Methods } from "./protocol.js";
+import { within } from "./timeouts.js";
 import type {
   Added,
-  Answer,
-  Call,
   Catalogue,
   Engine,
   Explanation,
   GpuOptions,
-  Message,
-  Method,
-  Methods,
   ModelInfo,
   Prefix,
-} from "./protocol.js";
-import { within } from "./timeouts.js";
+} from "./types.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "./warm-up.js";
 
 /** Where the wasm module is: an address, or its bytes. */
 export type Module = URL | Uint8Array<ArrayBuffer>;
 
-/** Answers calls one after the other, by `post`. */
+/** Answers calls by `post`, each at once: it is the page that asks for one after the other. */
 export class Server {
   readonly #post: (message: Message) => void;
   readonly #module: () => Promise<Module>;
@@ -126,7 +122,8 @@ export class Server {
       }
       case "recommend": {
         const start = performance.now();
-        const { items, unknown } = (await this.#loaded.recommend(call.request)) as Answer;
+        const answer = await this.#loaded.recommend(call.request, call.onCpu ?? false);
+        const { items, unknown } = answer as Answer;
         return { items, unknown, milliseconds: performance.now() - start };
       }
       case "explain":
@@ -167,7 +164,7 @@ export class Server {
     const session = await Session.load(warmUpBundle(), "cpu");
     try {
       for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
-        await session.recommend(WARM_UP_REQUEST);
+        await session.recommend(WARM_UP_REQUEST, false);
         await nextTask();
       }
     } finally {

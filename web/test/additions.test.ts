@@ -1,276 +1,86 @@
-import { getEventListeners } from "node:events";
-import { afterEach, expect, test, vi } from "vitest";
-import { Events } from "../src/events.js";
-import { forgetMemory, HistoryStore } from "../src/history.js";
-import type { LoadOptions } from "../src/options.js";
-import { Recommender } from "../src/recommender.js";
-import { Failure, fakeWorkers, type Script } from "./fake-worker.js";
+import { expect, test } from "vitest";
+import { Recommender } from "../src/index.js";
+import { Failure, fakeWorkers } from "./fake-worker.js";
 
-afterEach(() => {
-  forgetMemory();
-  vi.unstubAllGlobals();
-});
+const BUNDLE = new Uint8Array(8);
 
-async function load(script: Script = {}, options: LoadOptions = {}) {
-  const { made, worker } = fakeWorkers({ adapter: null, ...script });
-  return { made, recommender: await Recommender.load(new Uint8Array(1), { worker, ...options }) };
-}
-
-/** Requests that the fakes got by a method. */
-function requests(made: { calls: object[] }[], method: string): Record<string, unknown>[] {
-  const calls = made.flatMap((fake) => fake.calls as Record<string, unknown>[]);
-  return calls.filter((call) => call.method === method).map((call) => call.request as never);
-}
-
-test("a newer call with latest takes the place of older ones, and of no others", async () => {
-  const { recommender } = await load();
-  const plain = recommender.recommend({ history: ["plain"] });
-  const older = ["a", "b"].map((id) => recommender.recommend({ history: [id], latest: true }));
-  const newest = recommender.recommend({ history: ["c"], latest: true });
-  for (const call of older) await expect(call).rejects.toMatchObject({ code: "superseded" });
-  expect([(await plain)[0]?.id, (await newest)[0]?.id]).toEqual(["plain", "c"]);
-  const controller = new AbortController();
-  const aborted = recommender.recommend({
-    history: [],
-    latest: true,
-    signal: controller.signal,
+test("added items have semantic IDs and count", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const added = await recommender.addItems([
+    { id: "x", embedding: [1, 2] },
+    { id: "y", embedding: new Float64Array([3, 4]) },
+  ]);
+  expect(added).toEqual([
+    { id: "x", codes: [1, 1] },
+    { id: "y", codes: [1, 1] },
+  ]);
+  expect(recommender.info.items).toBe(5);
+  expect(made[0]?.calls.at(-1)).toMatchObject({
+    method: "add",
+    ids: ["x", "y"],
+    embeddings: new Float32Array([1, 2, 3, 4]),
+    width: 2,
   });
-  controller.abort();
-  await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
 });
 
-test("latest is one method's own, and a call that is over takes no other's place", async () => {
-  const { recommender } = await load();
-  const asked = { history: ["a"], latest: true };
-  const older = [recommender.explain("x", asked), recommender.trace(asked)];
-  const newer = [
-    recommender.report(asked),
-    recommender.explain("x", asked),
-    recommender.trace(asked),
-  ];
-  for (const call of older) await expect(call).rejects.toMatchObject({ code: "superseded" });
-  await Promise.all(newer);
-  const report = recommender.report(asked);
-  const recommended = recommender.recommend(asked);
-  await expect(report).rejects.toMatchObject({ code: "superseded" });
-  const over = recommender.recommend({ ...asked, signal: AbortSignal.abort() });
-  await expect(over).rejects.toMatchObject({ name: "AbortError" });
-  expect(await recommended).toHaveLength(1);
-});
-
-test("what is refused names the method that was called", async () => {
-  const { recommender } = await load();
-  const wrong = { history: [], beam: 5 } as never;
-  const calls = {
-    recommend: recommender.recommend(wrong),
-    report: recommender.report(wrong),
-    explain: recommender.explain("a", wrong),
-    trace: recommender.trace(wrong),
-  };
-  for (const [method, call] of Object.entries(calls)) {
-    await expect(call).rejects.toThrow(`${method}: there is no option "beam"`);
-  }
-  for (const backend of [undefined, "gpu"]) {
-    await expect(recommender.use(backend as never)).rejects.toMatchObject({ code: "bad-request" });
-  }
-  expect(recommender.engine).toBe("cpu");
-});
-
-test("a call without a history uses the stored one, as it is when its turn comes", async () => {
-  const { made, recommender } = await load();
-  expect(await recommender.history.persistent()).toBe(false);
-  await recommender.history.add("first");
-  await recommender.history.add("second");
-  const early = recommender.recommend();
-  expect((await early)[0]?.id).toBe("second");
-  expect(requests(made, "recommend").at(-1)?.history).toEqual(["first", "second"]);
-  await recommender.recommend({ history: [] });
-  expect(requests(made, "recommend").at(-1)?.history).toEqual([]);
-});
-
-test("what a call is given is taken at once", async () => {
-  const { made, recommender } = await load();
-  const history = ["a"];
-  const running = recommender.recommend({ history });
-  history.push("b");
-  await running;
-  expect(requests(made, "recommend").at(-1)?.history).toEqual(["a"]);
-});
-
-test("the user of load is that of calls which name none", async () => {
-  const { made, recommender } = await load({}, { userId: "u1" });
-  for (const options of [{}, { user: "u2" }, { user: null }, { userToken: 3 }]) {
-    await recommender.recommend({ history: [], ...options });
-  }
-  const asked = requests(made, "recommend").map(({ user, user_token }) => user ?? user_token);
-  expect(asked).toEqual(["u1", "u2", undefined, 3]);
-});
-
-test("a pick is explained by the request that it answers, an id by the options given", async () => {
-  const { made, recommender } = await load();
-  const [pick] = await recommender.recommend({ history: ["a", "b"] });
-  if (!pick) throw new Error("no pick");
-  const found = await recommender.explain(pick);
-  expect(found.id).toBe(pick.id);
-  expect(found.history.map(({ id }) => id)).toEqual(["a", "b"]);
-  await recommender.explain("x", { history: ["c"] });
-  expect(requests(made, "explain").map(({ history }) => history)).toEqual([["a", "b"], ["c"]]);
-  const refused = [
-    recommender.explain({ ...pick, codes: [...pick.codes] }),
-    // @ts-expect-error: an id needs the options.
-    recommender.explain("x"),
-    recommender.explain(null as never),
-    recommender.explain("\ud800", { history: [] }),
-  ];
-  for (const call of refused) await expect(call).rejects.toMatchObject({ code: "bad-request" });
-  // A signal says nothing of another call, an option does.
-  await recommender.explain(pick, { signal: new AbortController().signal, latest: true });
-  expect(requests(made, "explain").at(-1)?.history).toEqual(["a", "b"]);
-  await recommender.explain(pick, { history: ["d"] });
-  expect(requests(made, "explain").at(-1)?.history).toEqual(["d"]);
-  expect(await recommender.trace({ history: [] })).toHaveLength(1);
-  expect((await recommender.catalogue()).ids).toEqual(["a", "b", "c"]);
-  recommender.dispose();
-  await expect(recommender.catalogue()).rejects.toMatchObject({ code: "disposed" });
-});
-
-test("a lost device and another engine are told of", async () => {
-  let fails = false;
-  const { recommender } = await load(
-    {
-      adapter: "gpu",
-      before: (call, worker) => {
-        if (fails && call.method === "recommend" && worker.engine === "webgpu") {
-          throw new Failure("device-lost");
-        }
-      },
+test("added items outlive a crashed worker", async () => {
+  let crashes = 1;
+  const { made, worker } = fakeWorkers({
+    before: (call) => {
+      if (call.method === "recommend" && crashes-- > 0) throw new Failure("crash");
     },
-    { backend: "webgpu" },
-  );
-  const seen: string[] = [];
-  recommender.on("device-lost", ({ error }) => seen.push(error.code));
-  const off = recommender.on("backend-changed", ({ engine }) => seen.push(engine));
-  fails = true;
-  expect((await recommender.report({ history: [] })).engine).toBe("cpu");
-  expect(seen).toEqual(["device-lost", "cpu"]);
-  off();
-  fails = false;
-  await recommender.use("webgpu");
-  expect(seen).toHaveLength(2);
-});
-
-test("a listener may come, go and throw while others are called", async () => {
-  const events = new Events<{ x: number }>("x");
-  const seen: number[] = [];
-  const off = events.on("x", (value) => {
-    seen.push(value);
-    off();
   });
-  events.on("x", (value) => seen.push(10 * value));
-  events.emit("x", 1);
-  events.emit("x", 2);
-  expect(seen).toEqual([1, 10, 20]);
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  await recommender.addItems([{ id: "x", embedding: [1, 2] }]);
+  await recommender.recommend({ history: ["x"] });
+  expect(made).toHaveLength(2);
+  expect(made[1]?.calls.map((call) => call.method)).toEqual(["load", "add", "recommend"]);
+  expect(recommender.info.items).toBe(4);
 });
 
-test("what a listener throws is the page's own error, and fails no call", async () => {
-  const reported: unknown[] = [];
-  vi.stubGlobal("queueMicrotask", (task: () => void) => {
-    try {
-      task();
-    } catch (error) {
-      reported.push((error as Error).message);
-    }
-  });
-  const fails = (name: string) => () => {
-    throw new Error(name);
-  };
-  const onProgress = fails("progress");
-  const { worker } = fakeWorkers({ adapter: null });
-  const recommender = await Recommender.load(new Response("bundle"), { worker, onProgress });
-  const off = recommender.history.onChange(fails("change"));
-  let changes = 0;
-  recommender.history.onChange(() => changes++);
-  await recommender.history.add("a");
-  expect([changes, await recommender.history.list()]).toEqual([1, ["a"]]);
-  expect(reported).toEqual(["progress", "change"]);
-  off();
-});
-
-test("a listener that could never be called is refused", async () => {
-  const { recommender } = await load();
-  const listen = [
-    () => recommender.on("device-lots" as never, () => {}),
-    () => recommender.on("device-lost", undefined as never),
-    () => recommender.history.onChange({} as never),
-  ];
-  const said = [
-    'no event "device-lots"; the events are device-lost, backend-changed',
-    "undefined",
-    "an object",
-  ];
-  for (const [at, add] of listen.entries()) {
-    const message = expect.stringContaining(said[at] ?? "");
-    expect(add).toThrow(expect.objectContaining({ code: "bad-request", message }));
+test("what cannot be added is refused by name before the worker is asked", async () => {
+  const { made, worker } = fakeWorkers();
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  for (const [items, message] of [
+    [{ id: "x" }, "the items are an object, not an array"],
+    [new Array(1), "items[0]: the options are undefined"],
+    [[{ id: 7, embedding: [1, 2] }], "items[0].id is 7, not a string"],
+    [[{ id: "\udc00x", embedding: [1, 2] }], "items[0].id holds half a character"],
+    [new Array(2 ** 32 - 1), "4294967295 items are more than there is memory for"],
+    [[{ id: "x", embedding: [1] }], 'the embedding of item "x" has 1 numbers; this model needs 2'],
+    [[{ id: "x", embedding: "ab" }], 'the embedding of item "x" is "ab"; this model needs 2'],
+    [[{ id: "x", embedding: [1, Number.NaN] }], 'number 1 of the embedding of item "x" is NaN'],
+    [
+      [{ id: "x", embedding: [1n, 2] }],
+      'number 0 of the embedding of item "x" is 1n, not a number',
+    ],
+    [[{ id: "x", embedding: [1, -1e20] }], "is -100000000000000000000, not a number from -1e15 to"],
+    [[{ id: "x", embeding: [1, 2] }], 'there is no option "embeding"'],
+  ] as const) {
+    const adding = recommender.addItems(items as never);
+    await expect(adding).rejects.toMatchObject({ code: "bad-request" });
+    await expect(adding).rejects.toThrow(message);
   }
+  expect(made[0]?.calls).toHaveLength(1);
 });
 
-test("a history adds at the end, removes all of an item, and exports what it has", async () => {
-  const history = new HistoryStore("shelf");
-  let changes = 0;
-  const off = history.onChange(() => changes++);
-  for (const id of ["a", "b", "a", "c"]) await history.add(id);
-  expect(await history.list()).toEqual(["a", "b", "a", "c"]);
-  await history.remove("a");
-  await history.remove("not there");
-  expect(await history.list()).toEqual(["b", "c"]);
-  const { name, entries } = JSON.parse(await history.export());
-  expect([name, entries.map(({ id }: { id: string }) => id)]).toEqual(["shelf", ["b", "c"]]);
-  await history.clear();
-  expect(await history.list()).toEqual([]);
-  expect(changes).toBe(7);
-  off();
-  for (const id of [5, Object.create(null), "\ud800"]) {
-    await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
-  }
-  expect(() => new HistoryStore("")).toThrow("name");
-  await history.close();
+test("a model without a tokenizer takes no items, and says how to get one that does", async () => {
+  const { worker } = fakeWorkers({ embedding: null });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  const adding = recommender.addItems([]);
+  await expect(adding).rejects.toMatchObject({ code: "no-tokenizer" });
+  await expect(adding).rejects.toThrow("--with-tokenizer");
 });
 
-test("a history in memory is not changed by what it gave, and needs no channel", async () => {
-  vi.stubGlobal("BroadcastChannel", function denied() {
-    throw new DOMException("denied", "SecurityError");
+test("items that are too many for the GPU are refused, and none is added", async () => {
+  const { worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "add") throw new Failure("no-gpu", "too many");
+    },
   });
-  const history = new HistoryStore();
-  history.onChange(() => {});
-  for (const id of ["a", "b"]) await history.add(id);
-  const entries = await history.entries();
-  entries.reverse();
-  for (const entry of entries) entry.id = "changed";
-  expect(await history.list()).toEqual(["a", "b"]);
-});
-
-test("a signal that outlives loads and calls keeps nothing of them", async () => {
-  const { signal } = new AbortController();
-  const { recommender } = await load({}, { signal });
-  const calls = [false, true, true].map((latest) =>
-    recommender.recommend({ history: [], latest, signal }),
-  );
-  await Promise.allSettled(calls);
-  await recommender.trace({ history: [], latest: true, signal });
-  recommender.dispose();
-  expect(getEventListeners(signal, "abort")).toHaveLength(0);
-});
-
-test.each([
-  [{ cache: 1 }, "cache is 1"],
-  [{ userId: "" }, "userId"],
-  [{ historyName: 5 }, "historyName"],
-  [{ integrity: "x" }, "integrity"],
-])("load refuses %o", async (options, message) => {
-  const { worker } = fakeWorkers();
-  const loading = Recommender.load(new Uint8Array(1), { worker, ...(options as object) });
-  await expect(loading).rejects.toMatchObject({
-    code: "bad-request",
-    message: expect.stringContaining(message),
-  });
+  const recommender = await Recommender.load(BUNDLE, { backend: "webgpu", worker });
+  const adding = recommender.addItems([{ id: "x", embedding: [1, 2] }]);
+  await expect(adding).rejects.toMatchObject({ code: "no-gpu", message: "too many" });
+  expect([recommender.engine, recommender.info.items]).toEqual(["webgpu", 3]);
 });

@@ -1,6 +1,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { Recommender } from "../src/index.js";
-import type { Call, GpuOptions } from "../src/protocol.js";
+import type { Call } from "../src/protocol.js";
+import type { GpuOptions } from "../src/types.js";
 import { Failure, type FakeWorker, fakeWorkers, type Script } from "./fake-worker.js";
 
 const BUNDLE = new Uint8Array(8);

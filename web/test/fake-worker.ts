@@ -1,15 +1,8 @@
 /** A worker without a model: answers from a script. */
 
 import type { WorkerLike } from "../src/index.js";
-import type {
-  Call,
-  Engine,
-  GpuOptions,
-  Message,
-  Method,
-  Methods,
-  ModelInfo,
-} from "../src/protocol.js";
+import type { Call, Message, Method, Methods } from "../src/protocol.js";
+import type { Engine, GpuOptions, ModelInfo } from "../src/types.js";
 
 /** How the fakes of one test behave. */
 export interface Script {

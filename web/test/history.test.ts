@@ -237,6 +237,32 @@ test("a store that was closed hears of changes again from its next call on", asy
   off();
 });
 
+test("a page that comes back from the cache of the browser is told that there may be changes", async () => {
+  const page = new EventTarget();
+  for (const name of ["addEventListener", "removeEventListener"] as const) {
+    vi.stubGlobal(name, page[name].bind(page));
+  }
+  const store = new HistoryStore();
+  let heard = 0;
+  const off = store.onChange(() => heard++);
+  await store.list();
+  const show = (persisted: boolean) =>
+    page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted }));
+  show(false);
+  expect(heard).toBe(0);
+  show(true);
+  expect(heard).toBe(1);
+  // A store that is closed hears nothing until its next call, nor one that nobody listens to.
+  await store.close();
+  show(true);
+  await store.list();
+  show(true);
+  expect(heard).toBe(2);
+  off();
+  show(true);
+  expect(heard).toBe(2);
+});
+
 test("a channel is open only while somebody listens", async () => {
   let open = 0;
   const posted: unknown[] = [];
@@ -264,4 +290,40 @@ test("a channel is open only while somebody listens", async () => {
   expect([open, posted.length]).toEqual([1, 2]);
   off[1]?.();
   expect(open).toBe(0);
+});
+
+test("a history adds at the end, removes all of an item, and exports what it has", async () => {
+  const history = new HistoryStore("shelf");
+  let changes = 0;
+  const off = history.onChange(() => changes++);
+  for (const id of ["a", "b", "a", "c"]) await history.add(id);
+  expect(await history.list()).toEqual(["a", "b", "a", "c"]);
+  await history.remove("a");
+  await history.remove("not there");
+  expect(await history.list()).toEqual(["b", "c"]);
+  const { name, entries } = JSON.parse(await history.export());
+  expect([name, entries.map(({ id }: { id: string }) => id)]).toEqual(["shelf", ["b", "c"]]);
+  await history.clear();
+  expect(await history.list()).toEqual([]);
+  expect(changes).toBe(7);
+  off();
+  for (const id of [5, Object.create(null), "\ud800"]) {
+    await expect(history.add(id as never)).rejects.toMatchObject({ code: "bad-request" });
+  }
+  expect(() => new HistoryStore("")).toThrow("name");
+  await history.close();
+});
+
+test("a history in memory is not changed by what it gave, and needs no channel", async () => {
+  vi.stubGlobal("indexedDB", undefined);
+  vi.stubGlobal("BroadcastChannel", function denied() {
+    throw new DOMException("denied", "SecurityError");
+  });
+  const history = new HistoryStore();
+  history.onChange(() => {});
+  for (const id of ["a", "b"]) await history.add(id);
+  const entries = await history.entries();
+  entries.reverse();
+  for (const entry of entries) entry.id = "changed";
+  expect(await history.list()).toEqual(["a", "b"]);
 });

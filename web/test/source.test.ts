@@ -521,6 +521,40 @@ test("what no engine takes is not kept, and fetched once more past every cache",
   expect(modes).toEqual(["no-cache", "reload", "no-cache", "no-cache", "reload"]);
 });
 
+test("where no engine takes what the server sends by now, the copy is there still", async () => {
+  await load();
+  const junk = () => new Response(new Uint8Array([4]));
+  const busy = () => new Response("busy", { status: 503 });
+  const gone = () => new Response("no", { status: 404 });
+  for (const [answers, copy] of [
+    [
+      [junk, junk],
+      [1, 2, 3],
+    ],
+    [
+      [junk, busy],
+      [1, 2, 3],
+    ],
+    [[junk, gone], null],
+  ] as const) {
+    const left = [...answers, busy, busy, busy];
+    serve = () => (left.shift() ?? busy)();
+    let found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 } });
+    for (let next: typeof found | null = found; next; ) {
+      found = next;
+      next = found.downloaded > 0 ? await found.again().catch(() => null) : null;
+    }
+    expect(found.downloaded === 0 ? [...found.bytes] : null).toEqual(copy);
+  }
+  // No copy is what `integrity` means, and one that no engine takes is gone.
+  serve = junk;
+  const integrity = "0".repeat(64);
+  await expect(bundleOf(URL_OF_MODEL, { integrity })).rejects.toMatchObject({ code: "integrity" });
+  const fresh = await (await bundleOf(URL_OF_MODEL)).again();
+  const refused = await (await fresh?.again())?.again();
+  expect([refused?.downloaded, await refused?.again()]).toEqual([1, null]);
+});
+
 test("a file that the browser kept as it was changed on the way is fetched past its cache", async () => {
   const good = serve;
   serve = () => (modes.at(-1) === "reload" ? good(new Headers()) : new Response("changed"));
