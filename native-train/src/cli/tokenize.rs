@@ -15,7 +15,7 @@ use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_atomically, write_json};
-use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::interrupt::{self, Control, STOPPABLE, Watch};
 use crate::model::IdsOf;
 use crate::report::{Made, remarks_on_codes};
 use crate::run_dir::RunDir;
@@ -288,9 +288,8 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     }
     // The other methods take seconds: an interrupt ends them where they are.
     let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
-    let interrupted = || watch.as_ref().is_some_and(Watch::requested);
     if watch.is_some() {
-        let control = Control { interrupted: &interrupted, state: Some(&state) };
+        let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
         keeper = Keeper::new(control, &settings, &vectors, device);
         if let Some(path) = keeper.in_the_way() {
             output.note(format!(

@@ -10,14 +10,14 @@ use super::Output;
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
 use crate::error::{Result, TrainError, check_range};
-use crate::interrupt::Watch;
+use crate::interrupt::{self, Watch};
 use crate::memory;
 use crate::model::presets::Preset;
 use crate::pipeline::arguments::word;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::{
-    Batching, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
+    Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
 };
 
 /// Train the model to generate the semantic ID of a user's next item.
@@ -247,17 +247,17 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             args.warmup
         ));
     }
-    let watch = Watch::start()?;
+    let _watch = Watch::start()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
-    let outcome =
-        trainer.train(args.resume, budget, watch.flag(), &progress).map_err(|e| match e {
-            TrainError::Interrupted => TrainError::Stopped(format!(
-                "interrupted; go on with `tigret train --run {} --resume` and the same settings",
-                word(&run.root().to_string_lossy())
-            )),
-            other => other,
-        })?;
+    let limits = Limits { budget, interrupted: &interrupt::is_requested, progress: &progress };
+    let outcome = trainer.train(args.resume, limits).map_err(|e| match e {
+        TrainError::Interrupted => TrainError::Stopped(format!(
+            "interrupted; go on with `tigret train --run {} --resume` and the same settings",
+            word(&run.root().to_string_lossy())
+        )),
+        other => other,
+    })?;
     output.result(&outcome, || {
         // A training that had ended has no rate of this session.
         let rate = match outcome.samples_per_second {

@@ -1,13 +1,11 @@
 //! Training TIGER: what a step, a validation and a checkpoint are; `train/driver.rs` runs them.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tch::{Device, Tensor};
 
-use super::driver::{self, Control, Files, Job, Outcome, Plan};
+use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
 use super::samples::{Batch, MICRO_BATCH, Resident, Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Settings};
@@ -95,7 +93,8 @@ impl<'a> Trainer<'a> {
         self.sampler.samples.len()
     }
 
-    /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
+    /// Trains until the epochs, the patience or the time of `limits` is used up, or it is
+    /// interrupted.
     ///
     /// The whole state is written to `model/last.safetensors` with each better model, every half
     /// minute, after most validations and at the end, the best model by NDCG@10 to
@@ -103,20 +102,14 @@ impl<'a> Trainer<'a> {
     /// stopped: batches and dropout follow from the seed and the step alone.
     ///
     /// # Errors
-    /// [`TrainError`] for files, for a loss that is not a number, for `interrupted`.
-    pub fn train(
-        &mut self,
-        resume: bool,
-        budget: Option<Duration>,
-        interrupted: &AtomicBool,
-        progress: &ProgressBar,
-    ) -> Result<Outcome> {
+    /// [`TrainError`] for files, for a loss that is not a number, and [`TrainError::Interrupted`].
+    pub fn train(&mut self, resume: bool, limits: Limits<'_>) -> Result<Outcome> {
         let files = Files {
             folder: self.run.model(),
             log: self.run.train_log(),
             tensorboard: self.run.tensorboard(),
         };
-        driver::drive(self, &files, resume, Control { budget, interrupted, progress })
+        driver::drive(self, &files, resume, limits)
     }
 
     /// Steps of a pass over all samples.
@@ -430,7 +423,8 @@ pub(crate) mod tests {
                 let settings = settings.clone();
                 let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
                 let hidden = ProgressBar::hidden();
-                let outcome = trainer.train(resume, None, &AtomicBool::new(stopped), &hidden);
+                let limits = Limits { budget: None, interrupted: &|| stopped, progress: &hidden };
+                let outcome = trainer.train(resume, limits);
                 resume = true;
                 assert_eq!(outcome.is_err(), stopped, "{outcome:?}");
                 trainer.weights()

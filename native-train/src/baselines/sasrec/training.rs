@@ -23,7 +23,7 @@ use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 use crate::random;
-use crate::train::driver::{self, Control, Files, Job, Plan};
+use crate::train::driver::{self, Files, Job, Limits, Plan};
 use crate::train::samples::{Batching, Sample, Sampler, training_samples};
 use crate::train::state;
 
@@ -131,19 +131,19 @@ pub fn train(
     dataset: &Dataset,
     settings: Settings,
     device: Device,
-    control: Control<'_>,
+    limits: Limits<'_>,
 ) -> Result<Trained> {
     settings.validate()?;
     let mut trainer = Trainer::new(folder, dataset, settings, device)?;
     fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    let found = earlier(folder, dataset, settings, control.budget)?;
+    let found = earlier(folder, dataset, settings, limits.budget)?;
     if found != Earlier::Finished {
         let resume = matches!(found, Earlier::Unfinished { .. });
         let before = if resume { state::progress::<Identity>(folder)? } else { None };
         let spent = before.map_or(0.0, |progress| progress.seconds);
         let left = |budget: Duration| budget.saturating_sub(Duration::from_secs_f64(spent));
-        let control = Control { budget: control.budget.map(left), ..control };
-        driver::drive(&mut trainer, &files(folder), resume, control)?;
+        let limits = Limits { budget: limits.budget.map(left), ..limits };
+        driver::drive(&mut trainer, &files(folder), resume, limits)?;
     }
     let hint = "remove its folder and train again";
     let progress = state::progress::<Identity>(folder)?;
