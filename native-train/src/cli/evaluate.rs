@@ -115,7 +115,6 @@ impl Args {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let run = RunDir::open(&args.run)?;
     let has_model = !checkpoint::files(&run.model(), checkpoint::MODEL)?.is_empty();
     let mut baselines_only = args.baselines_only;

@@ -137,7 +137,6 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
 }
 
 fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
-    args.check()?;
     let mut artefacts = report::artefacts(run)?;
     // Before `tokenize` there is less to say, and that is no error unless the page was asked for.
     let settings = report::Settings { sample: args.sample, ..Default::default() };

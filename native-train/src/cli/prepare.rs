@@ -250,7 +250,6 @@ fn no_source() -> TrainError {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let report = if args.classics { simulated(&args, output)? } else { files(args, output)? };
     output.result(&report, || report.text());
     Ok(())

@@ -243,7 +243,6 @@ fn vectors_of(
 }
 
 fn tokenize(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let sizes = args.sizes()?;
     let autoencoder =
         args.method.has_autoencoder().then(|| args.autoencoder.settings()).transpose()?;

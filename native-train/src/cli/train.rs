@@ -194,7 +194,6 @@ fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Re
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let run = RunDir::open(&args.run)?;
     let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
