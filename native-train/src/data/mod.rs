@@ -18,6 +18,7 @@ pub mod movielens;
 pub mod new_items;
 pub mod oracle;
 mod parquet;
+pub mod prepare;
 mod python_json;
 mod python_literal;
 pub mod readers;
