@@ -117,6 +117,13 @@ struct SequenceLine<I> {
 }
 
 impl Dataset {
+    /// So many sequences, or all where there are fewer, evenly spread over all.
+    pub fn spread(&self, wanted: usize) -> Vec<&Sequence> {
+        let all = &self.sequences;
+        let wanted = wanted.min(all.len());
+        (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+    }
+
     /// Whether users come back to items that they had before: at least one training interaction in
     /// a hundred does.
     pub fn has_repeats(&self) -> bool {

@@ -11,7 +11,7 @@ use super::samples::{Batch, MICRO_BATCH, Resident, Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
-use crate::evaluate::{self, Protocol, Split, rank_targets};
+use crate::evaluate::{self, Split, rank_targets};
 use crate::files::remove_if_there;
 use crate::metrics::Metrics;
 use crate::model::checkpoint::HostWeights;
@@ -204,9 +204,7 @@ impl<'a> Trainer<'a> {
 
     /// Evenly spread over the data set, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
-        let all = &self.dataset.sequences;
-        let wanted = self.identity.settings.validation_users.clamp(1, all.len());
-        (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
+        self.dataset.spread(self.identity.settings.validation_users.max(1))
     }
 }
 
@@ -246,12 +244,8 @@ impl Job for Trainer<'_> {
     }
 
     fn validate(&self) -> Metrics {
-        let settings = evaluate::Settings {
-            protocol: Protocol::of(Split::Validation),
-            beams: self.identity.settings.validation_beams,
-            batch: 128,
-            user_token: true,
-        };
+        let beams = self.identity.settings.validation_beams;
+        let settings = evaluate::Settings::of(Split::Validation, beams);
         let hidden = ProgressBar::hidden();
         let (views, users) = (self.views(), self.validation_users());
         rank_targets(&self.model, &views, self.ids, &users, settings, &hidden).metrics()

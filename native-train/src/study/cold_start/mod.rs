@@ -22,7 +22,7 @@ use crate::data::{Dataset, Summary};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
-use crate::evaluate::{Protocol, Settings, Split, in_batches};
+use crate::evaluate::{Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
@@ -244,12 +244,7 @@ fn measure(
     let by_prefix = unseen_by_prefix(ids, &is_unseen);
 
     let users = lab.users(joined);
-    let settings = Settings {
-        protocol: Protocol::of(Split::Test),
-        beams: BEAMS,
-        batch: 128,
-        user_token: true,
-    };
+    let settings = Settings::of(Split::Test, BEAMS);
     let progress = lab.progress(2 * users.len(), "cold start");
     let search = |weights: &Views, _: &[usize], inputs: Vec<Vec<u32>>| {
         let query = |input| EngineQuery {
