@@ -372,4 +372,16 @@ mod tests {
         let error = Dataset::load(&run).unwrap_err().to_string();
         assert!(error.contains("items.jsonl: not found; make it with `tigret prepare`"), "{error}");
     }
+
+    #[test]
+    fn users_that_stand_for_all_are_spread_over_all() {
+        let dataset = testing::dataset(1, &[&[0, 0, 0][..]; 7]);
+        let of = |wanted| {
+            let at = |user: &Sequence| dataset.sequences.iter().position(|it| it == user).unwrap();
+            dataset.spread(wanted).into_iter().map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(of(3), [0, 2, 4]);
+        assert_eq!(of(9), [0, 1, 2, 3, 4, 5, 6]);
+        assert!(of(0).is_empty());
+    }
 }
