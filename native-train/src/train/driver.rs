@@ -75,7 +75,7 @@ impl Plan {
     }
 
     /// Why a training that has come this far ends, if it does; `over` tells that its time is up.
-    fn end<S>(&self, state: &Progress<S>, over: bool) -> Option<Stopped> {
+    pub(crate) fn end<S>(&self, state: &Progress<S>, over: bool) -> Option<Stopped> {
         if state.validations_without_gain >= self.patience {
             Some(Stopped::Patience)
         } else if over {

@@ -1,7 +1,6 @@
 //! Training SASRec: every position of a sequence predicts the item after it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,16 +101,14 @@ pub fn earlier(
         return Ok(Earlier::Nothing);
     };
     // What another version wrote cannot be read as ours.
-    let identity: Option<Identity> = serde_json::from_value(progress.identity).ok();
+    let identity: Option<Identity> = serde_json::from_value(progress.identity.clone()).ok();
     if identity != Some(Identity::new(dataset, settings)) {
         return Ok(Earlier::Other);
     }
-    let plan = plan(settings, samples(dataset).len());
-    let finished = progress.step >= plan.steps()
-        || progress.validations_without_gain >= plan.patience
-        || budget.is_some_and(|budget| progress.seconds >= budget.as_secs_f64());
+    let over = budget.is_some_and(|budget| progress.seconds >= budget.as_secs_f64());
+    let end = plan(settings, samples(dataset).len()).end(&progress, over);
     // Without a best model (interrupted in the first epoch) there is nothing to use.
-    Ok(if finished && progress.best.is_some() {
+    Ok(if end.is_some() && progress.best.is_some() {
         Earlier::Finished
     } else {
         Earlier::Unfinished { steps: progress.step }
@@ -135,7 +132,6 @@ pub fn train(
 ) -> Result<Trained> {
     settings.validate()?;
     let mut trainer = Trainer::new(folder, dataset, settings, device)?;
-    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     let found = earlier(folder, dataset, settings, limits.budget)?;
     if found != Earlier::Finished {
         let resume = matches!(found, Earlier::Unfinished { .. });
