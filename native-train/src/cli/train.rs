@@ -9,7 +9,7 @@ use tigret_infer::{T5Config, TokenLayout};
 use super::Output;
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
-use crate::error::{Result, TrainError, check_range};
+use crate::error::{MINUTES, Result, TrainError, check_range};
 use crate::interrupt::{self, Watch};
 use crate::memory;
 use crate::model::presets::Preset;
@@ -146,7 +146,7 @@ impl Args {
             ("--dropout", self.dropout, 0.0..=0.99),
             ("--clip", self.clip, 1e-9..=1e9),
             ("--drop-user", self.drop_user, 0.0..=1.0),
-            ("--max-minutes", self.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
+            ("--max-minutes", self.max_minutes.unwrap_or(1.0), MINUTES),
         ] {
             check_range(name, value, allowed)?;
         }
