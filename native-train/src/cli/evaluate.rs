@@ -12,7 +12,7 @@ use tigret_infer::Bundle;
 use super::Output;
 use super::baselines::{self, Figures, Place};
 use crate::baselines::Method;
-use crate::data::{Dataset, Item, Sequence};
+use crate::data::{Dataset, Item, PREPARE_HINT, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{
@@ -141,7 +141,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     // The optimum is known for the test items of simulated readers only.
     let optimum = match (args.split, run.oracle().exists()) {
-        (Split::Test, true) => Some(read_json(&run.oracle(), "make it with `tigret prepare`")?),
+        (Split::Test, true) => Some(read_json(&run.oracle(), PREPARE_HINT)?),
         _ => None,
     };
     let device = args.device.torch()?;

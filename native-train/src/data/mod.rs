@@ -252,7 +252,8 @@ impl Dataset {
     }
 }
 
-const PREPARE_HINT: &str = "make it with `tigret prepare`";
+/// How the files of `prepare` are made.
+pub(crate) const PREPARE_HINT: &str = "make it with `tigret prepare`";
 
 #[cfg(test)]
 mod tests {
