@@ -66,7 +66,7 @@ static WATCHES: AtomicUsize = AtomicUsize::new(0);
 static PAUSE: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
 
-/// While it lives, somebody polls [`Watch::flag`], so an interrupt only sets it. Without a watch,
+/// While it lives, somebody polls [`is_requested`], so an interrupt only sets it. Without a watch,
 /// and at the second interrupt, the process ends.
 #[derive(Debug)]
 pub struct Watch(());
@@ -83,16 +83,6 @@ impl Watch {
             .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
         WATCHES.fetch_add(1, Ordering::SeqCst);
         Ok(Self(()))
-    }
-
-    /// True once the work should stop.
-    pub fn flag(&self) -> &'static AtomicBool {
-        &REQUESTED
-    }
-
-    /// Whether the work should stop.
-    pub fn requested(&self) -> bool {
-        REQUESTED.load(Ordering::Relaxed)
     }
 }
 

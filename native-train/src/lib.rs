@@ -11,6 +11,7 @@
 pub mod baselines;
 pub mod cli;
 pub mod data;
+mod destination;
 pub mod device;
 pub mod embed;
 pub mod error;
@@ -22,7 +23,6 @@ pub mod interrupt;
 mod memory;
 pub mod metrics;
 pub mod model;
-mod output;
 mod panics;
 pub mod pipeline;
 mod random;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tigret_infer::{Bundle, WeightFormat};
 
+use crate::data::PREPARE_HINT;
 use crate::data::lines::{for_each_line, object};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
@@ -197,7 +198,7 @@ impl Content {
 fn shown_items(run: &RunDir) -> Result<Vec<u8>> {
     let path = run.items();
     let mut lines = Vec::new();
-    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
+    for_each_line(&path, PREPARE_HINT, |line, text| {
         let mut item: Map<String, Value> =
             object(text).map_err(|reason| TrainError::line(&path, line, reason))?;
         item.retain(|field, _| SHOWN.contains(&field.as_str()));
@@ -258,7 +259,7 @@ pub fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
 /// What the page says of the model: figures of the test items, as the optimum is. A run whose model
 /// was not evaluated on them has none.
 fn about(run: &RunDir) -> Result<Value> {
-    let dataset: Value = read_json(&run.dataset(), "make it with `tigret prepare`")?;
+    let dataset: Value = read_json(&run.dataset(), PREPARE_HINT)?;
     let optional = |path: &Path| read_json(path, "").unwrap_or(Value::Null);
     let (mut evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
     if evaluation["settings"]["split"] != json!(Split::Test) {

@@ -11,9 +11,9 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
 use tigret_infer::tensor_file::LENGTH;
 pub(crate) use tigret_infer::tensor_file::{Notes, Place, header};
 
+use crate::destination;
 use crate::error::{Result, TrainError};
 use crate::files::write_atomically;
-use crate::output;
 
 /// Numbers that are turned into bytes or back at once.
 const BLOCK: usize = 1 << 16;
@@ -200,7 +200,7 @@ impl Header {
 }
 
 /// Refuses to replace what lies at a path, unless it may be replaced by any file
-/// ([`output::check_replaces`]) or `is_ours` holds of its header; `what` completes the message: why
+/// ([`destination::check_replaces`]) or `is_ours` holds of its header; `what` completes the message: why
 /// the existing file is not ours.
 ///
 /// # Errors
@@ -211,7 +211,11 @@ pub(crate) fn check_replaces(
     what: &str,
 ) -> Result<()> {
     let header = |file: File| Header::read(&mut BufReader::new(file));
-    output::check_replaces(path, |file| header(file).is_ok_and(|header| is_ours(&header)), what)
+    destination::check_replaces(
+        path,
+        |file| header(file).is_ok_and(|header| is_ours(&header)),
+        what,
+    )
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use tigret_train::cli::Cli;
 use tigret_train::error::Result;
-use tigret_train::interrupt::Watch;
+use tigret_train::interrupt::{Watch, is_requested};
 use tigret_train::pipeline::{Choice, Config, Pipeline, RunLock, Verbs};
 
 use crate::tigret::{golden_encoder, succeeds, tigret};
@@ -180,10 +180,10 @@ impl Verbs for Idle {
     fn call(&self, arguments: &[OsString]) -> Result<Value> {
         let verb = arguments[0].to_string_lossy().into_owned();
         if verb == "tokenize" {
-            let watch = Watch::start()?;
+            let _watch = Watch::start()?;
             let own = std::process::id().to_string();
             assert!(Command::new("kill").args(["-INT", &own]).status().unwrap().success());
-            while !watch.requested() {
+            while !is_requested() {
                 sleep(Duration::from_millis(1));
             }
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tch::Device;
-use tigret_train::baselines::sasrec::{Control, Earlier, Settings, Trained, earlier, train};
+use tigret_train::baselines::sasrec::{Earlier, Limits, Settings, Trained, earlier, train};
 use tigret_train::baselines::{Baseline, evaluate, recommend};
 use tigret_train::data::{Dataset, Item, Sequence};
 use tigret_train::evaluate::{Protocol, Split};
@@ -86,8 +86,9 @@ impl Session {
         settings: Settings,
         budget: Option<Duration>,
     ) -> Result<Trained> {
-        let control = Control { budget, interrupted: &self.interrupted, progress: &self.progress };
-        train(self.folder.path(), dataset, settings, Device::Cpu, control)
+        let interrupted = || self.interrupted.load(Ordering::Relaxed);
+        let limits = Limits { budget, interrupted: &interrupted, progress: &self.progress };
+        train(self.folder.path(), dataset, settings, Device::Cpu, limits)
     }
 
     fn earlier(&self, dataset: &Dataset, settings: Settings) -> Earlier {

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,9 @@ use tigret_train::model::checkpoint::{HostWeights, read_tensors};
 use tigret_train::model::presets::Preset;
 use tigret_train::run_dir::RunDir;
 use tigret_train::tokenizer::SemanticIds;
-use tigret_train::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
+use tigret_train::train::{
+    Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer,
+};
 
 use crate::tigret::{fails, succeeds};
 
@@ -420,8 +421,8 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
     };
     let _alone = crate::sasrec::alone();
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
-    let error = trainer.train(false, None, &AtomicBool::new(false), &ProgressBar::hidden());
-    let error = error.unwrap_err().to_string();
+    let limits = Limits { budget: None, interrupted: &|| false, progress: &ProgressBar::hidden() };
+    let error = trainer.train(false, limits).unwrap_err().to_string();
     assert!(error.contains("the loss is not a number at step 3; lower --learning-rate"), "{error}");
     assert_eq!(state(at), good);
 }

@@ -1,11 +1,9 @@
 //! `cargo xtask demo`: from nothing to the page with a model trained here a moment ago.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use crate::error::{Error, Result};
-use crate::page;
 use crate::process;
 use crate::report::Report;
 use crate::run_dir;
@@ -14,6 +12,7 @@ use crate::setup::libtorch::Libtorch;
 use crate::setup::npm;
 use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::tigret;
+use crate::wasm;
 use crate::workspace;
 
 /// The demo in half a minute, for the tests: what it recommends is of no use.
@@ -67,15 +66,15 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         }
         None => {
             let run = workspace::root().join("runs").join("demo");
-            if args.fresh && run.exists() {
-                fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
+            if args.fresh {
+                workspace::remove(&run)?;
             }
             tigret.make(&run, &[])?;
             (run, demo_new_items())
         }
     };
 
-    page::build_wasm(&toolchain, report)?;
+    wasm::build_module(&toolchain, report)?;
     report.doing("page", "npm run build:demo in web/");
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build:demo"]))?;
     let built = built_page();
@@ -96,9 +95,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
 /// The first step that fails.
 pub(crate) fn make_small(program: &Path, libtorch: &Libtorch, report: &Report) -> Result<()> {
     let run = workspace::root().join(".tigret").join("small-demo");
-    if run.exists() {
-        fs::remove_dir_all(&run).map_err(|e| Error::file(&run, e))?;
-    }
+    workspace::remove(&run)?;
     let tigret = Tigret { program, libtorch, report };
     tigret.make(&run, &SMALL)?;
     tigret.lay(&run, &demo_new_items())

@@ -135,7 +135,7 @@ fn write_seeds(work: &Path, libtorch: &Libtorch, report: &Report) -> Result<Path
     Ok(seeds)
 }
 
-/// A target at work.
+/// A target at work; it ends with its owner, also where an error ends that.
 struct Fuzzer {
     target: String,
     child: Child,
@@ -213,6 +213,14 @@ impl Fuzzer {
     }
 }
 
+impl Drop for Fuzzer {
+    fn drop(&mut self) {
+        // One that has ended already is left alone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// The commands write their results; on a disk that would be most of the time.
 fn scratch_in_memory(command: &mut Command) {
     let memory = Path::new("/dev/shm");
@@ -263,5 +271,17 @@ mod tests {
         assert_eq!(chosen(&[], &all).unwrap_or_default(), all);
         assert_eq!(chosen(&["bundle".into()], &all).unwrap_or_default(), ["bundle"]);
         assert!(chosen(&["nothing".into()], &all).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_fuzzer_does_not_outlive_its_owner() {
+        let child = Command::new("sleep").arg("600").spawn().expect("sleep starts");
+        let process = format!("/proc/{}", child.id());
+        let fuzzer =
+            Fuzzer { target: String::new(), child, log: PathBuf::new(), found: PathBuf::new() };
+        assert!(Path::new(&process).exists());
+        drop(fuzzer);
+        assert!(!Path::new(&process).exists());
     }
 }

@@ -7,7 +7,7 @@ mod error;
 mod fuzz;
 mod machine;
 mod pack;
-mod page;
+
 mod process;
 mod report;
 mod run_dir;
@@ -18,6 +18,7 @@ mod test;
 mod tigret;
 mod tokenizers;
 mod trust;
+mod wasm;
 mod workspace;
 
 use std::ffi::OsString;
@@ -55,7 +56,7 @@ enum Verb {
     /// Run the long form of the tests of faults, hostile input and long runs: hours.
     Trust(trust::Args),
     /// Build the wasm module and its JavaScript face into web/pkg, and say how big it is.
-    Wasm(page::Args),
+    Wasm(wasm::Args),
     /// Run the `tigret` command (release build) with libtorch in place.
     ///
     /// Arguments, output and exit status pass through unchanged; so `cargo xtask tigret --help`
@@ -90,7 +91,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Pack(args) => pack::run(&args, &Report::all()),
         Verb::Fuzz(args) => fuzz::run(&args, &Report::all()),
         Verb::Trust(args) => trust::run(&args, &Report::all()),
-        Verb::Wasm(args) => page::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
+        Verb::Wasm(args) => wasm::run(&args, &Report::all()).map(|()| ExitCode::SUCCESS),
         Verb::Tigret { arguments } => tigret::run(&arguments),
     }
 }

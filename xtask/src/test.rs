@@ -7,13 +7,13 @@ use std::process::{Command, ExitCode};
 use crate::build;
 use crate::demo;
 use crate::error::{Error, Result};
-use crate::page::{self, Size};
 use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
 use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::setup::{browser, npm, vulkan};
 use crate::summary::{Outcome, Summary};
+use crate::wasm::{self, Size};
 use crate::workspace;
 
 /// What a visitor downloads at most: bytes of the module after wasm-opt, and those with brotli.
@@ -118,7 +118,7 @@ fn check_page(summary: &mut Summary, tools: &Tools<'_>) {
         summary.step("npm ci", || npm::install(report).map(|()| Outcome::Passed(String::new())));
     let has_wasm = summary.step("wasm module", || {
         after("npm ci", has_packages, || {
-            let size = page::build_wasm(tools.wasm()?, report)?;
+            let size = wasm::build_module(tools.wasm()?, report)?;
             if !size.fits(WASM_BUDGET) {
                 return Ok(Outcome::Failed(format!("{size}, over the budget of {WASM_BUDGET}")));
             }
@@ -192,9 +192,7 @@ fn make_models(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     demo::make_small(&built.program("tigret")?, libtorch, report)?;
 
     let folder = workspace::root().join(".tigret").join("parity");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
-    }
+    workspace::remove(&folder)?;
     fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
     let mut write_parity = Command::new(built.program("write_parity")?);
     report.doing("models", format!("write_parity {}", folder.display()));

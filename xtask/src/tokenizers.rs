@@ -12,6 +12,7 @@ use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
 use crate::tigret;
+use crate::workspace;
 
 /// Arguments of `cargo xtask compare-tokenizers`.
 #[derive(Debug, clap::Args)]
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             let looked_at = ["inspect", "--sample", "0"].map(OsStr::new);
             let looked_at: Vec<&OsStr> = looked_at.into_iter().chain([folder]).collect();
             println!("| {name} | {} |", row(&tokenized, &tigret(&looked_at)?["semantic_ids"]));
-            fs::remove_dir_all(&scratch).map_err(|e| Error::file(&scratch, e))?;
+            workspace::remove(&scratch)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -82,9 +83,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
 /// A folder beside the run with links to what a tokenizer reads.
 fn scratch_copy(run: &Path) -> Result<PathBuf> {
     let scratch = run.join(".compare-tokenizers");
-    if scratch.exists() {
-        fs::remove_dir_all(&scratch).map_err(|e| Error::file(&scratch, e))?;
-    }
+    workspace::remove(&scratch)?;
     fs::create_dir(&scratch).map_err(|e| Error::file(&scratch, e))?;
     for name in ARTEFACTS {
         fs::hard_link(run.join(name), scratch.join(name))

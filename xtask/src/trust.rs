@@ -48,14 +48,19 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             _ => Ok(Outcome::Failed("a reader broke; see above".into())),
         }
     });
-    for (step, test, variable, rounds) in [
-        ("hostile files", "hostile_files", "TIGRET_FUZZ_ROUNDS", args.rounds),
-        ("hostile calls", "hostile_calls", "TIGRET_FUZZ_ROUNDS", args.rounds),
-        ("faults of training", "training_faults", "TIGRET_FAULT_ROUNDS", args.faults),
+    for (step, tests, variable, rounds) in [
+        ("hostile files", "--test hostile_files", "TIGRET_FUZZ_ROUNDS", args.rounds),
+        ("hostile calls", "--test hostile_calls", "TIGRET_FUZZ_ROUNDS", args.rounds),
+        (
+            "faults of training",
+            "--test outside training_faults::",
+            "TIGRET_FAULT_ROUNDS",
+            args.faults,
+        ),
     ] {
         summary.step(step, || {
             let mut cargo = workspace::cargo();
-            cargo.args(["test", "--workspace", "--test", test, "--", "--nocapture"]);
+            cargo.args(["test", "--workspace"]).args(tests.split(' ')).args(["--", "--nocapture"]);
             process::run(libtorch.apply(cargo.env(variable, rounds.to_string())))?;
             passed()
         });

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -48,6 +50,14 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// Removes a folder and all in it, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file(folder, error)),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +82,17 @@ mod tests {
         let here = env::current_dir().expect("a current folder");
         assert_eq!(cache_with(&[home, ("TIGRET_CACHE", "c")]), Some(here.join("c")));
         assert_eq!(cache_with(&[home, ("XDG_CACHE_HOME", "./c")]), Some(here.join("c/tigret")));
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_removed_already() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (full, file) = (folder.path().join("full"), folder.path().join("file"));
+        fs::create_dir_all(full.join("deep")).expect("made");
+        assert!(remove(&full).is_ok() && !full.exists());
+        assert!(remove(&full).is_ok());
+        fs::write(&file, "").expect("written");
+        assert!(remove(&file).is_err() && file.exists());
     }
 
     #[test]

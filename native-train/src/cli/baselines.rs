@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::Output;
-use crate::baselines::sasrec::{self, Control, Earlier};
+use crate::baselines::sasrec::{self, Earlier, Limits};
 use crate::baselines::{
     self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
 };
@@ -19,7 +19,7 @@ use crate::device;
 use crate::embed::Vectors;
 use crate::error::{MINUTES, Result, check_range};
 use crate::evaluate::Protocol;
-use crate::interrupt::Watch;
+use crate::interrupt::{self, Watch};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
@@ -192,10 +192,10 @@ impl Args {
             }
             Earlier::Finished => output.note(format!("SASRec as trained in {}", folder.display())),
         }
-        let watch = Watch::start()?;
+        let _watch = Watch::start()?;
         let progress = output.progress(1, "steps");
-        let control = Control { budget, interrupted: watch.flag(), progress: &progress };
-        let trained = sasrec::train(&folder, dataset, self.sasrec, device, control)?;
+        let limits = Limits { budget, interrupted: &interrupt::is_requested, progress: &progress };
+        let trained = sasrec::train(&folder, dataset, self.sasrec, device, limits)?;
         output.note(format!(
             "SASRec: best after epoch {:.0}, validation NDCG@10 {:.4}; {:.0} s of training",
             trained.best_epoch, trained.validation.ndcg_10, trained.seconds

@@ -14,7 +14,7 @@ use super::Output;
 use crate::data::{Dataset, Item, Sequence};
 use crate::device::{self, DeviceChoice};
 use crate::error::Result;
-use crate::evaluate::{self, Protocol, Split, rank_targets};
+use crate::evaluate::{self, Split, rank_targets};
 use crate::model::presets::Preset;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
@@ -151,12 +151,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
                 dataset.sequences.iter().take(args.users as usize).collect();
             let begin = Instant::now();
             let hidden = indicatif::ProgressBar::hidden();
-            let settings = evaluate::Settings {
-                protocol: Protocol::of(Split::Test),
-                beams: 50,
-                batch: 128,
-                user_token: true,
-            };
+            let settings = evaluate::Settings::of(Split::Test, 50);
             rank_targets(trainer.model(), &trainer.views(), &ids, &users, settings, &hidden);
             users.len() as f64 / begin.elapsed().as_secs_f64()
         }),

@@ -15,7 +15,7 @@ use crate::embed::sentence::{SentenceEncoder, hub, job};
 use crate::embed::texts::{check_out, encode_file};
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
-use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::interrupt::{self, Control, STOPPABLE, Watch};
 use crate::run_dir::RunDir;
 
 /// Turn the items' text into vectors, or take vectors that another encoder made.
@@ -179,11 +179,11 @@ fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Out
         output.note(text);
     })?;
     let recipe = text_recipe(run)?;
-    let watch = Watch::start()?;
+    let _watch = Watch::start()?;
     output.note(STOPPABLE);
-    let interrupted = || watch.requested();
     let progress = output.progress(0, "texts");
-    let encoded = encode_file(&encoder, recipe.as_ref(), texts, out, &interrupted, &progress)?;
+    let encoded =
+        encode_file(&encoder, recipe.as_ref(), texts, out, &interrupt::is_requested, &progress)?;
     output.result(&encoded, || {
         let zero = match encoded.zero_vectors {
             0 => String::new(),
@@ -220,12 +220,11 @@ fn sentence_vectors(
     let encoder = SentenceEncoder::open(name, args.device, |file| output.note(file))?;
     encoder.notes().iter().for_each(|note| output.note(note));
     let state = run.encoding_state();
-    let watch = Watch::start()?;
+    let _watch = Watch::start()?;
     let (count, device) = (texts.len(), encoder.device_name());
     output.note(format!("{count} texts on {device}; {STOPPABLE}"));
     let progress = output.progress(texts.len() as u64, "texts");
-    let interrupted = || watch.requested();
-    let control = Control { interrupted: &interrupted, state: Some(&state) };
+    let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
     let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count))?;
     progress.finish_and_clear();
     Ok((vectors, Encoder::Sentence { source, fingerprint: encoder.fingerprint().to_owned() }))

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
+use tch::Device;
 use tigret_infer::Bundle;
 
 use super::Output;
 use super::baselines::{self, Figures, Place};
 use crate::baselines::Method;
-use crate::data::{Dataset, Sequence};
+use crate::data::{Dataset, Item, PREPARE_HINT, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::evaluate::{
@@ -115,18 +117,14 @@ impl Args {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let run = RunDir::open(&args.run)?;
     let has_model = !checkpoint::files(&run.model(), checkpoint::MODEL)?.is_empty();
-    let mut baselines_only = args.baselines_only;
-    if !has_model && args.bundle.is_none() && !baselines_only {
-        if !args.baselines.are_named() {
-            return Err(TrainError::file(
-                run.model(),
-                "has no model; make one with `tigret train`, or name --baselines to evaluate alone",
-            ));
-        }
-        baselines_only = true;
+    let lacks_model = !has_model && args.bundle.is_none() && !args.baselines_only;
+    if lacks_model && !args.baselines.are_named() {
+        return Err(TrainError::file(
+            run.model(),
+            "has no model; make one with `tigret train`, or name --baselines to evaluate alone",
+        ));
     }
     let dataset = Dataset::load(&run)?;
     if dataset.sequences.is_empty() {
@@ -143,82 +141,35 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     // The optimum is known for the test items of simulated readers only.
     let optimum = match (args.split, run.oracle().exists()) {
-        (Split::Test, true) => Some(read_json(&run.oracle(), "make it with `tigret prepare`")?),
+        (Split::Test, true) => Some(read_json(&run.oracle(), PREPARE_HINT)?),
         _ => None,
     };
     let device = args.device.torch()?;
-    let mut other_sequences = false;
     // What is wrong with the model is said before a baseline is trained.
-    let ranked = match &args.bundle {
-        _ if baselines_only => None,
-        Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
-        None => {
-            let ids = SemanticIds::load(&run, &dataset)?;
-            let trained =
-                TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset), device)?;
-            let trained_on = checkpoint::trained_on(&run.model())?;
-            other_sequences = trained_on.is_some_and(|then| !then.has_sequences(&dataset));
-            Some(Ranked::Own(Box::new((trained, ids))))
-        }
+    let model = match &args.bundle {
+        _ if args.baselines_only || lacks_model => None,
+        Some(path) => Some(Model::of_bundle(path, &run, &dataset)?),
+        None => Some(Model::of_run(&run, &dataset, device, output)?),
     };
-    if other_sequences {
-        output.note(format!(
-            "{} was trained on other sequences than the run has now: it may have seen what it is to \
-             find, so its figures may be too high; train again",
-            run.model().display()
-        ));
-    }
-    let not_in_bundle = match &ranked {
-        Some(Ranked::Bundle(bundle)) => Some(items_not_in(bundle, &dataset)),
-        _ => None,
-    };
-    if let (Some(missing), Some(path)) = (not_in_bundle, &args.bundle)
-        && missing == dataset.items.len()
-    {
-        return Err(TrainError::file(
-            path,
-            format!(
-                "has none of the {missing} items of {}; name a bundle that `tigret export` made of \
-                 this run",
-                run.root().display()
-            ),
-        ));
-    }
     let place = Place { run: &run, dataset: &dataset, device, output };
     let mut baselines = args.baselines.evaluate(place, settings.protocol)?;
-    if baselines_only && !args.baselines_only {
+    if lacks_model {
         output.note(format!("{} has no model yet: baselines only", run.model().display()));
     }
-    let users = dataset.sequences.len();
-    let mut speed = None;
-    let mut ranking = None;
-    if let Some(ranked) = &ranked {
-        let progress = output.progress(users as u64, "users");
-        let begin = std::time::Instant::now();
-        ranking = Some(match ranked {
-            Ranked::Own(own) => {
-                let (TrainedModel { model, weights }, ids) = &**own;
-                let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
-                rank_targets(model, weights, ids, &sequences, settings, &progress)
-            }
-            Ranked::Bundle(bundle) => rank_targets_of_bundle(bundle, &dataset, settings, &progress),
-        });
-        progress.finish();
-        let seconds = begin.elapsed().as_secs_f64();
-        speed = Some(Speed { seconds, users_per_second: users as f64 / seconds });
-    }
+    let (ranking, speed) =
+        model.as_ref().map(|model| model.rank(&dataset, settings, output)).unzip();
     let popularity = baselines.remove(&Method::Popularity).map(|figures| figures.metrics);
     let report = Report {
         settings,
-        users,
-        trained_on_other_sequences: other_sequences,
+        users: dataset.sequences.len(),
+        trained_on_other_sequences: model.as_ref().is_some_and(Model::is_of_other_sequences),
         model: ranking.as_ref().map(Ranking::metrics),
         share_of_history: ranking.map(|ranking| ranking.share_of_history),
         users_return: dataset.has_repeats(),
         popularity: popularity.unwrap_or_default(),
         baselines,
         optimum,
-        not_in_bundle: not_in_bundle.filter(|&missing| missing > 0),
+        not_in_bundle: model.as_ref().and_then(Model::lacks),
         speed,
     };
     // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
@@ -228,6 +179,88 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     }
     output.result(&report, || report.text());
     Ok(())
+}
+
+/// What ranks the items.
+enum Model {
+    Own {
+        own: Box<(TrainedModel, SemanticIds)>,
+        /// Whether it was trained on other sequences than the run has now.
+        other_sequences: bool,
+    },
+    Bundle {
+        bundle: Arc<Bundle>,
+        /// Items of the run that it does not have.
+        missing: usize,
+    },
+}
+
+impl Model {
+    /// The run's own, which may have seen what it is to find.
+    fn of_run(run: &RunDir, dataset: &Dataset, device: Device, output: &Output) -> Result<Self> {
+        let ids = SemanticIds::load(run, dataset)?;
+        let trained = TrainedModel::load(&run.model(), &ids.layout, ids.of_items(dataset), device)?;
+        let trained_on = checkpoint::trained_on(&run.model())?;
+        let other_sequences = trained_on.is_some_and(|then| !then.has_sequences(dataset));
+        if other_sequences {
+            output.note(format!(
+                "{} was trained on other sequences than the run has now: it may have seen what it is \
+                 to find, so its figures may be too high; train again",
+                run.model().display()
+            ));
+        }
+        Ok(Self::Own { own: Box::new((trained, ids)), other_sequences })
+    }
+
+    /// A bundle with items of the run.
+    fn of_bundle(path: &Path, run: &RunDir, dataset: &Dataset) -> Result<Self> {
+        let bundle = Arc::new(read_bundle(path)?);
+        let is_missing = |item: &&Item| bundle.catalog.rank_of(&item.id).is_none();
+        let missing = dataset.items.iter().filter(is_missing).count();
+        if missing == dataset.items.len() {
+            return Err(TrainError::file(
+                path,
+                format!(
+                    "has none of the {missing} items of {}; name a bundle that `tigret export` made \
+                     of this run",
+                    run.root().display()
+                ),
+            ));
+        }
+        Ok(Self::Bundle { bundle, missing })
+    }
+
+    fn is_of_other_sequences(&self) -> bool {
+        matches!(self, Self::Own { other_sequences: true, .. })
+    }
+
+    /// How many items of the run it does not have, if any.
+    fn lacks(&self) -> Option<usize> {
+        match self {
+            Self::Bundle { missing, .. } if *missing > 0 => Some(*missing),
+            _ => None,
+        }
+    }
+
+    /// Ranks for every user.
+    fn rank(&self, dataset: &Dataset, settings: Settings, output: &Output) -> (Ranking, Speed) {
+        let users = dataset.sequences.len();
+        let progress = output.progress(users as u64, "users");
+        let begin = Instant::now();
+        let ranking = match self {
+            Self::Own { own, .. } => {
+                let (TrainedModel { model, weights }, ids) = &**own;
+                let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
+                rank_targets(model, weights, ids, &sequences, settings, &progress)
+            }
+            Self::Bundle { bundle, .. } => {
+                rank_targets_of_bundle(bundle, dataset, settings, &progress)
+            }
+        };
+        progress.finish();
+        let seconds = begin.elapsed().as_secs_f64();
+        (ranking, Speed { seconds, users_per_second: users as f64 / seconds })
+    }
 }
 
 impl Report {
@@ -291,15 +324,4 @@ impl Report {
             })
             .collect()
     }
-}
-
-/// How many items of the data set a bundle's catalogue does not have.
-fn items_not_in(bundle: &Bundle, dataset: &Dataset) -> usize {
-    dataset.items.iter().filter(|item| bundle.catalog.rank_of(&item.id).is_none()).count()
-}
-
-/// What ranks the items.
-enum Ranked {
-    Own(Box<(TrainedModel, SemanticIds)>),
-    Bundle(Arc<Bundle>),
 }

@@ -62,7 +62,6 @@ impl Args {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
-    args.check()?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
         let quantizer = load_quantizer(&run)?;

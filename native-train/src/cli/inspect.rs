@@ -9,10 +9,10 @@ use tigret_infer::{Bundle, T5Config, TokenLayout, Weight};
 
 use super::Output;
 use crate::data::Dataset;
+use crate::destination;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
-use crate::output;
 use crate::report::{self, Report};
 use crate::run_dir::RunDir;
 use crate::tokenizer::stats::{LevelUse, level_use};
@@ -137,7 +137,6 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
 }
 
 fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
-    args.check()?;
     let mut artefacts = report::artefacts(run)?;
     // Before `tokenize` there is less to say, and that is no error unless the page was asked for.
     let settings = report::Settings { sample: args.sample, ..Default::default() };
@@ -165,7 +164,7 @@ fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
         }
-        output::write(path, |file| file.write_all(page.as_bytes()))?;
+        destination::write(path, |file| file.write_all(page.as_bytes()))?;
     }
     let value = RunReport { artefacts: &artefacts, semantic_ids: report.as_ref() };
     output.result(&value, || report::summary(&shown, &artefacts, report.as_ref(), &missing));

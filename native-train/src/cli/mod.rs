@@ -100,14 +100,7 @@ impl Verb {
             Self::Tokenize(args) => Some(("tokenize", args.run_dir())),
             Self::Train(args) => Some(("train", args.run_dir())),
             Self::Evaluate(args) => args.writes_into().map(|run| ("evaluate", run)),
-            Self::Export(_)
-            | Self::Import(_)
-            | Self::Recommend(_)
-            | Self::Inspect(_)
-            | Self::Run(_)
-            | Self::Study(_)
-            | Self::Demo(_)
-            | Self::Bench(_) => None,
+            _ => None,
         }
     }
 
@@ -122,17 +115,12 @@ impl Verb {
             Self::Export(args) => args.check(),
             Self::Inspect(args) => args.check(),
             // Their parsers refuse all that is wrong in the options alone, or no step is made of them.
-            Self::Embed(_)
-            | Self::Import(_)
-            | Self::Recommend(_)
-            | Self::Run(_)
-            | Self::Study(_)
-            | Self::Demo(_)
-            | Self::Bench(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     fn run(self, output: &Output) -> Result<()> {
+        self.check()?;
         match self {
             Self::Prepare(args) => prepare::run(*args, output),
             Self::Embed(args) => embed::run(args, output),

@@ -1,23 +1,20 @@
 //! `tigret prepare`.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Output;
 use crate::data::classics::{self, books};
-use crate::data::events::{LeftOut, Rules, Tally, parse_rating};
-use crate::data::filter::k_core;
+use crate::data::events::{LeftOut, Rules, parse_rating};
 use crate::data::interactions::{EventColumn, LogColumns, Unusable};
 use crate::data::items::ItemColumns;
 use crate::data::moment::Bound;
 use crate::data::oracle::optimum;
+use crate::data::prepare::{Findings, Prepared, Settings, Source, prepare};
 use crate::data::readers::{Behaviour, simulate};
-use crate::data::summary::Counts;
-use crate::data::template::{self, Template, TextRecipe};
-use crate::data::{Dataset, Item, MIN_SEQUENCE, Summary, amazon, log, movielens, research};
+use crate::data::template::Template;
+use crate::data::{Summary, log};
 use crate::error::{Result, TrainError};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
@@ -158,30 +155,8 @@ pub(super) struct Args {
 struct Report {
     #[serde(flatten)]
     summary: Summary,
-    /// Which release the files are of, where there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    layout: Option<&'static str>,
-    /// Interactions left out by rating, time, or because they stand there twice.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left_out: Option<LeftOut>,
-    /// The earliest and the latest time of all interactions, where they have times.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    times: Option<[String; 2]>,
-    /// Items that the metadata do not have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    undescribed: Option<usize>,
-    /// Items whose text is empty, where there are any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    without_text: Option<usize>,
-    /// Lines of the log left out because their item is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skipped_lines: Option<usize>,
-    /// Lines of the log left out because they lack a user, an item or a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    incomplete_lines: Option<usize>,
-    /// Lines of the log left out because their event does not count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    other_events: Option<usize>,
+    #[serde(flatten)]
+    findings: Findings,
     /// What the best possible recommender reaches, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     optimum: Option<Metrics>,
@@ -190,26 +165,27 @@ struct Report {
 impl Report {
     fn text(&self) -> String {
         let mut text = self.summary.table();
+        let Findings { layout, left_out, times, without_text, lines, .. } = &self.findings;
         let mut row = |name: &str, count: usize| {
             if count > 0 {
                 text += &format!("\n{name:<18} {count:>12}");
             }
         };
-        if let Some(LeftOut { below_rating, outside_time, duplicates }) = self.left_out {
+        if let Some(LeftOut { below_rating, outside_time, duplicates }) = *left_out {
             row("below --min-rating", below_rating);
             row("outside the times", outside_time);
             row("duplicates", duplicates);
         }
-        row("other events", self.other_events.unwrap_or(0));
-        row("incomplete lines", self.incomplete_lines.unwrap_or(0));
-        row("items without text", self.without_text.unwrap_or(0));
-        if let Some([earliest, latest]) = &self.times {
+        row("other events", lines.other_events.unwrap_or(0));
+        row("incomplete lines", lines.incomplete_lines.unwrap_or(0));
+        row("items without text", without_text.unwrap_or(0));
+        if let Some([earliest, latest]) = times {
             text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
         }
-        if let Some(layout) = self.layout {
+        if let Some(layout) = layout {
             text += &format!("\n{:<18} {layout:>12}", "layout");
         }
-        if let Some(skipped) = self.skipped_lines {
+        if let Some(skipped) = lines.skipped_lines {
             text += &format!("\n{:<18} {skipped:>12}", "lines skipped");
         }
         if let Some(optimum) = self.optimum {
@@ -250,73 +226,9 @@ fn no_source() -> TrainError {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
-    let report = if args.classics { simulated(&args, output)? } else { files(args, output)? };
+    let report = if args.classics { simulated(&args, output)? } else { files(&args, output)? };
     output.result(&report, || report.text());
     Ok(())
-}
-
-/// A data set before the k-core, and what is told of it.
-struct Read {
-    dataset: Dataset,
-    source: &'static str,
-    default_core: usize,
-    text: TextRecipe,
-    skipped_lines: Option<usize>,
-    incomplete_lines: Option<usize>,
-    other_events: Option<usize>,
-    layout: Option<&'static str>,
-    tally: Option<Tally>,
-    /// Whether items without fields are items that the source does not describe.
-    may_lack_items: bool,
-}
-
-impl Read {
-    fn new(dataset: Dataset, source: &'static str, default_core: usize, text: TextRecipe) -> Self {
-        Self {
-            dataset,
-            source,
-            default_core,
-            text,
-            skipped_lines: None,
-            incomplete_lines: None,
-            other_events: None,
-            layout: None,
-            tally: None,
-            may_lack_items: false,
-        }
-    }
-
-    /// Refuses data without an interaction, saying what became of those that there were.
-    fn check_interactions(&self) -> Result<()> {
-        if self.dataset.interactions() > 0 {
-            return Ok(());
-        }
-        let LeftOut { below_rating, outside_time, .. } =
-            self.tally.as_ref().map(|tally| tally.left_out).unwrap_or_default();
-        let causes = [
-            (self.other_events.unwrap_or(0), "of other events than --events"),
-            (self.skipped_lines.unwrap_or(0), "of items that the items file does not have"),
-            (self.incomplete_lines.unwrap_or(0), "without a user, an item or a time"),
-            (below_rating, "below --min-rating"),
-            (outside_time, "outside --from and --until"),
-        ];
-        let all: usize = causes.iter().map(|(count, _)| count).sum();
-        if all == 0 {
-            return Err(TrainError::usage(
-                "no user is left: there are no interactions in the data; check the file",
-            ));
-        }
-        let causes: Vec<String> = causes
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, cause)| format!("{count} {cause}"))
-            .collect();
-        Err(TrainError::usage(format!(
-            "no user is left: all {all} interactions were left out, {}",
-            causes.join(", ")
-        )))
-    }
 }
 
 /// Refuses data that `prepare` would overwrite.
@@ -333,96 +245,39 @@ fn check_inputs(args: &Args) -> Result<()> {
     }
 }
 
-fn files(args: Args, output: &Output) -> Result<Report> {
-    let progress = output.progress_bytes();
-    progress.set_message("reading");
-    let read = read(&args, &progress)?;
-    if read.tally.as_ref().is_some_and(|tally| tally.mixes_units) {
-        output.note(
-            "the times look like seconds in some lines and milliseconds in others, which puts a \
-             user's items out of order; write all in one unit",
-        );
-    }
-    let k = args.k_core.unwrap_or(read.default_core);
-    read.check_interactions()?;
-    let before = Counts::of(&read.dataset);
-    let mut dataset = k_core(read.dataset, k);
-    if dataset.sequences.is_empty() {
-        let why = match k {
-            0 | 1 => format!("no user has {MIN_SEQUENCE} items; give more data"),
-            _ => format!(
-                "the {k}-core is empty or no user has {MIN_SEQUENCE} items; lower --k-core or give \
-                 more data"
-            ),
-        };
-        return Err(TrainError::usage(format!("no user is left: {why}")));
-    }
-    let mut undescribed = None;
-    if read.may_lack_items {
-        undescribed = Some(dataset.items.iter().filter(|item| item.fields.is_empty()).count());
-    }
-    if let (Some(_), Some(metadata)) = (&args.amazon, &args.items) {
-        // After the filter: of the metadata of all products, few are kept.
-        progress.set_message("metadata");
-        undescribed = Some(amazon::describe(&mut dataset, metadata, &read.text, &progress)?);
-    }
-    progress.finish_and_clear();
-    if let Some(template) = &args.text_template {
-        check_fields(template, &args.id_column, &dataset.items)?;
-    }
-    let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
-    let without_text = Some(without_text).filter(|count| *count > 0);
-    let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
-    dataset.save(&RunDir::create(&args.run)?, &summary, None)?;
-    let Read { skipped_lines, incomplete_lines, other_events, layout, tally, .. } = read;
-    let (left_out, times) = tally.map(|tally| (tally.left_out, tally.times)).unzip();
-    let left_out = left_out.filter(|left_out| *left_out != LeftOut::default());
-    let times = times.flatten();
-    Ok(Report {
-        summary,
-        layout,
-        left_out,
-        times,
-        undescribed,
-        without_text,
-        skipped_lines,
-        incomplete_lines,
-        other_events,
-        optimum: None,
-    })
-}
-
-/// Refuses a template with a field that no item has: a misspelt one would be missing without a word.
-fn check_fields(template: &Template, id_column: &str, items: &[Item]) -> Result<()> {
-    let there: BTreeSet<&str> =
-        items.iter().flat_map(|item| item.fields.keys()).map(String::as_str).collect();
-    // What an item keeps under names of its own.
-    let known = |field: &&str| there.contains(field) || [id_column, "id", "text"].contains(field);
-    let missing: Vec<&str> = template.fields().filter(|field| !known(field)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let there: Vec<&str> = there.into_iter().collect();
-    Err(TrainError::usage(format!(
-        "--text-template: no item has the field {}; the fields are {}",
-        missing.join(" or "),
-        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
-    )))
-}
-
-/// The template of `--text-template`, or the source's own.
-fn template(args: &Args, default: &str) -> Result<Template> {
-    match &args.text_template {
-        Some(template) => Ok(template.clone()),
-        None => default.parse().map_err(TrainError::usage),
-    }
-}
-
-fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
+fn files(args: &Args, output: &Output) -> Result<Report> {
     let columns = ItemColumns {
         id: args.id_column.clone(),
         text: args.text_columns.clone(),
         template: args.text_template.clone(),
+    };
+    let log_columns = LogColumns {
+        user: args.user_column.clone(),
+        item: args.item_column.clone(),
+        time: args.time_column.clone(),
+        rating: args.rating_column.clone(),
+        events: args
+            .event_column
+            .clone()
+            .map(|name| EventColumn { name, counting: args.events.clone() }),
+    };
+    let source = if let (Some(interactions), Some(items)) = (&args.interactions, &args.items) {
+        Source::Log(log::Files {
+            interactions,
+            columns: &log_columns,
+            items,
+            item_columns: &columns,
+            unknown_item: Unusable::skip_if(args.skip_unknown_items),
+            incomplete: Unusable::skip_if(args.skip_incomplete),
+        })
+    } else if let (Some(reviews), Some(metadata)) = (&args.amazon, &args.items) {
+        Source::Amazon { reviews, metadata }
+    } else if let Some(folder) = &args.movielens {
+        Source::MovieLens(folder)
+    } else if let (Some(sequences), Some(items)) = (&args.sequences, &args.items) {
+        Source::Research { sequences, items }
+    } else {
+        return Err(no_source());
     };
     let rules = Rules {
         min_rating: args.min_rating,
@@ -430,61 +285,13 @@ fn read(args: &Args, progress: &ProgressBar) -> Result<Read> {
         until: args.until,
         deduplicate: args.deduplicate || (args.interactions.is_none() && !args.keep_duplicates),
     };
-    if let (Some(interactions), Some(items)) = (&args.interactions, &args.items) {
-        let log_columns = LogColumns {
-            user: args.user_column.clone(),
-            item: args.item_column.clone(),
-            time: args.time_column.clone(),
-            rating: args.rating_column.clone(),
-            events: args
-                .event_column
-                .clone()
-                .map(|name| EventColumn { name, counting: args.events.clone() }),
-        };
-        let files = log::Files {
-            interactions,
-            columns: &log_columns,
-            items,
-            item_columns: &columns,
-            unknown_item: Unusable::skip_if(args.skip_unknown_items),
-            incomplete: Unusable::skip_if(args.skip_incomplete),
-        };
-        let log = log::read(files, rules, progress)?;
-        return Ok(Read {
-            skipped_lines: args.skip_unknown_items.then_some(log.skipped),
-            incomplete_lines: args.skip_incomplete.then_some(log.incomplete),
-            other_events: args.event_column.is_some().then_some(log.other_events),
-            tally: Some(log.tally),
-            ..Read::new(log.dataset, "log", 5, columns.text_recipe())
-        });
-    }
-    if let Some(reviews) = &args.amazon {
-        let found = amazon::read(reviews, rules, progress)?;
-        return Ok(Read {
-            layout: Some(found.layout),
-            tally: Some(found.tally),
-            ..Read::new(
-                found.dataset,
-                "amazon",
-                5,
-                TextRecipe::Template(template(args, template::PAPER)?),
-            )
-        });
-    }
-    if let Some(folder) = &args.movielens {
-        let template = template(args, movielens::TEMPLATE)?;
-        let found = movielens::read(folder, rules, &template, progress)?;
-        return Ok(Read {
-            tally: Some(found.tally),
-            may_lack_items: true,
-            ..Read::new(found.dataset, "movielens", 5, TextRecipe::Template(template))
-        });
-    }
-    if let (Some(sequences), Some(items)) = (&args.sequences, &args.items) {
-        let dataset = research::read(sequences, items, &columns)?;
-        return Ok(Read::new(dataset, "research", 0, columns.text_recipe()));
-    }
-    Err(no_source())
+    let settings = Settings { columns: &columns, rules, k_core: args.k_core };
+    let progress = output.progress_bytes();
+    let prepared = prepare(source, settings, &progress, |text| output.note(text))?;
+    progress.finish_and_clear();
+    let Prepared { dataset, summary, findings } = prepared;
+    dataset.save(&RunDir::create(&args.run)?, &summary, None)?;
+    Ok(Report { summary, findings, optimum: None })
 }
 
 fn simulated(args: &Args, output: &Output) -> Result<Report> {
@@ -498,16 +305,5 @@ fn simulated(args: &Args, output: &Output) -> Result<Report> {
         .with_text(classics::text_recipe())
         .simulated(args.seed);
     dataset.save(&RunDir::create(&args.run)?, &summary, Some(&optimum))?;
-    Ok(Report {
-        summary,
-        layout: None,
-        left_out: None,
-        times: None,
-        undescribed: None,
-        without_text: None,
-        skipped_lines: None,
-        incomplete_lines: None,
-        other_events: None,
-        optimum: Some(optimum),
-    })
+    Ok(Report { summary, findings: Findings::default(), optimum: Some(optimum) })
 }

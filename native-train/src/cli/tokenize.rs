@@ -15,7 +15,7 @@ use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_atomically, write_json};
-use crate::interrupt::{Control, STOPPABLE, Watch};
+use crate::interrupt::{self, Control, STOPPABLE, Watch};
 use crate::model::IdsOf;
 use crate::report::{Made, remarks_on_codes};
 use crate::run_dir::RunDir;
@@ -27,7 +27,7 @@ use crate::tokenizer::settings::{Epochs, Normalise};
 use crate::tokenizer::state::Keeper;
 use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
 use crate::tokenizer::train::matmul_rate;
-use crate::tokenizer::{Method, SemanticIds, Settings, fit, resolve_collisions};
+use crate::tokenizer::{Fitted, Method, SemanticIds, Settings, fit, resolve_collisions};
 
 /// Give every item its semantic ID, with a quantiser fitted to the content vectors.
 #[derive(Debug, clap::Args)]
@@ -243,7 +243,6 @@ fn vectors_of(
 }
 
 fn tokenize(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let sizes = args.sizes()?;
     let autoencoder =
         args.method.has_autoencoder().then(|| args.autoencoder.settings()).transpose()?;
@@ -262,35 +261,16 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         seed: args.seed,
     };
     let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
+    check(&settings, &ids, &vectors)?;
+    note_settings(&args, &settings, ids.len(), output);
     let epochs = settings.autoencoder.as_ref().map_or(0, |a| a.epochs.most());
     let progress = output.progress(epochs as u64, "epochs");
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
-    check(&settings, &ids, &vectors)?;
-    let unused = if settings.autoencoder.is_none() { args.autoencoder.given() } else { Vec::new() };
-    if !unused.is_empty() {
-        // No refusal: a study compares methods under the settings of one file.
-        output.note(format!(
-            "{} without effect: --method {} trains no autoencoder",
-            unused.join(", "),
-            settings.method.name()
-        ));
-    }
-    if let Some(&first) = settings.sizes.first()
-        && let Some(better) = smaller_codebook(ids.len(), first as usize)
-    {
-        output.note(format!(
-            "{} items are few for {first} codewords in the first level: a code that hardly two \
-             items share teaches the model nothing about the others; --codebook-size {better} \
-             suits them better",
-            ids.len()
-        ));
-    }
     // The other methods take seconds: an interrupt ends them where they are.
     let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
-    let interrupted = || watch.as_ref().is_some_and(Watch::requested);
     if watch.is_some() {
-        let control = Control { interrupted: &interrupted, state: Some(&state) };
+        let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
         keeper = Keeper::new(control, &settings, &vectors, device);
         if let Some(path) = keeper.in_the_way() {
             output.note(format!(
@@ -334,19 +314,53 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         settings,
         seconds: begin.elapsed().as_secs_f64(),
     };
-    write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
     let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(&dataset)))?;
-    write_json(&run.tokenizer_report(), &report)?;
-    ids.save(&run, &dataset)?;
+    save(&run, &dataset, fitted, &ids, &report)?;
+    output.result(&report, || describe(&report, collision_size as usize));
+    Ok(())
+}
+
+/// Says which options do nothing, and which codebooks are large for so many items.
+fn note_settings(args: &Args, settings: &Settings, items: usize, output: &Output) {
+    let unused = if settings.autoencoder.is_none() { args.autoencoder.given() } else { Vec::new() };
+    if !unused.is_empty() {
+        // No refusal: a study compares methods under the settings of one file.
+        output.note(format!(
+            "{} without effect: --method {} trains no autoencoder",
+            unused.join(", "),
+            settings.method.name()
+        ));
+    }
+    if let Some(&first) = settings.sizes.first()
+        && let Some(better) = smaller_codebook(items, first as usize)
+    {
+        output.note(format!(
+            "{items} items are few for {first} codewords in the first level: a code that hardly two \
+             items share teaches the model nothing about the others; --codebook-size {better} \
+             suits them better"
+        ));
+    }
+}
+
+/// Writes the tokenizer and its IDs, and removes what they leave behind.
+fn save(
+    run: &RunDir,
+    dataset: &Dataset,
+    fitted: Fitted,
+    ids: &SemanticIds,
+    report: &Report,
+) -> Result<()> {
+    write_log(run, fitted.training.map_or(Vec::new(), |training| training.log))?;
+    save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(dataset)))?;
+    write_json(&run.tokenizer_report(), report)?;
+    ids.save(run, dataset)?;
     // The figures of a model that cannot be used any more are not those of the run.
-    if ids.check_model(&run.model(), &dataset).is_err() {
+    if ids.check_model(&run.model(), dataset).is_err() {
         remove_if_there(&run.evaluation())?;
     }
     if report.settings.autoencoder.is_some() {
-        remove_if_there(&state)?;
+        remove_if_there(&run.tokenizer_state())?;
     }
-    output.result(&report, || describe(&report, collision_size as usize));
     Ok(())
 }
 

@@ -9,15 +9,15 @@ use tigret_infer::{T5Config, TokenLayout};
 use super::Output;
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
-use crate::error::{Result, TrainError, check_range};
-use crate::interrupt::Watch;
+use crate::error::{MINUTES, Result, TrainError, check_range};
+use crate::interrupt::{self, Watch};
 use crate::memory;
 use crate::model::presets::Preset;
 use crate::pipeline::arguments::word;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::{
-    Batching, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
+    Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
 };
 
 /// Train the model to generate the semantic ID of a user's next item.
@@ -146,7 +146,7 @@ impl Args {
             ("--dropout", self.dropout, 0.0..=0.99),
             ("--clip", self.clip, 1e-9..=1e9),
             ("--drop-user", self.drop_user, 0.0..=1.0),
-            ("--max-minutes", self.max_minutes.unwrap_or(1.0), 1e-3..=1e6),
+            ("--max-minutes", self.max_minutes.unwrap_or(1.0), MINUTES),
         ] {
             check_range(name, value, allowed)?;
         }
@@ -194,7 +194,6 @@ fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Re
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    args.check()?;
     let run = RunDir::open(&args.run)?;
     let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
@@ -247,17 +246,17 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             args.warmup
         ));
     }
-    let watch = Watch::start()?;
+    let _watch = Watch::start()?;
     let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     let progress = output.progress(1, "steps");
-    let outcome =
-        trainer.train(args.resume, budget, watch.flag(), &progress).map_err(|e| match e {
-            TrainError::Interrupted => TrainError::Stopped(format!(
-                "interrupted; go on with `tigret train --run {} --resume` and the same settings",
-                word(&run.root().to_string_lossy())
-            )),
-            other => other,
-        })?;
+    let limits = Limits { budget, interrupted: &interrupt::is_requested, progress: &progress };
+    let outcome = trainer.train(args.resume, limits).map_err(|e| match e {
+        TrainError::Interrupted => TrainError::Stopped(format!(
+            "interrupted; go on with `tigret train --run {} --resume` and the same settings",
+            word(&run.root().to_string_lossy())
+        )),
+        other => other,
+    })?;
     output.result(&outcome, || {
         // A training that had ended has no rate of this session.
         let rate = match outcome.samples_per_second {

@@ -131,138 +131,164 @@ pub(super) fn for_each_interaction(
     columns: &LogColumns,
     incomplete: Unusable,
     progress: &ProgressBar,
-    mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
+    each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let columns = columns.named();
+    let file = LogFile { path, columns: columns.named(), incomplete, progress };
     match RecordFormat::of(path)? {
-        RecordFormat::Delimited(delimiter) => {
-            let mut table = Delimited::open(path, delimiter, "check the path", progress)?;
-            let places = places(path, &columns, table.columns())?;
-            let mut record = csv::StringRecord::new();
-            while let Some(line) = table.read(&mut record)? {
-                let mut values: Values<&str> = Default::default();
-                for (column, &place) in columns.iter().zip(&places) {
-                    values[column.role as usize] = &record[place];
-                }
-                let event = interaction(&columns, values, None, incomplete);
-                each(line, event.map_err(|reason| TrainError::line(path, line, reason))?)?;
+        RecordFormat::Delimited(delimiter) => file.delimited(delimiter, each),
+        RecordFormat::JsonLines => file.json_lines(each),
+        RecordFormat::Parquet => file.parquet(each),
+    }
+}
+
+/// A log that is read; each format calls `each` as [`for_each_interaction`] says.
+struct LogFile<'a> {
+    path: &'a Path,
+    columns: Vec<Column<'a>>,
+    incomplete: Unusable,
+    progress: &'a ProgressBar,
+}
+
+impl LogFile<'_> {
+    fn delimited(
+        &self,
+        delimiter: u8,
+        mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
+    ) -> Result<()> {
+        let mut table = Delimited::open(self.path, delimiter, "check the path", self.progress)?;
+        let places = self.places(table.columns())?;
+        let mut record = csv::StringRecord::new();
+        while let Some(line) = table.read(&mut record)? {
+            let mut values: Values<&str> = Default::default();
+            for (column, &place) in self.columns.iter().zip(&places) {
+                values[column.role as usize] = &record[place];
             }
-            Ok(())
+            let event = self.interaction(values, None);
+            each(line, event.map_err(|reason| TrainError::line(self.path, line, reason))?)?;
         }
-        RecordFormat::JsonLines => {
-            let mut lines = 0;
-            // A column that a line may lack, and that none has, is misspelt.
-            let mut seen: Values<bool> = Default::default();
-            for_each_line_with(path, "check the path", progress, |line, text| {
-                let wrong = |reason: String| TrainError::line(path, line, reason);
-                let fields: Map<String, Value> = object(text).map_err(wrong)?;
-                let mut values: Values<Cow<str>> = Default::default();
-                for column in &columns {
-                    let Column { role, name, option } = column;
-                    let value = fields.get(*name);
-                    seen[*role as usize] |= value.is_some();
-                    if matches!(value, None | Some(Value::Null)) && column.may_be_empty(incomplete)
-                    {
-                        continue;
-                    }
-                    if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
+        Ok(())
+    }
+
+    fn json_lines(
+        &self,
+        mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
+    ) -> Result<()> {
+        let mut lines = 0;
+        // A column that a line may lack, and that none has, is misspelt.
+        let mut seen: Values<bool> = Default::default();
+        for_each_line_with(self.path, "check the path", self.progress, |line, text| {
+            let wrong = |reason: String| TrainError::line(self.path, line, reason);
+            let fields: Map<String, Value> = object(text).map_err(wrong)?;
+            let mut values: Values<Cow<str>> = Default::default();
+            for column in &self.columns {
+                let Column { role, name, option } = column;
+                let value = fields.get(*name);
+                seen[*role as usize] |= value.is_some();
+                if matches!(value, None | Some(Value::Null)) && column.may_be_empty(self.incomplete)
+                {
+                    continue;
+                }
+                if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
+                    return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                }
+                values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
+                    wrong(format!(
+                        "no \"{name}\" that is a string or a number; name the column with {option}"
+                    ))
+                })?;
+            }
+            lines += 1;
+            let values = values.each_ref().map(|value| &**value);
+            each(line, self.interaction(values, None).map_err(wrong)?)
+        })?;
+        match self.columns.iter().find(|column| !seen[column.role as usize]) {
+            Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
+                self.path,
+                format!("no line has \"{name}\"; name the column with {option}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn parquet(
+        &self,
+        mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
+    ) -> Result<()> {
+        let table = Table::open(self.path, self.progress)?;
+        self.places(&table.columns())?;
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
+        table.for_each_row(&names, self.progress, |row, cells| {
+            let wrong = |reason: String| TrainError::line(self.path, row, reason);
+            let mut moment = None;
+            let mut values: Values<Cow<str>> = Default::default();
+            for (cell, Column { role, name, .. }) in cells.iter().zip(&self.columns) {
+                let value = match cell {
+                    Cell::Value(Value::Null) => Some("".into()),
+                    Cell::Value(value) if role.is_id() && !is_exact(value) => {
                         return Err(wrong(format!("\"{name}\" {INEXACT}")));
                     }
-                    values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
-                        wrong(format!(
-                            "no \"{name}\" that is a string or a number; name the column with {option}"
-                        ))
-                    })?;
-                }
-                lines += 1;
-                let values = values.each_ref().map(|value| &**value);
-                each(line, interaction(&columns, values, None, incomplete).map_err(wrong)?)
-            })?;
-            match columns.iter().find(|column| !seen[column.role as usize]) {
-                Some(Column { name, option, .. }) if lines > 0 => Err(TrainError::file(
-                    path,
-                    format!("no line has \"{name}\"; name the column with {option}"),
-                )),
-                _ => Ok(()),
+                    Cell::Value(value) => scalar(value),
+                    Cell::Time(time) if *role == Role::Time => {
+                        moment = Some((*time, TimeStyle::Date));
+                        Some("a date".into())
+                    }
+                    Cell::Time(_) => None,
+                };
+                values[*role as usize] = value
+                    .ok_or_else(|| wrong(format!("\"{name}\" is neither a string nor a number")))?;
+            }
+            let values = values.each_ref().map(|value| &**value);
+            each(row, self.interaction(values, moment).map_err(wrong)?)
+        })
+    }
+
+    /// The places of the columns in a table's header.
+    fn places<N: AsRef<str>>(&self, header: &[N]) -> Result<Vec<usize>> {
+        let place = |Column { name, option, .. }: &Column<'_>| {
+            header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
+                let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
+                let reason = match columns[..] {
+                    [one] if one.contains(';') => {
+                        "its columns are separated by semicolons; save it \
+                                                   with commas, or as .tsv with tabs"
+                            .to_owned()
+                    }
+                    _ => format!(
+                        "no column \"{name}\" among {}; name the column with {option}",
+                        columns.join(", ")
+                    ),
+                };
+                TrainError::line(self.path, 1, reason)
+            })
+        };
+        self.columns.iter().map(place).collect()
+    }
+
+    /// An interaction of the columns' values as text; the time is `moment` where that is known
+    /// already. Nothing where a value is lacking that may. The error says what is wrong with the line.
+    fn interaction<'a>(
+        &self,
+        values: Values<&'a str>,
+        moment: Option<(Moment, TimeStyle)>,
+    ) -> Result<Option<Interaction<'a>>, String> {
+        let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
+        match self.columns.iter().filter(|column| column.is_needed()).find(is_empty) {
+            None => {}
+            Some(_) if self.incomplete == Unusable::Skip => return Ok(None),
+            Some(Column { name, .. }) => {
+                return Err(format!(
+                    "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"
+                ));
             }
         }
-        RecordFormat::Parquet => {
-            let table = Table::open(path, progress)?;
-            places(path, &columns, &table.columns())?;
-            let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
-            table.for_each_row(&names, progress, |row, cells| {
-                let wrong = |reason: String| TrainError::line(path, row, reason);
-                let mut moment = None;
-                let mut values: Values<Cow<str>> = Default::default();
-                for (cell, Column { role, name, .. }) in cells.iter().zip(&columns) {
-                    let value = match cell {
-                        Cell::Value(Value::Null) => Some("".into()),
-                        Cell::Value(value) if role.is_id() && !is_exact(value) => {
-                            return Err(wrong(format!("\"{name}\" {INEXACT}")));
-                        }
-                        Cell::Value(value) => scalar(value),
-                        Cell::Time(time) if *role == Role::Time => {
-                            moment = Some((*time, TimeStyle::Date));
-                            Some("a date".into())
-                        }
-                        Cell::Time(_) => None,
-                    };
-                    values[*role as usize] = value.ok_or_else(|| {
-                        wrong(format!("\"{name}\" is neither a string nor a number"))
-                    })?;
-                }
-                let values = values.each_ref().map(|value| &**value);
-                each(row, interaction(&columns, values, moment, incomplete).map_err(wrong)?)
-            })
-        }
+        let [user, item, time, rating, event] = values;
+        let (moment, style) = moment
+            .or_else(|| Moment::parse(time))
+            .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
+        let rating = match rating.trim() {
+            "" => None,
+            text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
+        };
+        Ok(Some(Interaction { user, item, moment, style, rating, event }))
     }
-}
-
-/// The places of the columns in a table's header.
-fn places<N: AsRef<str>>(path: &Path, columns: &[Column<'_>], header: &[N]) -> Result<Vec<usize>> {
-    let place = |Column { name, option, .. }: &Column<'_>| {
-        header.iter().position(|column| column.as_ref() == *name).ok_or_else(|| {
-            let columns: Vec<&str> = header.iter().map(AsRef::as_ref).collect();
-            let reason = match columns[..] {
-                [one] if one.contains(';') => "its columns are separated by semicolons; save it \
-                                               with commas, or as .tsv with tabs"
-                    .to_owned(),
-                _ => format!(
-                    "no column \"{name}\" among {}; name the column with {option}",
-                    columns.join(", ")
-                ),
-            };
-            TrainError::line(path, 1, reason)
-        })
-    };
-    columns.iter().map(place).collect()
-}
-
-/// An interaction of the columns' values as text; the time is `moment` where that is known
-/// already. Nothing where a value is lacking that may. The error says what is wrong with the line.
-fn interaction<'a>(
-    columns: &[Column<'_>],
-    values: Values<&'a str>,
-    moment: Option<(Moment, TimeStyle)>,
-    incomplete: Unusable,
-) -> Result<Option<Interaction<'a>>, String> {
-    let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
-    match columns.iter().filter(|column| column.is_needed()).find(is_empty) {
-        None => {}
-        Some(_) if incomplete == Unusable::Skip => return Ok(None),
-        Some(Column { name, .. }) => {
-            return Err(format!(
-                "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"
-            ));
-        }
-    }
-    let [user, item, time, rating, event] = values;
-    let (moment, style) = moment
-        .or_else(|| Moment::parse(time))
-        .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
-    let rating = match rating.trim() {
-        "" => None,
-        text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
-    };
-    Ok(Some(Interaction { user, item, moment, style, rating, event }))
 }

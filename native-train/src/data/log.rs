@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use indicatif::ProgressBar;
+use serde::Serialize;
 
 use super::Dataset;
 use super::events::{Events, Rules, Tally};
@@ -29,20 +30,30 @@ pub struct Files<'a> {
     pub incomplete: Unusable,
 }
 
-/// A log as sequences, and how many lines were left out.
+/// A log as sequences, and what was left out.
 #[derive(Debug)]
 pub struct Log {
     /// Items in the order of their file, users in the order of their first line, a user's items
     /// in time order; equal times keep the order of the lines.
     pub dataset: Dataset,
-    /// Lines left out for an unknown item.
-    pub skipped: usize,
-    /// Lines left out for what they lack.
-    pub incomplete: usize,
-    /// Lines left out for another event than those that count.
-    pub other_events: usize,
+    /// Lines left out.
+    pub lines: Lines,
     /// What the rules left out.
     pub tally: Tally,
+}
+
+/// Lines of a log that were left out; `None` where none may be for that reason.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Lines {
+    /// Their item is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped_lines: Option<usize>,
+    /// They lack a user, an item or a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incomplete_lines: Option<usize>,
+    /// Their event does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_events: Option<usize>,
 }
 
 /// Reads a log, and the items it names.
@@ -98,10 +109,14 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
         Ok(())
     })?;
     drop(index);
-    let other_events = kinds.map_or(Ok(0), Kinds::left_out)?;
+    let lines = Lines {
+        skipped_lines: (files.unknown_item == Unusable::Skip).then_some(skipped),
+        incomplete_lines: (files.incomplete == Unusable::Skip).then_some(incomplete),
+        other_events: kinds.map(Kinds::left_out).transpose()?,
+    };
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, skipped, incomplete, other_events, tally })
+    Ok(Log { dataset: Dataset { items, sequences }, lines, tally })
 }
 
 /// Most kinds of events that a message names.

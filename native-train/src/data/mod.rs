@@ -18,6 +18,7 @@ pub mod movielens;
 pub mod new_items;
 pub mod oracle;
 mod parquet;
+pub mod prepare;
 mod python_json;
 mod python_literal;
 pub mod readers;
@@ -116,6 +117,13 @@ struct SequenceLine<I> {
 }
 
 impl Dataset {
+    /// So many sequences, or all where there are fewer, evenly spread over all.
+    pub fn spread(&self, wanted: usize) -> Vec<&Sequence> {
+        let all = &self.sequences;
+        let wanted = wanted.min(all.len());
+        (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+    }
+
     /// Whether users come back to items that they had before: at least one training interaction in
     /// a hundred does.
     pub fn has_repeats(&self) -> bool {
@@ -244,7 +252,8 @@ impl Dataset {
     }
 }
 
-const PREPARE_HINT: &str = "make it with `tigret prepare`";
+/// How the files of `prepare` are made.
+pub(crate) const PREPARE_HINT: &str = "make it with `tigret prepare`";
 
 #[cfg(test)]
 mod tests {
@@ -363,5 +372,17 @@ mod tests {
         let (_folder, run) = run();
         let error = Dataset::load(&run).unwrap_err().to_string();
         assert!(error.contains("items.jsonl: not found; make it with `tigret prepare`"), "{error}");
+    }
+
+    #[test]
+    fn users_that_stand_for_all_are_spread_over_all() {
+        let dataset = testing::dataset(1, &[&[0, 0, 0][..]; 7]);
+        let of = |wanted| {
+            let at = |user: &Sequence| dataset.sequences.iter().position(|it| it == user).unwrap();
+            dataset.spread(wanted).into_iter().map(at).collect::<Vec<_>>()
+        };
+        assert_eq!(of(3), [0, 2, 4]);
+        assert_eq!(of(9), [0, 1, 2, 3, 4, 5, 6]);
+        assert!(of(0).is_empty());
     }
 }

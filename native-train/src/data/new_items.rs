@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::Summary;
 use super::items::{INEXACT, is_exact};
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
+use super::{PREPARE_HINT, Summary};
 use crate::error::{Result, TrainError};
 use crate::files::read_json;
 use crate::run_dir::RunDir;
@@ -93,7 +93,7 @@ impl NewItem<'_> {
 /// # Errors
 /// [`TrainError::File`] when `dataset.json` is missing or wrong.
 pub fn text_recipe(run: &RunDir) -> Result<Option<TextRecipe>> {
-    let summary: Summary = read_json(&run.dataset(), "make it with `tigret prepare`")?;
+    let summary: Summary = read_json(&run.dataset(), PREPARE_HINT)?;
     Ok(summary.text)
 }
 

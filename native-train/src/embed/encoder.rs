@@ -18,7 +18,8 @@ use crate::interrupt::Control;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Notes, Values, f32s};
 
-const EMBED: &str = "make it with `tigret embed`";
+/// How the files of this step are made.
+pub(super) const EMBED: &str = "make it with `tigret embed`";
 
 /// Hexadecimal digits of a fingerprint that tell encoders apart.
 const ID_DIGITS: usize = 16;

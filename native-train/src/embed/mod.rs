@@ -75,7 +75,7 @@ impl Vectors {
     pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
         let path = run.vectors();
         let wrong = |reason: String| TrainError::file(&path, reason);
-        let mut file = BufReader::new(open_file(&path, "make it with `tigret embed`")?);
+        let mut file = BufReader::new(open_file(&path, encoder::EMBED)?);
         let header = tensors::Header::read(&mut file).map_err(wrong)?;
         if header.note("ids_hash").is_some_and(|ids| ids != ids_hash(dataset)) {
             return Err(wrong(

@@ -14,11 +14,11 @@ use super::encoder::Ready;
 use super::{TENSOR, Vectors};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
+use crate::destination::{check_replaces, destination, start};
 use crate::error::{Result, TrainError};
 use crate::files::unfinished;
 use crate::hash::Fingerprint;
 use crate::interrupt::goes_on_from;
-use crate::output::{check_replaces, destination, start};
 use crate::tensors::{self, Header, Notes, Place};
 
 /// Texts that are encoded together: the vectors of a sentence encoder depend, in their last bit,

@@ -71,6 +71,13 @@ pub struct Settings {
     pub user_token: bool,
 }
 
+impl Settings {
+    /// All items are ranked, with all that is known of a user.
+    pub fn of(split: Split, beams: usize) -> Self {
+        Self { protocol: Protocol::of(split), beams, batch: 128, user_token: true }
+    }
+}
+
 /// What a model returned for each of many users.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {

@@ -11,12 +11,12 @@ use tigret_infer::bundle::FORMAT;
 use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
+use crate::destination;
 use crate::error::{Result, TrainError};
 use crate::files::{read_bytes, read_json};
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
 use crate::model::{TrainedModel, check_model};
-use crate::output;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
 use crate::tokenizer::SemanticIds;
@@ -158,7 +158,7 @@ pub fn write_bundle(bundle: &Bundle, path: &Path) -> Result<usize> {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     }
-    output::write(path, |file| file.write_all(&bytes))?;
+    destination::write(path, |file| file.write_all(&bytes))?;
     Ok(bytes.len())
 }
 

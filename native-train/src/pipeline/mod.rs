@@ -3,7 +3,7 @@
 
 pub mod arguments;
 pub mod config;
-pub mod fingerprint;
+pub mod file_hashes;
 pub mod lock;
 pub mod stamp;
 pub mod step;
@@ -22,11 +22,11 @@ pub use lock::RunLock;
 pub use step::Step;
 pub use store::Store;
 
-use crate::error::{Result, TrainError};
+use crate::error::{MINUTES, Result, TrainError};
 use crate::interrupt;
 use crate::run_dir::RunDir;
 use crate::train;
-use fingerprint::Fingerprints;
+use file_hashes::FileHashes;
 use stamp::{Key, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
@@ -137,7 +137,7 @@ impl<'a> Pipeline<'a> {
     /// [`TrainError::Step`] of the step that fails; [`TrainError::Paused`] at the time limit.
     pub fn run(&self, choice: Choice) -> Result<Vec<Done>> {
         self.check(choice)?;
-        let mut prints = Fingerprints::open(self.run.hashes());
+        let mut hashes = FileHashes::open(self.run.hashes());
         // With --force it would begin again.
         let interrupted = match choice.force {
             true => "interrupted; the same command without --force goes on where it stopped",
@@ -152,7 +152,7 @@ impl<'a> Pipeline<'a> {
             if interrupt::is_requested() {
                 return Err(TrainError::step(call.step, TrainError::usage(interrupted)));
             }
-            done.push(self.step(call, choice.force, &mut prints).map_err(|e| match e {
+            done.push(self.step(call, choice.force, &mut hashes).map_err(|e| match e {
                 TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
                     TrainError::Paused
                 }
@@ -161,7 +161,7 @@ impl<'a> Pipeline<'a> {
                 }
                 other => TrainError::step(call.step, other),
             })?);
-            prints.save()?;
+            hashes.save()?;
         }
         Ok(done)
     }
@@ -173,7 +173,7 @@ impl<'a> Pipeline<'a> {
     /// cannot be read.
     pub fn plan(&self, choice: Choice) -> Result<Vec<Planned>> {
         self.check_options(choice)?;
-        let mut prints = Fingerprints::open(self.run.hashes());
+        let mut hashes = FileHashes::open(self.run.hashes());
         let mut planned: Vec<Planned> = Vec::new();
         for call in self.chosen(choice) {
             let earlier = planned.iter().find(|earlier| {
@@ -186,8 +186,8 @@ impl<'a> Pipeline<'a> {
                 (true, _) => (Some(false), "--force".to_owned()),
                 (_, Some(earlier)) => (None, format!("depends on what {} makes", earlier.step)),
                 (_, None) => {
-                    let key = Key::new(call, &self.run, &mut prints)?;
-                    match stamp::state(&key, &self.run, &mut prints)? {
+                    let key = Key::new(call, &self.run, &mut hashes)?;
+                    match stamp::state(&key, &self.run, &mut hashes)? {
                         State::Done(_) => (Some(true), String::new()),
                         State::Unfinished => (Some(false), "was interrupted".to_owned()),
                         State::Due(reason) => (Some(false), reason),
@@ -220,12 +220,12 @@ impl<'a> Pipeline<'a> {
         self.calls.iter().filter(move |call| choice.from.is_none_or(|from| call.step >= from))
     }
 
-    fn step(&self, call: &Call, force: bool, prints: &mut Fingerprints) -> Result<Done> {
+    fn step(&self, call: &Call, force: bool, hashes: &mut FileHashes) -> Result<Done> {
         let step = call.step;
-        let key = Key::new(call, &self.run, prints)?;
+        let key = Key::new(call, &self.run, hashes)?;
         let mut resumed = None;
         if !force {
-            match stamp::state(&key, &self.run, prints)? {
+            match stamp::state(&key, &self.run, hashes)? {
                 State::Done(stamp) => {
                     if !self.quiet {
                         self.verbs.note(&format!("{step}: done already"));
@@ -244,7 +244,7 @@ impl<'a> Pipeline<'a> {
                 State::Due(_) => {}
             }
             if let Some(store) = self.store
-                && let Some(stamp) = store.fetch(&key, &self.run, prints)?
+                && let Some(stamp) = store.fetch(&key, &self.run, hashes)?
             {
                 if !self.quiet {
                     self.verbs.note(&format!("{step}: another run has the same"));
@@ -262,7 +262,7 @@ impl<'a> Pipeline<'a> {
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
         let result = self.verbs.call(resumed.as_deref().unwrap_or(&call.arguments))?;
-        let outputs = stamp::outputs(call, &self.run, prints)?;
+        let outputs = stamp::outputs(call, &self.run, hashes)?;
         let seconds = begin.elapsed().as_secs_f64();
         let stamp = Stamp { key, outputs, seconds, result };
         stamp::finish(&stamp, &self.run)?;
@@ -285,13 +285,11 @@ fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
     let mut arguments = call.arguments.clone();
     arguments.push("--resume".into());
     if let Some(minutes) = minutes {
-        // The limit is one of the whole training, not of each of its pieces.
-        let left = (minutes - spent).max(LEAST_MINUTES);
+        // The limit is one of the whole training, not of each of its pieces; the least is one step and
+        // a validation.
+        let left = (minutes - spent).max(*MINUTES.start());
         arguments.retain(|argument| !argument.to_string_lossy().starts_with("--max-minutes="));
         arguments.push(format!("--max-minutes={left}").into());
     }
     Some(arguments)
 }
-
-/// The least that `tigret train --max-minutes` takes: one step and a validation.
-const LEAST_MINUTES: f64 = 1e-3;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::arguments::Call;
-use super::fingerprint::Fingerprints;
+use super::file_hashes::FileHashes;
 use super::step::Step;
 use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_json};
@@ -35,17 +35,17 @@ impl Key {
     ///
     /// # Errors
     /// [`TrainError::File`] for an input that cannot be read.
-    pub fn new(call: &Call, run: &RunDir, prints: &mut Fingerprints) -> Result<Self> {
+    pub fn new(call: &Call, run: &RunDir, hashes: &mut FileHashes) -> Result<Self> {
         let mut inputs = BTreeMap::new();
         for path in call.step.reads(run) {
-            if let Some(print) = prints.of(&path)? {
-                inputs.insert(name(&path, run), print);
+            if let Some(hash) = hashes.of(&path)? {
+                inputs.insert(name(&path, run), hash);
             }
         }
         for (option, path) in &call.files {
             // A file that is missing is the verb's to report.
-            if let Some(print) = prints.of(path)? {
-                inputs.insert(format!("--{option}"), print);
+            if let Some(hash) = hashes.of(path)? {
+                inputs.insert(format!("--{option}"), hash);
             }
         }
         let (step, options) = (call.step, call.options.clone());
@@ -110,7 +110,7 @@ pub enum State {
 ///
 /// # Errors
 /// [`TrainError::File`] for an output that cannot be read.
-pub fn state(key: &Key, run: &RunDir, prints: &mut Fingerprints) -> Result<State> {
+pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> {
     if let Some(begun) = read::<Key>(&run.started(key.step.verb())) {
         return Ok(match key.difference(&begun) {
             None => State::Unfinished,
@@ -123,10 +123,10 @@ pub fn state(key: &Key, run: &RunDir, prints: &mut Fingerprints) -> Result<State
     if let Some(difference) = key.difference(&stamp.key) {
         return Ok(State::Due(difference));
     }
-    for (output, print) in &stamp.outputs {
-        match prints.of(&run.root().join(output))? {
+    for (output, hash) in &stamp.outputs {
+        match hashes.of(&run.root().join(output))? {
             None => return Ok(State::Due(format!("{output} is gone"))),
-            Some(now) if now != *print => {
+            Some(now) if now != *hash => {
                 return Ok(State::Due(format!("{output} is not what it wrote")));
             }
             Some(_) => {}
@@ -173,12 +173,12 @@ pub fn forget_unfinished(step: Step, run: &RunDir) -> Result<()> {
 pub fn outputs(
     call: &Call,
     run: &RunDir,
-    prints: &mut Fingerprints,
+    hashes: &mut FileHashes,
 ) -> Result<BTreeMap<String, String>> {
     let mut outputs = BTreeMap::new();
     for path in call.step.writes(run).iter().chain(&call.out) {
-        if let Some(print) = prints.of(path)? {
-            outputs.insert(name(path, run), print);
+        if let Some(hash) = hashes.of(path)? {
+            outputs.insert(name(path, run), hash);
         }
     }
     Ok(outputs)

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::fingerprint::Fingerprints;
+use super::file_hashes::FileHashes;
 use super::stamp::{Key, Stamp};
 use crate::error::{Result, TrainError};
 use crate::files::unfinished;
@@ -27,18 +27,13 @@ impl Store {
     ///
     /// # Errors
     /// [`TrainError::File`] when a file cannot be laid there.
-    pub fn fetch(
-        &self,
-        key: &Key,
-        run: &RunDir,
-        prints: &mut Fingerprints,
-    ) -> Result<Option<Stamp>> {
+    pub fn fetch(&self, key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<Option<Stamp>> {
         let folder = self.root.join(key.id());
         let stamp = read_json::<Stamp>(&folder.join("stamp.json"), "");
         let Some(stamp) = stamp.ok().filter(|stamp| stamp.key == *key) else { return Ok(None) };
-        for (name, print) in &stamp.outputs {
+        for (name, hash) in &stamp.outputs {
             // A link is the same file: somebody may have written into it by way of a run.
-            if prints.of(&folder.join(name))?.as_ref() != Some(print) {
+            if hashes.of(&folder.join(name))?.as_ref() != Some(hash) {
                 return Ok(None);
             }
         }

@@ -20,10 +20,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::data::{Dataset, Item};
+use crate::destination::check_replaces;
 use crate::embed::Vectors;
 use crate::error::Result;
 use crate::files::read_json;
-use crate::output::check_replaces;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::tokenizer::stats::{

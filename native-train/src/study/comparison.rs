@@ -1,6 +1,7 @@
 //! The common form of several studies: variants side by side in the protocol's figures.
 
 use super::lab::{Lab, Trained, Variant};
+use super::main_table::tiger;
 use super::plot::{Axis, Bars, Body, Plot};
 use super::settings::Data;
 use super::table::{Cell, Figure, METRICS, Table, metric_cells};
@@ -58,6 +59,43 @@ pub(super) fn compare(
 /// A variant with every seed.
 pub(super) fn seeds(lab: &Lab<'_>, data: &Data, variant: &Variant) -> Result<Vec<Trained>> {
     lab.settings.seeds.iter().map(|&seed| lab.train(data, variant, seed)).collect()
+}
+
+/// What a measurement found on a data set.
+pub(super) struct Measured<'a, T> {
+    pub(super) data: &'a str,
+    /// How many test users it looked at.
+    pub(super) users: usize,
+    /// What it found with each seed.
+    pub(super) runs: Vec<T>,
+}
+
+impl<T> Measured<'_, T> {
+    /// A figure of each seed.
+    pub(super) fn figures(&self, of: impl Fn(&T) -> f64) -> Vec<f64> {
+        self.runs.iter().map(of).collect()
+    }
+}
+
+/// Trains TIGER on every data set with every seed, and measures it.
+pub(super) fn measure<'a, T>(
+    lab: &Lab<'a>,
+    measure: impl Fn(&Trained, u64) -> Result<T>,
+) -> Result<Vec<Measured<'a, T>>> {
+    let of_data = |data: &'a Data| {
+        let trained = seeds(lab, data, &tiger())?;
+        let users = lab.measured_users(trained[0].users);
+        let runs = trained.iter().zip(&lab.settings.seeds);
+        let runs = runs.map(|(trained, &seed)| measure(trained, seed)).collect::<Result<_>>()?;
+        Ok(Measured { data: &data.name, users, runs })
+    };
+    lab.settings.data.iter().map(of_data).collect()
+}
+
+/// What stands behind the figures of a measurement: runs and users.
+pub(super) fn of_measured<T>(lab: &Lab<'_>, measured: &[Measured<'_, T>]) -> String {
+    let users = measured.iter().map(|measured| (measured.data, measured.users));
+    format!("{} {}", of_seeds(lab), of_users(users))
 }
 
 /// The rows as a table; `what` heads the names.
@@ -126,10 +164,12 @@ pub(super) fn of_seeds(lab: &Lab<'_>) -> String {
     }
 }
 
-/// How many test users the figures are of, by data set.
+/// How many test users the figures are of, by data set; those of one data set follow each other.
 pub(super) fn of_users<'a>(users: impl IntoIterator<Item = (&'a str, usize)>) -> String {
-    let users = users.into_iter().map(|(data, users)| format!("{users} ({data})"));
-    format!("Test users: {}.", users.collect::<Vec<_>>().join(", "))
+    let mut users: Vec<_> = users.into_iter().collect();
+    users.dedup();
+    let users: Vec<_> = users.iter().map(|(data, users)| format!("{users} ({data})")).collect();
+    format!("Test users: {}.", users.join(", "))
 }
 
 /// Where `evaluate` does not rank all items with all that is known of a user, which the paper does.
@@ -165,8 +205,6 @@ pub(super) fn of_ranking(lab: &Lab<'_>, variant: &Variant) -> Result<String> {
 /// As [`Lab::option`].
 pub(super) fn of_rows(lab: &Lab<'_>, variant: &Variant, rows: &[Row]) -> Result<String> {
     let users = rows.iter().filter_map(|row| Some((row.data.as_str(), row.users?)));
-    let mut users: Vec<_> = users.collect();
-    users.dedup();
     Ok(format!("{} {}{}", of_seeds(lab), of_users(users), of_ranking(lab, variant)?))
 }
 
@@ -184,7 +222,6 @@ pub(super) fn figure_cell(values: &[f64], decimals: usize) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::super::lab::testing::ask;
-    use super::super::main_table::tiger;
     use super::*;
 
     #[test]

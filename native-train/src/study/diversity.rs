@@ -8,16 +8,15 @@ use serde_json::json;
 use tigret_infer::sampling::{MAX_SEED, Sampling};
 use tigret_infer::search::{EngineQuery, Hit, ItemFilter};
 
-use super::comparison::{figure_cell, of_seeds, of_users, seeds};
+use super::comparison::{Measured, figure_cell, measure, of_measured};
 use super::lab::{Lab, Loaded, Trained};
-use super::main_table::tiger;
 use super::paper;
 use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::table::{Cell, Figure, Table};
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
-use crate::evaluate::{Protocol, Settings, Split, in_batches};
+use crate::evaluate::{Settings, Split, in_batches};
 use crate::metrics::Metrics;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
@@ -49,82 +48,7 @@ struct Figures {
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let lengths = LENGTHS.map(|length| format!("entropy@{length}"));
-    let mut table = Table::new("", &["data", "categories", "temperature"]);
-    table.columns.extend(lengths.clone());
-    table.columns.extend(lengths.map(|length| format!("paper {length}")));
-    table.columns.extend(["Recall@10", "NDCG@10"].map(str::to_owned));
-    let mut plots = Vec::new();
-    let mut users = Vec::new();
-    let several = lab.settings.data.len() > 1;
-    for data in &lab.settings.data {
-        let mut runs = Vec::new();
-        let trained = seeds(lab, data, &tiger())?;
-        for (trained, seed) in trained.iter().zip(&lab.settings.seeds) {
-            runs.push(measured(lab, trained, *seed)?);
-        }
-        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
-        let first = &runs[0];
-        let compared = comparable(&first.categories, &data.name);
-        for (depth, names) in first.categories.iter().enumerate() {
-            for (at, point) in first.points.iter().enumerate() {
-                let of = |value: &dyn Fn(&Point) -> f64| -> Vec<f64> {
-                    runs.iter().map(|run| value(&run.points[at])).collect()
-                };
-                let shown =
-                    point.temperature.map_or("none, the best".into(), |t| format!("{t:.1}"));
-                let mut row = vec![
-                    data.name.as_str().into(),
-                    Cell::figure(Some(*names as f64), 0),
-                    shown.into(),
-                ];
-                row.extend(
-                    (0..3).map(|length| figure_cell(&of(&|p| p.entropies[depth][length]), 2)),
-                );
-                let published = point.temperature.filter(|_| compared == Some(depth));
-                let published = published.and_then(|t| paper::entropy(&data.name, t));
-                row.extend((0..3).map(|at| Cell::figure(published.map(|figures| figures[at]), 2)));
-                row.push(figure_cell(&of(&|p| p.metrics.recall_10), 4));
-                row.push(figure_cell(&of(&|p| p.metrics.ndcg_10), 4));
-                table.rows.push(row);
-            }
-            let mut row = vec![
-                data.name.as_str().into(),
-                Cell::figure(Some(*names as f64), 0),
-                "drawn evenly".into(),
-            ];
-            row.extend(first.even[depth].map(|entropy| Cell::figure(Some(entropy), 2)));
-            row.resize(table.columns.len(), Cell::figure(None::<f64>, 2));
-            table.rows.push(row);
-        }
-        let plotted = compared.unwrap_or(0);
-        let mut lines = Vec::new();
-        for (at, length) in LENGTHS.iter().enumerate() {
-            let ours = first.points.iter().enumerate().filter_map(|(point, p)| {
-                let values: Vec<f64> =
-                    runs.iter().map(|run| run.points[point].entropies[plotted][at]).collect();
-                Some((p.temperature?, Figure::of(&values)?))
-            });
-            lines.push(Line::new(format!("first {length}"), ours.collect()));
-            let published = TEMPERATURES
-                .iter()
-                .filter(|_| compared.is_some())
-                .filter_map(|&t| Some((t, Figure::from(paper::entropy(&data.name, t)?[at]))));
-            let published: Vec<_> = published.collect();
-            if !published.is_empty() {
-                lines.push(Line::of_paper(format!("paper, first {length}"), published));
-            }
-        }
-        plots.push(Plot {
-            name: if several { data.name.clone() } else { String::new() },
-            title: format!("Entropy of {} categories, {}", first.categories[plotted], data.name),
-            body: Body::Lines {
-                x: Axis::linear("temperature"),
-                y: Axis::from_zero("entropy, nats"),
-                lines,
-            },
-        });
-    }
+    let measured = measure(lab, |trained, seed| measured(lab, trained, seed))?;
     Ok(Report {
         name: "diversity",
         title: "Temperature and diversity",
@@ -135,14 +59,83 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
              category do not count. Rows of more categories are finer steps of the same paths. The \
              paper does not say which categories it counts: its figures stand beside the fewest that \
              can have them, since the entropy of n categories is at most ln(n). Lists drawn evenly \
-             from the catalogue show what there is to reach. {} {}",
+             from the catalogue show what there is to reach. {}",
             LENGTHS[2],
-            of_seeds(lab),
-            of_users(users)
+            of_measured(lab, &measured)
         ),
-        tables: vec![table],
-        plots,
+        tables: vec![table(&measured)],
+        plots: measured.iter().map(|of_data| plot(of_data, measured.len() > 1)).collect(),
     })
+}
+
+/// A row for each data set, depth of the categories and temperature.
+fn table(measured: &[Measured<'_, Figures>]) -> Table {
+    let lengths = LENGTHS.map(|length| format!("entropy@{length}"));
+    let mut table = Table::new("", &["data", "categories", "temperature"]);
+    table.columns.extend(lengths.clone());
+    table.columns.extend(lengths.map(|length| format!("paper {length}")));
+    table.columns.extend(["Recall@10", "NDCG@10"].map(str::to_owned));
+    for of_data in measured {
+        let first = &of_data.runs[0];
+        let compared = comparable(&first.categories, of_data.data);
+        for (depth, names) in first.categories.iter().enumerate() {
+            let begin = |shown: String| {
+                vec![of_data.data.into(), Cell::figure(Some(*names as f64), 0), shown.into()]
+            };
+            for (at, point) in first.points.iter().enumerate() {
+                let cell = |of: &dyn Fn(&Point) -> f64, decimals| {
+                    figure_cell(&of_data.figures(|run| of(&run.points[at])), decimals)
+                };
+                let mut row =
+                    begin(point.temperature.map_or("none, the best".into(), |t| format!("{t:.1}")));
+                row.extend((0..3).map(|length| cell(&|p| p.entropies[depth][length], 2)));
+                let published = point.temperature.filter(|_| compared == Some(depth));
+                let published = published.and_then(|t| paper::entropy(of_data.data, t));
+                row.extend((0..3).map(|at| Cell::figure(published.map(|figures| figures[at]), 2)));
+                row.push(cell(&|p| p.metrics.recall_10, 4));
+                row.push(cell(&|p| p.metrics.ndcg_10, 4));
+                table.rows.push(row);
+            }
+            let mut row = begin("drawn evenly".into());
+            row.extend(first.even[depth].map(|entropy| Cell::figure(Some(entropy), 2)));
+            row.resize(table.columns.len(), Cell::figure(None::<f64>, 2));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// The entropies of the categories that the paper's stand beside, or of the coarsest, by temperature;
+/// `several` data sets are told apart by the names of their plots.
+fn plot(of_data: &Measured<'_, Figures>, several: bool) -> Plot {
+    let (data, first) = (of_data.data, &of_data.runs[0]);
+    let compared = comparable(&first.categories, data);
+    let depth = compared.unwrap_or(0);
+    let mut lines = Vec::new();
+    for (at, length) in LENGTHS.iter().enumerate() {
+        let ours = first.points.iter().enumerate().filter_map(|(point, p)| {
+            let values = of_data.figures(|run| run.points[point].entropies[depth][at]);
+            Some((p.temperature?, Figure::of(&values)?))
+        });
+        lines.push(Line::new(format!("first {length}"), ours.collect()));
+        let published = TEMPERATURES
+            .iter()
+            .filter(|_| compared.is_some())
+            .filter_map(|&t| Some((t, Figure::from(paper::entropy(data, t)?[at]))));
+        let published: Vec<_> = published.collect();
+        if !published.is_empty() {
+            lines.push(Line::of_paper(format!("paper, first {length}"), published));
+        }
+    }
+    Plot {
+        name: if several { data.into() } else { String::new() },
+        title: format!("Entropy of {} categories, {data}", first.categories[depth]),
+        body: Body::Lines {
+            x: Axis::linear("temperature"),
+            y: Axis::from_zero("entropy, nats"),
+            lines,
+        },
+    }
 }
 
 fn measured(lab: &Lab<'_>, trained: &Trained, seed: u64) -> Result<Figures> {
@@ -178,8 +171,7 @@ fn point(
     let Loaded { dataset, ids, trained: TrainedModel { model, weights } } = loaded;
     let users = lab.users(dataset);
     let beams = LENGTHS[2];
-    let settings =
-        Settings { protocol: Protocol::of(Split::Test), beams, batch: 128, user_token: true };
+    let settings = Settings::of(Split::Test, beams);
     let samplings = temperature
         .map(|temperature| {
             let levels = ids.layout.levels.len();

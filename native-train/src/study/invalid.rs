@@ -4,15 +4,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::comparison::{figure_cell, of_seeds, of_users, seeds};
+use super::comparison::{Measured, figure_cell, measure, of_measured};
 use super::lab::{Lab, Loaded, Trained};
-use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::table::{Figure, Table};
 use crate::error::Result;
 use crate::evaluate::free_search::{Generated, free_beam_search};
-use crate::evaluate::{Protocol, Settings, Split, in_batches, rank_targets};
+use crate::evaluate::{Settings, Split, in_batches, rank_targets};
 use crate::metrics::Metrics;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
@@ -39,6 +38,25 @@ struct Point {
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let widths: &[usize] = if lab.settings.smoke { &[10, 20] } else { &[10, 20, 50, 100, 200] };
+    let measured = measure(lab, |trained, _| measured(lab, trained, widths))?;
+    Ok(Report {
+        name: "invalid",
+        title: "Invalid IDs and the constraint",
+        about: format!(
+            "Without the trie the search may generate any token of the vocabulary, as \
+             `transformers` does; an ID that names no item is invalid. `unconstrained` leaves invalid \
+             IDs in the ranking, `filtered` takes them out afterwards, `constrained` is the search \
+             of this project, whose results are items by construction. The paper reports 0.1 to \
+             1.6 % of the first 10 as invalid (section 4.5). {}",
+            of_measured(lab, &measured)
+        ),
+        tables: vec![table(widths, &measured)],
+        plots: plots(widths, &measured),
+    })
+}
+
+/// A row for each data set and beam width.
+fn table(widths: &[usize], measured: &[Measured<'_, Vec<Point>>]) -> Table {
     let mut table = Table::new(
         "",
         &[
@@ -54,29 +72,13 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             "NDCG@10 constrained",
         ],
     );
-    let mut lines = Vec::new();
-    let mut recalls = Vec::new();
-    let mut users = Vec::new();
-    for data in &lab.settings.data {
-        let mut runs = Vec::new();
-        let trained = seeds(lab, data, &tiger())?;
-        for trained in &trained {
-            runs.push(measured(lab, trained, widths)?);
-        }
-        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
-        let over_runs = |at: usize, of: fn(&Point) -> f64| -> Vec<f64> {
-            runs.iter().map(|points| of(&points[at])).collect()
-        };
-        let line = |name: String, of: fn(&Point) -> f64| {
-            let points = widths.iter().enumerate();
-            let points = points
-                .filter_map(|(at, &beams)| Some((beams as f64, Figure::of(&over_runs(at, of))?)));
-            Line::new(name, points.collect())
-        };
+    for of_data in measured {
         for (at, beams) in widths.iter().enumerate() {
-            let cell = |of: fn(&Point) -> f64, decimals| figure_cell(&over_runs(at, of), decimals);
+            let cell = |of: fn(&Point) -> f64, decimals| {
+                figure_cell(&of_data.figures(|points| of(&points[at])), decimals)
+            };
             table.rows.push(vec![
-                data.name.as_str().into(),
+                of_data.data.into(),
                 beams.to_string().into(),
                 cell(|p| 100.0 * p.invalid_top, 2),
                 cell(|p| 100.0 * p.invalid_all, 2),
@@ -88,46 +90,36 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
                 cell(|p| p.constrained.ndcg_10, 4),
             ]);
         }
-        lines.push(line(format!("{}, first 10", data.name), |p| 100.0 * p.invalid_top));
-        lines.push(line(format!("{}, all beams", data.name), |p| 100.0 * p.invalid_all));
-        recalls.push(line(format!("{}, constrained", data.name), |p| p.constrained.recall_10));
-        recalls.push(line(format!("{}, filtered", data.name), |p| p.filtered.recall_10));
-        recalls.push(line(format!("{}, unconstrained", data.name), |p| p.free.recall_10));
     }
-    Ok(Report {
-        name: "invalid",
-        title: "Invalid IDs and the constraint",
-        about: format!(
-            "Without the trie the search may generate any token of the vocabulary, as \
-             `transformers` does; an ID that names no item is invalid. `unconstrained` leaves invalid \
-             IDs in the ranking, `filtered` takes them out afterwards, `constrained` is the search \
-             of this project, whose results are items by construction. The paper reports 0.1 to \
-             1.6 % of the first 10 as invalid (section 4.5). {} {}",
-            of_seeds(lab),
-            of_users(users)
-        ),
-        tables: vec![table],
-        plots: vec![
-            Plot {
-                name: "share".into(),
-                title: "Invalid IDs without the constraint".into(),
-                body: Body::Lines {
-                    x: Axis::logarithmic("beams"),
-                    y: Axis::from_zero("invalid, %"),
-                    lines,
-                },
-            },
-            Plot {
-                name: "recall".into(),
-                title: "What the constraint changes".into(),
-                body: Body::Lines {
-                    x: Axis::logarithmic("beams"),
-                    y: Axis::from_zero("Recall@10"),
-                    lines: recalls,
-                },
-            },
-        ],
-    })
+    table
+}
+
+/// What is invalid, and what is found, by beam width.
+fn plots(widths: &[usize], measured: &[Measured<'_, Vec<Point>>]) -> Vec<Plot> {
+    let line = |of_data: &Measured<'_, Vec<Point>>, name: &str, of: fn(&Point) -> f64| {
+        let point = |(at, &beams): (usize, &usize)| {
+            Some((beams as f64, Figure::of(&of_data.figures(|points| of(&points[at])))?))
+        };
+        let points = widths.iter().enumerate().filter_map(point).collect();
+        Line::new(format!("{}, {name}", of_data.data), points)
+    };
+    let (mut shares, mut recalls) = (Vec::new(), Vec::new());
+    for of_data in measured {
+        shares.push(line(of_data, "first 10", |p| 100.0 * p.invalid_top));
+        shares.push(line(of_data, "all beams", |p| 100.0 * p.invalid_all));
+        recalls.push(line(of_data, "constrained", |p| p.constrained.recall_10));
+        recalls.push(line(of_data, "filtered", |p| p.filtered.recall_10));
+        recalls.push(line(of_data, "unconstrained", |p| p.free.recall_10));
+    }
+    let plot = |name: &str, title: &str, y: &str, lines| Plot {
+        name: name.into(),
+        title: title.into(),
+        body: Body::Lines { x: Axis::logarithmic("beams"), y: Axis::from_zero(y), lines },
+    };
+    vec![
+        plot("share", "Invalid IDs without the constraint", "invalid, %", shares),
+        plot("recall", "What the constraint changes", "Recall@10", recalls),
+    ]
 }
 
 fn measured(lab: &Lab<'_>, trained: &Trained, widths: &[usize]) -> Result<Vec<Point>> {
@@ -143,7 +135,7 @@ fn point(lab: &Lab<'_>, loaded: &Loaded, beams: usize) -> Point {
     let users = lab.users(dataset);
     // The scores of all tokens after all beams are in memory at once.
     let batch = (128 * 50 / beams).clamp(8, 128);
-    let settings = Settings { protocol: Protocol::of(Split::Test), beams, batch, user_token: true };
+    let settings = Settings { batch, ..Settings::of(Split::Test, beams) };
     let progress = lab.progress(2 * users.len(), &format!("{beams} beams"));
     let free = |weights: &Views, _: &[usize], inputs: Vec<Vec<u32>>| {
         free_beam_search(model, weights, ids, &inputs, beams)

@@ -262,9 +262,7 @@ impl<'a> Lab<'a> {
 
     /// The test users of a measurement, spread evenly over all.
     pub fn users<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Sequence> {
-        let all = &dataset.sequences;
-        let wanted = self.measured_users(all.len());
-        (0..wanted).map(|at| &all[at * all.len() / wanted]).collect()
+        dataset.spread(self.measured_users(dataset.sequences.len()))
     }
 
     /// How many of so many test users a measurement looks at.

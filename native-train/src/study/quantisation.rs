@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::WeightFormat;
 
-use super::comparison::{figure_cell, of_seeds, of_users, seeds};
+use super::comparison::{figure_cell, measure, of_measured};
 use super::lab::{Lab, Trained};
-use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::table::{Figure, METRICS, Table, metric_cells};
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::evaluate::{Protocol, Settings, Split, rank_targets_of_bundle};
+use crate::evaluate::{Settings, Split, rank_targets_of_bundle};
 use crate::export::bundle_of_run;
 use crate::metrics::Metrics;
 
@@ -34,37 +33,29 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let mut table = Table::new("", &["data", "format", "bytes"]);
     table.columns.extend(METRICS.map(str::to_owned));
     let mut lines = Vec::new();
-    let mut users = Vec::new();
-    for data in &lab.settings.data {
-        let mut runs = Vec::new();
-        let trained = seeds(lab, data, &tiger())?;
-        for trained in &trained {
-            runs.push(measured(lab, trained, beams)?);
-        }
-        users.push((data.name.as_str(), lab.measured_users(trained[0].users)));
+    let measured = measure(lab, |trained, _| measured(lab, trained, beams))?;
+    for of_data in &measured {
         let mut points = Vec::new();
         for (at, format) in FORMATS.iter().enumerate() {
-            let of: Vec<&Point> = runs.iter().map(|points: &Vec<Point>| &points[at]).collect();
-            let metrics: Vec<Metrics> = of.iter().map(|point| point.metrics).collect();
-            let bytes: Vec<f64> = of.iter().map(|point| point.bytes as f64).collect();
-            let mut row =
-                vec![data.name.as_str().into(), format.name().into(), figure_cell(&bytes, 0)];
+            let metrics: Vec<Metrics> =
+                of_data.runs.iter().map(|points| points[at].metrics).collect();
+            let bytes = of_data.figures(|points| points[at].bytes as f64);
+            let mut row = vec![of_data.data.into(), format.name().into(), figure_cell(&bytes, 0)];
             row.extend(metric_cells(&metrics));
             table.rows.push(row);
             let recalls: Vec<f64> = metrics.iter().map(|metrics| metrics.recall_10).collect();
             points.extend(Figure::of(&bytes).zip(Figure::of(&recalls)).map(|(x, y)| (x.mean, y)));
         }
         let labels = FORMATS.map(|format| format.name().to_owned()).into();
-        lines.push(Line { labels, ..Line::new(data.name.as_str(), points) });
+        lines.push(Line { labels, ..Line::new(of_data.data, points) });
     }
     Ok(Report {
         name: "quantisation",
         title: "Weight formats",
         about: format!(
             "The same model exported in each format and decoded by the CPU engine with {beams} \
-             beams, as a page would; the bytes are those of the bundle. {} {}",
-            of_seeds(lab),
-            of_users(users)
+             beams, as a page would; the bytes are those of the bundle. {}",
+            of_measured(lab, &measured)
         ),
         tables: vec![table],
         plots: vec![Plot {
@@ -85,8 +76,7 @@ fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>
         let run = &trained.run;
         let mut dataset = Dataset::load(run)?;
         dataset.sequences = lab.users(&dataset).into_iter().cloned().collect();
-        let settings =
-            Settings { protocol: Protocol::of(Split::Test), beams, batch: 1, user_token: true };
+        let settings = Settings { batch: 1, ..Settings::of(Split::Test, beams) };
         let point = |format: WeightFormat| {
             let bundle = bundle_of_run(run, format)?;
             let bytes = bundle.to_bytes()?.len();

@@ -72,8 +72,6 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
         }
     }
     let users = models.iter().map(|model| (model.data.as_str(), model.runs[0].0.users));
-    let mut users: Vec<_> = users.collect();
-    users.dedup();
     Ok(Report {
         name: "scaling",
         title: "Size, quality and speed",

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
-use crate::data::Dataset;
 use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
+use crate::data::{Dataset, PREPARE_HINT};
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, read_text, write_json};
 use crate::model::check_model;
@@ -20,7 +20,7 @@ pub(super) const TOKENIZE: &str = "make it with `tigret tokenize`";
 pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
     let path = run.items();
     let mut ids = Vec::new();
-    for_each_line(&path, "make it with `tigret prepare`", |line, text| {
+    for_each_line(&path, PREPARE_HINT, |line, text| {
         let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
         ids.push(id_of(&path, line, &fields)?);
         Ok(())

@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -76,7 +75,7 @@ impl Plan {
     }
 
     /// Why a training that has come this far ends, if it does; `over` tells that its time is up.
-    fn end<S>(&self, state: &Progress<S>, over: bool) -> Option<Stopped> {
+    pub(crate) fn end<S>(&self, state: &Progress<S>, over: bool) -> Option<Stopped> {
         if state.validations_without_gain >= self.patience {
             Some(Stopped::Patience)
         } else if over {
@@ -95,13 +94,13 @@ pub(crate) struct Files {
     pub(crate) tensorboard: PathBuf,
 }
 
-/// How a training is controlled from outside.
-#[derive(Debug, Clone, Copy)]
-pub struct Control<'a> {
+/// What may end a training before its epochs and its patience do, and what counts its steps.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
     /// Most time in training.
     pub budget: Option<Duration>,
-    /// Set to stop after the step in work.
-    pub interrupted: &'a AtomicBool,
+    /// Asked after each step; once true, the training saves its state and ends.
+    pub interrupted: &'a dyn Fn() -> bool,
     /// Counts steps.
     pub progress: &'a ProgressBar,
 }
@@ -186,10 +185,10 @@ pub(crate) fn drive<J: Job>(
     job: &mut J,
     files: &Files,
     resume: bool,
-    control: Control<'_>,
+    limits: Limits<'_>,
 ) -> Result<Outcome> {
     let folder = &files.folder;
-    let Control { budget, interrupted, progress } = control;
+    let Limits { budget, interrupted, progress } = limits;
     let plan = job.plan();
     let mut state = if resume { taken_up(job, folder)? } else { from_nothing(job) };
     check_writable(folder)?;
@@ -213,7 +212,7 @@ pub(crate) fn drive<J: Job>(
         progress.inc(1);
 
         let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
-        let stop = interrupted.load(Ordering::Relaxed);
+        let stop = interrupted();
         let is_planned = plan.validates_after(state.step);
         let validate = over || is_planned;
         if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {

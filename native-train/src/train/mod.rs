@@ -9,7 +9,7 @@ pub(crate) mod state;
 mod tensorboard;
 pub mod trainer;
 
-pub use driver::{Control, Outcome, Stopped};
+pub use driver::{Limits, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
 pub use settings::{OptimizerKind, Precision, Settings};

@@ -1,19 +1,17 @@
 //! Training TIGER: what a step, a validation and a checkpoint are; `train/driver.rs` runs them.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use indicatif::ProgressBar;
 use tch::{Device, Tensor};
 
-use super::driver::{self, Control, Files, Job, Outcome, Plan};
+use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
 use super::samples::{Batch, MICRO_BATCH, Resident, Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
-use crate::evaluate::{self, Protocol, Split, rank_targets};
+use crate::evaluate::{self, Split, rank_targets};
 use crate::files::remove_if_there;
 use crate::metrics::Metrics;
 use crate::model::checkpoint::HostWeights;
@@ -95,7 +93,8 @@ impl<'a> Trainer<'a> {
         self.sampler.samples.len()
     }
 
-    /// Trains until the epochs, the patience or `budget` is used up, or `interrupted` is set.
+    /// Trains until the epochs, the patience or the time of `limits` is used up, or it is
+    /// interrupted.
     ///
     /// The whole state is written to `model/last.safetensors` with each better model, every half
     /// minute, after most validations and at the end, the best model by NDCG@10 to
@@ -103,20 +102,14 @@ impl<'a> Trainer<'a> {
     /// stopped: batches and dropout follow from the seed and the step alone.
     ///
     /// # Errors
-    /// [`TrainError`] for files, for a loss that is not a number, for `interrupted`.
-    pub fn train(
-        &mut self,
-        resume: bool,
-        budget: Option<Duration>,
-        interrupted: &AtomicBool,
-        progress: &ProgressBar,
-    ) -> Result<Outcome> {
+    /// [`TrainError`] for files, for a loss that is not a number, and [`TrainError::Interrupted`].
+    pub fn train(&mut self, resume: bool, limits: Limits<'_>) -> Result<Outcome> {
         let files = Files {
             folder: self.run.model(),
             log: self.run.train_log(),
             tensorboard: self.run.tensorboard(),
         };
-        driver::drive(self, &files, resume, Control { budget, interrupted, progress })
+        driver::drive(self, &files, resume, limits)
     }
 
     /// Steps of a pass over all samples.
@@ -211,9 +204,7 @@ impl<'a> Trainer<'a> {
 
     /// Evenly spread over the data set, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
-        let all = &self.dataset.sequences;
-        let wanted = self.identity.settings.validation_users.clamp(1, all.len());
-        (0..wanted).map(|i| &all[i * all.len() / wanted]).collect()
+        self.dataset.spread(self.identity.settings.validation_users.max(1))
     }
 }
 
@@ -253,12 +244,8 @@ impl Job for Trainer<'_> {
     }
 
     fn validate(&self) -> Metrics {
-        let settings = evaluate::Settings {
-            protocol: Protocol::of(Split::Validation),
-            beams: self.identity.settings.validation_beams,
-            batch: 128,
-            user_token: true,
-        };
+        let beams = self.identity.settings.validation_beams;
+        let settings = evaluate::Settings::of(Split::Validation, beams);
         let hidden = ProgressBar::hidden();
         let (views, users) = (self.views(), self.validation_users());
         rank_targets(&self.model, &views, self.ids, &users, settings, &hidden).metrics()
@@ -430,7 +417,8 @@ pub(crate) mod tests {
                 let settings = settings.clone();
                 let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
                 let hidden = ProgressBar::hidden();
-                let outcome = trainer.train(resume, None, &AtomicBool::new(stopped), &hidden);
+                let limits = Limits { budget: None, interrupted: &|| stopped, progress: &hidden };
+                let outcome = trainer.train(resume, limits);
                 resume = true;
                 assert_eq!(outcome.is_err(), stopped, "{outcome:?}");
                 trainer.weights()

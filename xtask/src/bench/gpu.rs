@@ -6,10 +6,9 @@ use std::process::{Command, ExitCode};
 use clap::value_parser;
 use serde_json::{Value, json};
 
-use super::json_of;
+use super::{json_of, print};
 use crate::build;
 use crate::error::Result;
-use crate::machine::Machine;
 use crate::report::Report;
 use crate::setup::vulkan;
 
@@ -69,12 +68,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
             }
         }
     }
-    let machine = Machine::here();
-    if as_json {
-        println!("{}", json!({ "machine": machine.json(), "gpu": rows }));
-    } else {
-        print!("\n{}\n{}", machine.lines(), table(&rows));
-    }
+    print(as_json, "gpu", &json!(rows), || table(&rows));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -4,19 +4,15 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::json_of;
+use super::{check_python, json_of, print};
 use crate::build;
-use crate::error::{Error, Result};
-use crate::machine::Machine;
+use crate::error::Result;
 use crate::process;
 use crate::report::Report;
 use crate::setup::vulkan;
 use crate::workspace;
-
-/// What a peer needs.
-const IMPORTS: &str = "import torch, transformers, onnx, onnxruntime";
 
 /// The engine that ratios are taken of.
 const OURS: &str = "Tigret, CPU, q8";
@@ -46,19 +42,11 @@ pub(super) struct Args {
 /// # Errors
 /// When Python lacks a package, a build fails, or a program does not give Tigret's answer.
 pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCode> {
-    if !process::succeeds(Command::new(&args.python).args(["-c", IMPORTS])) {
-        return Err(Error::message(format!(
-            "{} does not import torch, transformers, onnx and onnxruntime; `pip install \
-             torch==2.11.0 transformers onnx onnxruntime`, and name that Python with --python",
-            args.python.display()
-        )));
-    }
+    check_python(&args.python, &["torch", "transformers", "onnx", "onnxruntime"])?;
     let built = build::examples(&["time_one", "random_model"], "bench infer", report)?;
     // Graphs that were exported belong to an older model.
     let folder = workspace::root().join(".tigret").join("bench-infer");
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
-    }
+    workspace::remove(&folder)?;
     process::run_on_stderr(Command::new(built.program("random_model")?).arg(&folder))?;
 
     report.doing("bench infer", "programs in turns; some minutes");
@@ -76,12 +64,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         python.arg("--gpu");
     }
     let answer = json_of(python.env("RAYON_NUM_THREADS", args.threads.to_string()))?;
-    let machine = Machine::here();
-    if as_json {
-        println!("{}", json!({ "machine": machine.json(), "inference": answer }));
-    } else {
-        print!("\n{}\n{}", machine.lines(), table(&answer, &args.beams));
-    }
+    print(as_json, "inference", &answer, || table(&answer, &args.beams));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -117,6 +100,7 @@ fn table(answer: &Value, beams: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn the_table_sets_every_program_against_tigret() {

@@ -5,6 +5,7 @@ mod infer;
 mod train;
 
 use std::fmt::Write;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
@@ -12,13 +13,13 @@ use serde_json::{Value, json};
 use crate::build;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::page;
 use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
 use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::setup::{browser, npm, vulkan};
 use crate::tigret;
+use crate::wasm;
 
 /// The script of web/package.json that times one recommendation in the page.
 const BROWSER_SCRIPT: &str = "bench:browser";
@@ -85,15 +86,36 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     }
     figures.extend(one_in_page(args.wasm_toolchain, report));
 
-    let machine = Machine::here();
-    if args.json {
-        let figures: Vec<Value> = figures.iter().map(Figure::json).collect();
-        println!("{}", json!({ "machine": machine.json(), "figures": figures }));
-    } else {
-        print!("\n{}\n{}", machine.lines(), table(&figures));
-    }
+    let values = figures.iter().map(Figure::json).collect();
+    print(args.json, "figures", &values, || table(&figures));
     let any_failed = figures.iter().any(|figure| matches!(figure.measured, Measured::Failed(_)));
     Ok(if any_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Prints what was measured with the machine's description: as JSON under a name, or as a table.
+fn print(as_json: bool, name: &str, value: &Value, table: impl FnOnce() -> String) {
+    let machine = Machine::here();
+    if as_json {
+        println!("{}", json!({ "machine": machine.json(), name: value }));
+    } else {
+        print!("\n{}\n{}", machine.lines(), table());
+    }
+}
+
+/// Refuses a Python that lacks a module; all are packages of the same name.
+fn check_python(python: &Path, modules: &[&str]) -> Result<()> {
+    let imports = format!("import {}", modules.join(", "));
+    if process::succeeds(Command::new(python).args(["-c", &imports])) {
+        return Ok(());
+    }
+    let packages = modules.join(" ").replace("torch ", "torch==2.11.0 ");
+    let (last, others) = modules.split_last().unwrap_or((&"", &[]));
+    Err(Error::message(format!(
+        "{} does not import {} and {last}; `pip install {packages}`, and name that Python with \
+         --python",
+        python.display(),
+        others.join(", ")
+    )))
 }
 
 fn failed(error: Error) -> Measured {
@@ -159,7 +181,7 @@ fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
         Err(why) => return Ok(Err(why.to_string())),
     };
     npm::install(report)?;
-    page::build_wasm(&WasmToolchain::locate(choice, report)?, report)?;
+    wasm::build_module(&WasmToolchain::locate(choice, report)?, report)?;
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build"]))?;
     let mut npm = npm::npm();
     npm.args(["run", "--silent", BROWSER_SCRIPT]).env("TIGRET_CHROMIUM", chromium);

@@ -6,10 +6,9 @@ use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
 
-use super::json_of;
+use super::{check_python, json_of};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
-use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
 use crate::tigret;
@@ -49,14 +48,7 @@ pub(super) struct Args {
 
 /// Times both in turns and prints medians and their ratio.
 pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCode> {
-    let imports = "import torch, transformers, safetensors";
-    if !process::succeeds(Command::new(&args.python).args(["-c", imports])) {
-        return Err(Error::message(format!(
-            "{} does not import torch, transformers and safetensors; `pip install torch==2.11.0 \
-             transformers safetensors`, and name that Python with --python",
-            args.python.display()
-        )));
-    }
+    check_python(&args.python, &["torch", "transformers", "safetensors"])?;
     let libtorch = Libtorch::locate(report)?;
     let program = tigret::build(&libtorch, report)?;
     let folder = workspace::root().join(".tigret").join("bench-train");

@@ -14,7 +14,7 @@ use crate::model::padding::pad_left;
 use crate::model::params::{Views, to_vec};
 use network::{Histories, Network};
 
-pub use crate::train::Control;
+pub use crate::train::Limits;
 pub use training::{Earlier, Trained, earlier, train};
 
 /// Settings. A training is the same only if all of them are.

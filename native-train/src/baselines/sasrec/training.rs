@@ -1,7 +1,6 @@
 //! Training SASRec: every position of a sequence predicts the item after it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use crate::model::Params;
 use crate::model::checkpoint::{read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 use crate::random;
-use crate::train::driver::{self, Control, Files, Job, Plan};
+use crate::train::driver::{self, Files, Job, Limits, Plan};
 use crate::train::samples::{Batching, Sample, Sampler, training_samples};
 use crate::train::state;
 
@@ -102,16 +101,14 @@ pub fn earlier(
         return Ok(Earlier::Nothing);
     };
     // What another version wrote cannot be read as ours.
-    let identity: Option<Identity> = serde_json::from_value(progress.identity).ok();
+    let identity: Option<Identity> = serde_json::from_value(progress.identity.clone()).ok();
     if identity != Some(Identity::new(dataset, settings)) {
         return Ok(Earlier::Other);
     }
-    let plan = plan(settings, samples(dataset).len());
-    let finished = progress.step >= plan.steps()
-        || progress.validations_without_gain >= plan.patience
-        || budget.is_some_and(|budget| progress.seconds >= budget.as_secs_f64());
+    let over = budget.is_some_and(|budget| progress.seconds >= budget.as_secs_f64());
+    let end = plan(settings, samples(dataset).len()).end(&progress, over);
     // Without a best model (interrupted in the first epoch) there is nothing to use.
-    Ok(if finished && progress.best.is_some() {
+    Ok(if end.is_some() && progress.best.is_some() {
         Earlier::Finished
     } else {
         Earlier::Unfinished { steps: progress.step }
@@ -131,19 +128,18 @@ pub fn train(
     dataset: &Dataset,
     settings: Settings,
     device: Device,
-    control: Control<'_>,
+    limits: Limits<'_>,
 ) -> Result<Trained> {
     settings.validate()?;
     let mut trainer = Trainer::new(folder, dataset, settings, device)?;
-    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    let found = earlier(folder, dataset, settings, control.budget)?;
+    let found = earlier(folder, dataset, settings, limits.budget)?;
     if found != Earlier::Finished {
         let resume = matches!(found, Earlier::Unfinished { .. });
         let before = if resume { state::progress::<Identity>(folder)? } else { None };
         let spent = before.map_or(0.0, |progress| progress.seconds);
         let left = |budget: Duration| budget.saturating_sub(Duration::from_secs_f64(spent));
-        let control = Control { budget: control.budget.map(left), ..control };
-        driver::drive(&mut trainer, &files(folder), resume, control)?;
+        let limits = Limits { budget: limits.budget.map(left), ..limits };
+        driver::drive(&mut trainer, &files(folder), resume, limits)?;
     }
     let hint = "remove its folder and train again";
     let progress = state::progress::<Identity>(folder)?;

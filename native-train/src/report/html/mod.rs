@@ -18,7 +18,7 @@ use super::neighbours::{Neighbour, Neighbours};
 use super::training::Training;
 use super::tree::tree;
 use super::{CategoryInformation, Group, GroupSize, Material, Report, summary, title};
-use crate::output::start;
+use crate::destination::start;
 use chart::{Bar, bars, curve, usage};
 use markup::{escape, fill};
 

@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::search::{EngineQuery, ItemFilter};
 
-use super::comparison::{figure_cell, of_seeds};
+use super::comparison::{Measured, figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
 use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
 use super::report::Report;
 use super::settings::Data;
-use super::table::{Figure, Table};
+use super::table::{Cell, Figure, Table};
 use crate::baselines::{self, SemanticKnn, semantic_knn};
 use crate::data::{Dataset, Summary};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::evaluate::search::beam_search;
-use crate::evaluate::{Protocol, Settings, Split, in_batches};
+use crate::evaluate::{Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
@@ -72,96 +72,24 @@ fn without_unseen() -> Variant {
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let mut curves = Table::new(
-        "",
-        &[
-            "data",
-            "K",
-            "Recall@K TIGER, all users",
-            "Recall@K Semantic_KNN, all users",
-            "Recall@K TIGER, unseen test item",
-            "Recall@K Semantic_KNN, unseen test item",
-        ],
-    );
-    let mut epsilons = Table::new(
-        "epsilon",
-        &[
-            "data",
-            "epsilon",
-            "Recall@10 TIGER, all users",
-            "Recall@10 Semantic_KNN, all users",
-            "Recall@10 TIGER, unseen test item",
-            "Recall@10 Semantic_KNN, unseen test item",
-            "most unseen of 10, %",
-        ],
-    );
+    let seeds = &lab.settings.seeds;
+    let mut measured = Vec::new();
     let mut groups = String::new();
-    let (mut by_k, mut by_k_cold, mut by_epsilon) = (Vec::new(), Vec::new(), Vec::new());
     for data in &lab.settings.data {
-        let seeds = &lab.settings.seeds;
-        let runs: Vec<Figures> =
-            seeds.iter().map(|&seed| figures(lab, data, seed)).collect::<Result<_>>()?;
-        let of = |value: &dyn Fn(&Figures) -> f64| -> Vec<f64> { runs.iter().map(value).collect() };
-        // Of no user there is no figure.
-        let of_cold = |value: &dyn Fn(&Figures) -> f64| -> Vec<f64> {
-            runs.iter().filter(|run| run.cold.users > 0).map(value).collect()
-        };
-        for k in 1..=MOST {
-            let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
-            let cold = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of_cold(value), 4);
-            curves.rows.push(vec![
-                data.name.as_str().into(),
-                k.to_string().into(),
-                cell(&|f| f.all.tiger[k - 1]),
-                cell(&|f| f.all.knn[k - 1]),
-                cold(&|f| f.cold.tiger[k - 1]),
-                cold(&|f| f.cold.knn[k - 1]),
-            ]);
-        }
-        for (at, epsilon) in EPSILONS.iter().enumerate() {
-            let cell = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of(value), 4);
-            let cold = |value: &dyn Fn(&Figures) -> f64| figure_cell(&of_cold(value), 4);
-            let share = of(&|f: &Figures| 100.0 * f.all.unseen_share[at]);
-            epsilons.rows.push(vec![
-                data.name.as_str().into(),
-                epsilon.to_string().into(),
-                cell(&|f| f.all.by_epsilon[at]),
-                cell(&|f| f.all.knn[AT - 1]),
-                cold(&|f| f.cold.by_epsilon[at]),
-                cold(&|f| f.cold.knn[AT - 1]),
-                figure_cell(&share, 0),
-            ]);
-        }
-        let first = &runs[0];
+        let runs = seeds.iter().map(|&seed| figures(lab, data, seed));
+        let runs: Vec<Figures> = runs.collect::<Result<_>>()?;
+        let Figures { unseen_items, all, cold } = &runs[0];
         groups += &format!(
-            " On {}, {} items are unseen, and the test item of {} of {} users is one of them (seed \
-             {}); Semantic_KNN has a decay of {}.",
+            " On {}, {unseen_items} items are unseen, and the test item of {} of {} users is one of \
+             them (seed {}); Semantic_KNN has a decay of {}.",
             data.name,
-            first.unseen_items,
-            first.cold.users,
-            first.all.users,
+            cold.users,
+            all.users,
             seeds[0],
             knn_settings(lab, data)?.decay
         );
-        let line = |name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| {
-            let points = xs.iter().enumerate();
-            let points = points.filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)));
-            Line::new(format!("{}, {name}", data.name), points.collect())
-        };
-        let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
-        by_k.push(line("TIGER", &ks, &|at| of(&|f| f.all.tiger[at])));
-        by_k.push(line("Semantic_KNN", &ks, &|at| of(&|f| f.all.knn[at])));
-        by_k_cold.push(line("TIGER", &ks, &|at| of_cold(&|f| f.cold.tiger[at])));
-        by_k_cold.push(line("Semantic_KNN", &ks, &|at| of_cold(&|f| f.cold.knn[at])));
-        by_epsilon.push(line("TIGER", &EPSILONS, &|at| of(&|f| f.all.by_epsilon[at])));
-        by_epsilon.push(line("Semantic_KNN", &EPSILONS, &|_| of(&|f| f.all.knn[AT - 1])));
+        measured.push(Measured { data: &data.name, users: all.users, runs });
     }
-    let plot = |name: &str, title: &str, x: &str, y: &str, lines| Plot {
-        name: name.into(),
-        title: title.into(),
-        body: Body::Lines { x: Axis::linear(x), y: Axis::from_zero(y), lines },
-    };
-    let by_k_title = format!("Recall by length of the list, epsilon {EPSILON}");
     Ok(Report {
         name: "cold-start",
         title: "Unseen items",
@@ -173,19 +101,115 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             100.0 * UNSEEN,
             of_seeds(lab)
         ),
-        tables: vec![curves, epsilons],
-        plots: vec![
-            plot("all", &by_k_title, "K", "Recall@K, all users", by_k),
-            plot(
-                "unseen",
-                &by_k_title,
-                "K",
-                "Recall@K, users whose test item is unseen",
-                by_k_cold,
-            ),
-            plot("epsilon", "Recall@10 by epsilon", "epsilon", "Recall@10, all users", by_epsilon),
-        ],
+        tables: vec![by_length(&measured), by_epsilon(&measured)],
+        plots: plots(&measured),
     })
+}
+
+/// A figure of each seed whose test has users with an unseen item: of no user there is no figure.
+fn of_cold(of_data: &Measured<'_, Figures>, value: impl Fn(&Group) -> f64) -> Vec<f64> {
+    let runs = of_data.runs.iter().filter(|run| run.cold.users > 0);
+    runs.map(|run| value(&run.cold)).collect()
+}
+
+/// The cells of a row: TIGER's figure and that of Semantic_KNN, of all users and of those whose test
+/// item is unseen.
+fn cells(
+    of_data: &Measured<'_, Figures>,
+    tiger: impl Fn(&Group) -> f64,
+    knn: impl Fn(&Group) -> f64,
+) -> [Cell; 4] {
+    [
+        of_data.figures(|run| tiger(&run.all)),
+        of_data.figures(|run| knn(&run.all)),
+        of_cold(of_data, tiger),
+        of_cold(of_data, knn),
+    ]
+    .map(|figures| figure_cell(&figures, 4))
+}
+
+/// A row for each data set and length of the list.
+fn by_length(measured: &[Measured<'_, Figures>]) -> Table {
+    let mut table = Table::new(
+        "",
+        &[
+            "data",
+            "K",
+            "Recall@K TIGER, all users",
+            "Recall@K Semantic_KNN, all users",
+            "Recall@K TIGER, unseen test item",
+            "Recall@K Semantic_KNN, unseen test item",
+        ],
+    );
+    for of_data in measured {
+        for at in 0..MOST {
+            let mut row = vec![of_data.data.into(), (at + 1).to_string().into()];
+            row.extend(cells(of_data, |group| group.tiger[at], |group| group.knn[at]));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// A row for each data set and share of unseen items.
+fn by_epsilon(measured: &[Measured<'_, Figures>]) -> Table {
+    let mut table = Table::new(
+        "epsilon",
+        &[
+            "data",
+            "epsilon",
+            "Recall@10 TIGER, all users",
+            "Recall@10 Semantic_KNN, all users",
+            "Recall@10 TIGER, unseen test item",
+            "Recall@10 Semantic_KNN, unseen test item",
+            "most unseen of 10, %",
+        ],
+    );
+    for of_data in measured {
+        for (at, epsilon) in EPSILONS.iter().enumerate() {
+            let mut row = vec![of_data.data.into(), epsilon.to_string().into()];
+            row.extend(cells(of_data, |group| group.by_epsilon[at], |group| group.knn[AT - 1]));
+            let share = of_data.figures(|run| 100.0 * run.all.unseen_share[at]);
+            row.push(figure_cell(&share, 0));
+            table.rows.push(row);
+        }
+    }
+    table
+}
+
+/// Recall by the length of the list, of all users and of those whose test item is unseen, and by the
+/// share of unseen items.
+fn plots(measured: &[Measured<'_, Figures>]) -> Vec<Plot> {
+    let line = |data: &str, name: &str, xs: &[f64], figures: &dyn Fn(usize) -> Vec<f64>| {
+        let points = xs.iter().enumerate();
+        let points = points.filter_map(|(at, &x)| Some((x, Figure::of(&figures(at))?)));
+        Line::new(format!("{data}, {name}"), points.collect())
+    };
+    let ks: Vec<f64> = (1..=MOST).map(|k| k as f64).collect();
+    let (mut all, mut cold, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+    for it in measured {
+        let data = it.data;
+        all.push(line(data, "TIGER", &ks, &|at| it.figures(|run| run.all.tiger[at])));
+        all.push(line(data, "Semantic_KNN", &ks, &|at| it.figures(|run| run.all.knn[at])));
+        cold.push(line(data, "TIGER", &ks, &|at| of_cold(it, |group| group.tiger[at])));
+        cold.push(line(data, "Semantic_KNN", &ks, &|at| of_cold(it, |group| group.knn[at])));
+        let of_share = |at: usize| it.figures(|run| run.all.by_epsilon[at]);
+        shares.push(line(data, "TIGER", &EPSILONS, &of_share));
+        let of_knn = |_| it.figures(|run| run.all.knn[AT - 1]);
+        shares.push(line(data, "Semantic_KNN", &EPSILONS, &of_knn));
+    }
+    let plot = |name: &str, title: &str, x: &str, y: &str, lines| Plot {
+        name: name.into(),
+        title: title.into(),
+        body: Body::Lines { x: Axis::linear(x), y: Axis::from_zero(y), lines },
+    };
+    let by_k = format!("Recall by length of the list, epsilon {EPSILON}");
+    let of_unseen = "Recall@K, users whose test item is unseen";
+    vec![
+        plot("all", &by_k, "K", "Recall@K, all users", all),
+        plot("unseen", &by_k, "K", of_unseen, cold),
+        plot("epsilon", "Recall@10 by epsilon", "epsilon", "Recall@10, all users", shares),
+    ]
 }
 
 /// Trains without the unseen items and measures with them.
@@ -244,12 +268,7 @@ fn measure(
     let by_prefix = unseen_by_prefix(ids, &is_unseen);
 
     let users = lab.users(joined);
-    let settings = Settings {
-        protocol: Protocol::of(Split::Test),
-        beams: BEAMS,
-        batch: 128,
-        user_token: true,
-    };
+    let settings = Settings::of(Split::Test, BEAMS);
     let progress = lab.progress(2 * users.len(), "cold start");
     let search = |weights: &Views, _: &[usize], inputs: Vec<Vec<u32>>| {
         let query = |input| EngineQuery {

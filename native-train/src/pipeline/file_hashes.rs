@@ -20,7 +20,7 @@ const YOUNG: Duration = Duration::from_secs(2);
 
 /// Hashes of files, with a memory in a file of its own.
 #[derive(Debug)]
-pub struct Fingerprints {
+pub struct FileHashes {
     memory: PathBuf,
     known: BTreeMap<String, Known>,
     changed: bool,
@@ -35,7 +35,7 @@ struct Known {
     sha256: String,
 }
 
-impl Fingerprints {
+impl FileHashes {
     /// With what an earlier command left in `memory`; a broken memory is none.
     pub fn open(memory: PathBuf) -> Self {
         let known = read_json(&memory, "").unwrap_or_default();
@@ -138,19 +138,19 @@ mod tests {
         let (file, memory) = (folder.path().join("f"), folder.path().join("m/hashes.json"));
         fs::write(&file, "abc").unwrap();
         set_time(&file, 1000);
-        let mut prints = Fingerprints::open(memory.clone());
-        let first = prints.of(&file).unwrap().unwrap();
+        let mut hashes = FileHashes::open(memory.clone());
+        let first = hashes.of(&file).unwrap().unwrap();
         assert!(first.starts_with("ba7816bf"), "SHA-256 of abc: {first}");
-        prints.save().unwrap();
+        hashes.save().unwrap();
         // The same size and time: taken from the memory, though the content is another.
         fs::write(&file, "abd").unwrap();
         set_time(&file, 1000);
-        assert_eq!(Fingerprints::open(memory.clone()).of(&file).unwrap().unwrap(), first);
+        assert_eq!(FileHashes::open(memory.clone()).of(&file).unwrap().unwrap(), first);
         set_time(&file, 1001);
-        assert_ne!(Fingerprints::open(memory.clone()).of(&file).unwrap().unwrap(), first);
+        assert_ne!(FileHashes::open(memory.clone()).of(&file).unwrap().unwrap(), first);
         fs::write(&memory, "{").unwrap();
-        assert_ne!(Fingerprints::open(memory).of(&file).unwrap().unwrap(), first);
-        assert_eq!(prints.of(&folder.path().join("none")).unwrap(), None);
+        assert_ne!(FileHashes::open(memory).of(&file).unwrap().unwrap(), first);
+        assert_eq!(hashes.of(&folder.path().join("none")).unwrap(), None);
     }
 
     #[test]
@@ -159,11 +159,11 @@ mod tests {
         let file = folder.path().join("f");
         fs::write(&file, "abc").unwrap();
         let time = fs::metadata(&file).unwrap().modified().unwrap();
-        let mut prints = Fingerprints::open(folder.path().join("m"));
-        let first = prints.of(&file).unwrap();
+        let mut hashes = FileHashes::open(folder.path().join("m"));
+        let first = hashes.of(&file).unwrap();
         fs::write(&file, "abd").unwrap();
         File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-        assert_ne!(prints.of(&file).unwrap(), first);
+        assert_ne!(hashes.of(&file).unwrap(), first);
     }
 
     #[test]
@@ -172,11 +172,11 @@ mod tests {
         // at the same time.
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f");
-        let mut prints = Fingerprints::open(folder.path().join("m"));
+        let mut hashes = FileHashes::open(folder.path().join("m"));
         let mut of = |text: &str| {
             fs::write(&file, text).unwrap();
             set_time(&file, u64::from(u32::MAX));
-            prints.of(&file).unwrap()
+            hashes.of(&file).unwrap()
         };
         assert_ne!(of("abc"), of("abd"));
     }
@@ -188,8 +188,8 @@ mod tests {
         fs::create_dir_all(at("sub")).unwrap();
         fs::write(at("a"), "1").unwrap();
         fs::write(at("sub/b"), "2").unwrap();
-        let mut prints = Fingerprints::open(folder.path().join("m"));
-        let mut of = || prints.of(&folder.path().join("d")).unwrap().unwrap();
+        let mut hashes = FileHashes::open(folder.path().join("m"));
+        let mut of = || hashes.of(&folder.path().join("d")).unwrap().unwrap();
         let first = of();
         fs::write(at("sub/b"), "3").unwrap();
         let second = of();

@@ -54,7 +54,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, report: &Report) -> Result<()> {
     npm::check()?;
     let toolchain = WasmToolchain::locate(args.wasm_toolchain, report)?;
-    build_wasm(&toolchain, report).map(|_size| ())
+    build_module(&toolchain, report).map(|_size| ())
 }
 
 /// Bytes of the module.
@@ -92,7 +92,7 @@ fn kilobytes(bytes: u64) -> u64 {
 ///
 /// # Errors
 /// When the build, wasm-bindgen or wasm-opt fails.
-pub(crate) fn build_wasm(toolchain: &WasmToolchain, report: &Report) -> Result<Size> {
+pub(crate) fn build_module(toolchain: &WasmToolchain, report: &Report) -> Result<Size> {
     let mut cargo = toolchain.cargo("build");
     cargo.args(["--package", "tigret-infer", "--lib", "--profile", "wasm"]);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", rust_flags().join("\u{1f}"));
@@ -139,22 +139,13 @@ fn rust_flags() -> Vec<String> {
 fn make_package(module: &Path, pkg: &Path, stamp: &str, report: &Report) -> Result<()> {
     let bindgen = bindgen::locate(report)?;
     let partial = pkg.with_extension("partial");
-    remove(&partial)?;
+    workspace::remove(&partial)?;
     process::run(Command::new(bindgen).arg(module).arg(&partial).arg(NAME))?;
     optimise(&partial.join(format!("{NAME}_bg.wasm")), report)?;
     let stamp_file = partial.join(STAMP);
     fs::write(&stamp_file, stamp).map_err(|e| Error::file(&stamp_file, e))?;
-    remove(pkg)?;
+    workspace::remove(pkg)?;
     fs::rename(&partial, pkg).map_err(|e| Error::file(pkg, e))
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file(folder, error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Runs wasm-opt on the module in its place: that of the npm package `binaryen`, and no other.
