@@ -37,20 +37,19 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
     let parts = Parts::read(&checkpoint, &tokens, &path)?;
-    if checkpoint::trained_on(&checkpoint)?.is_none() {
-        return parts.bundle(format);
+    if checkpoint::trained_on(&checkpoint)?.is_some() {
+        // The order of the data set: that of the catalogue's file may be the user's own.
+        let items = Dataset::load_items(run)?;
+        let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
+            Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
+            None => Err(TrainError::file(
+                &path,
+                format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
+            )),
+        });
+        let items = ranks.collect::<Result<Vec<_>>>()?;
+        check_model(&checkpoint, &parts.layout, items.into_iter())?;
     }
-    // The order of the data set: that of the catalogue's file may be the user's own.
-    let items = Dataset::load_items(run)?;
-    let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
-        Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
-        None => Err(TrainError::file(
-            &path,
-            format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
-        )),
-    });
-    let items = ranks.collect::<Result<Vec<_>>>()?;
-    check_model(&checkpoint, &parts.layout, items.into_iter())?;
     match format {
         WeightFormat::Q4 => parts.calibrated(run),
         _ => parts.bundle(format),
