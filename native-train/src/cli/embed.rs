@@ -226,7 +226,7 @@ fn sentence_vectors(
     let progress = output.progress(texts.len() as u64, "texts");
     let interrupted = || watch.requested();
     let control = Control { interrupted: &interrupted, state: Some(&state) };
-    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count))?;
+    let vectors = job::encode_all(&encoder, &texts, control, &progress)?;
     progress.finish_and_clear();
     Ok((vectors, Encoder::Sentence { source, fingerprint: encoder.fingerprint().to_owned() }))
 }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
@@ -283,7 +284,7 @@ impl Ready {
             Network::TfIdf(encoder) => Ok(encoder.encode(texts)),
             Network::Sentence(encoder) => {
                 let control = Control { interrupted, state: None };
-                job::encode_all(encoder, texts, control, |_| ())
+                job::encode_all(encoder, texts, control, &ProgressBar::hidden())
             }
         }
     }
