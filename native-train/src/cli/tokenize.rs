@@ -158,6 +158,24 @@ impl Args {
         Ok(())
     }
 
+    /// Options that are given and change nothing, and why.
+    fn unused(&self) -> Vec<(Vec<&'static str>, &'static str)> {
+        let mut unused = Vec::new();
+        if !self.method.has_autoencoder() {
+            unused.push((self.autoencoder.given(), "trains no autoencoder"));
+        }
+        if self.method == Method::Random {
+            let options = [
+                ("--normalize", self.normalise != Normalise::None),
+                ("--collaborative", self.collaborative != 0.0),
+            ];
+            let given = options.into_iter().filter_map(|(name, is_set)| is_set.then_some(name));
+            unused.push((given.collect(), "uses no vectors"));
+        }
+        unused.retain(|(options, _)| !options.is_empty());
+        unused
+    }
+
     fn sizes(&self) -> Result<Vec<u32>> {
         let sizes = &self.codebook_size;
         let levels = match (self.levels, sizes.len()) {
@@ -267,14 +285,10 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let state = run.tokenizer_state();
     let mut keeper = Keeper::none();
     check(&settings, &ids, &vectors)?;
-    let unused = if settings.autoencoder.is_none() { args.autoencoder.given() } else { Vec::new() };
-    if !unused.is_empty() {
+    for (unused, why) in args.unused() {
         // No refusal: a study compares methods under the settings of one file.
-        output.note(format!(
-            "{} without effect: --method {} trains no autoencoder",
-            unused.join(", "),
-            settings.method.name()
-        ));
+        let (unused, method) = (unused.join(", "), settings.method.name());
+        output.note(format!("{unused} without effect: --method {method} {why}"));
     }
     if let Some(&first) = settings.sizes.first()
         && let Some(better) = smaller_codebook(ids.len(), first as usize)
