@@ -105,32 +105,28 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
         let response = agent.get(url).call().map_err(failed)?;
         make_parent(&path)?;
         let mut body = response.into_body().into_reader();
-        let mut broken = None;
-        write_atomically(&path, |out| copy(&mut body, out, &mut broken)).map_err(|error| {
-            match broken.take() {
-                Some(reason) => TrainError::usage(format!(
-                    "the download of {file} of hub:{name} broke off ({reason}); the same command \
-                     fetches what is missing"
-                )),
-                None => error,
-            }
-        })?;
+        let broken = |error: std::io::Error| {
+            std::io::Error::other(TrainError::usage(format!(
+                "the download of {file} of hub:{name} broke off ({error}); the same command \
+                 fetches what is missing"
+            )))
+        };
+        write_atomically(&path, |out| copy(&mut body, out, broken))?;
     }
     make_parent(&reference)?;
     write_atomically(&reference, |out| out.write_all(listing.sha.as_bytes()))?;
     Ok(snapshot)
 }
 
-/// Copies a download; `broken` says why it could not be read to its end.
+/// Copies a download; `broken` is the error of one that cannot be read to its end.
 fn copy(
     body: &mut impl Read,
     out: &mut dyn Write,
-    broken: &mut Option<String>,
+    broken: impl Fn(std::io::Error) -> std::io::Error,
 ) -> std::io::Result<()> {
     let mut bytes = vec![0; 1 << 16];
     loop {
-        let count = body.read(&mut bytes).inspect_err(|e| *broken = Some(e.to_string()))?;
-        match count {
+        match body.read(&mut bytes).map_err(&broken)? {
             0 => return Ok(()),
             count => out.write_all(&bytes[..count])?,
         }
