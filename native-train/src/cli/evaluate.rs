@@ -153,9 +153,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         _ if baselines_only => None,
         Some(bundle) => Some(Ranked::Bundle(Arc::new(read_bundle(bundle)?))),
         None => {
-            let ids = SemanticIds::load(&run, &dataset)?;
-            let trained =
-                TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset), device)?;
+            let ids = SemanticIds::load(&run, &dataset.items)?;
+            let trained = TrainedModel::load(
+                &run.model(),
+                &ids.layout,
+                ids.of_items(&dataset.items),
+                device,
+            )?;
             let trained_on = checkpoint::trained_on(&run.model())?;
             other_sequences = trained_on.is_some_and(|then| !then.has_sequences(&dataset));
             Some(Ranked::Own(Box::new((trained, ids))))

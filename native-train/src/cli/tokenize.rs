@@ -249,7 +249,7 @@ fn vectors_of(
         // Its codes come from the ids alone, so it runs without `tigret embed`.
         return Ok((Vectors { dimensions: 1, data: vec![0.0; dataset.items.len()] }, 0));
     }
-    let content = Vectors::load(run, dataset)?;
+    let content = Vectors::load(run, &dataset.items)?;
     if args.collaborative == 0.0 {
         return Ok((content, 0));
     }
@@ -349,12 +349,16 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         seconds: begin.elapsed().as_secs_f64(),
     };
     write_log(&run, fitted.training.map_or(Vec::new(), |training| training.log))?;
-    let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    save_quantizer(&run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(&dataset)))?;
+    let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
+    save_quantizer(
+        &run,
+        &fitted.quantizer,
+        &IdsOf::new(&ids.layout, ids.of_items(&dataset.items)),
+    )?;
     write_json(&run.tokenizer_report(), &report)?;
-    ids.save(&run, &dataset)?;
+    ids.save(&run, &dataset.items)?;
     // The figures of a model that cannot be used any more are not those of the run.
-    if ids.check_model(&run.model(), &dataset).is_err() {
+    if ids.check_model(&run.model(), &dataset.items).is_err() {
         remove_if_there(&run.evaluation())?;
     }
     if report.settings.autoencoder.is_some() {

@@ -114,7 +114,7 @@ impl<'a> Parts<'a> {
         // Refuses what does not go together, which a pass of the model would not survive.
         let mut bundle = self.bundle(WeightFormat::Q4)?;
         let dataset = Dataset::load(run)?;
-        let ids = SemanticIds::load(run, &dataset)?;
+        let ids = SemanticIds::load(run, &dataset.items)?;
         let trained = TrainedModel::new(bundle.config.clone(), &weights, Device::Cpu)
             .map_err(|e| TrainError::file(checkpoint, e))?;
         let grams = input_grams(&trained, &ids, &dataset);
