@@ -330,6 +330,15 @@ fn a_folder_that_lacks_a_file_is_refused_by_that_file() {
             },
             "part-1.safetensors",
         ),
+        (
+            "t5",
+            &|f| {
+                let index = "{\"weight_map\": {\"a\": \"../t5/model.safetensors\"}}";
+                fs::write(f.at("model.safetensors.index.json"), index).unwrap();
+                fs::rename(f.at("model.safetensors"), f.at("other.safetensors")).unwrap();
+            },
+            "names \"../t5/model.safetensors\", which is not a file beside it",
+        ),
     ]);
 }
 

@@ -17,7 +17,7 @@ use crate::files::read_bytes;
 use crate::hash::hex;
 use crate::interrupt::Control;
 use crate::run_dir::RunDir;
-use crate::tensors::{self, Notes, Values, f32s};
+use crate::tensors::{self, Element, Notes, Values};
 
 const EMBED: &str = "make it with `tigret embed`";
 
@@ -180,7 +180,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>
     if tensor.dtype() != Dtype::F32 {
         return Err(format!("is damaged ({name} is {:?})", tensor.dtype()));
     }
-    let values = f32s(&tensor);
+    let values = Element::F32.floats(tensor.data());
     match values.iter().all(|value| value.is_finite()) {
         true => Ok((tensor.shape().to_vec(), values)),
         false => Err(format!("is damaged ({name} holds numbers that are not finite)")),
