@@ -8,7 +8,7 @@ use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, read_text, write_json};
+use crate::files::{read_text, write_json};
 use crate::tensors::Notes;
 pub use crate::tensors::shards::{HostWeights, files, read_notes, read_tensors, write_tensors};
 
@@ -47,11 +47,15 @@ const HINT: &str = "a checkpoint folder has config.json and model.safetensors";
 /// [`TrainError::File`].
 pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
     let path = folder.join("config.json");
-    let mut config: Value = read_json(&path, HINT)?;
+    trained_on_of(&path, &read_text(&path, HINT)?)
+}
+
+fn trained_on_of(path: &Path, config: &str) -> Result<Option<Provenance>> {
+    let mut config: Value = serde_json::from_str(config).map_err(|e| TrainError::file(path, e))?;
     let Some(provenance) = config.get_mut(TRAINED_ON) else { return Ok(None) };
     serde_json::from_value(provenance.take()).map_err(|e| {
         let mend = "train again, or remove it if the model goes with the semantic IDs";
-        TrainError::file(&path, format!("`{TRAINED_ON}`: {e}; {mend}"))
+        TrainError::file(path, format!("`{TRAINED_ON}`: {e}; {mend}"))
     })
 }
 
@@ -75,14 +79,15 @@ fn with_tokens(text: String) -> String {
     if changed { Value::Object(config).to_string() } else { text }
 }
 
-/// Reads a folder that [`save`] or `transformers` wrote.
+/// Reads a folder that [`save`] or `transformers` wrote; also gives what [`trained_on`] does.
 ///
 /// # Errors
 /// [`TrainError::File`] naming the file and what is wrong in it.
-pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
+pub fn load(folder: &Path) -> Result<(T5Config, HostWeights, Option<Provenance>)> {
     let path = folder.join("config.json");
     let text = with_tokens(read_text(&path, HINT)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
+    let trained_on = trained_on_of(&path, &text)?;
     let (mut weights, _) = read_tensors(folder, MODEL, HINT)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
@@ -104,7 +109,7 @@ pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
             config.tie_word_embeddings = false;
         }
     }
-    Ok((config, weights))
+    Ok((config, weights, trained_on))
 }
 
 /// The output head of a model that does not share it with the embedding.
@@ -129,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_tensors(folder.path(), MODEL, weights, Notes::new()).unwrap();
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        load(folder.path())
+        load(folder.path()).map(|(config, weights, _)| (config, weights))
     }
 
     #[test]

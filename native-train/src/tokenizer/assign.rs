@@ -9,12 +9,11 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
 use tigret_infer::quantizer::TakenCodes;
-use tigret_infer::{Catalog, CatalogFile, CatalogItem, Quantizer, Structure};
+use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 
-use super::SemanticIds;
 use super::check::too_large;
 use super::codes::encode;
-use super::ids::{TOKENIZE, ids_of_items};
+use super::ids::{TOKENIZE, ids_of_items, read_ids};
 use super::quantizer_file::QuantizerFile;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
@@ -91,11 +90,10 @@ pub fn assign(
     progress: &ProgressBar,
 ) -> Result<Assigned> {
     let file = QuantizerFile::read(run)?;
-    let layout = SemanticIds::read_layout(&run.tokens(), TOKENIZE)?;
-    let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
+    let (layout, before, items_before) =
+        read_ids(&run.tokens(), &run.catalog(), [TOKENIZE; 2], <[CatalogItem]>::to_vec)?;
+    let mut catalog = CatalogFile { items: items_before };
     let old = ids_of_items(run)?;
-    let before = Catalog::from_items(catalog.items.clone(), &layout)
-        .map_err(|e| TrainError::file(run.catalog(), e))?;
     file.check(run, &layout, &before, &old)?;
     drop(before);
     let quantizer = file.quantizer;

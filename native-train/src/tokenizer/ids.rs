@@ -28,6 +28,25 @@ pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
     Ok(ids)
 }
 
+/// Reads a token layout (`tokens.json`) and a catalogue (`catalog.json`), and what `keep` takes of the
+/// items in the order of the file.
+///
+/// # Errors
+/// [`TrainError::File`], with `hints` (how to make the two files) where one is missing.
+pub(crate) fn read_ids<T>(
+    tokens: &Path,
+    catalog: &Path,
+    hints: [&str; 2],
+    keep: impl FnOnce(&[CatalogItem]) -> T,
+) -> Result<(TokenLayout, Catalog, T)> {
+    let layout = read_text(tokens, hints[0])?;
+    let layout = TokenLayout::parse(&layout).map_err(|e| TrainError::file(tokens, e))?;
+    let CatalogFile { items } = read_json(catalog, hints[1])?;
+    let kept = keep(&items);
+    let sorted = Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
+    Ok((layout, sorted, kept))
+}
+
 /// The semantic IDs of a data set's items, of which functions are given all in their order.
 #[derive(Debug, Clone)]
 pub struct SemanticIds {
@@ -109,31 +128,13 @@ impl SemanticIds {
         write_json(&run.tokens(), &self.layout)
     }
 
-    /// Reads a token layout, `tokens.json`.
-    ///
-    /// # Errors
-    /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-    pub(crate) fn read_layout(path: &Path, hint: &str) -> Result<TokenLayout> {
-        TokenLayout::parse(&read_text(path, hint)?).map_err(|e| TrainError::file(path, e))
-    }
-
-    /// The token layout and the catalogue of a run.
-    pub(super) fn load_files(run: &RunDir) -> Result<(TokenLayout, Catalog)> {
-        let layout = Self::read_layout(&run.tokens(), TOKENIZE)?;
-        let path = run.catalog();
-        let file: CatalogFile = read_json(&path, TOKENIZE)?;
-        let catalog =
-            Catalog::from_items(file.items, &layout).map_err(|e| TrainError::file(&path, e))?;
-        Ok((layout, catalog))
-    }
-
     /// Reads what [`SemanticIds::save`] wrote, or what the user put in its place.
     ///
     /// # Errors
     /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
     pub fn load(run: &RunDir, items: &[Item]) -> Result<Self> {
-        let (layout, catalog) = Self::load_files(run)?;
         let path = run.catalog();
+        let (layout, catalog, ()) = read_ids(&run.tokens(), &path, [TOKENIZE; 2], |_| ())?;
         if catalog.len() != items.len() {
             return Err(TrainError::file(
                 &path,
