@@ -8,9 +8,9 @@
 pub mod amazon;
 pub mod classics;
 pub mod events;
-pub mod filter;
 pub mod interactions;
 pub mod items;
+pub mod k_core;
 pub(crate) mod lines;
 pub mod log;
 pub mod moment;
@@ -28,6 +28,7 @@ pub mod summary;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod values;
 
 use std::collections::{HashMap, HashSet};
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::Summary;
-use super::items::{INEXACT, is_exact};
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
+use super::values::{INEXACT, is_exact};
 use crate::error::{Result, TrainError};
 use crate::files::read_json;
 use crate::run_dir::RunDir;
