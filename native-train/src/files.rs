@@ -173,6 +173,12 @@ pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::R
     writeln!(file)
 }
 
+/// Writes a value as a line of JSON.
+pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *file, value)?;
+    file.write_all(b"\n")
+}
+
 /// Reads a JSON file.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ use serde_json::{Map, Value};
 pub use summary::Summary;
 
 use crate::error::{Result, TrainError};
-use crate::files::{Together, pretty, remove_if_there, unfinished};
+use crate::files::{Together, pretty, remove_if_there, unfinished, write_line};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
@@ -211,8 +211,7 @@ impl Dataset {
         files.write(&run.items(), |file| {
             for item in &self.items {
                 let Item { id, text, fields } = item;
-                serde_json::to_writer(&mut *file, &ItemLine { id, text, fields })?;
-                file.write_all(b"\n")?;
+                write_line(file, &ItemLine { id, text, fields })?;
             }
             Ok(())
         })?;
@@ -221,8 +220,7 @@ impl Dataset {
                 let items =
                     sequence.items.iter().map(|&at| self.items[at as usize].id.as_str()).collect();
                 let line: SequenceLine<&str> = SequenceLine { user: sequence.user.clone(), items };
-                serde_json::to_writer(&mut *file, &line)?;
-                file.write_all(b"\n")?;
+                write_line(file, &line)?;
             }
             Ok(())
         })?;

@@ -21,7 +21,7 @@ use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, write_atomically};
+use crate::files::{read_json, write_atomically, write_line};
 use crate::run_dir::RunDir;
 
 /// Items that are quantised together.
@@ -104,10 +104,7 @@ pub fn assign(
     {
         rows.append(run, &old, &new)?;
     }
-    write_atomically(&run.catalog(), |file| {
-        serde_json::to_writer(&mut *file, &catalog)?;
-        file.write_all(b"\n")
-    })?;
+    write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
     append_items(run, items, &there, recipe.as_ref())?;
     Ok(Assigned { items: catalog.items.len(), ..assigned })
 }
@@ -423,10 +420,7 @@ fn append_items(
             fields.remove("embedding");
             fields.insert("id".into(), id.into());
             fields.insert("text".into(), text.into());
-            serde_json::to_writer(&mut *file, &fields)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .map_err(|e| TrainError::file(&path, e))
+            write_line(file, &fields).map_err(|e| TrainError::file(&path, e))
         })
         .map_err(std::io::Error::other)
     })

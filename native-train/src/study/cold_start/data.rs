@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use crate::data::{Dataset, Item, MIN_SEQUENCE, Sequence};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::files::write_atomically;
+use crate::files::{write_atomically, write_line};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::assign;
 
@@ -103,8 +103,7 @@ fn write_items(path: &Path, items: &[Item]) -> Result<()> {
             let mut line = item.fields.clone();
             line.insert("id".into(), Json::String(item.id.clone()));
             line.insert("text".into(), Json::String(item.text.clone()));
-            serde_json::to_writer(&mut *file, &line)?;
-            file.write_all(b"\n")?;
+            write_line(file, &line)?;
         }
         Ok(())
     })
