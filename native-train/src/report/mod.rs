@@ -12,7 +12,7 @@ pub mod information;
 pub mod neighbours;
 mod summary;
 pub mod training;
-pub mod tree;
+mod tree;
 
 use std::path::Path;
 
