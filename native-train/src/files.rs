@@ -39,7 +39,8 @@ fn check_place(path: &Path) -> Result<()> {
 /// half of it. A link is replaced by the file: what a run shares with another stays the other's.
 ///
 /// # Errors
-/// [`TrainError::File`]; also where a folder, a device or a pipe lies.
+/// [`TrainError::File`]; also where a folder, a device or a pipe lies. A [`TrainError`] that `write`
+/// wraps in an `std::io::Error` comes back as it was.
 pub fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
@@ -77,7 +78,8 @@ impl Together {
             file.flush()?;
             file.get_ref().sync_all()
         };
-        attempt().map_err(|e| TrainError::file(path, e))
+        // Beside errors of writing, `write` gives those of what it reads.
+        attempt().map_err(|e| e.downcast().unwrap_or_else(|e| TrainError::file(path, e)))
     }
 
     /// Whether the files so far are what lies in their places already.
@@ -171,6 +173,12 @@ pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::R
     writeln!(file)
 }
 
+/// Writes a value as a line of JSON.
+pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *file, value)?;
+    file.write_all(b"\n")
+}
+
 /// Reads a JSON file.
 ///
 /// # Errors
@@ -221,5 +229,25 @@ fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
         // Of `read_to_string` alone.
         std::io::ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
         _ => TrainError::file(path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_file_from_being_whole_is_said_in_its_own_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let refused = |reason: std::io::Error| {
+            let write = |out: &mut dyn Write| out.write_all(b"half").and(Err(reason));
+            write_atomically(&path, write).unwrap_err().to_string()
+        };
+        let line = TrainError::line("b", 7, "is wrong");
+        assert_eq!(refused(std::io::Error::other(line)), "b:7: is wrong");
+        let full = std::io::Error::other("no space");
+        assert_eq!(refused(full), format!("{}: no space", path.display()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

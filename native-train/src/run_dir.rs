@@ -49,126 +49,9 @@ impl RunDir {
         &self.root
     }
 
-    /// `dataset.json`: counts and settings of `prepare`.
-    pub fn dataset(&self) -> PathBuf {
-        self.root.join("dataset.json")
-    }
-
-    /// `items.jsonl`: an item a line, `id`, `text` and the fields it was made from.
-    pub fn items(&self) -> PathBuf {
-        self.root.join("items.jsonl")
-    }
-
-    /// `sequences.jsonl`: `{"user": "…", "items": ["…", …]}` a line, oldest first.
-    pub fn sequences(&self) -> PathBuf {
-        self.root.join("sequences.jsonl")
-    }
-
-    /// `oracle.json`: for simulated data, what the best possible recommender reaches.
-    pub fn oracle(&self) -> PathBuf {
-        self.root.join("oracle.json")
-    }
-
-    /// `vectors.safetensors`: tensor `vectors` `[items, dimensions]`, rows as in `items.jsonl`.
-    pub fn vectors(&self) -> PathBuf {
-        self.root.join("vectors.safetensors")
-    }
-
-    /// `encoding.partial.safetensors`: unfinished work of a sentence encoder.
-    pub fn encoding_state(&self) -> PathBuf {
-        self.root.join("encoding.partial.safetensors")
-    }
-
-    /// `encoder.safetensors`: what made the vectors, so that new texts can be encoded alike.
-    pub fn encoder(&self) -> PathBuf {
-        self.root.join("encoder.safetensors")
-    }
-
-    /// `tokenizer.safetensors`: the quantiser, as `tigret_infer::Quantizer` reads it.
-    pub fn tokenizer(&self) -> PathBuf {
-        self.root.join("tokenizer.safetensors")
-    }
-
-    /// `tokenizer.json`: settings and statistics of `tokenize`.
-    pub fn tokenizer_report(&self) -> PathBuf {
-        self.root.join("tokenizer.json")
-    }
-
-    /// `tokenizer.jsonl`: the log of its training, a line an epoch or fewer.
-    pub fn tokenizer_log(&self) -> PathBuf {
-        self.root.join("tokenizer.jsonl")
-    }
-
-    /// `tokenizer.partial.safetensors`: unfinished training of an autoencoder.
-    pub fn tokenizer_state(&self) -> PathBuf {
-        self.root.join("tokenizer.partial.safetensors")
-    }
-
-    /// `tokens.json`: the token layout.
-    pub fn tokens(&self) -> PathBuf {
-        self.root.join("tokens.json")
-    }
-
-    /// `catalog.json`: ids and semantic IDs.
-    pub fn catalog(&self) -> PathBuf {
-        self.root.join("catalog.json")
-    }
-
-    /// `model/`: `config.json`, `model.safetensors` (the best model), `last.safetensors` (what
-    /// training goes on from); the latter two in several files where they are large.
-    pub fn model(&self) -> PathBuf {
-        self.root.join("model")
-    }
-
-    /// `train.jsonl`: a line a log step.
-    pub fn train_log(&self) -> PathBuf {
-        self.root.join("train.jsonl")
-    }
-
-    /// `tensorboard/`: the same for TensorBoard, an event file for each time training was started.
-    pub fn tensorboard(&self) -> PathBuf {
-        self.root.join("tensorboard")
-    }
-
     /// `baselines/NAME/`: the training of a baseline, for those that are trained.
     pub fn baseline(&self, name: &str) -> PathBuf {
-        self.root.join("baselines").join(name)
-    }
-
-    /// `evaluation.json`: the figures of `evaluate`.
-    pub fn evaluation(&self) -> PathBuf {
-        self.root.join("evaluation.json")
-    }
-
-    /// Whether a path is that of an artefact, there or not.
-    pub fn is_artefact(&self, path: &Path) -> bool {
-        let own = [
-            self.dataset(),
-            self.items(),
-            self.sequences(),
-            self.oracle(),
-            self.vectors(),
-            self.encoding_state(),
-            self.encoder(),
-            self.tokenizer(),
-            self.tokenizer_report(),
-            self.tokenizer_log(),
-            self.tokenizer_state(),
-            self.tokens(),
-            self.catalog(),
-            self.train_log(),
-            self.evaluation(),
-        ];
-        let place = resolved(path);
-        let is_own = |own: &PathBuf| resolved(own) == place;
-        let folders = [
-            self.model(),
-            self.tensorboard(),
-            self.root.join("baselines"),
-            self.root.join(".tigret"),
-        ];
-        place.is_some()
-            && (own.iter().any(is_own) || folders.iter().any(|folder| lies_in(path, folder)))
+        self.baselines().join(name)
     }
 
     /// Refuses an output path that belongs to one of the run's artefacts.
@@ -185,24 +68,84 @@ impl RunDir {
 
     /// `.tigret/lock`: held by the command that writes into the run.
     pub fn lock(&self) -> PathBuf {
-        self.root.join(".tigret").join("lock")
+        self.root.join(OWN).join("lock")
     }
 
     /// `.tigret/hashes.json`: hashes of files that `tigret run` has read.
     pub fn hashes(&self) -> PathBuf {
-        self.root.join(".tigret").join("hashes.json")
+        self.root.join(OWN).join("hashes.json")
     }
 
     /// `.tigret/VERB.json`: with what a step of `tigret run` last finished.
     pub fn stamp(&self, verb: &str) -> PathBuf {
-        self.root.join(".tigret").join(format!("{verb}.json"))
+        self.root.join(OWN).join(format!("{verb}.json"))
     }
 
     /// `.tigret/VERB.started.json`: with what a step of `tigret run` began and did not finish.
     pub fn started(&self, verb: &str) -> PathBuf {
-        self.root.join(".tigret").join(format!("{verb}.started.json"))
+        self.root.join(OWN).join(format!("{verb}.started.json"))
     }
 }
+
+/// Defines the path of each artefact in a run directory, and the list of all.
+macro_rules! artefacts {
+    ($($(#[$doc:meta])* $name:ident: $place:literal,)*) => {
+        impl RunDir {
+            $($(#[$doc])* pub fn $name(&self) -> PathBuf {
+                self.root.join($place)
+            })*
+
+            /// Whether a path is that of an artefact, there or not, or lies in one.
+            pub fn is_artefact(&self, path: &Path) -> bool {
+                let places = [$($place,)* OWN];
+                places.iter().any(|place| lies_in(path, &self.root.join(place)))
+            }
+        }
+    };
+}
+
+artefacts! {
+    /// `dataset.json`: counts and settings of `prepare`.
+    dataset: "dataset.json",
+    /// `items.jsonl`: an item a line, `id`, `text` and the fields it was made from.
+    items: "items.jsonl",
+    /// `sequences.jsonl`: `{"user": "…", "items": ["…", …]}` a line, oldest first.
+    sequences: "sequences.jsonl",
+    /// `oracle.json`: for simulated data, what the best possible recommender reaches.
+    oracle: "oracle.json",
+    /// `vectors.safetensors`: tensor `vectors` `[items, dimensions]`, rows as in `items.jsonl`.
+    vectors: "vectors.safetensors",
+    /// `encoding.partial.safetensors`: unfinished work of a sentence encoder.
+    encoding_state: "encoding.partial.safetensors",
+    /// `encoder.safetensors`: what made the vectors, so that new texts can be encoded alike.
+    encoder: "encoder.safetensors",
+    /// `tokenizer.safetensors`: the quantiser, as `tigret_infer::Quantizer` reads it.
+    tokenizer: "tokenizer.safetensors",
+    /// `tokenizer.json`: settings and statistics of `tokenize`.
+    tokenizer_report: "tokenizer.json",
+    /// `tokenizer.jsonl`: the log of its training, a line an epoch or fewer.
+    tokenizer_log: "tokenizer.jsonl",
+    /// `tokenizer.partial.safetensors`: unfinished training of an autoencoder.
+    tokenizer_state: "tokenizer.partial.safetensors",
+    /// `tokens.json`: the token layout.
+    tokens: "tokens.json",
+    /// `catalog.json`: ids and semantic IDs.
+    catalog: "catalog.json",
+    /// `model/`: `config.json`, `model.safetensors` (the best model), `last.safetensors` (what
+    /// training goes on from); the latter two in several files where they are large.
+    model: "model",
+    /// `train.jsonl`: a line a log step.
+    train_log: "train.jsonl",
+    /// `tensorboard/`: the same for TensorBoard, an event file for each time training was started.
+    tensorboard: "tensorboard",
+    /// `evaluation.json`: the figures of `evaluate`.
+    evaluation: "evaluation.json",
+    /// `baselines/`: the training of each baseline that is trained.
+    baselines: "baselines",
+}
+
+/// What `tigret run` keeps for itself.
+const OWN: &str = ".tigret";
 
 /// A path without links and detours, as far as it is there.
 fn resolved(path: &Path) -> Option<PathBuf> {

@@ -1,7 +1,6 @@
 //! A run as a static site: the built demo page with the run's model, items and figures beside it.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
 use crate::export::{bundle_of_run, check_out, write_bundle};
-use crate::files::{read_json, remove_if_there, write_atomically, write_json};
+use crate::files::{read_json, remove_if_there, write_atomically, write_json, write_line};
 use crate::run_dir::{RunDir, lies_in};
 use crate::tokenizer::quantizer_file::load_quantizer;
 
@@ -184,7 +183,7 @@ impl Content {
         let new_items = folder.join("new.jsonl");
         match &self.new_items {
             Some(items) => write_atomically(&new_items, |file| {
-                items.iter().try_for_each(|item| write_line(item, &mut *file))
+                items.iter().try_for_each(|item| write_line(file, item))
             })?,
             // Those of another run, if there are any.
             None => remove_if_there(&new_items)?,
@@ -202,14 +201,9 @@ fn shown_items(run: &RunDir) -> Result<Vec<u8>> {
         let mut item: Map<String, Value> =
             object(text).map_err(|reason| TrainError::line(&path, line, reason))?;
         item.retain(|field, _| SHOWN.contains(&field.as_str()));
-        write_line(&item, &mut lines).map_err(|e| TrainError::line(&path, line, e.to_string()))
+        write_line(&mut lines, &item).map_err(|e| TrainError::line(&path, line, e.to_string()))
     })?;
     Ok(lines)
-}
-
-fn write_line(item: &Map<String, Value>, to: &mut dyn Write) -> std::io::Result<()> {
-    serde_json::to_writer(&mut *to, item)?;
-    to.write_all(b"\n")
 }
 
 fn read_new_items(

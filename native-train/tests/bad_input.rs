@@ -149,6 +149,13 @@ fn settings_that_do_not_suit_are_told_of() {
         note.trim_end(),
         "--latent, --epochs without effect: --method rq-kmeans trains no autoencoder"
     );
+    let random = "tokenize --run r --method random --codebook-size 8";
+    assert_eq!(errors(random), "");
+    assert_eq!(
+        errors(&format!("{random} --collaborative 0.5 --normalize scale --latent 16")),
+        "--latent without effect: --method random trains no autoencoder\n\
+         --normalize, --collaborative without effect: --method random uses no vectors\n"
+    );
     let both = "tokenize --run r --codebook-size 8 --epochs 5 --max-epochs 9";
     let output = tigret(world.0.path(), both).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use indicatif::ProgressBar;
 use serde::Deserialize;
 use tigret_train::TrainError;
 use tigret_train::device::DeviceChoice;
@@ -26,7 +26,7 @@ fn expected(name: &str) -> Expected {
 }
 
 fn encode(encoder: &SentenceEncoder, texts: &[&str]) -> Vectors {
-    job::encode_all(encoder, texts, Control::none(), |_| ()).unwrap()
+    job::encode_all(encoder, texts, Control::none(), &ProgressBar::hidden()).unwrap()
 }
 
 /// Largest difference and smallest cosine.
@@ -101,21 +101,22 @@ fn an_interrupted_job_ends_with_the_same_vectors_bit_for_bit() {
     let (mut rounds, mut seen) = (0, Vec::new());
     let vectors = loop {
         rounds += 1;
-        let interrupted = AtomicBool::new(false);
-        let stop = || interrupted.load(Ordering::Relaxed);
+        let progress = ProgressBar::hidden();
+        let stop = || progress.position() >= rounds * 80;
         let control = Control { interrupted: &stop, state: Some(&state) };
-        let mut done = 0;
-        let limit = rounds * 80;
-        let outcome = job::encode_all(&encoder, &texts, control, |count| {
-            done += count;
-            interrupted.store(done >= limit, Ordering::Relaxed);
-        });
+        let outcome = job::encode_all(&encoder, &texts, control, &progress);
+        let done = progress.position();
         seen.push(done);
         match outcome {
             Ok(vectors) => break vectors,
             Err(TrainError::Interrupted) => assert!(state.exists()),
             Err(other) => panic!("{other}"),
         }
+        // What was done before is no work of this session.
+        let (progress, control) =
+            (ProgressBar::hidden(), Control { interrupted: &|| true, ..control });
+        assert!(job::encode_all(&encoder, &texts, control, &progress).is_err());
+        assert_eq!((progress.position(), progress.per_sec()), (done, 0.0));
     };
     assert!(rounds > 2, "it was to be interrupted at least twice: {seen:?}");
     assert!(seen.is_sorted() && seen[0] < 400, "work is taken up, not begun again: {seen:?}");
@@ -129,13 +130,15 @@ fn unfinished_work_of_other_texts_or_a_broken_state_is_not_taken_up() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let control = Control { interrupted: &|| true, state: Some(&state) };
-    let stopped = job::encode_all(&encoder, &["red", "lamp"], control, |_| ());
+    let stopped = job::encode_all(&encoder, &["red", "lamp"], control, &ProgressBar::hidden());
     assert!(matches!(stopped, Err(TrainError::Interrupted)));
     let control = Control { state: Some(&state), ..Control::none() };
-    let other = job::encode_all(&encoder, &["lamp", "red"], control, |_| ()).unwrap();
+    let other =
+        job::encode_all(&encoder, &["lamp", "red"], control, &ProgressBar::hidden()).unwrap();
     assert_eq!(other, encode(&encoder, &["lamp", "red"]));
     fs::write(&state, b"not a state").unwrap();
-    let again = job::encode_all(&encoder, &["lamp", "red"], control, |_| ()).unwrap();
+    let again =
+        job::encode_all(&encoder, &["lamp", "red"], control, &ProgressBar::hidden()).unwrap();
     assert_eq!(again, other);
 }
 
@@ -326,6 +329,15 @@ fn a_folder_that_lacks_a_file_is_refused_by_that_file() {
                 remove(f, "model.safetensors");
             },
             "part-1.safetensors",
+        ),
+        (
+            "t5",
+            &|f| {
+                let index = "{\"weight_map\": {\"a\": \"../t5/model.safetensors\"}}";
+                fs::write(f.at("model.safetensors.index.json"), index).unwrap();
+                fs::rename(f.at("model.safetensors"), f.at("other.safetensors")).unwrap();
+            },
+            "names \"../t5/model.safetensors\", which is not a file beside it",
         ),
     ]);
 }
@@ -542,7 +554,7 @@ fn damaged_files_are_refused() {
         bytes
     });
     let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
-    let outcome = job::encode_all(&encoder, &["red lamp"], Control::none(), |_| ());
+    let outcome = job::encode_all(&encoder, &["red lamp"], Control::none(), &ProgressBar::hidden());
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("vector of text 1 is not finite; its weights are broken"), "{error}");
 }

@@ -168,7 +168,7 @@ impl World {
 
     fn vectors(&self) -> Vectors {
         let run = RunDir::open(self.0.path().join("r")).unwrap();
-        Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
+        Vectors::load(&run, &Dataset::load(&run).unwrap().items).unwrap()
     }
 }
 

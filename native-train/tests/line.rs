@@ -178,6 +178,20 @@ fn from_a_log_to_recommendations() {
         let line = refuses(at, &[&cold[..], &["--temperature", temperature]].concat());
         assert!(line.contains(part), "{line}");
     }
+
+    // Codes are chosen by the run's samples, whether or not the model says what it was trained on.
+    let path = at.join("r/model/config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("tigret_trained_on").unwrap();
+    fs::write(&path, config.to_string()).unwrap();
+    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
+    let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog"];
+    let import = ["import", "--quantize", "q4", "--out", "nearest.safetensors"];
+    works(at, &[&import[..], &files, &["r/catalog.json"]].concat());
+    let [said, unsaid, nearest] = ["q4", "unsaid", "nearest"]
+        .map(|name| fs::read(at.join(name).with_extension("safetensors")).unwrap());
+    assert!(said == unsaid, "another bundle than that of a model that says");
+    assert!(said != nearest, "the nearest codes");
 }
 
 #[test]

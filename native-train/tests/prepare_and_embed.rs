@@ -454,7 +454,7 @@ fn the_classics_are_marked_as_simulated_and_have_their_optimum() {
 
 fn vectors(run: &Path) -> Vectors {
     let run = RunDir::open(run).unwrap();
-    Vectors::load(&run, &Dataset::load(&run).unwrap()).unwrap()
+    Vectors::load(&run, &Dataset::load(&run).unwrap().items).unwrap()
 }
 
 #[test]

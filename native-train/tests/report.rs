@@ -50,14 +50,14 @@ fn write_run(root: &Path, title: &str) {
     fs::write(run.items(), items).unwrap();
     fs::write(run.catalog(), json!({ "items": catalog }).to_string()).unwrap();
     fs::write(run.tokens(), tokens.to_string()).unwrap();
-    let dataset = Dataset { items: Dataset::load_items(&run).unwrap(), sequences: vec![] };
+    let items = Dataset::load_items(&run).unwrap();
     let axes = (0..8).flat_map(|item| match item {
         0..4 => [1.0, 0.0],
         4..7 => [0.0, 2.0],
         _ => [0.0, 0.0],
     });
     let vectors = Vectors { dimensions: 2, data: axes.collect() };
-    vectors.save(&run, &dataset, "by hand").unwrap();
+    vectors.save(&run, &items, "by hand", false).unwrap();
 }
 
 /// The file a tokenizer of any kind may leave.
@@ -272,10 +272,10 @@ fn codes_that_say_nothing_of_the_vectors_are_worth_a_look() {
     write_run(&root, "thing 0");
     assert!(!inspect(folder.path(), &["r"]).contains("no more alike"));
     let run = RunDir::open(&root).unwrap();
-    let dataset = Dataset { items: Dataset::load_items(&run).unwrap(), sequences: vec![] };
+    let items = Dataset::load_items(&run).unwrap();
     // The halves of each category point away from each other, and each to one of the other.
     let data = (0..8).flat_map(|item| if item % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] });
-    Vectors { dimensions: 2, data: data.collect() }.save(&run, &dataset, "by hand").unwrap();
+    Vectors { dimensions: 2, data: data.collect() }.save(&run, &items, "by hand", false).unwrap();
     let text = inspect(folder.path(), &["r"]);
     assert!(text.contains("items that share the first code are no more alike"), "{text}");
 }

@@ -398,7 +398,7 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
     // A training with other settings that fails at once: what it would have replaced is still there.
     let run = RunDir::open(at.join("r")).unwrap();
     let dataset = Dataset::load(&run).unwrap();
-    let ids = SemanticIds::load(&run, &dataset).unwrap();
+    let ids = SemanticIds::load(&run, &dataset.items).unwrap();
     let settings = Settings {
         config: Preset::Tiny.config(&ids.layout),
         batch: 16,

@@ -7,7 +7,7 @@ use tigret_infer::cpu::CpuEngine;
 use tigret_infer::search::{EngineQuery, ItemFilter};
 use tigret_infer::testing::{Random, Shape, random_bundle, same_answer};
 use tigret_infer::{TokenLayout, WeightFormat};
-use tigret_train::data::{Dataset, Item};
+use tigret_train::data::Item;
 use tigret_train::evaluate::search::beam_search;
 use tigret_train::model::{Params, T5};
 use tigret_train::tokenizer::SemanticIds;
@@ -32,14 +32,13 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
             .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
             .collect();
         params.load(&weights).unwrap();
-        let items = catalog
+        let items: Vec<Item> = catalog
             .ids()
             .iter()
             .map(|id| Item { id: id.to_owned(), text: String::new(), fields: Default::default() })
             .collect();
-        let dataset = Dataset { items, sequences: Vec::new() };
         let layout: TokenLayout = bundle.tokens.clone();
-        let ids = SemanticIds::new(&dataset, layout, catalog.codes()).unwrap();
+        let ids = SemanticIds::new(&items, layout, catalog.codes()).unwrap();
 
         // Histories of different lengths in one batch, the empty one among them.
         let mut random = Random::new(4);

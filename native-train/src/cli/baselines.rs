@@ -166,7 +166,7 @@ impl Args {
                 (Box::new(ItemKnn::fit(place.dataset, self.item_knn)?), json!(self.item_knn))
             }
             Method::SemanticKnn => {
-                let vectors = Vectors::load(place.run, place.dataset)?;
+                let vectors = Vectors::load(place.run, &place.dataset.items)?;
                 let knn = SemanticKnn::new(place.dataset, vectors, self.semantic_knn)?;
                 (Box::new(knn), json!(self.semantic_knn))
             }

@@ -82,7 +82,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         Some(run) => {
             let run = RunDir::open(run)?;
             let dataset = Dataset::load(&run)?;
-            let ids = SemanticIds::load(&run, &dataset)?;
+            let ids = SemanticIds::load(&run, &dataset.items)?;
             (dataset, ids)
         }
         None => random_data()?,
@@ -194,7 +194,7 @@ fn random_data() -> Result<(Dataset, SemanticIds)> {
         .flat_map(|i| [i % 256, (i / 7) % 256, (i / 3) % 256, (i / 256) % 256])
         .collect();
     let layout = TokenLayout::contiguous(&[256; 4], 2000, 20);
-    let ids = SemanticIds::new(&dataset, layout, &codes)?;
+    let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
     Ok((dataset, ids))
 }
 

@@ -156,10 +156,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     };
     // The encoder first: vectors of another one beside it are noticed by its name in them.
     encoder.save(&run)?;
-    match encoder {
-        Encoder::Precomputed => vectors.save(&run, &dataset, &encoder.id())?,
-        _ => vectors.save_of_texts(&run, &dataset, &encoder.id())?,
-    }
+    let of_texts = !matches!(encoder, Encoder::Precomputed);
+    vectors.save(&run, &dataset.items, &encoder.id(), of_texts)?;
     let report = Report {
         encoder: name.to_owned(),
         items: dataset.items.len(),
@@ -197,7 +195,7 @@ fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Out
 fn precomputed_vectors(args: &Args, file: &Path, dataset: &Dataset) -> Result<Vectors> {
     let extra = if args.drop_extra { ExtraIds::Drop } else { ExtraIds::Refuse };
     let (tensor, ids) = (args.tensor.as_deref(), args.ids.as_deref());
-    precomputed::read(Source { vectors: file, tensor, ids }, dataset, extra)
+    precomputed::read(Source { vectors: file, tensor, ids }, &dataset.items, extra)
 }
 
 fn sentence_vectors(
@@ -225,7 +223,7 @@ fn sentence_vectors(
     output.note(format!("{count} texts on {device}; {STOPPABLE}"));
     let progress = output.progress(texts.len() as u64, "texts");
     let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
-    let vectors = job::encode_all(&encoder, &texts, control, |count| progress.inc(count))?;
+    let vectors = job::encode_all(&encoder, &texts, control, &progress)?;
     progress.finish_and_clear();
     Ok((vectors, Encoder::Sentence { source, fingerprint: encoder.fingerprint().to_owned() }))
 }

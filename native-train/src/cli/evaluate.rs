@@ -198,8 +198,9 @@ enum Model {
 impl Model {
     /// The run's own, which may have seen what it is to find.
     fn of_run(run: &RunDir, dataset: &Dataset, device: Device, output: &Output) -> Result<Self> {
-        let ids = SemanticIds::load(run, dataset)?;
-        let trained = TrainedModel::load(&run.model(), &ids.layout, ids.of_items(dataset), device)?;
+        let ids = SemanticIds::load(run, &dataset.items)?;
+        let trained =
+            TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset.items), device)?;
         let trained_on = checkpoint::trained_on(&run.model())?;
         let other_sequences = trained_on.is_some_and(|then| !then.has_sequences(dataset));
         if other_sequences {

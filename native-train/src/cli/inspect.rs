@@ -176,8 +176,7 @@ fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
 
 /// What is told of a run's vectors where no report does.
 fn vectors_of(run: &RunDir) -> Result<Value> {
-    let dataset = Dataset { items: Dataset::load_items(run)?, sequences: vec![] };
-    let dimensions = Vectors::load(run, &dataset)?.dimensions;
+    let dimensions = Vectors::load(run, &Dataset::load_items(run)?)?.dimensions;
     Ok(json!({"dimensions": dimensions, "encoder": Vectors::encoder(run)}))
 }
 

@@ -9,7 +9,7 @@ use tigret_infer::tokens::MAX_LEVELS;
 
 use super::Output;
 use super::autoencoder::AutoencoderOptions;
-use crate::data::Dataset;
+use crate::data::{Dataset, Item};
 use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
 use crate::embed::encoder::Ready;
@@ -158,6 +158,24 @@ impl Args {
         Ok(())
     }
 
+    /// Options that are given and change nothing, and why.
+    fn unused(&self) -> Vec<(Vec<&'static str>, &'static str)> {
+        let mut unused = Vec::new();
+        if !self.method.has_autoencoder() {
+            unused.push((self.autoencoder.given(), "trains no autoencoder"));
+        }
+        if self.method == Method::Random {
+            let options = [
+                ("--normalize", self.normalise != Normalise::None),
+                ("--collaborative", self.collaborative != 0.0),
+            ];
+            let given = options.into_iter().filter_map(|(name, is_set)| is_set.then_some(name));
+            unused.push((given.collect(), "uses no vectors"));
+        }
+        unused.retain(|(options, _)| !options.is_empty());
+        unused
+    }
+
     fn sizes(&self) -> Result<Vec<u32>> {
         let sizes = &self.codebook_size;
         let levels = match (self.levels, sizes.len()) {
@@ -231,7 +249,7 @@ fn vectors_of(
         // Its codes come from the ids alone, so it runs without `tigret embed`.
         return Ok((Vectors { dimensions: 1, data: vec![0.0; dataset.items.len()] }, 0));
     }
-    let content = Vectors::load(run, dataset)?;
+    let content = Vectors::load(run, &dataset.items)?;
     if args.collaborative == 0.0 {
         return Ok((content, 0));
     }
@@ -314,22 +332,18 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         settings,
         seconds: begin.elapsed().as_secs_f64(),
     };
-    let ids = SemanticIds::new(&dataset, layout, &codes)?;
-    save(&run, &dataset, fitted, &ids, &report)?;
+    let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
+    save(&run, &dataset.items, fitted, &ids, &report)?;
     output.result(&report, || describe(&report, collision_size as usize));
     Ok(())
 }
 
 /// Says which options do nothing, and which codebooks are large for so many items.
 fn note_settings(args: &Args, settings: &Settings, items: usize, output: &Output) {
-    let unused = if settings.autoencoder.is_none() { args.autoencoder.given() } else { Vec::new() };
-    if !unused.is_empty() {
+    for (unused, why) in args.unused() {
         // No refusal: a study compares methods under the settings of one file.
-        output.note(format!(
-            "{} without effect: --method {} trains no autoencoder",
-            unused.join(", "),
-            settings.method.name()
-        ));
+        let (unused, method) = (unused.join(", "), settings.method.name());
+        output.note(format!("{unused} without effect: --method {method} {why}"));
     }
     if let Some(&first) = settings.sizes.first()
         && let Some(better) = smaller_codebook(items, first as usize)
@@ -345,17 +359,17 @@ fn note_settings(args: &Args, settings: &Settings, items: usize, output: &Output
 /// Writes the tokenizer and its IDs, and removes what they leave behind.
 fn save(
     run: &RunDir,
-    dataset: &Dataset,
+    items: &[Item],
     fitted: Fitted,
     ids: &SemanticIds,
     report: &Report,
 ) -> Result<()> {
     write_log(run, fitted.training.map_or(Vec::new(), |training| training.log))?;
-    save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(dataset)))?;
+    save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(items)))?;
     write_json(&run.tokenizer_report(), report)?;
-    ids.save(run, dataset)?;
+    ids.save(run, items)?;
     // The figures of a model that cannot be used any more are not those of the run.
-    if ids.check_model(&run.model(), dataset).is_err() {
+    if ids.check_model(&run.model(), items).is_err() {
         remove_if_there(&run.evaluation())?;
     }
     if report.settings.autoencoder.is_some() {

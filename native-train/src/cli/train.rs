@@ -197,7 +197,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let device = args.device.torch()?;
     let dataset = Dataset::load(&run)?;
-    let ids = SemanticIds::load(&run, &dataset)?;
+    let ids = SemanticIds::load(&run, &dataset.items)?;
     let config = args.config(&ids.layout);
     // What a bundle cannot hold is not worth its training.
     config.validate_with(&ids.layout).map_err(|e| {

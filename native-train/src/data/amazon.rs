@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::events::{Events, Ids, Rules, Tally};
-use super::items::is_empty;
 use super::lines::{for_each_line_with, json_reason};
 use super::moment::{Moment, TimeStyle};
 use super::python_json::from_json;
 use super::python_literal::parse_dictionary;
 use super::template::TextRecipe;
+use super::values::is_empty;
 use super::{Dataset, Item};
 use crate::error::{Result, TrainError};
 

@@ -7,11 +7,11 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
 use super::events::parse_rating;
-use super::items::{INEXACT, is_exact, scalar};
 use super::lines::{for_each_line_with, object};
 use super::moment::{Moment, NO_TIME, TimeStyle};
 use super::parquet::{Cell, Table};
 use super::records::{Delimited, RecordFormat};
+use super::values::{INEXACT, is_exact, scalar};
 use crate::error::{Result, TrainError};
 
 /// Which columns of a log mean what.

@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use super::template::{Template, TextRecipe};
+use super::values::{INEXACT, is_empty, is_exact, scalar};
 use super::{Item, MAX_ITEMS};
 use crate::error::{Result, TrainError};
 
@@ -104,82 +103,4 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
         ));
     }
     Ok(items)
-}
-
-/// The values of the named fields, a sentence each; fields that are not there are left out.
-pub(super) fn sentences(names: &[impl AsRef<str>], fields: &Map<String, Value>) -> String {
-    let mut text = String::new();
-    for value in names.iter().filter_map(|name| fields.get(name.as_ref())) {
-        let value = flat(value);
-        let value = value.trim();
-        if value.is_empty() {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push_str(value);
-        if !value.ends_with(['.', '!', '?']) {
-            text.push('.');
-        }
-    }
-    text
-}
-
-/// A value as plain text; the parts of a list separated by commas, lists in it by semicolons, and
-/// empty parts left out.
-pub(super) fn flat(value: &Value) -> String {
-    fn joined<'a>(parts: impl Iterator<Item = &'a Value>, separator: &str) -> String {
-        let parts: Vec<String> = parts.map(flat).filter(|part| !part.is_empty()).collect();
-        parts.join(separator)
-    }
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let separator = if parts.iter().any(Value::is_array) { "; " } else { ", " };
-            joined(parts.iter(), separator)
-        }
-        Value::Object(parts) => joined(parts.values(), ", "),
-        other => other.to_string(),
-    }
-}
-
-pub(super) fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(parts) => parts.is_empty(),
-        _ => false,
-    }
-}
-
-/// A string or a number as the string that ids are compared by.
-pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) => Some(text.into()),
-        Value::Number(number) => Some(number.to_string().into()),
-        _ => None,
-    }
-}
-
-/// Why a number is no id.
-pub(super) const INEXACT: &str =
-    "is a number of more digits than a computer keeps of it; write it as text";
-
-/// Whether a value of JSON is what was written: numbers beyond 64 bits and long fractions lose digits,
-/// and so may be the same for two ids.
-pub(super) fn is_exact(value: &Value) -> bool {
-    const WHOLE: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
-    let Value::Number(number) = value else { return true };
-    match number.as_f64().filter(|_| number.is_f64()) {
-        None => true,
-        Some(float) if float.fract() == 0.0 => float.abs() < WHOLE,
-        // Of a fraction that has more digits than any double keeps, some may be lost already.
-        Some(float) => {
-            let digits = format!("{:e}", float.abs());
-            let digits = digits.split('e').next().unwrap_or_default();
-            digits.bytes().filter(u8::is_ascii_digit).count() <= f64::DIGITS as usize
-        }
-    }
 }

@@ -8,9 +8,9 @@
 pub mod amazon;
 pub mod classics;
 pub mod events;
-pub mod filter;
 pub mod interactions;
 pub mod items;
+pub mod k_core;
 pub(crate) mod lines;
 pub mod log;
 pub mod moment;
@@ -29,6 +29,7 @@ pub mod summary;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod values;
 
 use std::collections::{HashMap, HashSet};
 
@@ -38,7 +39,7 @@ use serde_json::{Map, Value};
 pub use summary::Summary;
 
 use crate::error::{Result, TrainError};
-use crate::files::{Together, pretty, remove_if_there, unfinished};
+use crate::files::{Together, pretty, remove_if_there, unfinished, write_line};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
@@ -218,8 +219,7 @@ impl Dataset {
         files.write(&run.items(), |file| {
             for item in &self.items {
                 let Item { id, text, fields } = item;
-                serde_json::to_writer(&mut *file, &ItemLine { id, text, fields })?;
-                file.write_all(b"\n")?;
+                write_line(file, &ItemLine { id, text, fields })?;
             }
             Ok(())
         })?;
@@ -228,8 +228,7 @@ impl Dataset {
                 let items =
                     sequence.items.iter().map(|&at| self.items[at as usize].id.as_str()).collect();
                 let line: SequenceLine<&str> = SequenceLine { user: sequence.user.clone(), items };
-                serde_json::to_writer(&mut *file, &line)?;
-                file.write_all(b"\n")?;
+                write_line(file, &line)?;
             }
             Ok(())
         })?;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::items::{INEXACT, is_exact};
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
+use super::values::{INEXACT, is_exact};
 use super::{PREPARE_HINT, Summary};
 use crate::error::{Result, TrainError};
 use crate::files::read_json;

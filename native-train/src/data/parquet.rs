@@ -321,7 +321,7 @@ fn value(field: Field, units: Units) -> Value {
         }
         Field::MapInternal(map) => {
             let entries = map.entries().iter().map(|(key, field)| {
-                (super::items::flat(&value(key.clone(), units)), value(field.clone(), units))
+                (super::values::flat(&value(key.clone(), units)), value(field.clone(), units))
             });
             entries.collect::<Map<_, _>>().into()
         }

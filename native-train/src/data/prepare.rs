@@ -8,8 +8,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::events::{LeftOut, Rules, Tally};
-use super::filter::k_core;
 use super::items::ItemColumns;
+use super::k_core::k_core;
 use super::log::Lines;
 use super::summary::Counts;
 use super::template::{self, Template, TextRecipe};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::items::{flat, sentences};
+use super::values::{flat, sentences};
 
 /// The content features of the TIGER paper (section 4): title, price, brand, category.
 pub const PAPER: &str = "[{title}. ][Price: {price}. ][Brand: {brand}. ][Category: {categories}.]";

@@ -91,14 +91,10 @@ impl NewRows {
         let notes = vector_notes(&self.encoder, ids, texts);
         let header = tensors::header(std::iter::once(place), &notes)
             .map_err(|e| TrainError::file(run.vectors(), e))?;
-        let mut failed = None;
         write_atomically(&run.vectors(), |file| {
             file.write_all(&header)?;
             loop {
-                let block = before.next_rows(BLOCK).map_err(|error| {
-                    failed = Some(error);
-                    std::io::Error::other("a row was refused")
-                })?;
+                let block = before.next_rows(BLOCK).map_err(std::io::Error::other)?;
                 if block.is_empty() {
                     break;
                 }
@@ -106,7 +102,6 @@ impl NewRows {
             }
             std::io::copy(&mut BufReader::new(&added), file).map(drop)
         })
-        .map_err(|e| failed.unwrap_or(e))
     }
 }
 

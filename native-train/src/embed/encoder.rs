@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use indicatif::ProgressBar;
 use safetensors::tensor::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
@@ -16,7 +17,7 @@ use crate::files::read_bytes;
 use crate::hash::hex;
 use crate::interrupt::Control;
 use crate::run_dir::RunDir;
-use crate::tensors::{self, Notes, Values, f32s};
+use crate::tensors::{self, Element, Notes, Values};
 
 /// How the files of this step are made.
 pub(super) const EMBED: &str = "make it with `tigret embed`";
@@ -180,7 +181,7 @@ fn floats(tensors: &SafeTensors<'_>, name: &str) -> Result<(Vec<usize>, Vec<f32>
     if tensor.dtype() != Dtype::F32 {
         return Err(format!("is damaged ({name} is {:?})", tensor.dtype()));
     }
-    let values = f32s(&tensor);
+    let values = Element::F32.floats(tensor.data());
     match values.iter().all(|value| value.is_finite()) {
         true => Ok((tensor.shape().to_vec(), values)),
         false => Err(format!("is damaged ({name} holds numbers that are not finite)")),
@@ -284,7 +285,7 @@ impl Ready {
             Network::TfIdf(encoder) => Ok(encoder.encode(texts)),
             Network::Sentence(encoder) => {
                 let control = Control { interrupted, state: None };
-                job::encode_all(encoder, texts, control, |_| ())
+                job::encode_all(encoder, texts, control, &ProgressBar::hidden())
             }
         }
     }

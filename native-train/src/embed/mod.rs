@@ -16,7 +16,7 @@ use std::io::BufReader;
 
 use safetensors::tensor::Dtype;
 
-use crate::data::{Dataset, Item};
+use crate::data::Item;
 use crate::error::{Result, TrainError};
 use crate::files::open_file;
 use crate::hash::Fingerprint;
@@ -28,7 +28,7 @@ use crate::tensors::{self, Notes, Values};
 pub struct Vectors {
     /// Length of a vector.
     pub dimensions: usize,
-    /// Row-major `[items, dimensions]`, rows in the order of [`Dataset::items`]; finite.
+    /// Row-major `[items, dimensions]`, rows in the order of the items; finite.
     pub data: Vec<f32>,
 }
 
@@ -72,17 +72,17 @@ impl Vectors {
     /// # Errors
     /// [`TrainError::File`] when it is missing, not such a file, made for other items, or has
     /// values that are not finite.
-    pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
+    pub fn load(run: &RunDir, items: &[Item]) -> Result<Self> {
         let path = run.vectors();
         let wrong = |reason: String| TrainError::file(&path, reason);
         let mut file = BufReader::new(open_file(&path, encoder::EMBED)?);
         let header = tensors::Header::read(&mut file).map_err(wrong)?;
-        if header.note("ids_hash").is_some_and(|ids| ids != ids_hash(dataset)) {
+        if header.note("ids_hash").is_some_and(|ids| ids != ids_hash(items)) {
             return Err(wrong(
                 "was made for other items than items.jsonl has; run `tigret embed` again".into(),
             ));
         }
-        if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(dataset)) {
+        if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(items)) {
             return Err(wrong(
                 "was made of other texts than items.jsonl has; run `tigret embed` again".into(),
             ));
@@ -94,16 +94,16 @@ impl Vectors {
         let [rows, dimensions] = tensor.shape[..] else {
             return Err(wrong(format!("\"{TENSOR}\" has {} axes, not 2", tensor.shape.len())));
         };
-        if tensor.dtype != Dtype::F32 || rows != dataset.items.len() || dimensions == 0 {
+        if tensor.dtype != Dtype::F32 || rows != items.len() || dimensions == 0 {
             return Err(wrong(format!(
                 "\"{TENSOR}\" is {:?} [{rows}, {dimensions}], not F32 [{}, ≥ 1], a row for each item",
                 tensor.dtype,
-                dataset.items.len()
+                items.len()
             )));
         }
         let data = header.read_f32s(&mut file, tensor).map_err(|e| wrong(e.to_string()))?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
-            let id = &dataset.items[at / dimensions].id;
+            let id = &items[at / dimensions].id;
             return Err(wrong(format!("the vector of item \"{id}\" is not finite")));
         }
         Ok(Self { dimensions, data })
@@ -128,27 +128,16 @@ impl Vectors {
         tensors::Header::read(&mut BufReader::new(File::open(run.vectors()).ok()?)).ok()
     }
 
-    /// Writes the artefact; `encoder` says what made the vectors.
+    /// Writes the artefact; `encoder` says what made the vectors. Beside other texts than these,
+    /// [`Vectors::load`] refuses those that are `of_texts`.
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn save(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
-        self.write(run, dataset, vector_notes(encoder, ids_hash(dataset), None))
-    }
-
-    /// [`Vectors::save`] of what `encoder` made of the items' texts: [`Vectors::load`] refuses them
-    /// beside other texts.
-    ///
-    /// # Errors
-    /// [`TrainError::File`].
-    pub fn save_of_texts(&self, run: &RunDir, dataset: &Dataset, encoder: &str) -> Result<()> {
-        let texts = TextsNote::of_items(&dataset.items);
-        self.write(run, dataset, vector_notes(encoder, ids_hash(dataset), Some(texts)))
-    }
-
-    fn write(&self, run: &RunDir, dataset: &Dataset, notes: Notes) -> Result<()> {
-        let shape = vec![dataset.items.len(), self.dimensions];
-        tensors::write(&run.vectors(), vec![(TENSOR, shape, Values::F32(&self.data))], notes)
+    pub fn save(&self, run: &RunDir, items: &[Item], encoder: &str, of_texts: bool) -> Result<()> {
+        let texts = of_texts.then(|| TextsNote::of_items(items));
+        let matrix = (TENSOR, vec![items.len(), self.dimensions], Values::F32(&self.data));
+        let notes = vector_notes(encoder, ids_hash(items), texts);
+        tensors::write(&run.vectors(), vec![matrix], notes)
     }
 }
 
@@ -183,24 +172,24 @@ impl TextsNote {
         Some(Self { items, hash: header.note("texts_hash")?.to_owned() })
     }
 
-    fn are_those_of(&self, dataset: &Dataset) -> bool {
-        dataset.items.get(..self.items).is_some_and(|items| Self::of_items(items) == *self)
+    fn are_those_of(&self, items: &[Item]) -> bool {
+        items.get(..self.items).is_some_and(|items| Self::of_items(items) == *self)
     }
 }
 
 /// Tells whether an artefact with a row per item belongs to these items in this order.
-fn ids_hash(dataset: &Dataset) -> String {
-    Fingerprint::of(dataset.items.iter().map(|item| &item.id))
+fn ids_hash(items: &[Item]) -> String {
+    Fingerprint::of(items.iter().map(|item| &item.id))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn dataset(ids: &[&str]) -> Dataset {
+    fn items(ids: &[&str]) -> Vec<Item> {
         let item =
             |id: &&str| Item { id: (*id).into(), text: String::new(), fields: Default::default() };
-        Dataset { items: ids.iter().map(item).collect(), sequences: vec![] }
+        ids.iter().map(item).collect()
     }
 
     #[test]
@@ -208,10 +197,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
         let vectors = Vectors { dimensions: 3, data: vec![1.0, -2.5, 0.0, 4.0, 5.0, 1e-30] };
-        vectors.save(&run, &dataset(&["a", "b"]), "tf-idf+svd").unwrap();
-        assert_eq!(Vectors::load(&run, &dataset(&["a", "b"])).unwrap(), vectors);
+        vectors.save(&run, &items(&["a", "b"]), "tf-idf+svd", false).unwrap();
+        assert_eq!(Vectors::load(&run, &items(&["a", "b"])).unwrap(), vectors);
         for other in [&["b", "a"][..], &["a"], &["a", "b", "c"], &["a\nb"]] {
-            let error = Vectors::load(&run, &dataset(other)).unwrap_err().to_string();
+            let error = Vectors::load(&run, &items(other)).unwrap_err().to_string();
             assert!(error.contains("made for other items"), "{error}");
         }
     }
@@ -221,9 +210,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
         let vectors = Vectors { dimensions: 1, data: vec![1.0, 2.0] };
-        vectors.write(&run, &dataset(&["a", "b"]), Notes::new()).unwrap();
-        assert_eq!(Vectors::load(&run, &dataset(&["c", "d"])).unwrap(), vectors);
-        let error = Vectors::load(&run, &dataset(&["a"])).unwrap_err().to_string();
+        let matrix = (TENSOR, vec![2, 1], Values::F32(&vectors.data));
+        tensors::write(&run.vectors(), vec![matrix], Notes::new()).unwrap();
+        assert_eq!(Vectors::load(&run, &items(&["c", "d"])).unwrap(), vectors);
+        let error = Vectors::load(&run, &items(&["a"])).unwrap_err().to_string();
         assert!(error.contains("is F32 [2, 1], not F32 [1, ≥ 1]"), "{error}");
     }
 
@@ -232,14 +222,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
         let vectors = Vectors { dimensions: 1, data: vec![1.0, 2.0] };
-        let (old, mut new) = (dataset(&["a", "b"]), dataset(&["a", "b"]));
-        new.items[1].text = "another title".into();
-        vectors.save_of_texts(&run, &old, "tf-idf+svd").unwrap();
+        let (old, mut new) = (items(&["a", "b"]), items(&["a", "b"]));
+        new[1].text = "another title".into();
+        vectors.save(&run, &old, "tf-idf+svd", true).unwrap();
         assert_eq!(Vectors::load(&run, &old).unwrap(), vectors);
         let error = Vectors::load(&run, &new).unwrap_err().to_string();
         assert!(error.contains("made of other texts than items.jsonl has"), "{error}");
         // Vectors that were given are of anything.
-        vectors.save(&run, &old, "precomputed").unwrap();
+        vectors.save(&run, &old, "precomputed", false).unwrap();
         assert_eq!(Vectors::load(&run, &new).unwrap(), vectors);
     }
 
@@ -247,12 +237,12 @@ mod tests {
     fn vectors_that_are_missing_or_not_finite_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(folder.path()).unwrap();
-        let dataset = dataset(&["a", "b"]);
-        let error = Vectors::load(&run, &dataset).unwrap_err().to_string();
+        let items = items(&["a", "b"]);
+        let error = Vectors::load(&run, &items).unwrap_err().to_string();
         assert!(error.contains("not found; make it with `tigret embed`"), "{error}");
         let vectors = Vectors { dimensions: 1, data: vec![1.0, f32::NAN] };
-        vectors.save(&run, &dataset, "precomputed").unwrap();
-        let error = Vectors::load(&run, &dataset).unwrap_err().to_string();
+        vectors.save(&run, &items, "precomputed", false).unwrap();
+        let error = Vectors::load(&run, &items).unwrap_err().to_string();
         assert!(error.contains("vector of item \"b\" is not finite"), "{error}");
     }
 

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
-use super::rows::Element;
+use crate::tensors::Element;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header that is read: that of a matrix has some hundred bytes.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Vectors;
 use super::rows::VectorFile;
-use crate::data::Dataset;
+use crate::data::Item;
 use crate::error::{Result, TrainError};
 use crate::files::read_text;
 
@@ -38,7 +38,7 @@ pub struct Source<'a> {
 /// # Errors
 /// [`TrainError::File`] when a file cannot be read, the rows do not match the ids, an item has no
 /// vector or two, an id is unknown, or a value is not finite.
-pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Vectors> {
+pub fn read(source: Source<'_>, items: &[Item], extra: ExtraIds) -> Result<Vectors> {
     let path = source.vectors;
     let mut file = VectorFile::open(path, source.tensor, "choose one with --tensor")?;
     let (rows, dimensions) = (file.rows(), file.dimensions());
@@ -46,13 +46,13 @@ pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Ve
     let ids_from = source.ids.unwrap_or(path);
     let rows_of_items = match listed.as_deref().or(file.ids()) {
         Some(ids) => {
-            rows_by_id(ids, rows, dataset, extra).map_err(|e| TrainError::file(ids_from, e))?
+            rows_by_id(ids, rows, items, extra).map_err(|e| TrainError::file(ids_from, e))?
         }
-        None if rows == dataset.items.len() => (0..rows).collect(),
+        None if rows == items.len() => (0..rows).collect(),
         None => {
-            let items = dataset.items.len();
+            let count = items.len();
             let reason =
-                format!("has {rows} rows for {items} items; give the ids of its rows with --ids");
+                format!("has {rows} rows for {count} items; give the ids of its rows with --ids");
             return Err(TrainError::file(path, reason));
         }
     };
@@ -61,14 +61,14 @@ pub fn read(source: Source<'_>, dataset: &Dataset, extra: ExtraIds) -> Result<Ve
         item_of_row[row] = Some(item);
     }
     // The file's rows go to their places a block at a time: the matrix is in memory once.
-    let mut data = vec![0.0; dataset.items.len() * dimensions];
+    let mut data = vec![0.0; items.len() * dimensions];
     let block = (BLOCK / dimensions).max(1);
-    for (number, items) in item_of_row.chunks(block).enumerate() {
+    for (number, placed) in item_of_row.chunks(block).enumerate() {
         let values = file.next_rows_unchecked(block)?;
-        for (at, (item, vector)) in items.iter().zip(values.chunks_exact(dimensions)).enumerate() {
+        for (at, (item, vector)) in placed.iter().zip(values.chunks_exact(dimensions)).enumerate() {
             let &Some(item) = item else { continue };
             if let Some(at_dimension) = vector.iter().position(|x| !x.is_finite()) {
-                let (id, value) = (&dataset.items[item].id, vector[at_dimension]);
+                let (id, value) = (&items[item].id, vector[at_dimension]);
                 let row = number * block + at;
                 let reason = format!(
                     "row {row} (item \"{id}\") has {value} at dimension {at_dimension}; all must \
@@ -91,7 +91,7 @@ fn read_ids(path: &Path) -> Result<Vec<String>> {
 fn rows_by_id(
     ids: &[String],
     rows: usize,
-    dataset: &Dataset,
+    items: &[Item],
     extra: ExtraIds,
 ) -> Result<Vec<usize>, String> {
     if ids.len() != rows {
@@ -103,13 +103,13 @@ fn rows_by_id(
             return Err(format!("id \"{id}\" stands at rows {first} and {row}"));
         }
     }
-    let mut missing = dataset.items.iter().filter(|item| !row_of.contains_key(item.id.as_str()));
+    let mut missing = items.iter().filter(|item| !row_of.contains_key(item.id.as_str()));
     if let Some(first) = missing.next() {
         let count = 1 + missing.count();
-        let of = dataset.items.len();
+        let of = items.len();
         return Err(format!("has no vector for {count} of {of} items, the first \"{}\"", first.id));
     }
-    let found: Vec<usize> = dataset.items.iter().map(|item| row_of[item.id.as_str()]).collect();
+    let found: Vec<usize> = items.iter().map(|item| row_of[item.id.as_str()]).collect();
     if found.len() < rows && extra == ExtraIds::Refuse {
         let known: std::collections::HashSet<usize> = found.iter().copied().collect();
         let first = ids.iter().enumerate().find(|(row, _)| !known.contains(row));
@@ -131,7 +131,6 @@ mod tests {
     use safetensors::tensor::{Dtype, TensorView};
 
     use super::*;
-    use crate::data::Item;
 
     struct Files(tempfile::TempDir);
 
@@ -173,10 +172,12 @@ mod tests {
     }
 
     /// Items a, b, c.
-    fn dataset() -> Dataset {
-        let item =
-            |id: &str| Item { id: id.into(), text: String::new(), fields: Default::default() };
-        Dataset { items: ["a", "b", "c"].map(item).to_vec(), sequences: vec![] }
+    fn items() -> [Item; 3] {
+        ["a", "b", "c"].map(|id| Item {
+            id: id.into(),
+            text: String::new(),
+            fields: Default::default(),
+        })
     }
 
     fn source(vectors: &Path) -> Source<'_> {
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn rows_without_ids_are_in_the_order_of_the_items() {
         let files = Files::new();
-        let vectors = read(source(&files.npy(&ROWS)), &dataset(), ExtraIds::Refuse).unwrap();
+        let vectors = read(source(&files.npy(&ROWS)), &items(), ExtraIds::Refuse).unwrap();
         assert_eq!((vectors.dimensions, vectors.data.as_slice()), (2, &ROWS[..]));
     }
 
@@ -202,10 +203,10 @@ mod tests {
         let (vectors, ids) = (files.npy(&ROWS), files.write("ids.txt", "c\r\na\nb\n"));
         let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
         let reordered = [3.0, 4.0, 5.0, 6.0, 1.0, 2.0];
-        assert_eq!(read(with_ids, &dataset(), ExtraIds::Refuse).unwrap().data, reordered);
+        assert_eq!(read(with_ids, &items(), ExtraIds::Refuse).unwrap().data, reordered);
         let file = files
             .safetensors(&[("x", Dtype::F32, &[3, 2], f32s(&ROWS))], Some("[\"c\", \"a\", \"b\"]"));
-        assert_eq!(read(source(&file), &dataset(), ExtraIds::Refuse).unwrap().data, reordered);
+        assert_eq!(read(source(&file), &items(), ExtraIds::Refuse).unwrap().data, reordered);
     }
 
     #[test]
@@ -219,7 +220,7 @@ mod tests {
         ];
         for (dtype, data) in kinds {
             let file = files.safetensors(&[("x", dtype, &[3, 2], data)], None);
-            let vectors = read(source(&file), &dataset(), ExtraIds::Refuse).unwrap();
+            let vectors = read(source(&file), &items(), ExtraIds::Refuse).unwrap();
             assert_eq!(vectors.data, ROWS, "{dtype:?}");
         }
     }
@@ -233,8 +234,7 @@ mod tests {
             ("text", Dtype::F32, &[3, 2], f32s(&ROWS)),
         ];
         let file = files.safetensors(&tensors, None);
-        let choose =
-            |tensor| read(Source { tensor, ..source(&file) }, &dataset(), ExtraIds::Refuse);
+        let choose = |tensor| read(Source { tensor, ..source(&file) }, &items(), ExtraIds::Refuse);
         assert_eq!(choose(Some("image")).unwrap().data, [7.0, 8.0, 9.0]);
         for (tensor, reason) in [
             (None, "several matrices (image, text); choose one with --tensor"),
@@ -258,11 +258,11 @@ mod tests {
             let vectors = files.npy(&vec![1.0; 2 * rows]);
             let ids = files.write("ids.txt", ids);
             let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
-            let error = read(with_ids, &dataset(), ExtraIds::Refuse).unwrap_err().to_string();
+            let error = read(with_ids, &items(), ExtraIds::Refuse).unwrap_err().to_string();
             assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
         }
         let vectors = files.npy(&[1.0; 8]);
-        let error = read(source(&vectors), &dataset(), ExtraIds::Refuse).unwrap_err().to_string();
+        let error = read(source(&vectors), &items(), ExtraIds::Refuse).unwrap_err().to_string();
         assert!(error.contains("has 4 rows for 3 items; give the ids"), "{error}");
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let vectors = files.npy(&[0.0, 0.0, 5.0, 6.0, 3.0, 4.0, 1.0, 2.0]);
         let ids = files.write("ids.txt", "x\nc\nb\na");
         let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
-        assert_eq!(read(with_ids, &dataset(), ExtraIds::Drop).unwrap().data, ROWS);
+        assert_eq!(read(with_ids, &items(), ExtraIds::Drop).unwrap().data, ROWS);
     }
 
     #[test]
@@ -280,15 +280,14 @@ mod tests {
         let files = Files::new();
         for (value, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
             let vectors = files.npy(&[1.0, 2.0, 3.0, value, 5.0, 6.0]);
-            let error =
-                read(source(&vectors), &dataset(), ExtraIds::Refuse).unwrap_err().to_string();
+            let error = read(source(&vectors), &items(), ExtraIds::Refuse).unwrap_err().to_string();
             let expected = format!("row 1 (item \"b\") has {name} at dimension 1");
             assert!(error.contains(&expected), "{error}");
         }
         // Beyond f32: a double that becomes infinite must not slip through.
         let data: Vec<u8> = [1e300f64; 6].iter().flat_map(|x| x.to_le_bytes()).collect();
         let file = files.safetensors(&[("x", Dtype::F64, &[3, 2], data)], None);
-        assert!(read(source(&file), &dataset(), ExtraIds::Refuse).is_err());
+        assert!(read(source(&file), &items(), ExtraIds::Refuse).is_err());
     }
 
     #[test]
@@ -300,11 +299,11 @@ mod tests {
             ("broken.safetensors", "not a safetensors file"),
         ] {
             let path = files.write(name, "something else");
-            let error = read(source(&path), &dataset(), ExtraIds::Refuse).unwrap_err().to_string();
+            let error = read(source(&path), &items(), ExtraIds::Refuse).unwrap_err().to_string();
             assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
         }
         let missing = files.0.path().join("none.npy");
-        let error = read(source(&missing), &dataset(), ExtraIds::Refuse).unwrap_err().to_string();
+        let error = read(source(&missing), &items(), ExtraIds::Refuse).unwrap_err().to_string();
         assert!(error.contains("none.npy: not found"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! A sparse matrix, compressed by rows, times a dense one.
 
-use std::num::NonZero;
-use std::thread;
+use rayon::prelude::*;
 
 /// Row `i` has the entries `starts[i]..starts[i + 1]` of `columns` and `values`.
 #[derive(Debug, Clone)]
@@ -69,18 +68,10 @@ impl SparseMatrix {
     pub fn times(&self, dense: &[f32], width: usize) -> Vec<f32> {
         assert_eq!(dense.len(), self.columns_count * width, "a dense row for every column");
         let mut product = vec![0.0; self.rows() * width];
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        let rows_each = self.rows().div_ceil(threads).max(1);
-        thread::scope(|scope| {
-            for (part, rows) in product.chunks_mut(rows_each * width).enumerate() {
-                scope.spawn(move || {
-                    for (at, out) in rows.chunks_exact_mut(width).enumerate() {
-                        for (column, value) in self.row(part * rows_each + at) {
-                            let from = &dense[column * width..(column + 1) * width];
-                            out.iter_mut().zip(from).for_each(|(o, d)| *o += value * d);
-                        }
-                    }
-                });
+        product.par_chunks_exact_mut(width).enumerate().for_each(|(row, out)| {
+            for (column, value) in self.row(row) {
+                let from = &dense[column * width..(column + 1) * width];
+                out.iter_mut().zip(from).for_each(|(o, d)| *o += value * d);
             }
         });
         product

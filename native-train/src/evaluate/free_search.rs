@@ -78,7 +78,7 @@ fn rank_of(ids: &SemanticIds, tokens: &[i64]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Dataset, Item};
+    use crate::data::Item;
     use crate::evaluate::search::beam_search;
     use crate::model::Params;
     use crate::model::presets::Preset;
@@ -88,11 +88,10 @@ mod tests {
 
     /// Items with all codes of two levels of three, or those of `codes` alone.
     fn ids(codes: &[[u16; 2]]) -> SemanticIds {
-        let items = (0..codes.len())
+        let items: Vec<Item> = (0..codes.len())
             .map(|i| Item { id: i.to_string(), text: String::new(), fields: Default::default() })
             .collect();
-        let dataset = Dataset { items, sequences: vec![] };
-        SemanticIds::new(&dataset, TokenLayout::contiguous(&[3, 3], 0, 4), codes.as_flattened())
+        SemanticIds::new(&items, TokenLayout::contiguous(&[3, 3], 0, 4), codes.as_flattened())
             .unwrap()
     }
 

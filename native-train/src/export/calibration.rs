@@ -75,7 +75,7 @@ mod tests {
         let dataset = testing::dataset(20, &sequences);
         let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
         let layout = TokenLayout::contiguous(&[5, 4, 2], 6, 4);
-        let ids = SemanticIds::new(&dataset, layout.clone(), &codes).unwrap();
+        let ids = SemanticIds::new(&dataset.items, layout.clone(), &codes).unwrap();
         let trained = untrained(&layout);
         let grams = input_grams(&trained, &ids, &dataset);
         let matrices =
@@ -120,7 +120,8 @@ mod tests {
     fn without_a_sample_there_is_nothing() {
         let dataset = testing::dataset(4, &[&[0, 1, 2]]);
         let layout = TokenLayout::contiguous(&[4, 1], 0, 4);
-        let ids = SemanticIds::new(&dataset, layout.clone(), &[0, 0, 1, 0, 2, 0, 3, 0]).unwrap();
+        let ids =
+            SemanticIds::new(&dataset.items, layout.clone(), &[0, 0, 1, 0, 2, 0, 3, 0]).unwrap();
         assert!(input_grams(&untrained(&layout), &ids, &dataset).is_empty());
     }
 }

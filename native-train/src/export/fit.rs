@@ -5,10 +5,8 @@
 //! (Behdin et al. 2023), Q is sought by that error; codes and scales are changed one at a time, each
 //! to its best value with all others as they are, until nothing moves.
 
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
 use half::f16;
+use rayon::prelude::*;
 use tigret_infer::{Q4, Q4_GROUP};
 
 /// Rounds over all codes and scales of a row, at most; the last ones move next to nothing.
@@ -32,21 +30,11 @@ pub(super) fn fit(values: &[f32], gram: &[f32]) -> Q4 {
         *g += UNSEEN * diagonal / columns as f64;
     }
     let groups = columns.div_ceil(Q4_GROUP);
-    let rows = values
-        .chunks_exact(columns)
-        .zip(fitted.codes.chunks_exact_mut(columns))
-        .zip(fitted.scales.chunks_exact_mut(groups));
-    let queue = Mutex::new(rows);
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some(((row, codes), scales)) = next() {
-                    refine_row(row, &gram, codes, scales);
-                }
-            });
-        }
-    });
+    values
+        .par_chunks_exact(columns)
+        .zip(fitted.codes.par_chunks_exact_mut(columns))
+        .zip(fitted.scales.par_chunks_exact_mut(groups))
+        .for_each(|((row, codes), scales)| refine_row(row, &gram, codes, scales));
     fitted
 }
 

@@ -8,23 +8,27 @@ use std::path::Path;
 
 use tch::Device;
 use tigret_infer::bundle::FORMAT;
-use tigret_infer::{Bundle, Catalog, CatalogFile, T5Config, TokenLayout, WeightData, WeightFormat};
+use tigret_infer::{Bundle, Catalog, CatalogItem, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
 use crate::destination;
 use crate::error::{Result, TrainError};
-use crate::files::{read_bytes, read_json};
+use crate::files::read_bytes;
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
-use crate::model::{TrainedModel, check_model};
+use crate::model::{Provenance, TrainedModel, check_ids};
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::SemanticIds;
+use crate::tokenizer::{SemanticIds, read_ids};
 
 use calibration::input_grams;
 use fit::fit;
 
-const CATALOG_HINT: &str = "the catalogue is described in docs/bundle.md";
+/// What is said of a token layout and of a catalogue that are not there.
+const HINTS: [&str; 2] = [
+    "the token layout is described in docs/bundle.md",
+    "the catalogue is described in docs/bundle.md",
+];
 
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
@@ -36,21 +40,20 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
-    let parts = Parts::read(&checkpoint, &tokens, &path)?;
-    if checkpoint::trained_on(&checkpoint)?.is_none() {
-        return parts.bundle(format);
+    let (parts, ()) = Parts::read(&checkpoint, &tokens, &path, |_| ())?;
+    if parts.trained_on.is_some() {
+        // The order of the data set: that of the catalogue's file may be the user's own.
+        let items = Dataset::load_items(run)?;
+        let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
+            Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
+            None => Err(TrainError::file(
+                &path,
+                format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
+            )),
+        });
+        let items = ranks.collect::<Result<Vec<_>>>()?;
+        check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, items.into_iter())?;
     }
-    // The order of the data set: that of the catalogue's file may be the user's own.
-    let items = Dataset::load_items(run)?;
-    let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
-        Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
-        None => Err(TrainError::file(
-            &path,
-            format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
-        )),
-    });
-    let items = ranks.collect::<Result<Vec<_>>>()?;
-    check_model(&checkpoint, &parts.layout, items.into_iter())?;
     match format {
         WeightFormat::Q4 => parts.calibrated(run),
         _ => parts.bundle(format),
@@ -68,10 +71,12 @@ pub fn bundle_from_files(
     catalog: &Path,
     format: WeightFormat,
 ) -> Result<Bundle> {
-    let parts = Parts::read(checkpoint, tokens, catalog)?;
-    if let Some(trained_on) = checkpoint::trained_on(checkpoint)? {
-        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
-        let ranks = items.iter().filter_map(|item| parts.catalog.rank_of(&item.id));
+    let ids = |items: &[CatalogItem]| -> Vec<String> {
+        items.iter().map(|item| item.id.clone()).collect()
+    };
+    let (parts, order) = Parts::read(checkpoint, tokens, catalog, ids)?;
+    if let Some(trained_on) = &parts.trained_on {
+        let ranks = order.iter().filter_map(|id| parts.catalog.rank_of(id));
         let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
         if !trained_on.has_ids(&parts.layout, items) {
             return Err(TrainError::file(
@@ -93,19 +98,22 @@ struct Parts<'a> {
     tokens: &'a Path,
     config: T5Config,
     weights: HostWeights,
+    trained_on: Option<Provenance>,
     layout: TokenLayout,
     catalog: Catalog,
 }
 
 impl<'a> Parts<'a> {
-    fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path) -> Result<Self> {
-        let (config, weights) = checkpoint::load(checkpoint)?;
-        let hint = "the token layout is described in docs/bundle.md";
-        let layout = SemanticIds::read_layout(tokens, hint)?;
-        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
-        let catalog =
-            Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
-        Ok(Self { checkpoint, tokens, config, weights, layout, catalog })
+    /// Reads the files; also gives what `keep` takes of the catalogue's items in their order.
+    fn read<T>(
+        checkpoint: &'a Path,
+        tokens: &'a Path,
+        catalog: &Path,
+        keep: impl FnOnce(&[CatalogItem]) -> T,
+    ) -> Result<(Self, T)> {
+        let (config, weights, trained_on) = checkpoint::load(checkpoint)?;
+        let (layout, catalog, kept) = read_ids(tokens, catalog, HINTS, keep)?;
+        Ok((Self { checkpoint, tokens, config, weights, trained_on, layout, catalog }, kept))
     }
 
     /// In `q4`, with codes that suit what the matrices are multiplied with on the run's training
@@ -115,7 +123,7 @@ impl<'a> Parts<'a> {
         // Refuses what does not go together, which a pass of the model would not survive.
         let mut bundle = self.bundle(WeightFormat::Q4)?;
         let dataset = Dataset::load(run)?;
-        let ids = SemanticIds::load(run, &dataset)?;
+        let ids = SemanticIds::load(run, &dataset.items)?;
         let trained = TrainedModel::new(bundle.config.clone(), &weights, Device::Cpu)
             .map_err(|e| TrainError::file(checkpoint, e))?;
         let grams = input_grams(&trained, &ids, &dataset);
@@ -133,7 +141,7 @@ impl<'a> Parts<'a> {
     }
 
     fn bundle(self, format: WeightFormat) -> Result<Bundle> {
-        let Self { checkpoint, tokens, config, weights, layout, catalog } = self;
+        let Self { checkpoint, tokens, config, weights, layout, catalog, .. } = self;
         layout.validate(config.vocab_size).map_err(|e| TrainError::file(tokens, e))?;
         Bundle::new(config, layout, catalog, weights, format)
             .map_err(|e| TrainError::file(checkpoint.join("model.safetensors"), e))

@@ -14,4 +14,5 @@ pub mod trained;
 pub use params::Params;
 pub use provenance::{IdsOf, Provenance};
 pub use t5::T5;
+pub(crate) use trained::check_ids;
 pub use trained::{TrainedModel, check_model};

@@ -7,7 +7,7 @@ use tigret_infer::{T5Config, TokenLayout};
 
 use super::checkpoint::{self, HostWeights};
 use super::params::Views;
-use super::{Params, T5};
+use super::{Params, Provenance, T5};
 use crate::error::{Result, TrainError};
 
 /// A model and the weights to run it with.
@@ -32,8 +32,8 @@ impl TrainedModel {
         items: impl Iterator<Item = (&'a str, &'a [u16])>,
         device: Device,
     ) -> Result<Self> {
-        check_model(folder, layout, items)?;
-        let (config, weights) = checkpoint::load(folder)?;
+        let (config, weights, trained_on) = checkpoint::load(folder)?;
+        check_ids(folder, trained_on.as_ref(), layout, items)?;
         if config.vocab_size < layout.vocab_size() {
             return Err(TrainError::file(
                 folder,
@@ -66,7 +66,17 @@ pub fn check_model<'a>(
     layout: &TokenLayout,
     items: impl Iterator<Item = (&'a str, &'a [u16])>,
 ) -> Result<()> {
-    match checkpoint::trained_on(folder)? {
+    check_ids(folder, checkpoint::trained_on(folder)?.as_ref(), layout, items)
+}
+
+/// [`check_model`] of what a model says.
+pub(crate) fn check_ids<'a>(
+    folder: &Path,
+    trained_on: Option<&Provenance>,
+    layout: &TokenLayout,
+    items: impl Iterator<Item = (&'a str, &'a [u16])>,
+) -> Result<()> {
+    match trained_on {
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
             "was trained on other semantic IDs than the run has now; train again, or restore the \

@@ -14,6 +14,7 @@ use toml::{Table, Value};
 use super::config::one_line;
 use super::step::Step;
 use crate::baselines::Method;
+use crate::embed::sentence::hub;
 use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
 
@@ -214,7 +215,7 @@ fn of_value(
 /// Whether a value names a file or folder; what begins like a name on the hub does not.
 fn is_path(arg: &Arg, value: &str) -> bool {
     let hints = [ValueHint::AnyPath, ValueHint::FilePath, ValueHint::DirPath];
-    hints.contains(&arg.get_value_hint()) && !value.starts_with("hub:")
+    hints.contains(&arg.get_value_hint()) && !value.starts_with(hub::PREFIX)
 }
 
 fn option(name: &str, value: &Path) -> OsString {

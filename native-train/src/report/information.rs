@@ -5,6 +5,8 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+use crate::tokenizer::stats;
+
 /// Shuffles that the mean by chance is taken over.
 const SHUFFLES: usize = 20;
 
@@ -151,12 +153,7 @@ pub fn entropy(labels: &[u32]) -> f64 {
 }
 
 fn entropy_of_counts(counts: &[usize]) -> f64 {
-    let total = counts.iter().sum::<usize>() as f64;
-    let terms = counts.iter().filter(|&&count| count > 0).map(|&count| {
-        let share = count as f64 / total;
-        -share * share.ln()
-    });
-    terms.sum()
+    stats::entropy(counts.iter().map(|&count| count as f64))
 }
 
 fn counts(labels: &[u32]) -> Vec<usize> {

@@ -12,7 +12,7 @@ pub mod information;
 pub mod neighbours;
 mod summary;
 pub mod training;
-pub mod tree;
+mod tree;
 
 use std::path::Path;
 
@@ -165,16 +165,14 @@ impl Report {
     /// [`crate::TrainError::File`] or [`crate::TrainError::Line`] when items or codes are missing
     /// or wrong. Vectors that are missing or wrong are only named in [`Report::omitted`].
     pub fn new(run: &RunDir, settings: Settings) -> Result<Self> {
-        let dataset = Dataset { items: Dataset::load_items(run)?, sequences: vec![] };
-        let ids = SemanticIds::load(run, &dataset)?;
+        let items = Dataset::load_items(run)?;
+        let ids = SemanticIds::load(run, &items)?;
         let levels = ids.catalog.levels() - 1;
-        let codes: Vec<u16> = (0..dataset.items.len() as u32)
-            .flat_map(|item| &ids.codes(item)[..levels])
-            .copied()
-            .collect();
+        let codes: Vec<u16> =
+            (0..items.len() as u32).flat_map(|item| &ids.codes(item)[..levels]).copied().collect();
         let sizes: Vec<u32> = ids.layout.levels[..levels].iter().map(|level| level.size).collect();
         let counts = level_counts(&codes, &sizes);
-        let categories = category::categories(&dataset.items);
+        let categories = category::categories(&items);
         let mut omitted = Vec::new();
         if categories.is_empty() {
             omitted.push(
@@ -184,7 +182,7 @@ impl Report {
         }
         let mut neighbours = None;
         let mut dimensions = None;
-        match Vectors::load(run, &dataset) {
+        match Vectors::load(run, &items) {
             Ok(vectors) => {
                 dimensions = Some(vectors.dimensions);
                 let Settings { sample, seed } = settings;
@@ -205,14 +203,14 @@ impl Report {
             collision_size: ids.layout.levels[levels].size as usize,
             group_sizes: group_sizes(collisions.unique_items, &grouped),
             collisions,
-            same_text: same_text(&dataset.items, &grouped),
+            same_text: same_text(&items, &grouped),
             largest_groups: grouped
                 .into_iter()
                 .take(NAMED_GROUPS)
-                .map(|items| Group {
-                    codes: codes[items[0] as usize * levels..][..levels].to_vec(),
-                    ids: items.iter().map(|&at| dataset.items[at as usize].id.clone()).collect(),
-                    items,
+                .map(|group| Group {
+                    codes: codes[group[0] as usize * levels..][..levels].to_vec(),
+                    ids: group.iter().map(|&at| items[at as usize].id.clone()).collect(),
+                    items: group,
                 })
                 .collect(),
             categories: categories
@@ -225,7 +223,7 @@ impl Report {
             training: Training::load(run)?,
             omitted,
             material: Material {
-                items: dataset.items,
+                items,
                 codes,
                 levels,
                 counts,

@@ -7,23 +7,23 @@ const EXAMPLES: usize = 3;
 
 /// A prefix, or several prefixes with the same parent that would be too small to see apart.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Cell {
+pub(super) struct Cell {
     /// Codes of the prefix less one: 0 in the innermost ring.
-    pub depth: usize,
+    pub(super) depth: usize,
     /// The first item, counted along the ring.
-    pub start: usize,
+    pub(super) start: usize,
     /// How many items.
-    pub items: usize,
+    pub(super) items: usize,
     /// The prefix, of `depth + 1` codes; of several the first.
-    pub prefix: Vec<u16>,
+    pub(super) prefix: Vec<u16>,
     /// How many prefixes.
-    pub prefixes: usize,
+    pub(super) prefixes: usize,
     /// The commonest category; `None` where no item has one.
-    pub category: Option<u32>,
+    pub(super) category: Option<u32>,
     /// How many items have it.
-    pub of_category: usize,
+    pub(super) of_category: usize,
     /// The first items of the commonest category (of all where there is none).
-    pub examples: Vec<u32>,
+    pub(super) examples: Vec<u32>,
 }
 
 /// The tree of codes `[items, levels]`, parents before their children.
@@ -31,7 +31,7 @@ pub struct Cell {
 /// Codes are labels without an order, so siblings are ordered by their commonest category and
 /// then by size. Siblings narrower than `smallest` items are merged, within a category as far as
 /// that makes them wide enough.
-pub fn tree(
+pub(super) fn tree(
     codes: &[u16],
     levels: usize,
     categories: Option<&Categories>,

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::report::category::categories;
+use crate::tokenizer::stats;
 
 const TEMPERATURES: [f64; 3] = [1.0, 1.5, 2.0];
 /// The lengths of the lists that are looked at; the last is the number of items drawn.
@@ -246,10 +247,7 @@ fn noise(seed: u64, users: usize) -> impl Iterator<Item = u64> {
 fn entropy(values: impl Iterator<Item = u32>) -> f64 {
     let mut values: Vec<u32> = values.collect();
     values.sort_unstable();
-    let all = values.len() as f64;
-    let share = |same: &[u32]| same.len() as f64 / all;
-    // 0 - 0 and not -0, where all are the same.
-    0.0 - values.chunk_by(|a, b| a == b).map(|same| share(same) * share(same).ln()).sum::<f64>()
+    stats::entropy(values.chunk_by(|a, b| a == b).map(|same| same.len() as f64))
 }
 
 #[cfg(test)]

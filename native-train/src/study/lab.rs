@@ -334,11 +334,11 @@ impl Loaded {
     /// As [`Loaded::new`].
     pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
-        let ids = SemanticIds::load(run, &dataset)?;
+        let ids = SemanticIds::load(run, &dataset.items)?;
         let trained = TrainedModel::load(
             &of.run.model(),
             &ids.layout,
-            ids.of_items(&dataset),
+            ids.of_items(&dataset.items),
             of.device.torch()?,
         )?;
         Ok(Self { dataset, ids, trained })

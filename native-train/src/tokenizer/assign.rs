@@ -9,12 +9,11 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
 use tigret_infer::quantizer::TakenCodes;
-use tigret_infer::{Catalog, CatalogFile, CatalogItem, Quantizer, Structure};
+use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 
-use super::SemanticIds;
 use super::check::too_large;
 use super::codes::encode;
-use super::ids::{TOKENIZE, ids_of_items};
+use super::ids::{TOKENIZE, ids_of_items, read_ids};
 use super::quantizer_file::QuantizerFile;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
@@ -22,7 +21,7 @@ use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, write_atomically};
+use crate::files::{read_json, write_atomically, write_line};
 use crate::run_dir::RunDir;
 
 /// Items that are quantised together.
@@ -90,100 +89,24 @@ pub fn assign(
     load_encoder: &dyn Fn(&RunDir) -> Result<Ready>,
     progress: &ProgressBar,
 ) -> Result<Assigned> {
-    let file = QuantizerFile::read(run)?;
-    let layout = SemanticIds::read_layout(&run.tokens(), TOKENIZE)?;
-    let mut catalog: CatalogFile = read_json(&run.catalog(), TOKENIZE)?;
-    let old = ids_of_items(run)?;
-    let before = Catalog::from_items(catalog.items.clone(), &layout)
-        .map_err(|e| TrainError::file(run.catalog(), e))?;
-    file.check(run, &layout, &before, &old)?;
-    drop(before);
-    let quantizer = file.quantizer;
-    let sizes: Vec<u32> = layout.levels.iter().map(|level| level.size).collect();
-    if sizes.len() != quantizer.levels() + 1
-        || sizes[..quantizer.levels()] != quantizer.config().sizes
-    {
-        return Err(TrainError::file(
-            run.tokenizer(),
-            "has other levels than tokens.json; run `tigret tokenize` again",
-        ));
-    }
-    let known = catalog.items.len();
+    let (mut state, old) = State::read(run, vectors, load_encoder)?;
     let there: HashSet<&str> = old.iter().map(String::as_str).collect();
-    let mut state = State::new(&catalog, sizes[quantizer.levels()]);
-    if quantizer.config().structure != Structure::Hash {
-        // A run that does not say has its codes all the same.
-        let encoder = encoder_of_tokenizer(run).unwrap_or_default();
-        state.rows = NewRows::begin(run, encoder, quantizer.config().embedding())?;
-    }
-    let recipe = text_recipe(run)?;
-    let mut source = match (vectors, quantizer.config().structure) {
-        (_, Structure::Hash) => Source::None,
-        (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
-        (None, _) => {
-            Source::Inline(Texts { run, recipe: recipe.clone(), load: load_encoder, encoder: None })
-        }
-    };
-    if let Source::File(file) = &source {
-        progress.set_length(file.rows() as u64);
-    }
-
-    let mut block = Block::default();
-    let mut row = 0;
-    let mut missing = 0;
-    for_each_new_item(items, |item| {
-        let is_known = state.ids.contains(&item.id);
-        match &mut source {
-            Source::Inline(texts) if !is_known => block.add(&item, texts, &quantizer)?,
-            Source::File(file) => {
-                check_row(&item, file, row)?;
-                let vector = file.next_rows(1)?;
-                if !is_known {
-                    block.vectors.extend(vector);
-                }
-            }
-            Source::Inline(_) | Source::None => {}
-        }
-        row += 1;
-        missing += usize::from(!there.contains(item.id.as_str()));
-        if is_known {
-            state.assigned.known += 1;
-        } else {
-            block.ids.push(item.id);
-            block.lines.push(item.line);
-        }
-        if row.is_multiple_of(BLOCK) {
-            state.take(items, &quantizer, &mut source, &mut block, &mut catalog)?;
-            progress.inc(BLOCK as u64);
-        }
-        Ok(())
-    })?;
-    state.take(items, &quantizer, &mut source, &mut block, &mut catalog)?;
-    if let Source::File(file) = &source
-        && row != file.rows()
-    {
-        return Err(TrainError::file(
-            vectors.unwrap_or(items),
-            format!("has {} rows for {row} items of {}", file.rows(), items.display()),
-        ));
-    }
+    let known = state.catalog.items.len();
+    let missing = state.add_items(items, vectors, &there, progress)?;
     progress.finish_and_clear();
-    let assigned = Assigned { items: catalog.items.len(), ..state.assigned };
+    let State { rows, catalog, recipe, assigned, .. } = state;
     // In this order: were the files after the first or the second one not written, the same command
     // would mend that.
     let new: Vec<&str> = catalog.items[known..].iter().map(|item| item.id.as_str()).collect();
-    if let Some(rows) = state.rows.take()
+    if let Some(rows) = rows
         && missing == new.len()
         && !new.iter().any(|id| there.contains(id))
     {
         rows.append(run, &old, &new)?;
     }
-    write_atomically(&run.catalog(), |file| {
-        serde_json::to_writer(&mut *file, &catalog)?;
-        file.write_all(b"\n")
-    })?;
+    write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
     append_items(run, items, &there, recipe.as_ref())?;
-    Ok(assigned)
+    Ok(Assigned { items: catalog.items.len(), ..assigned })
 }
 
 fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<VectorFile> {
@@ -303,38 +226,135 @@ fn check_row(item: &NewItem<'_>, file: &VectorFile, row: usize) -> Result<()> {
 }
 
 /// The catalogue while it grows.
-struct State {
+struct State<'a> {
+    quantizer: Quantizer,
+    source: Source<'a>,
+    /// How texts are made.
+    recipe: Option<TextRecipe>,
+    catalog: CatalogFile,
     taken: TakenCodes,
     ids: HashSet<String>,
+    block: Block,
     /// The content vectors of the new items, where the run keeps them.
     rows: Option<NewRows>,
     assigned: Assigned,
 }
 
-impl State {
-    fn new(catalog: &CatalogFile, size: u32) -> Self {
-        let mut taken = TakenCodes::new(size);
-        for item in &catalog.items {
+impl<'a> State<'a> {
+    /// What a run has before, and the ids of its items.
+    fn read(
+        run: &'a RunDir,
+        vectors: Option<&Path>,
+        load: &'a dyn Fn(&RunDir) -> Result<Ready>,
+    ) -> Result<(Self, Vec<String>)> {
+        let file = QuantizerFile::read(run)?;
+        let (layout, before, items) =
+            read_ids(&run.tokens(), &run.catalog(), [TOKENIZE; 2], <[CatalogItem]>::to_vec)?;
+        let old = ids_of_items(run)?;
+        file.check(run, &layout, &before, &old)?;
+        drop(before);
+        let quantizer = file.quantizer;
+        let config = quantizer.config();
+        let sizes: Vec<u32> = layout.levels.iter().map(|level| level.size).collect();
+        if sizes.len() != quantizer.levels() + 1 || sizes[..quantizer.levels()] != config.sizes {
+            return Err(TrainError::file(
+                run.tokenizer(),
+                "has other levels than tokens.json; run `tigret tokenize` again",
+            ));
+        }
+        let mut taken = TakenCodes::new(sizes[quantizer.levels()]);
+        for item in &items {
             let codes: Vec<u16> = item.codes.iter().map(|&code| code as u16).collect();
             taken.insert(&codes);
         }
-        let ids = catalog.items.iter().map(|item| item.id.clone()).collect();
-        Self { taken, ids, rows: None, assigned: Assigned::default() }
+        let rows = match config.structure {
+            Structure::Hash => None,
+            // A run that does not say has its codes all the same.
+            _ => NewRows::begin(
+                run,
+                encoder_of_tokenizer(run).unwrap_or_default(),
+                config.embedding(),
+            )?,
+        };
+        let recipe = text_recipe(run)?;
+        let source = match (vectors, config.structure) {
+            (_, Structure::Hash) => Source::None,
+            (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
+            (None, _) => Source::Inline(Texts { run, recipe: recipe.clone(), load, encoder: None }),
+        };
+        let state = Self {
+            ids: items.iter().map(|item| item.id.clone()).collect(),
+            catalog: CatalogFile { items },
+            block: Block::default(),
+            assigned: Assigned::default(),
+            quantizer,
+            source,
+            recipe,
+            taken,
+            rows,
+        };
+        Ok((state, old))
     }
 
-    /// Quantises a block and adds its new items to the catalogue.
-    fn take(
+    /// Adds the items of a file to the catalogue. Returns how many of them `items.jsonl` lacks,
+    /// which has the items `there`.
+    fn add_items(
         &mut self,
-        path: &Path,
-        quantizer: &Quantizer,
-        source: &mut Source<'_>,
-        block: &mut Block,
-        catalog: &mut CatalogFile,
-    ) -> Result<()> {
-        if let Source::Inline(texts) = source {
-            self.assigned.zero_vectors += texts.encode(block, quantizer)?;
+        items: &Path,
+        vectors: Option<&Path>,
+        there: &HashSet<&str>,
+        progress: &ProgressBar,
+    ) -> Result<usize> {
+        if let Source::File(file) = &self.source {
+            progress.set_length(file.rows() as u64);
         }
-        let Block { ids, lines, vectors, .. } = std::mem::take(block);
+        let (mut row, mut missing) = (0, 0);
+        for_each_new_item(items, |item| {
+            let is_known = self.ids.contains(&item.id);
+            match &mut self.source {
+                Source::Inline(texts) if !is_known => {
+                    self.block.add(&item, texts, &self.quantizer)?;
+                }
+                Source::File(file) => {
+                    check_row(&item, file, row)?;
+                    let vector = file.next_rows(1)?;
+                    if !is_known {
+                        self.block.vectors.extend(vector);
+                    }
+                }
+                Source::Inline(_) | Source::None => {}
+            }
+            row += 1;
+            missing += usize::from(!there.contains(item.id.as_str()));
+            if is_known {
+                self.assigned.known += 1;
+            } else {
+                self.block.ids.push(item.id);
+                self.block.lines.push(item.line);
+            }
+            if row.is_multiple_of(BLOCK) {
+                self.take(items)?;
+                progress.inc(BLOCK as u64);
+            }
+            Ok(())
+        })?;
+        self.take(items)?;
+        match &self.source {
+            Source::File(file) if row != file.rows() => Err(TrainError::file(
+                vectors.unwrap_or(items),
+                format!("has {} rows for {row} items of {}", file.rows(), items.display()),
+            )),
+            _ => Ok(missing),
+        }
+    }
+
+    /// Quantises the block and adds its new items to the catalogue.
+    fn take(&mut self, path: &Path) -> Result<()> {
+        let quantizer = &self.quantizer;
+        if let Source::Inline(texts) = &mut self.source {
+            self.assigned.zero_vectors += texts.encode(&mut self.block, quantizer)?;
+        }
+        let Block { ids, lines, vectors, .. } = std::mem::take(&mut self.block);
         let names: Vec<&str> = ids.iter().map(String::as_str).collect();
         let embedding = quantizer.config().embedding();
         let advice = "scale the vectors as those of the run are";
@@ -357,7 +377,7 @@ impl State {
             self.assigned.new += 1;
             self.assigned.collided += usize::from(free > 0);
             let codes = prefix.iter().chain([&free]).map(|&code| code.into()).collect();
-            catalog.items.push(CatalogItem { id: id.clone(), codes });
+            self.catalog.items.push(CatalogItem { id: id.clone(), codes });
         }
         Ok(())
     }
@@ -389,10 +409,9 @@ fn append_items(
 ) -> Result<()> {
     let path = run.items();
     let mut old = std::fs::File::open(&path).map_err(|e| TrainError::file(&path, e))?;
-    let mut failed = None;
     write_atomically(&path, |file| {
         std::io::copy(&mut old, file)?;
-        let added = for_each_new_item(items, |item| {
+        for_each_new_item(items, |item| {
             if there.contains(item.id.as_str()) {
                 return Ok(());
             }
@@ -401,16 +420,8 @@ fn append_items(
             fields.remove("embedding");
             fields.insert("id".into(), id.into());
             fields.insert("text".into(), text.into());
-            serde_json::to_writer(&mut *file, &fields)
-                .map_err(std::io::Error::from)
-                .and_then(|()| file.write_all(b"\n"))
-                .map_err(|e| TrainError::file(&path, e))
-        });
-        if let Err(error) = added {
-            failed = Some(error);
-            return Err(std::io::Error::other("a line was refused"));
-        }
-        Ok(())
+            write_line(file, &fields).map_err(|e| TrainError::file(&path, e))
+        })
+        .map_err(std::io::Error::other)
     })
-    .map_err(|e| failed.unwrap_or(e))
 }

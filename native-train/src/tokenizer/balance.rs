@@ -18,7 +18,7 @@ const SHARPNESS: f64 = 20.0;
 /// The codeword of each point, from distances `[points, codewords]`, so that every codeword takes
 /// about as many points as any other: the Sinkhorn-Knopp algorithm (Cuturi 2013). No value is read
 /// back.
-pub fn balanced(distances: &Tensor) -> Tensor {
+pub(super) fn balanced(distances: &Tensor) -> Tensor {
     tch::no_grad(|| {
         let (points, codewords) = distances.size2().unwrap_or((1, 1));
         // Only differences within a row matter; the scale makes the plan independent of units.
@@ -53,7 +53,12 @@ fn guarded(plan: &Tensor) -> Tensor {
 ///
 /// `residual` is what the last level quantises, `[items, width]`; `codebook` its codewords,
 /// `[size, width]`. Where a parent has more items than codewords, some go on sharing.
-pub fn separate(codes: &mut [u16], levels: usize, residual: &Tensor, codebook: &Tensor) -> usize {
+pub(super) fn separate(
+    codes: &mut [u16],
+    levels: usize,
+    residual: &Tensor,
+    codebook: &Tensor,
+) -> usize {
     let mut parents: BTreeMap<&[u16], BTreeMap<u16, Vec<usize>>> = BTreeMap::new();
     for (item, row) in codes.chunks_exact(levels).enumerate() {
         let (parent, last) = row.split_at(levels - 1);

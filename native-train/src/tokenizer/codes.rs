@@ -1,5 +1,6 @@
 //! Codes of all items by a fitted quantiser, and how well they stand for the vectors.
 
+use rayon::prelude::*;
 use tch::{Kind, Tensor};
 use tigret_infer::{Quantizer, Structure};
 
@@ -7,26 +8,18 @@ use super::autoencoder::{self, Shape};
 use super::balance;
 use crate::model::params::Params;
 
+/// Items whose codes are computed at once.
+const BLOCK: usize = 1024;
+
 /// Codes of all items, on all cores: each is computed alone, so threads do not change them.
 pub(super) fn encode(quantizer: &Quantizer, ids: &[&str], vectors: &[f32]) -> Vec<u16> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let share = ids.len().div_ceil(threads).max(1);
     let input = quantizer.config().input;
-    let part = |at: usize, ids: &[&str]| {
-        let start = at * share * input;
-        quantizer.encode(ids, &vectors[start..start + ids.len() * input])
-    };
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = ids
-            .chunks(share)
-            .enumerate()
-            .map(|(at, ids)| scope.spawn(move || part(at, ids)))
-            .collect();
-        parts
-            .into_iter()
-            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
+    let blocks = ids.par_chunks(BLOCK).enumerate();
+    blocks
+        .flat_map_iter(|(at, ids)| {
+            quantizer.encode(ids, &vectors[at * BLOCK * input..][..ids.len() * input])
+        })
+        .collect()
 }
 
 /// Separates items that share all codes; see [`balance::separate`].

@@ -172,8 +172,7 @@ fn autoencoder(
         sizes,
         residual: settings.method == Method::RqVae,
     };
-    let (balance, seed) = (settings.balance_last, settings.seed);
-    let (params, trained) = train(&shape, training, balance, seed, data, keeper, progress)?;
+    let (params, trained) = train(&shape, settings, training, data, keeper, progress)?;
     let host = params.to_host();
     let values = |name: String| host[&name].1.clone();
     let layers = 0..=shape.hidden.len();

@@ -7,7 +7,7 @@ use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
 use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
-use crate::data::{Dataset, PREPARE_HINT};
+use crate::data::{Item, PREPARE_HINT};
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, read_text, write_json};
 use crate::model::check_model;
@@ -28,7 +28,26 @@ pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// The semantic IDs of a data set's items.
+/// Reads a token layout (`tokens.json`) and a catalogue (`catalog.json`), and what `keep` takes of the
+/// items in the order of the file.
+///
+/// # Errors
+/// [`TrainError::File`], with `hints` (how to make the two files) where one is missing.
+pub(crate) fn read_ids<T>(
+    tokens: &Path,
+    catalog: &Path,
+    hints: [&str; 2],
+    keep: impl FnOnce(&[CatalogItem]) -> T,
+) -> Result<(TokenLayout, Catalog, T)> {
+    let layout = read_text(tokens, hints[0])?;
+    let layout = TokenLayout::parse(&layout).map_err(|e| TrainError::file(tokens, e))?;
+    let CatalogFile { items } = read_json(catalog, hints[1])?;
+    let kept = keep(&items);
+    let sorted = Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
+    Ok((layout, sorted, kept))
+}
+
+/// The semantic IDs of a data set's items, of which functions are given all in their order.
 #[derive(Debug, Clone)]
 pub struct SemanticIds {
     /// How codes become tokens.
@@ -46,9 +65,8 @@ impl SemanticIds {
     ///
     /// # Errors
     /// [`TrainError::Bundle`] for codes that are not unique or out of range.
-    pub fn new(dataset: &Dataset, layout: TokenLayout, codes: &[u16]) -> Result<Self> {
-        let items = dataset
-            .items
+    pub fn new(items: &[Item], layout: TokenLayout, codes: &[u16]) -> Result<Self> {
+        let of_catalog = items
             .iter()
             .zip(codes.chunks_exact(layout.levels.len()))
             .map(|(item, codes)| CatalogItem {
@@ -56,14 +74,13 @@ impl SemanticIds {
                 codes: codes.iter().map(|&c| u32::from(c)).collect(),
             })
             .collect();
-        let catalog = Catalog::from_items(items, &layout)?;
-        Self::join(dataset, layout, catalog)
+        let catalog = Catalog::from_items(of_catalog, &layout)?;
+        Self::join(items, layout, catalog)
             .map_err(|id| TrainError::usage(format!("item \"{id}\" has no semantic ID")))
     }
 
-    fn join(dataset: &Dataset, layout: TokenLayout, catalog: Catalog) -> Result<Self, String> {
-        let rank_of_item = dataset
-            .items
+    fn join(items: &[Item], layout: TokenLayout, catalog: Catalog) -> Result<Self, String> {
+        let rank_of_item = items
             .iter()
             .map(|item| catalog.rank_of(&item.id).ok_or_else(|| item.id.clone()))
             .collect::<Result<Vec<_>, _>>()?;
@@ -78,16 +95,16 @@ impl SemanticIds {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn check_model(&self, folder: &Path, dataset: &Dataset) -> Result<()> {
-        check_model(folder, &self.layout, self.of_items(dataset))
+    pub fn check_model(&self, folder: &Path, items: &[Item]) -> Result<()> {
+        check_model(folder, &self.layout, self.of_items(items))
     }
 
     /// Id and codes of each item, in the order of the data set.
     pub fn of_items<'a>(
         &'a self,
-        dataset: &'a Dataset,
+        items: &'a [Item],
     ) -> impl ExactSizeIterator<Item = (&'a str, &'a [u16])> {
-        dataset.items.iter().enumerate().map(|(at, item)| (item.id.as_str(), self.codes(at as u32)))
+        items.iter().enumerate().map(|(at, item)| (item.id.as_str(), self.codes(at as u32)))
     }
 
     /// The codes of an item of the data set.
@@ -99,56 +116,36 @@ impl SemanticIds {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn save(&self, run: &RunDir, dataset: &Dataset) -> Result<()> {
-        let items = dataset
-            .items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| CatalogItem {
-                id: item.id.clone(),
-                codes: self.codes(index as u32).iter().map(|&c| u32::from(c)).collect(),
+    pub fn save(&self, run: &RunDir, items: &[Item]) -> Result<()> {
+        let items = self
+            .of_items(items)
+            .map(|(id, codes)| CatalogItem {
+                id: id.to_owned(),
+                codes: codes.iter().map(|&c| u32::from(c)).collect(),
             })
             .collect();
         write_json(&run.catalog(), &CatalogFile { items })?;
         write_json(&run.tokens(), &self.layout)
     }
 
-    /// Reads a token layout, `tokens.json`.
-    ///
-    /// # Errors
-    /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-    pub(crate) fn read_layout(path: &Path, hint: &str) -> Result<TokenLayout> {
-        TokenLayout::parse(&read_text(path, hint)?).map_err(|e| TrainError::file(path, e))
-    }
-
-    /// The token layout and the catalogue of a run.
-    pub(super) fn load_files(run: &RunDir) -> Result<(TokenLayout, Catalog)> {
-        let layout = Self::read_layout(&run.tokens(), TOKENIZE)?;
-        let path = run.catalog();
-        let file: CatalogFile = read_json(&path, TOKENIZE)?;
-        let catalog =
-            Catalog::from_items(file.items, &layout).map_err(|e| TrainError::file(&path, e))?;
-        Ok((layout, catalog))
-    }
-
     /// Reads what [`SemanticIds::save`] wrote, or what the user put in its place.
     ///
     /// # Errors
     /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
-    pub fn load(run: &RunDir, dataset: &Dataset) -> Result<Self> {
-        let (layout, catalog) = Self::load_files(run)?;
+    pub fn load(run: &RunDir, items: &[Item]) -> Result<Self> {
         let path = run.catalog();
-        if catalog.len() != dataset.items.len() {
+        let (layout, catalog, ()) = read_ids(&run.tokens(), &path, [TOKENIZE; 2], |_| ())?;
+        if catalog.len() != items.len() {
             return Err(TrainError::file(
                 &path,
                 format!(
                     "has {} items, the data set has {}; run `tigret tokenize` again",
                     catalog.len(),
-                    dataset.items.len()
+                    items.len()
                 ),
             ));
         }
-        Self::join(dataset, layout, catalog).map_err(|id| {
+        Self::join(items, layout, catalog).map_err(|id| {
             TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
         })
     }

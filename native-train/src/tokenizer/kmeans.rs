@@ -18,13 +18,13 @@ const MOST_DISTANCES: i64 = 1 << 26;
 
 /// Squared distances `[points, centres]`, each less the point's own squared length: enough to find
 /// the nearest centre.
-pub fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
+pub(super) fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {
     Centres::new(centres).relative_distances(points)
 }
 
 /// What distances from centres need of the centres alone.
 #[derive(Debug)]
-pub struct Centres {
+pub(super) struct Centres {
     /// Squared lengths, `[centres]`.
     lengths: Tensor,
     /// The centres times -2, `[d, centres]`.
@@ -33,7 +33,7 @@ pub struct Centres {
 
 impl Centres {
     /// Of centres `[k, d]`.
-    pub fn new(centres: &Tensor) -> Self {
+    pub(super) fn new(centres: &Tensor) -> Self {
         Self {
             lengths: centres.square().sum_dim_intlist([1].as_slice(), false, Kind::Float),
             turned: centres.transpose(0, 1) * -2.0,
@@ -42,7 +42,7 @@ impl Centres {
 
     /// `count` of the centres from `first` on.
     #[must_use]
-    pub fn narrow(&self, first: i64, count: i64) -> Self {
+    pub(super) fn narrow(&self, first: i64, count: i64) -> Self {
         Self {
             lengths: self.lengths.narrow(0, first, count),
             turned: self.turned.narrow(1, first, count),
@@ -50,14 +50,14 @@ impl Centres {
     }
 
     /// [`relative_distances`] of points `[n, d]`.
-    pub fn relative_distances(&self, points: &Tensor) -> Tensor {
+    pub(super) fn relative_distances(&self, points: &Tensor) -> Tensor {
         self.lengths.addmm(points, &self.turned)
     }
 }
 
 /// Each point's distance from its nearest centre, as in [`relative_distances`], and the index of
 /// that centre, `[n]` each; the distances of all points from all centres are never held at once.
-pub fn nearest(points: &Tensor, centres: &Tensor) -> (Tensor, Tensor) {
+pub(super) fn nearest(points: &Tensor, centres: &Tensor) -> (Tensor, Tensor) {
     nearest_in_chunks(points, centres, (MOST_DISTANCES / centres.size()[0].max(1)).max(1))
 }
 
@@ -72,18 +72,18 @@ fn nearest_in_chunks(points: &Tensor, centres: &Tensor, rows: i64) -> (Tensor, T
 
 /// What k-means found.
 #[derive(Debug)]
-pub struct Clusters {
+pub(super) struct Clusters {
     /// `[k, d]`.
-    pub centres: Tensor,
+    pub(super) centres: Tensor,
     /// Index of each point's nearest centre, `[n]`.
-    pub nearest: Tensor,
+    pub(super) nearest: Tensor,
 }
 
 /// Clusters `points` (`[n, d]`, `n >= k`) around `k` centres.
 ///
 /// A centre without points moves to the point that lies farthest from its own centre, so that no
 /// cluster is empty while points differ.
-pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
+pub(super) fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
     tch::no_grad(|| {
         let mut centres = seed(points, k, rng);
         let mut before = f64::INFINITY;
@@ -111,7 +111,7 @@ pub fn kmeans(points: &Tensor, k: i64, rng: &mut impl Rng) -> Clusters {
 }
 
 /// Sums `[k, d]` of the points `[n, d]` of each group, in an order that is fixed on every device.
-pub fn sums_by(group: &Tensor, points: &Tensor, k: i64) -> Tensor {
+pub(super) fn sums_by(group: &Tensor, points: &Tensor, k: i64) -> Tensor {
     if points.device().is_cuda() {
         // `index_add_` adds by atomics there, and its rounding would change from run to run.
         return Tensor::embedding_dense_backward(points, group, k, -1, false);

@@ -6,15 +6,15 @@
 
 pub mod assign;
 pub mod autoencoder;
-pub mod balance;
+mod balance;
 pub mod check;
 mod codes;
 pub mod collaborative;
 pub mod fit;
 pub mod hierarchical_kmeans;
 mod ids;
-pub mod kmeans;
-pub mod opq;
+mod kmeans;
+mod opq;
 pub mod quantizer_file;
 pub mod residual_kmeans;
 pub mod settings;
@@ -26,6 +26,7 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
+pub(crate) use ids::read_ids;
 pub use ids::{SemanticIds, resolve_collisions};
 pub use settings::{Method, Settings};
 

@@ -12,11 +12,11 @@ const ROUNDS: usize = 10;
 
 /// A rotation and a codebook a part.
 #[derive(Debug)]
-pub struct ProductCodes {
+pub(super) struct ProductCodes {
     /// `[levels * width, input]`, orthonormal rows: what is cut into parts is `rotation x`.
-    pub rotation: Tensor,
+    pub(super) rotation: Tensor,
     /// `[size, width]` a level.
-    pub codebooks: Vec<Tensor>,
+    pub(super) codebooks: Vec<Tensor>,
 }
 
 /// Fits to centred vectors `[items, input]`, `input >= sizes.len()`.
@@ -25,7 +25,7 @@ pub struct ProductCodes {
 /// variances of about the same product), then fits codebooks and rotation in turn (Ge et al.,
 /// section 3). Where the levels do not divide the input, the components of least variance are
 /// left out.
-pub fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCodes {
+pub(super) fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCodes {
     let levels = sizes.len();
     let width = data.size()[1] / levels as i64;
     let points = sample(data, sizes.iter().copied().max().unwrap_or(1), rng);

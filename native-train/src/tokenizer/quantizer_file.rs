@@ -2,8 +2,7 @@
 
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
-use super::SemanticIds;
-use super::ids::{TOKENIZE, ids_of_items};
+use super::ids::{TOKENIZE, ids_of_items, read_ids};
 use crate::error::{Result, TrainError};
 use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
@@ -31,7 +30,8 @@ pub fn save_quantizer(run: &RunDir, quantizer: &Quantizer, ids: &IdsOf) -> Resul
 pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let file = QuantizerFile::read(run)?;
     if file.gave.is_some() {
-        let (layout, catalog) = SemanticIds::load_files(run)?;
+        let hints = [TOKENIZE; 2];
+        let (layout, catalog, ()) = read_ids(&run.tokens(), &run.catalog(), hints, |_| ())?;
         file.check(run, &layout, &catalog, &ids_of_items(run)?)?;
     }
     Ok(file.quantizer)

@@ -39,17 +39,24 @@ pub struct Collisions {
 impl LevelUse {
     /// From the number of items of each codeword.
     pub fn from_counts(counts: &[impl Copy + Into<f64>]) -> Self {
-        let total: f64 = counts.iter().map(|&count| count.into()).sum();
-        let used = counts.iter().map(|&count| count.into()).filter(|&count| count > 0.0);
-        let entropy: f64 = used
-            .clone()
-            .map(|count| {
-                let p = count / total;
-                -p * p.ln()
-            })
-            .sum();
-        Self { used: used.count(), codewords: counts.len(), perplexity: entropy.exp() }
+        let counts = counts.iter().map(|&count| count.into());
+        Self {
+            used: counts.clone().filter(|&count: &f64| count > 0.0).count(),
+            codewords: counts.len(),
+            perplexity: entropy(counts).exp(),
+        }
     }
+}
+
+/// Entropy in nats of a distribution, from the number of times that each value is there.
+pub fn entropy(counts: impl Iterator<Item = f64> + Clone) -> f64 {
+    let total: f64 = counts.clone().sum();
+    let terms = counts.filter(|&count| count > 0.0).map(|count| {
+        let share = count / total;
+        share * share.ln()
+    });
+    // 0 - 0 and not -0, where all are the same.
+    0.0 - terms.sum::<f64>()
 }
 
 /// A size for the codebooks where `items` are few for `codewords` in the first level: the largest

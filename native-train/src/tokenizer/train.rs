@@ -10,7 +10,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::autoencoder::{CODEBOOKS, Quantise, Shape, initialise_codebooks, pass};
-use super::settings::{Autoencoder, Epochs, OptimizerKind};
+use super::settings::{Autoencoder, Epochs, OptimizerKind, Settings};
 use super::state::{Keeper, Optimizer, Progress};
 use super::stats::LevelUse;
 use crate::error::{Result, TrainError};
@@ -78,7 +78,7 @@ struct Epoch {
     targets: Tensor,
 }
 
-/// Trains weights and codebooks on normalised vectors `[items, input]`, which lie on the device that
+/// Trains weights and codebooks, by `settings` of the `whole` tokenizer, on normalised vectors `[items, input]`, which lie on the device that
 /// computes.
 ///
 /// In the last tenth of the epochs the learning rate falls to zero and no codeword is moved, so
@@ -91,19 +91,18 @@ struct Epoch {
 /// state is saved, [`TrainError::File`] when it cannot be.
 pub fn train(
     shape: &Shape,
+    whole: &Settings,
     settings: &Autoencoder,
-    balance_last: bool,
-    seed: u64,
     data: &Tensor,
     keeper: &mut Keeper<'_>,
     progress: &ProgressBar,
 ) -> Result<(Params, Trained)> {
-    let mut training = Training::new(shape, settings, balance_last, seed, data);
+    let mut training = Training::new(shape, whole, settings, data);
     progress.set_message(if shape.residual { "RQ-VAE" } else { "VQ-VAE" });
     let mut state = match keeper.load(&training.params, &mut training.optimizer) {
         Some(state) => state,
         None => {
-            training.start(seed);
+            training.start(whole.seed);
             let end = match settings.epochs {
                 Epochs::Exactly(epochs) => Some(epochs),
                 Epochs::UntilConverged(_) => None,
@@ -118,7 +117,7 @@ pub fn train(
     };
     show(&state);
     goes_on_from(progress, state.epoch as u64);
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(whole.seed);
     let (begin, before) = (Instant::now(), state.seconds);
     while state.epoch < state.end.unwrap_or(most) {
         let tail = settle(state.end.unwrap_or(most), state.epoch);
@@ -167,17 +166,17 @@ struct Training<'a> {
 impl<'a> Training<'a> {
     fn new(
         shape: &'a Shape,
+        whole: &Settings,
         settings: &'a Autoencoder,
-        balance_last: bool,
-        seed: u64,
         data: &'a Tensor,
     ) -> Self {
-        let params = Params::new(shape.specs(), seed, data.device());
+        let params = Params::new(shape.specs(), whole.seed, data.device());
         let optimizer = match settings.optimizer {
             OptimizerKind::Adamw => Optimizer::AdamW(AdamW::new(&params, 0.0)),
             OptimizerKind::Adagrad => Optimizer::Adagrad(Adagrad::new(&params)),
         };
-        let how = Quantise { beta: settings.beta, gradient: settings.gradient, balance_last };
+        let &Autoencoder { beta, gradient, .. } = settings;
+        let how = Quantise { beta, gradient, balance_last: whole.balance_last };
         Self { shape, settings, how, data, params, optimizer }
     }
 

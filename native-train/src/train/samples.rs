@@ -311,7 +311,7 @@ mod tests {
         let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
         let samples = training_samples(&dataset);
         for layout in layouts() {
-            let ids = SemanticIds::new(&dataset, layout, &codes).unwrap();
+            let ids = SemanticIds::new(&dataset.items, layout, &codes).unwrap();
             let resident = Resident::new(&dataset, &ids, &samples, Device::Cpu);
             let chosen: Vec<u32> = (0..samples.len() as u32).rev().collect();
             let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();

@@ -284,7 +284,7 @@ pub(crate) mod tests {
         let dataset = testing::dataset(20, &sequences);
         let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
         let layout = TokenLayout::contiguous(&[5, 4, 2], 6, 4);
-        let ids = SemanticIds::new(&dataset, layout, &codes).unwrap();
+        let ids = SemanticIds::new(&dataset.items, layout, &codes).unwrap();
         (dataset, ids)
     }
 

@@ -49,15 +49,10 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
         true => name.to_owned(),
         false => format!("{DEFAULT_OWNER}/{name}"),
     };
-    let valid = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    if name.split('/').count() != 2 || !name.split('/').all(valid) {
+    if name.split('/').count() != 2 || !name.split('/').all(is_plain) {
         return Err(TrainError::usage(format!(
-            "hub:{name} is no name of a model; it is OWNER/NAME, such as \
-             hub:sentence-transformers/all-MiniLM-L6-v2"
+            "{PREFIX}{name} is no name of a model; it is OWNER/NAME, such as \
+             {PREFIX}sentence-transformers/all-MiniLM-L6-v2"
         )));
     }
     let model = cache()?.join(format!("models--{}", name.replace('/', "--")));
@@ -68,69 +63,102 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
             return Ok(snapshot);
         }
     }
-    let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
-    let endpoint = endpoint.trim_end_matches('/');
-    let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT_TIMEOUT)).build();
-    let agent = ureq::Agent::new_with_config(config);
-    let failed = |error: ureq::Error| match error {
-        ureq::Error::StatusCode(401 | 403 | 404) => TrainError::usage(format!(
-            "hub:{name} is not a public model on {endpoint}; check the name, or give the folder of \
-             a downloaded model"
-        )),
-        other => TrainError::usage(format!(
-            "hub:{name} cannot be downloaded from {endpoint} ({other}); give the folder of a \
-             downloaded model instead"
-        )),
-    };
-    let listing: Listing = agent
-        .get(format!("{endpoint}/api/models/{name}"))
-        .call()
-        .and_then(|mut response| response.body_mut().read_to_string())
-        .map_err(failed)
-        .and_then(|text| {
-            serde_json::from_str(&text)
-                .map_err(|e| TrainError::usage(format!("{endpoint} lists hub:{name} wrongly: {e}")))
-        })?;
-    if !valid(&listing.sha) {
-        return Err(TrainError::usage(format!("{endpoint} names no revision of hub:{name}")));
-    }
-    let snapshot = model.join("snapshots").join(&listing.sha);
-    for Sibling { rfilename: file } in &listing.siblings {
+    let hub = Hub::new(name);
+    let Listing { sha, siblings } = hub.listing()?;
+    let snapshot = model.join("snapshots").join(&sha);
+    for Sibling { rfilename: file } in &siblings {
         let path = snapshot.join(file);
-        if !is_wanted(file) || path.exists() {
-            continue;
+        if is_wanted(file) && !path.exists() {
+            before_file(file);
+            hub.download(&sha, file, &path)?;
         }
-        before_file(file);
-        let url = format!("{endpoint}/{name}/resolve/{}/{file}", listing.sha);
-        let response = agent.get(url).call().map_err(failed)?;
-        make_parent(&path)?;
-        let mut body = response.into_body().into_reader();
-        let mut broken = None;
-        write_atomically(&path, |out| copy(&mut body, out, &mut broken)).map_err(|error| {
-            match broken.take() {
-                Some(reason) => TrainError::usage(format!(
-                    "the download of {file} of hub:{name} broke off ({reason}); the same command \
-                     fetches what is missing"
-                )),
-                None => error,
-            }
-        })?;
     }
     make_parent(&reference)?;
-    write_atomically(&reference, |out| out.write_all(listing.sha.as_bytes()))?;
+    write_atomically(&reference, |out| out.write_all(sha.as_bytes()))?;
     Ok(snapshot)
 }
 
-/// Copies a download; `broken` says why it could not be read to its end.
+/// Whether a part of a name or a revision is what a folder may be called after.
+fn is_plain(part: &str) -> bool {
+    !part.is_empty()
+        && !part.starts_with('.')
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+/// A model on the hub.
+struct Hub {
+    endpoint: String,
+    /// OWNER/NAME.
+    name: String,
+    agent: ureq::Agent,
+}
+
+impl Hub {
+    fn new(name: String) -> Self {
+        let endpoint = env::var("HF_ENDPOINT").unwrap_or_else(|_| ENDPOINT.to_owned());
+        let config = ureq::Agent::config_builder().timeout_connect(Some(CONNECT_TIMEOUT)).build();
+        let agent = ureq::Agent::new_with_config(config);
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), name, agent }
+    }
+
+    fn failed(&self, error: ureq::Error) -> TrainError {
+        let Self { endpoint, name, .. } = self;
+        TrainError::usage(match error {
+            ureq::Error::StatusCode(401 | 403 | 404) => format!(
+                "{PREFIX}{name} is not a public model on {endpoint}; check the name, or give the \
+                 folder of a downloaded model"
+            ),
+            other => format!(
+                "{PREFIX}{name} cannot be downloaded from {endpoint} ({other}); give the folder of \
+                 a downloaded model instead"
+            ),
+        })
+    }
+
+    /// The latest revision and its files.
+    fn listing(&self) -> Result<Listing> {
+        let Self { endpoint, name, agent } = self;
+        let text = agent
+            .get(format!("{endpoint}/api/models/{name}"))
+            .call()
+            .and_then(|mut response| response.body_mut().read_to_string())
+            .map_err(|e| self.failed(e))?;
+        let listing: Listing = serde_json::from_str(&text).map_err(|e| {
+            TrainError::usage(format!("{endpoint} lists {PREFIX}{name} wrongly: {e}"))
+        })?;
+        if !is_plain(&listing.sha) {
+            let reason = format!("{endpoint} names no revision of {PREFIX}{name}");
+            return Err(TrainError::usage(reason));
+        }
+        Ok(listing)
+    }
+
+    /// Fetches a file of a revision to a path.
+    fn download(&self, sha: &str, file: &str, path: &Path) -> Result<()> {
+        let Self { endpoint, name, agent } = self;
+        let url = format!("{endpoint}/{name}/resolve/{sha}/{file}");
+        let response = agent.get(url).call().map_err(|e| self.failed(e))?;
+        make_parent(path)?;
+        let mut body = response.into_body().into_reader();
+        let broken = |error: std::io::Error| {
+            std::io::Error::other(TrainError::usage(format!(
+                "the download of {file} of {PREFIX}{name} broke off ({error}); the same command \
+                 fetches what is missing"
+            )))
+        };
+        write_atomically(path, |out| copy(&mut body, out, broken))
+    }
+}
+
+/// Copies a download; `broken` is the error of one that cannot be read to its end.
 fn copy(
     body: &mut impl Read,
     out: &mut dyn Write,
-    broken: &mut Option<String>,
+    broken: impl Fn(std::io::Error) -> std::io::Error,
 ) -> std::io::Result<()> {
     let mut bytes = vec![0; 1 << 16];
     loop {
-        let count = body.read(&mut bytes).inspect_err(|e| *broken = Some(e.to_string()))?;
-        match count {
+        match body.read(&mut bytes).map_err(&broken)? {
             0 => return Ok(()),
             count => out.write_all(&bytes[..count])?,
         }

@@ -9,13 +9,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
+use indicatif::ProgressBar;
 use safetensors::tensor::Dtype;
 
 use super::SentenceEncoder;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::hash::Fingerprint;
-use crate::interrupt::{Control, SAVE_EVERY};
+use crate::interrupt::{Control, SAVE_EVERY, goes_on_from};
 use crate::tensors::{self, Header, Notes, Values};
 
 /// Tokens of a batch: enough to fill a core's matrix units, few enough for its caches.
@@ -30,7 +31,7 @@ struct Batch {
     length: usize,
 }
 
-/// The vectors of all texts, in their order; `after_texts` is told how many more are done.
+/// The vectors of all texts, in their order; `progress` is over texts.
 ///
 /// Unfinished work of the same encoder and texts is taken up from `control.state`; batches do not
 /// depend on where it stopped, so the vectors are those of an uninterrupted run, bit for bit. The
@@ -43,7 +44,7 @@ pub fn encode_all(
     encoder: &SentenceEncoder,
     texts: &[&str],
     control: Control<'_>,
-    mut after_texts: impl FnMut(u64),
+    progress: &ProgressBar,
 ) -> Result<Vectors> {
     let tokens = encoder.tokenize(texts)?;
     let cuda = encoder.device.is_cuda();
@@ -54,14 +55,10 @@ pub fn encode_all(
         .state
         .and_then(|path| Work::load(path, &key, texts.len(), dimensions, batches.len()))
         .unwrap_or_else(|| Work::new(texts.len(), dimensions, batches.len()));
-    let mut open = Vec::new();
-    for (at, batch) in batches.iter().enumerate() {
-        match work.done[at] {
-            0 => open.push(batch),
-            _ => after_texts(batch.texts.len() as u64),
-        }
-    }
-    let numbers: Vec<usize> = (0..batches.len()).filter(|&at| work.done[at] == 0).collect();
+    let (numbers, open): (Vec<usize>, Vec<&Batch>) =
+        batches.iter().enumerate().filter(|&(at, _)| work.done[at] == 0).unzip();
+    let left: usize = open.iter().map(|batch| batch.texts.len()).sum();
+    goes_on_from(progress, (texts.len() - left) as u64);
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let threads = if cuda { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
@@ -89,7 +86,7 @@ pub fn encode_all(
         for (at, vectors) in receive {
             let kept = vectors.and_then(|vectors| {
                 work.keep(numbers[at], &open[at].texts, &vectors);
-                after_texts(open[at].texts.len() as u64);
+                progress.inc(open[at].texts.len() as u64);
                 if let Some(path) = control.state
                     && saved.elapsed() > SAVE_EVERY
                 {

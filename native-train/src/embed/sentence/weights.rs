@@ -5,19 +5,13 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainError};
-use crate::files;
+use crate::tensors::shards::Index;
 
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: HashMap<String, String>,
-}
 
 /// Tensors of a folder under their own names.
 pub(super) struct Weights {
@@ -37,8 +31,8 @@ impl Weights {
         let (path, files) = if whole.exists() {
             (whole, BTreeSet::from([WHOLE.to_owned()]))
         } else if index.exists() {
-            let files: Index = files::read_json(&index, "")?;
-            (index, files.weight_map.into_values().collect())
+            let files = Index::read(&index, "")?.files().into_iter().map(str::to_owned).collect();
+            (index, files)
         } else {
             let hint = match folder.join("pytorch_model.bin").exists() {
                 true => "; save pytorch_model.bin as safetensors with `save_pretrained` in Python",

@@ -10,10 +10,10 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value as Json;
 
-use crate::data::{Dataset, MIN_SEQUENCE, Sequence};
+use crate::data::{Dataset, Item, MIN_SEQUENCE, Sequence};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
-use crate::files::write_atomically;
+use crate::files::{write_atomically, write_line};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::assign;
 
@@ -87,26 +87,23 @@ pub(super) fn assign_unseen(
     let mut items: Vec<u32> = unseen.iter().copied().collect();
     items.sort_unstable();
     let new = RunDir::create(root.join("new"))?;
-    let of_items = Dataset {
-        items: items.iter().map(|&item| dataset.items[item as usize].clone()).collect(),
-        sequences: vec![],
-    };
+    let of_items: Vec<Item> =
+        items.iter().map(|&item| dataset.items[item as usize].clone()).collect();
     write_items(&new.items(), &of_items)?;
-    rows(vectors, &items).save(&new, &of_items, "as embedded with all items")?;
+    rows(vectors, &items).save(&new, &of_items, "as embedded with all items", false)?;
     // Every item has a vector, so no text is encoded.
     let no_encoder = |run: &RunDir| Err(TrainError::file(run.vectors(), "lacks a vector"));
     assign(&joined, &new.items(), Some(&new.vectors()), &no_encoder, &ProgressBar::hidden())?;
     Ok(joined)
 }
 
-fn write_items(path: &Path, dataset: &Dataset) -> Result<()> {
+fn write_items(path: &Path, items: &[Item]) -> Result<()> {
     write_atomically(path, |file| {
-        for item in &dataset.items {
+        for item in items {
             let mut line = item.fields.clone();
             line.insert("id".into(), Json::String(item.id.clone()));
             line.insert("text".into(), Json::String(item.text.clone()));
-            serde_json::to_writer(&mut *file, &line)?;
-            file.write_all(b"\n")?;
+            write_line(file, &line)?;
         }
         Ok(())
     })

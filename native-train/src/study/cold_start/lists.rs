@@ -97,9 +97,12 @@ mod tests {
     fn unseen_items_follow_those_that_share_their_codes_up_to_their_share() {
         // Items 1 and 4 are unseen; 1 shares the first code with 0 and 2, 4 with none.
         let codes = [0, 0, 0, 1, 0, 2, 1, 0, 2, 0];
-        let ids =
-            SemanticIds::new(&dataset(5, &[]), TokenLayout::contiguous(&[3, 3], 0, 4), &codes)
-                .unwrap();
+        let ids = SemanticIds::new(
+            &dataset(5, &[]).items,
+            TokenLayout::contiguous(&[3, 3], 0, 4),
+            &codes,
+        )
+        .unwrap();
         let is_unseen = [false, true, false, false, true];
         let by_prefix = unseen_by_prefix(&ids, &is_unseen);
         let hits: Vec<Hit> = [3, 0, 4, 2, 1]

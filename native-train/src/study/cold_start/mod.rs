@@ -217,7 +217,7 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     let prepared = lab.steps(data, &tiger(), seed, Step::Embed)?;
     let whole = RunDir::named(lab.run_dir(data, &tiger(), seed));
     let dataset = Dataset::load(&whole)?;
-    let vectors = Vectors::load(&whole, &dataset)?;
+    let vectors = Vectors::load(&whole, &dataset.items)?;
     let unseen = draw(&dataset, seed);
     let variant = without_unseen();
     let run = RunDir::create(lab.run_dir(data, &variant, seed))?;
@@ -229,7 +229,7 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
         )));
     }
     seen.save(&run, &Summary::new(&seen, "cold-start", 0), None)?;
-    seen_vectors.save(&run, &seen, "as embedded with all items")?;
+    seen_vectors.save(&run, &seen.items, "as embedded with all items", false)?;
     let trained = lab.train(data, &variant, seed)?;
     let knn = knn_settings(lab, data)?;
     let prepared = &prepared[&Step::Prepare];

@@ -2,14 +2,19 @@
 //!
 //! Nothing here holds the bytes of a file beside its numbers.
 
+mod element;
+pub(crate) mod shards;
+
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tigret_infer::tensor_file::LENGTH;
 pub(crate) use tigret_infer::tensor_file::{Notes, Place, header};
+
+pub(crate) use element::Element;
 
 use crate::destination;
 use crate::error::{Result, TrainError};
@@ -77,11 +82,6 @@ pub(crate) fn write(
 /// The bytes of numbers in a file, a block after the other.
 pub(crate) fn f32_blocks(values: &[f32]) -> impl Iterator<Item = Vec<u8>> {
     values.chunks(BLOCK).map(|block| block.iter().flat_map(|x| x.to_le_bytes()).collect())
-}
-
-/// The numbers of a tensor of type `F32`.
-pub(crate) fn f32s(tensor: &TensorView<'_>) -> Vec<f32> {
-    tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 /// The tensors and the notes of a file in memory.
@@ -167,7 +167,7 @@ impl Header {
         while values.len() < count {
             let block = &mut bytes[..BLOCK.min(count - values.len()) * size_of::<f32>()];
             file.read_exact(block)?;
-            values.extend(block.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+            values.extend(Element::F32.floats(block));
         }
         Ok(values)
     }
@@ -220,6 +220,8 @@ pub(crate) fn check_replaces(
 
 #[cfg(test)]
 mod tests {
+    use safetensors::tensor::TensorView;
+
     use super::*;
 
     #[test]
@@ -249,7 +251,7 @@ mod tests {
 
         let (tensors, found) = parse(&written).unwrap();
         assert_eq!(found, notes);
-        assert_eq!(f32s(&tensors.tensor("all").unwrap()), numbers);
+        assert_eq!(Element::F32.floats(tensors.tensor("all").unwrap().data()), numbers);
         let mut file = BufReader::new(File::open(&path).unwrap());
         let header = Header::read(&mut file).unwrap();
         assert_eq!(header.note("kind"), Some("ü"));
