@@ -370,6 +370,13 @@ fn files(args: Args, output: &Output) -> Result<Report> {
     if let Some(template) = &args.text_template {
         check_fields(template, &args.id_column, &dataset.items)?;
     }
+    if take_source_texts(&mut dataset.items) && !read.text.fields().contains(&"text") {
+        output.note(
+            "the items have a column \"text\", which is not used in their texts, while \
+             `tokenize --assign` and `embed --texts` take the \"text\" of a new item as its finished \
+             text; name it with --text-columns, or leave it out there",
+        );
+    }
     let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
     let without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(read.text);
@@ -390,6 +397,12 @@ fn files(args: Args, output: &Output) -> Result<Report> {
         other_events,
         optimum: None,
     })
+}
+
+/// Takes a column `text` of the source out of the items' fields, where the artefact's own has that
+/// name; says whether there was one.
+fn take_source_texts(items: &mut [Item]) -> bool {
+    items.iter_mut().fold(false, |any, item| item.fields.remove("text").is_some() | any)
 }
 
 /// Refuses a template with a field that no item has: a misspelt one would be missing without a word.
