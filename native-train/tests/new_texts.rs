@@ -346,3 +346,24 @@ fn a_column_text_of_the_source_is_what_it_was_for_the_items_of_the_run() {
             .unwrap();
     assert_eq!(copy["text"], text);
 }
+
+#[test]
+fn a_page_gets_no_tokenizer_of_another_encoder_than_the_runs() {
+    let world = World::new();
+    world.ok("embed --run r --dimensions 8");
+    world.tokenize();
+    world.ok("train --run r --preset tiny --epochs 1");
+    let export = "export --run r --with-tokenizer --out m.safetensors";
+    world.ok(export);
+    // The same again changes nothing.
+    world.ok("embed --run r --dimensions 8");
+    world.ok(export);
+    world.ok("embed --run r --dimensions 8 --max-words 2");
+    let error = world.refuse(export);
+    assert!(error.contains("tokenizer.safetensors: was trained on vectors of another"), "{error}");
+    world.ok("export --run r --out m.safetensors");
+    // Who gives vectors knows what they are.
+    fs::copy(world.at("r/vectors.safetensors"), world.at("v.safetensors")).unwrap();
+    world.ok("embed --run r --vectors v.safetensors");
+    world.ok(export);
+}

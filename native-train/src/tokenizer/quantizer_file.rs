@@ -3,7 +3,10 @@
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
 use super::SemanticIds;
+use super::assign::encoder_of_tokenizer;
 use super::ids::{TOKENIZE, ids_of_items};
+use crate::embed::Vectors;
+use crate::embed::encoder::Encoder;
 use crate::error::{Result, TrainError};
 use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
@@ -12,6 +15,10 @@ use crate::tensors::{self, Notes};
 
 /// The note with the semantic IDs that the quantiser gave.
 const IDS: &str = "semantic_ids";
+
+/// What is said of a quantiser that does not know the vectors of the run's encoder.
+pub(super) const OTHER_ENCODER: &str =
+    "was trained on vectors of another encoder than the run's; run `tigret tokenize` again";
 
 /// Writes the quantiser of a run, which gave these semantic IDs.
 ///
@@ -24,15 +31,24 @@ pub fn save_quantizer(run: &RunDir, quantizer: &Quantizer, ids: &IdsOf) -> Resul
     write_atomically(&path, |file| file.write_all(&bytes))
 }
 
-/// The quantiser of a run; one that says which semantic IDs it gave has given those of the run.
+/// The quantiser of a run, for vectors of the run's encoder; one that says which semantic IDs it
+/// gave has given those of the run.
 ///
 /// # Errors
-/// [`TrainError::File`] when it is missing, of an older kind, or of other semantic IDs.
+/// [`TrainError::File`] when it is missing, of an older kind, of other semantic IDs, or was fitted to
+/// vectors of another encoder, where both are known.
 pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let file = QuantizerFile::read(run)?;
     if file.gave.is_some() {
         let (layout, catalog) = SemanticIds::load_files(run)?;
         file.check(run, &layout, &catalog, &ids_of_items(run)?)?;
+    }
+    let encoders = [encoder_of_tokenizer(run).unwrap_or_default(), Vectors::encoder(run)];
+    if let [Some(then), Some(now)] = &encoders
+        && then != now
+        && !encoders.contains(&Some(Encoder::Precomputed.id()))
+    {
+        return Err(TrainError::file(run.tokenizer(), OTHER_ENCODER));
     }
     Ok(file.quantizer)
 }
