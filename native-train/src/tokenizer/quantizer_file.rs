@@ -78,7 +78,8 @@ impl QuantizerFile {
     }
 
     /// Refuses a quantiser that says that it gave other semantic IDs than the run has, perhaps with
-    /// new items behind them; `order` are the ids of the run's items.
+    /// new items behind them, and a run with items that have none; `order` are the ids of the run's
+    /// items.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -89,13 +90,22 @@ impl QuantizerFile {
         catalog: &Catalog,
         order: &[String],
     ) -> Result<()> {
-        let codes_of = |id: &String| catalog.rank_of(id).map(|rank| catalog.codes_of(rank));
-        let codes: Option<Vec<&[u16]>> = order.iter().map(codes_of).collect();
-        let has = |ids: &IdsOf| {
-            let items = order.iter().map(String::as_str);
-            codes.is_some_and(|codes| ids.has(layout, items.zip(codes)))
-        };
-        if self.gave.as_ref().is_none_or(has) {
+        let Some(gave) = &self.gave else { return Ok(()) };
+        let mut items = Vec::with_capacity(order.len());
+        for id in order {
+            let rank = catalog.rank_of(id).ok_or_else(|| {
+                TrainError::file(
+                    run.catalog(),
+                    format!(
+                        "lacks items of the data set, such as \"{id}\"; give new items their \
+                         semantic IDs with `tigret tokenize --assign` before `tigret prepare` brings \
+                         them, or run `tigret embed` and `tigret tokenize` again"
+                    ),
+                )
+            })?;
+            items.push((id.as_str(), catalog.codes_of(rank)));
+        }
+        if gave.has(layout, items.into_iter()) {
             return Ok(());
         }
         Err(TrainError::file(
