@@ -447,3 +447,27 @@ fn items_that_prepare_brought_are_named_as_what_has_no_ids() {
     assert_eq!(after.len(), 63);
     assert!(before.iter().all(|(id, codes)| after[id] == *codes));
 }
+
+#[test]
+fn what_is_missing_of_a_run_is_made_by_its_own_steps() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let bundle = world.at("m.safetensors");
+    let export = ["export", "--run", &world.run, "--out", &bundle];
+    let evaluate = ["evaluate", "--run", &world.run];
+    for (file, step, commands) in [
+        ("catalog.json", "tokenize", &[&export[..]][..]),
+        ("tokens.json", "tokenize", &[&export]),
+        ("model/config.json", "train", &[&export, &evaluate]),
+    ] {
+        let path = Path::new(&world.run).join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for command in commands {
+            let error = refused(command);
+            let expected = format!("{file}: not found; make it with `tigret {step}`");
+            assert!(error.contains(&expected), "{error}");
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+}

@@ -156,7 +156,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             let ids = SemanticIds::load(&run, &dataset)?;
             let trained =
                 TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset), device)?;
-            let trained_on = checkpoint::trained_on(&run.model())?;
+            let trained_on = checkpoint::trained_on(&run.model(), checkpoint::TRAIN)?;
             other_sequences = trained_on.is_some_and(|then| !then.has_sequences(&dataset));
             Some(Ranked::Own(Box::new((trained, ids))))
         }

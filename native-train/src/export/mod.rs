@@ -19,12 +19,25 @@ use crate::model::{TrainedModel, check_model};
 use crate::output;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::SemanticIds;
+use crate::tokenizer::{SemanticIds, TOKENIZE};
 
 use calibration::input_grams;
 use fit::fit;
 
-const CATALOG_HINT: &str = "the catalogue is described in docs/bundle.md";
+/// How files that are missing are made.
+struct Hints {
+    checkpoint: &'static str,
+    tokens: &'static str,
+    catalog: &'static str,
+}
+
+const OF_RUN: Hints = Hints { checkpoint: checkpoint::TRAIN, tokens: TOKENIZE, catalog: TOKENIZE };
+
+const OF_FILES: Hints = Hints {
+    checkpoint: "a checkpoint folder has config.json and model.safetensors",
+    tokens: "the token layout is described in docs/bundle.md",
+    catalog: "the catalogue is described in docs/bundle.md",
+};
 
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
@@ -36,8 +49,8 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
-    let parts = Parts::read(&checkpoint, &tokens, &path)?;
-    if checkpoint::trained_on(&checkpoint)?.is_none() {
+    let parts = Parts::read(&checkpoint, &tokens, &path, &OF_RUN)?;
+    if checkpoint::trained_on(&checkpoint, OF_RUN.checkpoint)?.is_none() {
         return parts.bundle(format);
     }
     // The order of the data set: that of the catalogue's file may be the user's own.
@@ -68,9 +81,9 @@ pub fn bundle_from_files(
     catalog: &Path,
     format: WeightFormat,
 ) -> Result<Bundle> {
-    let parts = Parts::read(checkpoint, tokens, catalog)?;
-    if let Some(trained_on) = checkpoint::trained_on(checkpoint)? {
-        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
+    let parts = Parts::read(checkpoint, tokens, catalog, &OF_FILES)?;
+    if let Some(trained_on) = checkpoint::trained_on(checkpoint, OF_FILES.checkpoint)? {
+        let CatalogFile { items } = read_json(catalog, OF_FILES.catalog)?;
         let ranks = items.iter().filter_map(|item| parts.catalog.rank_of(&item.id));
         let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
         if !trained_on.has_ids(&parts.layout, items) {
@@ -98,11 +111,10 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path) -> Result<Self> {
-        let (config, weights) = checkpoint::load(checkpoint)?;
-        let hint = "the token layout is described in docs/bundle.md";
-        let layout = SemanticIds::read_layout(tokens, hint)?;
-        let CatalogFile { items } = read_json(catalog, CATALOG_HINT)?;
+    fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path, hints: &Hints) -> Result<Self> {
+        let (config, weights) = checkpoint::load(checkpoint, hints.checkpoint)?;
+        let layout = SemanticIds::read_layout(tokens, hints.tokens)?;
+        let CatalogFile { items } = read_json(catalog, hints.catalog)?;
         let catalog =
             Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
         Ok(Self { checkpoint, tokens, config, weights, layout, catalog })

@@ -280,16 +280,17 @@ pub fn save(
     write_json(&folder.join("config.json"), &json)
 }
 
-const HINT: &str = "a checkpoint folder has config.json and model.safetensors";
+/// How the model of a run is made, as a hint.
+pub const TRAIN: &str = "make it with `tigret train`";
 
 /// What the model in a folder was trained on; `None` where it does not say, as with a checkpoint
 /// from elsewhere.
 ///
 /// # Errors
-/// [`TrainError::File`].
-pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn trained_on(folder: &Path, hint: &str) -> Result<Option<Provenance>> {
     let path = folder.join("config.json");
-    let mut config: Value = read_json(&path, HINT)?;
+    let mut config: Value = read_json(&path, hint)?;
     let Some(provenance) = config.get_mut(TRAINED_ON) else { return Ok(None) };
     serde_json::from_value(provenance.take()).map_err(|e| {
         let mend = "train again, or remove it if the model goes with the semantic IDs";
@@ -320,12 +321,12 @@ fn with_tokens(text: String) -> String {
 /// Reads a folder that [`save`] or `transformers` wrote.
 ///
 /// # Errors
-/// [`TrainError::File`] naming the file and what is wrong in it.
-pub fn load(folder: &Path) -> Result<(T5Config, HostWeights)> {
+/// [`TrainError::File`] naming the file and what is wrong in it, or `hint` where it is missing.
+pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights)> {
     let path = folder.join("config.json");
-    let text = with_tokens(read_text(&path, HINT)?);
+    let text = with_tokens(read_text(&path, hint)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
-    let (mut weights, _) = read_tensors(folder, MODEL, HINT)?;
+    let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
         let Some(tensor) = weights.remove(copy) else { continue };
@@ -369,7 +370,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_tensors(folder.path(), MODEL, weights, Notes::new()).unwrap();
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        load(folder.path())
+        load(folder.path(), "")
     }
 
     #[test]

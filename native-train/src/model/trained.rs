@@ -33,7 +33,7 @@ impl TrainedModel {
         device: Device,
     ) -> Result<Self> {
         check_model(folder, layout, items)?;
-        let (config, weights) = checkpoint::load(folder)?;
+        let (config, weights) = checkpoint::load(folder, checkpoint::TRAIN)?;
         if config.vocab_size < layout.vocab_size() {
             return Err(TrainError::file(
                 folder,
@@ -66,7 +66,7 @@ pub fn check_model<'a>(
     layout: &TokenLayout,
     items: impl Iterator<Item = (&'a str, &'a [u16])>,
 ) -> Result<()> {
-    match checkpoint::trained_on(folder)? {
+    match checkpoint::trained_on(folder, checkpoint::TRAIN)? {
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
             "was trained on other semantic IDs than the run has now; train again, or restore the \

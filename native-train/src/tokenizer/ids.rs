@@ -14,7 +14,7 @@ use crate::model::check_model;
 use crate::run_dir::RunDir;
 
 /// How the files of this step are made.
-pub(super) const TOKENIZE: &str = "make it with `tigret tokenize`";
+pub(crate) const TOKENIZE: &str = "make it with `tigret tokenize`";
 
 /// The ids of `items.jsonl`.
 pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {

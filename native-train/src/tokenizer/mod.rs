@@ -26,6 +26,7 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
+pub(crate) use ids::TOKENIZE;
 pub use ids::{SemanticIds, resolve_collisions};
 pub use settings::{Method, Settings};
 
