@@ -17,7 +17,7 @@ use crate::baselines::{
 use crate::data::Dataset;
 use crate::device;
 use crate::embed::Vectors;
-use crate::error::{MINUTES, Result, check_range};
+use crate::error::{MINUTES, Result, TrainError, check_range};
 use crate::evaluate::Protocol;
 use crate::interrupt::Watch;
 use crate::metrics::Metrics;
@@ -167,6 +167,14 @@ impl Args {
             }
             Method::SemanticKnn => {
                 let vectors = Vectors::load(place.run, place.dataset)?;
+                let path = place.run.vectors();
+                if !path.exists() {
+                    return Err(TrainError::file(
+                        path,
+                        "not found, and semantic-knn needs it; make it with `tigret embed`, or leave \
+                         semantic-knn out of --baselines",
+                    ));
+                }
                 let knn = SemanticKnn::new(place.dataset, vectors, self.semantic_knn)?;
                 (Box::new(knn), json!(self.semantic_knn))
             }
