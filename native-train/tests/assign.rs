@@ -470,4 +470,9 @@ fn what_is_missing_of_a_run_is_made_by_its_own_steps() {
         }
         fs::write(&path, bytes).unwrap();
     }
+    // Figures that find no place are printed all the same.
+    fs::create_dir(Path::new(&world.run).join("evaluation.json")).unwrap();
+    let output = tigret(Path::new("."), &evaluate).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("popularity"));
 }

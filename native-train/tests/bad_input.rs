@@ -169,3 +169,14 @@ fn texts_that_are_all_empty_are_refused_by_every_encoder() {
     let world = World::new(|i| if i < 2 { "red lamp".to_owned() } else { String::new() });
     world.ok("embed --run r");
 }
+
+#[test]
+fn a_folder_that_is_no_run_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("photo.jpg"), "of a cat").unwrap();
+    for verb in ["embed", "tokenize", "train", "evaluate"] {
+        let error = refuses(folder.path(), &format!("{verb} --run ."));
+        assert!(error.contains(".: is not a run directory; make one with `tigret prep"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{verb}");
+    }
+}

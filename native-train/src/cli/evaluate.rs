@@ -221,12 +221,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         not_in_bundle: not_in_bundle.filter(|&missing| missing > 0),
         speed,
     };
+    // Before they are written: where that fails, the work was not for nothing.
+    output.result(&report, || report.text());
     // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
     let replaces = args.bundle.is_none() && (report.model.is_some() || !has_model);
     if replaces {
         write_json(&run.evaluation(), &report)?;
     }
-    output.result(&report, || report.text());
     Ok(())
 }
 
