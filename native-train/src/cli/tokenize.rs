@@ -354,9 +354,8 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     if ids.check_model(&run.model(), &dataset).is_err() {
         remove_if_there(&run.evaluation())?;
     }
-    if report.settings.autoencoder.is_some() {
-        remove_if_there(&state)?;
-    }
+    // That of another method, too: nothing goes on from it any more.
+    remove_if_there(&state)?;
     output.result(&report, || describe(&report, collision_size as usize));
     Ok(())
 }
