@@ -27,16 +27,17 @@ impl RunDir {
         Ok(Self { root })
     }
 
-    /// Opens a run directory that must be there.
+    /// Opens a run directory that must be there, with a data set, a catalogue or a model in it.
     ///
     /// # Errors
     /// [`TrainError::File`] when it is not.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
-        let root = root.into();
-        if root.is_dir() {
-            return Ok(Self { root });
+        let run = Self { root: root.into() };
+        let own = [run.dataset(), run.items(), run.catalog(), run.model()];
+        if own.iter().any(|path| path.exists()) {
+            return Ok(run);
         }
-        Err(TrainError::file(&root, "is not a run directory; make one with `tigret prepare`"))
+        Err(TrainError::file(&run.root, "is not a run directory; make one with `tigret prepare`"))
     }
 
     /// Names a run directory that need not be there.

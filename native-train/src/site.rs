@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn the_page_is_told_the_figures_that_there_are() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::open(folder.path()).unwrap();
+        let run = RunDir::named(folder.path());
         assert!(about(&run).unwrap_err().to_string().contains("tigret prepare"));
         let dataset = json!({"source": "classics", "simulated": true, "items": 12, "users": 3});
         write_json(&run.dataset(), &dataset).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_site_has_of_the_items_what_its_page_shows() {
         let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::open(folder.path()).unwrap();
+        let run = RunDir::named(folder.path());
         let lines = "{\"id\": \"a\", \"text\": \"Tea.\", \"title\": \"Tea\", \"cost\": 3}\n\
                      {\"id\": \"b\", \"text\": \"\", \"category\": \"Pots > Iron\"}\n";
         fs::write(run.items(), lines).unwrap();

@@ -411,3 +411,68 @@ fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
     let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
     assert!(error.contains("tokenizer.safetensors: not found"), "{error}");
 }
+
+#[test]
+fn items_that_prepare_brought_are_named_as_what_has_no_ids() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let old = ["items.jsonl", "sequences.txt"].map(|name| fs::read(world.at(name)).unwrap());
+    // A day later: three new items stand last, and are bought.
+    write_items(&world.folder.path().join("items.jsonl"), 0..63, false);
+    let bought = "day-2 item-60 item-61 item-62 item-3\n";
+    let sequences = format!("{}{bought}", String::from_utf8(old[1].clone()).unwrap());
+    fs::write(world.at("sequences.txt"), sequences).unwrap();
+    let (sequences, items) = (world.at("sequences.txt"), world.at("items.jsonl"));
+    let prepare = ["prepare", "--run", &world.run, "--sequences", &sequences, "--items", &items];
+    let kept = fs::read(Path::new(&world.run).join("items.jsonl")).unwrap();
+    ok(&prepare);
+    write_items(&world.folder.path().join("new.jsonl"), 60..63, true);
+    let new = world.at("new.jsonl");
+    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    assert!(
+        error.contains("catalog.json: lacks items of the data set, such as \"item-6"),
+        "{error}"
+    );
+    assert!(error.contains("--assign` before `tigret prepare` brings them"), "{error}");
+    // In the order that is told it works, and the codes of the others stay.
+    fs::write(Path::new(&world.run).join("items.jsonl"), kept).unwrap();
+    let before = world.catalog();
+    world.assign("new.jsonl");
+    ok(&prepare);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    ok(&["evaluate", "--run", &world.run]);
+    let bundle = world.at("m.safetensors");
+    ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
+    let after = world.catalog();
+    assert_eq!(after.len(), 63);
+    assert!(before.iter().all(|(id, codes)| after[id] == *codes));
+}
+
+#[test]
+fn what_is_missing_of_a_run_is_made_by_its_own_steps() {
+    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
+    let bundle = world.at("m.safetensors");
+    let export = ["export", "--run", &world.run, "--out", &bundle];
+    let evaluate = ["evaluate", "--run", &world.run];
+    for (file, step, commands) in [
+        ("catalog.json", "tokenize", &[&export[..]][..]),
+        ("tokens.json", "tokenize", &[&export]),
+        ("model/config.json", "train", &[&export, &evaluate]),
+    ] {
+        let path = Path::new(&world.run).join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        for command in commands {
+            let error = refused(command);
+            let expected = format!("{file}: not found; make it with `tigret {step}`");
+            assert!(error.contains(&expected), "{error}");
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    // Figures that find no place are printed all the same.
+    fs::create_dir(Path::new(&world.run).join("evaluation.json")).unwrap();
+    let output = tigret(Path::new("."), &evaluate).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("popularity"));
+}

@@ -176,3 +176,38 @@ fn texts_that_are_all_empty_are_refused_by_every_encoder() {
     let world = World::new(|i| if i < 2 { "red lamp".to_owned() } else { String::new() });
     world.ok("embed --run r");
 }
+
+#[test]
+fn a_folder_that_is_no_run_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("photo.jpg"), "of a cat").unwrap();
+    for verb in ["embed", "tokenize", "train", "evaluate"] {
+        let error = refuses(folder.path(), &format!("{verb} --run ."));
+        assert!(error.contains(".: is not a run directory; make one with `tigret prep"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{verb}");
+    }
+}
+
+#[test]
+fn equal_vectors_are_the_reason_that_is_given_for_their_collisions() {
+    let world =
+        World::new(|i| if i < 12 { "red lamp".into() } else { format!("blue car {}", i / 2) });
+    world.ok("embed --run r");
+    let tokenize = "tokenize --run r --method rq-kmeans --codebook-size 4";
+    world.refused(
+        &format!("{tokenize} --collision-size 8"),
+        &[
+            "12 items have the same vector",
+            "raise --collision-size, or give the items better texts",
+        ],
+    );
+    // Work of an autoencoder that was not done goes with the first tokenizer that is.
+    let partial = world.at("r/tokenizer.partial.safetensors");
+    fs::write(&partial, "half of it").unwrap();
+    let said = succeeds(&mut tigret(world.0.path(), &format!("{tokenize} --collision-size 16"))).0;
+    assert!(said.contains("look at: 100 % of the items have the same vector"), "{said}");
+    assert!(!said.contains("More levels"), "{said}");
+    assert!(!partial.exists());
+    let said = succeeds(&mut tigret(world.0.path(), "inspect r")).0;
+    assert!(said.contains("100 % of the items have the same vector"), "{said}");
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::tigret::{golden_encoder, refuses, works, works_json};
+use crate::tigret::{golden_encoder, refuses, succeeds, tigret, works, works_json};
 
 const ITEMS: usize = 60;
 const TEMPLATE: &str = "[{title}. ][By {brand}.]";
@@ -299,4 +299,71 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     fs::write(world.at("r/dataset.json"), summary.to_string()).unwrap();
     let error = world.refuse(embed);
     assert!(error.contains("dataset.json does not say how to make it"), "{error}");
+}
+
+#[test]
+fn a_column_text_of_the_source_is_what_it_was_for_the_items_of_the_run() {
+    let world = World(tempfile::tempdir().unwrap());
+    let lines = |name: &str| -> String {
+        (0..ITEMS)
+            .map(|i| {
+                let mut line = fields(i);
+                line["id"] = format!("{name}-{i}").into();
+                line["text"] = format!("made of {}", fields((i * 7 + 3) % ITEMS)["title"]).into();
+                format!("{line}\n")
+            })
+            .collect()
+    };
+    fs::write(world.at("items.jsonl"), lines("item")).unwrap();
+    fs::write(world.at("copies.jsonl"), lines("copy")).unwrap();
+    let users: String =
+        (0..40).map(|u| format!("u{u} item-{u} item-{} item-{}\n", u + 1, u + 20)).collect();
+    fs::write(world.at("s.txt"), users).unwrap();
+    let prepare = "prepare --run r --sequences s.txt --items items.jsonl";
+    let noted = |more: &str| {
+        let command = format!("{prepare} {more}");
+        succeeds(&mut tigret(world.0.path(), &command))
+            .1
+            .contains("the items have a column \"text\"")
+    };
+    assert!(noted("--text-columns title") && noted(""));
+    assert!(!noted("--text-template [{title}:][{text}]"));
+    assert!(!noted("--text-columns title,text"));
+    let items = fs::read_to_string(world.at("r/items.jsonl")).unwrap();
+    let first: Value = serde_json::from_str(items.lines().next().unwrap()).unwrap();
+    let title = fields(0)["title"].clone();
+    let text = format!("{}. made of {}.", title.as_str().unwrap(), fields(3)["title"]);
+    assert_eq!(first["text"], text);
+    assert_eq!(items.lines().next().unwrap().matches("\"text\":").count(), 1);
+
+    world.ok("embed --run r --dimensions 8");
+    world.tokenize();
+    world.ok("tokenize --run r --assign copies.jsonl");
+    world.assert_copies_have_the_codes_of_their_originals();
+    let items = fs::read_to_string(world.at("r/items.jsonl")).unwrap();
+    let copy: Value =
+        serde_json::from_str(items.lines().find(|line| line.contains("copy-0\"")).unwrap())
+            .unwrap();
+    assert_eq!(copy["text"], text);
+}
+
+#[test]
+fn a_page_gets_no_tokenizer_of_another_encoder_than_the_runs() {
+    let world = World::new();
+    world.ok("embed --run r --dimensions 8");
+    world.tokenize();
+    world.ok("train --run r --preset tiny --epochs 1");
+    let export = "export --run r --with-tokenizer --out m.safetensors";
+    world.ok(export);
+    // The same again changes nothing.
+    world.ok("embed --run r --dimensions 8");
+    world.ok(export);
+    world.ok("embed --run r --dimensions 8 --max-words 2");
+    let error = world.refuse(export);
+    assert!(error.contains("tokenizer.safetensors: was trained on vectors of another"), "{error}");
+    world.ok("export --run r --out m.safetensors");
+    // Who gives vectors knows what they are.
+    fs::copy(world.at("r/vectors.safetensors"), world.at("v.safetensors")).unwrap();
+    world.ok("embed --run r --vectors v.safetensors");
+    world.ok(export);
 }

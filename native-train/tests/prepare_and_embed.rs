@@ -508,6 +508,7 @@ fn texts_without_a_common_term_are_refused() {
     place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
     let error = place.refuse("embed --run r");
     assert!(error.contains("items.jsonl: no term stands in enough texts"), "{error}");
+    assert!(error.contains("lower --min-texts, or use --encoder or --vectors"), "{error}");
     let error = place.refuse("embed --run nowhere");
     assert!(error.contains("is not a run directory; make one with `tigret prepare`"), "{error}");
 }

@@ -340,7 +340,11 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         learning-rate = 0.002
     "#;
     fs::write(at.join("paper.toml"), file).unwrap();
-    succeeds(&mut study(at, &["main", "--config", "paper.toml"]));
+    let (_, errors) = succeeds(&mut study(at, &["main", "--config", "paper.toml"]));
+    assert!(
+        !errors.contains("without effect"),
+        "SASRec has its options, TIGER's runs none: {errors}"
+    );
     let table = rows(at, "main/main.csv");
     // The name tells which of the paper's figures stand beside it.
     let sasrec = table.iter().find(|row| row["method"] == "SASRec").unwrap();

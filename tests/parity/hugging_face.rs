@@ -78,7 +78,7 @@ fn fixtures() -> Vec<Fixture> {
                 WeightFormat::F32,
             )
             .unwrap();
-            let (config, weights, _) = checkpoint::load(&folder).unwrap();
+            let (config, weights, _) = checkpoint::load(&folder, "").unwrap();
             let model = T5::new(config);
             let mut params = Params::new(model.specs(), 0, Device::Cpu);
             params.load(&weights).unwrap();

@@ -17,7 +17,7 @@ use crate::baselines::{
 use crate::data::Dataset;
 use crate::device;
 use crate::embed::Vectors;
-use crate::error::{MINUTES, Result, check_range};
+use crate::error::{MINUTES, Result, TrainError, check_range};
 use crate::evaluate::Protocol;
 use crate::interrupt::{self, Watch};
 use crate::metrics::Metrics;
@@ -139,7 +139,8 @@ impl Args {
     ) -> Result<BTreeMap<Method, Figures>> {
         let asked_for = |method: Method| method == Method::Popularity || self.asks_for(method);
         let unused: Vec<&str> = self.unused().map(Method::name).collect();
-        if !unused.is_empty() {
+        // A study has the options of all baselines in one file.
+        if !unused.is_empty() && !place.output.is_silent() {
             let unused = unused.join(", ");
             place.output.note(format!(
                 "options of {unused} are without effect: --baselines does not name it"
@@ -166,6 +167,14 @@ impl Args {
                 (Box::new(ItemKnn::fit(place.dataset, self.item_knn)?), json!(self.item_knn))
             }
             Method::SemanticKnn => {
+                let path = place.run.vectors();
+                if !path.exists() {
+                    return Err(TrainError::file(
+                        path,
+                        "not found, and semantic-knn needs it; make it with `tigret embed`, or leave \
+                         semantic-knn out of --baselines",
+                    ));
+                }
                 let vectors = Vectors::load(place.run, &place.dataset.items)?;
                 let knn = SemanticKnn::new(place.dataset, vectors, self.semantic_knn)?;
                 (Box::new(knn), json!(self.semantic_knn))

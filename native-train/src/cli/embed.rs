@@ -256,7 +256,8 @@ fn tfidf_vectors(
     let encoder = encoder.ok_or_else(|| {
         TrainError::file(
             run.items(),
-            "no term stands in enough texts; give longer texts, lower --min-texts, or use --vectors",
+            "no term stands in enough texts; give longer texts, lower --min-texts, or use --encoder or \
+             --vectors",
         )
     })?;
     Ok((encoder.encode(&texts), encoder))

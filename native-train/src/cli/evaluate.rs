@@ -172,12 +172,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         not_in_bundle: model.as_ref().and_then(Model::lacks),
         speed,
     };
+    // Before they are written: where that fails, the work was not for nothing.
+    output.result(&report, || report.text());
     // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
     let replaces = args.bundle.is_none() && (report.model.is_some() || !has_model);
     if replaces {
         write_json(&run.evaluation(), &report)?;
     }
-    output.result(&report, || report.text());
     Ok(())
 }
 
@@ -201,7 +202,7 @@ impl Model {
         let ids = SemanticIds::load(run, &dataset.items)?;
         let trained =
             TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset.items), device)?;
-        let trained_on = checkpoint::trained_on(&run.model())?;
+        let trained_on = checkpoint::trained_on(&run.model(), checkpoint::TRAIN)?;
         let other_sequences = trained_on.is_some_and(|then| !then.has_sequences(dataset));
         if other_sequences {
             output.note(format!(

@@ -69,7 +69,7 @@ impl Cli {
         let output = Output::new(self.json);
         let _lock = match self.verb.writes_into() {
             // A verb that needs a run has a better message for one that is not there.
-            Some((verb, run)) if verb == "prepare" || run.is_dir() => {
+            Some((verb, run)) if verb == "prepare" || RunDir::open(run).is_ok() => {
                 Some(RunLock::acquire(run, &format!("tigret {verb}"))?)
             }
             _ => None,

@@ -64,6 +64,11 @@ impl Output {
         self.json
     }
 
+    /// Whether results go to the caller alone, as those of a study's steps do.
+    pub fn is_silent(&self) -> bool {
+        !self.prints
+    }
+
     /// Prints a result: `value` for machines, `text` for people. [`Output::finish`] tells whether it
     /// could be printed.
     pub fn result(&self, value: &impl Serialize, text: impl FnOnce() -> String) {

@@ -25,7 +25,9 @@ use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::quantizer_file::save_quantizer;
 use crate::tokenizer::settings::{Epochs, Normalise};
 use crate::tokenizer::state::Keeper;
-use crate::tokenizer::stats::{Collisions, LevelUse, collisions, level_use, smaller_codebook};
+use crate::tokenizer::stats::{
+    Alike, Collisions, LevelUse, alike, collisions, level_use, smaller_codebook,
+};
 use crate::tokenizer::train::matmul_rate;
 use crate::tokenizer::{Fitted, Method, SemanticIds, Settings, fit, resolve_collisions};
 
@@ -119,6 +121,9 @@ struct Report {
     collaborative: Option<f64>,
     levels: Vec<LevelUse>,
     collisions: Collisions,
+    /// Items that share all codes and have the vector of another.
+    #[serde(skip)]
+    alike: usize,
     /// Items that another codeword of the last level than the nearest separates from others.
     #[serde(skip_serializing_if = "Option::is_none")]
     separated: Option<usize>,
@@ -307,7 +312,12 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let levels = settings.sizes.len();
     let largest = settings.sizes.iter().copied().max().unwrap_or(1);
     let collision_size = args.collision_size.unwrap_or(largest);
-    let codes = resolve_collisions(&fitted.codes, levels, collision_size)?;
+    let alike = match args.method {
+        // What is drawn from ids follows from no vector.
+        Method::Random => Alike::default(),
+        _ => alike(&fitted.codes, levels, &vectors),
+    };
+    let codes = resolve_collisions(&fitted.codes, levels, collision_size, alike.largest)?;
     let layout = TokenLayout::contiguous(
         &[&settings.sizes[..], &[collision_size]].concat(),
         args.users,
@@ -318,6 +328,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         collaborative: (learned > 0).then_some(args.collaborative),
         levels: level_use(&fitted.codes, &settings.sizes),
         collisions: collisions(&fitted.codes, levels),
+        alike: alike.items,
         separated: settings.balance_last.then_some(fitted.moved),
         reconstruction: fitted.reconstruction,
         training: fitted.training.as_ref().map(|training| TrainingReport {
@@ -372,9 +383,8 @@ fn save(
     if ids.check_model(&run.model(), items).is_err() {
         remove_if_there(&run.evaluation())?;
     }
-    if report.settings.autoencoder.is_some() {
-        remove_if_there(&run.tokenizer_state())?;
-    }
+    // That of another method, too: nothing goes on from it any more.
+    remove_if_there(&run.tokenizer_state())?;
     Ok(())
 }
 
@@ -431,7 +441,11 @@ fn describe(report: &Report, collision_size: usize) -> String {
             training.matmul_gflop_per_second
         );
     }
-    let made = Made { method: Some(report.settings.method), lost: report.reconstruction };
+    let made = Made {
+        method: Some(report.settings.method),
+        lost: report.reconstruction,
+        alike: report.alike,
+    };
     for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size, made) {
         text += &format!("look at: {remark}\n");
     }

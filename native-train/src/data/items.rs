@@ -83,8 +83,8 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
             *seen |= fields.contains_key(name);
         }
         let text = recipe.text(&fields);
-        // The artefact's own `id` and `text` take the place of fields of those names.
-        for own in [columns.id.as_str(), "id", "text"] {
+        // The artefact's own `id` takes the place of fields of that name.
+        for own in [columns.id.as_str(), "id"] {
             fields.remove(own);
         }
         if items.len() == MAX_ITEMS {

@@ -31,10 +31,12 @@ impl NewItem<'_> {
         TrainError::line(self.path, self.line, reason)
     }
 
-    /// The field `text`, or what the recipe makes of the others; empty where there is neither.
+    /// The field `text`, or what the recipe makes of the fields; that also where it names `text`,
+    /// which then is a part of the text. Empty where there is neither.
     pub fn text(&self, recipe: Option<&TextRecipe>) -> String {
+        let is_part = recipe.is_some_and(|recipe| recipe.fields().contains(&"text"));
         match self.fields.get("text") {
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) if !is_part => text.clone(),
             _ => recipe.map(|recipe| recipe.text(&self.fields)).unwrap_or_default(),
         }
     }

@@ -134,10 +134,23 @@ pub fn prepare(
     if let Some(template) = &settings.columns.template {
         check_fields(template, &settings.columns.id, &dataset.items)?;
     }
+    if take_source_texts(&mut dataset.items) && !text.fields().contains(&"text") {
+        note(
+            "the items have a column \"text\", which is not used in their texts, while \
+             `tokenize --assign` and `embed --texts` take the \"text\" of a new item as its finished \
+             text; name it with --text-columns, or leave it out there",
+        );
+    }
     let without_text = dataset.items.iter().filter(|item| item.text.is_empty()).count();
     findings.without_text = Some(without_text).filter(|count| *count > 0);
     let summary = Summary::new(&dataset, read.source, k).out_of(before).with_text(text);
     Ok(Prepared { dataset, summary, findings })
+}
+
+/// Takes a column `text` of the source out of the items' fields, where the artefact's own has that
+/// name; says whether there was one.
+fn take_source_texts(items: &mut [Item]) -> bool {
+    items.iter_mut().fold(false, |any, item| item.fields.remove("text").is_some() | any)
 }
 
 /// A data set before the k-core.

@@ -115,6 +115,7 @@ impl Encoder {
         match self {
             Self::TfIdf(TfIdf { vocabulary, projection }) => {
                 note("kind", "tf-idf+svd");
+                note("words", tfidf::WORDS);
                 note("max_words", &vocabulary.max_words().to_string());
                 terms = vocabulary.terms().join("\n");
                 let (count, width) = (vocabulary.len(), projection.dimensions);
@@ -154,6 +155,9 @@ impl Encoder {
         };
         match noted("kind")?.as_str() {
             "tf-idf+svd" => {
+                if notes.get("words").is_none_or(|words| words != tfidf::WORDS) {
+                    return Err("is of a tigret that finds other words in a text".into());
+                }
                 let max_words =
                     noted("max_words")?.parse().map_err(|_| "is damaged (max_words)")?;
                 let terms = tensors.tensor("terms").map_err(damaged)?;
@@ -356,9 +360,15 @@ mod tests {
         let other = String::from_utf8_lossy(&good[..300]).contains("tf-idf+svd");
         assert!(other, "the header comes first");
         let at = good.windows(10).position(|part| part == b"tf-idf+svd").unwrap();
-        let mut bytes = good;
+        let mut bytes = good.clone();
         bytes[at] = b'x';
         std::fs::write(run.encoder(), &bytes).unwrap();
         refused("\"xf-idf+svd\", which this tigret does not know; run `tigret embed` again");
+        // Before the words had a note, they were others.
+        let at = good.windows(7).position(|part| part == b"\"words\"").unwrap();
+        bytes = good;
+        bytes[at + 1] = b'x';
+        std::fs::write(run.encoder(), &bytes).unwrap();
+        refused("is of a tigret that finds other words in a text; run `tigret embed` again");
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
 use super::sparse::SparseMatrix;
 
 /// Settings of the weighting.
@@ -25,8 +28,9 @@ pub struct Vocabulary {
 impl Vocabulary {
     /// Learns the terms of some texts.
     ///
-    /// Terms are runs of letters and digits in lower case. A term in every text tells nothing and
-    /// is left out.
+    /// A word is a run of letters, digits and the marks on them, in normalisation form KC and lower
+    /// case; in scripts that are written without blanks, each pair of neighbouring characters is one,
+    /// and a character that stands alone. A term in every text tells nothing and is left out.
     pub fn fit<'a>(texts: impl Iterator<Item = &'a str>, settings: Settings) -> Self {
         // Of each term, by first appearance: texts that have it, and the last of them.
         let mut numbers: HashMap<String, usize> = HashMap::new();
@@ -125,13 +129,59 @@ impl Vocabulary {
     }
 }
 
+/// How words are found ([`Vocabulary::fit`]); another number where a text has other words than before.
+pub(super) const WORDS: &str = "2";
+
+/// The words of a text.
+fn words(text: &str) -> Vec<String> {
+    let in_word = |c: char| c.is_alphanumeric() || is_combining_mark(c);
+    // What separates words does so before it is normalised, too: a trade mark sign is no "TM".
+    let normal: String = text
+        .chars()
+        .filter(|&c| !is_ignorable(c))
+        .map(|c| if in_word(c) { c } else { ' ' })
+        .nfkc()
+        .collect();
+    let mut words = Vec::new();
+    for run in normal.split(|c| !in_word(c)) {
+        let run = run.trim_start_matches(is_combining_mark);
+        // A character is a letter with its marks.
+        let starts = run.char_indices().filter(|&(_, c)| !is_combining_mark(c)).map(|(at, _)| at);
+        let ends = starts.clone().skip(1).chain([run.len()]);
+        let characters: Vec<&str> = starts.zip(ends).map(|(start, end)| &run[start..end]).collect();
+        for part in characters.chunk_by(|one, next| is_unspaced(one) == is_unspaced(next)) {
+            match part {
+                [first, _, ..] if is_unspaced(first) => {
+                    words.extend(part.windows(2).map(|pair| pair.concat().to_lowercase()));
+                }
+                _ => words.push(part.concat().to_lowercase()),
+            }
+        }
+    }
+    words
+}
+
+/// Hyphens that may be, joiners, and selectors of a character's look: they change no word.
+fn is_ignorable(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// Whether a character is of a script that puts no blanks between words: Thai and Lao, Myanmar,
+/// Khmer, Tai, Hiragana and Katakana, Han.
+fn is_unspaced(character: &str) -> bool {
+    character.chars().next().is_some_and(|c| {
+        matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+            | '\u{1950}'..='\u{19ff}' | '\u{1a20}'..='\u{1aaf}' | '\u{3005}'..='\u{3007}'
+            | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}'
+            | '\u{4e00}'..='\u{9fff}' | '\u{a9e0}'..='\u{a9ff}' | '\u{aa60}'..='\u{aa7f}'
+            | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+    })
+}
+
 /// The terms of a text.
 fn terms(text: &str, max_words: usize) -> Vec<String> {
-    let words: Vec<String> = text
-        .split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let words = words(text);
     (1..=max_words).flat_map(|count| words.windows(count).map(|window| window.join(" "))).collect()
 }
 
@@ -186,6 +236,31 @@ mod tests {
             assert!(!alone.is_empty() && alone.is_sorted_by_key(|&(column, _)| column));
         }
         assert!(fitted.row("nothing that is known").is_empty());
+    }
+
+    #[test]
+    fn words_keep_their_marks_however_they_are_written() {
+        // Composed and not, of full width, as a ligature; what changes no word is left out.
+        for text in ["Größe", "Gro\u{308}ße", "GRÖßE", "Grö\u{ad}ße"] {
+            assert_eq!(terms(text, 1), ["größe"], "{text}");
+        }
+        assert_eq!(terms("ﬁne ＡＢＣ１２ m²", 1), ["fine", "abc12", "m2"]);
+        assert_eq!(terms("हिन्दी किताब", 1), ["हिन्दी", "किताब"]);
+        assert_eq!(terms("مِصْر", 1), ["مِصْر"]);
+        assert_eq!(terms("می\u{200c}خواهم", 1), ["میخواهم"]);
+        // Signs beside a word are no part of it.
+        assert_eq!(terms("Lego™ \u{2764}\u{fe0f} Rock\u{b4}n \u{301}", 1), ["lego", "rock", "n"]);
+    }
+
+    #[test]
+    fn without_blanks_each_pair_of_characters_is_a_word() {
+        assert_eq!(terms("蓝色手机壳", 1), ["蓝色", "色手", "手机", "机壳"]);
+        assert_eq!(terms("iPhone手机 壳", 1), ["iphone", "手机", "壳"]);
+        assert_eq!(terms("ｺｰﾋｰと茶", 1), ["コー", "ーヒ", "ヒー", "ーと", "と茶"]);
+        // Marks and vowels above and below go with their letter.
+        assert_eq!(terms("ที่นี่", 1), ["ที่นี่"]);
+        assert_eq!(terms("ที่นี่ดี", 1), ["ที่นี่", "นี่ดี"]);
+        assert_eq!(terms("한국어 책", 1), ["한국어", "책"]);
     }
 
     #[test]

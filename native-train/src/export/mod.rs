@@ -19,16 +19,27 @@ use crate::model::t5::stack_of;
 use crate::model::{Provenance, TrainedModel, check_ids};
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::{SemanticIds, read_ids};
+use crate::tokenizer::{SemanticIds, TOKENIZE, read_ids};
 
 use calibration::input_grams;
 use fit::fit;
 
-/// What is said of a token layout and of a catalogue that are not there.
-const HINTS: [&str; 2] = [
-    "the token layout is described in docs/bundle.md",
-    "the catalogue is described in docs/bundle.md",
-];
+/// How files that are missing are made.
+struct Hints {
+    checkpoint: &'static str,
+    /// Of the token layout and of the catalogue.
+    ids: [&'static str; 2],
+}
+
+const OF_RUN: Hints = Hints { checkpoint: checkpoint::TRAIN, ids: [TOKENIZE; 2] };
+
+const OF_FILES: Hints = Hints {
+    checkpoint: "a checkpoint folder has config.json and model.safetensors",
+    ids: [
+        "the token layout is described in docs/bundle.md",
+        "the catalogue is described in docs/bundle.md",
+    ],
+};
 
 /// The model of a run, its token layout and its catalogue as one bundle.
 ///
@@ -40,7 +51,7 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
-    let (parts, ()) = Parts::read(&checkpoint, &tokens, &path, |_| ())?;
+    let (parts, ()) = Parts::read(&checkpoint, &tokens, &path, &OF_RUN, |_| ())?;
     if parts.trained_on.is_some() {
         // The order of the data set: that of the catalogue's file may be the user's own.
         let items = Dataset::load_items(run)?;
@@ -74,7 +85,7 @@ pub fn bundle_from_files(
     let ids = |items: &[CatalogItem]| -> Vec<String> {
         items.iter().map(|item| item.id.clone()).collect()
     };
-    let (parts, order) = Parts::read(checkpoint, tokens, catalog, ids)?;
+    let (parts, order) = Parts::read(checkpoint, tokens, catalog, &OF_FILES, ids)?;
     if let Some(trained_on) = &parts.trained_on {
         let ranks = order.iter().filter_map(|id| parts.catalog.rank_of(id));
         let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
@@ -109,10 +120,11 @@ impl<'a> Parts<'a> {
         checkpoint: &'a Path,
         tokens: &'a Path,
         catalog: &Path,
+        hints: &Hints,
         keep: impl FnOnce(&[CatalogItem]) -> T,
     ) -> Result<(Self, T)> {
-        let (config, weights, trained_on) = checkpoint::load(checkpoint)?;
-        let (layout, catalog, kept) = read_ids(tokens, catalog, HINTS, keep)?;
+        let (config, weights, trained_on) = checkpoint::load(checkpoint, hints.checkpoint)?;
+        let (layout, catalog, kept) = read_ids(tokens, catalog, hints.ids, keep)?;
         Ok((Self { checkpoint, tokens, config, weights, trained_on, layout, catalog }, kept))
     }
 

@@ -38,16 +38,17 @@ pub fn save(
     write_json(&folder.join("config.json"), &json)
 }
 
-const HINT: &str = "a checkpoint folder has config.json and model.safetensors";
+/// How the model of a run is made, as a hint.
+pub const TRAIN: &str = "make it with `tigret train`";
 
 /// What the model in a folder was trained on; `None` where it does not say, as with a checkpoint
 /// from elsewhere.
 ///
 /// # Errors
-/// [`TrainError::File`].
-pub fn trained_on(folder: &Path) -> Result<Option<Provenance>> {
+/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
+pub fn trained_on(folder: &Path, hint: &str) -> Result<Option<Provenance>> {
     let path = folder.join("config.json");
-    trained_on_of(&path, &read_text(&path, HINT)?)
+    trained_on_of(&path, &read_text(&path, hint)?)
 }
 
 fn trained_on_of(path: &Path, config: &str) -> Result<Option<Provenance>> {
@@ -82,13 +83,13 @@ fn with_tokens(text: String) -> String {
 /// Reads a folder that [`save`] or `transformers` wrote; also gives what [`trained_on`] does.
 ///
 /// # Errors
-/// [`TrainError::File`] naming the file and what is wrong in it.
-pub fn load(folder: &Path) -> Result<(T5Config, HostWeights, Option<Provenance>)> {
+/// [`TrainError::File`] naming the file and what is wrong in it, or `hint` where it is missing.
+pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<Provenance>)> {
     let path = folder.join("config.json");
-    let text = with_tokens(read_text(&path, HINT)?);
+    let text = with_tokens(read_text(&path, hint)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
     let trained_on = trained_on_of(&path, &text)?;
-    let (mut weights, _) = read_tensors(folder, MODEL, HINT)?;
+    let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
         let Some(tensor) = weights.remove(copy) else { continue };
@@ -134,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         write_tensors(folder.path(), MODEL, weights, Notes::new()).unwrap();
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        load(folder.path()).map(|(config, weights, _)| (config, weights))
+        load(folder.path(), "").map(|(config, weights, _)| (config, weights))
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl TrainedModel {
         items: impl Iterator<Item = (&'a str, &'a [u16])>,
         device: Device,
     ) -> Result<Self> {
-        let (config, weights, trained_on) = checkpoint::load(folder)?;
+        let (config, weights, trained_on) = checkpoint::load(folder, checkpoint::TRAIN)?;
         check_ids(folder, trained_on.as_ref(), layout, items)?;
         if config.vocab_size < layout.vocab_size() {
             return Err(TrainError::file(
@@ -66,7 +66,7 @@ pub fn check_model<'a>(
     layout: &TokenLayout,
     items: impl Iterator<Item = (&'a str, &'a [u16])>,
 ) -> Result<()> {
-    check_ids(folder, checkpoint::trained_on(folder)?.as_ref(), layout, items)
+    check_ids(folder, checkpoint::trained_on(folder, checkpoint::TRAIN)?.as_ref(), layout, items)
 }
 
 /// [`check_model`] of what a model says.

@@ -63,7 +63,8 @@ impl Step {
             // 2: Amazon's prices and lines that say nothing; UUIDs of Parquet. 3: the density.
             Self::Prepare => 3,
             // 2: encoders obey `tokenizer_config.json`. 3: the vectors' hashes of ids and texts.
-            Self::Embed => 3,
+            // 4: words with marks, and of scripts without blanks.
+            Self::Embed => 4,
             // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.
             Self::Export => 2,
             // 2: no batch of an autoencoder is much smaller than the others.

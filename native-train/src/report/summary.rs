@@ -65,7 +65,10 @@ pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let training = &report.training;
     let method = training.method.as_deref().and_then(|name| Method::from_str(name, false).ok());
-    let made = Made { method, lost: training.reconstruction };
+    // Given vectors need not follow from the texts.
+    let of_texts = report.encoder.as_deref().is_some_and(|encoder| encoder != "precomputed");
+    let alike = if of_texts { report.same_text } else { 0 };
+    let made = Made { method, lost: training.reconstruction, alike };
     let mut remarks =
         remarks_on_codes(&report.levels, &report.collisions, report.collision_size, made);
     if let Some([none, first, ..]) = report.neighbours.as_ref().map(|n| n.by_shared.as_slice())
@@ -98,6 +101,8 @@ pub struct Made {
     pub method: Option<Method>,
     /// Share of the vectors' variance that the codes lose.
     pub lost: Option<f64>,
+    /// Items that share all codes and have the vector of another.
+    pub alike: usize,
 }
 
 /// What is worth a look and follows from the codes and how they were made; `collision_size` is how
@@ -134,8 +139,20 @@ pub fn remarks_on_codes(
         }
     }
     let c = collisions;
-    let unique = c.unique_items as f64 / c.items.max(1) as f64;
-    if unique < LEAST_UNIQUE {
+    let of_all = |items: usize| items as f64 / c.items.max(1) as f64;
+    let shared = c.items - c.unique_items;
+    let is_worth = |share: f64| 1.0 - share < LEAST_UNIQUE;
+    if made.alike > 0 && is_worth(of_all(shared)) {
+        remarks.push(format!(
+            "{} of the items have the same vector as another, as those of equal or empty texts do: \
+             no tokenizer tells them apart, better texts or another encoder would; --collision-size \
+             holds them",
+            percent(of_all(made.alike))
+        ));
+    }
+    // The others are the tokenizer's.
+    let shared = of_all(shared.saturating_sub(made.alike));
+    if is_worth(shared) {
         // Larger codebooks do not suit every catalogue.
         let room = levels
             .first()
@@ -143,7 +160,7 @@ pub fn remarks_on_codes(
         remarks.push(format!(
             "{} of the items share all their codes with another; only the order in the data set \
              tells them apart. {} spread them",
-            percent(1.0 - unique),
+            percent(shared),
             match (room, trained) {
                 (true, true) => "More levels, larger codebooks or longer training",
                 (false, true) => "More levels or longer training",
@@ -368,8 +385,13 @@ mod tests {
         let level = LevelUse { used: 4, codewords: 8, perplexity: 4.0 };
         let collisions = Collisions { items: 90, unique_items: 9, distinct: 40, largest_group: 3 };
         let of = |method, lost| {
-            remarks_on_codes(&[level], &collisions, 90, Made { method: Some(method), lost })
-                .join("\n")
+            remarks_on_codes(
+                &[level],
+                &collisions,
+                90,
+                Made { method: Some(method), lost, alike: 0 },
+            )
+            .join("\n")
         };
         let trained = of(Method::RqVae, Some(0.3));
         assert!(trained.contains("has collapsed") && trained.contains("longer training"));
@@ -387,11 +409,30 @@ mod tests {
 
         let one = LevelUse { used: 1, codewords: 8, perplexity: 1.0 };
         let all = Collisions { items: 90, unique_items: 0, distinct: 1, largest_group: 90 };
-        let made = Made { method: Some(Method::RqVae), lost: Some(1.0) };
+        let made = Made { method: Some(Method::RqVae), lost: Some(1.0), alike: 0 };
         let said = remarks_on_codes(&[one, one], &all, 90, made);
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].starts_with("all items have the same codes: the codebooks have collapsed"));
         assert!(said[0].contains("--method rq-kmeans"), "{said:?}");
+    }
+
+    #[test]
+    fn equal_vectors_are_told_from_codes_that_levels_would_spread() {
+        let of = |unique_items, alike| {
+            let collisions =
+                Collisions { items: 100, unique_items, distinct: 90, largest_group: 9 };
+            let made = Made { method: Some(Method::RqKmeans), lost: None, alike };
+            remarks_on_codes(&[], &collisions, 90, made)
+        };
+        assert!(of(95, 5).is_empty());
+        let said = of(60, 35);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("35.0 % of the items have the same vector"), "{said:?}");
+        assert!(!said[0].contains("levels"), "{said:?}");
+        let both = of(30, 35);
+        assert!(both[1].starts_with("35.0 % of the items share all their codes"), "{both:?}");
+        assert!(both[1].contains("More levels"), "{both:?}");
+        assert_eq!(of(60, 0).len(), 1);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 use super::check::too_large;
 use super::codes::encode;
 use super::ids::{TOKENIZE, ids_of_items, read_ids};
-use super::quantizer_file::QuantizerFile;
+use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
 use crate::embed::append::NewRows;
@@ -197,11 +197,7 @@ impl Texts<'_> {
         if of_tokenizer.as_deref() != Some(encoder.id())
             || encoder.dimensions() != quantizer.config().embedding()
         {
-            return Err(TrainError::file(
-                self.run.tokenizer(),
-                "was trained on vectors of another encoder than the run's; run `tigret tokenize` \
-                 again",
-            ));
+            return Err(TrainError::file(self.run.tokenizer(), OTHER_ENCODER));
         }
         Ok(encoder)
     }
@@ -395,7 +391,7 @@ fn with_unknown(quantizer: &Quantizer, vectors: Vec<f32>) -> Vec<f32> {
 }
 
 /// What made the vectors that the tokenizer was fitted to, as far as `tokenizer.json` says.
-fn encoder_of_tokenizer(run: &RunDir) -> Result<Option<String>> {
+pub(super) fn encoder_of_tokenizer(run: &RunDir) -> Result<Option<String>> {
     let report: Value = read_json(&run.tokenizer_report(), TOKENIZE)?;
     Ok(report.get("encoder").and_then(Value::as_str).map(str::to_owned))
 }

@@ -14,7 +14,7 @@ use crate::model::check_model;
 use crate::run_dir::RunDir;
 
 /// How the files of this step are made.
-pub(super) const TOKENIZE: &str = "make it with `tigret tokenize`";
+pub(crate) const TOKENIZE: &str = "make it with `tigret tokenize`";
 
 /// The ids of `items.jsonl`.
 pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
@@ -157,8 +157,14 @@ impl SemanticIds {
 /// `codes` is row-major `[items, levels]`; the result is `[items, levels + 1]`.
 ///
 /// # Errors
-/// [`TrainError::Usage`] when a group is larger than `size`, naming the codes they share.
-pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec<u16>> {
+/// [`TrainError::Usage`] when a group is larger than `size`, naming the codes they share, and what
+/// mends that if at most `alike` items have equal vectors.
+pub fn resolve_collisions(
+    codes: &[u16],
+    levels: usize,
+    size: u32,
+    alike: usize,
+) -> Result<Vec<u16>> {
     let mut seen: HashMap<&[u16], u32> = HashMap::new();
     let mut resolved = Vec::with_capacity(codes.len() / levels * (levels + 1));
     for row in codes.chunks_exact(levels) {
@@ -172,6 +178,11 @@ pub fn resolve_collisions(codes: &[u16], levels: usize, size: u32) -> Result<Vec
             "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
              vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \
              rq-kmeans"
+        ))),
+        Some(_) if alike > size as usize => Err(TrainError::usage(format!(
+            "{alike} items have the same vector, as those of equal or empty texts do, and the \
+             collision level holds {size}; raise --collision-size, or give the items better texts or \
+             another encoder"
         ))),
         Some((row, &count)) if count > size => Err(TrainError::usage(format!(
             "{count} items share the codes {row:?}, but the collision level holds {size}; raise \
@@ -187,12 +198,21 @@ mod tests {
 
     #[test]
     fn a_group_beyond_the_collision_level_is_refused_with_what_mends_it() {
-        let resolved = resolve_collisions(&[1, 2, 1, 2, 3, 4], 2, 2).unwrap();
+        let resolved = resolve_collisions(&[1, 2, 1, 2, 3, 4], 2, 2, 2).unwrap();
         assert_eq!(resolved, [1, 2, 0, 1, 2, 1, 3, 4, 0]);
-        let refused = |codes: &[u16]| resolve_collisions(codes, 2, 1).unwrap_err().to_string();
+        let refused_of =
+            |codes: &[u16], alike| resolve_collisions(codes, 2, 1, alike).unwrap_err().to_string();
+        let refused = |codes: &[u16]| refused_of(codes, 0);
         let some = refused(&[1, 2, 1, 2, 3, 4]);
         assert!(
             some.contains("2 items share the codes [1, 2]") && some.contains("--collision-size")
+        );
+        // Levels would not help where the vectors are equal.
+        let alike = refused_of(&[1, 2, 1, 2, 3, 4], 2);
+        assert!(alike.contains("2 items have the same vector") && !alike.contains("--levels"));
+        assert!(
+            alike.contains("raise --collision-size, or give the items better texts"),
+            "{alike}"
         );
         // Room for them would not help: the codes tell nobody apart.
         let all = refused(&[1, 2, 1, 2]);

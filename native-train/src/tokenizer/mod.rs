@@ -26,8 +26,8 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
-pub(crate) use ids::read_ids;
 pub use ids::{SemanticIds, resolve_collisions};
+pub(crate) use ids::{TOKENIZE, read_ids};
 pub use settings::{Method, Settings};
 
 /// Points a codeword that k-means is fitted to; more change the codebook by less than another

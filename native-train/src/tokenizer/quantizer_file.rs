@@ -2,7 +2,10 @@
 
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
+use super::assign::encoder_of_tokenizer;
 use super::ids::{TOKENIZE, ids_of_items, read_ids};
+use crate::embed::Vectors;
+use crate::embed::encoder::Encoder;
 use crate::error::{Result, TrainError};
 use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
@@ -11,6 +14,10 @@ use crate::tensors::{self, Notes};
 
 /// The note with the semantic IDs that the quantiser gave.
 const IDS: &str = "semantic_ids";
+
+/// What is said of a quantiser that does not know the vectors of the run's encoder.
+pub(super) const OTHER_ENCODER: &str =
+    "was trained on vectors of another encoder than the run's; run `tigret tokenize` again";
 
 /// Writes the quantiser of a run, which gave these semantic IDs.
 ///
@@ -23,16 +30,25 @@ pub fn save_quantizer(run: &RunDir, quantizer: &Quantizer, ids: &IdsOf) -> Resul
     write_atomically(&path, |file| file.write_all(&bytes))
 }
 
-/// The quantiser of a run; one that says which semantic IDs it gave has given those of the run.
+/// The quantiser of a run, for vectors of the run's encoder; one that says which semantic IDs it
+/// gave has given those of the run.
 ///
 /// # Errors
-/// [`TrainError::File`] when it is missing, of an older kind, or of other semantic IDs.
+/// [`TrainError::File`] when it is missing, of an older kind, of other semantic IDs, or was fitted to
+/// vectors of another encoder, where both are known.
 pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let file = QuantizerFile::read(run)?;
     if file.gave.is_some() {
         let hints = [TOKENIZE; 2];
         let (layout, catalog, ()) = read_ids(&run.tokens(), &run.catalog(), hints, |_| ())?;
         file.check(run, &layout, &catalog, &ids_of_items(run)?)?;
+    }
+    let encoders = [encoder_of_tokenizer(run).unwrap_or_default(), Vectors::encoder(run)];
+    if let [Some(then), Some(now)] = &encoders
+        && then != now
+        && !encoders.contains(&Some(Encoder::Precomputed.id()))
+    {
+        return Err(TrainError::file(run.tokenizer(), OTHER_ENCODER));
     }
     Ok(file.quantizer)
 }
@@ -62,7 +78,8 @@ impl QuantizerFile {
     }
 
     /// Refuses a quantiser that says that it gave other semantic IDs than the run has, perhaps with
-    /// new items behind them; `order` are the ids of the run's items.
+    /// new items behind them, and a run with items that have none; `order` are the ids of the run's
+    /// items.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -73,13 +90,22 @@ impl QuantizerFile {
         catalog: &Catalog,
         order: &[String],
     ) -> Result<()> {
-        let codes_of = |id: &String| catalog.rank_of(id).map(|rank| catalog.codes_of(rank));
-        let codes: Option<Vec<&[u16]>> = order.iter().map(codes_of).collect();
-        let has = |ids: &IdsOf| {
-            let items = order.iter().map(String::as_str);
-            codes.is_some_and(|codes| ids.has(layout, items.zip(codes)))
-        };
-        if self.gave.as_ref().is_none_or(has) {
+        let Some(gave) = &self.gave else { return Ok(()) };
+        let mut items = Vec::with_capacity(order.len());
+        for id in order {
+            let rank = catalog.rank_of(id).ok_or_else(|| {
+                TrainError::file(
+                    run.catalog(),
+                    format!(
+                        "lacks items of the data set, such as \"{id}\"; give new items their \
+                         semantic IDs with `tigret tokenize --assign` before `tigret prepare` brings \
+                         them, or run `tigret embed` and `tigret tokenize` again"
+                    ),
+                )
+            })?;
+            items.push((id.as_str(), catalog.codes_of(rank)));
+        }
+        if gave.has(layout, items.into_iter()) {
             return Ok(());
         }
         Err(TrainError::file(

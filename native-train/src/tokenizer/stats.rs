@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::embed::Vectors;
+
 /// With fewer items to a codeword of the first level, the first code is nearly the item's own id:
 /// it says little that several items have in common.
 const ITEMS_A_CODEWORD: usize = 8;
@@ -34,6 +36,15 @@ pub struct Collisions {
     pub distinct: usize,
     /// Items in the largest group.
     pub largest_group: usize,
+}
+
+/// Items that a tokenizer cannot tell apart, since their vectors are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alike {
+    /// Items that share all codes, and their vector, with another.
+    pub items: usize,
+    /// Most items of one vector.
+    pub largest: usize,
 }
 
 impl LevelUse {
@@ -85,6 +96,23 @@ pub fn collisions(codes: &[u16], levels: usize) -> Collisions {
     }
 }
 
+/// Items of equal vectors among those that share their codes `[items, levels]`.
+pub fn alike(codes: &[u16], levels: usize, vectors: &Vectors) -> Alike {
+    let mut alike = Alike::default();
+    for group in collision_groups(codes, levels) {
+        let mut counts: HashMap<Vec<u32>, usize> = HashMap::new();
+        for item in group {
+            let bits = vectors.row(item as usize).iter().map(|x| x.to_bits()).collect();
+            *counts.entry(bits).or_default() += 1;
+        }
+        for &count in counts.values().filter(|&&count| count > 1) {
+            alike.items += count;
+            alike.largest = alike.largest.max(count);
+        }
+    }
+    alike
+}
+
 /// Items of each codeword of each level, from codes `[items, levels]`; `sizes` are the codewords
 /// of each level.
 pub fn level_counts(codes: &[u16], sizes: &[u32]) -> Vec<Vec<u32>> {
@@ -129,6 +157,14 @@ pub fn collision_groups(codes: &[u16], levels: usize) -> Vec<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn items_of_equal_vectors_are_counted_among_those_that_collide() {
+        let vectors = Vectors { dimensions: 1, data: vec![1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0] };
+        let found = alike(&[5, 5, 5, 5, 5, 6, 7], 1, &vectors);
+        assert_eq!(found, Alike { items: 5, largest: 3 });
+        assert_eq!(alike(&[1, 2, 3, 4, 5, 6, 7], 1, &vectors), Alike::default());
+    }
 
     #[test]
     fn counts_use_and_collisions() {
