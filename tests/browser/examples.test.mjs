@@ -22,7 +22,7 @@ import { launch, packageFolder, parityFolder, serve } from "./support.mjs";
  * Most bytes of the package as it is downloaded: it has the wasm module beside the page's scripts,
  * in `tigret/inline` and in the scripts for Node.
  */
-const BUDGET = 680_000;
+const BUDGET = 685_000;
 
 /** @param {string} program @param {string[]} args @param {string} cwd */
 function run(program, args, cwd) {
