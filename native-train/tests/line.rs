@@ -192,6 +192,9 @@ fn from_a_log_to_recommendations() {
         .map(|name| fs::read(at.join(name).with_extension("safetensors")).unwrap());
     assert!(said == unsaid, "another bundle than that of a model that says");
     assert!(said != nearest, "the nearest codes");
+    fs::remove_file(at.join("r/sequences.jsonl")).unwrap();
+    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
+    assert!(fs::read(at.join("unsaid.safetensors")).unwrap() == nearest);
 }
 
 #[test]

@@ -7,7 +7,6 @@ mod error;
 mod fuzz;
 mod machine;
 mod pack;
-
 mod process;
 mod report;
 mod run_dir;

@@ -122,7 +122,7 @@ struct Report {
     levels: Vec<LevelUse>,
     collisions: Collisions,
     /// Items that share all codes and have the vector of another.
-    #[serde(skip)]
+    #[serde(rename = "same_vector")]
     alike: usize,
     /// Items that another codeword of the last level than the nearest separates from others.
     #[serde(skip_serializing_if = "Option::is_none")]

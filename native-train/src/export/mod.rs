@@ -52,6 +52,7 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
     let (parts, ()) = Parts::read(&checkpoint, &tokens, &path, &OF_RUN, |_| ())?;
+    let is_of_run = parts.trained_on.is_some() || has_data_of(run, &parts.catalog);
     if parts.trained_on.is_some() {
         // The order of the data set: that of the catalogue's file may be the user's own.
         let items = Dataset::load_items(run)?;
@@ -66,9 +67,18 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
         check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, items.into_iter())?;
     }
     match format {
-        WeightFormat::Q4 => parts.calibrated(run),
+        WeightFormat::Q4 if is_of_run => parts.calibrated(run),
         _ => parts.bundle(format),
     }
+}
+
+/// Whether a run's data set is of the catalogue's items: a model from elsewhere may lie beside none, or
+/// beside another.
+fn has_data_of(run: &RunDir, catalog: &Catalog) -> bool {
+    let items = Dataset::load_items(run).unwrap_or_default();
+    run.sequences().exists()
+        && items.len() == catalog.len()
+        && items.iter().all(|item| catalog.rank_of(&item.id).is_some())
 }
 
 /// A checkpoint folder, a token layout and a catalogue as one bundle.

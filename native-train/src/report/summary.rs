@@ -65,10 +65,7 @@ pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact
 pub(super) fn remarks(report: &Report) -> Vec<String> {
     let training = &report.training;
     let method = training.method.as_deref().and_then(|name| Method::from_str(name, false).ok());
-    // Given vectors need not follow from the texts.
-    let of_texts = report.encoder.as_deref().is_some_and(|encoder| encoder != "precomputed");
-    let alike = if of_texts { report.same_text } else { 0 };
-    let made = Made { method, lost: training.reconstruction, alike };
+    let made = Made { method, lost: training.reconstruction, alike: training.same_vector };
     let mut remarks =
         remarks_on_codes(&report.levels, &report.collisions, report.collision_size, made);
     if let Some([none, first, ..]) = report.neighbours.as_ref().map(|n| n.by_shared.as_slice())
@@ -141,18 +138,20 @@ pub fn remarks_on_codes(
     let c = collisions;
     let of_all = |items: usize| items as f64 / c.items.max(1) as f64;
     let shared = c.items - c.unique_items;
-    let is_worth = |share: f64| 1.0 - share < LEAST_UNIQUE;
-    if made.alike > 0 && is_worth(of_all(shared)) {
+    let is_worth = |items: usize| 1.0 - of_all(items) < LEAST_UNIQUE;
+    // A few of many are not what to look at.
+    let alike = if 10 * made.alike >= shared { made.alike } else { 0 };
+    if alike > 0 && is_worth(shared) {
         remarks.push(format!(
             "{} of the items have the same vector as another, as those of equal or empty texts do: \
              no tokenizer tells them apart, better texts or another encoder would; --collision-size \
              holds them",
-            percent(of_all(made.alike))
+            percent(of_all(alike))
         ));
     }
     // The others are the tokenizer's.
-    let shared = of_all(shared.saturating_sub(made.alike));
-    if is_worth(shared) {
+    let others = shared.saturating_sub(alike);
+    if is_worth(others) || (is_worth(shared) && others > alike) {
         // Larger codebooks do not suit every catalogue.
         let room = levels
             .first()
@@ -160,7 +159,7 @@ pub fn remarks_on_codes(
         remarks.push(format!(
             "{} of the items share all their codes with another; only the order in the data set \
              tells them apart. {} spread them",
-            percent(shared),
+            percent(of_all(others)),
             match (room, trained) {
                 (true, true) => "More levels, larger codebooks or longer training",
                 (false, true) => "More levels or longer training",
@@ -433,6 +432,11 @@ mod tests {
         assert!(both[1].starts_with("35.0 % of the items share all their codes"), "{both:?}");
         assert!(both[1].contains("More levels"), "{both:?}");
         assert_eq!(of(60, 0).len(), 1);
+        // A few of many are not the reason, and do not take others below the limit.
+        assert_eq!(of(60, 2), of(60, 0));
+        assert!(of(89, 1)[0].starts_with("11.0 % of the items share all their codes"));
+        let told = of(89, 3);
+        assert!(told[1].starts_with("8.0 % of the items share all their codes"), "{told:?}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Training {
     pub settings: Vec<(String, String)>,
     /// Share of the vectors' variance that the codes lose.
     pub reconstruction: Option<f64>,
+    /// Items that shared all codes and had the vector of another when they were tokenized.
+    pub same_vector: usize,
     /// Epochs of training, and whether it ended because the error no longer fell.
     pub epochs: Option<(u64, bool)>,
     /// Seconds it took.
@@ -84,6 +86,7 @@ impl Training {
             flatten(part, &report[part], &mut self.settings);
         }
         self.reconstruction = report["reconstruction"].as_f64();
+        self.same_vector = report["same_vector"].as_u64().unwrap_or(0) as usize;
         let training = &report["training"];
         let converged = training["converged"].as_bool().unwrap_or(false);
         self.epochs = training["epochs"].as_u64().map(|epochs| (epochs, converged));

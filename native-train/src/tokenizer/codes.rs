@@ -9,7 +9,7 @@ use super::balance;
 use crate::model::params::Params;
 
 /// Items whose codes are computed at once.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 128;
 
 /// Codes of all items, on all cores: each is computed alone, so threads do not change them.
 pub(super) fn encode(quantizer: &Quantizer, ids: &[&str], vectors: &[f32]) -> Vec<u16> {

@@ -179,10 +179,10 @@ pub fn resolve_collisions(
              vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \
              rq-kmeans"
         ))),
-        Some(_) if alike > size as usize => Err(TrainError::usage(format!(
-            "{alike} items have the same vector, as those of equal or empty texts do, and the \
-             collision level holds {size}; raise --collision-size, or give the items better texts or \
-             another encoder"
+        Some((row, &count)) if alike > size as usize => Err(TrainError::usage(format!(
+            "{alike} items have the same vector, as those of equal or empty texts do, {count} share \
+             the codes {row:?}, and the collision level holds {size}; raise --collision-size, or give \
+             the items better texts or another encoder"
         ))),
         Some((row, &count)) if count > size => Err(TrainError::usage(format!(
             "{count} items share the codes {row:?}, but the collision level holds {size}; raise \

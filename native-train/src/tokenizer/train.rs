@@ -78,8 +78,8 @@ struct Epoch {
     targets: Tensor,
 }
 
-/// Trains weights and codebooks, by `settings` of the `whole` tokenizer, on normalised vectors `[items, input]`, which lie on the device that
-/// computes.
+/// Trains weights and codebooks, by `settings` of the `whole` tokenizer, on normalised vectors
+/// `[items, input]`, which lie on the device that computes.
 ///
 /// In the last tenth of the epochs the learning rate falls to zero and no codeword is moved, so
 /// that all settle. Each epoch's shuffling follows from the seed and the epoch, so training that
