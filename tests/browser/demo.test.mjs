@@ -1192,4 +1192,24 @@ describe("the demo", { skip }, () => {
       await plain.close();
     }
   });
+
+  test("a GPU that hangs while the model loads is told of, and the CPU computes", async () => {
+    const page = await browser.newPage({ serviceWorkers: "block" });
+    await page.clock.install();
+    await page.addInitScript(() => {
+      const { postMessage } = Worker.prototype;
+      /** @this {Worker} @param {any} message @param {any} transfer */
+      Worker.prototype.postMessage = function (message, transfer) {
+        const isLost = message.method === "load" && message.engine === "webgpu";
+        if (!isLost) postMessage.call(this, message, transfer);
+      };
+    });
+    await page.goto(`${server.url}/?backend=webgpu`);
+    const isReady = () => page.evaluate(() => document.documentElement.dataset.ready === "true");
+    while (!(await isReady())) await page.clock.runFor(200);
+    const alert = (await page.locator("#alert").textContent()) ?? "";
+    assert.match(alert, /did not answer within 30 seconds\. The CPU computes for now/);
+    assert.match((await page.locator("#status").textContent()) ?? "", /· CPU$/);
+    await page.close();
+  });
 });

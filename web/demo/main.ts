@@ -333,8 +333,10 @@ async function loadModel(signal: AbortSignal): Promise<void> {
   try {
     recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
-    const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
-    if (!isOfGpu) throw error;
+    // One that hangs ends its worker.
+    const ofGpu = ["no-gpu", "device-lost", "crashed"];
+    const isOfGpu = error instanceof TigretError && ofGpu.includes(error.code);
+    if (backend !== "webgpu" || !isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     if (controls.backend === backend) controls.backend = "cpu";
     backend = "cpu";
