@@ -526,6 +526,20 @@ describe("the demo", { skip }, () => {
     const hint = (await page.locator("#map-hint").textContent()) ?? "";
     const titles = hint.replace(/^[\d ·]+: /, "");
     assert.notEqual(titles, hint, "codes, then titles");
+    // The same told anew, or read out at each move, would leave no word for anything else.
+    const writes = await page.locator("#map-hint").evaluateHandle((hint) => {
+      const seen = { texts: 0 };
+      new MutationObserver((all) => {
+        seen.texts += all.length;
+      }).observe(hint, { childList: true, characterData: true, subtree: true });
+      return seen;
+    });
+    for (const above of [9, 8]) {
+      await map.hover({ position: { x: width / 2, y: height - above } });
+      assert.equal(await page.locator("#map-hint").textContent(), hint);
+    }
+    assert.equal((await writes.jsonValue()).texts, 0);
+    assert.equal(await page.locator("#map-hint").getAttribute("aria-live"), "off");
     await page.mouse.move(0, 0);
     assert.equal(await page.locator("#map-hint").textContent(), about);
     await page.locator("#search").fill(titles);
@@ -1116,6 +1130,9 @@ describe("the demo", { skip }, () => {
     }
     const first = (await hint()) ?? "";
     assert.match(first, /^\d+: /);
+    // It is read out, and the long text that comes back is not.
+    const live = () => page.locator("#map-hint").getAttribute("aria-live");
+    assert.equal(await live(), "polite");
     await page.keyboard.press("ArrowLeft");
     assert.equal(await hint(), first);
     await page.keyboard.press("ArrowRight");
@@ -1127,7 +1144,7 @@ describe("the demo", { skip }, () => {
     await page.keyboard.press("ArrowUp");
     assert.equal(await hint(), second);
     await page.keyboard.press("Tab");
-    assert.equal(await hint(), about);
+    assert.deepEqual([await hint(), await live()], [about, "off"]);
     await page.close();
   });
 
