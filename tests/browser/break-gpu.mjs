@@ -1,4 +1,4 @@
-/** Breaks the GPU of this worker: after "hang" no call ends, after "full" there is no more memory. */
+/** Breaks the GPU of this worker: after "hang" no call ends, after "full" the browser makes no buffer. */
 
 addEventListener("message", (event) => {
   if (event.data !== "hang" && event.data !== "full") return;

@@ -526,6 +526,20 @@ describe("the demo", { skip }, () => {
     const hint = (await page.locator("#map-hint").textContent()) ?? "";
     const titles = hint.replace(/^[\d ·]+: /, "");
     assert.notEqual(titles, hint, "codes, then titles");
+    // The same told anew, or read out at each move, would leave no word for anything else.
+    const writes = await page.locator("#map-hint").evaluateHandle((hint) => {
+      const seen = { texts: 0 };
+      new MutationObserver((all) => {
+        seen.texts += all.length;
+      }).observe(hint, { childList: true, characterData: true, subtree: true });
+      return seen;
+    });
+    for (const above of [9, 8]) {
+      await map.hover({ position: { x: width / 2, y: height - above } });
+      assert.equal(await page.locator("#map-hint").textContent(), hint);
+    }
+    assert.equal((await writes.jsonValue()).texts, 0);
+    assert.equal(await page.locator("#map-hint").getAttribute("aria-live"), "off");
     await page.mouse.move(0, 0);
     assert.equal(await page.locator("#map-hint").textContent(), about);
     await page.locator("#search").fill(titles);
@@ -1116,6 +1130,9 @@ describe("the demo", { skip }, () => {
     }
     const first = (await hint()) ?? "";
     assert.match(first, /^\d+: /);
+    // It is read out, and the long text that comes back is not.
+    const live = () => page.locator("#map-hint").getAttribute("aria-live");
+    assert.equal(await live(), "polite");
     await page.keyboard.press("ArrowLeft");
     assert.equal(await hint(), first);
     await page.keyboard.press("ArrowRight");
@@ -1127,7 +1144,7 @@ describe("the demo", { skip }, () => {
     await page.keyboard.press("ArrowUp");
     assert.equal(await hint(), second);
     await page.keyboard.press("Tab");
-    assert.equal(await hint(), about);
+    assert.deepEqual([await hint(), await live()], [about, "off"]);
     await page.close();
   });
 
@@ -1191,5 +1208,25 @@ describe("the demo", { skip }, () => {
     } finally {
       await plain.close();
     }
+  });
+
+  test("a GPU that hangs while the model loads is told of, and the CPU computes", async () => {
+    const page = await browser.newPage({ serviceWorkers: "block" });
+    await page.clock.install();
+    await page.addInitScript(() => {
+      const { postMessage } = Worker.prototype;
+      /** @this {Worker} @param {any} message @param {any} transfer */
+      Worker.prototype.postMessage = function (message, transfer) {
+        const isLost = message.method === "load" && message.engine === "webgpu";
+        if (!isLost) postMessage.call(this, message, transfer);
+      };
+    });
+    await page.goto(`${server.url}/?backend=webgpu`);
+    const isReady = () => page.evaluate(() => document.documentElement.dataset.ready === "true");
+    while (!(await isReady())) await page.clock.runFor(200);
+    const alert = (await page.locator("#alert").textContent()) ?? "";
+    assert.match(alert, /did not answer within 30 seconds\. The CPU computes for now/);
+    assert.match((await page.locator("#status").textContent()) ?? "", /· CPU$/);
+    await page.close();
   });
 });

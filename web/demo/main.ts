@@ -333,8 +333,10 @@ async function loadModel(signal: AbortSignal): Promise<void> {
   try {
     recommender = await Recommender.load(MODEL, { backend, ...settings });
   } catch (error) {
-    const isOfGpu = error instanceof TigretError && ["no-gpu", "device-lost"].includes(error.code);
-    if (!isOfGpu) throw error;
+    // One that hangs ends its worker.
+    const ofGpu = ["no-gpu", "device-lost", "crashed"];
+    const isOfGpu = error instanceof TigretError && ofGpu.includes(error.code);
+    if (backend !== "webgpu" || !isOfGpu) throw error;
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     if (controls.backend === backend) controls.backend = "cpu";
     backend = "cpu";
@@ -361,32 +363,38 @@ function listen(): void {
 
 /** Whoever points at the map, or walks through it by arrow keys, is told what is there. */
 function listenToMap(): void {
-  const hint = page.mapHint.textContent;
-  const tell = (under: ReturnType<typeof map.at>) => {
+  const hint = page.mapHint.textContent ?? "";
+  /** A screen reader reads out what keys find, and not what the pointer passes over. */
+  const write = (text: string, live: "polite" | "off" = "off") => {
+    page.mapHint.setAttribute("aria-live", live);
+    say(page.mapHint, text);
+  };
+  const tell = (under: ReturnType<typeof map.at>, live?: "polite") => {
     if (!under) return;
     const titles = under.ids.slice(0, 4).map((id) => itemOf(id).title);
     const others = under.ids.length - titles.length;
-    page.mapHint.textContent = `${under.codes.join(" · ")}: ${titles.join(", ")}${others > 0 ? ` and ${others} more` : ""}`;
+    const more = others > 0 ? ` and ${others} more` : "";
+    write(`${under.codes.join(" · ")}: ${titles.join(", ")}${more}`, live);
   };
   page.map.addEventListener("pointerleave", ({ pointerType }) => {
     // A finger hides what it points at, until it is lifted.
-    if (pointerType !== "touch") page.mapHint.textContent = hint;
+    if (pointerType !== "touch") write(hint);
   });
   page.map.addEventListener("pointermove", ({ offsetX, offsetY }) =>
     tell(map.at(offsetX, offsetY)),
   );
   page.map.addEventListener("focus", () => {
-    if (page.map.matches(":focus-visible")) tell(map.step());
+    if (page.map.matches(":focus-visible")) tell(map.step(), "polite");
   });
   page.map.addEventListener("blur", () => {
     map.leave();
-    page.mapHint.textContent = hint;
+    write(hint);
   });
   page.map.addEventListener("keydown", (event) => {
     const step = STEPS.get(event.key);
     if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    tell(map.step(...step));
+    tell(map.step(...step), "polite");
   });
 }
 

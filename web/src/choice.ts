@@ -43,6 +43,9 @@ export async function choose(
     return;
   }
   const key = choiceKey({ ...info, adapter, gpu });
+  const keep = (choice: Choice) => {
+    if (!isForgotten(begun)) remember(key, choice);
+  };
   const earlier = remembered(key);
   if (earlier === engine) return;
   if (earlier) {
@@ -51,6 +54,12 @@ export async function choose(
       return;
     } catch (error) {
       if (!isFailure(error)) throw error;
+      if (error instanceof Late) {
+        // Nobody waits for one that hangs once more.
+        await timed.use("cpu");
+        keep("cpu");
+        return;
+      }
     }
   }
   if (earlier || engine !== "cpu") await timed.use("cpu");
@@ -62,7 +71,7 @@ export async function choose(
   const mayEmulate = isPacked && isFree && !/^apple|swiftshader/i.test(adapter);
   const tolerance = toleranceOf(weightFormat);
   const { choice, lasts } = await fasterEngine(timed, request, tolerance, mayEmulate);
-  if (lasts && !isForgotten(begun)) remember(key, choice);
+  if (lasts) keep(choice);
 }
 
 /** The first call compiles pipelines and fills caches. */

@@ -260,10 +260,10 @@ export class EngineHost {
     transfer?: ArrayBuffer[],
   ): Promise<Methods[M]["result"]> {
     const remote = this.#remote;
+    if (engine === "cpu") return remote.call(method, args, transfer);
     // Its start has limits of its own.
     await remote.wake();
     const answer = remote.call(method, args, transfer);
-    if (engine === "cpu") return answer;
     return answer.finally(after(LIMIT, () => remote.stop(new Late(LIMIT))));
   }
 

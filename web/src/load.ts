@@ -59,7 +59,9 @@ export async function load(
     let bundle: Blob | undefined;
     while (!bundle) {
       bundle = await take(found).catch(async (error: TigretError) => {
-        const better = error.code === "bad-bundle" && (await found.again().catch(() => null));
+        if (error.code !== "bad-bundle") throw error;
+        const again = untilAborted(unwanted.signal, found.again());
+        const better = await again.catch(() => null);
         if (!better) throw error;
         found = better;
         // Where a copy serves, what was read in vain does not count.

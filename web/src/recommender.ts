@@ -88,7 +88,8 @@ export class Recommender {
    *
    * Rejects with a {@link TigretError} (`bad-request`, `download`, `integrity`, `bad-bundle`,
    * `no-gpu`, `crashed`; with `backend: "webgpu"` also `device-lost`, where the GPU fails at once: other
-   * `gpu` options may do better), or with the signal's reason.
+   * `gpu` options may do better), or with the signal's reason. With `backend: "webgpu"`, `crashed` also
+   * stands for a GPU that does not answer within 30 seconds.
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Recommender> {
     checkLoadOptions(options);
@@ -234,7 +235,8 @@ export class Recommender {
    * Changes the engine once the calls before it are answered; `auto` chooses as {@link load} does.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `device-lost`, `crashed`, `disposed`);
-   * after `no-gpu` and `device-lost` the engine is the one that it was.
+   * after `no-gpu`, `device-lost`, and `crashed` where the GPU does not answer within 30 seconds, the
+   * engine is the one that it was.
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);

@@ -102,7 +102,13 @@ async function fromServer(
   /** The file of the last visit, for a server that sends something else by now. */
   const older = async () => {
     const last = isKept(loading) && !wanted ? await kept(url) : null;
-    return last && fromCopy(loading, last);
+    const found = last && (await fromCopy(loading, last));
+    // What the server sends was refused before it.
+    const again = async () => {
+      drop(url);
+      return null;
+    };
+    return found && { ...found, again };
   };
   const again = () =>
     fromServer(loading, null, true).catch(async (error) => {

@@ -3,6 +3,7 @@ import { Recommender } from "../src/index.js";
 import type { Call } from "../src/protocol.js";
 import type { GpuOptions } from "../src/types.js";
 import { Failure, type FakeWorker, fakeWorkers, type Script } from "./fake-worker.js";
+import { soon } from "./soon.js";
 
 const BUNDLE = new Uint8Array(8);
 
@@ -233,6 +234,18 @@ test("a GPU that never answers ends in the CPU, for good", async () => {
   expect(made[0]?.terminated).toBe(true);
   vi.useRealTimers();
   expect((await load({})).timed).toBe(0);
+});
+
+test("a remembered GPU that hangs by now is waited for once, and the CPU remembered", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  expect((await load({ time })).recommender.engine).toBe("webgpu");
+  vi.useFakeTimers();
+  const silent: Script["silent"] = (call) => call.method === "use" && call.engine === "webgpu";
+  expect((await soon(load({ time, silent }), 31)).recommender.engine).toBe("cpu");
+  vi.useRealTimers();
+  const { recommender, timed } = await load({ time });
+  expect([recommender.engine, timed]).toEqual(["cpu", 0]);
 });
 
 test("a choice is not remembered of a tab that is not looked at, nor after a crash", async () => {

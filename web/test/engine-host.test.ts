@@ -117,6 +117,15 @@ test("a worker that takes long to start is not taken for a GPU that hangs", asyn
   }
 });
 
+test("without Web Locks a call of the CPU makes sure of its worker once", async () => {
+  const asked: string[] = [];
+  const { worker } = fakeWorkers({ before: ({ method }) => asked.push(method) });
+  const recommender = await Recommender.load(BUNDLE, { backend: "cpu", worker });
+  asked.length = 0;
+  await recommender.recommend({ history: ["a"] });
+  expect(asked).toEqual(["start", "hold", "recommend"]);
+});
+
 test("a search that exceeds the GPU's limits is answered by the CPU beside it, and it alone", async () => {
   const { made, worker } = fakeWorkers({
     before: (call, { engine }) => {

@@ -84,6 +84,32 @@ test("a signal ends a load whose bytes do not come, and the worker with it", asy
   expect(made[0]?.terminated).toBe(true);
 });
 
+test("a signal ends a load that waits for the kept copy", async () => {
+  const { made, worker } = fakeWorkers({
+    before: ({ method }) => {
+      if (method === "load") throw new Failure("bad-bundle", "is none");
+    },
+  });
+  const controller = new AbortController();
+  const { signal } = controller;
+  const copy = {
+    headers: new Headers({ "x-tigret-sha256": "0" }),
+    arrayBuffer: () => {
+      controller.abort();
+      return new Promise(() => {});
+    },
+  };
+  vi.stubGlobal("caches", { open: async () => ({ match: async () => copy }) });
+  vi.stubGlobal("fetch", async () => new Response(BUNDLE));
+  try {
+    const loading = Recommender.load("https://host/m.safetensors", { worker, signal });
+    await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  } finally {
+    vi.unstubAllGlobals();
+  }
+  expect(made[0]?.terminated).toBe(true);
+});
+
 test("the caller keeps the bytes that it gave", async () => {
   const { made, worker } = fakeWorkers();
   await Recommender.load(BUNDLE, { backend: "cpu", worker });
