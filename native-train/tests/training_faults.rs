@@ -366,7 +366,7 @@ fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
     let at = folder.path();
     prepare(at);
     // What is more than the machine has is known beforehand; what a limit leaves, when it is asked for.
-    let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 64 --d-kv 64".split(' ');
+    let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 32 --d-kv 16".split(' ');
     let beyond: Vec<&str> = TRAIN.into_iter().chain(beyond).collect();
     let said = fails(&mut tigret(at, &beyond));
     assert!(said.contains("GB of memory are free; ask for smaller sizes"), "{said}");
