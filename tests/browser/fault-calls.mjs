@@ -1,6 +1,7 @@
 /** Calls that faults strike at random moments, and what may come of them. Runs in the page. */
 
 import { generator } from "./hostile-requests.mjs";
+import { startedWorkers } from "./started-workers.mjs";
 
 /** Scores of two engines differ by rounding. */
 const TOLERANCE = 1e-3;
@@ -30,12 +31,7 @@ const same = (found, meant) =>
 export async function holdStrikes(tigret, url, backend, what, seed, rounds) {
   const random = generator(seed);
   const { Recommender, TigretError } = tigret;
-  /** @type {Worker[]} */
-  const workers = [];
-  const worker = () => {
-    workers.push(new Worker("/tests/losing-worker.mjs", { type: "module" }));
-    return workers.at(-1);
-  };
+  const { workers, worker } = startedWorkers("/tests/losing-worker.mjs");
   const strike = () => {
     if (what === "worker") workers.at(-1)?.terminate();
     else workers.at(-1)?.postMessage("lose");

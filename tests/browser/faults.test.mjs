@@ -186,13 +186,8 @@ describe("faults", { skip }, () => {
     await page.clock.install();
     const calls = page.evaluate(async (url) => {
       const { Recommender } = await import("/package/dist/index.js");
-      /** @type {Worker[]} */
-      const workers = [];
-      const worker = () => {
-        const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
-        workers.push(made);
-        return made;
-      };
+      const { startedWorkers } = await import("/tests/started-workers.mjs");
+      const { workers, worker } = startedWorkers("/tests/breaking-worker.mjs");
       const recommender = await Recommender.load(url, { backend: "webgpu", worker });
       let failure = "";
       recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
@@ -214,13 +209,8 @@ describe("faults", { skip }, () => {
       const { context, page } = await open();
       const { reports, wide, told, workers } = await page.evaluate(async (url) => {
         const { Recommender } = await import("/package/dist/index.js");
-        /** @type {Worker[]} */
-        const workers = [];
-        const worker = () => {
-          const made = new Worker("/tests/breaking-worker.mjs", { type: "module" });
-          workers.push(made);
-          return made;
-        };
+        const { startedWorkers } = await import("/tests/started-workers.mjs");
+        const { workers, worker } = startedWorkers("/tests/breaking-worker.mjs");
         const recommender = await Recommender.load(url, { backend: "webgpu", worker });
         /** @type {string[]} */
         const told = [];
@@ -254,13 +244,8 @@ describe("faults", { skip }, () => {
       const { context, page } = await open();
       const { failure, found, expected } = await page.evaluate(async (url) => {
         const { Recommender } = await import("/package/dist/index.js");
-        /** @type {Worker[]} */
-        const workers = [];
-        const worker = () => {
-          const made = new Worker("/tests/refusing-worker.mjs", { type: "module" });
-          workers.push(made);
-          return made;
-        };
+        const { startedWorkers } = await import("/tests/started-workers.mjs");
+        const { workers, worker } = startedWorkers("/tests/refusing-worker.mjs");
         const recommender = await Recommender.load(url, { backend: "webgpu", worker });
         let failure = "";
         recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
