@@ -102,7 +102,7 @@ pub struct Recommender {
     catalog: Arc<Catalog>,
     engine: Engine,
     /// What explains answers of the GPU, and answers what is too much for it, once that is asked for.
-    explainer: Option<Box<CpuEngine>>,
+    beside_gpu: Option<Box<CpuEngine>>,
 }
 
 /// A new item's semantic ID.
@@ -128,7 +128,7 @@ impl Recommender {
             }
         };
         let catalog = Arc::clone(&bundle.catalog);
-        Ok(Self { bundle, catalog, engine, explainer: None })
+        Ok(Self { bundle, catalog, engine, beside_gpu: None })
     }
 
     /// The same model and the same items on another engine, or on a new one of the same kind.
@@ -147,7 +147,7 @@ impl Recommender {
     pub(crate) fn cpu(&mut self) -> &CpuEngine {
         match &self.engine {
             Engine::Cpu(cpu) => cpu,
-            Engine::Gpu(_) => self.explainer.get_or_insert_with(|| {
+            Engine::Gpu(_) => self.beside_gpu.get_or_insert_with(|| {
                 let mut cpu = CpuEngine::new(Arc::clone(&self.bundle));
                 cpu.set_catalog(Arc::clone(&self.catalog));
                 Box::new(cpu)
@@ -186,7 +186,7 @@ impl Recommender {
             Engine::Cpu(cpu) => cpu.set_catalog(Arc::clone(&catalog)),
             Engine::Gpu(gpu) => gpu.set_catalog(Arc::clone(&catalog))?,
         }
-        if let Some(cpu) = &mut self.explainer {
+        if let Some(cpu) = &mut self.beside_gpu {
             cpu.set_catalog(Arc::clone(&catalog));
         }
         self.catalog = catalog;

@@ -150,6 +150,13 @@ impl Header {
         Ok((Self { start: LENGTH as u64 + length, tensors }, file_length))
     }
 
+    /// Goes to where a tensor's bytes begin; returns how many they are.
+    fn seek(&self, file: &mut BufReader<File>, tensor: &TensorInfo) -> std::io::Result<usize> {
+        let (start, end) = tensor.data_offsets;
+        file.seek(SeekFrom::Start(self.start + start as u64))?;
+        Ok(end - start)
+    }
+
     /// The numbers of a tensor of type `F32`, of the file that the header is of.
     ///
     /// # Errors
@@ -159,9 +166,7 @@ impl Header {
         file: &mut BufReader<File>,
         tensor: &TensorInfo,
     ) -> std::io::Result<Vec<f32>> {
-        let (start, end) = tensor.data_offsets;
-        file.seek(SeekFrom::Start(self.start + start as u64))?;
-        let count = (end - start) / size_of::<f32>();
+        let count = self.seek(file, tensor)? / size_of::<f32>();
         let mut values = Vec::with_capacity(count);
         let mut bytes = vec![0; BLOCK.min(count) * size_of::<f32>()];
         while values.len() < count {
@@ -181,9 +186,7 @@ impl Header {
         file: &mut BufReader<File>,
         tensor: &TensorInfo,
     ) -> std::io::Result<Vec<u8>> {
-        let (start, end) = tensor.data_offsets;
-        file.seek(SeekFrom::Start(self.start + start as u64))?;
-        let mut bytes = vec![0; end - start];
+        let mut bytes = vec![0; self.seek(file, tensor)?];
         file.read_exact(&mut bytes)?;
         Ok(bytes)
     }
