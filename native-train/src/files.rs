@@ -41,7 +41,7 @@ fn check_place(path: &Path) -> Result<()> {
 /// # Errors
 /// [`TrainError::File`]; also where a folder, a device or a pipe lies. A [`TrainError`] that `write`
 /// wraps in an `std::io::Error` comes back as it was.
-pub fn write_atomically(
+pub(crate) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
@@ -141,7 +141,7 @@ fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn check_writable(folder: &Path) -> Result<()> {
+pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
     let probe = folder.join("writable.partial");
     write_atomically(&probe, |_| Ok(()))?;
@@ -163,7 +163,7 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, |file| pretty(file, value))
 }
 
@@ -183,7 +183,7 @@ pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> std::i
 ///
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
     let text = read_text(path, hint)?;
     serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
 }
@@ -192,7 +192,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
 ///
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_text(path: &Path, hint: &str) -> Result<String> {
+pub(crate) fn read_text(path: &Path, hint: &str) -> Result<String> {
     let mut text = fs::read_to_string(path).map_err(|e| unread(path, hint, &e))?;
     // Editors of other systems put a byte order mark in front.
     if text.starts_with('\u{feff}') {
@@ -205,7 +205,7 @@ pub fn read_text(path: &Path, hint: &str) -> Result<String> {
 ///
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| unread(path, hint, &e))
 }
 
@@ -213,7 +213,7 @@ pub fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
+pub(crate) fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
     fs::File::open(path).map_err(|e| unread(path, hint, &e))
 }
 

@@ -43,18 +43,18 @@ const SHOWN: [&str; 11] = [
 
 /// What was laid beside the page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Laid {
+pub(crate) struct Laid {
     /// Bytes of the bundle.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Items of the catalogue.
-    pub items: usize,
+    pub(crate) items: usize,
     /// New items, which the model has not seen.
-    pub new_items: usize,
+    pub(crate) new_items: usize,
 }
 
 /// What belongs to a run on its site, before anything is written.
 #[derive(Debug)]
-pub struct Content {
+pub(crate) struct Content {
     bundle: Bundle,
     /// The lines of `items.jsonl`.
     items: Vec<u8>,
@@ -67,7 +67,7 @@ pub struct Content {
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn check_site(page: &Path, out: &Path) -> Result<()> {
+pub(crate) fn check_site(page: &Path, out: &Path) -> Result<()> {
     check_page(page, out)?;
     check_out(&bundle_of_site(out))
 }
@@ -106,7 +106,7 @@ fn check_page(page: &Path, out: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`TrainError::File`] where there is no page, or a file cannot be read or written.
-pub fn copy_page(page: &Path, out: &Path) -> Result<()> {
+pub(crate) fn copy_page(page: &Path, out: &Path) -> Result<()> {
     check_page(page, out)?;
     if lies_in(out, page) {
         return Ok(());
@@ -147,7 +147,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// [`TrainError::File`] for artefacts that are missing or wrong, [`TrainError::Line`] for a new item
 /// without an id, with a wrong vector or one that the catalogue has, and what `encode` reports.
-pub fn content_of(
+pub(crate) fn content_of(
     run: &RunDir,
     format: WeightFormat,
     new_items: Option<&Path>,
@@ -175,7 +175,7 @@ impl Content {
     ///
     /// # Errors
     /// [`TrainError::File`] where a file cannot be written.
-    pub fn lay(&self, out: &Path) -> Result<Laid> {
+    pub(crate) fn lay(&self, out: &Path) -> Result<Laid> {
         let folder = out.join(MODEL);
         let bytes = write_bundle(&self.bundle, &bundle_of_site(out))?;
         write_atomically(&folder.join("items.jsonl"), |file| file.write_all(&self.items))?;
@@ -245,7 +245,7 @@ fn read_new_items(
 ///
 /// # Errors
 /// What the encoder reports.
-pub fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+pub(crate) fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
     let vectors = encoder.encode(texts, &|| false)?;
     Ok(vectors.data.chunks_exact(vectors.dimensions).map(<[f32]>::to_vec).collect())
 }

@@ -14,6 +14,16 @@ use tch::Device;
 
 use crate::panics;
 
+/// Does `work` with one thread of libtorch: a factorisation shares its sums out to threads, so its
+/// last bits, and the signs of singular vectors, depend on how many there are.
+pub(crate) fn on_one_thread<R>(work: impl FnOnce() -> R) -> R {
+    let threads = tch::get_num_threads();
+    tch::set_num_threads(1);
+    let result = work();
+    tch::set_num_threads(threads);
+    result
+}
+
 /// Does `work` on every job and returns the results in the order of the jobs; see [`backwards`].
 pub(crate) fn map<J: Send, R: Send>(
     device: Device,
@@ -82,6 +92,23 @@ impl<R, T: FnMut(R)> Turns<R, T> {
             (self.take)(result);
             self.left -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    /// What `work` gives with each of these numbers of threads of libtorch.
+    pub(crate) fn with_threads<R, const N: usize>(
+        threads: [i32; N],
+        work: impl Fn() -> R,
+    ) -> [R; N] {
+        let before = tch::get_num_threads();
+        let results = threads.map(|threads| {
+            tch::set_num_threads(threads);
+            work()
+        });
+        tch::set_num_threads(before);
+        results
     }
 }
 

@@ -46,6 +46,13 @@ impl Ids {
             let what = format!("entry {rank} is out of range, or splits a character");
             return Err(BundleError::tensor(ID_OFFSETS, what));
         }
+        let (first, end) = (offsets.first().copied(), offsets.last().copied());
+        if first.is_some_and(|first| first != 0)
+            || end.is_some_and(|end| end as usize != text.len())
+        {
+            let what = format!("it does not begin at 0 and end at {}", text.len());
+            return Err(BundleError::tensor(ID_OFFSETS, what));
+        }
         let hasher = RandomState::new();
         let mut ranks = HashTable::with_capacity(offsets.len().saturating_sub(1));
         for rank in 0..offsets.len().saturating_sub(1) as u32 {

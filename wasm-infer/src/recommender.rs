@@ -217,7 +217,7 @@ impl Recommender {
         }
         if !(1..=request.beams).contains(&request.top) {
             return bad(format!(
-                "top is {}, outside 1..={} (a search returns at most one item a beam)",
+                "top is {}, outside 1..={} (a search returns at most one item a beam: raise beams)",
                 request.top, request.beams
             ));
         }

@@ -55,8 +55,8 @@ struct Report<'a> {
 impl Args {
     /// Refuses to write the bundle where something else lies, or a file of the run would.
     pub(super) fn check(&self) -> Result<()> {
-        check_out(&self.out)?;
-        RunDir::named(&self.run).check_no_artefact(&self.out)
+        RunDir::named(&self.run).check_no_artefact(&self.out)?;
+        check_out(&self.out)
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Args {
     /// Sample without replacement, as many items as there are beams, instead of searching for the
     /// best: a temperature for all levels, or one a level. 1 follows the model; above 1 is more
     /// diverse. Items come in the order in which they were drawn.
-    #[arg(long, value_delimiter = ',', value_name = "T[,T..]")]
+    #[arg(long, value_delimiter = ',', value_name = "T[,T..]", allow_negative_numbers = true)]
     temperature: Option<Vec<f32>>,
     /// Seed of the sample. Line n of the histories has the seed N + n - 1, so that the draws of
     /// different lines do not depend on each other.

@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 pub use super::sparse::SparseMatrix;
 use crate::error::Result;
+use crate::workers::on_one_thread;
 
 /// Extra columns of the projection (Halko et al. recommend 5 to 10).
 const OVERSAMPLING: usize = 10;
@@ -40,11 +41,20 @@ impl Projection {
 /// Fewer dimensions come back where the matrix has a smaller rank; `after_round` is called after
 /// each of [`rounds`] steps. Randomised subspace iteration with an orthogonal basis after every
 /// product (Halko, Martinsson and Tropp 2011, algorithms 4.4 and 5.1). The same seed gives the
-/// same result.
+/// same result with any number of threads.
 ///
 /// # Errors
 /// [`TrainError::Torch`](crate::TrainError::Torch) from the dense factorisations.
 pub fn truncated(
+    matrix: &SparseMatrix,
+    dimensions: usize,
+    seed: u64,
+    after_round: impl Fn(),
+) -> Result<Projection> {
+    on_one_thread(|| subspace_iteration(matrix, dimensions, seed, after_round))
+}
+
+fn subspace_iteration(
     matrix: &SparseMatrix,
     dimensions: usize,
     seed: u64,
@@ -99,6 +109,7 @@ fn entries(tensor: &Tensor) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workers::testing::with_threads;
 
     /// A sparse matrix of pseudo-random entries, and the same dense, `[rows, columns]`.
     fn matrix(rows: usize, columns: usize, rank: usize) -> (SparseMatrix, Tensor) {
@@ -172,6 +183,14 @@ mod tests {
         let (sparse, _) = matrix(30, 20, 20);
         let once = truncated(&sparse, 4, 1, || ()).unwrap();
         assert_eq!(once, truncated(&sparse, 4, 1, || ()).unwrap());
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_no_bit() {
+        let (sparse, _) = matrix(700, 500, 300);
+        let [one, two, three] =
+            with_threads([1, 2, 3], || truncated(&sparse, 64, 1, || ()).unwrap());
+        assert!(one == two && one == three);
     }
 
     #[test]

@@ -28,7 +28,10 @@ pub fn save(
     weights: &HostWeights,
     trained_on: Option<&Provenance>,
 ) -> Result<()> {
-    let mut json = serde_json::to_value(config).map_err(|e| TrainError::file(folder, e))?;
+    // Through a text: a value widens the epsilon of 32 bits, which is then no 0.000001 any more.
+    let mut json: Value = serde_json::to_string(config)
+        .and_then(|text| serde_json::from_str(&text))
+        .map_err(|e| TrainError::file(folder, e))?;
     json["architectures"] = serde_json::json!(["T5ForConditionalGeneration"]);
     json["is_encoder_decoder"] = serde_json::json!(true);
     if let Some(trained_on) = trained_on {

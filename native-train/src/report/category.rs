@@ -22,23 +22,23 @@ const MOST_STEPS: usize = 3;
 
 /// A category for the items that have one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Categories {
+pub(crate) struct Categories {
     /// The field they come from.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// Which step of the field's path, from 0; 0 also for a plain value or the first of a list.
-    pub depth: usize,
+    pub(crate) depth: usize,
     /// Names, the commonest first, equally common ones by name.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Items of each name.
-    pub counts: Vec<usize>,
+    pub(crate) counts: Vec<usize>,
     /// Index into `names` of each item.
-    pub of_item: Vec<Option<u32>>,
+    pub(crate) of_item: Vec<Option<u32>>,
 }
 
 /// The categories of the first field that tells items apart, from coarse to fine: where the field
 /// holds paths, up to three of their steps, from the shallowest that is not the same for nearly
 /// all. Nothing where there is no such field.
-pub fn categories(items: &[Item]) -> Vec<Categories> {
+pub(crate) fn categories(items: &[Item]) -> Vec<Categories> {
     FIELDS.iter().map(|field| of_field(items, field)).find(|f| !f.is_empty()).unwrap_or_default()
 }
 

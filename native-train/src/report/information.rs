@@ -19,39 +19,39 @@ const SHUFFLES: usize = 20;
 /// [`Information::share_beyond_chance`] is the same over the labels' entropy alone, so that codes
 /// are not blamed for what they say beside the label.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Information {
+pub(crate) struct Information {
     /// Entropy of the groups.
-    pub groups_entropy: f64,
+    pub(crate) groups_entropy: f64,
     /// Entropy of the labels.
-    pub labels_entropy: f64,
+    pub(crate) labels_entropy: f64,
     /// Mutual information of the two.
-    pub mutual: f64,
+    pub(crate) mutual: f64,
     /// Mean mutual information of the groups and shuffled labels.
-    pub mutual_by_chance: f64,
+    pub(crate) mutual_by_chance: f64,
 }
 
 /// [`Information`] as the report gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Shares {
+pub(crate) struct Shares {
     /// I / H(category): 1 where the codes determine the category.
-    pub share: f64,
+    pub(crate) share: f64,
     /// The same with shuffled categories.
-    pub share_by_chance: f64,
+    pub(crate) share_by_chance: f64,
     /// (I - I by chance) / (H(category) - I by chance): of what chance leaves open, the share
     /// that the codes tell. 0 for codes that know nothing.
-    pub share_beyond_chance: f64,
+    pub(crate) share_beyond_chance: f64,
     /// Normalised mutual information, 2 I / (H(codes) + H(category)). It falls with every code
     /// that says more than the category.
-    pub nmi: f64,
+    pub(crate) nmi: f64,
     /// The same with shuffled categories.
-    pub nmi_by_chance: f64,
+    pub(crate) nmi_by_chance: f64,
     /// Adjusted mutual information, (I - I by chance) / (mean of both entropies - I by chance).
-    pub ami: f64,
+    pub(crate) ami: f64,
 }
 
 impl Information {
     /// Of groups and labels, one each an item; both are dense numbers from 0.
-    pub fn new(groups: &[u32], labels: &[u32], seed: u64) -> Self {
+    pub(crate) fn new(groups: &[u32], labels: &[u32], seed: u64) -> Self {
         let grouped = Grouped::new(groups);
         let mut shuffled = labels.to_vec();
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -69,27 +69,27 @@ impl Information {
     }
 
     /// Share of the labels' entropy that the groups explain; 0 where there is none to explain.
-    pub fn share(&self) -> f64 {
+    pub(crate) fn share(&self) -> f64 {
         ratio(self.mutual, self.labels_entropy)
     }
 
     /// Normalised mutual information: over the mean of both entropies.
-    pub fn normalised(&self) -> f64 {
+    pub(crate) fn normalised(&self) -> f64 {
         ratio(self.mutual, self.mean_entropy())
     }
 
     /// Adjusted mutual information: normalised, less what shuffled labels reach.
-    pub fn adjusted(&self) -> f64 {
+    pub(crate) fn adjusted(&self) -> f64 {
         ratio(self.mutual - self.mutual_by_chance, self.mean_entropy() - self.mutual_by_chance)
     }
 
     /// Share of the labels' entropy beyond what shuffled labels reach that the groups explain.
-    pub fn share_beyond_chance(&self) -> f64 {
+    pub(crate) fn share_beyond_chance(&self) -> f64 {
         ratio(self.mutual - self.mutual_by_chance, self.labels_entropy - self.mutual_by_chance)
     }
 
     /// All of it for the report.
-    pub fn shares(&self) -> Shares {
+    pub(crate) fn shares(&self) -> Shares {
         Shares {
             share: self.share(),
             share_by_chance: ratio(self.mutual_by_chance, self.labels_entropy),
@@ -148,7 +148,7 @@ impl Grouped {
 }
 
 /// Entropy of dense labels, in nats.
-pub fn entropy(labels: &[u32]) -> f64 {
+pub(crate) fn entropy(labels: &[u32]) -> f64 {
     entropy_of_counts(&counts(labels))
 }
 

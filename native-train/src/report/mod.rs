@@ -5,13 +5,14 @@
 //! `vectors.safetensors`), so it holds for codes from any tokenizer, also from elsewhere. The
 //! last level of the catalogue is taken as the one that resolves collisions.
 
-pub mod category;
+pub(crate) mod category;
 mod format;
 mod html;
-pub mod information;
-pub mod neighbours;
+pub(crate) mod information;
+pub(crate) mod neighbours;
+mod remarks;
 mod summary;
-pub mod training;
+pub(crate) mod training;
 mod tree;
 
 use std::path::Path;
@@ -34,7 +35,8 @@ use information::{Information, Shares};
 use neighbours::Neighbours;
 use training::Training;
 
-pub use summary::{Made, remarks_on_codes, summary};
+pub(crate) use remarks::{Made, remarks_on_codes};
+pub(crate) use summary::summary;
 
 /// Collision groups that are named.
 const NAMED_GROUPS: usize = 12;
@@ -44,7 +46,7 @@ const NAMED_GROUPS: usize = 12;
 ///
 /// # Errors
 /// [`crate::TrainError::File`] for one that is not JSON.
-pub fn artefacts(run: &RunDir) -> Result<Map<String, Value>> {
+pub(crate) fn artefacts(run: &RunDir) -> Result<Map<String, Value>> {
     let mut found = Map::new();
     for (step, path) in [
         ("dataset", run.dataset()),
@@ -62,11 +64,11 @@ pub fn artefacts(run: &RunDir) -> Result<Map<String, Value>> {
 
 /// How the semantic IDs of a run are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Items whose neighbours are compared; 0 for none.
-    pub sample: usize,
+    pub(crate) sample: usize,
     /// Seed of the sample and of the shuffled baseline.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Default for Settings {
@@ -77,72 +79,72 @@ impl Default for Settings {
 
 /// The semantic IDs of a run, looked at.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Use of each level's codewords, without the collision level.
-    pub levels: Vec<LevelUse>,
+    pub(crate) levels: Vec<LevelUse>,
     /// Items that share all codes.
-    pub collisions: Collisions,
+    pub(crate) collisions: Collisions,
     /// Of the items that are not unique, those that also have the same text as another item of
     /// the same codes: no tokenizer of texts tells them apart.
-    pub same_text: usize,
+    pub(crate) same_text: usize,
     /// Codes of the collision level: no group may be larger.
-    pub collision_size: usize,
+    pub(crate) collision_size: usize,
     /// How many groups there are of each size, small ones first; size 1 are the unique items.
-    pub group_sizes: Vec<GroupSize>,
+    pub(crate) group_sizes: Vec<GroupSize>,
     /// The largest groups of two or more.
-    pub largest_groups: Vec<Group>,
+    pub(crate) largest_groups: Vec<Group>,
     /// What the codes say about the category, from coarse to fine categories; empty where the
     /// items have none.
-    pub categories: Vec<CategoryInformation>,
+    pub(crate) categories: Vec<CategoryInformation>,
     /// Neighbours by code against neighbours by cosine; `None` without vectors.
-    pub neighbours: Option<Neighbours>,
+    pub(crate) neighbours: Option<Neighbours>,
     /// What made the vectors, as their file says.
-    pub encoder: Option<String>,
+    pub(crate) encoder: Option<String>,
     /// Length of a vector.
-    pub dimensions: Option<usize>,
+    pub(crate) dimensions: Option<usize>,
     /// The tokenizer's own account.
-    pub training: Training,
+    pub(crate) training: Training,
     /// What could not be looked at, and why.
-    pub omitted: Vec<String>,
+    pub(crate) omitted: Vec<String>,
     #[serde(skip)]
     material: Material,
 }
 
 /// Groups of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct GroupSize {
+pub(crate) struct GroupSize {
     /// Items of a group.
-    pub size: usize,
+    pub(crate) size: usize,
     /// Groups.
-    pub groups: usize,
+    pub(crate) groups: usize,
 }
 
 /// Items that share all codes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Group {
+pub(crate) struct Group {
     /// The codes.
-    pub codes: Vec<u16>,
+    pub(crate) codes: Vec<u16>,
     /// Ids of the items, in the order of the data set.
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     #[serde(skip)]
     items: Vec<u32>,
 }
 
 /// What codes say about the category of an item.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CategoryInformation {
+pub(crate) struct CategoryInformation {
     /// The field of the items.
-    pub field: &'static str,
+    pub(crate) field: &'static str,
     /// Step of the field's path, from 0.
-    pub depth: usize,
+    pub(crate) depth: usize,
     /// Categories.
-    pub categories: usize,
+    pub(crate) categories: usize,
     /// Items that have one; the others are left out.
-    pub items: usize,
+    pub(crate) items: usize,
     /// The first code, the first two, and so on.
-    pub prefixes: Vec<Shares>,
+    pub(crate) prefixes: Vec<Shares>,
     /// The code of each level alone.
-    pub levels: Vec<Shares>,
+    pub(crate) levels: Vec<Shares>,
 }
 
 /// What the page shows beside the figures.
@@ -164,7 +166,7 @@ impl Report {
     /// # Errors
     /// [`crate::TrainError::File`] or [`crate::TrainError::Line`] when items or codes are missing
     /// or wrong. Vectors that are missing or wrong are only named in [`Report::omitted`].
-    pub fn new(run: &RunDir, settings: Settings) -> Result<Self> {
+    pub(crate) fn new(run: &RunDir, settings: Settings) -> Result<Self> {
         let items = Dataset::load_items(run)?;
         let ids = SemanticIds::load(run, &items)?;
         let levels = ids.catalog.levels() - 1;
@@ -234,7 +236,7 @@ impl Report {
 
     /// The page: one file that loads nothing. `name` is the run's, `artefacts` what
     /// [`artefacts`] found in it.
-    pub fn html(&self, name: &str, artefacts: &Map<String, Value>) -> String {
+    pub(crate) fn html(&self, name: &str, artefacts: &Map<String, Value>) -> String {
         html::page(self, name, artefacts)
     }
 }
@@ -243,7 +245,7 @@ impl Report {
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn check_html(path: &Path) -> Result<()> {
+pub(crate) fn check_html(path: &Path) -> Result<()> {
     check_replaces(path, html::is_page, "is no report of `tigret inspect`")
 }
 

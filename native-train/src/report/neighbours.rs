@@ -10,7 +10,7 @@ use crate::embed::Vectors;
 use crate::error::Result;
 
 /// How many nearest items by cosine are held against the codes.
-pub const NEAREST: usize = 10;
+pub(crate) const NEAREST: usize = 10;
 
 /// Items shown with their neighbours, and neighbours shown of each.
 const EXAMPLES: usize = 5;
@@ -21,51 +21,51 @@ const BLOCK_CELLS: usize = 1 << 24;
 
 /// Neighbours by code against neighbours by cosine, over a sample of items.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Neighbours {
+pub(crate) struct Neighbours {
     /// Items sampled; each is compared with all others.
-    pub sampled: usize,
+    pub(crate) sampled: usize,
     /// Nearest items by cosine looked at, at most [`NEAREST`].
-    pub nearest: usize,
+    pub(crate) nearest: usize,
     /// By the number of leading codes that two items share, from 0 to all.
-    pub by_shared: Vec<Shared>,
+    pub(crate) by_shared: Vec<Shared>,
     /// Some items with their neighbours by either measure.
     #[serde(skip)]
-    pub examples: Vec<Example>,
+    pub(crate) examples: Vec<Example>,
 }
 
 /// Pairs that share exactly so many leading codes.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Pairs of a sampled item and another.
-    pub pairs: u64,
+    pub(crate) pairs: u64,
     /// Their mean cosine; `None` without a pair.
-    pub mean_cosine: Option<f64>,
+    pub(crate) mean_cosine: Option<f64>,
     /// Share of the nearest items by cosine that share at least so many codes.
-    pub of_nearest: f64,
+    pub(crate) of_nearest: f64,
     /// The same share of all items: what neighbours drawn by lot would reach.
-    pub by_chance: f64,
+    pub(crate) by_chance: f64,
 }
 
 /// An item and its neighbours.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Example {
+pub(crate) struct Example {
     /// The item.
-    pub item: u32,
+    pub(crate) item: u32,
     /// The nearest by cosine.
-    pub by_cosine: Vec<Neighbour>,
+    pub(crate) by_cosine: Vec<Neighbour>,
     /// Those that share the most leading codes, in the order of the data set where equal.
-    pub by_codes: Vec<Neighbour>,
+    pub(crate) by_codes: Vec<Neighbour>,
 }
 
 /// One neighbour of an item.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Neighbour {
+pub(crate) struct Neighbour {
     /// The neighbour.
-    pub item: u32,
+    pub(crate) item: u32,
     /// Its cosine with the item.
-    pub cosine: f32,
+    pub(crate) cosine: f32,
     /// Leading codes that the two share.
-    pub shared: usize,
+    pub(crate) shared: usize,
 }
 
 /// Compares codes `[items, levels]` with the vectors of the same items, over at most `sample`
@@ -74,7 +74,7 @@ pub struct Neighbour {
 ///
 /// # Errors
 /// [`crate::TrainError::Torch`].
-pub fn neighbours(
+pub(crate) fn neighbours(
     mut vectors: Vectors,
     codes: &[u16],
     levels: usize,

@@ -21,39 +21,39 @@ const MOST_POINTS: usize = 400;
 
 /// The tokenizer's own account.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Training {
+pub(crate) struct Training {
     /// How items got their codes: `rq-vae`, `opq`, ….
-    pub method: Option<String>,
+    pub(crate) method: Option<String>,
     /// Settings by name, nested ones as `autoencoder.batch`, and what is said of the training as
     /// `training.epochs`.
     #[serde(skip)]
-    pub settings: Vec<(String, String)>,
+    pub(crate) settings: Vec<(String, String)>,
     /// Share of the vectors' variance that the codes lose.
-    pub reconstruction: Option<f64>,
+    pub(crate) reconstruction: Option<f64>,
     /// Items that shared all codes and had the vector of another when they were tokenized.
-    pub same_vector: usize,
+    pub(crate) same_vector: usize,
     /// Epochs of training, and whether it ended because the error no longer fell.
-    pub epochs: Option<(u64, bool)>,
+    pub(crate) epochs: Option<(u64, bool)>,
     /// Seconds it took.
-    pub seconds: Option<f64>,
+    pub(crate) seconds: Option<f64>,
     /// What the horizontal axis of the curves counts: `epoch`, `iteration`, `step` or `line`.
-    pub axis: String,
+    pub(crate) axis: String,
     /// Curves of the log.
     #[serde(skip)]
-    pub curves: Vec<Curve>,
+    pub(crate) curves: Vec<Curve>,
     /// Codewords revived in all; `None` where the log does not say.
-    pub revived: Option<u64>,
+    pub(crate) revived: Option<u64>,
     /// Notes of the log and where they stand; of equal ones the first.
-    pub notes: Vec<(f64, String)>,
+    pub(crate) notes: Vec<(f64, String)>,
 }
 
 /// One number over the log.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Curve {
+pub(crate) struct Curve {
     /// Name of the field; `perplexity of level 1` for those of the levels.
-    pub name: String,
+    pub(crate) name: String,
     /// Position and value.
-    pub points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 impl Training {
@@ -61,7 +61,7 @@ impl Training {
     ///
     /// # Errors
     /// [`TrainError::File`] or [`TrainError::Line`] for a file that is there and is not JSON.
-    pub fn load(run: &RunDir) -> Result<Self> {
+    pub(crate) fn load(run: &RunDir) -> Result<Self> {
         let mut training = Self::default();
         let path = run.tokenizer_report();
         if path.exists() {

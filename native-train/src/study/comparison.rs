@@ -29,7 +29,6 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A trained variant.
     pub(super) fn new(
         data: &Data,
         name: String,
@@ -71,7 +70,6 @@ pub(super) struct Measured<'a, T> {
 }
 
 impl<T> Measured<'_, T> {
-    /// A figure of each seed.
     pub(super) fn figures(&self, of: impl Fn(&T) -> f64) -> Vec<f64> {
         self.runs.iter().map(of).collect()
     }

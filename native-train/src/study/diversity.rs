@@ -37,7 +37,6 @@ struct Point {
     entropies: Vec<[f64; 3]>,
 }
 
-/// The figures of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Figures {
     /// How many categories there are at each depth.

@@ -19,10 +19,8 @@ use crate::model::params::Views;
 /// What is looked at of the results of a user.
 const TOP: usize = 10;
 
-/// The search at one beam width.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Point {
-    /// Beams.
     beams: usize,
     /// Share of the first ten that name no item, without the constraint.
     invalid_top: f64,

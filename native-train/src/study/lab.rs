@@ -30,9 +30,8 @@ use crate::run_dir::RunDir;
 use crate::tokenizer::{Method, SemanticIds};
 
 /// Runs and measures variants for one study.
-pub struct Lab<'a> {
-    /// What all studies share.
-    pub settings: &'a Settings,
+pub(crate) struct Lab<'a> {
+    pub(crate) settings: &'a Settings,
     study: &'static str,
     verbs: &'a dyn Verbs,
     command: clap::Command,
@@ -41,20 +40,20 @@ pub struct Lab<'a> {
 
 /// A variant of the pipeline: options of steps beside those that all variants share.
 #[derive(Debug, Clone)]
-pub struct Variant {
+pub(crate) struct Variant {
     name: String,
     options: Table,
 }
 
 impl Variant {
     /// A variant without options of its own; its folder has the name.
-    pub fn new(name: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), options: Table::new() }
     }
 
     /// With an option of a step.
     #[must_use]
-    pub fn with(mut self, step: Step, option: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, step: Step, option: &str, value: impl Into<Value>) -> Self {
         let table = self.options.entry(step.verb()).or_insert_with(|| Value::Table(Table::new()));
         if let Value::Table(table) = table {
             table.insert(option.into(), value.into());
@@ -64,7 +63,7 @@ impl Variant {
 
     /// Without a step: what it would make is there already.
     #[must_use]
-    pub fn without(mut self, step: Step) -> Self {
+    pub(crate) fn without(mut self, step: Step) -> Self {
         self.options.insert(step.verb().into(), Value::Boolean(false));
         self
     }
@@ -72,24 +71,22 @@ impl Variant {
 
 /// A variant that is trained and evaluated.
 #[derive(Debug, Clone)]
-pub struct Trained {
-    /// Its run directory.
-    pub run: RunDir,
+pub(crate) struct Trained {
+    pub(crate) run: RunDir,
     /// Data set, variant and seed, as a name of files.
-    pub name: String,
+    pub(crate) name: String,
     /// The protocol's figures.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// The users whose figures they are.
-    pub users: usize,
+    pub(crate) users: usize,
     /// Where it is measured: the `device` of `evaluate`.
-    pub device: DeviceChoice,
+    pub(crate) device: DeviceChoice,
     /// Tells apart what measurements depend on.
     key: String,
 }
 
 impl<'a> Lab<'a> {
-    /// A lab for a study.
-    pub fn new(
+    pub(crate) fn new(
         settings: &'a Settings,
         study: &'static str,
         verbs: &'a dyn Verbs,
@@ -100,19 +97,19 @@ impl<'a> Lab<'a> {
     }
 
     /// Tells people what is going on.
-    pub fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         self.verbs.note(text);
     }
 
     /// Shows people how far a measurement over users is.
-    pub fn progress(&self, users: usize, what: &str) -> ProgressBar {
+    pub(crate) fn progress(&self, users: usize, what: &str) -> ProgressBar {
         let progress = self.verbs.progress(users as u64, "users");
         progress.set_message(what.to_owned());
         progress
     }
 
     /// Where the run of a variant is.
-    pub fn run_dir(&self, data: &Data, variant: &Variant, seed: u64) -> PathBuf {
+    pub(crate) fn run_dir(&self, data: &Data, variant: &Variant, seed: u64) -> PathBuf {
         self.settings.out.join("runs").join(&data.name).join(file_name(variant, seed))
     }
 
@@ -121,7 +118,7 @@ impl<'a> Lab<'a> {
     ///
     /// # Errors
     /// That of the step that fails, with the name of the variant.
-    pub fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
+    pub(crate) fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
         let results = self.steps(data, variant, seed, Step::Evaluate)?;
         let run = RunDir::named(self.run_dir(data, variant, seed));
         let found = results.get(&Step::Evaluate).cloned().unwrap_or_default();
@@ -142,7 +139,7 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// [`TrainError::Usage`] for options that a verb refuses, and for a value that `parse` does not
     /// take.
-    pub fn option<T, E: Display>(
+    pub(crate) fn option<T, E: Display>(
         &self,
         data: &Data,
         variant: &Variant,
@@ -161,7 +158,7 @@ impl<'a> Lab<'a> {
     ///
     /// # Errors
     /// That of the step that fails, with the name of the variant.
-    pub fn steps(
+    pub(crate) fn steps(
         &self,
         data: &Data,
         variant: &Variant,
@@ -179,7 +176,7 @@ impl<'a> Lab<'a> {
     ///
     /// # Errors
     /// As [`Pipeline::check`], with the name of the variant.
-    pub fn check(&self, data: &Data, variant: &Variant) -> Result<()> {
+    pub(crate) fn check(&self, data: &Data, variant: &Variant) -> Result<()> {
         // The seeds change nothing of what is refused.
         let (name, pipeline) =
             self.pipeline(data, variant, self.settings.seeds[0], Step::Evaluate)?;
@@ -234,7 +231,7 @@ impl<'a> Lab<'a> {
     ///
     /// # Errors
     /// Whatever `compute` reports, and [`TrainError::Paused`] at the time limit.
-    pub fn measure<T: Serialize + DeserializeOwned>(
+    pub(crate) fn measure<T: Serialize + DeserializeOwned>(
         &self,
         trained: &Trained,
         revision: u32,
@@ -261,12 +258,12 @@ impl<'a> Lab<'a> {
     }
 
     /// The test users of a measurement, spread evenly over all.
-    pub fn users<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Sequence> {
+    pub(crate) fn users<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Sequence> {
         dataset.spread(self.measured_users(dataset.sequences.len()))
     }
 
     /// How many of so many test users a measurement looks at.
-    pub fn measured_users(&self, all: usize) -> usize {
+    pub(crate) fn measured_users(&self, all: usize) -> usize {
         self.settings.users.unwrap_or(all).min(all)
     }
 }
@@ -309,9 +306,7 @@ struct Measured<T> {
 
 /// A trained model with its data, in memory.
 pub(super) struct Loaded {
-    /// Items and sequences.
     pub(super) dataset: Dataset,
-    /// Their semantic IDs.
     pub(super) ids: SemanticIds,
     /// The network and its weights.
     pub(super) trained: TrainedModel,

@@ -9,21 +9,21 @@ mod invalid;
 mod lab;
 mod layers;
 mod main_table;
-pub mod paper;
-pub mod plot;
+pub(crate) mod paper;
+pub(crate) mod plot;
 mod quantisation;
-pub mod report;
+pub(crate) mod report;
 mod scaling;
-pub mod settings;
-pub mod table;
+pub(crate) mod settings;
+pub(crate) mod table;
 mod tuning;
 mod user;
 
 use clap::ValueEnum;
 
-pub use lab::Lab;
-pub use report::{Report, Written};
-pub use settings::{CommandLine, Settings};
+pub(crate) use lab::Lab;
+pub(crate) use report::Written;
+pub(crate) use settings::{CommandLine, Settings};
 
 use crate::error::Result;
 use crate::pipeline::Verbs;
@@ -31,9 +31,8 @@ use comparison::Candidate;
 use lab::Variant;
 use settings::Data;
 
-/// An experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Study {
+pub(crate) enum Study {
     /// Settings of TIGER and of the baselines, by NDCG@10 on validation.
     Tuning,
     /// TIGER and the baselines on every data set (table 1).
@@ -58,7 +57,7 @@ pub enum Study {
 
 impl Study {
     /// All of them, in the order in which they are done.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Tuning,
         Self::Main,
         Self::Ids,
@@ -72,7 +71,7 @@ impl Study {
     ];
 
     /// Its name on the command line and in files.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tuning => "tuning",
             Self::Main => "main",
@@ -91,7 +90,7 @@ impl Study {
     ///
     /// # Errors
     /// As [`Lab::check`].
-    pub fn check(
+    pub(crate) fn check(
         self,
         settings: &Settings,
         verbs: &dyn Verbs,
@@ -122,7 +121,7 @@ impl Study {
     ///
     /// # Errors
     /// That of the step that fails; [`crate::TrainError::Paused`] at the time limit.
-    pub fn run(
+    pub(crate) fn run(
         self,
         settings: &Settings,
         verbs: &dyn Verbs,

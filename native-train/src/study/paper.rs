@@ -7,7 +7,7 @@ use crate::metrics::Metrics;
 type Row = (&'static str, [f64; 4]);
 
 /// Table 1: methods on a data set, TIGER last.
-pub fn methods(data: &str) -> &'static [Row] {
+pub(crate) fn methods(data: &str) -> &'static [Row] {
     match data {
         "sports" => &[
             ("P5", [0.0061, 0.0041, 0.0095, 0.0052]),
@@ -47,7 +47,7 @@ pub fn methods(data: &str) -> &'static [Row] {
 }
 
 /// Table 2: TIGER with other semantic IDs.
-pub fn ids(data: &str, method: &str) -> Option<Metrics> {
+pub(crate) fn ids(data: &str, method: &str) -> Option<Metrics> {
     let row = match (data, method) {
         (_, "rq-vae") => return tiger(data),
         ("sports", "lsh") => [0.0215, 0.0146, 0.0321, 0.0180],
@@ -62,12 +62,12 @@ pub fn ids(data: &str, method: &str) -> Option<Metrics> {
 }
 
 /// TIGER on a data set (table 1).
-pub fn tiger(data: &str) -> Option<Metrics> {
+pub(crate) fn tiger(data: &str) -> Option<Metrics> {
     methods(data).last().map(|&(_, row)| metrics(row))
 }
 
 /// TIGER with other numbers of layers (appendix, Beauty).
-pub fn layers(data: &str, layers: u64) -> Option<Metrics> {
+pub(crate) fn layers(data: &str, layers: u64) -> Option<Metrics> {
     match (data, layers) {
         ("beauty", 3) => Some(metrics([0.04499, 0.03062, 0.06699, 0.03768])),
         ("beauty", 5) => Some(metrics([0.04633, 0.03206, 0.06596, 0.03834])),
@@ -77,12 +77,12 @@ pub fn layers(data: &str, layers: u64) -> Option<Metrics> {
 }
 
 /// TIGER without the user token (appendix, Beauty).
-pub fn without_user(data: &str) -> Option<Metrics> {
+pub(crate) fn without_user(data: &str) -> Option<Metrics> {
     (data == "beauty").then(|| metrics([0.04458, 0.0302, 0.06479, 0.0367]))
 }
 
 /// Entropy of the categories among the top 10, 20 and 50 at a temperature (section 4.3, Beauty).
-pub fn entropy(data: &str, temperature: f64) -> Option<[f64; 3]> {
+pub(crate) fn entropy(data: &str, temperature: f64) -> Option<[f64; 3]> {
     match (data, (temperature * 10.0).round() as i64) {
         ("beauty", 10) => Some([0.76, 1.14, 1.70]),
         ("beauty", 15) => Some([1.14, 1.52, 2.06]),
@@ -92,6 +92,6 @@ pub fn entropy(data: &str, temperature: f64) -> Option<[f64; 3]> {
 }
 
 /// The metrics of a row of table 1.
-pub fn metrics([recall_5, ndcg_5, recall_10, ndcg_10]: [f64; 4]) -> Metrics {
+pub(crate) fn metrics([recall_5, ndcg_5, recall_10, ndcg_10]: [f64; 4]) -> Metrics {
     Metrics { recall_5, ndcg_5, recall_10, ndcg_10 }
 }

@@ -40,29 +40,19 @@ const MOST_COVERED: usize = 3;
 const TOP: i32 = 44;
 const BOTTOM: i32 = 52;
 
-/// A plot.
 #[derive(Debug, Clone)]
-pub struct Plot {
+pub(crate) struct Plot {
     /// What it is called in the name of its file; empty for the only one of a study.
-    pub name: String,
+    pub(crate) name: String,
     /// What stands over it.
-    pub title: String,
-    /// What is drawn.
-    pub body: Body,
+    pub(crate) title: String,
+    pub(crate) body: Body,
 }
 
-/// What is drawn.
 #[derive(Debug, Clone)]
-pub enum Body {
+pub(crate) enum Body {
     /// Lines with points.
-    Lines {
-        /// The axis to the right.
-        x: Axis,
-        /// The axis upwards.
-        y: Axis,
-        /// The lines.
-        lines: Vec<Line>,
-    },
+    Lines { x: Axis, y: Axis, lines: Vec<Line> },
     /// Horizontal bars, groups of one or more.
     Bars {
         /// What their length is.
@@ -74,68 +64,61 @@ pub enum Body {
     },
 }
 
-/// An axis.
 #[derive(Debug, Clone, Default)]
-pub struct Axis {
-    /// What it shows.
-    pub label: String,
+pub(crate) struct Axis {
+    pub(crate) label: String,
     /// Whether equal distances are equal ratios.
-    pub logarithmic: bool,
+    pub(crate) logarithmic: bool,
     /// Whether it begins at zero.
-    pub from_zero: bool,
+    pub(crate) from_zero: bool,
 }
 
 impl Axis {
     /// An axis from zero.
-    pub fn from_zero(label: &str) -> Self {
+    pub(crate) fn from_zero(label: &str) -> Self {
         Self { label: label.into(), logarithmic: false, from_zero: true }
     }
 
     /// An axis over what there is.
-    pub fn linear(label: &str) -> Self {
+    pub(crate) fn linear(label: &str) -> Self {
         Self { label: label.into(), logarithmic: false, from_zero: false }
     }
 
     /// An axis of ratios, which its label says.
-    pub fn logarithmic(label: &str) -> Self {
+    pub(crate) fn logarithmic(label: &str) -> Self {
         Self { label: format!("{label} (log scale)"), logarithmic: true, from_zero: false }
     }
 }
 
-/// A line.
 #[derive(Debug, Clone)]
-pub struct Line {
-    /// What it is called.
-    pub name: String,
-    /// Its points.
-    pub points: Vec<(f64, Figure)>,
+pub(crate) struct Line {
+    pub(crate) name: String,
+    pub(crate) points: Vec<(f64, Figure)>,
     /// What stands at the points, from the first on.
-    pub labels: Vec<String>,
+    pub(crate) labels: Vec<String>,
     /// Whether the figures are the paper's.
-    pub of_paper: bool,
+    pub(crate) of_paper: bool,
 }
 
 impl Line {
     /// A line of our figures, whose points have no labels.
-    pub fn new(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
         Self { name: name.into(), points, labels: Vec::new(), of_paper: false }
     }
 
     /// A line of the paper's figures.
-    pub fn of_paper(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
+    pub(crate) fn of_paper(name: impl Into<String>, points: Vec<(f64, Figure)>) -> Self {
         Self { of_paper: true, ..Self::new(name, points) }
     }
 }
 
-/// The bars of one kind.
 #[derive(Debug, Clone)]
-pub struct Bars {
-    /// What they are called.
-    pub name: String,
+pub(crate) struct Bars {
+    pub(crate) name: String,
     /// The figure of each group.
-    pub figures: Vec<Option<Figure>>,
+    pub(crate) figures: Vec<Option<Figure>>,
     /// The paper's figure of each group.
-    pub paper: Vec<Option<f64>>,
+    pub(crate) paper: Vec<Option<f64>>,
 }
 
 type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -147,7 +130,7 @@ impl Plot {
     ///
     /// # Errors
     /// A sentence, should the drawing library refuse something.
-    pub fn svg(&self) -> Result<String, String> {
+    pub(crate) fn svg(&self) -> Result<String, String> {
         let mut svg = String::new();
         let drawn = match &self.body {
             Body::Lines { x, y, lines } => draw_lines(&mut svg, &self.title, x, y, lines),
@@ -184,7 +167,6 @@ impl<'a> Scale<'a> {
         Self { axis, ticks: nice(range.clone()), range }
     }
 
-    /// Where a value is drawn.
     fn at(&self, value: f64) -> f64 {
         if self.axis.logarithmic { value.max(f64::MIN_POSITIVE).log10() } else { value }
     }

@@ -20,7 +20,6 @@ use crate::metrics::Metrics;
 const FORMATS: [WeightFormat; 4] =
     [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
 
-/// A bundle in one format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Point {
     format: String,

@@ -12,30 +12,28 @@ use crate::files::write_atomically;
 
 /// The outcome of a study.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub(crate) struct Report {
     /// The study's name, which its files have.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What stands over it.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// What was done, in Markdown.
-    pub about: String,
-    /// The figures.
-    pub tables: Vec<Table>,
+    pub(crate) about: String,
+    pub(crate) tables: Vec<Table>,
     /// The same in pictures.
-    pub plots: Vec<Plot>,
+    pub(crate) plots: Vec<Plot>,
 }
 
 /// The files of a report.
 #[derive(Debug, Clone, Serialize)]
-pub struct Written {
-    /// The study.
-    pub study: &'static str,
+pub(crate) struct Written {
+    pub(crate) study: &'static str,
     /// Markdown with the tables and the plots.
-    pub markdown: PathBuf,
+    pub(crate) markdown: PathBuf,
     /// A file a table.
-    pub csv: Vec<PathBuf>,
+    pub(crate) csv: Vec<PathBuf>,
     /// A file a plot.
-    pub svg: Vec<PathBuf>,
+    pub(crate) svg: Vec<PathBuf>,
 }
 
 impl Report {
@@ -43,7 +41,7 @@ impl Report {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn write(&self, folder: &Path) -> Result<Written> {
+    pub(crate) fn write(&self, folder: &Path) -> Result<Written> {
         fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
         let mut text = format!("# {}\n\n{}\n", self.title, self.about.trim());
         let (mut csv, mut svg) = (Vec::new(), Vec::new());

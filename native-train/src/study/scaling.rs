@@ -30,10 +30,8 @@ const BEAMS: usize = 50;
 /// Recommendations whose median is taken.
 const TIMED: usize = 21;
 
-/// What a model costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Cost {
-    /// Weights of the model.
     weights: usize,
     /// Bytes of its bundle in q8.
     bytes: usize,
@@ -41,7 +39,6 @@ struct Cost {
     milliseconds: f64,
 }
 
-/// A model to train.
 struct Size {
     sweep: &'static str,
     layers: i64,
@@ -49,7 +46,6 @@ struct Size {
     variant: Variant,
 }
 
-/// A model of the study.
 struct Sized {
     data: String,
     sweep: &'static str,

@@ -31,47 +31,43 @@ const SMOKE: &str = r#"
     sasrec-max-minutes = 0.1
 "#;
 
-/// A data set of a study.
 #[derive(Debug, Clone)]
-pub struct Data {
+pub(crate) struct Data {
     /// Its name in reports, and the key to the paper's figures.
-    pub name: String,
+    pub(crate) name: String,
     /// Options of steps that hold for this data set, those of `prepare` among them.
-    pub options: Table,
+    pub(crate) options: Table,
 }
 
-/// The settings of a study.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Where runs and reports go.
-    pub out: PathBuf,
-    /// The data sets.
-    pub data: Vec<Data>,
+    pub(crate) out: PathBuf,
+    pub(crate) data: Vec<Data>,
     /// A run of each variant for each.
-    pub seeds: Vec<u64>,
+    pub(crate) seeds: Vec<u64>,
     /// Most users of a measurement beside the protocol's figures; all if `None`.
-    pub users: Option<usize>,
+    pub(crate) users: Option<usize>,
     /// Options of steps that hold for all variants.
-    pub base: Table,
+    pub(crate) base: Table,
     /// Where relative paths in options count from.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// Whether figures are of no use, since everything is small.
-    pub smoke: bool,
+    pub(crate) smoke: bool,
 }
 
 /// What the command line says beside the file.
 #[derive(Debug, Clone, Default)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     /// Data sets: `classics`, `NAME=FOLDER` or `FOLDER`.
-    pub data: Vec<String>,
+    pub(crate) data: Vec<String>,
     /// Where runs and reports go.
-    pub out: Option<PathBuf>,
-    /// Seeds.
-    pub seeds: Vec<u64>,
+    pub(crate) out: Option<PathBuf>,
+    pub(crate) seeds: Vec<u64>,
     /// Settings `KEY=VALUE`.
-    pub settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     /// Everything small.
-    pub smoke: bool,
+    pub(crate) smoke: bool,
 }
 
 impl Settings {
@@ -80,7 +76,7 @@ impl Settings {
     /// # Errors
     /// [`TrainError::Usage`] for keys that a study does not have, for values of the wrong kind,
     /// without data or without a folder to write to.
-    pub fn new(mut config: Config, line: &CommandLine) -> Result<Self> {
+    pub(crate) fn new(mut config: Config, line: &CommandLine) -> Result<Self> {
         let name = config.name().to_owned();
         let folder = config.folder().to_owned();
         let wrong = |what: &str| TrainError::usage(format!("{name}: {what}"));
@@ -98,69 +94,14 @@ impl Settings {
             config.set(setting)?;
         }
         let mut base = config.into_table();
-        let out = match (&line.out, base.remove("out")) {
-            (Some(out), _) => std::path::absolute(out).map_err(|e| TrainError::file(out, e))?,
-            (None, Some(Value::String(out))) => folder.join(out),
-            (None, Some(_)) => return Err(wrong("`out` is not the name of a folder")),
-            (None, None) => {
-                return Err(TrainError::usage("say where runs and reports go: --out DIR"));
-            }
-        };
-        let seeds = match (line.seeds.is_empty(), base.remove("seeds")) {
-            (false, _) => line.seeds.clone(),
-            (true, Some(Value::Array(seeds))) if !seeds.is_empty() => seeds
-                .iter()
-                .map(|seed| seed.as_integer().and_then(|seed| u64::try_from(seed).ok()))
-                .collect::<Option<Vec<u64>>>()
-                .ok_or_else(|| wrong("`seeds` holds something else than whole numbers"))?,
-            (true, None) => vec![0],
-            (true, Some(_)) => return Err(wrong("`seeds` is not a list of whole numbers")),
-        };
-        if let Some(seed) = seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
-            return Err(TrainError::usage(format!("seed {seed} is beyond {}", i64::MAX)));
-        }
-        // A run that is counted twice makes the deviation of several too small.
-        if let Some((_, seed)) =
-            seeds.iter().enumerate().find(|(at, seed)| seeds[..*at].contains(seed))
-        {
-            return Err(TrainError::usage(format!(
-                "seed {seed} is named twice, and its runs are the same; name each seed once"
-            )));
-        }
+        let out = out(line, base.remove("out"), &folder, &wrong)?;
+        let seeds = seeds(line, base.remove("seeds"), &wrong)?;
         let users = match base.remove("users") {
             None => None,
             Some(Value::Integer(users)) if users > 0 => Some(users as usize),
             Some(_) => return Err(wrong("`users` is not a number of users")),
         };
-        let mut data = Vec::new();
-        match base.remove("data") {
-            None => {}
-            Some(Value::Table(sets)) => {
-                for (set, options) in sets {
-                    let Value::Table(options) = options else {
-                        return Err(wrong(&format!("`data.{set}` is not a table")));
-                    };
-                    data.push(data_of_table(set, options, &wrong)?);
-                }
-            }
-            Some(_) => return Err(wrong("`data` is not a table of data sets")),
-        }
-        if !line.data.is_empty() {
-            data = line.data.iter().map(|text| data_of_text(text)).collect::<Result<_>>()?;
-        }
-        if data.is_empty() {
-            return Err(TrainError::usage(
-                "say on what data: --data NAME=FOLDER with sequences.txt and items.jsonl in the \
-                 folder, or --data classics",
-            ));
-        }
-        if let Some((at, set)) = data
-            .iter()
-            .enumerate()
-            .find(|(at, set)| data[..*at].iter().any(|earlier| earlier.name == set.name))
-        {
-            return Err(wrong(&format!("data set {} is named {}, too", at + 1, set.name)));
-        }
+        let data = data(line, base.remove("data"), &wrong)?;
         check_steps(&base, &wrong)?;
         let smoke = line.smoke;
         Ok(Self { out, data, seeds, users, base, folder, smoke })
@@ -168,7 +109,7 @@ impl Settings {
 
     /// The options of all steps for a data set in a study: those of all, then of the data set,
     /// then of the study.
-    pub fn options(&self, data: &Data, study: &str) -> Table {
+    pub(crate) fn options(&self, data: &Data, study: &str) -> Table {
         let mut options = self.base.clone();
         let of_study = options.remove("study");
         let is_classics = data
@@ -185,6 +126,73 @@ impl Settings {
         }
         options
     }
+}
+
+/// Where runs and reports go.
+fn out(
+    line: &CommandLine,
+    of_file: Option<Value>,
+    folder: &Path,
+    wrong: Wrong<'_>,
+) -> Result<PathBuf> {
+    match (&line.out, of_file) {
+        (Some(out), _) => std::path::absolute(out).map_err(|e| TrainError::file(out, e)),
+        (None, Some(Value::String(out))) => Ok(folder.join(out)),
+        (None, Some(_)) => Err(wrong("`out` is not the name of a folder")),
+        (None, None) => Err(TrainError::usage("say where runs and reports go: --out DIR")),
+    }
+}
+
+fn seeds(line: &CommandLine, of_file: Option<Value>, wrong: Wrong<'_>) -> Result<Vec<u64>> {
+    let seeds = match (line.seeds.is_empty(), of_file) {
+        (false, _) => line.seeds.clone(),
+        (true, Some(Value::Array(seeds))) if !seeds.is_empty() => seeds
+            .iter()
+            .map(|seed| seed.as_integer().and_then(|seed| u64::try_from(seed).ok()))
+            .collect::<Option<Vec<u64>>>()
+            .ok_or_else(|| wrong("`seeds` holds something else than whole numbers"))?,
+        (true, None) => vec![0],
+        (true, Some(_)) => return Err(wrong("`seeds` is not a list of whole numbers")),
+    };
+    if let Some(seed) = seeds.iter().find(|seed| i64::try_from(**seed).is_err()) {
+        return Err(TrainError::usage(format!("seed {seed} is beyond {}", i64::MAX)));
+    }
+    // A run that is counted twice makes the deviation of several too small.
+    let mut earlier = seeds.iter().enumerate();
+    if let Some((_, seed)) = earlier.find(|(at, seed)| seeds[..*at].contains(seed)) {
+        return Err(TrainError::usage(format!(
+            "seed {seed} is named twice, and its runs are the same; name each seed once"
+        )));
+    }
+    Ok(seeds)
+}
+
+fn data(line: &CommandLine, of_file: Option<Value>, wrong: Wrong<'_>) -> Result<Vec<Data>> {
+    let in_file = match of_file {
+        None => Table::new(),
+        Some(Value::Table(sets)) => sets,
+        Some(_) => return Err(wrong("`data` is not a table of data sets")),
+    };
+    let in_file = in_file.into_iter().map(|(set, options)| match options {
+        Value::Table(options) => data_of_table(set, options, wrong),
+        _ => Err(wrong(&format!("`data.{set}` is not a table"))),
+    });
+    // What is wrong in the file is said also where the command line prevails.
+    let mut data = in_file.collect::<Result<Vec<_>>>()?;
+    if !line.data.is_empty() {
+        data = line.data.iter().map(|text| data_of_text(text)).collect::<Result<_>>()?;
+    }
+    if data.is_empty() {
+        return Err(TrainError::usage(
+            "say on what data: --data NAME=FOLDER with sequences.txt and items.jsonl in the \
+             folder, or --data classics",
+        ));
+    }
+    let named_before = |at: usize| data[..at].iter().any(|earlier| earlier.name == data[at].name);
+    if let Some(at) = (0..data.len()).find(|&at| named_before(at)) {
+        return Err(wrong(&format!("data set {} is named {}, too", at + 1, data[at].name)));
+    }
+    Ok(data)
 }
 
 /// Leaves the codebooks of a file that are as small as those of a trial: they suit its few items.

@@ -8,16 +8,15 @@ use crate::metrics::Metrics;
 
 /// A figure over several runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figure {
-    /// The mean.
-    pub mean: f64,
+pub(crate) struct Figure {
+    pub(crate) mean: f64,
     /// The standard deviation of a sample (n - 1); `None` for fewer than two runs.
-    pub deviation: Option<f64>,
+    pub(crate) deviation: Option<f64>,
 }
 
 impl Figure {
     /// Of the values of the runs; `None` where there is none.
-    pub fn of(values: &[f64]) -> Option<Self> {
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
         if values.is_empty() {
             return None;
         }
@@ -35,10 +34,8 @@ impl From<f64> for Figure {
     }
 }
 
-/// A cell.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cell {
-    /// A name.
+pub(crate) enum Cell {
     Text(String),
     /// A figure, shown with so many decimals.
     Figure(Figure, usize),
@@ -48,7 +45,7 @@ pub enum Cell {
 
 impl Cell {
     /// A figure, or nothing.
-    pub fn figure(figure: Option<impl Into<Figure>>, decimals: usize) -> Self {
+    pub(crate) fn figure(figure: Option<impl Into<Figure>>, decimals: usize) -> Self {
         figure.map_or(Self::Missing, |figure| Self::Figure(figure.into(), decimals))
     }
 
@@ -86,26 +83,23 @@ pub(super) fn short(value: f64, decimals: usize) -> String {
     }
 }
 
-/// A table.
 #[derive(Debug, Clone, Default)]
-pub struct Table {
+pub(crate) struct Table {
     /// What it is called in the name of its file; empty for the only one of a study.
-    pub name: &'static str,
-    /// The heads of the columns.
-    pub columns: Vec<String>,
+    pub(crate) name: &'static str,
+    pub(crate) columns: Vec<String>,
     /// The rows, a cell a column.
-    pub rows: Vec<Vec<Cell>>,
+    pub(crate) rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    /// A table without rows.
-    pub fn new(name: &'static str, columns: &[&str]) -> Self {
+    pub(crate) fn new(name: &'static str, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|&column| column.to_owned()).collect();
         Self { name, columns, rows: Vec::new() }
     }
 
     /// In Markdown; columns of nothing are left out.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let shown: Vec<usize> = (0..self.columns.len())
             .filter(|&at| self.rows.iter().any(|row| row[at] != Cell::Missing))
             .collect();
@@ -125,7 +119,7 @@ impl Table {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn write_csv(&self, path: &Path) -> Result<()> {
+    pub(crate) fn write_csv(&self, path: &Path) -> Result<()> {
         let has_deviation: Vec<bool> = (0..self.columns.len())
             .map(|at| {
                 let deviates = |row: &Vec<Cell>| {
@@ -165,10 +159,10 @@ impl Table {
 }
 
 /// The heads of the cells of [`metric_cells`].
-pub const METRICS: [&str; 4] = ["Recall@5", "NDCG@5", "Recall@10", "NDCG@10"];
+pub(crate) const METRICS: [&str; 4] = ["Recall@5", "NDCG@5", "Recall@10", "NDCG@10"];
 
 /// The four metrics over runs.
-pub fn metric_cells(runs: &[Metrics]) -> [Cell; 4] {
+pub(crate) fn metric_cells(runs: &[Metrics]) -> [Cell; 4] {
     metric_values(runs).map(|values| Cell::figure(Figure::of(&values), 4))
 }
 

@@ -308,7 +308,6 @@ fn chosen(all: &[Tuned]) -> Table {
     table
 }
 
-/// Everything that was tried.
 fn trials(all: &[Tuned]) -> Table {
     let mut table = Table::new(
         "trials",

@@ -9,7 +9,7 @@ use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
 use crate::data::{Item, PREPARE_HINT};
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, read_text, write_json};
+use crate::files::{read_json, read_text, write_atomically, write_json, write_line};
 use crate::model::check_model;
 use crate::run_dir::RunDir;
 
@@ -124,7 +124,8 @@ impl SemanticIds {
                 codes: codes.iter().map(|&c| u32::from(c)).collect(),
             })
             .collect();
-        write_json(&run.catalog(), &CatalogFile { items })?;
+        let catalog = CatalogFile { items };
+        write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
         write_json(&run.tokens(), &self.layout)
     }
 

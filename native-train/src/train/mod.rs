@@ -1,6 +1,7 @@
 //! Training the recommender.
 
 pub(crate) mod driver;
+mod log;
 pub mod loss;
 pub mod samples;
 pub mod schedule;

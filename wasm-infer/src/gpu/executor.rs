@@ -128,7 +128,8 @@ impl Executor {
     /// # Errors
     /// [`InferError::NoGpu`] where one exceeds the adapter's limits; the old ones stay then.
     pub(super) fn set_scratch(&mut self, scratch: &[(String, u64)]) -> Result<(), InferError> {
-        scratch.iter().try_for_each(|(name, bytes)| self.check_size(name, *bytes))?;
+        let remedy = "use the CPU engine or fewer beams";
+        scratch.iter().try_for_each(|(name, bytes)| self.check_size(name, *bytes, remedy))?;
         self.buffers.truncate(self.constants + scratch.len());
         for (index, (name, bytes)) in scratch.iter().enumerate() {
             match self.buffers.get_mut(self.constants + index) {
@@ -167,18 +168,18 @@ impl Executor {
         self.device.bounds
     }
 
-    fn check_size(&self, name: &str, bytes: u64) -> Result<(), InferError> {
+    fn check_size(&self, name: &str, bytes: u64, remedy: &str) -> Result<(), InferError> {
         let limit = self.limit();
         if bytes > limit {
             return Err(InferError::NoGpu(format!(
-                "the buffer {name} needs {bytes} bytes, this adapter binds at most {limit}"
+                "the buffer {name} needs {bytes} bytes, this adapter binds at most {limit}; {remedy}"
             )));
         }
         Ok(())
     }
 
     fn storage(&self, name: &str, bytes: u64) -> Result<Buffer, InferError> {
-        self.check_size(name, bytes)?;
+        self.check_size(name, bytes, "use the CPU engine")?;
         self.device.buffer(name, bytes, Role::Storage)
     }
 

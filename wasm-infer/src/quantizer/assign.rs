@@ -113,7 +113,10 @@ pub fn assign(
         // One that is no number is not below anything.
         let within = |x: &f32| x.abs() <= LARGEST;
         if let Some(at) = embedding.iter().position(|x| !within(x)) {
-            return bad(format!(": number {at} of its embedding is {}", embedding[at]));
+            return bad(format!(
+                ": number {at} of its embedding is {}, not one from -1e15 to 1e15",
+                embedding[at]
+            ));
         }
         vectors.extend_from_slice(embedding);
         // It has no interactions yet: zeros, as items without any had in the tokenizer's training.

@@ -401,8 +401,8 @@ fn apply(linear: &Linear, x: &[f32], out: &mut Vec<f32>) {
     linear.apply(x, out, Write::Store);
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every bit of the input moves every
-/// bit of the output, which FNV's low bits alone do not.
+/// A step of SplitMix64 (Steele, Lea and Flood 2014), its addition and its finaliser: every bit of
+/// the input moves every bit of the output, which FNV's low bits alone do not.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -3,8 +3,9 @@
 use std::f64::consts::TAU;
 use std::fmt::Write;
 
+use super::codes_text;
 use super::markup::escape;
-use super::{class_of, codes_text};
+use super::tree::class_of;
 use crate::report::format::{clip, count, percent, thousands};
 use crate::report::tree::{Cell, tree};
 use crate::report::{Material, title};

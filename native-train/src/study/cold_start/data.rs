@@ -53,7 +53,6 @@ pub(super) fn without(
     (Dataset { items, sequences }, rows(vectors, &kept))
 }
 
-/// The vectors of some items.
 pub(super) fn rows(vectors: &Vectors, items: &[u32]) -> Vectors {
     let data = items.iter().flat_map(|&item| vectors.row(item as usize)).copied().collect();
     Vectors { dimensions: vectors.dimensions, data }

@@ -7,7 +7,6 @@ use tigret_infer::search::Hit;
 use crate::data::Sequence;
 use crate::tokenizer::SemanticIds;
 
-/// The longest list.
 pub(super) const MOST: usize = 20;
 
 /// Recall of lists of 1 to [`MOST`] items.

@@ -52,7 +52,6 @@ struct Group {
     unseen_share: Vec<f64>,
 }
 
-/// The figures of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Figures {
     unseen_items: usize,
