@@ -266,29 +266,6 @@ fn queries_of_many_users_at_once_are_answered_as_one_by_one() {
 }
 
 #[test]
-fn gpu_and_cpu_compute_the_same_logits() {
-    for (index, (name, shape)) in shapes().into_iter().enumerate() {
-        let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
-        let cpu = CpuEngine::new(Arc::clone(&bundle));
-        let Some(mut gpu) = gpu(&bundle) else { return };
-        use_tiles(&mut gpu, index % 2 == 1);
-        let query = queries(&bundle, 11).swap_remove(2);
-        block_on(gpu.search(&query)).unwrap();
-        let rows = block_on(gpu.last_logits(query.beams)).unwrap();
-        assert!(!rows.is_empty());
-        for (codes, logits) in rows {
-            let mut decoder = vec![bundle.tokens.decoder_start];
-            decoder.extend(bundle.tokens.tokens_of(&codes));
-            let all = cpu.model().forced_logits(&query.input, &decoder);
-            let expected = &all[all.len() - logits.len()..];
-            for (found, expected) in logits.iter().zip(expected) {
-                assert!((found - expected).abs() < TOLERANCE, "{name}: {found}, not {expected}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_call_is_one_pass_one_submit_one_read_back() {
     let shape = Shape { layers: (4, 4), ..Shape::default() };
     let bundle = Arc::new(random_bundle(&shape, WeightFormat::Q8, 1));

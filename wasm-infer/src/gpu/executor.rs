@@ -223,22 +223,6 @@ impl Executor {
         Ok(())
     }
 
-    /// Copies a buffer to the host, in a submit of its own.
-    ///
-    /// # Errors
-    /// [`InferError::DeviceLost`].
-    #[cfg(feature = "testing")]
-    pub(super) async fn read(
-        &mut self,
-        id: BufferId,
-        words: usize,
-    ) -> Result<Vec<u32>, InferError> {
-        let counts = self.counts;
-        let outcome = self.run(&[], id, words).await;
-        self.counts = counts;
-        outcome
-    }
-
     /// Waits until the device has accepted everything so far.
     ///
     /// # Errors
