@@ -1,7 +1,7 @@
 //! Writes one random model of the paper's sizes in every form that `cargo xtask bench infer` times,
 //! with the answers that each has to give.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example random_model -- FOLDER`
+//! `cargo run --release -p tigret-infer --example random_model -- FOLDER`
 //!
 //! - `checkpoint/`, `tokens.json`, `catalog.json`: the model as Hugging Face's `transformers` and
 //!   `tigret import` read it.

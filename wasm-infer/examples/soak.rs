@@ -2,7 +2,7 @@
 //! given the first time, and memory must not grow. Ten of twelve calls recommend, one recommends to
 //! several users at once, one explains or traces.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example soak -- --backend cpu|gpu
+//! `cargo run --release -p tigret-infer --example soak -- --backend cpu|gpu
 //! [--calls 100000 | --minutes 60] [--size paper|small] [--format q8]`
 //!
 //! Prints JSON; exit status 1 where an answer changed or memory grew by more than 5 % after the

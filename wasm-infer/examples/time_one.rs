@@ -1,7 +1,7 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes), or one of several users that
 //! are answered at once, and prints JSON.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
+//! `cargo run --release -p tigret-infer --example time_one -- --backend cpu|gpu
 //! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--users 1] [--calls 20] [--profile true]
 //! [--folder FOLDER] [--halves|--packed-products|--subgroups true|false] [--floor true]`; a profile
 //! is the time of each kernel, by timestamps. A folder is one of the example `random_model`: its
