@@ -8,7 +8,6 @@ struct Params {
 }
 
 const LANES: u32 = 64u;
-alias Reduced = f32;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride

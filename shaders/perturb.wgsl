@@ -11,7 +11,6 @@
 #import reduce
 
 const LANES: u32 = 64u;
-alias Reduced = f32;
 
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride

@@ -4,7 +4,7 @@ import { defineConfig } from "vite";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-/** The demo page. The package itself needs no bundler: `npm run build` is the TypeScript compiler. */
+/** The demo page. The package has a build of its own, `npm run build`. */
 export default defineConfig({
   root: here("demo"),
   base: "./",

@@ -1,8 +1,8 @@
 // Reductions over a workgroup of LANES, through its memory.
 
-var<workgroup> reduced: array<Reduced, LANES>;
+var<workgroup> reduced: array<f32, LANES>;
 
-fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
+fn largest_of_all(lane: u32, own: f32) -> f32 {
     reduced[lane] = own;
     workgroupBarrier();
     var largest = own;
@@ -13,10 +13,10 @@ fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
     return largest;
 }
 
-fn sum_of_all(lane: u32, own: Reduced) -> Reduced {
+fn sum_of_all(lane: u32, own: f32) -> f32 {
     reduced[lane] = own;
     workgroupBarrier();
-    var sum = Reduced();
+    var sum = 0.0;
     for (var i = 0u; i < LANES; i++) {
         sum += reduced[i];
     }

@@ -1,9 +1,9 @@
 // Reductions over a workgroup of LANES, first inside of subgroups of any size. Which invocations
 // form a subgroup is the device's affair: each counts itself.
 
-var<workgroup> reduced: array<Reduced, LANES>;
+var<workgroup> reduced: array<f32, LANES>;
 
-fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
+fn largest_of_all(lane: u32, own: f32) -> f32 {
     // An earlier loop may have left the subgroup divergent.
     workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
@@ -18,14 +18,14 @@ fn largest_of_all(lane: u32, own: Reduced) -> Reduced {
     return subgroupMax(largest);
 }
 
-fn sum_of_all(lane: u32, own: Reduced) -> Reduced {
+fn sum_of_all(lane: u32, own: f32) -> f32 {
     workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);
     // A subgroup's sum counts once.
-    reduced[lane] = select(Reduced(), subgroupAdd(own), index == 0u);
+    reduced[lane] = select(0.0, subgroupAdd(own), index == 0u);
     workgroupBarrier();
-    var sum = Reduced();
+    var sum = 0.0;
     for (var i = index; i < LANES; i += width) {
         sum += reduced[i];
     }

@@ -1,21 +1,32 @@
 /**
- * Times one recommendation (20 items, 50 beams, a full history, the paper's sizes) in the page:
- * `npm run bench:browser`. The time is the page's own, from the call to the answer. The last line
- * is JSON for `cargo xtask bench`.
+ * Times one recommendation (20 items, 50 beams, a full history, the paper's sizes) in the page, with
+ * the model that the example `random_model` of `tigret-infer` writes:
+ *
+ *     node tests/browser/bench.mjs FOLDER
+ *
+ * The time is the page's own, from the call to the answer. The last line is JSON for
+ * `cargo xtask bench`, which calls this.
  */
 
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { randomBundle } from "./random-bundle.mjs";
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { argv, exit } from "node:process";
 import { launch, packageFolder, serve } from "./support.mjs";
 
 const WARM_UP = 3;
 const RUNS = 21;
 
-const folder = await mkdtemp(join(tmpdir(), "tigret-bench-"));
-await writeFile(join(folder, "model.safetensors"), randomBundle());
-const server = await serve({ "/package/": packageFolder, "/bench/": folder });
+const [folder] = argv.slice(2);
+if (folder === undefined) {
+  console.error("usage: bench.mjs FOLDER");
+  exit(2);
+}
+for (const needed of ["q8.safetensors", "requests.json"].map((name) => join(folder, name))) {
+  if (existsSync(needed)) continue;
+  console.error(`bench.mjs: there is no ${needed}; the head of this file says what writes it`);
+  exit(2);
+}
+const server = await serve({ "/package/": packageFolder, "/bench/": resolve(folder) });
 const browser = await launch();
 
 /** @param {"cpu" | "webgpu"} backend @returns {Promise<{ engine: string, median: number } | { error: string }>} */
@@ -27,8 +38,8 @@ async function time(backend) {
       async ({ backend, warmUp, runs }) => {
         const { Recommender } = await import("/package/dist/index.js");
         try {
-          const recommender = await Recommender.load("/bench/model.safetensors", { backend });
-          const history = Array.from({ length: 20 }, (_, i) => String(i * 577).padStart(5, "0"));
+          const recommender = await Recommender.load("/bench/q8.safetensors", { backend });
+          const [{ history }] = await (await fetch("/bench/requests.json")).json();
           const times = [];
           for (let run = 0; run < warmUp + runs; run++) {
             const start = performance.now();
@@ -69,5 +80,4 @@ try {
 } finally {
   await browser.close();
   await server.close();
-  await rm(folder, { recursive: true });
 }

@@ -80,29 +80,23 @@ describe("in Node", { skip }, () => {
     }
   });
 
-  test("a program ends though it did not dispose of its recommender", () => {
-    const program = `
-      import { Recommender } from ${JSON.stringify(entry)};
-      const recommender = await Recommender.load(${JSON.stringify(bundle)});
-      console.log((await recommender.recommend({ history: [] })).length > 0);`;
-    const arguments_ = ["--input-type=module", "--eval", program];
-    const out = execFileSync(process.execPath, arguments_, { timeout: 60_000, encoding: "utf8" });
-    assert.equal(out.trim(), "true");
-  });
-
-  test("flags of the program are none of the worker", () => {
-    const program = `
-      import { Recommender } from ${JSON.stringify(entry)};
-      const recommender = await Recommender.load(${JSON.stringify(bundle)});
-      console.log((await recommender.recommend({ history: [] })).length > 0);`;
-    const env = { ...process.env, NODE_OPTIONS: "--input-type=module" };
-    const out = execFileSync(process.execPath, ["--eval", program], {
-      timeout: 60_000,
-      encoding: "utf8",
-      env,
+  for (const [what, flags, env] of /** @type {[string, string[], NodeJS.ProcessEnv][]} */ ([
+    ["a program ends though it did not dispose of its recommender", ["--input-type=module"], {}],
+    ["flags of the program are none of the worker", [], { NODE_OPTIONS: "--input-type=module" }],
+  ])) {
+    test(what, () => {
+      const program = `
+        import { Recommender } from ${JSON.stringify(entry)};
+        const recommender = await Recommender.load(${JSON.stringify(bundle)});
+        console.log((await recommender.recommend({ history: [] })).length > 0);`;
+      const out = execFileSync(process.execPath, [...flags, "--eval", program], {
+        timeout: 60_000,
+        encoding: "utf8",
+        env: { ...process.env, ...env },
+      });
+      assert.equal(out.trim(), "true");
     });
-    assert.equal(out.trim(), "true");
-  });
+  }
 
   describe("a bundled server recommends without settings for it", () => {
     const folder = mkdtempSync(join(tmpdir(), "tigret-server-"));

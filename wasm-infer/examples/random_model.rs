@@ -1,7 +1,7 @@
 //! Writes one random model of the paper's sizes in every form that `cargo xtask bench infer` times,
 //! with the answers that each has to give.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example random_model -- FOLDER`
+//! `cargo run --release -p tigret-infer --example random_model -- FOLDER`
 //!
 //! - `checkpoint/`, `tokens.json`, `catalog.json`: the model as Hugging Face's `transformers` and
 //!   `tigret import` read it.
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, json};
-use tigret_infer::testing::{Random, Shape, random_bundle, widened};
+use tigret_infer::testing::{Random, Shape, random_bundle, reweighted, widened};
 use tigret_infer::{
     Backend, Bundle, CatalogFile, CatalogItem, Recommender, Request, WeightData, WeightFormat,
 };
@@ -81,14 +81,11 @@ fn write(folder: &Path) -> Outcome<()> {
 /// keys it picks single tokens, and every rounding grows from layer to layer.
 fn calm(shape: &Shape, format: WeightFormat) -> Outcome<Bundle> {
     let bundle = random_bundle(shape, WeightFormat::F32, SEED);
-    let weights = bundle.weights().iter().map(|(name, weight)| {
-        let factor = if name.ends_with(".q.weight") { 0.1 } else { 1.0 };
-        let values = weight.to_f32().into_iter().map(|v| factor * v).collect();
-        (name.clone(), (weight.shape.clone(), values))
-    });
-    let weights = weights.collect();
-    let Bundle { config, tokens, catalog, .. } = bundle.clone();
-    Ok(Bundle::new(config, tokens, (*catalog).clone(), weights, format)?)
+    Ok(reweighted(&bundle, format, |name, _, values| {
+        if name.ends_with(".q.weight") {
+            values.iter_mut().for_each(|v| *v *= 0.1);
+        }
+    })?)
 }
 
 /// Different items, as many as the layout keeps.

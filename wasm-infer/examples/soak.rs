@@ -2,8 +2,7 @@
 //! given the first time, and memory must not grow. Ten of twelve calls recommend, one recommends to
 //! several users at once, one explains or traces.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example soak -- --backend cpu|gpu
-//! [--calls 100000 | --minutes 60] [--size paper|small] [--format q8]`
+//! `cargo run --release -p tigret-infer --example soak -- --help`
 //!
 //! Prints JSON; exit status 1 where an answer changed or memory grew by more than 5 % after the
 //! first tenth. Memory is what Linux says is resident; elsewhere it is not looked at. Times are
@@ -14,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::{Parser, ValueEnum};
 use pollster::block_on;
 use tigret_infer::explain::{Explanation, Prefix};
 use tigret_infer::testing::{Random, Shape, random_bundle};
@@ -24,8 +24,37 @@ use tigret_infer::{
 /// Growth of memory that is not yet a leak.
 const GROWTH: f64 = 1.05;
 
+/// Asks an engine the same questions over and over and prints JSON.
+#[derive(Parser)]
+struct Options {
+    #[arg(long, default_value = "cpu")]
+    backend: Engine,
+    #[arg(long, default_value = "paper")]
+    size: Size,
+    /// f32, f16, q8 or q4.
+    #[arg(long, default_value = "q8")]
+    format: WeightFormat,
+    #[arg(long, default_value_t = 100_000)]
+    calls: usize,
+    /// For how long to ask, instead of a number of calls.
+    #[arg(long, default_value_t = 0.0)]
+    minutes: f64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Engine {
+    Cpu,
+    Gpu,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Size {
+    Paper,
+    Small,
+}
+
 fn main() -> ExitCode {
-    match run() {
+    match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -35,27 +64,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<bool, Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str, default: &str| {
-        let at = arguments.iter().position(|a| a == name);
-        at.and_then(|i| arguments.get(i + 1).cloned()).unwrap_or(default.to_owned())
+fn run(options: &Options) -> Result<bool, InferError> {
+    let backend = match options.backend {
+        Engine::Cpu => Backend::Cpu,
+        Engine::Gpu => Backend::Gpu(GpuOptions::default()),
     };
-    let backend = match option("--backend", "cpu").as_str() {
-        "cpu" => Backend::Cpu,
-        "gpu" => Backend::Gpu(GpuOptions::default()),
-        other => return Err(format!("--backend {other}: use cpu or gpu").into()),
+    let shape = match options.size {
+        Size::Paper => Shape::paper(),
+        Size::Small => Shape::default(),
     };
-    let shape = match option("--size", "paper").as_str() {
-        "paper" => Shape::paper(),
-        "small" => Shape::default(),
-        other => return Err(format!("--size {other}: use paper or small").into()),
-    };
-    let format: WeightFormat = option("--format", "q8").parse()?;
-    let calls = option("--calls", "100000").parse::<usize>()?.max(10);
-    let minutes = option("--minutes", "0").parse::<f64>()?;
+    let calls = options.calls.max(10);
+    let minutes = options.minutes;
     let time = (minutes > 0.0).then(|| Duration::from_secs_f64(60.0 * minutes));
-    let bundle = Arc::new(random_bundle(&shape, format, 0));
+    let bundle = Arc::new(random_bundle(&shape, options.format, 0));
     let mut recommender = block_on(Recommender::new(Arc::clone(&bundle), backend))?;
     let requests = requests(&bundle);
     let questions = questions(&requests);

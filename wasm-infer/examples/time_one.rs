@@ -1,22 +1,67 @@
 //! Times one recommendation (20 items, beam 50, the paper's sizes), or one of several users that
 //! are answered at once, and prints JSON.
 //!
-//! `cargo run --release -p tigret-infer --features testing --example time_one -- --backend cpu|gpu
-//! [--format f32|f16|q8|q4] [--beams 50] [--items 12101] [--users 1] [--calls 20] [--profile true]
-//! [--folder FOLDER] [--halves|--packed-products|--subgroups true|false] [--floor true]`; a profile
-//! is the time of each kernel, by timestamps. A folder is one of the example `random_model`: its
-//! bundle of that format and its first history are taken. Beside the calls it says how long the
-//! bundle took to be read and checked (`load_s`), and to be put on the engine (`start_s`), and with
-//! `--floor true` what no call can be faster than on this GPU. A GPU whose answer is not the CPU
-//! engine's ends it.
+//! `cargo run --release -p tigret-infer --example time_one -- --help`
+//!
+//! Beside the calls it says how long the bundle took to be read and checked (`load_s`), and to be
+//! put on the engine (`start_s`). A GPU whose answer is not the CPU engine's ends it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use clap::{ArgAction, Parser, ValueEnum};
+use pollster::block_on;
+use serde_json::{Value, json};
 use tigret_infer::testing::{Shape, random_bundle};
 use tigret_infer::{Backend, Bundle, GpuOptions, Pick, Recommender, Request, WeightFormat};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Times one recommendation and prints JSON.
+#[derive(Parser)]
+struct Options {
+    #[arg(long, default_value = "cpu")]
+    backend: Engine,
+    /// f32, f16, q8 or q4.
+    #[arg(long, default_value = "q8")]
+    format: WeightFormat,
+    #[arg(long, default_value_t = 50)]
+    beams: usize,
+    /// Items of the random model.
+    #[arg(long, default_value_t = Shape::paper().items)]
+    items: usize,
+    /// Users that are answered at once.
+    #[arg(long, default_value_t = 1)]
+    users: usize,
+    #[arg(long, default_value_t = 20)]
+    calls: usize,
+    /// One of the example `random_model`: its bundle of the format and its first history are taken.
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Whether to add the time of each kernel, by timestamps.
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    profile: bool,
+    /// Whether to add what no call can be faster than on this GPU.
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    floor: bool,
+    /// Whether the GPU makes use of it; by default what suits the device.
+    #[arg(long)]
+    halves: Option<bool>,
+    /// As `--halves`.
+    #[arg(long)]
+    packed_products: Option<bool>,
+    /// As `--halves`.
+    #[arg(long)]
+    subgroups: Option<bool>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Engine {
+    Cpu,
+    Gpu,
+}
 
 /// A request as `random_model` writes it.
 #[derive(serde::Deserialize)]
@@ -25,112 +70,128 @@ struct Listed {
 }
 
 fn main() {
-    if let Err(error) = run() {
+    if let Err(error) = run(&Options::parse()) {
         eprintln!("time_one: {error}");
         std::process::exit(2);
     }
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str, default: &str| {
-        let at = arguments.iter().position(|a| a == name);
-        at.and_then(|i| arguments.get(i + 1).cloned()).unwrap_or(default.to_owned())
+fn run(options: &Options) -> Outcome<()> {
+    let mut ready = prepare(options)?;
+    let measured = measure(&mut ready, options)?;
+    println!("{}", described(&ready, measured, options));
+    Ok(())
+}
+
+/// A model on an engine that answers as it should.
+struct Ready {
+    recommender: Recommender,
+    request: Request,
+    answer: Vec<Pick>,
+    /// Seconds that the bundle took to be read and checked.
+    load: f64,
+    /// Seconds that it took to be put on the engine.
+    start: f64,
+}
+
+fn prepare(options: &Options) -> Outcome<Ready> {
+    let Options { format, items, beams, halves, packed_products, subgroups, .. } = *options;
+    let backend = match options.backend {
+        Engine::Cpu => Backend::Cpu,
+        Engine::Gpu => Backend::Gpu(GpuOptions { halves, packed_products, subgroups }),
     };
-    // Whether the GPU makes use of it; by default what suits the device.
-    let extra = |name: &str| match option(name, "").as_str() {
-        "" => Ok(None),
-        value => value
-            .parse::<bool>()
-            .map(Some)
-            .map_err(|_| format!("{name} {value}: use true or false")),
-    };
-    let (halves, subgroups) = (extra("--halves")?, extra("--subgroups")?);
-    let packed_products = extra("--packed-products")?;
-    let backend = match option("--backend", "cpu").as_str() {
-        "cpu" => Backend::Cpu,
-        "gpu" => Backend::Gpu(GpuOptions { halves, packed_products, subgroups }),
-        other => return Err(format!("--backend {other}: use cpu or gpu").into()),
-    };
-    let format: WeightFormat = option("--format", "q8").parse()?;
-    let calls: usize = option("--calls", "20").parse()?;
-    let paper = Shape::paper();
-    let items: usize = option("--items", &paper.items.to_string()).parse()?;
-    let folder = option("--folder", "");
-    let (bytes, history) = if folder.is_empty() {
-        let history = (0..20).map(|i| format!("item-{}", i * 601 % items)).collect();
-        (random_bundle(&Shape { items, ..paper }, format, 0).to_bytes()?, history)
-    } else {
-        let path = Path::new(&folder);
-        let bytes = read(&path.join(format!("{}.safetensors", format.name())))?;
-        let requests: Vec<Listed> = serde_json::from_slice(&read(&path.join("requests.json"))?)?;
-        let first = requests.into_iter().next().ok_or("requests.json has no request")?;
-        (bytes, first.history)
+    let (bytes, history) = match &options.folder {
+        Some(folder) => {
+            let bytes = read(&folder.join(format!("{}.safetensors", format.name())))?;
+            let listed: Vec<Listed> =
+                serde_json::from_slice(&read(&folder.join("requests.json"))?)?;
+            let first = listed.into_iter().next().ok_or("requests.json has no request")?;
+            (bytes, first.history)
+        }
+        None => {
+            let history = (0..20).map(|i| format!("item-{}", i * 601 % items)).collect();
+            let shape = Shape { items, ..Shape::paper() };
+            (random_bundle(&shape, format, 0).to_bytes()?, history)
+        }
     };
     let begin = Instant::now();
     let bundle = Arc::new(Bundle::from_bytes(&bytes)?);
     let load = begin.elapsed().as_secs_f64();
     drop(bytes);
     let begin = Instant::now();
-    let mut recommender = pollster::block_on(Recommender::new(Arc::clone(&bundle), backend))?;
+    let mut recommender = block_on(Recommender::new(Arc::clone(&bundle), backend))?;
     let start = begin.elapsed().as_secs_f64();
-    let beams: usize = option("--beams", "50").parse()?;
-    let users = option("--users", "1").parse::<usize>()?.max(1);
     let request = Request { history, beams, top: beams.min(20), ..Request::default() };
-    let answer = pollster::block_on(recommender.recommend(&request))?;
+    let answer = block_on(recommender.recommend(&request))?.items;
     if let Backend::Gpu(_) = backend {
-        let mut cpu = pollster::block_on(Recommender::new(Arc::clone(&bundle), Backend::Cpu))?;
-        let expected = pollster::block_on(cpu.recommend(&request))?;
-        agree(&expected.items, &answer.items, tolerance_of(format)).map_err(|e| {
+        let mut cpu = block_on(Recommender::new(bundle, Backend::Cpu))?;
+        let expected = block_on(cpu.recommend(&request))?;
+        agree(&expected.items, &answer, tolerance_of(format)).map_err(|e| {
             let adapter = recommender.engine_name();
             format!("{adapter} does not answer as the CPU engine does: {e}")
         })?;
     }
+    Ok(Ready { recommender, request, answer, load, start })
+}
+
+/// What was measured of the calls.
+struct Measured {
+    kernels: Vec<Kernel>,
+    /// `null` where nobody asked.
+    floor: Value,
+    /// Milliseconds of a user, in ascending order.
+    times: Vec<f64>,
+}
+
+fn measure(ready: &mut Ready, options: &Options) -> Outcome<Measured> {
+    let Ready { recommender, request, .. } = ready;
     let mut kernels = Vec::new();
-    if option("--profile", "false") == "true" {
+    if options.profile {
         // The second: pipelines are warm then.
-        pollster::block_on(recommender.profile(&request))?;
-        kernels = by_kernel(&pollster::block_on(recommender.profile(&request))?);
+        block_on(recommender.profile(request))?;
+        kernels = by_kernel(&block_on(recommender.profile(request))?);
         for Kernel { name, launches, milliseconds } in &kernels {
             eprintln!("{name:<24} {launches:>4} launches {milliseconds:>9.3} ms");
         }
     }
-    let floor = if option("--floor", "false") == "true" {
-        let floor = pollster::block_on(recommender.floor(&request))?;
-        serde_json::json!({
-            "ms": 1e3 * floor.seconds(),
-            "launches_ms": 1e3 * floor.launches,
-            "weight_bytes": floor.weight_bytes,
-            "gigabytes_per_s": floor.bytes_per_second / 1e9,
-        })
-    } else {
-        serde_json::Value::Null
-    };
-    let requests = vec![request; users];
-    let mut times = Vec::with_capacity(calls.max(1));
-    for _ in 0..calls.max(1) {
+    let mut floor = Value::Null;
+    if options.floor {
+        let least = block_on(recommender.floor(request))?;
+        floor = json!({
+            "ms": 1e3 * least.seconds(),
+            "launches_ms": 1e3 * least.launches,
+            "weight_bytes": least.weight_bytes,
+            "gigabytes_per_s": least.bytes_per_second / 1e9,
+        });
+    }
+    let requests = vec![request.clone(); options.users.max(1)];
+    let mut times = Vec::with_capacity(options.calls.max(1));
+    for _ in 0..options.calls.max(1) {
         let begin = Instant::now();
-        pollster::block_on(recommender.recommend_all(&requests))?;
-        times.push(begin.elapsed().as_secs_f64() * 1e3 / users as f64);
+        block_on(recommender.recommend_all(&requests))?;
+        times.push(begin.elapsed().as_secs_f64() * 1e3 / requests.len() as f64);
     }
     times.sort_by(f64::total_cmp);
-    let result = serde_json::json!({
-        "adapter": recommender.engine_name(),
-        "format": format.name(),
+    Ok(Measured { kernels, floor, times })
+}
+
+fn described(ready: &Ready, measured: Measured, options: &Options) -> Value {
+    let Measured { kernels, floor, times } = measured;
+    json!({
+        "adapter": ready.recommender.engine_name(),
+        "format": options.format.name(),
         "calls": times.len(),
-        "users": users,
+        "users": options.users.max(1),
         "median_ms": times[times.len() / 2],
         "least_ms": times[0],
         "p95_ms": times[(times.len() * 95).div_ceil(100) - 1],
         "floor": floor,
         "kernels": kernels,
-        "items": recommender.catalog().len(),
-        "load_s": load,
-        "start_s": start,
-        "answer": answer.items,
-    });
-    println!("{result}");
-    Ok(())
+        "items": ready.recommender.catalog().len(),
+        "load_s": ready.load,
+        "start_s": ready.start,
+        "answer": ready.answer,
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -60,12 +60,7 @@ impl Catalog {
             for (level, (&code, range)) in item.codes.iter().zip(&layout.levels).enumerate() {
                 match u16::try_from(code) {
                     Ok(narrow) if code < range.size => codes.push(narrow),
-                    _ => {
-                        return Err(BundleError::Catalog(format!(
-                            "item \"{}\" has code {code} at level {level}, outside 0..{}",
-                            item.id, range.size
-                        )));
-                    }
+                    _ => return Err(outside(&item.id, code, level, range.size)),
                 }
             }
             rows.push((codes, item.id));
@@ -103,11 +98,7 @@ impl Catalog {
         for (rank, row) in codes.chunks_exact(levels).enumerate() {
             for (level, (&code, range)) in row.iter().zip(&layout.levels).enumerate() {
                 if u32::from(code) >= range.size {
-                    return bad(format!(
-                        "item \"{}\" has code {code} at level {level}, outside 0..{}",
-                        ids.get(rank as u32),
-                        range.size
-                    ));
+                    return Err(outside(ids.get(rank as u32), code.into(), level, range.size));
                 }
             }
             if rank > 0 {
@@ -268,6 +259,12 @@ impl Catalog {
             })
         })
     }
+}
+
+/// An item's code is none of its level.
+fn outside(id: &str, code: u32, level: usize, size: u32) -> BundleError {
+    let what = format!("item \"{id}\" has code {code} at level {level}, outside 0..{size}");
+    BundleError::Catalog(what)
 }
 
 #[cfg(test)]

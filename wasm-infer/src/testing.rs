@@ -231,15 +231,30 @@ pub fn random_bundle_with_quantizer(shape: &Shape, format: WeightFormat, seed: u
 /// # Panics
 /// Never: a bundle's weights are valid.
 pub fn widened(bundle: &Bundle) -> Bundle {
-    let weights = bundle.weights().iter();
-    let weights = weights.map(|(name, w)| (name.clone(), (w.shape.clone(), w.to_f32()))).collect();
-    let Bundle { config, tokens, catalog, .. } = bundle.clone();
-    let wide = Bundle::new(config, tokens, (*catalog).clone(), weights, WeightFormat::F32);
-    let wide = wide.and_then(|wide| match bundle.quantizer() {
-        Some(quantizer) => wide.with_quantizer(quantizer.clone()),
-        None => Ok(wide),
+    reweighted(bundle, WeightFormat::F32, |_, _, _| {})
+        .unwrap_or_else(|e| panic!("a bundle's parts are valid: {e}"))
+}
+
+/// A bundle in another format, after `change` was given each weight's name, shape and values.
+///
+/// # Errors
+/// [`BundleError`] for weights that are not the model's any more, or that the format cannot hold.
+pub fn reweighted(
+    bundle: &Bundle,
+    format: WeightFormat,
+    mut change: impl FnMut(&str, &mut Vec<usize>, &mut Vec<f32>),
+) -> Result<Bundle, BundleError> {
+    let weights = bundle.weights().iter().map(|(name, weight)| {
+        let (mut shape, mut values) = (weight.shape.clone(), weight.to_f32());
+        change(name, &mut shape, &mut values);
+        (name.clone(), (shape, values))
     });
-    wide.unwrap_or_else(|e| panic!("a bundle's parts are valid: {e}"))
+    let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
+    let made = Bundle::new(config, tokens, (*bundle.catalog).clone(), weights.collect(), format)?;
+    match bundle.quantizer() {
+        Some(quantizer) => made.with_quantizer(quantizer.clone()),
+        None => Ok(made),
+    }
 }
 
 /// Scores every allowed item of a catalogue one by one, without any search: what all engines are held

@@ -67,21 +67,19 @@ pub struct Session {
 
 #[wasm_bindgen]
 impl Session {
-    /// Reads a bundle and puts it on `backend`: `cpu` or `gpu`. The others are the fields of
-    /// `GpuOptions`.
+    /// Reads a bundle and puts it on the GPU or on the CPU. The others are the fields of `GpuOptions`.
     ///
     /// # Errors
-    /// An `Error` with code `bad-bundle`, `bad-request`, `no-gpu` or, where the GPU fails at once
-    /// and may do better with options that ask for less, `device-lost`.
+    /// An `Error` with code `bad-bundle`, `no-gpu` or, where the GPU fails at once and may do better
+    /// with options that ask for less, `device-lost`.
     pub async fn load(
         bytes: Vec<u8>,
-        backend: String,
+        on_gpu: bool,
         halves: Option<bool>,
         packed_products: Option<bool>,
         subgroups: Option<bool>,
     ) -> Result<Session, Error> {
-        let gpu = GpuOptions { halves, packed_products, subgroups };
-        let backend = parse_backend(&backend, gpu)?;
+        let backend = backend_of(on_gpu, GpuOptions { halves, packed_products, subgroups });
         let bundle = Arc::new(Bundle::from_bytes(&bytes).map_err(|e| to_js(&e.into()))?);
         let fingerprint = format!("{:016x}", fingerprint(&bytes));
         drop(bytes);
@@ -97,13 +95,12 @@ impl Session {
     #[wasm_bindgen(js_name = useBackend)]
     pub async fn use_backend(
         &mut self,
-        backend: String,
+        on_gpu: bool,
         halves: Option<bool>,
         packed_products: Option<bool>,
         subgroups: Option<bool>,
     ) -> Result<(), Error> {
-        let gpu = GpuOptions { halves, packed_products, subgroups };
-        let backend = parse_backend(&backend, gpu)?;
+        let backend = backend_of(on_gpu, GpuOptions { halves, packed_products, subgroups });
         self.recommender = self.recommender.on(backend).await.map_err(|e| to_js(&e))?;
         Ok(())
     }
@@ -163,12 +160,6 @@ impl Session {
         self.recommender.catalog().codes().to_vec()
     }
 
-    /// The engine in words: `cpu`, or the GPU adapter's name.
-    #[wasm_bindgen(getter)]
-    pub fn engine(&self) -> String {
-        self.recommender.engine_name()
-    }
-
     /// Sizes of the model and its catalogue.
     ///
     /// # Errors
@@ -215,12 +206,8 @@ fn parse_request(request: JsValue) -> Result<Request, Error> {
         .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))
 }
 
-fn parse_backend(name: &str, gpu: GpuOptions) -> Result<Backend, Error> {
-    match name {
-        "cpu" => Ok(Backend::Cpu),
-        "gpu" => Ok(Backend::Gpu(gpu)),
-        _ => Err(coded(&format!("backend is \"{name}\", neither cpu nor gpu"), "bad-request")),
-    }
+fn backend_of(on_gpu: bool, gpu: GpuOptions) -> Backend {
+    if on_gpu { Backend::Gpu(gpu) } else { Backend::Cpu }
 }
 
 fn to_value(value: &impl Serialize) -> Result<JsValue, Error> {

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use tigret_infer::testing::{Shape, bad_bundles, random_bundle, random_bundle_with_quantizer};
+use tigret_infer::testing::{
+    Shape, bad_bundles, random_bundle, random_bundle_with_quantizer, reweighted,
+};
 use tigret_infer::{Bundle, Q4, Q4_GROUP, T5Config, TokenLayout, Weight, WeightData, WeightFormat};
 
 #[test]
@@ -331,16 +333,11 @@ fn weights_that_are_none_or_that_a_format_cannot_hold_are_refused() {
     let wi = "encoder.block.0.layer.1.DenseReluDense.wi.weight";
     let bundle = random_bundle(&Shape::default(), WeightFormat::F32, 1);
     let refused = |format, change: &dyn Fn(&mut Vec<usize>, &mut Vec<f32>)| {
-        let weights = bundle.weights().iter().map(|(name, weight)| {
-            let (mut shape, mut values) = (weight.shape.clone(), weight.to_f32());
+        let made = reweighted(&bundle, format, |name, shape, values| {
             if name == wi {
-                change(&mut shape, &mut values);
+                change(shape, values);
             }
-            (name.clone(), (shape, values))
         });
-        let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
-        let catalog = (*bundle.catalog).clone();
-        let made = Bundle::new(config, tokens, catalog, weights.collect(), format);
         made.map(|_| ()).unwrap_err().to_string()
     };
     let f32 = WeightFormat::F32;

@@ -266,42 +266,32 @@ fn queries_of_many_users_at_once_are_answered_as_one_by_one() {
 }
 
 #[test]
-fn gpu_and_cpu_compute_the_same_logits() {
-    for (index, (name, shape)) in shapes().into_iter().enumerate() {
-        let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
-        let cpu = CpuEngine::new(Arc::clone(&bundle));
-        let Some(mut gpu) = gpu(&bundle) else { return };
-        use_tiles(&mut gpu, index % 2 == 1);
-        let query = queries(&bundle, 11).swap_remove(2);
-        block_on(gpu.search(&query)).unwrap();
-        let rows = block_on(gpu.last_logits(query.beams)).unwrap();
-        assert!(!rows.is_empty());
-        for (codes, logits) in rows {
-            let mut decoder = vec![bundle.tokens.decoder_start];
-            decoder.extend(bundle.tokens.tokens_of(&codes));
-            let all = cpu.model().forced_logits(&query.input, &decoder);
-            let expected = &all[all.len() - logits.len()..];
-            for (found, expected) in logits.iter().zip(expected) {
-                assert!((found - expected).abs() < TOLERANCE, "{name}: {found}, not {expected}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_call_is_one_pass_one_submit_one_read_back() {
     let shape = Shape { layers: (4, 4), ..Shape::default() };
     let bundle = Arc::new(random_bundle(&shape, WeightFormat::Q8, 1));
     let Some(mut gpu) = gpu(&bundle) else { return };
     let query = queries(&bundle, 1).swap_remove(2);
-    block_on(gpu.search(&query)).unwrap();
-    let best = gpu.counts();
+    // A new engine has asked its device for nothing yet.
+    let mut before = Counts::default();
+    let mut counts_of = |query: &EngineQuery| {
+        block_on(gpu.search(query)).unwrap();
+        let after = gpu.counts();
+        let counts = Counts {
+            dispatches: after.dispatches - before.dispatches,
+            passes: after.passes - before.passes,
+            submits: after.submits - before.submits,
+            read_backs: after.read_backs - before.read_backs,
+        };
+        before = after;
+        counts
+    };
+    let best = counts_of(&query);
     let Counts { dispatches, passes, submits, read_backs } = best;
     assert_eq!((passes, submits, read_backs), (1, 1, 1));
     assert!(dispatches <= 170, "{dispatches} dispatches");
     let sampling = Sampling::new(&[1.0], 4, 0).ok();
-    block_on(gpu.search(&EngineQuery { sampling, ..query })).unwrap();
-    assert_eq!(gpu.counts(), Counts { dispatches: dispatches + 4, ..best });
+    let sampled = counts_of(&EngineQuery { sampling, ..query });
+    assert_eq!(sampled, Counts { dispatches: dispatches + 4, ..best });
 }
 
 #[test]

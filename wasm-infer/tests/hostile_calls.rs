@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use pollster::block_on;
 use proptest::prelude::*;
 use proptest::sample::select;
-use tigret_infer::testing::{Shape, exhaustive, on_gpu, random_bundle};
+use tigret_infer::testing::{Shape, exhaustive, on_gpu, random_bundle, reweighted};
 use tigret_infer::{
     Backend, Bundle, GpuOptions, InferError, Recommendation, Recommender, Request, WeightFormat,
 };
@@ -28,15 +28,13 @@ fn bundle() -> Arc<Bundle> {
 /// The model with other values in one weight.
 fn changed(name: &str, format: WeightFormat, change: impl Fn(&mut [f32])) -> Arc<Bundle> {
     let bundle = bundle();
-    let mut weights: BTreeMap<_, _> = bundle
-        .weights()
-        .iter()
-        .map(|(name, weight)| (name.clone(), (weight.shape.clone(), weight.to_f32())))
-        .collect();
-    change(&mut weights.get_mut(name).unwrap().1);
-    let (config, tokens) = (bundle.config.clone(), bundle.tokens.clone());
-    let catalog = (*bundle.catalog).clone();
-    Arc::new(Bundle::new(config, tokens, catalog, weights, format).unwrap())
+    assert!(bundle.weights().contains_key(name), "{name}");
+    let changed = reweighted(&bundle, format, |own, _, values| {
+        if own == name {
+            change(values);
+        }
+    });
+    Arc::new(changed.unwrap())
 }
 
 const OVERFLOW: &str = "a score is not a finite number";

@@ -19,6 +19,11 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Says something in an element that screen readers read out; written anew, it would be read anew. */
+export function say(element: HTMLElement, text: string): void {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 /** Acts on clicks on the buttons of a list's entries, with the item's id. */
 export function onEntryClick(list: HTMLElement, act: (id: string) => void): void {
   list.addEventListener("click", (event) => {

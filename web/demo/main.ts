@@ -2,16 +2,18 @@
 
 import { type Backend, forget, type Pick, Recommender, TigretError } from "tigret";
 import { type About, count, facts, inWords } from "./about.js";
+import { Arrivals } from "./arrivals.js";
 import { CatalogueView } from "./catalogue.js";
 import { Controls } from "./controls.js";
-import { byId, make, onEntryClick, replaceEntries, setHidden } from "./dom.js";
-import { type Arrival, type Item, parseArrivals, parseItems } from "./items.js";
+import { byId, make, onEntryClick, replaceEntries, say, setHidden } from "./dom.js";
+import { type Item, parseArrivals, parseItems } from "./items.js";
 import { Liked } from "./liked.js";
 import { linkTo, takeHistory } from "./link.js";
 import { SemanticMap } from "./map.js";
+import { tellOfMap } from "./map-hint.js";
 import { megabytes, RequestCount, seldom, Times } from "./meter.js";
 import { forgetOffline, stayOffline } from "./offline.js";
-import { arrivalEntry, historyEntry, pickEntry } from "./views.js";
+import { historyEntry, pickEntry } from "./views.js";
 
 const MODEL = "./model/model.safetensors";
 const HISTORY = "demo";
@@ -19,13 +21,6 @@ const HISTORY = "demo";
 const REASON = 0.05;
 /** Milliseconds between two reports on the download: a screen reader reads each of them out. */
 const PAUSE = 2000;
-/** Where arrow keys lead on the map: along a level, and deeper. */
-const STEPS = new Map<string, [number, number]>([
-  ["ArrowLeft", [-1, 0]],
-  ["ArrowRight", [1, 0]],
-  ["ArrowUp", [0, -1]],
-  ["ArrowDown", [0, 1]],
-]);
 const SHARED =
   "This history came with a link: neither it nor what you change in it is stored until you keep it.";
 
@@ -50,8 +45,6 @@ const page = {
   facts: byId("facts", HTMLDListElement),
   forget: byId("forget", HTMLButtonElement),
   forgotten: byId("forgotten", HTMLParagraphElement),
-  arrivals: byId("arrivals", HTMLElement),
-  arrivalList: byId("arrival-list", HTMLUListElement),
   map: byId("map", HTMLCanvasElement),
   mapHint: byId("map-hint", HTMLParagraphElement),
   about: byId("about", HTMLParagraphElement),
@@ -69,12 +62,12 @@ const controls = new Controls({
   changed: () => void recommend(),
   chosen: (backend) => void changeBackend(backend),
 });
+const arrivals = new Arrivals(catalogue, { added: showAdded, failed: fail });
 const map = new SemanticMap(page.map);
 const times = new Times();
 
 let items: Item[] = [];
 let byItemId = new Map<string, Item>();
-let arrivals: Arrival[] = [];
 let recommender: Recommender | undefined;
 /** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
 let turn = 0;
@@ -99,11 +92,6 @@ function showHistory(): void {
   catalogue.setLiked(ids);
   map.setLiked(ids);
   void recommend();
-}
-
-/** Says something in an element that screen readers read out; written anew, it would be read anew. */
-function say(element: HTMLElement, text: string): void {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 async function readHistory(): Promise<void> {
@@ -138,7 +126,7 @@ async function copyLink(): Promise<void> {
 
 function itemOf(id: string): Item {
   // One that came later may be liked before this visit adds it.
-  const known = byItemId.get(id) ?? arrivals.find(({ item }) => item.id === id)?.item;
+  const known = byItemId.get(id) ?? arrivals.itemOf(id);
   return known ?? { id, title: `Item ${id}`, byline: "", tags: [], hue: 0, text: "" };
 }
 
@@ -216,43 +204,21 @@ async function changeBackend(backend: Backend): Promise<void> {
   }
 }
 
-// New arrivals.
-
-function showArrivals(added: ReadonlyMap<string, readonly number[]> = new Map()): void {
-  page.arrivals.hidden = arrivals.length === 0;
-  const entries = arrivals.map(({ item }) => arrivalEntry(item, added.get(item.id) ?? null));
-  replaceEntries(page.arrivalList, entries, catalogue);
-}
-
-const given = new Map<string, readonly number[]>();
-/** What is being added: a second click adds nothing. */
-const adding = new Set<string>();
-
-async function addArrival(id: string): Promise<void> {
-  const arrival = arrivals.find(({ item }) => item.id === id);
-  if (!arrival || !recommender || given.has(id) || adding.has(id)) return;
-  const { item, embedding } = arrival;
-  adding.add(id);
-  try {
-    const [added] = await recommender.addItems([{ id, embedding }]);
-    given.set(id, added?.codes ?? []);
-    items = [item, ...items];
-    byItemId.set(id, item);
-    catalogue.setItems(items);
-    await showMap(recommender);
-    showArrivals(given);
-    showFacts();
-    await recommend();
-  } catch (error) {
-    fail(error);
-  } finally {
-    adding.delete(id);
-  }
+/** A new item can be found and liked from now on. */
+async function showAdded(item: Item): Promise<void> {
+  items = [item, ...items];
+  byItemId.set(item.id, item);
+  catalogue.setItems(items);
+  await showMap();
+  arrivals.show();
+  showFacts();
+  await recommend();
 }
 
 // What there is to be known.
 
-async function showMap(recommender: Recommender): Promise<void> {
+async function showMap(): Promise<void> {
+  if (!recommender) return;
   map.setCatalogue(await recommender.catalogue());
   map.setLiked(liked.ids);
 }
@@ -347,55 +313,17 @@ async function loadModel(signal: AbortSignal): Promise<void> {
   // Another one may have been chosen meanwhile.
   const selected = controls.backend;
   if (selected !== backend) await changeBackend(selected);
-  await showMap(recommender);
+  await showMap();
 }
 
 function listen(): void {
   for (const list of [page.picks, page.history]) onEntryClick(list, (id) => liked.toggle(id));
-  onEntryClick(page.arrivalList, (id) => void addArrival(id));
   page.clear.addEventListener("click", () => void liked.clear().catch(fail));
   page.copy.addEventListener("click", () => void copyLink());
   page.own.addEventListener("click", () => void liked.showOwn().catch(fail));
   page.keep.addEventListener("click", () => liked.keep());
   page.forget.addEventListener("click", () => void forgetMe().catch(fail));
-  listenToMap();
-}
-
-/** Whoever points at the map, or walks through it by arrow keys, is told what is there. */
-function listenToMap(): void {
-  const hint = page.mapHint.textContent ?? "";
-  /** A screen reader reads out what keys find, and not what the pointer passes over. */
-  const write = (text: string, live: "polite" | "off" = "off") => {
-    page.mapHint.setAttribute("aria-live", live);
-    say(page.mapHint, text);
-  };
-  const tell = (under: ReturnType<typeof map.at>, live?: "polite") => {
-    if (!under) return;
-    const titles = under.ids.slice(0, 4).map((id) => itemOf(id).title);
-    const others = under.ids.length - titles.length;
-    const more = others > 0 ? ` and ${others} more` : "";
-    write(`${under.codes.join(" · ")}: ${titles.join(", ")}${more}`, live);
-  };
-  page.map.addEventListener("pointerleave", ({ pointerType }) => {
-    // A finger hides what it points at, until it is lifted.
-    if (pointerType !== "touch") write(hint);
-  });
-  page.map.addEventListener("pointermove", ({ offsetX, offsetY }) =>
-    tell(map.at(offsetX, offsetY)),
-  );
-  page.map.addEventListener("focus", () => {
-    if (page.map.matches(":focus-visible")) tell(map.step(), "polite");
-  });
-  page.map.addEventListener("blur", () => {
-    map.leave();
-    write(hint);
-  });
-  page.map.addEventListener("keydown", (event) => {
-    const step = STEPS.get(event.key);
-    if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    tell(map.step(...step), "polite");
-  });
+  tellOfMap(map, page.map, page.mapHint, (id) => itemOf(id).title);
 }
 
 async function start(): Promise<void> {
@@ -410,9 +338,8 @@ async function start(): Promise<void> {
     await stayOffline();
     await Promise.all([loadItems(), loadModel(stop.signal)]);
     page.about.textContent = inWords((await about) ?? {});
-    if (recommender?.info.embedding) arrivals = (await fresh) ?? [];
-    showArrivals();
-    if (arrivals.some(({ item }) => liked.ids.includes(item.id))) showHistory();
+    if (recommender?.info.embedding) arrivals.offer((await fresh) ?? [], recommender);
+    if (liked.ids.some((id) => arrivals.itemOf(id))) showHistory();
     showFacts();
     // From here on the page needs nothing of the network, and the count shows it.
     new RequestCount((number) => {

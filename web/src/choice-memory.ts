@@ -9,11 +9,8 @@ const CHOICES = [...ON_GPU, "cpu"] as const;
 /** An engine, or the GPU's without what not every GPU has. */
 export type Choice = (typeof CHOICES)[number];
 
-/** With what the keys of this package begin in `localStorage`. */
-const PREFIX = "tigret:";
-
-/** With what the keys of choices begin. */
-const ENGINE = `${PREFIX}engine|`;
+/** With what the keys of choices begin: this package keeps nothing else in `localStorage`. */
+const PREFIX = "tigret:engine|";
 /** Milliseconds that a choice is remembered: drivers and browsers change. */
 const MEMORY = 30 * 24 * 3_600_000;
 
@@ -28,7 +25,7 @@ export function choiceKey(parts: {
   const { halves, packedProducts, subgroups } = gpu;
   const options = [halves, packedProducts, subgroups].join(",");
   const agent = globalThis.navigator?.userAgent ?? "";
-  return ENGINE + [version, fingerprint, adapter, options, agent].join("|");
+  return PREFIX + [version, fingerprint, adapter, options, agent].join("|");
 }
 
 /** What a stored text says, if it is not too old. */
@@ -53,7 +50,7 @@ export function remember(key: string, choice: Choice): void {
   try {
     const { localStorage } = globalThis;
     for (const other of Object.keys(localStorage)) {
-      const isOld = other.startsWith(ENGINE) && !read(localStorage.getItem(other));
+      const isOld = other.startsWith(PREFIX) && !read(localStorage.getItem(other));
       if (isOld) localStorage.removeItem(other);
     }
     localStorage.setItem(key, `${choice} ${Date.now()}`);

@@ -10,12 +10,6 @@ import type { Engine, GpuOptions, ModelInfo, Pick } from "./types.js";
 /** A GPU without what not every GPU has. */
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
 
-/** A choice, and whether another visit would come to the same one. */
-interface Chosen {
-  choice: Choice;
-  lasts: boolean;
-}
-
 /** What a choice needs of the worker. */
 export interface Timed {
   /** The WebGPU adapter in words, or `null` where there is none. */
@@ -70,8 +64,9 @@ export async function choose(
   const isFree = Object.values(gpu).every((wish) => wish === undefined);
   const mayEmulate = isPacked && isFree && !/^apple|swiftshader/i.test(adapter);
   const tolerance = toleranceOf(weightFormat);
-  const { choice, lasts } = await fasterEngine(timed, request, tolerance, mayEmulate);
-  if (lasts) keep(choice);
+  const timing = fasterEngine(timed, request, tolerance, mayEmulate);
+  const [{ choice, lasts }, inSight] = await Promise.all([timing, staysInSight(timing)]);
+  if (lasts && inSight) keep(choice);
 }
 
 /** The first call compiles pipelines and fills caches. */
@@ -122,19 +117,9 @@ async function measure(
   return { time: times[RUNS >> 1] ?? Number.POSITIVE_INFINITY, picks };
 }
 
-/**
- * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
- * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
- * `mayEmulate`: whether the GPU multiplies by packed products by itself; many have to emulate them.
- */
-async function fasterEngine(
-  timed: Timed,
-  request: EngineRequest,
-  tolerance: number,
-  mayEmulate: boolean,
-): Promise<Chosen> {
+/** Whether the page is looked at until `task` is over: a tab that is not, even for a while, is slowed down. */
+async function staysInSight(task: Promise<unknown>): Promise<boolean> {
   const { document } = globalThis;
-  // A tab that is not looked at, even for a while, is slowed down.
   let wasHidden = false;
   const look = () => {
     wasHidden ||= document?.visibilityState === "hidden";
@@ -142,20 +127,25 @@ async function fasterEngine(
   look();
   document?.addEventListener("visibilitychange", look);
   try {
-    const { choice, lasts } = await faster(timed, request, tolerance, mayEmulate);
-    return { choice, lasts: lasts && !wasHidden };
+    await task;
+    return !wasHidden;
   } finally {
     document?.removeEventListener("visibilitychange", look);
   }
 }
 
-/** As {@link fasterEngine}, whoever looks. */
-async function faster(
+/**
+ * Times both engines and leaves the faster one in use, if it answers as the CPU does. The CPU must
+ * be in use at the start; it is what remains where WebGPU is missing, fails or computes wrongly.
+ * `mayEmulate`: whether the GPU multiplies by packed products by itself; many have to emulate them.
+ * `lasts`: whether another visit would come to the same choice.
+ */
+async function fasterEngine(
   timed: Timed,
   request: EngineRequest,
   tolerance: number,
   mayEmulate: boolean,
-): Promise<Chosen> {
+): Promise<{ choice: Choice; lasts: boolean }> {
   let [lasts, hasLost] = [true, false];
   const cpu = await measure(() => timed.recommend(request));
   const onGpu = async () => {

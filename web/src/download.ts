@@ -22,16 +22,12 @@ export interface DownloadOptions {
   headers?: Record<string, string>;
   /** Past the browser's cache, which may hold a file that was changed on the way. */
   fresh?: boolean;
-  /** Milliseconds without a byte after which a connection counts as broken. */
-  stall?: number;
   /**
    * Where something else serves if this fails: milliseconds that the first answer may take to begin,
    * that it may stall, and that what broke off may take to go on. It then waits for no device that is
    * offline.
    */
   patience?: number;
-  /** Milliseconds before the first attempt to go on; each later one waits twice as long. */
-  pause?: number;
 }
 
 /** What came. */
@@ -44,7 +40,9 @@ export interface Downloaded {
   etag: string | null;
 }
 
+/** Milliseconds without a byte after which a connection counts as broken. */
 const STALL = 30_000;
+/** Milliseconds before the first attempt to go on; each later one waits twice as long. */
 const PAUSE = 500;
 /** Attempts in a row that bring nothing new. */
 const ATTEMPTS = 4;
@@ -70,9 +68,9 @@ export async function download(
   url: string,
   options: DownloadOptions = {},
 ): Promise<Downloaded | typeof UNCHANGED> {
-  const { signal, pause = PAUSE, patience = Number.POSITIVE_INFINITY } = options;
+  const { signal, patience = Number.POSITIVE_INFINITY } = options;
   const headers = { ...options.headers };
-  const asked = { ...options, headers, stall: Math.min(options.stall ?? STALL, patience) };
+  const asked = { ...options, headers };
   const received = new Received();
   let version: Version | null = null;
   /** The most bytes that any attempt has come to, and how many came to no more since. */
@@ -117,7 +115,7 @@ export async function download(
         continue;
       }
       if (isOver || (error.unanswered && most === 0)) throw told(url, received, error);
-      const wait = Math.max(pause * 2 ** Math.max(fruitless - 1, 0), error.pause);
+      const wait = Math.max(PAUSE * 2 ** Math.max(fruitless - 1, 0), error.pause);
       await sleep(Math.min(wait, until - now), signal);
       if (patience === Number.POSITIVE_INFINITY) await online(signal);
     }
@@ -224,7 +222,6 @@ async function request(
   left: number,
   later: boolean,
 ): Promise<Response> {
-  const { stall = STALL } = options;
   const headers = { ...options.headers };
   if (from > 0) headers.range = `bytes=${from}-`;
   const late = new AbortController();
@@ -234,7 +231,7 @@ async function request(
     const { signal } = late;
     const cache = from > 0 ? "no-store" : options.fresh ? "reload" : "no-cache";
     response = await inTime(
-      Math.ceil(Math.min(stall, left)),
+      Math.ceil(Math.min(stallOf(options), left)),
       fetch(url, { headers, cache, signal }),
     );
   } catch (cause) {
@@ -253,6 +250,11 @@ async function request(
     throw new Broken(`the server answered with status ${error.status}`, { cause: error, pause });
   }
   return response;
+}
+
+/** Milliseconds without a byte after which another attempt, or what else serves, is better. */
+function stallOf({ patience = STALL }: DownloadOptions): number {
+  return Math.min(STALL, patience);
 }
 
 /** Whether a status says that the server may answer another time. */
@@ -302,7 +304,8 @@ async function read(
   received: Received,
   options: DownloadOptions,
 ): Promise<void> {
-  const { onProgress, signal, stall = STALL } = options;
+  const { onProgress, signal } = options;
+  const stall = stallOf(options);
   // The length of a compressed response is not the length of what is read from it.
   const isCompressed = response.headers.has("content-encoding") && !isPlain(response);
   const length = isCompressed ? 0 : Number(response.headers.get("content-length"));

@@ -157,11 +157,10 @@ export class HistoryStore {
   ): Promise<HistoryEntry[]> {
     // It may have been closed since.
     if (this.#events.hears("change")) this.#listen();
-    const mode = access === "read" ? "readonly" : "readwrite";
-    const failed = because(mode === "readonly" ? "read" : "stored");
-    const changed = await this.#stored(mode, access, change).catch(failed);
+    const failed = because(access === "read" ? "read" : "stored");
+    const changed = await this.#stored(access, change).catch(failed);
     if (changed === ABSENT) return [];
-    if (mode === "readwrite") {
+    if (access !== "read") {
       this.#announce();
       this.#changed();
     }
@@ -170,10 +169,10 @@ export class HistoryStore {
 
   /** Once more where the browser has closed the database without a word, as Safari does. */
   async #stored(
-    mode: IDBTransactionMode,
     access: Access,
     change: (entries: HistoryEntry[]) => HistoryEntry[],
   ): Promise<HistoryEntry[] | typeof ABSENT> {
+    const mode = access === "read" ? "readonly" : "readwrite";
     for (let isFirst = true; ; isFirst = false) {
       const database = await this.#open(access);
       if (database === ABSENT) return ABSENT;

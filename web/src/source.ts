@@ -5,7 +5,6 @@ import { drop, type Kept, keep, kept } from "./cache.js";
 import {
   bytesOfResponse,
   CONDITION,
-  type DownloadOptions,
   download,
   type Progress,
   Refused,
@@ -26,8 +25,6 @@ export interface SourceOptions {
   cache?: boolean | undefined;
   /** The SHA-256 that the bytes must have. */
   integrity?: string | undefined;
-  /** For tests: the pace of {@link download}. */
-  pace?: Pick<DownloadOptions, "stall" | "pause" | "patience">;
 }
 
 /** A load of an address under way. */
@@ -98,7 +95,7 @@ async function fromServer(
   copy: Kept | null = null,
   fresh = false,
 ): Promise<Bundle> {
-  const { url, wanted, begun, onProgress, signal, pace } = loading;
+  const { url, wanted, begun, onProgress, signal } = loading;
   /** The file of the last visit, for a server that sends something else by now. */
   const older = async () => {
     const last = isKept(loading) && !wanted ? await kept(url) : null;
@@ -123,7 +120,7 @@ async function fromServer(
   let answer: Awaited<ReturnType<typeof download>>;
   try {
     const patience = usable ? { patience: PATIENCE } : {};
-    answer = await download(url, { onProgress, signal, headers, fresh, ...patience, ...pace });
+    answer = await download(url, { onProgress, signal, headers, fresh, ...patience });
   } catch (error) {
     signal?.throwIfAborted();
     if (!usable || !mayServe(error)) throw error;

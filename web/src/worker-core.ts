@@ -95,19 +95,18 @@ export class Server {
         await requireAdapter(call.engine);
         this.#session?.free();
         this.#session = undefined;
-        const options = gpuOptions(call.gpu);
-        const session = await Session.load(call.bytes, backendOf(call.engine), ...options);
+        const session = await Session.load(call.bytes, ...backendOf(call));
         this.#session = session;
         return {
           info: session.info() as ModelInfo,
-          engineName: await this.#engineName(call.engine),
+          engineName: await nameOf(call.engine),
           sampleHistory: session.sampleHistory() as string[],
         };
       }
       case "use": {
         await requireAdapter(call.engine);
-        await this.#loaded.useBackend(backendOf(call.engine), ...gpuOptions(call.gpu));
-        return { engineName: await this.#engineName(call.engine) };
+        await this.#loaded.useBackend(...backendOf(call));
+        return { engineName: await nameOf(call.engine) };
       }
       case "adapter":
         return adapterInWords();
@@ -161,7 +160,7 @@ export class Server {
   async #warmUp(): Promise<void> {
     await this.#compile();
     if (this.#asked) return;
-    const session = await Session.load(warmUpBundle(), "cpu");
+    const session = await Session.load(warmUpBundle(), false);
     try {
       for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
         await session.recommend(WARM_UP_REQUEST, false);
@@ -170,11 +169,6 @@ export class Server {
     } finally {
       session.free();
     }
-  }
-
-  /** The engine in words. Some browsers give an adapter no name. */
-  async #engineName(engine: Engine): Promise<string> {
-    return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? this.#loaded.engine);
   }
 }
 
@@ -254,8 +248,9 @@ function hold(locks: LockManager | undefined, name: string): Promise<(() => void
   });
 }
 
-function backendOf(engine: Engine): string {
-  return engine === "webgpu" ? "gpu" : "cpu";
+/** Whether on the GPU, and the options, as the module takes them. */
+function backendOf({ engine, gpu }: { engine: Engine; gpu: GpuOptions }) {
+  return [engine === "webgpu", gpu.halves, gpu.packedProducts, gpu.subgroups] as const;
 }
 
 /** Milliseconds in which a browser that has an adapter names it. */
@@ -275,17 +270,20 @@ async function findAdapter(): Promise<GPUAdapter | null> {
   }
 }
 
+/** Some browsers give an adapter no name. */
+const UNNAMED = "unnamed";
+
+/** The engine in words. */
+async function nameOf(engine: Engine): Promise<string> {
+  return engine === "cpu" ? "cpu" : ((await adapterInWords()) ?? UNNAMED);
+}
+
 /** The adapter in words; part of the key under which the faster engine is remembered. */
 async function adapterInWords(): Promise<string | null> {
   const adapter = await findAdapter();
   if (!adapter) return null;
   const { vendor, architecture, device, description } = adapter.info;
-  return [vendor, architecture, device, description].filter(Boolean).join(" ") || "unnamed";
-}
-
-/** The options as the module takes them. */
-function gpuOptions({ halves, packedProducts, subgroups }: GpuOptions) {
-  return [halves, packedProducts, subgroups] as const;
+  return [vendor, architecture, device, description].filter(Boolean).join(" ") || UNNAMED;
 }
 
 /** Refuses `webgpu` in plainer words than the module's where there is no adapter. */

@@ -285,7 +285,6 @@ test("a GPU that hangs while it is set up ends a load, and changes no engine", a
 
 test.each([
   [{ cache: 1 }, "cache is 1"],
-  [{ userId: "" }, "userId"],
   [{ historyName: 5 }, "historyName"],
   [{ integrity: "x" }, "integrity"],
 ])("load refuses %o", async (options, message) => {

@@ -107,7 +107,7 @@ const unreachable = () => {
 };
 
 async function load(options = {}, url = URL_OF_MODEL): Promise<[number[], number]> {
-  const found = await bundleOf(url, { pace: { pause: 1 }, ...options });
+  const found = await bundleOf(url, options);
   const { bytes, downloaded } = found;
   found.keep(new Blob([bytes]));
   await settled();
@@ -539,7 +539,7 @@ test("where no engine takes what the server sends by now, the copy is there stil
   ] as const) {
     const left = [...answers, busy, busy, busy];
     serve = () => (left.shift() ?? busy)();
-    let found = await bundleOf(URL_OF_MODEL, { pace: { pause: 1 } });
+    let found = await bundleOf(URL_OF_MODEL);
     for (let next: typeof found | null = found; next; ) {
       found = next;
       next = found.downloaded > 0 ? await found.again().catch(() => null) : null;

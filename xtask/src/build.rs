@@ -54,7 +54,7 @@ pub(crate) fn quietly(
 /// As [`quietly`].
 pub(crate) fn examples(names: &[&str], step: &str, report: &Report) -> Result<Built> {
     let mut cargo = workspace::cargo();
-    cargo.args(["build", "--release", "--package", "tigret-infer", "--features", "testing"]);
+    cargo.args(["build", "--release", "--package", "tigret-infer"]);
     for name in names {
         cargo.args(["--example", name]);
     }

@@ -130,7 +130,7 @@ fn device_tests(libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
 /// The tests of `wasm-infer` on a GPU: of its kernels, whose names say `gpu::`, and of the whole engine.
 fn engine_tests(report: &Report) -> Result<build::Built> {
     let mut cargo = workspace::cargo();
-    cargo.args(["test", "--no-run", "--package", "tigret-infer", "--features", "testing"]);
+    cargo.args(["test", "--no-run", "--package", "tigret-infer"]);
     cargo.args(["--lib", "--test", "engines"]);
     build::quietly(&mut cargo, STEP, "compiling the tests of tigret_infer", report)
 }

@@ -5,23 +5,12 @@ use std::collections::BTreeMap;
 use tigret_shaders::Shader;
 
 use super::GpuOptions;
+#[cfg(not(target_arch = "wasm32"))]
+use super::device::Counts;
 use super::device::{Bounds, Buffer, Device, Group, Info, Kernel, Launch, PARAMS_STRIDE, Role};
 use super::params::PARAMS;
 use super::plan::{BufferId, Constant, Dispatch};
 use crate::error::InferError;
-
-/// What the last call launched.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Kernel launches.
-    pub dispatches: usize,
-    /// Compute passes.
-    pub passes: usize,
-    /// Submits to the queue.
-    pub submits: usize,
-    /// Buffers read back.
-    pub read_backs: usize,
-}
 
 /// A kernel that has been launched or will be.
 struct Compiled {
@@ -37,7 +26,6 @@ pub(super) struct Executor {
     constants: usize,
     params: Buffer,
     read_back: Buffer,
-    counts: Counts,
     // The last field: it outlives the buffers.
     device: Device,
 }
@@ -60,7 +48,6 @@ impl Executor {
             constants: constants.len(),
             params,
             read_back,
-            counts: Counts::default(),
             device,
         };
         for constant in constants {
@@ -113,9 +100,10 @@ impl Executor {
         self.kernels.values_mut().for_each(|compiled| compiled.groups.clear());
     }
 
-    /// What the last call launched.
+    /// What the device has been asked for so far.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn counts(&self) -> Counts {
-        self.counts
+        self.device.counts
     }
 
     /// Whether the device can hold each of these buffers.
@@ -204,9 +192,8 @@ impl Executor {
             self.read_back = self.device.buffer("read-back", bytes, Role::ReadBack)?;
         }
         self.get_ready(dispatches).await?;
-        let launches = self.launches(dispatches);
+        let launches = launches(&self.kernels, dispatches);
         self.device.submit(&launches, &self.buffers[result.0], &self.read_back, bytes);
-        self.counts = Counts { dispatches: dispatches.len(), passes: 1, submits: 1, read_backs: 1 };
         let words = self.device.fetch(&self.read_back, bytes).await?;
         self.check()?;
         Ok(words)
@@ -237,36 +224,6 @@ impl Executor {
         Ok(())
     }
 
-    /// The launches that [`Executor::get_ready`] has prepared.
-    fn launches(&self, dispatches: &[Dispatch]) -> Vec<Launch<'_>> {
-        let launch = |(dispatch, index): (&Dispatch, u32)| {
-            let Compiled { kernel, groups } = &self.kernels[dispatch.shader.name];
-            Launch {
-                kernel,
-                group: &groups[&dispatch.buffers],
-                params_at: index * PARAMS_STRIDE as u32,
-                workgroups: dispatch.groups,
-            }
-        };
-        dispatches.iter().zip(0..).map(launch).collect()
-    }
-
-    /// Copies a buffer to the host, in a submit of its own.
-    ///
-    /// # Errors
-    /// [`InferError::DeviceLost`].
-    #[cfg(feature = "testing")]
-    pub(super) async fn read(
-        &mut self,
-        id: BufferId,
-        words: usize,
-    ) -> Result<Vec<u32>, InferError> {
-        let counts = self.counts;
-        let outcome = self.run(&[], id, words).await;
-        self.counts = counts;
-        outcome
-    }
-
     /// Waits until the device has accepted everything so far.
     ///
     /// # Errors
@@ -278,6 +235,23 @@ impl Executor {
     fn check(&self) -> Result<(), InferError> {
         self.device.failure.check()
     }
+}
+
+/// The launches that [`Executor::get_ready`] has prepared.
+fn launches<'a>(
+    kernels: &'a BTreeMap<&'static str, Compiled>,
+    dispatches: &[Dispatch],
+) -> Vec<Launch<'a>> {
+    let launch = |(dispatch, index): (&Dispatch, u32)| {
+        let Compiled { kernel, groups } = &kernels[dispatch.shader.name];
+        Launch {
+            kernel,
+            group: &groups[&dispatch.buffers],
+            params_at: index * PARAMS_STRIDE as u32,
+            workgroups: dispatch.groups,
+        }
+    };
+    dispatches.iter().zip(0..).map(launch).collect()
 }
 
 /// What only benchmarks ask for.
@@ -293,7 +267,7 @@ impl Executor {
     ) -> Result<Vec<f64>, InferError> {
         self.check()?;
         self.get_ready(dispatches).await?;
-        let times = self.device.profile(&self.launches(dispatches)).await?;
+        let times = self.device.profile(&launches(&self.kernels, dispatches)).await?;
         self.check()?;
         Ok(times)
     }
@@ -309,7 +283,7 @@ impl Executor {
     /// # Errors
     /// [`InferError::DeviceLost`].
     pub(super) async fn time_copies(
-        &self,
+        &mut self,
         bytes: u64,
         times: &[usize],
     ) -> Result<Vec<f64>, InferError> {

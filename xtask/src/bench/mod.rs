@@ -20,9 +20,7 @@ use crate::setup::wasm::{Choice, WasmToolchain};
 use crate::setup::{browser, npm, vulkan};
 use crate::tigret;
 use crate::wasm;
-
-/// The script of web/package.json that times one recommendation in the page.
-const BROWSER_SCRIPT: &str = "bench:browser";
+use crate::workspace;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Debug, clap::Args)]
@@ -173,9 +171,6 @@ fn one_in_page(choice: Choice, report: &Report) -> Vec<Figure> {
 
 /// What the page's own script prints, or why it cannot run.
 fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
-    if !npm::has_script(BROWSER_SCRIPT) {
-        return Ok(Err(format!("web/package.json has no script {BROWSER_SCRIPT}")));
-    }
     let chromium = match browser::locate(report) {
         Ok(chromium) => chromium,
         Err(why) => return Ok(Err(why.to_string())),
@@ -183,9 +178,12 @@ fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
     npm::install(report)?;
     wasm::build_module(&WasmToolchain::locate(choice, report)?, report)?;
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build"]))?;
-    let mut npm = npm::npm();
-    npm.args(["run", "--silent", BROWSER_SCRIPT]).env("TIGRET_CHROMIUM", chromium);
-    json_of(&mut npm).map(Ok)
+    let built = build::examples(&["random_model"], "bench", report)?;
+    let folder = workspace::root().join(".tigret").join("bench-page");
+    process::run_on_stderr(Command::new(built.program("random_model")?).arg(&folder))?;
+    let mut node = Command::new("node");
+    node.arg(workspace::root().join("tests/browser/bench.mjs")).arg(&folder);
+    json_of(node.env("TIGRET_CHROMIUM", chromium)).map(Ok)
 }
 
 /// Runs a program whose last line of output is a JSON object.

@@ -86,17 +86,6 @@ pub(crate) fn npm() -> Command {
     npm
 }
 
-/// Whether `web/package.json` has a script.
-pub(crate) fn has_script(name: &str) -> bool {
-    fs::read_to_string(workspace::web().join("package.json"))
-        .is_ok_and(|package| declares_script(&package, name))
-}
-
-fn declares_script(package: &str, name: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(package)
-        .is_ok_and(|package| package["scripts"][name].is_string())
-}
-
 fn is_copy(path: &Path, bytes: &[u8]) -> bool {
     fs::read(path).is_ok_and(|copy| copy == bytes)
 }
@@ -135,13 +124,5 @@ mod tests {
         let (major, minor) = least_node(&read("web/package.json")).expect("a version");
         let documentation = read("docs/development.md");
         assert!(documentation.contains(&format!("Node {major}.{minor} or later with npm")));
-    }
-
-    #[test]
-    fn scripts_are_found_by_name() {
-        let package = r#"{"scripts": {"build": "tsc"}}"#;
-        assert!(declares_script(package, "build"));
-        assert!(!declares_script(package, "bench:browser"));
-        assert!(!declares_script("not json", "build"));
     }
 }

@@ -12,6 +12,8 @@ use tigret_shaders::Shader;
 
 use crate::error::InferError;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use backend::Counts;
 pub(super) use backend::{Buffer, Device, Group, Kernel};
 
 /// What a device has beyond plain WGSL.

@@ -19,6 +19,19 @@ use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
 
+/// What a device has been asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Kernel launches.
+    pub dispatches: usize,
+    /// Compute passes.
+    pub passes: usize,
+    /// Submits to the queue.
+    pub submits: usize,
+    /// Buffers read back.
+    pub read_backs: usize,
+}
+
 /// An open device.
 pub(in super::super) struct Device {
     device: wgpu::Device,
@@ -31,6 +44,8 @@ pub(in super::super) struct Device {
     pub(in super::super) info: Info,
     pub(in super::super) bounds: Bounds,
     pub(in super::super) failure: Failure,
+    /// So far; of benchmarks only what they read back.
+    pub(in super::super) counts: Counts,
 }
 
 /// Memory of a device.
@@ -111,7 +126,8 @@ impl Device {
             limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
         let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
-        Ok(Self { device, queue, zeroes: metal, info, bounds, failure })
+        let counts = Counts::default();
+        Ok(Self { device, queue, zeroes: metal, info, bounds, failure, counts })
     }
 
     /// Makes a buffer of zeros.
@@ -241,7 +257,7 @@ impl Device {
 
     /// Launches in one pass and one submit, then copies the first `bytes` of `result`.
     pub(in super::super) fn submit(
-        &self,
+        &mut self,
         launches: &[Launch<'_>],
         result: &Buffer,
         read_back: &Buffer,
@@ -250,6 +266,7 @@ impl Device {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+            self.counts.passes += 1;
             let mut current: Option<&Kernel> = None;
             for launch in launches {
                 if !current.is_some_and(|kernel| std::ptr::eq(kernel, launch.kernel)) {
@@ -257,10 +274,12 @@ impl Device {
                     current = Some(launch.kernel);
                 }
                 add(&mut pass, launch);
+                self.counts.dispatches += 1;
             }
         }
         encoder.copy_buffer_to_buffer(&result.0, 0, &read_back.0, 0, bytes);
         self.queue.submit([encoder.finish()]);
+        self.counts.submits += 1;
     }
 
     /// Checks that all calls so far were accepted.
@@ -277,7 +296,7 @@ impl Device {
     /// # Errors
     /// [`InferError::DeviceLost`].
     pub(in super::super) async fn fetch(
-        &self,
+        &mut self,
         read_back: &Buffer,
         bytes: u64,
     ) -> Result<Vec<u32>, InferError> {
@@ -296,6 +315,7 @@ impl Device {
             bytemuck::pod_collect_to_vec(&view)
         };
         read_back.0.unmap();
+        self.counts.read_backs += 1;
         Ok(words)
     }
 }
@@ -313,7 +333,7 @@ impl Device {
     /// # Errors
     /// [`InferError::NoGpu`] where the adapter has no timestamps, [`InferError::DeviceLost`].
     pub(in super::super) async fn profile(
-        &self,
+        &mut self,
         launches: &[Launch<'_>],
     ) -> Result<Vec<f64>, InferError> {
         if !self.device.features().contains(Features::TIMESTAMP_QUERY) {
@@ -352,7 +372,7 @@ impl Device {
     /// # Errors
     /// [`InferError::DeviceLost`].
     pub(in super::super) async fn time_copies(
-        &self,
+        &mut self,
         bytes: u64,
         times: &[usize],
     ) -> Result<Vec<f64>, InferError> {

@@ -1,0 +1,124 @@
+/** `Forget me` in the built demo. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describeDemo, untilSays } from "./demo.mjs";
+
+describeDemo("forgetting", (demo) => {
+  const { go } = demo;
+
+  test("the history outlives a reload, and `Forget me` leaves nothing", async () => {
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await go(page);
+    await page.locator("#items button").nth(1).click();
+    await page.locator("#history li").waitFor();
+    // The list shows the item at once; the device has it a moment later.
+    await page.waitForSelector("#history[aria-busy=false]");
+    await page.goto(`${demo.server.url}/blank.html`);
+    await page.goto(`${demo.server.url}/?backend=cpu`);
+    await page.locator("#history li").waitFor();
+    await page.waitForSelector("html[data-ready]");
+    // What other pages of this origin keep is not the demo's to forget.
+    await page.evaluate(() => caches.open("another page's"));
+    await page.locator("summary").click();
+    await page.locator("#forget").click();
+    await untilSays(page, "#forgotten", "Nothing about you");
+    const left = await page.evaluate(async () => ({
+      databases: await indexedDB.databases(),
+      caches: await caches.keys(),
+      local: Object.keys(localStorage),
+      workers: (await navigator.serviceWorker.getRegistrations()).length,
+      hash: location.hash,
+    }));
+    const others = ["another page's"];
+    assert.deepEqual(left, { databases: [], caches: others, local: [], workers: 0, hash: "" });
+    // The answer for a visitor of whom nothing is known does not take the place of these words.
+    await untilSays(page, "#status", "20 items in");
+    await page.waitForTimeout(300);
+    assert.match((await page.locator("#forgotten").textContent()) ?? "", /^Nothing about you/);
+    // The choice of an engine is kept, and that nothing is kept is not said any more.
+    await page.locator("input[value=auto]").check({ force: true });
+    await page.waitForFunction(() => localStorage.length > 0);
+    assert.equal(await page.locator("#forgotten").textContent(), "");
+    await context.close();
+  });
+
+  for (const { what, fault, says, databases } of [
+    {
+      what: "cannot empty the history deletes it",
+      fault: () => {
+        IDBObjectStore.prototype.delete = () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+    {
+      what: "cannot delete the history says so, and deletes all else",
+      fault: () => {
+        IDBFactory.prototype.deleteDatabase = () => {
+          const request = /** @type {any} */ ({ error: new DOMException("the disk is broken") });
+          setTimeout(() => request.onerror());
+          return request;
+        };
+      },
+      says: "Not everything is deleted: the histories could not be deleted (the disk is broken)",
+      databases: 1,
+    },
+    {
+      what: "cannot delete the page's own files says so, and deletes all else",
+      fault: () => {
+        ServiceWorkerRegistration.prototype.unregister = async () => {
+          throw new DOMException("the disk is broken", "UnknownError");
+        };
+      },
+      says: "Not everything is deleted: the page's own files could not be deleted (the disk is broken)",
+      databases: 0,
+    },
+    {
+      what: "is denied all storage has nothing to delete",
+      fault: () => {
+        const denied = () => new DOMException("denied", "SecurityError");
+        IDBFactory.prototype.open = () => {
+          throw denied();
+        };
+        CacheStorage.prototype.open = async () => {
+          throw denied();
+        };
+        CacheStorage.prototype.delete = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.register = async () => {
+          throw denied();
+        };
+        ServiceWorkerContainer.prototype.getRegistrations = async () => {
+          throw denied();
+        };
+      },
+      says: "Nothing about you",
+      databases: 0,
+    },
+  ]) {
+    test(`\`Forget me\` where the page ${what}`, async () => {
+      const context = await demo.browser.newContext();
+      const page = await context.newPage();
+      await page.addInitScript(fault);
+      await go(page);
+      await page.locator("#items button").nth(1).click();
+      await page.waitForSelector("#history[aria-busy=false]");
+      await page.locator("summary").click();
+      await page.locator("#forget").click();
+      await untilSays(page, "#forgotten", says);
+      assert.equal(await page.locator("#history li").count(), 0);
+      const left = await page.evaluate(async () => ({
+        databases: (await indexedDB.databases()).length,
+        caches: (await caches.keys()).filter((name) => name === "tigret"),
+      }));
+      assert.deepEqual(left, { databases, caches: [] });
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+    });
+  }
+});

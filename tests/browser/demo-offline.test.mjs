@@ -1,0 +1,230 @@
+/** The service worker of the built demo, and the requests that the page counts. */
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { describeDemo, keptPaths, untilKept } from "./demo.mjs";
+import { demoFolder, serve } from "./support.mjs";
+
+/** @typedef {import("playwright-core").Page} Page */
+/** @typedef {{ "index.html"?: (text: string) => string, "sw.js"?: (text: string) => string }} Changes */
+
+describeDemo("service worker", (demo) => {
+  const { go } = demo;
+
+  /**
+   * Lets a page that will be opened wait for its service worker for as long as it takes: on a loaded
+   * machine that may be longer than a visitor is made to wait.
+   *
+   * @param {Page} page
+   */
+  function waitForServiceWorker(page) {
+    return page.addInitScript(() => {
+      const { setTimeout } = globalThis;
+      const patience = 1500;
+      Object.assign(globalThis, {
+        /** @param {TimerHandler} call @param {number} [delay] @param {unknown[]} rest */
+        setTimeout: (call, delay, ...rest) =>
+          delay === patience ? 0 : setTimeout(call, delay, ...rest),
+      });
+    });
+  }
+
+  test("a second visit works without a server", async () => {
+    const other = await serve({ "/": demoFolder });
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    // What was fetched before the service worker saw it is kept a moment later, and the package keeps
+    // the model beside the first call.
+    const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
+    const needed = ["/", "/model/items.jsonl", ...assets];
+    await untilKept(page, (paths) => needed.every((path) => paths.includes(path)));
+    await page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
+    await other.close();
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.locator("#picks li").count(), 20);
+    assert.equal(await page.locator("#alert").isVisible(), false);
+    await context.close();
+  });
+
+  test("a second visit works with a server that does not answer, and keeps what comes late but a page", async () => {
+    let gate = Promise.resolve();
+    const file = (
+      /** @type {string} */ name,
+      /** @type {string} */ type,
+      /** @type {(text: string) => string} */ change,
+    ) =>
+      /** @type {import("node:http").RequestListener} */ (
+        async (_, response) => {
+          const late = gate;
+          await late;
+          const text = readFileSync(join(demoFolder, name), "utf8");
+          response.setHeader("content-type", type).end(late === started ? text : change(text));
+        }
+      );
+    const started = gate;
+    const other = await serve(
+      { "/": demoFolder },
+      {
+        "/": file("index.html", "text/html", (page) => page.replace("<title>", "<title>Newer ")),
+        "/model/items.jsonl": file(
+          "model/items.jsonl",
+          "application/x-ndjson",
+          (items) => `\n${items}`,
+        ),
+      },
+    );
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    await untilKept(page, (paths) => ["/", "/model/items.jsonl"].every((p) => paths.includes(p)));
+    /** @type {() => void} */
+    let open = () => {};
+    gate = new Promise((resolve) => {
+      open = () => resolve(undefined);
+    });
+    await page.reload({ timeout: 20_000 });
+    await page.waitForSelector("html[data-ready]", { timeout: 20_000 });
+    assert.equal(await page.locator("#picks li").count(), 20);
+    open();
+    await page.waitForFunction(async () => {
+      const cache = await caches.open("tigret-demo");
+      const kept = await cache.match(`${location.origin}/model/items.jsonl`);
+      return (await kept?.text())?.startsWith("\n");
+    });
+    // Its assets may be others, which nobody has fetched.
+    const kept = await page.evaluate(async () => {
+      const cache = await caches.open("tigret-demo");
+      return (await cache.match(`${location.origin}/`))?.text();
+    });
+    assert.ok(kept && !kept.includes("<title>Newer "));
+    await context.close();
+    await other.close();
+  });
+
+  /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
+  function serveChanged(changes) {
+    const types = { "index.html": "text/html", "sw.js": "text/javascript" };
+    /** @param {keyof Changes} file @returns {import("node:http").RequestListener} */
+    const route = (file) => (_, response) => {
+      const text = readFileSync(join(demoFolder, file), "utf8");
+      response.setHeader("content-type", types[file]).end(changes()[file]?.(text) ?? text);
+    };
+    return serve({ "/": demoFolder }, { "/": route("index.html"), "/sw.js": route("sw.js") });
+  }
+
+  /** Waits until a newer service worker is the page's. @param {Page} page */
+  function updateServiceWorker(page) {
+    return page.evaluate(async () => {
+      const { serviceWorker } = navigator;
+      const registration = await serviceWorker.ready;
+      const old = registration.active;
+      await registration.update();
+      // The first one may come only now, where the machine is slow.
+      while (!serviceWorker.controller || serviceWorker.controller === old) {
+        await new Promise((resolve) => {
+          serviceWorker.addEventListener("controllerchange", resolve, { once: true });
+        });
+      }
+    });
+  }
+
+  for (const [what, fault] of /** @type {const} */ ([
+    [
+      "full",
+      "Cache.prototype.put = async () => { throw new DOMException('', 'QuotaExceededError') };",
+    ],
+    [
+      "denied",
+      "CacheStorage.prototype.open = async () => { throw new DOMException('', 'SecurityError') };",
+    ],
+  ])) {
+    test(`where storage is ${what} the newest page comes from the network`, async () => {
+      /** @type {Changes} */
+      const changes = {};
+      const other = await serveChanged(() => changes);
+      const context = await demo.browser.newContext();
+      const page = await context.newPage();
+      await go(page, `${other.url}/?backend=cpu`);
+      changes["sw.js"] = (text) => fault + text;
+      await updateServiceWorker(page);
+      changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
+      await page.reload();
+      await page.waitForSelector("html[data-ready]");
+      assert.match(await page.title(), /^Newer /);
+      assert.equal(await page.locator("#alert").isVisible(), false);
+      await context.close();
+      await other.close();
+    });
+  }
+
+  test("assets of an older page are deleted once no other window may need them", async () => {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes);
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    const window = await context.newPage();
+    await go(window, `${other.url}/?backend=cpu`);
+    const old = "/assets/main-01234567.js";
+    await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
+    const current = (await keptPaths(page)).filter((path) => path.startsWith("/assets/"));
+    await page.evaluate(async (path) => {
+      const cache = await caches.open("tigret-demo");
+      await cache.put(path, new Response("old"));
+    }, old);
+    changes["sw.js"] = (text) => `${text}\n// Another version.`;
+    await updateServiceWorker(page);
+
+    /** Asks as a page does, and waits until that is done. @param {string} path @param {string[]} loaded */
+    const keep = async (path, loaded) => {
+      await page.evaluate(
+        (paths) => {
+          const urls = paths.map((path) => new URL(path, location.href).href);
+          navigator.serviceWorker.controller?.postMessage({ kind: "keep", urls });
+        },
+        [...loaded, path],
+      );
+      await untilKept(page, (paths) => paths.includes(path));
+    };
+    await keep("/blank.html", []);
+    assert.ok((await keptPaths(page)).includes(old), "another window may need it");
+    await window.close();
+    await keep("/strict.html", [old]);
+    assert.ok((await keptPaths(page)).includes(old), "the page itself needs it");
+
+    await page.reload();
+    await untilKept(page, (paths) => !paths.includes(old));
+    const kept = await keptPaths(page);
+    for (const path of current) assert.ok(kept.includes(path), `${path} is still kept`);
+    await context.close();
+    await other.close();
+  });
+
+  test("each tab counts its own requests, and those of its worker", async () => {
+    const context = await demo.browser.newContext();
+    const [first, second] = [await context.newPage(), await context.newPage()];
+    /** @param {Page} page */
+    const count = (page) => page.locator("#requests").textContent();
+    for (const page of [first, second]) {
+      await go(page);
+    }
+    assert.match((await count(first)) ?? "", /^0 requests/);
+    // A worker that ended is replaced by the next call: its script and its module are asked for.
+    await second.workers()[0]?.evaluate(() => close());
+    await second.waitForTimeout(200);
+    await second.locator("#items button").first().click();
+    await second.waitForFunction(() =>
+      document.querySelector("#requests")?.textContent?.startsWith("2 requests"),
+    );
+    assert.match((await count(first)) ?? "", /^0 requests/);
+    await context.close();
+  });
+});
