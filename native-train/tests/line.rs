@@ -12,7 +12,7 @@ use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
-use crate::tigret::{fails, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{fails, golden, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -48,15 +48,13 @@ fn from_a_log_to_recommendations() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_log(at);
-    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
-    works(at, &["embed", "--run", "r"]);
-    let codes = ["--codebook-size", "8", "--epochs", "3", "--users", "10"];
-    let report = works_json(at, &[&["tokenize", "--run", "r"], &codes[..]].concat());
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
     assert_eq!(report["collisions"]["items"], 30);
 
     // Two epochs at once, and one epoch then another by --resume, are the same training.
-    let train = ["train", "--preset", "tiny", "--batch", "32", "--warmup", "5"];
+    let train = "train --preset tiny --batch 32 --warmup 5";
     let copy = |to: &str| {
         fs::create_dir(at.join(to)).unwrap();
         for entry in fs::read_dir(at.join("r")).unwrap() {
@@ -67,13 +65,9 @@ fn from_a_log_to_recommendations() {
         }
     };
     copy("whole");
-    works_json(at, &[&train[..], &["--epochs", "3", "--run", "whole"]].concat());
-    works_json(
-        at,
-        &[&train[..], &["--epochs", "3", "--run", "r", "--max-minutes", "0.001"]].concat(),
-    );
-    let outcome =
-        works_json(at, &[&train[..], &["--epochs", "3", "--run", "r", "--resume"]].concat());
+    works_json(at, &format!("{train} --epochs 3 --run whole"));
+    works_json(at, &format!("{train} --epochs 3 --run r --max-minutes 0.001"));
+    let outcome = works_json(at, &format!("{train} --epochs 3 --run r --resume"));
     assert!(outcome["steps"].as_u64().unwrap() > 1);
     let weights = |run: &str| {
         let folder = at.join(run).join("model");
@@ -81,22 +75,22 @@ fn from_a_log_to_recommendations() {
     };
     assert_eq!(weights("whole"), weights("r"));
 
-    let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume", "--json"]].concat();
+    let other = format!("{train} --epochs 4 --run r --resume --json");
     assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
 
     // Without their histories nobody is shown what they had.
-    let unseen = ["evaluate", "--run", "r", "--beams", "30", "--exclude-history"];
-    let unseen = works_json(at, &unseen);
+    let unseen = "evaluate --run r --beams 30 --exclude-history";
+    let unseen = works_json(at, unseen);
     assert_eq!(unseen["settings"]["exclude_history"], true);
     assert_eq!(unseen["share_of_history"], 0.0);
 
-    let evaluation = works_json(at, &["evaluate", "--run", "r", "--beams", "30"]);
+    let evaluation = works_json(at, "evaluate --run r --beams 30");
     assert!(evaluation["share_of_history"].as_f64().unwrap() > 0.0);
     assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
     for format in ["f32", "f16", "q8", "q4"] {
         let out = format!("{format}.safetensors");
-        works(at, &["export", "--run", "r", "--quantize", format, "--out", &out]);
-        works(at, &["inspect", &out]);
+        works(at, &format!("export --run r --quantize {format} --out {out}"));
+        works(at, &format!("inspect {out}"));
         // Nothing of those whom the model was trained on is in the file, nor texts of items.
         let bytes = fs::read(at.join(&out)).unwrap();
         for private in ["customer-", "of kind"] {
@@ -106,9 +100,9 @@ fn from_a_log_to_recommendations() {
         assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
     // A bundle may be replaced, what is no bundle may not.
-    works(at, &["export", "--run", "r", "--quantize", "f32", "--out", "f32.safetensors"]);
+    works(at, "export --run r --quantize f32 --out f32.safetensors");
     fs::write(at.join("reserved.safetensors"), "").unwrap();
-    works(at, &["export", "--run", "r", "--out", "reserved.safetensors"]);
+    works(at, "export --run r --out reserved.safetensors");
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
         ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
@@ -116,17 +110,17 @@ fn from_a_log_to_recommendations() {
         ("r/model/model.safetensors", "model.safetensors: is there already and is no bundle"),
     ] {
         let before = fs::read(at.join(out)).ok();
-        let line = refuses(at, &["export", "--run", "r", "--out", out]);
+        let line = refuses(at, &format!("export --run r --out {out}"));
         assert!(line.contains(part), "{line}");
         assert_eq!(fs::read(at.join(out)).ok(), before);
     }
 
     // The bundle in f32 is the model: the same figures on the CPU engine.
-    let bundle = ["evaluate", "--run", "r", "--beams", "30", "--bundle", "f32.safetensors"];
-    let of_bundle = works_json(at, &bundle);
+    let bundle = "evaluate --run r --beams 30 --bundle f32.safetensors";
+    let of_bundle = works_json(at, bundle);
     assert_eq!(of_bundle["model"], evaluation["model"]);
     assert_eq!(of_bundle["share_of_history"], evaluation["share_of_history"]);
-    let of_bundle = works_json(at, &[&bundle[..], &["--exclude-history"]].concat());
+    let of_bundle = works_json(at, &format!("{bundle} --exclude-history"));
     assert_eq!(of_bundle["model"], unseen["model"]);
 
     fs::write(
@@ -134,17 +128,8 @@ fn from_a_log_to_recommendations() {
         "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
     )
     .unwrap();
-    let recommend = [
-        "recommend",
-        "--model",
-        "q8.safetensors",
-        "--histories",
-        "h.jsonl",
-        "--top",
-        "5",
-        "--json",
-    ];
-    let (answers, errors) = succeeds(&mut tigret(at, &recommend));
+    let recommend = "recommend --model q8.safetensors --histories h.jsonl --top 5 --json";
+    let (answers, errors) = succeeds(&mut tigret(at, recommend));
     assert!(errors.contains("skipped 1 history items"), "{errors}");
     let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(answers.len(), 2);
@@ -154,28 +139,25 @@ fn from_a_log_to_recommendations() {
         assert!(items[0]["id"].is_string() && items[0]["codes"].as_array().unwrap().len() == 4);
         assert!(items[0]["score"].as_f64() >= items[4]["score"].as_f64());
     }
-    let too_many =
-        ["recommend", "--model", "q8.safetensors", "--histories", "h.jsonl", "--top", "60"];
-    let line = refuses(at, &too_many);
+    let line = refuses(at, "recommend --model q8.safetensors --histories h.jsonl --top 60");
     assert!(line.contains("top is 60") && !line.contains("h.jsonl"), "{line}");
 
-    let sample = |model: &str, options: &[&str]| {
-        let histories = ["recommend", "--model", model, "--histories", "h.jsonl", "--json"];
-        works(at, &[&histories[..], options].concat())
+    let sample = |model: &str, options: &str| {
+        works(at, &format!("recommend --model {model} --histories h.jsonl --json {options}"))
     };
     for model in ["f16.safetensors", "q4.safetensors"] {
-        let first = sample(model, &["--temperature", "2", "--seed", "5"]);
+        let first = sample(model, "--temperature 2 --seed 5");
         assert_eq!(first.lines().count(), 2);
-        assert_eq!(sample(model, &["--temperature", "2,2,2,2", "--seed", "5"]), first);
-        assert_ne!(sample(model, &["--temperature", "2", "--seed", "6"]), first);
+        assert_eq!(sample(model, "--temperature 2,2,2,2 --seed 5"), first);
+        assert_ne!(sample(model, "--temperature 2 --seed 6"), first);
     }
-    let cold = ["recommend", "--model", "q4.safetensors", "--histories", "h.jsonl"];
+    let cold = "recommend --model q4.safetensors --histories h.jsonl";
     for (temperature, part) in [
         ("0", "temperature is 0, not a finite number above 0"),
         ("nan", "temperature is NaN"),
         ("1,2", "temperature has 2 values, the model has 4 levels"),
     ] {
-        let line = refuses(at, &[&cold[..], &["--temperature", temperature]].concat());
+        let line = refuses(at, &format!("{cold} --temperature {temperature}"));
         assert!(line.contains(part), "{line}");
     }
 
@@ -184,16 +166,15 @@ fn from_a_log_to_recommendations() {
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     config.as_object_mut().unwrap().remove("tigret_trained_on").unwrap();
     fs::write(&path, config.to_string()).unwrap();
-    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
-    let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog"];
-    let import = ["import", "--quantize", "q4", "--out", "nearest.safetensors"];
-    works(at, &[&import[..], &files, &["r/catalog.json"]].concat());
+    works(at, "export --run r --quantize q4 --out unsaid.safetensors");
+    let files = "--checkpoint r/model --tokens r/tokens.json --catalog r/catalog.json";
+    works(at, &format!("import --quantize q4 --out nearest.safetensors {files}"));
     let [said, unsaid, nearest] = ["q4", "unsaid", "nearest"]
         .map(|name| fs::read(at.join(name).with_extension("safetensors")).unwrap());
     assert!(said == unsaid, "another bundle than that of a model that says");
     assert!(said != nearest, "the nearest codes");
     fs::remove_file(at.join("r/sequences.jsonl")).unwrap();
-    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
+    works(at, "export --run r --quantize q4 --out unsaid.safetensors");
     assert!(fs::read(at.join("unsaid.safetensors")).unwrap() == nearest);
 }
 
@@ -202,23 +183,22 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_log(at);
-    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
-    works(at, &["embed", "--run", "r"]);
-    let tokenize = ["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"];
-    works(at, &tokenize);
-    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
-    works(at, &train);
-    let resume = [&train[..], &["--resume", "--json"]].concat();
-    let uses: [&[&str]; 2] =
-        [&["evaluate", "--run", "r"], &["export", "--run", "r", "--out", "m.safetensors"]];
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    let tokenize = "tokenize --run r --method random --codebook-size 8";
+    works(at, tokenize);
+    let train = "train --run r --preset tiny --batch 64 --epochs 1";
+    works(at, train);
+    let resume = format!("{train} --resume --json");
+    let uses = ["evaluate --run r", "export --run r --out m.safetensors"];
 
     // New items leave the IDs that there are as they are.
     fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a new thing\"}\n").unwrap();
-    works(at, &["tokenize", "--run", "r", "--assign", "new.jsonl"]);
+    works(at, "tokenize --run r --assign new.jsonl");
     for arguments in uses {
         works(at, arguments);
     }
-    assert!(works(at, &["inspect", "m.safetensors"]).contains("31 items"));
+    assert!(works(at, "inspect m.safetensors").contains("31 items"));
     assert!(refuses(at, &resume).contains("was trained with fewer items"));
     // It does not matter in which order a catalogue of the user's own has them.
     let path = at.join("r/catalog.json");
@@ -230,25 +210,23 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     }
 
     // A catalogue from elsewhere is held to the model as well, in the order of then.
-    let import = |catalog| {
-        let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog", catalog];
-        [&["import", "--out", "i.safetensors"][..], &files].concat()
-    };
+    let files = "--checkpoint r/model --tokens r/tokens.json";
+    let import = |catalog| format!("import --out i.safetensors {files} --catalog {catalog}");
     let line = refuses(at, &import("r/catalog.json"));
     assert!(line.contains("r/model: was trained on other semantic IDs than those of"), "{line}");
     catalog["items"].as_array_mut().unwrap().reverse();
     fs::write(at.join("catalog.json"), catalog.to_string()).unwrap();
     works(at, &import("catalog.json"));
 
-    works(at, &[&tokenize[..], &["--seed", "1"]].concat());
+    works(at, &format!("{tokenize} --seed 1"));
     for arguments in uses {
         let line = refuses(at, arguments);
         assert!(line.contains("r/model: was trained on other semantic IDs"), "{line}");
     }
     let line = refuses(at, &resume);
     assert!(line.contains("was trained on other semantic IDs; give the same,"), "{line}");
-    let baselines = ["evaluate", "--run", "r", "--baselines", "sasrec"];
-    assert!(refuses(at, &baselines).contains("was trained on other semantic IDs"));
+    let baselines = "evaluate --run r --baselines sasrec";
+    assert!(refuses(at, baselines).contains("was trained on other semantic IDs"));
     assert!(!at.join("r/baselines").exists(), "it is said before a baseline is trained");
 
     // A checkpoint that does not say is taken at its word.
@@ -265,13 +243,12 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         }
     }
 
-    let [tokenize @ .., _] = tokenize;
-    works(at, &[&tokenize[..], &["32"]].concat());
+    works(at, &tokenize.replace("--codebook-size 8", "--codebook-size 32"));
     let line = refuses(at, &resume);
     assert!(line.contains("was trained on other semantic IDs"), "{line}");
     let line = refuses(at, uses[1]);
     assert!(line.contains("tokens.json: ") && line.contains("the vocabulary has"), "{line}");
-    works(at, &train);
+    works(at, train);
     for arguments in uses {
         works(at, arguments);
     }
@@ -282,24 +259,23 @@ fn a_site_is_laid_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_log(at);
-    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
-    works(at, &["embed", "--run", "r"]);
-    let rq_kmeans = ["--method", "rq-kmeans", "--codebook-size", "8"];
-    works(at, &[&["tokenize", "--run", "r"], &rq_kmeans[..]].concat());
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    works(at, "tokenize --run r --method rq-kmeans --codebook-size 8");
     fs::create_dir(at.join("page")).unwrap();
     fs::write(at.join("page/index.html"), "<!doctype html>").unwrap();
-    let demo = ["demo", "r", "--page", "page", "--out", "site"];
-    assert!(refuses(at, &demo).contains("tigret train"));
-    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
-    let with_new = [&demo[..], &["--new-items", "new.jsonl"]].concat();
+    let demo = "demo r --page page --out site";
+    assert!(refuses(at, demo).contains("tigret train"));
+    works(at, "train --run r --preset tiny --batch 64 --epochs 1");
+    let with_new = format!("{demo} --new-items new.jsonl");
     fs::write(at.join("new.jsonl"), "{\"id\": \"i3\", \"title\": \"a thing\"}\n").unwrap();
     let line = refuses(at, &with_new);
     assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
-    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
+    let line = refuses(at, "demo r --page page --out r");
     assert!(line.contains("model.safetensors: is there already and is no bundle"), "{line}");
     assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
     // A copy in what is copied would have a copy of itself, and so on.
-    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "page/new/site"]);
+    let line = refuses(at, "demo r --page page --out page/new/site");
     assert!(line.contains("page/new/site: lies in the page that is to be copied there"), "{line}");
     assert_eq!(fs::read_dir(at.join("page")).unwrap().count(), 1);
 
@@ -308,7 +284,7 @@ fn a_site_is_laid_whole_or_not_at_all() {
     let laid = fs::read_to_string(at.join("site/model/new.jsonl")).unwrap();
     assert!(laid.lines().count() == 1 && laid.contains("embedding"), "{laid}");
     assert!(at.join("site/index.html").is_file() && at.join("site/model/about.json").is_file());
-    works(at, &demo);
+    works(at, demo);
     assert!(!at.join("site/model/new.jsonl").exists());
 }
 
@@ -317,11 +293,11 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_log(at);
-    let prepare = ["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &prepare);
-    works(at, &["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"]);
-    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
-    let said = succeeds(&mut tigret(at, &train)).1;
+    let prepare = "prepare --run r --interactions log.csv --items items.jsonl";
+    works(at, prepare);
+    works(at, "tokenize --run r --method random --codebook-size 8");
+    let train = "train --run r --preset tiny --batch 64 --epochs 1";
+    let said = succeeds(&mut tigret(at, train)).1;
     assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
     let evaluate = || {
         let said = succeeds(&mut tigret(at, "evaluate --run r")).1;
@@ -332,7 +308,7 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
     assert_eq!(evaluate(), (String::new(), false));
 
     // An earlier cut: the model has seen what is now to be found.
-    works(at, &[&prepare[..], &["--until", "1007"]].concat());
+    works(at, &format!("{prepare} --until 1007"));
     assert!(!at.join("r/evaluation.json").exists(), "figures of other sequences");
     let (said, written) = evaluate();
     assert!(said.contains("r/model was trained on other sequences than the run has now"), "{said}");
@@ -344,18 +320,15 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_log(at);
-    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
-    assert!(refuses(at, &["evaluate", "--run", "r"]).contains("name --baselines"));
-    let semantic = ["evaluate", "--run", "r", "--baselines", "semantic-knn"];
-    let line = refuses(at, &semantic);
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    assert!(refuses(at, "evaluate --run r").contains("name --baselines"));
+    let line = refuses(at, "evaluate --run r --baselines semantic-knn");
     assert!(line.contains("make it with `tigret embed`, or leave semantic-knn out of"), "{line}");
-    works(at, &["embed", "--run", "r"]);
+    works(at, "embed --run r");
 
-    let options = ["--baselines", "all", "--sasrec-epochs", "60", "--sasrec-dim", "16"];
-    let options = [&options[..], &["--sasrec-learning-rate", "0.01", "--sasrec-dropout", "0.1"]];
-    let evaluate = [&["evaluate", "--run", "r"][..], &options.concat()].concat();
-    let printed = works_json(at, &evaluate);
+    let evaluate = "evaluate --run r --baselines all --sasrec-epochs 60 --sasrec-dim 16 \
+                    --sasrec-learning-rate 0.01 --sasrec-dropout 0.1";
+    let printed = works_json(at, evaluate);
     assert!(printed.get("model").is_none() && printed["popularity"]["ndcg@10"].is_number());
     let ndcg = |name: &str| printed["baselines"][name]["ndcg@10"].as_f64().unwrap();
     // Customers walk on from item to item: both that learn from sequences find it out.
@@ -368,76 +341,66 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
 
     let log_of_training = || fs::read_to_string(at.join("r/baselines/sasrec/train.jsonl")).unwrap();
     let before = log_of_training();
-    let again = works_json(at, &evaluate);
+    let again = works_json(at, evaluate);
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
     assert_eq!(log_of_training(), before, "it is not trained again");
+    let said = |line: &str| succeeds(&mut tigret(at, line)).1;
     // A limit that the training did not have is told of, and stands in the figures.
-    let limit = [&evaluate[..], &["--sasrec-max-minutes", "0.001"]].concat();
-    let errors = succeeds(&mut tigret(at, &limit)).1;
+    let errors = said(&format!("{evaluate} --sasrec-max-minutes 0.001"));
     assert!(errors.contains("longer than --sasrec-max-minutes 0.001; remove r/baselines/sasrec"));
     assert_eq!(log_of_training(), before);
     assert_eq!(written()["baselines"]["sasrec"]["settings"]["max_minutes"], 0.001);
-    let alone = ["evaluate", "--run", "r", "--baselines", "popularity", "--sasrec-dim", "8"];
-    let errors = succeeds(&mut tigret(at, &alone)).1;
+    let errors = said("evaluate --run r --baselines popularity --sasrec-dim 8");
     assert!(errors.contains("options of sasrec are without effect"), "{errors}");
 
-    works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
-    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
-    let table = works(at, &[&evaluate[..], &["--beams", "30"]].concat());
+    works(at, "tokenize --run r --codebook-size 8 --epochs 3");
+    works(at, "train --run r --preset tiny --batch 64 --epochs 1");
+    let table = works(at, &format!("{evaluate} --beams 30"));
     for row in ["model ", "popularity ", "item-KNN ", "Semantic_KNN ", "SASRec "] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{table}");
     }
     assert!(table.contains("SASRec is ahead of the model by 0."), "{table}");
     let with_model = written();
     assert!(with_model["model"]["ndcg@10"].is_number());
-    works(at, &["evaluate", "--run", "r", "--baselines", "item-knn", "--baselines-only"]);
+    works(at, "evaluate --run r --baselines item-knn --baselines-only");
     assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
 
     fs::create_dir(at.join("nobody")).unwrap();
     fs::copy(at.join("r/items.jsonl"), at.join("nobody/items.jsonl")).unwrap();
     fs::write(at.join("nobody/sequences.jsonl"), "").unwrap();
-    let line = refuses(at, &["evaluate", "--run", "nobody", "--baselines", "popularity"]);
+    let line = refuses(at, "evaluate --run nobody --baselines popularity");
     assert!(line.contains("sequences.jsonl: has no users to rank for"), "{line}");
 
-    for (option, value) in [("--sasrec-dim", "15"), ("--item-knn-decay", "2")] {
-        let line = refuses(at, &["evaluate", "--run", "r", option, value]);
-        assert!(line.contains(&format!("{option} {value}")), "{line}");
+    for option in ["--sasrec-dim 15", "--item-knn-decay 2"] {
+        let line = refuses(at, &format!("evaluate --run r {option}"));
+        assert!(line.contains(option), "{line}");
     }
 }
 
 #[test]
 fn a_checkpoint_of_transformers_becomes_a_bundle() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tied");
-    let golden = golden.to_str().unwrap();
+    let golden = golden("tied");
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let import = |tokens: &str| {
-        vec![
-            "import".to_owned(),
-            "--checkpoint".into(),
-            golden.into(),
-            "--tokens".into(),
-            tokens.to_owned(),
-            "--catalog".into(),
-            format!("{golden}/catalog.json"),
-            "--quantize".into(),
-            "f32".into(),
-            "--out".into(),
-            "m.safetensors".into(),
-        ]
+    let import = |tokens: &Path| {
+        format!(
+            "import --checkpoint {} --tokens {} --catalog {} --quantize f32 --out m.safetensors",
+            golden.display(),
+            tokens.display(),
+            golden.join("catalog.json").display()
+        )
     };
-    let arguments = import(&format!("{golden}/tokens.json"));
-    works(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(works(at, &["inspect", "m.safetensors"]).contains("60 items"));
+    let line = import(&golden.join("tokens.json"));
+    works(at, &line);
+    assert!(works(at, "inspect m.safetensors").contains("60 items"));
     fs::write(at.join("m.safetensors"), "a text").unwrap();
-    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = refuses(at, &line);
     assert!(line.contains("m.safetensors: is there already and is no bundle"), "{line}");
 
-    let layout = fs::read_to_string(format!("{golden}/tokens.json")).unwrap();
+    let layout = fs::read_to_string(golden.join("tokens.json")).unwrap();
     fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();
     fs::remove_file(at.join("m.safetensors")).unwrap();
-    let arguments = import("tokens.json");
-    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = refuses(at, &import(Path::new("tokens.json")));
     assert!(line.contains("tokens.json") && line.contains("level 0"), "{line}");
     assert!(!at.join("m.safetensors").exists());
 }
@@ -448,7 +411,7 @@ fn damaged_bundles_are_refused_with_the_field_named() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     for (name, bytes, expected) in bad_bundles(&bundle) {
         fs::write(folder.path().join(name), bytes).unwrap();
-        let line = refuses(folder.path(), &["inspect", name]);
+        let line = refuses(folder.path(), &format!("inspect {name}"));
         assert!(line.contains(expected) && line.contains(name), "{name}: {line}");
     }
 }
@@ -469,20 +432,21 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
     packed.write_all(text.as_bytes()).unwrap();
     packed.finish().unwrap();
 
-    let recommend = |histories: &str, more: &[&str]| -> Output {
-        let histories = ["recommend", "--model", "m", "--histories", histories];
-        tigret(at, &[&histories[..], more].concat()).output().unwrap()
+    let recommend = |histories: &str, more: &str| -> Output {
+        let line = format!("recommend --model m --histories {histories} {more}");
+        tigret(at, &line).output().unwrap()
     };
-    let shown = recommend("h.jsonl", &[]).stdout;
+    let shown = recommend("h.jsonl", "").stdout;
     let shown_text = String::from_utf8_lossy(&shown);
     let numbers: Vec<&str> = shown_text.lines().filter(|l| l.starts_with("history")).collect();
     assert_eq!(numbers, ["history 1", "history 3", "history 4"]);
     for (histories, batch) in [("h.jsonl", "1"), ("h.jsonl", "2"), ("h.jsonl.gz", "32")] {
-        assert_eq!(recommend(histories, &["--batch", batch]).stdout, shown, "{histories} {batch}");
+        let batch = format!("--batch {batch}");
+        assert_eq!(recommend(histories, &batch).stdout, shown, "{histories} {batch}");
     }
 
     // Never more items than beams, so that a narrow search is no mistake.
-    let narrow = recommend("h.jsonl", &["--json", "--beams", "3"]);
+    let narrow = recommend("h.jsonl", "--json --beams 3");
     assert!(narrow.status.success(), "{}", String::from_utf8_lossy(&narrow.stderr));
     for answer in String::from_utf8_lossy(&narrow.stdout).lines() {
         let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
@@ -491,7 +455,7 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
 
     fs::write(at.join("wrong"), format!("{line}{line}{line}{{}}\n{line}")).unwrap();
     for batch in ["1", "2", "3", "18446744073709551615"] {
-        let output = recommend("wrong", &["--json", "--batch", batch]);
+        let output = recommend("wrong", &format!("--json --batch {batch}"));
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3, "{batch}");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -504,12 +468,12 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         ("{\"history\": [], \"users\": 3}", "fault:2: unknown field `users`"),
     ] {
         fs::write(at.join("fault"), format!("{{\"history\": [\"nobody\"]}}\n{fault}\n")).unwrap();
-        let errors = String::from_utf8(recommend("fault", &["--json"]).stderr).unwrap();
+        let errors = String::from_utf8(recommend("fault", "--json").stderr).unwrap();
         assert!(errors.contains(said), "{errors}");
         assert!(errors.contains("skipped 1 history items"), "{errors}");
     }
-    let many = ["--temperature", "1", "--seed", "9007199254740992"];
-    assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
+    let many = "--temperature 1 --seed 9007199254740992";
+    assert_eq!(recommend("h.jsonl", many).status.code(), Some(2));
 
     // With batches of one an answer is there before the next line is asked for.
     let one = "recommend --model m --histories /dev/stdin --json --batch 1";
@@ -533,9 +497,9 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
 fn bad_input_ends_with_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
-    let quantize = ["export", "--run", "nowhere", "--out", "m", "--quantize", "q5"];
-    let output = tigret(at, &quantize).output().unwrap();
+    assert!(refuses(at, "train --run nowhere").contains("tigret prepare"));
+    let quantize = "export --run nowhere --out m --quantize q5";
+    let output = tigret(at, quantize).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&output.stderr);
     let said = "invalid value 'q5' for '--quantize <QUANTIZE>': use f32, f16, q8, q4";
@@ -546,14 +510,14 @@ fn bad_input_ends_with_one_line_and_status_2() {
         ("tokenize", "--beta", "--beta -1 is not a positive number"),
         ("evaluate", "--item-knn-decay", "--item-knn-decay -1"),
     ] {
-        let line = refuses(at, &[verb, "--run", "empty", option, "-1"]);
+        let line = refuses(at, &format!("{verb} --run empty {option} -1"));
         assert!(line.contains(part), "{line}");
     }
     // What the help shows as the default can be given.
-    assert!(works(at, &["tokenize", "--help"]).contains("[default: 512,256,128]"));
-    let hidden = ["tokenize", "--run", "empty", "--hidden", "512,256,128"];
-    assert!(refuses(at, &hidden).contains("tigret prepare"));
-    assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
+    assert!(works(at, "tokenize --help").contains("[default: 512,256,128]"));
+    let hidden = "tokenize --run empty --hidden 512,256,128";
+    assert!(refuses(at, hidden).contains("tigret prepare"));
+    assert!(refuses(at, "tokenize --run empty").contains("tigret prepare"));
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
     fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
@@ -563,17 +527,17 @@ fn bad_input_ends_with_one_line_and_status_2() {
     // A list is no object, though its values would do in their order.
     for text in ["[[]]\n", "user,item\n"] {
         fs::write(at.join("h"), text).unwrap();
-        let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+        let line = refuses(at, "recommend --model m --histories h");
         assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
     }
     for (model, said) in [
         ("empty", "empty: is a folder, not a file; name a bundle that `tigret export` makes"),
         ("nosuch", "nosuch: not found; name a bundle that `tigret export` makes"),
     ] {
-        let line = refuses(at, &["recommend", "--model", model, "--histories", "h"]);
+        let line = refuses(at, &format!("recommend --model {model} --histories h"));
         assert!(line.contains(said), "{line}");
     }
-    let line = refuses(at, &["inspect", "nosuch"]);
+    let line = refuses(at, "inspect nosuch");
     assert!(line.contains("not found; name a run directory, or a bundle of"), "{line}");
 }
 
@@ -585,9 +549,9 @@ fn a_full_disk_behind_standard_output_is_an_error() {
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
     fs::write(at.join("h"), "{\"history\": []}\n".repeat(3)).unwrap();
-    let recommend = ["recommend", "--model", "m", "--histories", "h"];
-    let in_pieces = [&recommend[..], &["--json", "--batch", "1"]].concat();
-    for arguments in [&["inspect", "m"][..], &["inspect", "--json", "m"], &recommend, &in_pieces] {
+    let recommend = "recommend --model m --histories h";
+    let in_pieces = format!("{recommend} --json --batch 1");
+    for arguments in ["inspect m", "inspect --json m", recommend, &in_pieces] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let errors = fails(tigret(at, arguments).stdout(full));
         assert!(errors.starts_with("tigret: standard output: cannot be written: "), "{errors}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::tigret::{golden_encoder, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{golden_encoder, refuses, succeeds, tigret, works_json};
 
 const ITEMS: usize = 60;
 const TEMPLATE: &str = "[{title}. ][By {brand}.]";
@@ -45,8 +45,8 @@ impl World {
         fs::write(world.at("s.txt"), users).unwrap();
         let copies: String = (0..ITEMS).map(|i| line(&format!("copy-{i}"), i)).collect();
         fs::write(world.at("copies.jsonl"), copies).unwrap();
-        let arguments = ["prepare", "--run", "r", "--sequences", "s.txt", "--items", "items.jsonl"];
-        works(world.0.path(), &[&arguments[..], &["--text-template", TEMPLATE]].concat());
+        let prepare = "prepare --run r --sequences s.txt --items items.jsonl --text-template";
+        succeeds(tigret(world.0.path(), prepare).arg(TEMPLATE));
         world
     }
 

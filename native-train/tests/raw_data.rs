@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::tigret::{fails, tigret, works_json};
+use crate::tigret::{fails, golden, prints_json, tigret};
 
 struct World(tempfile::TempDir);
 
@@ -30,17 +31,22 @@ impl World {
         }
     }
 
+    fn prepare(&self, line: &str) -> Command {
+        tigret(self.0.path(), &format!("prepare --run run {line}"))
+    }
+
     /// What `tigret prepare --run run … --json` prints.
-    fn report(&self, arguments: &[&str]) -> Value {
-        works_json(self.0.path(), &[&["prepare", "--run", "run"], arguments].concat())
+    fn report(&self, line: &str) -> Value {
+        prints_json(&mut self.prepare(line))
     }
 
-    fn refuse(&self, arguments: &[&str]) -> String {
-        fails(&mut tigret(self.0.path(), &[&["prepare", "--run", "run"], arguments].concat()))
+    /// The same with a template.
+    fn report_with(&self, template: &str, line: &str) -> Value {
+        prints_json(self.prepare(line).args(["--text-template", template]))
     }
 
-    fn refused(&self, arguments: &[&str]) -> String {
-        let errors = self.refuse(arguments);
+    fn refused(&self, line: &str) -> String {
+        let errors = fails(&mut self.prepare(line));
         assert!(!self.path("run").exists(), "nothing is written");
         errors
     }
@@ -83,8 +89,7 @@ fn reviews(line: impl Fn(&str, &str, f64, i64) -> Value) -> String {
     REVIEWS.iter().map(|(u, i, r, t)| format!("{}\n", line(u, i, *r, *t))).collect()
 }
 
-const AMAZON: [&str; 6] =
-    ["--amazon", "reviews.json.gz", "--items", "meta.json.gz", "--k-core", "2"];
+const AMAZON: &str = "--amazon reviews.json.gz --items meta.json.gz";
 const ORDER: [&str; 2] = ["ann: stool lamp kettle mug", "bob: lamp kettle stool mug"];
 
 #[test]
@@ -103,7 +108,7 @@ fn amazon_of_2014_has_python_literals() {
          {'asin': 'lamp', 'description': None, 'categories': [['Home']]}\n\
          {'asin': 'stool', 'title': 'Stool', 'salesRank': {'Home': 3}}\n",
     );
-    let report = world.report(&AMAZON);
+    let report = world.report(&format!("{AMAZON} --k-core 2"));
     assert_eq!(world.sequences(), ORDER);
     assert_eq!(report["layout"], "amazon-2014/2018");
     assert_eq!((&report["left_out"]["duplicates"], &report["undescribed"]), (&json!(1), &json!(1)));
@@ -141,7 +146,7 @@ fn amazon_of_2018_and_2023_are_json() {
         let world = World::new();
         world.write("reviews.json.gz", reviews(review));
         world.write("meta.json.gz", format!("{meta}\n"));
-        let report = world.report(&AMAZON);
+        let report = world.report(&format!("{AMAZON} --k-core 2"));
         assert_eq!(report["layout"], layout);
         assert_eq!(world.sequences(), ORDER);
         let items = world.lines("items.jsonl");
@@ -149,13 +154,13 @@ fn amazon_of_2018_and_2023_are_json() {
         assert_eq!(kettle["text"], "Kettle. Brand: Nan. Category: Home.");
         assert!(kettle["description"].is_null(), "{kettle}");
         // A template may name what else the metadata have, which is kept then.
-        let template = ["--text-template", "[{title}: ][{description}][ {brand}]"];
-        world.report(&[&AMAZON[..], &template].concat());
+        let template = "[{title}: ][{description}][ {brand}]";
+        world.report_with(template, &format!("{AMAZON} --k-core 2"));
         let items = world.lines("items.jsonl");
         let kettle = items.iter().find(|item| item["id"] == "kettle").unwrap();
         assert_eq!(kettle["text"], "Kettle: Boils. Nan");
         assert_eq!(kettle["description"], json!(["Boils."]));
-        let report = world.report(&[&AMAZON[..4], &["--k-core", "0", "--from", twenty]].concat());
+        let report = world.report(&format!("{AMAZON} --k-core 0 --from {twenty}"));
         assert_eq!(report["left_out"]["outside_time"], 2, "a date in the unit of {layout}");
         assert_eq!(report["times"], json!(["10", "40"]));
     }
@@ -188,7 +193,7 @@ fn odd_metadata_stop_nothing_and_odd_prices_are_left_out() {
         ]
         .concat(),
     );
-    let report = world.report(&AMAZON);
+    let report = world.report(&format!("{AMAZON} --k-core 2"));
     assert_eq!(report["undescribed"], 0);
     let items = world.lines("items.jsonl");
     let mut texts: Vec<&str> = items.iter().map(|item| item["text"].as_str().unwrap()).collect();
@@ -206,37 +211,37 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     };
     world.write("reviews.json.gz", reviews(line));
     world.write("meta.json.gz", "");
-    let report = world.report(&[&AMAZON[..4], &["--k-core", "0", "--min-rating", "3"]].concat());
+    let report = world.report(&format!("{AMAZON} --k-core 0 --min-rating 3"));
     assert_eq!(report["left_out"]["below_rating"], 2);
     assert_eq!(world.sequences(), ["ann: stool kettle mug", "bob: lamp kettle stool"]);
-    let times = ["--k-core", "0", "--from", "20", "--until", "40", "--keep-duplicates"];
-    let report = world.report(&[&AMAZON[..4], &times].concat());
+    let times = "--k-core 0 --from 20 --until 40 --keep-duplicates";
+    let report = world.report(&format!("{AMAZON} {times}"));
     assert_eq!(report["left_out"], json!({"below_rating": 0, "outside_time": 4, "duplicates": 0}));
     assert_eq!(world.sequences(), ["bob: kettle kettle stool"]);
-    let whole = ["--k-core", "0", "--from", "-0.3", "--until", "41"];
-    assert_eq!(world.report(&[&AMAZON[..4], &whole].concat())["left_out"]["outside_time"], 0);
-    let error = world.refuse(&[&AMAZON[..4], &["--until", "-1"]].concat());
+    let whole = "--k-core 0 --from -0.3 --until 41";
+    assert_eq!(world.report(&format!("{AMAZON} {whole}"))["left_out"]["outside_time"], 0);
+    let error = fails(&mut world.prepare(&format!("{AMAZON} --until -1")));
     assert!(error.contains("go from 10 to 40"), "{error}");
     // Something was in the range, though nothing is left: it is not the range that is refused.
-    let neither = ["--k-core", "0", "--until", "20", "--min-rating", "9"];
-    let error = world.refuse(&[&AMAZON[..4], &neither].concat());
+    let neither = format!("{AMAZON} --k-core 0 --until 20 --min-rating 9");
+    let error = fails(&mut world.prepare(&neither));
     assert!(error.contains("no user is left"), "{error}");
 }
 
 #[test]
 fn a_range_of_times_that_cannot_be_meant_is_refused() {
     let world = World::new();
-    let items = golden("items");
-    for (table, range, said) in [
-        ("whole", ["--until", "10"], "go from 10 to 40"),
-        ("whole", ["--from", "2020-01-21T00:00:00Z"], "give it as they are"),
-        ("dates", ["--from", "20"], "their first is 2020-01-"),
-        ("dates", ["--from", "2024-01-01T00:00:00Z"], "no interaction is in the range"),
+    let items = table("items");
+    for (name, range, said) in [
+        ("whole", "--until 10", "go from 10 to 40"),
+        ("whole", "--from 2020-01-21T00:00:00Z", "give it as they are"),
+        ("dates", "--from 20", "their first is 2020-01-"),
+        ("dates", "--from 2024-01-01T00:00:00Z", "no interaction is in the range"),
     ] {
-        let log = golden(table);
-        let files = ["--interactions", &log, "--items", &items, "--k-core", "0"];
-        let error = world.refused(&[&files[..], &range].concat());
-        assert!(error.contains(said), "{table}: {error}");
+        let log = table(name);
+        let files = format!("--interactions {log} --items {items} --k-core 0");
+        let error = world.refused(&format!("{files} {range}"));
+        assert!(error.contains(said), "{name}: {error}");
     }
 }
 
@@ -263,7 +268,7 @@ fn movielens_reads_both_kinds_of_release() {
     // Latin-1, as the old releases are.
     let movies = "0::Caf\u{e9}, The (1999)::Drama|Comedy\n1::Lamp (2001)::Drama\n3::Untitled::(no genres listed)\n";
     world.write("ml/movies.dat", movies.chars().map(|c| c as u8).collect::<Vec<u8>>());
-    let report = world.report(&["--movielens", "ml", "--k-core", "2"]);
+    let report = world.report("--movielens ml --k-core 2");
     assert_eq!(world.sequences(), expected);
     assert_eq!((&report["source"], &report["undescribed"]), (&json!("movielens"), &json!(1)));
     let items = world.lines("items.jsonl");
@@ -272,16 +277,16 @@ fn movielens_reads_both_kinds_of_release() {
     assert_eq!(text("3"), "Untitled.");
     // 10M has the same format in UTF-8.
     world.write("ml/movies.dat", movies);
-    world.report(&["--movielens", "ml", "--k-core", "2"]);
+    world.report("--movielens ml --k-core 2");
     let items = world.lines("items.jsonl");
     assert_eq!(items.iter().find(|i| i["id"] == "0").unwrap()["title"], "Café, The");
-    let from = ["--movielens", "ml", "--k-core", "0", "--from", "1970-01-01T00:00:20Z"];
-    assert_eq!(world.report(&from)["left_out"]["outside_time"], 2);
+    let from = "--movielens ml --k-core 0 --from 1970-01-01T00:00:20Z";
+    assert_eq!(world.report(from)["left_out"]["outside_time"], 2);
 
     let world = World::new();
     world.write("ml/ratings.csv", format!("userId,movieId,rating,timestamp\n{}", rows(",")));
     world.write("ml/movies.csv", "movieId,title,genres\n0,\"Café, The (1999)\",Drama|Comedy\n");
-    world.report(&["--movielens", "ml", "--k-core", "2", "--text-template", "{title} [of {year}]"]);
+    world.report_with("{title} [of {year}]", "--movielens ml --k-core 2");
     assert_eq!(world.sequences(), expected);
     let items = world.lines("items.jsonl");
     assert_eq!(items.iter().find(|i| i["id"] == "0").unwrap()["text"], "Café, The of 1999");
@@ -298,13 +303,11 @@ fn compressed_logs_read_like_plain_ones() {
         let (log_name, items_name) = (format!("log.csv{suffix}"), format!("items.csv{suffix}"));
         world.write(&log_name, &log);
         world.write(&items_name, items);
-        let files = ["--interactions", &log_name, "--items", &items_name, "--k-core", "2"];
+        let files = format!("--interactions {log_name} --items {items_name} --k-core 2");
         world.report(&files);
         assert_eq!(world.sequences()[1], "bob: lamp kettle kettle stool mug");
-        let report = world.report(
-            &[&files[..], &["--deduplicate", "--rating-column", "stars", "--min-rating", "2"]]
-                .concat(),
-        );
+        let stars = "--deduplicate --rating-column stars --min-rating 2";
+        let report = world.report(&format!("{files} {stars}"));
         assert_eq!(
             report["left_out"],
             json!({"below_rating": 1, "outside_time": 0, "duplicates": 1})
@@ -332,9 +335,8 @@ fn events_of_a_log_can_be_chosen() {
     world.write("log.jsonl", jsonl);
     world.write("items.csv", "id,title\n0,Kettle\n1,Lamp\n2,Stool\n");
     for log in ["log.csv", "log.tsv.gz", "log.jsonl"] {
-        let files = ["--interactions", log, "--items", "items.csv", "--k-core", "0"];
-        let choice =
-            |events| [&files[..], &["--event-column", "what", "--events", events]].concat();
+        let files = format!("--interactions {log} --items items.csv --k-core 0");
+        let choice = |events| format!("{files} --event-column what --events {events}");
         let report = world.report(&choice("purchase,cart"));
         assert_eq!(world.sequences(), ["bob: 0 2 1", "ann: 1 0 2"], "{log}");
         assert_eq!(report["other_events"], 7, "{log}");
@@ -342,26 +344,16 @@ fn events_of_a_log_can_be_chosen() {
         let error = world.refused(&choice("purchase,crt"));
         assert!(error.contains("no line has the event \"crt\""), "{log}: {error}");
         assert!(error.contains("\"cart\"") && error.contains("\"view\""), "{log}: {error}");
-        let misspelt = [&files[..], &["--event-column", "event", "--events", "cart"]].concat();
+        let misspelt = format!("{files} --event-column event --events cart");
         let error = world.refused(&misspelt);
         assert!(error.contains("name the column with --event-column"), "{log}: {error}");
-        let error = world.refused(&[&files[..], &["--event-column", "what"]].concat());
+        let error = world.refused(&format!("{files} --event-column what"));
         assert!(error.contains("--events"), "{log}: {error}");
     }
     // Of Parquet, too, where kinds of events may be numbers.
-    let (log, items) = (golden("fraction"), golden("items"));
-    let report = world.report(&[
-        "--interactions",
-        &log,
-        "--items",
-        &items,
-        "--k-core",
-        "0",
-        "--event-column",
-        "stars",
-        "--events",
-        "5,4",
-    ]);
+    let (log, items) = (table("fraction"), table("items"));
+    let choice = "--k-core 0 --event-column stars --events 5,4";
+    let report = world.report(&format!("--interactions {log} --items {items} {choice}"));
     assert_eq!(report["other_events"], 3);
 }
 
@@ -387,43 +379,42 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
         ("no-item.jsonl", "no-item.jsonl:1: has neither \"asin\" nor \"parent_asin\""),
         ("missing.json", "missing.json: not found"),
     ] {
-        let error = world.refused(&["--amazon", file, "--items", "meta.json.gz"]);
+        let error = world.refused(&format!("--amazon {file} --items meta.json.gz"));
         assert!(error.contains(message), "\"{error}\" does not say \"{message}\"");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
     let reviews = format!("{good}\n").repeat(3);
     world.write("reviews.json", reviews);
     world.write("meta.json", "{'asin': 'b'}\n{'asin': \n");
-    let keep =
-        ["--amazon", "reviews.json", "--items", "meta.json", "--keep-duplicates", "--k-core", "0"];
-    let error = world.refused(&keep);
+    let keep = "--amazon reviews.json --items meta.json --keep-duplicates --k-core 0";
+    let error = world.refused(keep);
     assert!(error.contains("meta.json:2: is neither JSON"), "{error}");
     // What a template decides is not asked for by columns.
-    for source in [&["--amazon", "r.gz", "--items", "m.gz"][..], &["--movielens", "."]] {
-        for column in [["--text-columns", "title"], ["--id-column", "asin"]] {
-            let error = world.refused(&[source, &column].concat());
+    for source in ["--amazon r.gz --items m.gz", "--movielens ."] {
+        for column in ["--text-columns title", "--id-column asin"] {
+            let error = world.refused(&format!("{source} {column}"));
             assert!(error.contains("cannot be used with"), "{error}");
         }
     }
-    let error = world.refused(&["--movielens", "."]);
+    let error = world.refused("--movielens .");
     assert!(error.contains("neither ratings.dat nor ratings.csv"), "{error}");
     world.write("ml/ratings.dat", "1::2::five::3\n");
-    let error = world.refused(&["--movielens", "ml"]);
+    let error = world.refused("--movielens ml");
     assert!(error.contains("ratings.dat:1: has a rating that is no number"), "{error}");
     world.write("ml/ratings.dat", "1::2::5\n");
-    let error = world.refused(&["--movielens", "ml"]);
+    let error = world.refused("--movielens ml");
     assert!(error.contains("ratings.dat:1: does not have four columns"), "{error}");
-    let error = world.refused(&[&keep[..], &["--text-template", "[{title}"]].concat());
+    let error = world.refused(&format!("{keep} --text-template [{{title}}"));
     assert!(error.contains("\"[\" without \"]\""), "{error}");
     world.write(
         "meta.json",
         "{'asin': 'b', 'title': 'Boat', 'description': 'Red.', 'store': 'X'}\n",
     );
     // One field of two that is misspelt would be missing from every text without a word.
-    let error =
-        world.refused(&[&keep[..], &["--text-template", "[{title}. ][{descriptoin}]"]].concat());
+    let refused = |template: &str| fails(world.prepare(keep).args(["--text-template", template]));
+    let error = refused("[{title}. ][{descriptoin}]");
     assert!(error.contains("no item has the field descriptoin; the fields are brand, "), "{error}");
-    let error = world.refused(&[&keep[..], &["--text-template", "{titel} {brnad}"]].concat());
+    let error = refused("{titel} {brnad}");
     let said = "no item has the field titel or brnad; the fields are brand, title";
     assert!(error.contains(said), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -446,23 +437,23 @@ fn cells_with_their_quotes_wrong_swallow_nothing() {
         rows.fold("user,item,timestamp,title\n".to_owned(), |all, (u, i)| all + &row(u, i))
     };
     world.write("items.csv", "id,title\ni0,a\ni1,b\ni2,12\" disk\ni3,d\ni4,e\ni5,f\n");
-    let files = ["--interactions", "log.csv", "--items", "items.csv"];
+    let files = "--interactions log.csv --items items.csv";
     for (u6, u15, said) in [
         ("\"unclosed", "lamp", "quote on line 43 goes on behind its second quote"),
         ("\"Heroes", "12\" disk", "quote on line 43 goes on behind its second quote"),
         ("lamp", "\"unclosed and \"\"last\"\"", "quote on line 94 goes on behind"),
     ] {
         world.write("log.csv", log(u6, u15));
-        let error = world.refused(&files);
+        let error = world.refused(files);
         assert!(error.contains("log.csv: cannot be read: the cell that begins with a "), "{error}");
         assert!(error.contains(said), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
     world.write("log.csv", log("lamp", "lamp") + "u20,i0,1,\"last");
-    let error = world.refused(&files);
+    let error = world.refused(files);
     assert!(error.contains("quote on line 122 has no end"), "{error}");
     world.write("log.csv", log("lamp", "12\" disk"));
-    assert_eq!(world.report(&files)["users"], 20);
+    assert_eq!(world.report(files)["users"], 20);
 }
 
 #[test]
@@ -470,17 +461,17 @@ fn ids_of_more_digits_than_a_number_keeps_are_refused() {
     let world = World::new();
     world.write("items.jsonl", "{\"id\": 1}\n{\"id\": 18446744073709551615}\n");
     let rows = |id: &str| format!("{{\"user\": {id}, \"item\": 1, \"timestamp\": 2}}\n");
-    let files = ["--interactions", "log.jsonl", "--items", "items.jsonl", "--k-core", "0"];
+    let files = "--interactions log.jsonl --items items.jsonl --k-core 0";
     world.write(
         "log.jsonl",
         rows("18446744073709551615") + &rows("340282366920938463463374607431768211456"),
     );
     let said = "is a number of more digits than a computer keeps of it; write it as text";
-    let error = world.refused(&files);
+    let error = world.refused(files);
     assert!(error.contains(&format!("log.jsonl:2: \"user\" {said}")), "{error}");
     world.write("log.jsonl", rows("1"));
     world.write("items.jsonl", "{\"id\": 1e300}\n");
-    let error = world.refused(&files);
+    let error = world.refused(files);
     assert!(error.contains(&format!("items.jsonl:1: \"id\" {said}")), "{error}");
 }
 
@@ -493,20 +484,21 @@ fn a_run_is_not_made_where_its_data_lie() {
     world.write("run/items.jsonl", &items);
     world.write("run/log.csv", "user,item,timestamp\n");
     for path in ["run/items.jsonl", "./run/../run/items.jsonl"] {
-        let error = world.refuse(&["--interactions", "run/log.csv", "--items", path]);
+        let files = format!("--interactions run/log.csv --items {path}");
+        let error = fails(&mut world.prepare(&files));
         assert!(error.contains("items.jsonl: is where the run's own file would"), "{error}");
     }
     assert_eq!(fs::read_to_string(world.path("run/items.jsonl")).unwrap(), items);
 }
 
 /// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.
-fn golden(name: &str) -> String {
-    format!("{}/../tests/golden/parquet/{name}.parquet", env!("CARGO_MANIFEST_DIR"))
+fn table(name: &str) -> String {
+    golden("parquet").join(name).with_extension("parquet").display().to_string()
 }
 
 #[test]
 fn parquet_logs_read_whatever_their_types_and_packing_are() {
-    for table in [
+    for name in [
         "whole",
         "unsigned",
         "fraction",
@@ -520,50 +512,42 @@ fn parquet_logs_read_whatever_their_types_and_packing_are() {
         "categories",
     ] {
         let world = World::new();
-        let (log, items) = (golden(table), golden("items"));
-        let files = ["--interactions", &log, "--items", &items, "--k-core", "2"];
+        let (log, items) = (table(name), table("items"));
+        let files = format!("--interactions {log} --items {items} --k-core 2");
         world.report(&files);
         let orders = ["ann: stool lamp kettle mug", "bob: lamp kettle kettle stool mug"];
-        assert_eq!(world.sequences(), orders, "{table}");
-        let stars = ["--deduplicate", "--rating-column", "stars", "--min-rating", "2"];
-        let report = world.report(&[&files[..], &stars].concat());
+        assert_eq!(world.sequences(), orders, "{name}");
+        let stars = "--deduplicate --rating-column stars --min-rating 2";
+        let report = world.report(&format!("{files} {stars}"));
         let expected = json!({"below_rating": 1, "outside_time": 0, "duplicates": 1});
-        assert_eq!(report["left_out"], expected, "{table}");
+        assert_eq!(report["left_out"], expected, "{name}");
     }
 }
 
 #[test]
 fn one_parquet_column_may_say_two_things() {
     let world = World::new();
-    let (log, items) = (golden("whole"), golden("items"));
-    let files = ["--interactions", &log, "--items", &items, "--k-core", "0"];
-    let rating = ["--rating-column", "timestamp", "--min-rating", "20"];
-    let report = world.report(&[&files[..], &rating].concat());
+    let (log, items) = (table("whole"), table("items"));
+    let files = format!("--interactions {log} --items {items} --k-core 0");
+    let rating = "--rating-column timestamp --min-rating 20";
+    let report = world.report(&format!("{files} {rating}"));
     assert_eq!(report["left_out"]["below_rating"], 2);
 }
 
 #[test]
 fn parquet_times_compare_with_the_limits_of_the_command() {
-    let items = golden("items");
-    for (table, from) in [
+    let items = table("items");
+    for (name, from) in [
         ("whole", "20"),
         ("millis", "2020-01-21T00:00:00Z"),
         ("nanos", "2020-01-21T00:00:00Z"),
         ("dates", "2020-01-20T23:59:59Z"),
     ] {
         let world = World::new();
-        let log = golden(table);
-        let report = world.report(&[
-            "--interactions",
-            &log,
-            "--items",
-            &items,
-            "--k-core",
-            "0",
-            "--from",
-            from,
-        ]);
-        assert_eq!(report["left_out"]["outside_time"], 2, "{table}");
+        let log = table(name);
+        let files = format!("--interactions {log} --items {items} --k-core 0");
+        let report = world.report(&format!("{files} --from {from}"));
+        assert_eq!(report["left_out"]["outside_time"], 2, "{name}");
     }
 }
 
@@ -571,49 +555,35 @@ fn parquet_times_compare_with_the_limits_of_the_command() {
 fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
     let world = World::new();
     world.write("items.csv", "id\n0\n1\n2\n3\n");
-    let log = golden("numbered");
-    world.report(&["--interactions", &log, "--items", "items.csv", "--k-core", "2"]);
+    let log = table("numbered");
+    world.report(&format!("--interactions {log} --items items.csv --k-core 2"));
     assert_eq!(world.sequences(), ["7: 2 1 0 3", "-1: 1 0 0 2 3"]);
     let number = |item: usize| format!("{}{item}", 10u128.pow(36));
     let numbers: String = (0..4).map(|item| number(item) + "\n").collect();
     world.write("long.csv", format!("id\n{numbers}"));
-    world.report(&["--interactions", &golden("long-ids"), "--items", "long.csv", "--k-core", "2"]);
+    let log = table("long-ids");
+    world.report(&format!("--interactions {log} --items long.csv --k-core 2"));
     let ids = |items: [usize; 4]| items.map(number).join(" ");
     let expected = ids([2, 1, 0, 3]);
     assert_eq!(world.sequences()[0], format!("76561198000000001: {expected}"));
     assert!(world.sequences()[1].starts_with("76561198000000002: "));
 
-    world.report(&[
-        "--interactions",
-        &golden("uuids"),
-        "--items",
-        &golden("items"),
-        "--k-core",
-        "2",
-    ]);
+    let (log, items) = (table("uuids"), table("items"));
+    world.report(&format!("--interactions {log} --items {items} --k-core 2"));
     let users: Vec<Value> =
         world.lines("sequences.jsonl").into_iter().map(|line| line["user"].clone()).collect();
     let ids = ["00112233-4455-6677-8899-aabbccddeeff", "f0000000-0000-4000-8000-00000000000f"];
     assert_eq!(users, ids);
 
-    let log = golden("whole");
-    world.report(&["--interactions", &log, "--items", &golden("structs"), "--k-core", "2"]);
+    let log = table("whole");
+    let structs = table("structs");
+    world.report(&format!("--interactions {log} --items {structs} --k-core 2"));
     let first = &world.lines("items.jsonl")[0];
     assert_eq!(first["last"], json!({"stock": 5, "name": "a", "sku": ids[0]}));
     assert_eq!(first["first"], json!({"sku": ids[0], "stock": 5}));
 
-    let items = golden("items");
     let template = "[{title}. ][{price}. ][{categories}. ][{maker}. ][{listed}.]";
-    world.report(&[
-        "--interactions",
-        &log,
-        "--items",
-        &items,
-        "--k-core",
-        "2",
-        "--text-template",
-        template,
-    ]);
+    world.report_with(template, &format!("--interactions {log} --items {items} --k-core 2"));
     let texts: Vec<Value> =
         world.lines("items.jsonl").into_iter().map(|item| item["text"].clone()).collect();
     let texts: Vec<&str> = texts.iter().map(|text| text.as_str().unwrap()).collect();
@@ -630,28 +600,28 @@ fn parquet_ids_may_be_numbers_and_items_may_be_nested() {
 #[test]
 fn parquet_that_cannot_be_read_is_refused_by_table_and_row() {
     let world = World::new();
-    let whole = fs::read(golden("whole")).unwrap();
+    let whole = fs::read(table("whole")).unwrap();
     world.write("cut.parquet", &whole[..whole.len() / 2]);
     world.write("text.parquet", "user,item,timestamp\n");
     world.write("packed.parquet.gz", &whole);
-    let items = golden("items");
+    let items = table("items");
     for (log, message) in [
-        (golden("null-cell"), "null-cell.parquet:7: \"user\" is empty or missing"),
-        (golden("time-of-day"), "column \"timestamp\" is of a type that is not read (a time of"),
-        (golden("time-of-day-nanos"), "column \"timestamp\" is of a type that is not read (a ti"),
-        (golden("float-ids"), "float-ids.parquet:1: \"user\" is a number of more digits than"),
-        (golden("list"), "list.parquet:1: \"item\" is neither a string nor a number"),
-        (golden("items"), "no column \"user\" among id, title"),
-        (golden("no-such"), "no-such.parquet: not found"),
+        (table("null-cell"), "null-cell.parquet:7: \"user\" is empty or missing"),
+        (table("time-of-day"), "column \"timestamp\" is of a type that is not read (a time of"),
+        (table("time-of-day-nanos"), "column \"timestamp\" is of a type that is not read (a ti"),
+        (table("float-ids"), "float-ids.parquet:1: \"user\" is a number of more digits than"),
+        (table("list"), "list.parquet:1: \"item\" is neither a string nor a number"),
+        (table("items"), "no column \"user\" among id, title"),
+        (table("no-such"), "no-such.parquet: not found"),
         ("cut.parquet".to_owned(), "cut.parquet: is not a Parquet file"),
         ("text.parquet".to_owned(), "text.parquet: is not a Parquet file"),
         ("packed.parquet.gz".to_owned(), "its extension does not tell the format"),
     ] {
-        let error = world.refused(&["--interactions", &log, "--items", &items]);
+        let error = world.refused(&format!("--interactions {log} --items {items}"));
         assert!(error.contains(message), "\"{error}\" does not say \"{message}\"");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    let error = world.refused(&["--interactions", &golden("no-rows"), "--items", &items]);
+    let error = world.refused(&format!("--interactions {} --items {items}", table("no-rows")));
     assert!(error.contains("no user is left"), "{error}");
 }
 
@@ -659,15 +629,14 @@ fn parquet_that_cannot_be_read_is_refused_by_table_and_row() {
 #[test]
 fn damaged_parquet_never_panics() {
     let world = World::new();
-    let whole = fs::read(golden("whole")).unwrap();
-    let items = golden("items");
-    let prepare = ["prepare", "--run", "run", "--items", &items, "--k-core", "2"];
-    let prepare = [&prepare[..], &["--interactions", "damaged.parquet"]].concat();
+    let whole = fs::read(table("whole")).unwrap();
+    let items = table("items");
+    let files = format!("--interactions damaged.parquet --items {items} --k-core 2");
     for at in (0..whole.len()).step_by(61) {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x55;
         world.write("damaged.parquet", &damaged);
-        let output = tigret(world.0.path(), &prepare).output().unwrap();
+        let output = world.prepare(&files).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(matches!(output.status.code(), Some(0 | 2)), "byte {at}: {error}");
         assert!(!error.contains("panicked"), "byte {at}: {error}");

@@ -18,12 +18,12 @@ use crate::tigret::{refuses, works};
 const ATTACK: &str =
     "</title><script>alert(1)</script><img src=x onerror='alert(2)'>\" {{facts}} & \u{202e}cba";
 
-fn inspect(folder: &Path, arguments: &[&str]) -> String {
-    works(folder, &[&["inspect"], arguments].concat())
+fn inspect(folder: &Path, line: &str) -> String {
+    works(folder, &format!("inspect {line}"))
 }
 
-fn refused(folder: &Path, arguments: &[&str]) -> String {
-    refuses(folder, &[&["inspect"], arguments].concat())
+fn refused(folder: &Path, line: &str) -> String {
+    refuses(folder, &format!("inspect {line}"))
 }
 
 /// Eight items in two categories. The first code is the category, the second halves it; two
@@ -77,7 +77,7 @@ fn write_log(root: &Path) {
 fn the_figures_of_a_run_made_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     write_run(&folder.path().join("r"), "thing 0");
-    let found: Value = serde_json::from_str(&inspect(folder.path(), &["r", "--json"])).unwrap();
+    let found: Value = serde_json::from_str(&inspect(folder.path(), "r --json")).unwrap();
     let ids = &found["semantic_ids"];
     assert_eq!(ids["levels"][0], json!({"used": 2, "codewords": 4, "perplexity": 2.0}));
     assert_eq!(ids["levels"].as_array().unwrap().len(), 2);
@@ -113,7 +113,7 @@ fn the_summary_is_for_people() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     write_log(&root);
-    let text = inspect(folder.path(), &["r"]);
+    let text = inspect(folder.path(), "r");
     for expected in [
         "tokenizer   rq-vae, 2 levels of 4 codewords, converged after 3 epochs, \
          reconstruction error 0.125",
@@ -133,7 +133,7 @@ fn the_page_is_whole_and_loads_nothing() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     write_log(&root);
-    inspect(folder.path(), &["r", "--html", "page.html"]);
+    inspect(folder.path(), "r --html page.html");
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
     for reference in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch("] {
@@ -144,13 +144,13 @@ fn the_page_is_whole_and_loads_nothing() {
     }
     assert!(page.contains("codewords were &lt;i&gt;dead&lt;/i&gt;"));
     assert!(!folder.path().join("page.html.partial").exists());
-    inspect(folder.path(), &["r", "--html", "new/folder/again.html"]);
+    inspect(folder.path(), "r --html new/folder/again.html");
     let again = folder.path().join("new/folder/again.html");
     assert_eq!(fs::read_to_string(again).unwrap(), page);
     // It takes the place of an earlier one, and of an empty file.
     fs::write(folder.path().join("again.html"), "").unwrap();
     for _ in 0..2 {
-        inspect(folder.path(), &["r", "--html", "again.html"]);
+        inspect(folder.path(), "r --html again.html");
         assert_eq!(fs::read_to_string(folder.path().join("again.html")).unwrap(), page);
     }
 }
@@ -161,7 +161,7 @@ fn a_group_is_mostly_of_a_category_that_more_than_half_of_it_has() {
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
     let groups_with_one = || {
-        inspect(folder.path(), &["r", "--html", "page.html"]);
+        inspect(folder.path(), "r --html page.html");
         let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
         page.matches("</span>, mostly ").count()
     };
@@ -177,17 +177,17 @@ fn a_page_goes_through_a_link_and_into_no_device_or_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     write_run(&at.join("r"), "thing 0");
-    inspect(at, &["r", "--html", "page.html"]);
+    inspect(at, "r --html page.html");
     let page = fs::read(at.join("page.html")).unwrap();
     fs::write(at.join("page.html"), "").unwrap();
     std::os::unix::fs::symlink("page.html", at.join("link.html")).unwrap();
-    inspect(at, &["r", "--html", "link.html"]);
+    inspect(at, "r --html link.html");
     assert!(at.join("link.html").is_symlink());
     assert_eq!(fs::read(at.join("page.html")).unwrap(), page);
     std::os::unix::fs::symlink("r/catalog.json", at.join("bad.html")).unwrap();
-    assert!(refused(at, &["r", "--html", "bad.html"]).contains("is a file of the run r"));
+    assert!(refused(at, "r --html bad.html").contains("is a file of the run r"));
     assert!(Command::new("mkfifo").arg(at.join("pipe")).status().unwrap().success());
-    assert!(refused(at, &["r", "--html", "pipe"]).contains("pipe: is a device or a pipe"));
+    assert!(refused(at, "r --html pipe").contains("pipe: is a device or a pipe"));
     assert!(!at.join("pipe").is_file());
 }
 
@@ -197,7 +197,7 @@ fn a_title_cannot_become_markup() {
     // The attack stands in a collision group, the tree, a table, and among the neighbours; also
     // the run's own name is not ours.
     write_run(&folder.path().join("r<i>&"), ATTACK);
-    inspect(folder.path(), &["r<i>&", "--html", "page.html"]);
+    inspect(folder.path(), "r<i>& --html page.html");
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
     assert_eq!(page.matches("<script").count(), 1);
@@ -224,7 +224,7 @@ fn what_is_not_there_is_named() {
     fs::remove_file(root.join("vectors.safetensors")).unwrap();
     let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
     fs::write(root.join("items.jsonl"), items.replace("categories", "colour")).unwrap();
-    let text = inspect(folder.path(), &["r", "--html", "page.html"]);
+    let text = inspect(folder.path(), "r --html page.html");
     assert!(text.contains("not there"), "{text}");
     let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert_balanced(&page);
@@ -240,13 +240,13 @@ fn before_there_are_semantic_ids_the_vectors_are_told_of() {
     write_run(&root, "thing 0");
     fs::write(root.join("dataset.json"), "{\"items\": 8}").unwrap();
     fs::remove_file(root.join("catalog.json")).unwrap();
-    let text = inspect(folder.path(), &["r"]);
+    let text = inspect(folder.path(), "r");
     assert!(text.contains("vectors    2 dimensions, by hand"), "{text}");
     assert!(text.contains("not there  semantic IDs: make them with `tigret tokenize`"), "{text}");
-    let found: Value = serde_json::from_str(&inspect(folder.path(), &["r", "--json"])).unwrap();
+    let found: Value = serde_json::from_str(&inspect(folder.path(), "r --json")).unwrap();
     assert_eq!(found["vectors"], json!({"dimensions": 2, "encoder": "by hand"}));
     fs::remove_file(root.join("vectors.safetensors")).unwrap();
-    assert!(inspect(folder.path(), &["r"]).contains("make it with `tigret embed`"));
+    assert!(inspect(folder.path(), "r").contains("make it with `tigret embed`"));
 }
 
 #[test]
@@ -258,9 +258,10 @@ fn a_bundle_says_whether_it_carries_its_tokenizer() {
     let method = with.quantizer().unwrap().config().method.clone();
     fs::write(at.join("plain"), plain).unwrap();
     fs::write(at.join("with"), with.to_bytes().unwrap()).unwrap();
-    assert!(inspect(at, &["plain"]).contains("tokenizer  none"));
-    assert!(inspect(at, &["with"]).contains(&format!("tokenizer  {method}")));
-    let json = |name| -> Value { serde_json::from_str(&inspect(at, &[name, "--json"])).unwrap() };
+    assert!(inspect(at, "plain").contains("tokenizer  none"));
+    assert!(inspect(at, "with").contains(&format!("tokenizer  {method}")));
+    let json =
+        |name| -> Value { serde_json::from_str(&inspect(at, &format!("{name} --json"))).unwrap() };
     assert_eq!(json("plain")["tokenizer"], Value::Null);
     assert_eq!(json("with")["tokenizer"], json!(method));
 }
@@ -270,13 +271,13 @@ fn codes_that_say_nothing_of_the_vectors_are_worth_a_look() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("r");
     write_run(&root, "thing 0");
-    assert!(!inspect(folder.path(), &["r"]).contains("no more alike"));
+    assert!(!inspect(folder.path(), "r").contains("no more alike"));
     let run = RunDir::open(&root).unwrap();
     let items = Dataset::load_items(&run).unwrap();
     // The halves of each category point away from each other, and each to one of the other.
     let data = (0..8).flat_map(|item| if item % 2 == 0 { [1.0, 0.0] } else { [0.0, 1.0] });
     Vectors { dimensions: 2, data: data.collect() }.save(&run, &items, "by hand", false).unwrap();
-    let text = inspect(folder.path(), &["r"]);
+    let text = inspect(folder.path(), "r");
     assert!(text.contains("items that share the first code are no more alike"), "{text}");
 }
 
@@ -286,11 +287,11 @@ fn bad_input_ends_with_one_line_and_status_2() {
     let at = folder.path();
     let root = at.join("r");
     write_run(&root, "thing 0");
-    let line = refused(at, &["r", "--html", "r/tokens.json/page.html"]);
+    let line = refused(at, "r --html r/tokens.json/page.html");
     assert!(line.contains("r/tokens.json"), "{line}");
     let items = fs::read_to_string(root.join("items.jsonl")).unwrap();
     for place in ["r/items.jsonl", "r/../r/evaluation.json", "r/model/page.html"] {
-        let line = refused(at, &["r", "--html", place]);
+        let line = refused(at, &format!("r --html {place}"));
         assert!(line.contains(": is a file of the run r; choose another name"), "{line}");
     }
     assert_eq!(fs::read_to_string(root.join("items.jsonl")).unwrap(), items);
@@ -299,23 +300,23 @@ fn bad_input_ends_with_one_line_and_status_2() {
     fs::write(at.join("index.html"), "<!doctype html><title>Semantic</title>").unwrap();
     for place in ["index.html", "other/catalog.json"] {
         let before = fs::read(at.join(place)).unwrap();
-        let line = refused(at, &["r", "--html", place]);
+        let line = refused(at, &format!("r --html {place}"));
         assert!(line.contains("is there already and is no report of `tigret inspect`"), "{line}");
         assert_eq!(fs::read(at.join(place)).unwrap(), before);
     }
-    assert!(refused(at, &["r", "--html", "other"]).contains("other: is a folder; name a file"));
+    assert!(refused(at, "r --html other").contains("other: is a folder; name a file"));
     fs::write(root.join("tokenizer.jsonl"), "{\"epoch\": 0}\nnot json\n").unwrap();
-    assert!(refused(at, &["r"]).contains("tokenizer.jsonl:2:"));
+    assert!(refused(at, "r").contains("tokenizer.jsonl:2:"));
     fs::remove_file(root.join("tokenizer.jsonl")).unwrap();
     fs::remove_file(root.join("catalog.json")).unwrap();
-    let line = refused(at, &["r", "--html", "page.html"]);
+    let line = refused(at, "r --html page.html");
     assert!(line.contains("catalog.json") && line.contains("tigret tokenize"), "{line}");
     assert!(!at.join("page.html").exists());
     fs::create_dir(at.join("empty")).unwrap();
-    assert!(refused(at, &["empty"]).contains("tigret prepare"));
+    assert!(refused(at, "empty").contains("tigret prepare"));
     let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 1);
     fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    assert!(refused(at, &["m", "--html", "page.html"]).contains("needs a run directory"));
+    assert!(refused(at, "m --html page.html").contains("needs a run directory"));
 }
 
 /// Every element that is opened is closed, in order.

@@ -5,58 +5,29 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Arguments of a command: a list, or one text with blanks between them.
-pub(crate) trait Arguments {
-    fn list(&self) -> Vec<&str>;
-}
-
-impl Arguments for str {
-    fn list(&self) -> Vec<&str> {
-        self.split_ascii_whitespace().collect()
-    }
-}
-
-impl Arguments for String {
-    fn list(&self) -> Vec<&str> {
-        self.as_str().list()
-    }
-}
-
-impl Arguments for [&str] {
-    fn list(&self) -> Vec<&str> {
-        self.to_vec()
-    }
-}
-
-impl<const N: usize> Arguments for [&str; N] {
-    fn list(&self) -> Vec<&str> {
-        self.to_vec()
-    }
-}
-
-impl Arguments for Vec<&str> {
-    fn list(&self) -> Vec<&str> {
-        self.clone()
-    }
-}
-
-/// `tigret` in a folder, with nothing on standard input and one thread: tests run beside each
-/// other, so that more threads would only wait for each other.
-pub(crate) fn tigret(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> Command {
+/// `tigret` in a folder with the arguments of a line, which blanks divide (a value with a blank in
+/// it is added by [`Command::args`]), nothing on standard input, and one thread: tests run beside
+/// each other, so that more threads would only wait for each other.
+pub(crate) fn tigret(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tigret"));
-    command.current_dir(folder).args(arguments.list()).env("OMP_NUM_THREADS", "1");
+    command.current_dir(folder).args(line.split_ascii_whitespace()).env("OMP_NUM_THREADS", "1");
     command.stdin(Stdio::null());
     command
 }
 
 /// Standard output of a command that must succeed.
-pub(crate) fn works(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> String {
-    succeeds(&mut tigret(folder, arguments)).0
+pub(crate) fn works(folder: &Path, line: &str) -> String {
+    succeeds(&mut tigret(folder, line)).0
 }
 
 /// What a command that must succeed prints with `--json`.
-pub(crate) fn works_json(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> Value {
-    let text = succeeds(tigret(folder, arguments).arg("--json")).0;
+pub(crate) fn works_json(folder: &Path, line: &str) -> Value {
+    prints_json(&mut tigret(folder, line))
+}
+
+/// The same of a command that is made already.
+pub(crate) fn prints_json(command: &mut Command) -> Value {
+    let text = succeeds(command.arg("--json")).0;
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("JSON is printed: {e}: {text}"))
 }
 
@@ -69,8 +40,8 @@ pub(crate) fn succeeds(command: &mut Command) -> (String, String) {
 }
 
 /// The one line of a command that must refuse, before it says or prints anything else.
-pub(crate) fn refuses(folder: &Path, arguments: &(impl Arguments + ?Sized)) -> String {
-    let (printed, errors) = failed(&mut tigret(folder, arguments));
+pub(crate) fn refuses(folder: &Path, line: &str) -> String {
+    let (printed, errors) = failed(&mut tigret(folder, line));
     assert_eq!(printed, "");
     assert_eq!(errors.lines().count(), 1, "{errors}");
     errors
@@ -96,7 +67,12 @@ fn failed(command: &mut Command) -> (String, String) {
     (String::from_utf8(output.stdout).unwrap(), errors)
 }
 
+/// What other programs computed, by its name in the folder of such.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name)
+}
+
 /// The folder of a small sentence encoder, with the vectors that Python computes with it.
 pub(crate) fn golden_encoder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/encoders").join(name)
+    golden("encoders").join(name)
 }
