@@ -12,7 +12,7 @@ use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
-use crate::tigret::{fails, golden, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{Place, fails, golden, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -28,26 +28,10 @@ fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
         && names(&header["__metadata__"]) == ["config", "format", "quantization", "tokens"]
 }
 
-/// A shop whose customers walk through the items in order.
-fn write_log(folder: &Path) {
-    let mut log = String::from("user,item,timestamp\n");
-    for user in 0..40 {
-        for step in 0..8 {
-            log += &format!("customer-{user},i{},{}\n", (user + step) % 30, 1000 + step);
-        }
-    }
-    let items: String = (0..30)
-        .map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"thing {i} of kind {}\"}}\n", i % 5))
-        .collect();
-    fs::write(folder.join("log.csv"), log).unwrap();
-    fs::write(folder.join("items.jsonl"), items).unwrap();
-}
-
 #[test]
 fn from_a_log_to_recommendations() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
+    let at = &Place::new();
+    at.write_shop();
     works(at, "prepare --run r --interactions log.csv --items items.jsonl");
     works(at, "embed --run r");
     let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
@@ -101,7 +85,7 @@ fn from_a_log_to_recommendations() {
     }
     // A bundle may be replaced, what is no bundle may not.
     works(at, "export --run r --quantize f32 --out f32.safetensors");
-    fs::write(at.join("reserved.safetensors"), "").unwrap();
+    at.write("reserved.safetensors", "");
     works(at, "export --run r --out reserved.safetensors");
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
@@ -180,9 +164,8 @@ fn from_a_log_to_recommendations() {
 
 #[test]
 fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
+    let at = &Place::new();
+    at.write_shop();
     works(at, "prepare --run r --interactions log.csv --items items.jsonl");
     works(at, "embed --run r");
     let tokenize = "tokenize --run r --method random --codebook-size 8";
@@ -193,7 +176,7 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     let uses = ["evaluate --run r", "export --run r --out m.safetensors"];
 
     // New items leave the IDs that there are as they are.
-    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a new thing\"}\n").unwrap();
+    at.write("new.jsonl", "{\"id\": \"new\", \"title\": \"a new thing\"}\n");
     works(at, "tokenize --run r --assign new.jsonl");
     for arguments in uses {
         works(at, arguments);
@@ -215,7 +198,7 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     let line = refuses(at, &import("r/catalog.json"));
     assert!(line.contains("r/model: was trained on other semantic IDs than those of"), "{line}");
     catalog["items"].as_array_mut().unwrap().reverse();
-    fs::write(at.join("catalog.json"), catalog.to_string()).unwrap();
+    at.write("catalog.json", catalog.to_string());
     works(at, &import("catalog.json"));
 
     works(at, &format!("{tokenize} --seed 1"));
@@ -256,19 +239,18 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
 
 #[test]
 fn a_site_is_laid_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
+    let at = &Place::new();
+    at.write_shop();
     works(at, "prepare --run r --interactions log.csv --items items.jsonl");
     works(at, "embed --run r");
     works(at, "tokenize --run r --method rq-kmeans --codebook-size 8");
     fs::create_dir(at.join("page")).unwrap();
-    fs::write(at.join("page/index.html"), "<!doctype html>").unwrap();
+    at.write("page/index.html", "<!doctype html>");
     let demo = "demo r --page page --out site";
     assert!(refuses(at, demo).contains("tigret train"));
     works(at, "train --run r --preset tiny --batch 64 --epochs 1");
     let with_new = format!("{demo} --new-items new.jsonl");
-    fs::write(at.join("new.jsonl"), "{\"id\": \"i3\", \"title\": \"a thing\"}\n").unwrap();
+    at.write("new.jsonl", "{\"id\": \"i3\", \"title\": \"a thing\"}\n");
     let line = refuses(at, &with_new);
     assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
     let line = refuses(at, "demo r --page page --out r");
@@ -279,9 +261,9 @@ fn a_site_is_laid_whole_or_not_at_all() {
     assert!(line.contains("page/new/site: lies in the page that is to be copied there"), "{line}");
     assert_eq!(fs::read_dir(at.join("page")).unwrap().count(), 1);
 
-    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();
+    at.write("new.jsonl", "{\"id\": \"new\", \"title\": \"a thing\"}\n");
     works(at, &with_new);
-    let laid = fs::read_to_string(at.join("site/model/new.jsonl")).unwrap();
+    let laid = at.read("site/model/new.jsonl");
     assert!(laid.lines().count() == 1 && laid.contains("embedding"), "{laid}");
     assert!(at.join("site/index.html").is_file() && at.join("site/model/about.json").is_file());
     works(at, demo);
@@ -290,9 +272,8 @@ fn a_site_is_laid_whole_or_not_at_all() {
 
 #[test]
 fn figures_of_a_model_of_other_sequences_are_told_of() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
+    let at = &Place::new();
+    at.write_shop();
     let prepare = "prepare --run r --interactions log.csv --items items.jsonl";
     works(at, prepare);
     works(at, "tokenize --run r --method random --codebook-size 8");
@@ -301,7 +282,7 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
     assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
     let evaluate = || {
         let said = succeeds(&mut tigret(at, "evaluate --run r")).1;
-        let written = fs::read_to_string(at.join("r/evaluation.json")).unwrap();
+        let written = at.read("r/evaluation.json");
         let written: Value = serde_json::from_str(&written).unwrap();
         (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
     };
@@ -317,9 +298,8 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
 
 #[test]
 fn baselines_are_evaluated_beside_the_model_and_without_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
+    let at = &Place::new();
+    at.write_shop();
     works(at, "prepare --run r --interactions log.csv --items items.jsonl");
     assert!(refuses(at, "evaluate --run r").contains("name --baselines"));
     let line = refuses(at, "evaluate --run r --baselines semantic-knn");
@@ -334,12 +314,10 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     // Customers walk on from item to item: both that learn from sequences find it out.
     assert!(ndcg("sasrec") > 0.9 && ndcg("item-knn") > 0.3, "{printed}");
     assert_eq!(printed["baselines"]["sasrec"]["settings"]["dim"], 16);
-    let written = || -> Value {
-        serde_json::from_str(&fs::read_to_string(at.join("r/evaluation.json")).unwrap()).unwrap()
-    };
+    let written = || -> Value { at.read_json("r/evaluation.json") };
     assert_eq!(written(), printed);
 
-    let log_of_training = || fs::read_to_string(at.join("r/baselines/sasrec/train.jsonl")).unwrap();
+    let log_of_training = || at.read("r/baselines/sasrec/train.jsonl");
     let before = log_of_training();
     let again = works_json(at, evaluate);
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
@@ -367,7 +345,7 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
 
     fs::create_dir(at.join("nobody")).unwrap();
     fs::copy(at.join("r/items.jsonl"), at.join("nobody/items.jsonl")).unwrap();
-    fs::write(at.join("nobody/sequences.jsonl"), "").unwrap();
+    at.write("nobody/sequences.jsonl", "");
     let line = refuses(at, "evaluate --run nobody --baselines popularity");
     assert!(line.contains("sequences.jsonl: has no users to rank for"), "{line}");
 
@@ -380,8 +358,7 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
 #[test]
 fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let golden = golden("tied");
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let import = |tokens: &Path| {
         format!(
             "import --checkpoint {} --tokens {} --catalog {} --quantize f32 --out m.safetensors",
@@ -393,12 +370,12 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let line = import(&golden.join("tokens.json"));
     works(at, &line);
     assert!(works(at, "inspect m.safetensors").contains("60 items"));
-    fs::write(at.join("m.safetensors"), "a text").unwrap();
+    at.write("m.safetensors", "a text");
     let line = refuses(at, &line);
     assert!(line.contains("m.safetensors: is there already and is no bundle"), "{line}");
 
     let layout = fs::read_to_string(golden.join("tokens.json")).unwrap();
-    fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();
+    at.write("tokens.json", layout.replacen("\"size\": 16", "\"size\": 99", 1));
     fs::remove_file(at.join("m.safetensors")).unwrap();
     let line = refuses(at, &import(Path::new("tokens.json")));
     assert!(line.contains("tokens.json") && line.contains("level 0"), "{line}");
@@ -407,26 +384,25 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
 
 #[test]
 fn damaged_bundles_are_refused_with_the_field_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     for (name, bytes, expected) in bad_bundles(&bundle) {
-        fs::write(folder.path().join(name), bytes).unwrap();
-        let line = refuses(folder.path(), &format!("inspect {name}"));
+        at.write(name, bytes);
+        let line = refuses(at, &format!("inspect {name}"));
         assert!(line.contains(expected) && line.contains(name), "{name}: {line}");
     }
 }
 
 #[test]
 fn histories_are_answered_in_order_up_to_a_line_at_fault() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    at.write("m", bundle.to_bytes().unwrap());
     let id = bundle.catalog.id_of(0);
     let line = format!("{{\"history\": [\"{id}\"]}}\n");
     // A byte order mark, a blank line, a carriage return.
     let text = format!("\u{feff}{line}\n{}\r\n{line}", line.trim_end());
-    fs::write(at.join("h.jsonl"), &text).unwrap();
+    at.write("h.jsonl", &text);
     let packed = fs::File::create(at.join("h.jsonl.gz")).unwrap();
     let mut packed = GzEncoder::new(packed, Compression::default());
     packed.write_all(text.as_bytes()).unwrap();
@@ -453,7 +429,7 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         assert_eq!(answer["items"].as_array().unwrap().len(), 3, "{answer}");
     }
 
-    fs::write(at.join("wrong"), format!("{line}{line}{line}{{}}\n{line}")).unwrap();
+    at.write("wrong", format!("{line}{line}{line}{{}}\n{line}"));
     for batch in ["1", "2", "3", "18446744073709551615"] {
         let output = recommend("wrong", &format!("--json --batch {batch}"));
         assert_eq!(output.status.code(), Some(2));
@@ -467,7 +443,7 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         ("{\"history\": [], \"user_token\": \"3\"}", "fault:2: `user_token`: invalid type: string"),
         ("{\"history\": [], \"users\": 3}", "fault:2: unknown field `users`"),
     ] {
-        fs::write(at.join("fault"), format!("{{\"history\": [\"nobody\"]}}\n{fault}\n")).unwrap();
+        at.write("fault", format!("{{\"history\": [\"nobody\"]}}\n{fault}\n"));
         let errors = String::from_utf8(recommend("fault", "--json").stderr).unwrap();
         assert!(errors.contains(said), "{errors}");
         assert!(errors.contains("skipped 1 history items"), "{errors}");
@@ -495,8 +471,7 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
 
 #[test]
 fn bad_input_ends_with_one_line_and_status_2() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     assert!(refuses(at, "train --run nowhere").contains("tigret prepare"));
     let quantize = "export --run nowhere --out m --quantize q5";
     let output = tigret(at, quantize).output().unwrap();
@@ -519,14 +494,14 @@ fn bad_input_ends_with_one_line_and_status_2() {
     assert!(refuses(at, hidden).contains("tigret prepare"));
     assert!(refuses(at, "tokenize --run empty").contains("tigret prepare"));
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
+    at.write("m", bundle.to_bytes().unwrap());
+    at.write("h", "{\"history\": []}\n{\"history\": 3}\n");
     // The answer to the line before is printed.
     let line = fails(&mut tigret(at, "recommend --model m --histories h"));
     assert!(line.starts_with("tigret: h:2:"), "{line}");
     // A list is no object, though its values would do in their order.
     for text in ["[[]]\n", "user,item\n"] {
-        fs::write(at.join("h"), text).unwrap();
+        at.write("h", text);
         let line = refuses(at, "recommend --model m --histories h");
         assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
     }
@@ -544,11 +519,10 @@ fn bad_input_ends_with_one_line_and_status_2() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    fs::write(at.join("h"), "{\"history\": []}\n".repeat(3)).unwrap();
+    at.write("m", bundle.to_bytes().unwrap());
+    at.write("h", "{\"history\": []}\n".repeat(3));
     let recommend = "recommend --model m --histories h";
     let in_pieces = format!("{recommend} --json --batch 1");
     for arguments in ["inspect m", "inspect --json m", recommend, &in_pieces] {

@@ -10,9 +10,9 @@ use serde_json::Value;
 use tigret_train::model::checkpoint::read_tensors;
 use tigret_train::pipeline::RunLock;
 
-use crate::tigret::{fails, succeeds, tigret, works};
+use crate::tigret::{Place, fails, succeeds, tigret, works};
 
-/// A shop with 30 items and 40 users, and a pipeline over it that takes a second or two.
+/// A pipeline that takes a second or two.
 const PIPELINE: &str = r#"
 run = "run"
 [prepare]
@@ -51,33 +51,17 @@ fn done(folder: &Path, more: &str) -> Vec<String> {
     steps.iter().filter(is_done).map(|step| step["step"].as_str().unwrap().to_owned()).collect()
 }
 
-fn shop(folder: &Path) {
-    let mut log = String::from("user,item,timestamp\n");
-    for user in 0..40 {
-        for time in 0..6 {
-            log += &format!("u{user},i{},{time}\n", (user * 7 + time * 3 + time * time) % 30);
-        }
-    }
-    fs::write(folder.join("log.csv"), log).unwrap();
-    let items: String = (0..30)
-        .map(|i| {
-            format!(
-                "{{\"id\": \"i{i}\", \"title\": \"thing {} of {}\", \"brand\": \"b{}\"}}\n",
-                i % 7,
-                i % 5,
-                i % 3
-            )
-        })
-        .collect();
-    fs::write(folder.join("items.jsonl"), items).unwrap();
-    fs::write(folder.join("p.toml"), PIPELINE).unwrap();
+/// A shop, and a pipeline over it.
+fn shop() -> Place {
+    let at = Place::new();
+    at.write_shop();
+    at.write("p.toml", PIPELINE);
+    at
 }
 
 #[test]
 fn only_what_has_changed_is_done_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     let all = ["prepare", "embed", "tokenize", "train", "evaluate", "export"];
     assert_eq!(done(at, ""), all);
     assert!(at.join("run/bundle.safetensors").is_file());
@@ -89,18 +73,18 @@ fn only_what_has_changed_is_done_again() {
     // Options of a baseline that is not named change nothing.
     assert!(done(at, "--set evaluate.sasrec-dim=8").is_empty());
     assert_eq!(done(at, "--set evaluate.beams=12"), ["evaluate"]);
-    fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
+    at.write("p.toml", PIPELINE.replace("beams = 10", "beams = 12"));
     assert_eq!(done(at, ""), [""; 0]);
     // A default that is written down is the same option.
     assert_eq!(done(at, "--set train.warmup=1000"), [""; 0]);
     assert_eq!(done(at, "--set train.learning-rate=0.03"), [""; 0]);
     // The same content under another time.
     let log = fs::read(at.join("log.csv")).unwrap();
-    fs::write(at.join("log.csv"), &log).unwrap();
+    at.write("log.csv", &log);
     assert_eq!(done(at, ""), [""; 0]);
     // Another content of a raw file: the items stay, so their vectors do.
-    let more = [&log[..], b"u0,i29,99\n"].concat();
-    fs::write(at.join("log.csv"), more).unwrap();
+    let more = [&log[..], b"customer-0,i29,99\n"].concat();
+    at.write("log.csv", more);
     assert_eq!(done(at, ""), ["prepare", "tokenize", "train", "evaluate", "export"]);
     // An artefact that is gone is made again, and as it comes out the same, nothing else is.
     fs::remove_file(at.join("run/catalog.json")).unwrap();
@@ -125,9 +109,7 @@ fn only_what_has_changed_is_done_again() {
 
 #[test]
 fn a_dry_run_says_what_and_why_and_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     let plan = |more: &str| works(at, &format!("run p.toml --dry-run {more}"));
     let text = plan("");
     assert!(text.contains("prepare   not done yet: tigret prepare --run="), "{text}");
@@ -147,17 +129,13 @@ fn a_dry_run_says_what_and_why_and_writes_nothing() {
 
 #[test]
 fn relative_paths_count_from_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let shop_at = folder.path().join("shop");
-    fs::create_dir(&shop_at).unwrap();
-    shop(&shop_at);
-    let elsewhere = tempfile::tempdir().unwrap();
+    let (shop, elsewhere) = (shop(), Place::new());
     let run = "run --set export.out=out/b.safetensors --set inspect.html=r.html";
-    succeeds(tigret(elsewhere.path(), run).arg(shop_at.join("p.toml")));
-    assert!(shop_at.join("out/b.safetensors").is_file() && shop_at.join("r.html").is_file());
+    succeeds(tigret(&elsewhere, run).arg(shop.join("p.toml")));
+    assert!(shop.join("out/b.safetensors").is_file() && shop.join("r.html").is_file());
     // A moved project is done all the same: names of folders do not count.
-    let moved = folder.path().join("moved");
-    fs::rename(&shop_at, &moved).unwrap();
+    let moved = elsewhere.join("moved");
+    fs::rename(&*shop, &moved).unwrap();
     assert_eq!(done(&moved, ""), ["export"], "its bundle is another one than out/b.safetensors");
 }
 
@@ -184,9 +162,7 @@ fn killed_in_training(at: &Path) {
 
 #[test]
 fn a_killed_training_goes_on_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     killed_in_training(at);
     let errors = succeeds(&mut tigret(at, &format!("run p.toml {LONGER}"))).1;
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
@@ -199,9 +175,7 @@ fn a_killed_training_goes_on_to_the_same_weights() {
 
 #[test]
 fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     killed_in_training(at);
     // The line of `train` in a dry run.
     let plan = |more: &str| {
@@ -231,9 +205,7 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
 
 #[test]
 fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     works(at, "run p.toml");
     // As a killed training of other codes would leave it: begun, and the state of the one before.
     let started = at.join("run/.tigret/train.started.json");
@@ -252,9 +224,7 @@ fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
 
 #[test]
 fn a_second_command_in_the_same_run_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     works(at, "run p.toml --set train=false --set evaluate=false --set export=false");
     let lock = RunLock::acquire(&at.join("run"), "tigret train").unwrap();
     for arguments in [
@@ -279,9 +249,7 @@ fn a_second_command_in_the_same_run_is_refused() {
 #[cfg(target_os = "linux")]
 #[test]
 fn work_goes_on_where_nobody_can_read_standard_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     let status = |line: &str, stderr: Stdio| {
         tigret(at, line).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
     };
@@ -298,9 +266,7 @@ fn work_goes_on_where_nobody_can_read_standard_error() {
 
 #[test]
 fn a_wrong_file_is_refused_by_name_and_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     for (change, to, expected) in [
         (
             "preset = \"tiny\"",
@@ -338,7 +304,7 @@ fn a_wrong_file_is_refused_by_name_and_table() {
     ] {
         let text = PIPELINE.replace(change, to);
         assert_ne!(text, PIPELINE);
-        fs::write(at.join("p.toml"), text).unwrap();
+        at.write("p.toml", text);
         let line = refused(at, "run p.toml");
         assert!(line.contains(expected), "{to}: {line}");
         assert!(!at.join("run/items.jsonl").exists(), "{to}");
@@ -350,7 +316,7 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("run p.toml --set run.x=1", "--set run.x=1: \"run\" is a value"),
         ("run p.toml --from inspect", "leaves this step out"),
     ] {
-        fs::write(at.join("p.toml"), PIPELINE).unwrap();
+        at.write("p.toml", PIPELINE);
         let line = refused(at, arguments);
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
@@ -358,10 +324,9 @@ fn a_wrong_file_is_refused_by_name_and_table() {
 
 #[test]
 fn the_example_is_a_pipeline() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let example = works(at, "run --example");
-    fs::write(at.join("p.toml"), &example).unwrap();
+    at.write("p.toml", &example);
     let plan = works(at, "run p.toml --dry-run");
     assert_eq!(plan.lines().count(), 7, "{plan}");
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");

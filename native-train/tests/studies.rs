@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::tigret::{fails, succeeds, tigret};
+use crate::tigret::{Place, fails, succeeds, tigret};
 
 /// What makes trials smaller still: their training takes a second.
 const SMALL: &str = "--data classics --smoke --set prepare.readers=60 --set train.epochs=1 \
@@ -72,8 +72,7 @@ fn is_whole(folder: &Path, name: &str) {
 
 #[test]
 fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     works(at, "main ids layers user");
     for name in ["main", "ids", "layers", "user"] {
         is_whole(at, name);
@@ -108,14 +107,13 @@ fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
 
 #[test]
 fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     // Few codewords and some training: part of what is generated names an item.
     let invalid = "invalid --seeds 0,1 --set tokenize.codebook-size=4 --set train.epochs=10 \
                    --set train.warmup=10 --set train.max-minutes=60";
     works(at, invalid);
     is_whole(at, "invalid");
-    let first = fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap();
+    let first = at.read("out/invalid/invalid.csv");
     let table = rows(at, "invalid/invalid.csv");
     assert_eq!(table.iter().map(|row| row["beams"].as_str()).collect::<Vec<_>>(), ["10", "20"]);
     for row in &table {
@@ -134,7 +132,7 @@ fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
     let before = (time(&measured), time(&model));
     works(at, invalid);
     assert_eq!(before, (time(&measured), time(&model)));
-    assert_eq!(fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap(), first);
+    assert_eq!(at.read("out/invalid/invalid.csv"), first);
     // Another number of users is another measurement, on the same model.
     works(at, &format!("{invalid} --set users=20"));
     assert!(time(&measured) > before.0 && time(&model) == before.1);
@@ -142,8 +140,7 @@ fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
 
 #[test]
 fn unseen_items_have_their_share_and_no_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     // With four prefixes in all, unseen items share those of seen ones, whatever little was learned.
     works(
         at,
@@ -177,8 +174,7 @@ fn unseen_items_have_their_share_and_no_more() {
 
 #[test]
 fn entropies_stay_within_what_categories_allow() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     works(at, "diversity");
     is_whole(at, "diversity");
     let table = rows(at, "diversity/diversity.csv");
@@ -200,11 +196,10 @@ fn entropies_stay_within_what_categories_allow() {
 
 #[test]
 fn coarser_numbers_make_smaller_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     works(at, "quantisation");
     is_whole(at, "quantisation");
-    let page = fs::read_to_string(at.join("out/quantisation/quantisation.md")).unwrap();
+    let page = at.read("out/quantisation/quantisation.md");
     assert!(page.contains("Test users: 30 (classics)."), "{page}");
     let table = rows(at, "quantisation/quantisation.csv");
     assert_eq!(
@@ -220,8 +215,7 @@ fn coarser_numbers_make_smaller_files() {
 
 #[test]
 fn larger_models_cost_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     works(at, "scaling --set train.max-minutes=0.01");
     is_whole(at, "scaling");
     let table = rows(at, "scaling/scaling.csv");
@@ -241,8 +235,7 @@ fn larger_models_cost_more() {
 
 #[test]
 fn settings_are_chosen_on_validation() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     works(at, "tuning");
     is_whole(at, "tuning");
     let trials = rows(at, "tuning/tuning-trials.csv");
@@ -272,8 +265,7 @@ fn settings_are_chosen_on_validation() {
 
 #[test]
 fn pieces_come_to_the_same_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let user = "user --set train.epochs=30 --set train.max-minutes=60";
     let piece = format!("{user} --stop-after-minutes 0.1 --out out {SMALL}");
     let mut pieces = 0;
@@ -289,16 +281,15 @@ fn pieces_come_to_the_same_end() {
         assert!(pieces < 100, "{errors}");
     }
     assert!(pieces > 1, "the machine is too fast for this test; make the pieces smaller");
-    let in_pieces = fs::read_to_string(at.join("out/user/user.csv")).unwrap();
+    let in_pieces = at.read("out/user/user.csv");
     fs::remove_dir_all(at.join("out")).unwrap();
     works(at, user);
-    assert_eq!(fs::read_to_string(at.join("out/user/user.csv")).unwrap(), in_pieces);
+    assert_eq!(at.read("out/user/user.csv"), in_pieces);
 }
 
 #[test]
 fn a_file_sets_everything_and_wrong_settings_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let file = r#"
         out = "out"
         seeds = [3]
@@ -320,7 +311,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         [study.main.train]
         learning-rate = 0.002
     "#;
-    fs::write(at.join("paper.toml"), file).unwrap();
+    at.write("paper.toml", file);
     let (_, errors) = succeeds(&mut study(at, "main --config paper.toml"));
     assert!(
         !errors.contains("without effect"),
@@ -353,7 +344,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
     ] {
         let text = file.replace(change, to);
         assert_ne!(text, file);
-        fs::write(at.join("wrong.toml"), text).unwrap();
+        at.write("wrong.toml", text);
         let line = refuses(at, "main --config wrong.toml");
         assert!(line.contains(expected), "{to}: {line}");
     }
@@ -375,8 +366,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
 
 #[test]
 fn what_cannot_begin_is_refused_before_anything_is_done() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let two = r#"
         [data.a]
         classics = true
@@ -384,8 +374,8 @@ fn what_cannot_begin_is_refused_before_anything_is_done() {
         sequences = "nope/sequences.txt"
         items = "b.csv"
     "#;
-    fs::write(at.join("two.toml"), two).unwrap();
-    fs::write(at.join("b.csv"), "id,title\n").unwrap();
+    at.write("two.toml", two);
+    at.write("b.csv", "id,title\n");
     for (study, setting, expected) in [
         ("main", "train.foo=1", "classics, tiger, seed 0: [train] unexpected argument '--foo'"),
         ("main", "train.dropout=2", "classics, tiger, seed 0: train: --dropout 2 is outside"),

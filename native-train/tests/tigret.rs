@@ -1,9 +1,112 @@
 //! The command as a user runs it.
 
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::Write;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Value, json};
+
+/// A folder of a test's own, which goes with it.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Writes a file, packed where its name ends in `.gz`, and the folders that it is in.
+    pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+        let path = self.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            let mut encoder = GzEncoder::new(fs::File::create(path).unwrap(), Compression::fast());
+            encoder.write_all(bytes.as_ref()).unwrap();
+            encoder.finish().unwrap();
+        } else {
+            fs::write(path, bytes).unwrap();
+        }
+    }
+
+    /// Writes a safetensors file with a matrix of so many columns.
+    pub(crate) fn write_matrix(
+        &self,
+        name: &str,
+        columns: usize,
+        numbers: impl Iterator<Item = f32>,
+    ) {
+        let data: Vec<u8> = numbers.flat_map(f32::to_le_bytes).collect();
+        let shape = vec![data.len() / 4 / columns, columns];
+        let view = TensorView::new(Dtype::F32, shape, &data).unwrap();
+        self.write(name, safetensors::serialize([("v", view)], None::<HashMap<_, _>>).unwrap());
+    }
+
+    /// Writes the log and the items of a shop whose customers walk through the items in order.
+    pub(crate) fn write_shop(&self) {
+        let mut log = String::from("user,item,timestamp\n");
+        for user in 0..40 {
+            for step in 0..8 {
+                log += &format!("customer-{user},i{},{}\n", (user + step) % 30, 1000 + step);
+            }
+        }
+        let item = |i| {
+            let title = format!("thing {} of kind {}", i % 7, i % 5);
+            format!(
+                "{}\n",
+                json!({"id": format!("i{i}"), "title": title, "brand": format!("b{}", i % 3)})
+            )
+        };
+        self.write("log.csv", log);
+        self.write("items.jsonl", (0..30).map(item).collect::<String>());
+    }
+
+    /// The text of a file.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.join(name)).unwrap()
+    }
+
+    /// The JSON of a file.
+    pub(crate) fn read_json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    /// The codes of a catalogue's items by their ids.
+    pub(crate) fn read_codes(&self, name: &str) -> BTreeMap<String, Vec<u64>> {
+        let catalog = self.read_json(name);
+        let items = catalog["items"].as_array().unwrap().iter();
+        let codes = |item: &Value| {
+            item["codes"].as_array().unwrap().iter().map(|code| code.as_u64().unwrap()).collect()
+        };
+        items.map(|item| (item["id"].as_str().unwrap().to_owned(), codes(item))).collect()
+    }
+}
+
+/// The files of a folder and of those in it, by their paths from there.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        let name = PathBuf::from(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(files(&entry.path()).iter().map(|file| name.join(file))),
+            false => found.push(name),
+        }
+    }
+    found.sort();
+    found
+}
 
 /// `tigret` in a folder with the arguments of a line, which blanks divide (a value with a blank in
 /// it is added by [`Command::args`]), nothing on standard input, and one thread: tests run beside

@@ -21,7 +21,7 @@ use tigret_train::train::{
     Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer,
 };
 
-use crate::tigret::{fails, succeeds};
+use crate::tigret::{Place, fails, succeeds};
 
 /// Settings under which training takes some seconds and saves its state many times.
 ///
@@ -84,12 +84,11 @@ fn wait_for_progress(at: &Path, child: &mut Child) {
 
 #[test]
 fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     let whole: Value = serde_json::from_str(&works(at, TRAIN)).unwrap();
     let expected = state(at);
-    let log = fs::read_to_string(at.join("r/train.jsonl")).unwrap();
+    let log = at.read("r/train.jsonl");
     let best = fs::read(at.join("r/model/model.safetensors")).unwrap();
     fs::remove_dir_all(at.join("r/model")).unwrap();
 
@@ -126,7 +125,7 @@ fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
             .map(|line| (line["step"].as_u64().unwrap(), line["validation"].clone()))
             .collect()
     };
-    let resumed = fs::read_to_string(at.join("r/train.jsonl")).unwrap();
+    let resumed = at.read("r/train.jsonl");
     assert_eq!(losses(&resumed), losses(&log));
 }
 
@@ -139,8 +138,7 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     let seed = number("TIGRET_FAULT_SEED").unwrap_or(1);
     println!("{rounds} rounds of seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     let model = at.join("r/model");
     let begin = Instant::now();
@@ -190,8 +188,7 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
 
 #[test]
 fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let older = at.join("r/model/last.safetensors");
@@ -224,8 +221,7 @@ fn bash(at: &Path, line: &str) -> Command {
 
 #[test]
 fn a_state_that_cannot_be_read_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let path = at.join("r/model/last.safetensors");
@@ -259,8 +255,7 @@ fn a_state_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let (good, log) = (state(at), fs::read(at.join("r/train.jsonl")).unwrap());
@@ -281,8 +276,7 @@ fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
 
 #[test]
 fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     // A disk of our own, for as long as the line runs, where the system lets us have one.
     let own_disk = "unshare --map-root-user --mount bash -c";
@@ -312,8 +306,7 @@ fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
 /// The clock jumps by forty years in between, forwards and back.
 #[test]
 fn the_time_of_day_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     // Only the time of day is another: libtorch waits by the monotonic clock.
     let at_date = |date: &str, line: &str| {
@@ -339,8 +332,7 @@ fn the_time_of_day_changes_nothing() {
 
 #[test]
 fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     // What is more than the machine has is known beforehand; what a limit leaves, when it is asked for.
     let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 32 --d-kv 16";
@@ -353,8 +345,7 @@ fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
 
 #[test]
 fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let good = state(at);
