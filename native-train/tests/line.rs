@@ -3,16 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::OnceLock;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
-use crate::tigret::{Place, fails, golden, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{Place, fails, files, golden, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -28,63 +27,87 @@ fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
         && names(&header["__metadata__"]) == ["config", "format", "quantization", "tokens"]
 }
 
+const TRAIN: &str = "train --run r --preset tiny --batch 32 --warmup 5";
+
+/// The shop with the run `r` that was made of its log and trained: a copy of the test's own of what
+/// is trained once.
+fn trained() -> Place {
+    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    let all = FILES.get_or_init(|| {
+        let at = &Place::new();
+        at.write_shop();
+        works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+        works(at, "embed --run r");
+        let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
+        assert_eq!(report["collisions"]["items"], 30);
+        let outcome = works_json(at, &format!("{TRAIN} --epochs 3"));
+        assert!(outcome["steps"].as_u64().unwrap() > 1);
+        let read = |file: PathBuf| {
+            let bytes = fs::read(at.join(&file)).unwrap();
+            (file, bytes)
+        };
+        files(at).into_iter().map(read).collect()
+    });
+    let at = Place::new();
+    all.iter().for_each(|(file, bytes)| at.write(file, bytes));
+    at
+}
+
+/// A trained run with its bundle in a format and two histories.
+fn exported(format: &str) -> Place {
+    let at = trained();
+    works(&at, &format!("export --run r --quantize {format} --out m.safetensors"));
+    at.write(
+        "h.jsonl",
+        "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
+    );
+    at
+}
+
 #[test]
-fn from_a_log_to_recommendations() {
-    let at = &Place::new();
-    at.write_shop();
-    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
-    works(at, "embed --run r");
-    let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
-    assert_eq!(report["collisions"]["items"], 30);
+fn a_training_is_not_resumed_with_other_settings() {
+    let line = refuses(&trained(), &format!("{TRAIN} --epochs 4 --resume --json"));
+    assert!(line.contains("with other settings (--epochs 3, not 4); give the same"), "{line}");
+}
 
-    // Two epochs at once, and one epoch then another by --resume, are the same training.
-    let train = "train --preset tiny --batch 32 --warmup 5";
-    let copy = |to: &str| {
-        fs::create_dir(at.join(to)).unwrap();
-        for entry in fs::read_dir(at.join("r")).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), at.join(to).join(entry.file_name())).unwrap();
-            }
-        }
-    };
-    copy("whole");
-    works_json(at, &format!("{train} --epochs 3 --run whole"));
-    works_json(at, &format!("{train} --epochs 3 --run r --max-minutes 0.001"));
-    let outcome = works_json(at, &format!("{train} --epochs 3 --run r --resume"));
-    assert!(outcome["steps"].as_u64().unwrap() > 1);
-    let weights = |run: &str| {
-        let folder = at.join(run).join("model");
-        tigret_train::model::checkpoint::read_tensors(&folder, "last", "").unwrap().0
-    };
-    assert_eq!(weights("whole"), weights("r"));
-
-    let other = format!("{train} --epochs 4 --run r --resume --json");
-    assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
+#[test]
+fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
+    let at = &exported("f32");
+    let evaluate = "evaluate --run r --beams 30";
+    let of_model = works_json(at, evaluate);
+    assert!(of_model["share_of_history"].as_f64().unwrap() > 0.0);
+    assert!(of_model["model"]["recall@10"].as_f64().unwrap() >= 0.0);
+    let of_bundle = works_json(at, &format!("{evaluate} --bundle m.safetensors"));
+    assert_eq!(of_bundle["model"], of_model["model"]);
+    assert_eq!(of_bundle["share_of_history"], of_model["share_of_history"]);
 
     // Without their histories nobody is shown what they had.
-    let unseen = "evaluate --run r --beams 30 --exclude-history";
-    let unseen = works_json(at, unseen);
+    let unseen = works_json(at, &format!("{evaluate} --exclude-history"));
     assert_eq!(unseen["settings"]["exclude_history"], true);
     assert_eq!(unseen["share_of_history"], 0.0);
+    let of_bundle = works_json(at, &format!("{evaluate} --exclude-history --bundle m.safetensors"));
+    assert_eq!(of_bundle["model"], unseen["model"]);
+}
 
-    let evaluation = works_json(at, "evaluate --run r --beams 30");
-    assert!(evaluation["share_of_history"].as_f64().unwrap() > 0.0);
-    assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
+#[test]
+fn a_bundle_holds_nothing_of_those_whom_its_model_was_trained_on() {
     for format in ["f32", "f16", "q8", "q4"] {
-        let out = format!("{format}.safetensors");
-        works(at, &format!("export --run r --quantize {format} --out {out}"));
-        works(at, &format!("inspect {out}"));
-        // Nothing of those whom the model was trained on is in the file, nor texts of items.
-        let bytes = fs::read(at.join(&out)).unwrap();
+        let at = exported(format);
+        works(&at, "inspect m.safetensors");
+        let bytes = fs::read(at.join("m.safetensors")).unwrap();
+        // Nor texts of items.
         for private in ["customer-", "of kind"] {
             let found = bytes.windows(private.len()).any(|window| window == private.as_bytes());
             assert!(!found, "the bundle in {format} has \"{private}\" in it");
         }
         assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
-    // A bundle may be replaced, what is no bundle may not.
-    works(at, "export --run r --quantize f32 --out f32.safetensors");
+}
+
+#[test]
+fn a_bundle_replaces_a_bundle_and_nothing_else() {
+    let at = &exported("f32");
+    works(at, "export --run r --quantize f32 --out m.safetensors");
     at.write("reserved.safetensors", "");
     works(at, "export --run r --out reserved.safetensors");
     for (out, part) in [
@@ -98,22 +121,13 @@ fn from_a_log_to_recommendations() {
         assert!(line.contains(part), "{line}");
         assert_eq!(fs::read(at.join(out)).ok(), before);
     }
+}
 
-    // The bundle in f32 is the model: the same figures on the CPU engine.
-    let bundle = "evaluate --run r --beams 30 --bundle f32.safetensors";
-    let of_bundle = works_json(at, bundle);
-    assert_eq!(of_bundle["model"], evaluation["model"]);
-    assert_eq!(of_bundle["share_of_history"], evaluation["share_of_history"]);
-    let of_bundle = works_json(at, &format!("{bundle} --exclude-history"));
-    assert_eq!(of_bundle["model"], unseen["model"]);
-
-    fs::write(
-        at.join("h.jsonl"),
-        "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
-    )
-    .unwrap();
-    let recommend = "recommend --model q8.safetensors --histories h.jsonl --top 5 --json";
-    let (answers, errors) = succeeds(&mut tigret(at, recommend));
+#[test]
+fn every_history_is_answered_with_the_best_items_and_their_codes() {
+    let at = &exported("q8");
+    let recommend = "recommend --model m.safetensors --histories h.jsonl";
+    let (answers, errors) = succeeds(&mut tigret(at, &format!("{recommend} --top 5 --json")));
     assert!(errors.contains("skipped 1 history items"), "{errors}");
     let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(answers.len(), 2);
@@ -123,43 +137,48 @@ fn from_a_log_to_recommendations() {
         assert!(items[0]["id"].is_string() && items[0]["codes"].as_array().unwrap().len() == 4);
         assert!(items[0]["score"].as_f64() >= items[4]["score"].as_f64());
     }
-    let line = refuses(at, "recommend --model q8.safetensors --histories h.jsonl --top 60");
+    let line = refuses(at, &format!("{recommend} --top 60"));
     assert!(line.contains("top is 60") && !line.contains("h.jsonl"), "{line}");
+}
 
-    let sample = |model: &str, options: &str| {
-        works(at, &format!("recommend --model {model} --histories h.jsonl --json {options}"))
-    };
-    for model in ["f16.safetensors", "q4.safetensors"] {
-        let first = sample(model, "--temperature 2 --seed 5");
+#[test]
+fn a_sample_follows_from_its_seed_and_temperatures() {
+    for format in ["f16", "q4"] {
+        let at = &exported(format);
+        let recommend = "recommend --model m.safetensors --histories h.jsonl --temperature";
+        let sample = |options: &str| works(at, &format!("{recommend} {options} --json"));
+        let first = sample("2 --seed 5");
         assert_eq!(first.lines().count(), 2);
-        assert_eq!(sample(model, "--temperature 2,2,2,2 --seed 5"), first);
-        assert_ne!(sample(model, "--temperature 2 --seed 6"), first);
+        assert_eq!(sample("2,2,2,2 --seed 5"), first);
+        assert_ne!(sample("2 --seed 6"), first);
+        for (temperature, part) in [
+            ("0", "temperature is 0, not a finite number above 0"),
+            ("nan", "temperature is NaN"),
+            ("1,2", "temperature has 2 values, the model has 4 levels"),
+        ] {
+            let line = refuses(at, &format!("{recommend} {temperature}"));
+            assert!(line.contains(part), "{line}");
+        }
     }
-    let cold = "recommend --model q4.safetensors --histories h.jsonl";
-    for (temperature, part) in [
-        ("0", "temperature is 0, not a finite number above 0"),
-        ("nan", "temperature is NaN"),
-        ("1,2", "temperature has 2 values, the model has 4 levels"),
-    ] {
-        let line = refuses(at, &format!("{cold} --temperature {temperature}"));
-        assert!(line.contains(part), "{line}");
-    }
+}
 
-    // Codes are chosen by the run's samples, whether or not the model says what it was trained on.
-    let path = at.join("r/model/config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+#[test]
+fn codes_are_chosen_by_the_samples_of_a_run_where_it_has_them() {
+    let at = &exported("q4");
+    let bundle = |name: &str| fs::read(at.join(name)).unwrap();
+    // Whether or not the model says what it was trained on.
+    let mut config = at.read_json("r/model/config.json");
     config.as_object_mut().unwrap().remove("tigret_trained_on").unwrap();
-    fs::write(&path, config.to_string()).unwrap();
+    at.write("r/model/config.json", config.to_string());
     works(at, "export --run r --quantize q4 --out unsaid.safetensors");
+    let same = bundle("m.safetensors") == bundle("unsaid.safetensors");
+    assert!(same, "another bundle than that of a model that says");
     let files = "--checkpoint r/model --tokens r/tokens.json --catalog r/catalog.json";
     works(at, &format!("import --quantize q4 --out nearest.safetensors {files}"));
-    let [said, unsaid, nearest] = ["q4", "unsaid", "nearest"]
-        .map(|name| fs::read(at.join(name).with_extension("safetensors")).unwrap());
-    assert!(said == unsaid, "another bundle than that of a model that says");
-    assert!(said != nearest, "the nearest codes");
+    assert!(bundle("m.safetensors") != bundle("nearest.safetensors"), "the nearest codes");
     fs::remove_file(at.join("r/sequences.jsonl")).unwrap();
     works(at, "export --run r --quantize q4 --out unsaid.safetensors");
-    assert!(fs::read(at.join("unsaid.safetensors")).unwrap() == nearest);
+    assert!(bundle("unsaid.safetensors") == bundle("nearest.safetensors"));
 }
 
 #[test]
@@ -184,10 +203,9 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     assert!(works(at, "inspect m.safetensors").contains("31 items"));
     assert!(refuses(at, &resume).contains("was trained with fewer items"));
     // It does not matter in which order a catalogue of the user's own has them.
-    let path = at.join("r/catalog.json");
-    let mut catalog: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut catalog = at.read_json("r/catalog.json");
     catalog["items"].as_array_mut().unwrap().reverse();
-    fs::write(&path, catalog.to_string()).unwrap();
+    at.write("r/catalog.json", catalog.to_string());
     for arguments in uses {
         works(at, arguments);
     }
@@ -213,11 +231,10 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
     assert!(!at.join("r/baselines").exists(), "it is said before a baseline is trained");
 
     // A checkpoint that does not say is taken at its word.
-    let path = at.join("r/model/config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut config = at.read_json("r/model/config.json");
     for (said, part) in [("of then", Some("train again, or remove it")), ("", None)] {
         config["tigret_trained_on"] = if said.is_empty() { Value::Null } else { said.into() };
-        fs::write(&path, config.to_string()).unwrap();
+        at.write("r/model/config.json", config.to_string());
         for arguments in uses {
             match part {
                 Some(part) => assert!(refuses(at, arguments).contains(part)),
@@ -282,8 +299,7 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
     assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
     let evaluate = || {
         let said = succeeds(&mut tigret(at, "evaluate --run r")).1;
-        let written = at.read("r/evaluation.json");
-        let written: Value = serde_json::from_str(&written).unwrap();
+        let written = at.read_json("r/evaluation.json");
         (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
     };
     assert_eq!(evaluate(), (String::new(), false));
@@ -314,7 +330,7 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     // Customers walk on from item to item: both that learn from sequences find it out.
     assert!(ndcg("sasrec") > 0.9 && ndcg("item-knn") > 0.3, "{printed}");
     assert_eq!(printed["baselines"]["sasrec"]["settings"]["dim"], 16);
-    let written = || -> Value { at.read_json("r/evaluation.json") };
+    let written = || at.read_json("r/evaluation.json");
     assert_eq!(written(), printed);
 
     let log_of_training = || at.read("r/baselines/sasrec/train.jsonl");
@@ -403,10 +419,7 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
     // A byte order mark, a blank line, a carriage return.
     let text = format!("\u{feff}{line}\n{}\r\n{line}", line.trim_end());
     at.write("h.jsonl", &text);
-    let packed = fs::File::create(at.join("h.jsonl.gz")).unwrap();
-    let mut packed = GzEncoder::new(packed, Compression::default());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap();
+    at.write("h.jsonl.gz", &text);
 
     let recommend = |histories: &str, more: &str| -> Output {
         let line = format!("recommend --model m --histories {histories} {more}");
