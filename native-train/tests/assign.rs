@@ -2,41 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use serde_json::{Value, json};
 use tigret_infer::Quantizer;
 
-use crate::tigret::{fails, tigret, works_json};
+use crate::tigret::{Place, fails, tigret, works_json};
 
-/// Paths are whole ones, so the folder is any.
-fn ok(arguments: &[&str]) -> Value {
-    works_json(Path::new("."), arguments)
-}
-
-fn refused(arguments: &[&str]) -> String {
-    fails(&mut tigret(Path::new("."), arguments))
-}
-
-/// A run of 90 items with vectors of six numbers; the last 30 of them in a file of new items.
-struct World {
-    folder: tempfile::TempDir,
-    run: String,
-}
+const PREPARE: &str = "prepare --run run --sequences sequences.txt --items items.jsonl";
+const TRAIN: &str = "train --run run --preset tiny --epochs 1";
+const EXPORT: &str = "export --run run --out m.safetensors";
+const RQ_KMEANS: &str = "--method rq-kmeans --collision-size 64";
 
 fn vector(item: usize) -> Vec<f32> {
     (0..6).map(|d| ((item * (d + 3)) as f32 * 0.7).sin() + (item % 5) as f32).collect()
 }
 
-fn write_vectors(path: &Path, items: std::ops::Range<usize>) {
-    let data: Vec<u8> = items.clone().flat_map(vector).flat_map(f32::to_le_bytes).collect();
-    let shape = vec![items.len(), 6];
-    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, &data).unwrap();
-    let metadata = std::collections::HashMap::new();
-    fs::write(path, safetensors::serialize([("v", view)], Some(metadata)).unwrap()).unwrap();
-}
-
-fn write_items(path: &Path, items: std::ops::Range<usize>, inline: bool) {
+fn write_items(world: &Place, file: &str, items: std::ops::Range<usize>, inline: bool) {
     let lines: String = items
         .map(|i| {
             let mut line = json!({"id": format!("item-{i}"), "title": format!("Title {i}")});
@@ -46,93 +27,81 @@ fn write_items(path: &Path, items: std::ops::Range<usize>, inline: bool) {
             format!("{line}\n")
         })
         .collect();
-    fs::write(path, lines).unwrap();
+    world.write(file, lines);
 }
 
-impl World {
-    fn new(tokenize: &[&str]) -> Self {
-        let history = |u: usize| vec![u, u + 1, u + 2, u + 20];
-        Self::of_histories(history, &[&["--codebook-size", "4"], tokenize].concat())
-    }
+/// A run of 60 items with vectors of six numbers, and 30 more in a file of new items.
+fn new_world(tokenize: &str) -> Place {
+    let history = |u: usize| vec![u, u + 1, u + 2, u + 20];
+    world_of_histories(history, &format!("--codebook-size 4 {tokenize}"))
+}
 
-    /// The same with other histories of the 40 users.
-    fn of_histories(history: impl Fn(usize) -> Vec<usize>, tokenize: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        write_items(&at("items.jsonl"), 0..60, false);
-        let users: String = (0..40)
-            .map(|u| {
-                let items: Vec<_> = history(u).iter().map(|i| format!("item-{i}")).collect();
-                format!("u{u} {}\n", items.join(" "))
-            })
-            .collect();
-        fs::write(at("sequences.txt"), users).unwrap();
-        write_vectors(&at("vectors.safetensors"), 0..60);
-        write_items(&at("new.jsonl"), 60..90, true);
-        let run = at("run").to_str().unwrap().to_owned();
-        let world = Self { folder, run };
-        let (sequences, items) = (world.at("sequences.txt"), world.at("items.jsonl"));
-        ok(&["prepare", "--run", &world.run, "--sequences", &sequences, "--items", &items]);
-        ok(&["embed", "--run", &world.run, "--vectors", &world.at("vectors.safetensors")]);
-        ok(&[&["tokenize", "--run", &world.run], tokenize].concat());
-        world
-    }
+/// The same with other histories of the 40 users.
+fn world_of_histories(history: impl Fn(usize) -> Vec<usize>, tokenize: &str) -> Place {
+    let world = Place::new();
+    write_items(&world, "items.jsonl", 0..60, false);
+    let users: String = (0..40)
+        .map(|u| {
+            let items: Vec<_> = history(u).iter().map(|i| format!("item-{i}")).collect();
+            format!("u{u} {}\n", items.join(" "))
+        })
+        .collect();
+    world.write("sequences.txt", users);
+    world.write_matrix("vectors.safetensors", 6, (0..60).flat_map(vector));
+    write_items(&world, "new.jsonl", 60..90, true);
+    works_json(&world, PREPARE);
+    works_json(&world, "embed --run run --vectors vectors.safetensors");
+    works_json(&world, &format!("tokenize --run run {tokenize}"));
+    world
+}
 
-    fn at(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
+/// Writes a file of new items with the content of the run's own.
+fn write_copies(world: &Place, file: &str) {
+    let lines: String = (0..60)
+        .map(|i| format!("{}\n", json!({"id": format!("copy-{i}"), "embedding": vector(i)})))
+        .collect();
+    world.write(file, lines);
+}
 
-    fn catalog(&self) -> BTreeMap<String, Vec<u64>> {
-        let text = fs::read_to_string(Path::new(&self.run).join("catalog.json")).unwrap();
-        let file: Value = serde_json::from_str(&text).unwrap();
-        let codes = |item: &Value| {
-            item["codes"].as_array().unwrap().iter().map(|c| c.as_u64().unwrap()).collect()
-        };
-        let items = file["items"].as_array().unwrap();
-        items.iter().map(|item| (item["id"].as_str().unwrap().to_owned(), codes(item))).collect()
-    }
+fn assign(world: &Place, file: &str) -> Value {
+    works_json(world, &format!("tokenize --run run --assign {file}"))
+}
 
-    /// A file of new items with the content of the run's own.
-    fn copy(&self, file: &str) {
-        let lines: String = (0..60)
-            .map(|i| format!("{}\n", json!({"id": format!("copy-{i}"), "embedding": vector(i)})))
-            .collect();
-        fs::write(self.at(file), lines).unwrap();
-    }
+fn refused(world: &Place, line: &str) -> String {
+    fails(&mut tigret(world, line))
+}
 
-    fn assign(&self, file: &str) -> Value {
-        ok(&["tokenize", "--run", &self.run, "--assign", &self.at(file)])
-    }
+fn codes(world: &Place) -> BTreeMap<String, Vec<u64>> {
+    world.read_codes("run/catalog.json")
 }
 
 #[test]
 fn new_items_get_ids_and_old_ones_keep_theirs() {
-    let methods: [&[&str]; 7] = [
-        &["--method", "rq-vae", "--epochs", "5", "--hidden", "8", "--latent", "4"],
-        &["--method", "vq-vae", "--epochs", "5", "--hidden", "8", "--latent", "4"],
-        &["--method", "rq-kmeans"],
-        &["--method", "hierarchical-kmeans"],
-        &["--method", "lsh"],
-        &["--method", "random"],
-        &["--method", "opq"],
-    ];
-    for method in methods {
-        let world = World::new(&[method, &["--collision-size", "64"]].concat());
-        let before = world.catalog();
-        let report = world.assign("new.jsonl");
-        assert_eq!((&report["new"], &report["known"]), (&json!(30), &json!(0)), "{method:?}");
-        let after = world.catalog();
+    for method in [
+        "rq-vae --epochs 5 --hidden 8 --latent 4",
+        "vq-vae --epochs 5 --hidden 8 --latent 4",
+        "rq-kmeans",
+        "hierarchical-kmeans",
+        "lsh",
+        "random",
+        "opq",
+    ] {
+        let world = new_world(&format!("--collision-size 64 --method {method}"));
+        let before = codes(&world);
+        let report = assign(&world, "new.jsonl");
+        assert_eq!((&report["new"], &report["known"]), (&json!(30), &json!(0)), "{method}");
+        let after = codes(&world);
         assert_eq!(after.len(), 90);
-        assert!(before.iter().all(|(id, codes)| after[id] == *codes), "{method:?}");
-        let mut codes: Vec<_> = after.values().collect();
-        codes.sort();
-        codes.dedup();
-        assert_eq!(codes.len(), 90, "{method:?}: every ID is another");
+        assert!(before.iter().all(|(id, codes)| after[id] == *codes), "{method}");
+        let mut different: Vec<_> = after.values().collect();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), 90, "{method}: every ID is another");
         // The same items again change nothing.
-        let report = world.assign("new.jsonl");
+        let report = assign(&world, "new.jsonl");
         assert_eq!((&report["new"], &report["known"]), (&json!(0), &json!(30)));
-        assert_eq!(world.catalog(), after);
-        let items = fs::read_to_string(Path::new(&world.run).join("items.jsonl")).unwrap();
+        assert_eq!(codes(&world), after);
+        let items = world.read("run/items.jsonl");
         assert_eq!(items.lines().count(), 90);
         assert!(!items.contains("embedding") && items.contains("Title 89"));
     }
@@ -140,11 +109,11 @@ fn new_items_get_ids_and_old_ones_keep_theirs() {
 
 #[test]
 fn an_item_that_was_tokenized_gets_the_same_codes_again_under_another_id() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    world.copy("copies.jsonl");
-    let report = world.assign("copies.jsonl");
+    let world = new_world(RQ_KMEANS);
+    write_copies(&world, "copies.jsonl");
+    let report = assign(&world, "copies.jsonl");
     assert_eq!(report["collided"], json!(60));
-    let catalog = world.catalog();
+    let catalog = codes(&world);
     for i in 0..60 {
         let (old, copy) = (&catalog[&format!("item-{i}")], &catalog[&format!("copy-{i}")]);
         assert_eq!(old[..3], copy[..3]);
@@ -153,22 +122,13 @@ fn an_item_that_was_tokenized_gets_the_same_codes_again_under_another_id() {
 
 #[test]
 fn vectors_of_a_file_and_of_the_lines_give_the_same_ids() {
-    let opq = ["--method", "opq", "--collision-size", "64"];
-    let (inline, file) = (World::new(&opq), World::new(&opq));
-    inline.assign("new.jsonl");
-    write_vectors(&file.folder.path().join("new.safetensors"), 60..90);
-    write_items(&file.folder.path().join("bare.jsonl"), 60..90, false);
-    let vectors = file.at("new.safetensors");
-    ok(&[
-        "tokenize",
-        "--run",
-        &file.run,
-        "--assign",
-        &file.at("bare.jsonl"),
-        "--vectors",
-        &vectors,
-    ]);
-    assert_eq!(inline.catalog(), file.catalog());
+    let opq = "--method opq --collision-size 64";
+    let (inline, file) = (new_world(opq), new_world(opq));
+    assign(&inline, "new.jsonl");
+    file.write_matrix("new.safetensors", 6, (60..90).flat_map(vector));
+    write_items(&file, "bare.jsonl", 60..90, false);
+    works_json(&file, "tokenize --run run --assign bare.jsonl --vectors new.safetensors");
+    assert_eq!(codes(&inline), codes(&file));
 }
 
 #[test]
@@ -180,20 +140,12 @@ fn to_a_collaborative_tokenizer_a_new_item_is_one_without_training_interactions(
         (0..50).map(|i| (u + i) % 50).chain(targets).collect()
     };
     for normalize in ["none", "center", "standardize"] {
-        let world = World::of_histories(
-            history,
-            &[
-                "--method=rq-kmeans",
-                "--codebook-size=8",
-                "--collision-size=128",
-                "--collaborative=0.5",
-                "--normalize",
-                normalize,
-            ],
-        );
-        world.copy("copies.jsonl");
-        world.assign("copies.jsonl");
-        let catalog = world.catalog();
+        let method = "--method rq-kmeans --codebook-size 8 --collision-size 128";
+        let tokenize = format!("{method} --collaborative 0.5 --normalize {normalize}");
+        let world = world_of_histories(history, &tokenize);
+        write_copies(&world, "copies.jsonl");
+        assign(&world, "copies.jsonl");
+        let catalog = codes(&world);
         let same =
             |i: usize| catalog[&format!("item-{i}")][..3] == catalog[&format!("copy-{i}")][..3];
         assert!((50..60).all(same), "{normalize}");
@@ -203,25 +155,24 @@ fn to_a_collaborative_tokenizer_a_new_item_is_one_without_training_interactions(
 
 #[test]
 fn a_bundle_gives_the_ids_of_a_collaborative_tokenizer_that_the_run_would_give() {
-    let method = ["--method", "rq-kmeans", "--collision-size", "64", "--normalize", "standardize"];
-    the_bundle_and_the_run_agree(&[&method[..], &["--collaborative", "0.5"]].concat());
+    let more = "--normalize standardize --collaborative 0.5";
+    the_bundle_and_the_run_agree(&format!("{RQ_KMEANS} {more}"));
 }
 
 #[test]
 fn the_catalogue_with_new_items_trains_exports_and_answers() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    world.assign("new.jsonl");
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    ok(&["evaluate", "--run", &world.run]);
-    let bundle = world.at("m.safetensors");
-    let report = ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
+    let world = new_world(RQ_KMEANS);
+    assign(&world, "new.jsonl");
+    works_json(&world, TRAIN);
+    works_json(&world, "evaluate --run run");
+    let report = works_json(&world, &format!("{EXPORT} --with-tokenizer"));
     assert_eq!((&report["items"], &report["tokenizer"]), (&json!(90), &json!("rq-kmeans")));
 }
 
 #[test]
 fn the_run_keeps_the_vectors_of_new_items() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    let run = Path::new(&world.run);
+    let world = new_world(RQ_KMEANS);
+    let run = world.join("run");
     let files = ["vectors.safetensors", "catalog.json", "items.jsonl"];
     let read = || files.map(|name| fs::read(run.join(name)).unwrap());
     let matrix = |bytes: &[u8]| -> Vec<f32> {
@@ -231,13 +182,13 @@ fn the_run_keeps_the_vectors_of_new_items() {
         tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
     };
     let before = read();
-    write_items(&world.folder.path().join("some.jsonl"), 60..70, true);
-    world.assign("some.jsonl");
-    world.assign("new.jsonl");
+    write_items(&world, "some.jsonl", 60..70, true);
+    assign(&world, "some.jsonl");
+    assign(&world, "new.jsonl");
     let after = read();
     let expected: Vec<f32> = (0..90).flat_map(vector).collect();
     assert_eq!(matrix(&after[0]), expected);
-    ok(&["evaluate", "--run", &world.run, "--baselines", "semantic-knn"]);
+    works_json(&world, "evaluate --run run --baselines semantic-knn");
 
     // Killed after the first file, and after the second one.
     for written in 1..3 {
@@ -246,7 +197,7 @@ fn the_run_keeps_the_vectors_of_new_items() {
             fs::write(run.join(name), &state[at]).unwrap();
         }
         fs::write(run.join("vectors.safetensors.new.partial"), "half a row").unwrap();
-        world.assign("new.jsonl");
+        assign(&world, "new.jsonl");
         assert_eq!(matrix(&read()[0]), expected, "{written}");
         assert_eq!(read()[2], after[2], "{written}");
         assert!(!run.join("vectors.safetensors.new.partial").exists());
@@ -254,44 +205,40 @@ fn the_run_keeps_the_vectors_of_new_items() {
 
     // Vectors that are not those of the run's items are left alone.
     fs::write(run.join(files[0]), &before[0]).unwrap();
-    fs::write(world.at("one.jsonl"), json!({"id": "one", "embedding": vector(3)}).to_string())
+    fs::write(world.join("one.jsonl"), json!({"id": "one", "embedding": vector(3)}).to_string())
         .unwrap();
-    world.assign("one.jsonl");
+    assign(&world, "one.jsonl");
     assert_eq!(read()[0], before[0]);
 }
 
 #[test]
 fn a_bundle_of_another_catalogue_is_not_evaluated_in_silence() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    let bundle = world.at("m.safetensors");
-    ok(&["export", "--run", &world.run, "--out", &bundle]);
-    let evaluated = |run: &str| ok(&["evaluate", "--run", run, "--bundle", &bundle]);
-    assert_eq!(evaluated(&world.run).get("not_in_bundle"), None);
-    world.assign("new.jsonl");
-    assert_eq!(evaluated(&world.run)["not_in_bundle"], json!(30));
+    let world = new_world(RQ_KMEANS);
+    works_json(&world, TRAIN);
+    works_json(&world, EXPORT);
+    let evaluated = || works_json(&world, "evaluate --run run --bundle m.safetensors");
+    assert_eq!(evaluated().get("not_in_bundle"), None);
+    assign(&world, "new.jsonl");
+    assert_eq!(evaluated()["not_in_bundle"], json!(30));
     // The same shop under other ids.
     for name in ["items.jsonl", "sequences.txt"] {
-        let text = fs::read_to_string(world.at(name)).unwrap().replace("item-", "other-");
-        fs::write(world.at(name), text).unwrap();
+        let text = world.read(name).replace("item-", "other-");
+        world.write(name, text);
     }
-    let (sequences, items, run) =
-        (world.at("sequences.txt"), world.at("items.jsonl"), world.at("other"));
-    ok(&["prepare", "--run", &run, "--sequences", &sequences, "--items", &items]);
-    let error = refused(&["evaluate", "--run", &run, "--bundle", &bundle]);
+    works_json(&world, &PREPARE.replace("--run run", "--run other"));
+    let error = refused(&world, "evaluate --run other --bundle m.safetensors");
     assert!(error.contains("m.safetensors: has none of the 60 items of"), "{error}");
 }
 
 #[test]
 fn a_bundle_with_its_tokenizer_gives_the_ids_that_the_run_would_give() {
-    the_bundle_and_the_run_agree(&["--method", "rq-kmeans", "--collision-size", "64"]);
+    the_bundle_and_the_run_agree(RQ_KMEANS);
 }
 
-fn the_bundle_and_the_run_agree(tokenize: &[&str]) {
-    let world = World::new(tokenize);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    let bundle = world.at("m.safetensors");
-    ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
+fn the_bundle_and_the_run_agree(tokenize: &str) {
+    let world = new_world(tokenize);
+    works_json(&world, TRAIN);
+    works_json(&world, &format!("{EXPORT} --with-tokenizer"));
     let lines = |embedding: bool| -> String {
         (60..90)
             .map(|i| {
@@ -303,82 +250,77 @@ fn the_bundle_and_the_run_agree(tokenize: &[&str]) {
             })
             .collect()
     };
-    fs::write(world.at("add.jsonl"), lines(true)).unwrap();
+    world.write("add.jsonl", lines(true));
     let allow: Vec<String> = (60..90).map(|i| format!("item-{i}")).collect();
     let history = json!({"history": ["item-3", "item-70"], "allow": allow});
-    fs::write(world.at("h.jsonl"), format!("{history}\n")).unwrap();
-    let (histories, add) = (world.at("h.jsonl"), world.at("add.jsonl"));
-    let recommend = ["recommend", "--model", &bundle, "--histories", &histories, "--top", "30"];
-    let answer = ok(&[&recommend[..], &["--add-items", &add]].concat());
-    world.assign("new.jsonl");
-    let catalog = world.catalog();
+    world.write("h.jsonl", format!("{history}\n"));
+    let recommend =
+        "recommend --model m.safetensors --histories h.jsonl --top 30 --add-items add.jsonl";
+    let answer = works_json(&world, recommend);
+    assign(&world, "new.jsonl");
+    let catalog = codes(&world);
     let picks = answer["items"].as_array().unwrap();
     assert_eq!(picks.len(), 30);
     for pick in picks {
         assert_eq!(pick["codes"], json!(catalog[pick["id"].as_str().unwrap()]));
     }
-    ok(&["export", "--run", &world.run, "--out", &bundle]);
-    let error = refused(&[&recommend[..], &["--add-items", &add]].concat());
+    works_json(&world, EXPORT);
+    let error = refused(&world, recommend);
     assert!(error.contains("holds no tokenizer"), "{error}");
 }
 
 #[test]
 fn a_tokenizer_that_gave_other_ids_gives_none() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    let (new, bundle) = (world.at("new.jsonl"), world.at("m.safetensors"));
-    let export = ["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle];
+    let world = new_world(RQ_KMEANS);
+    works_json(&world, TRAIN);
+    let export = format!("{EXPORT} --with-tokenizer");
     // Items that it has given IDs since do not matter.
-    world.assign("new.jsonl");
-    ok(&export);
-    let path = Path::new(&world.run).join("tokenizer.safetensors");
+    assign(&world, "new.jsonl");
+    works_json(&world, &export);
+    let path = world.join("run/tokenizer.safetensors");
     let then = fs::read(&path).unwrap();
     let kept: Vec<(&str, Vec<u8>)> = ["catalog.json", "tokens.json"]
-        .map(|name| (name, fs::read(Path::new(&world.run).join(name)).unwrap()))
+        .map(|name| (name, fs::read(world.join("run").join(name)).unwrap()))
         .into();
-    let again = ["--method", "rq-kmeans", "--codebook-size", "4", "--collision-size", "64"];
-    ok(&[&["tokenize", "--run", &world.run, "--seed", "7"], &again[..]].concat());
+    works_json(&world, &format!("tokenize --run run --seed 7 --codebook-size 4 {RQ_KMEANS}"));
     for (name, bytes) in kept {
-        fs::write(Path::new(&world.run).join(name), bytes).unwrap();
+        fs::write(world.join("run").join(name), bytes).unwrap();
     }
-    let error = refused(&export);
+    let error = refused(&world, &export);
     assert!(error.contains("tokenizer.safetensors: gave other semantic IDs than"), "{error}");
-    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    let error = refused(&world, "tokenize --run run --assign new.jsonl");
     assert!(error.contains("restore the tokenizer.safetensors"), "{error}");
     fs::write(path, then).unwrap();
-    ok(&export);
+    works_json(&world, &export);
 }
 
 #[test]
 fn a_wrong_token_layout_is_refused_by_name() {
-    let world = World::new(&["--method", "rq-kmeans"]);
-    let (layout, tokenizer) = (
-        Path::new(&world.run).join("tokens.json"),
-        Path::new(&world.run).join("tokenizer.safetensors"),
-    );
+    let world = new_world("--method rq-kmeans");
+    let (layout, tokenizer) =
+        (world.join("run/tokens.json"), world.join("run/tokenizer.safetensors"));
     let mut tokens: Value = serde_json::from_slice(&fs::read(&layout).unwrap()).unwrap();
     tokens["levels"][1]["offset"] = tokens["levels"][0]["offset"].clone();
     fs::write(layout, tokens.to_string()).unwrap();
     let quantizer = Quantizer::from_bytes(&fs::read(&tokenizer).unwrap()).unwrap();
     let silent = quantizer.to_bytes(Default::default()).unwrap();
-    let catalog = world.catalog();
-    let new = world.at("new.jsonl");
+    let catalog = codes(&world);
     // Also where the quantiser does not say which semantic IDs it gave.
     for file in [fs::read(&tokenizer).unwrap(), silent] {
         fs::write(&tokenizer, file).unwrap();
-        let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+        let error = refused(&world, "tokenize --run run --assign new.jsonl");
         assert!(
             error.contains("tokens.json: token layout: level 0 and level 1 overlap"),
             "{error}"
         );
-        assert_eq!(world.catalog(), catalog);
+        assert_eq!(codes(&world), catalog);
     }
 }
 
 #[test]
 fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "4"]);
-    let before = world.catalog();
+    let world = new_world("--method rq-kmeans --collision-size 4");
+    let before = codes(&world);
     let line =
         |id: &str, embedding: Value| format!("{}\n", json!({"id": id, "embedding": embedding}));
     let crowd: String = (0..9).map(|i| line(&format!("twin-{i}"), json!(vector(0)))).collect();
@@ -396,83 +338,77 @@ fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
         ("twice.jsonl", line("a", json!(vector(0))).repeat(2), "twice.jsonl:2: item \"a\" stands"),
         ("json.jsonl", "{".into(), "json.jsonl:1"),
     ] {
-        fs::write(world.at(name), text).unwrap();
-        let error = refused(&["tokenize", "--run", &world.run, "--assign", &world.at(name)]);
+        world.write(name, text);
+        let error = refused(&world, &format!("tokenize --run run --assign {name}"));
         assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
-        assert_eq!(world.catalog(), before, "{name}");
+        assert_eq!(codes(&world), before, "{name}");
     }
-    write_vectors(&world.folder.path().join("few.safetensors"), 60..70);
-    let (new, few) = (world.at("new.jsonl"), world.at("few.safetensors"));
-    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new, "--vectors", &few]);
+    world.write_matrix("few.safetensors", 6, (60..70).flat_map(vector));
+    let assign = "tokenize --run run --assign new.jsonl";
+    let error = refused(&world, &format!("{assign} --vectors few.safetensors"));
     assert!(error.contains("has no vector: the vector file has 10 rows"), "{error}");
-    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new, "--seed", "3"]);
+    let error = refused(&world, &format!("{assign} --seed 3"));
     assert!(error.contains("cannot be used with"), "{error}");
-    fs::remove_file(Path::new(&world.run).join("tokenizer.safetensors")).unwrap();
-    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    fs::remove_file(world.join("run/tokenizer.safetensors")).unwrap();
+    let error = refused(&world, "tokenize --run run --assign new.jsonl");
     assert!(error.contains("tokenizer.safetensors: not found"), "{error}");
 }
 
 #[test]
 fn items_that_prepare_brought_are_named_as_what_has_no_ids() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    let old = ["items.jsonl", "sequences.txt"].map(|name| fs::read(world.at(name)).unwrap());
+    let world = new_world(RQ_KMEANS);
+    works_json(&world, TRAIN);
+    let old = ["items.jsonl", "sequences.txt"].map(|name| fs::read(world.join(name)).unwrap());
     // A day later: three new items stand last, and are bought.
-    write_items(&world.folder.path().join("items.jsonl"), 0..63, false);
+    write_items(&world, "items.jsonl", 0..63, false);
     let bought = "day-2 item-60 item-61 item-62 item-3\n";
     let sequences = format!("{}{bought}", String::from_utf8(old[1].clone()).unwrap());
-    fs::write(world.at("sequences.txt"), sequences).unwrap();
-    let (sequences, items) = (world.at("sequences.txt"), world.at("items.jsonl"));
-    let prepare = ["prepare", "--run", &world.run, "--sequences", &sequences, "--items", &items];
-    let kept = fs::read(Path::new(&world.run).join("items.jsonl")).unwrap();
-    ok(&prepare);
-    write_items(&world.folder.path().join("new.jsonl"), 60..63, true);
-    let new = world.at("new.jsonl");
-    let error = refused(&["tokenize", "--run", &world.run, "--assign", &new]);
+    world.write("sequences.txt", sequences);
+    let kept = fs::read(world.join("run/items.jsonl")).unwrap();
+    works_json(&world, PREPARE);
+    write_items(&world, "new.jsonl", 60..63, true);
+    let error = refused(&world, "tokenize --run run --assign new.jsonl");
     assert!(
         error.contains("catalog.json: lacks items of the data set, such as \"item-6"),
         "{error}"
     );
     assert!(error.contains("--assign` before `tigret prepare` brings them"), "{error}");
     // In the order that is told it works, and the codes of the others stay.
-    fs::write(Path::new(&world.run).join("items.jsonl"), kept).unwrap();
-    let before = world.catalog();
-    world.assign("new.jsonl");
-    ok(&prepare);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    ok(&["evaluate", "--run", &world.run]);
-    let bundle = world.at("m.safetensors");
-    ok(&["export", "--run", &world.run, "--with-tokenizer", "--out", &bundle]);
-    let after = world.catalog();
+    world.write("run/items.jsonl", kept);
+    let before = codes(&world);
+    assign(&world, "new.jsonl");
+    works_json(&world, PREPARE);
+    works_json(&world, TRAIN);
+    works_json(&world, "evaluate --run run");
+    works_json(&world, &format!("{EXPORT} --with-tokenizer"));
+    let after = codes(&world);
     assert_eq!(after.len(), 63);
     assert!(before.iter().all(|(id, codes)| after[id] == *codes));
 }
 
 #[test]
 fn what_is_missing_of_a_run_is_made_by_its_own_steps() {
-    let world = World::new(&["--method", "rq-kmeans", "--collision-size", "64"]);
-    ok(&["train", "--run", &world.run, "--preset", "tiny", "--epochs", "1"]);
-    let bundle = world.at("m.safetensors");
-    let export = ["export", "--run", &world.run, "--out", &bundle];
-    let evaluate = ["evaluate", "--run", &world.run];
+    let world = new_world(RQ_KMEANS);
+    works_json(&world, TRAIN);
+    let evaluate = "evaluate --run run";
     for (file, step, commands) in [
-        ("catalog.json", "tokenize", &[&export[..]][..]),
-        ("tokens.json", "tokenize", &[&export]),
-        ("model/config.json", "train", &[&export, &evaluate]),
+        ("catalog.json", "tokenize", &[EXPORT][..]),
+        ("tokens.json", "tokenize", &[EXPORT]),
+        ("model/config.json", "train", &[EXPORT, evaluate]),
     ] {
-        let path = Path::new(&world.run).join(file);
+        let path = world.join("run").join(file);
         let bytes = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();
         for command in commands {
-            let error = refused(command);
+            let error = refused(&world, command);
             let expected = format!("{file}: not found; make it with `tigret {step}`");
             assert!(error.contains(&expected), "{error}");
         }
         fs::write(&path, bytes).unwrap();
     }
     // Figures that find no place are printed all the same.
-    fs::create_dir(Path::new(&world.run).join("evaluation.json")).unwrap();
-    let output = tigret(Path::new("."), &evaluate).output().unwrap();
+    fs::create_dir(world.join("run/evaluation.json")).unwrap();
+    let output = tigret(&world, evaluate).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stdout).unwrap().contains("popularity"));
 }

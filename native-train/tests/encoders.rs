@@ -11,7 +11,7 @@ use tigret_train::embed::Vectors;
 use tigret_train::embed::sentence::{SentenceEncoder, job};
 use tigret_train::interrupt::Control;
 
-use crate::tigret::golden_encoder;
+use crate::tigret::{Place, files, golden_encoder};
 
 /// What `make_encoder_golden.py` wrote.
 #[derive(Deserialize)]
@@ -143,27 +143,19 @@ fn unfinished_work_of_other_texts_or_a_broken_state_is_not_taken_up() {
 }
 
 /// A copy of a golden folder that a test may spoil.
-struct Copied(tempfile::TempDir);
+struct Copied(Place);
 
 impl Copied {
     fn new(name: &str) -> Self {
-        fn copy(from: &Path, to: &Path) {
-            fs::create_dir_all(to).unwrap();
-            for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-                let to = to.join(entry.file_name());
-                match entry.file_type().unwrap().is_dir() {
-                    true => copy(&entry.path(), &to),
-                    false => drop(fs::copy(entry.path(), to).unwrap()),
-                }
-            }
+        let (folder, golden) = (Place::new(), golden_encoder(name));
+        for file in files(&golden) {
+            folder.write(&file, fs::read(golden.join(&file)).unwrap());
         }
-        let folder = tempfile::tempdir().unwrap();
-        copy(&golden_encoder(name), folder.path());
         Self(folder)
     }
 
     fn at(&self, file: &str) -> PathBuf {
-        self.0.path().join(file)
+        self.0.join(file)
     }
 
     /// Changes a file's bytes.
@@ -183,7 +175,7 @@ impl Copied {
 
     /// The message of loading it.
     fn refused(&self) -> String {
-        SentenceEncoder::load(self.0.path(), DeviceChoice::Cpu).unwrap_err().to_string()
+        SentenceEncoder::load(&self.0, DeviceChoice::Cpu).unwrap_err().to_string()
     }
 }
 
@@ -192,7 +184,7 @@ fn a_pooling_that_chooses_nothing_takes_the_mean() {
     let folder = Copied::new("bert");
     let (mode, older) = ("\"pooling_mode\": \"mean\"", "\"pooling_mode_mean_tokens\": false");
     folder.replace("1_Pooling/config.json", mode, older);
-    holds_in(folder.0.path(), "bert");
+    holds_in(&folder.0, "bert");
 }
 
 #[test]
@@ -202,7 +194,7 @@ fn a_tokenizers_own_limit_is_no_more_than_the_positions() {
         let encode_long = |length: usize, folder: &Copied| {
             let (from, to) = (format!("_length\": {limit}"), format!("_length\": {length}"));
             folder.replace("tokenizer_config.json", &from, &to);
-            let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
+            let encoder = SentenceEncoder::load(&folder.0, DeviceChoice::Cpu).unwrap();
             encode(&encoder, &[&long])
         };
         let all = encode_long(positions, &Copied::new(name));
@@ -224,7 +216,7 @@ fn a_text_is_cut_from_the_side_that_the_folder_names() {
     for way in ways {
         let folder = Copied::new("bert");
         way(&folder);
-        let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
+        let encoder = SentenceEncoder::load(&folder.0, DeviceChoice::Cpu).unwrap();
         assert_ne!(encoder.fingerprint(), plain.fingerprint());
         // The last tokens that go between the two that every text has.
         let expected = encode(&plain, &[&end]);
@@ -238,7 +230,7 @@ fn case_is_that_of_the_tokenizers_class() {
     let load = |spoil: &dyn Fn(&Copied)| {
         let folder = Copied::new("bert");
         spoil(&folder);
-        SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap()
+        SentenceEncoder::load(&folder.0, DeviceChoice::Cpu).unwrap()
     };
     let set = |f: &Copied, class: &str, lower: &str| {
         let class = format!("\"tokenizer_class\": \"{class}\"{lower}");
@@ -291,7 +283,7 @@ fn assert_refused(faults: &[Fault<'_>]) {
         spoil(&folder);
         let error = folder.refused();
         assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
-        assert!(error.starts_with(folder.0.path().to_str().unwrap()), "it names a file: {error}");
+        assert!(error.starts_with(folder.0.to_str().unwrap()), "it names a file: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
@@ -553,7 +545,7 @@ fn damaged_files_are_refused() {
         bytes[end / 2..].chunks_exact_mut(4).for_each(|b| b.copy_from_slice(&[0, 0, 192, 127]));
         bytes
     });
-    let encoder = SentenceEncoder::load(folder.0.path(), DeviceChoice::Cpu).unwrap();
+    let encoder = SentenceEncoder::load(&folder.0, DeviceChoice::Cpu).unwrap();
     let outcome = job::encode_all(&encoder, &["red lamp"], Control::none(), &ProgressBar::hidden());
     let error = outcome.unwrap_err().to_string();
     assert!(error.contains("vector of text 1 is not finite; its weights are broken"), "{error}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,7 +12,7 @@ use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
 
-use crate::tigret::{fails, golden_encoder, succeeds, tigret};
+use crate::tigret::{Place, fails, files, golden_encoder, succeeds, tigret};
 
 const MODEL: &str = "acme/tiny-bert";
 const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -103,23 +103,23 @@ fn answer(
     stream.write_all(&body[..sent])
 }
 
-struct World(tempfile::TempDir);
+struct World(Place);
 
 impl World {
     /// A run with three items.
     fn new() -> Self {
-        let world = Self(tempfile::tempdir().unwrap());
+        let world = Self(Place::new());
         let items = ["red lamp", "blue lamp", "oil"].map(|title| {
             format!("{{\"id\": \"{}\", \"title\": \"{title}\"}}\n", title.replace(' ', "-"))
         });
-        fs::write(world.0.path().join("items.jsonl"), items.concat()).unwrap();
-        fs::write(world.0.path().join("s.txt"), "u red-lamp blue-lamp oil\n").unwrap();
+        world.0.write("items.jsonl", items.concat());
+        world.0.write("s.txt", "u red-lamp blue-lamp oil\n");
         succeeds(&mut world.tigret("", "prepare --run r --sequences s.txt --items items.jsonl"));
         world
     }
 
-    fn tigret(&self, endpoint: &str, arguments: &str) -> Command {
-        let mut command = tigret(self.0.path(), arguments);
+    fn tigret(&self, endpoint: &str, line: &str) -> Command {
+        let mut command = tigret(&self.0, line);
         // No proxy lies between this machine and itself.
         for proxy in
             ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
@@ -128,7 +128,7 @@ impl World {
         }
         command
             .env("HF_ENDPOINT", endpoint)
-            .env("HF_HUB_CACHE", self.0.path().join("cache"))
+            .env("HF_HUB_CACHE", self.0.join("cache"))
             .env_remove("HF_HOME");
         command
     }
@@ -148,26 +148,12 @@ impl World {
 
     /// Files of the cache, by their paths in it.
     fn cached(&self) -> Vec<String> {
-        fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
-            for entry in fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-                match entry.file_type().unwrap().is_dir() {
-                    true => walk(&entry.path(), root, found),
-                    false => {
-                        let path = entry.path();
-                        found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-                    }
-                }
-            }
-        }
-        let root = self.0.path().join("cache");
-        let mut found = Vec::new();
-        walk(&root, &root, &mut found);
-        found.sort();
-        found
+        let text = |file: PathBuf| file.into_os_string().into_string().unwrap();
+        files(&self.0.join("cache")).into_iter().map(text).collect()
     }
 
     fn vectors(&self) -> Vectors {
-        let run = RunDir::open(self.0.path().join("r")).unwrap();
+        let run = RunDir::open(self.0.join("r")).unwrap();
         Vectors::load(&run, &Dataset::load(&run).unwrap().items).unwrap()
     }
 }
@@ -192,7 +178,7 @@ fn a_model_is_downloaded_once_and_gives_the_vectors_of_its_folder() {
     assert!(hub.asked().is_empty());
     world.embed("http://127.0.0.1:9", &format!("hub:{MODEL}"));
     // Later texts are encoded by the same name.
-    fs::write(world.0.path().join("new.jsonl"), "{\"id\": 1, \"text\": \"red lamp.\"}\n").unwrap();
+    world.0.write("new.jsonl", "{\"id\": 1, \"text\": \"red lamp.\"}\n");
     let texts = "embed --run r --texts new.jsonl --out n.safetensors";
     succeeds(&mut world.tigret("http://127.0.0.1:9", texts));
     world.embed("", golden_encoder("bert").to_str().unwrap());

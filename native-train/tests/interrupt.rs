@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -18,64 +17,46 @@ use tigret_train::error::Result;
 use tigret_train::interrupt::{Watch, is_requested};
 use tigret_train::pipeline::{Choice, Config, Pipeline, RunLock, Verbs};
 
-use crate::tigret::{golden_encoder, succeeds, tigret};
+use crate::tigret::{Place, golden_encoder, succeeds, tigret, works};
 
 /// Doublings of the work until a command is slow enough to be interrupted.
 const MOST_DOUBLINGS: u32 = 8;
 
-struct World(tempfile::TempDir);
+/// A run of items with texts of many lengths.
+fn new_world(items: usize) -> Place {
+    let world = Place::new();
+    let text = |i: usize| format!("red lamp {} {}", i * 7919 % 1000, "oil ".repeat(i % 50));
+    let lines: String =
+        (0..items).map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"{}\"}}\n", text(i))).collect();
+    world.write("items.jsonl", lines);
+    let users: String = (0..items - 3)
+        .map(|u| format!("u{u} {}\n", [u, u + 1, u + 3].map(|i| format!("i{i}")).join(" ")))
+        .collect();
+    world.write("s.txt", users);
+    works(&world, "prepare --run r --sequences s.txt --items items.jsonl");
+    world
+}
 
-impl World {
-    /// A run of items with texts of many lengths.
-    fn new(items: usize) -> Self {
-        let world = Self(tempfile::tempdir().unwrap());
-        let text = |i: usize| format!("red lamp {} {}", i * 7919 % 1000, "oil ".repeat(i % 50));
-        let lines: String = (0..items)
-            .map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"{}\"}}\n", text(i)))
-            .collect();
-        fs::write(world.at("items.jsonl"), lines).unwrap();
-        let users: String = (0..items - 3)
-            .map(|u| format!("u{u} {}\n", [u, u + 1, u + 3].map(|i| format!("i{i}")).join(" ")))
-            .collect();
-        fs::write(world.at("s.txt"), users).unwrap();
-        world.ok("prepare --run r --sequences s.txt --items items.jsonl");
-        world
+/// Starts a command, and interrupts it as soon as it says that this can be done. `None` where it
+/// was done before it noticed; else its message.
+fn interrupt(world: &Place, line: &str) -> Option<String> {
+    let mut child = tigret(world, line).stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Ctrl-C stops") {
+        line.clear();
+        assert!(errors.read_line(&mut line).unwrap() > 0, "it never listens to Ctrl-C");
     }
-
-    fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).unwrap();
+    let status = child.wait().unwrap();
+    if status.success() {
+        return None;
     }
-
-    fn command(&self, arguments: &str) -> Command {
-        tigret(self.0.path(), arguments)
-    }
-
-    /// Standard error of a command that must succeed.
-    fn ok(&self, arguments: &str) -> String {
-        succeeds(&mut self.command(arguments)).1
-    }
-
-    /// Starts a command, and interrupts it as soon as it says that this can be done. `None` where
-    /// it was done before it noticed; else its message.
-    fn interrupt(&self, arguments: &str) -> Option<String> {
-        let mut child = self.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
-        let mut errors = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        while !line.contains("Ctrl-C stops") {
-            line.clear();
-            assert!(errors.read_line(&mut line).unwrap() > 0, "it never listens to Ctrl-C");
-        }
-        let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        let mut rest = String::new();
-        errors.read_to_string(&mut rest).unwrap();
-        let status = child.wait().unwrap();
-        if status.success() {
-            return None;
-        }
-        assert!(killed.success());
-        assert_eq!(status.code(), Some(2), "{rest}");
-        Some(rest)
-    }
+    assert!(killed.success());
+    assert_eq!(status.code(), Some(2), "{rest}");
+    Some(rest)
 }
 
 fn golden(name: &str) -> String {
@@ -86,16 +67,16 @@ fn golden(name: &str) -> String {
 fn an_interrupted_embed_goes_on_and_ends_with_the_same_bytes() {
     let command = format!("embed --run r --device cpu --encoder {}", golden("bert"));
     for doubling in 0..MOST_DOUBLINGS {
-        let world = World::new(400 << doubling);
-        let Some(message) = world.interrupt(&command) else { continue };
+        let world = new_world(400 << doubling);
+        let Some(message) = interrupt(&world, &command) else { continue };
         assert!(message.contains("interrupted; the same command goes on where it stopped"));
-        assert!(world.at("r/encoding.partial.safetensors").exists());
-        assert!(!world.at("r/vectors.safetensors").exists(), "nothing half-made is left");
-        world.ok(&command);
-        assert!(!world.at("r/encoding.partial.safetensors").exists());
-        let read = || fs::read(world.at("r/vectors.safetensors")).unwrap();
+        assert!(world.join("r/encoding.partial.safetensors").exists());
+        assert!(!world.join("r/vectors.safetensors").exists(), "nothing half-made is left");
+        works(&world, &command);
+        assert!(!world.join("r/encoding.partial.safetensors").exists());
+        let read = || fs::read(world.join("r/vectors.safetensors")).unwrap();
         let resumed = read();
-        world.ok(&command);
+        works(&world, &command);
         assert_eq!(read(), resumed);
         return;
     }
@@ -104,10 +85,10 @@ fn an_interrupted_embed_goes_on_and_ends_with_the_same_bytes() {
 
 #[test]
 fn an_interrupted_tokenize_goes_on_and_ends_with_the_same_codes() {
-    let world = World::new(300);
-    world.ok("embed --run r");
+    let world = new_world(300);
+    works(&world, "embed --run r");
     let made = ["catalog.json", "tokens.json", "tokenizer.safetensors", "tokenizer.jsonl"];
-    let read = || made.map(|name| fs::read(world.at(&format!("r/{name}"))).unwrap());
+    let read = || made.map(|name| fs::read(world.join(format!("r/{name}"))).unwrap());
     let command = |epochs: u64| {
         format!(
             "tokenize --run r --device cpu --codebook-size 16 --hidden 32 --latent 8 \
@@ -115,26 +96,26 @@ fn an_interrupted_tokenize_goes_on_and_ends_with_the_same_codes() {
         )
     };
     // Longer than anyone waits: it cannot be done before it is interrupted.
-    let message = world.interrupt(&command(1_000_000)).unwrap();
+    let message = interrupt(&world, &command(1_000_000)).unwrap();
     assert!(message.contains("interrupted; the same command goes on where it stopped"));
-    assert!(world.at("r/tokenizer.partial.safetensors").exists());
-    assert!(made.iter().all(|name| !world.at(&format!("r/{name}")).exists()), "no half-made file");
+    assert!(world.join("r/tokenizer.partial.safetensors").exists());
+    assert!(made.iter().all(|name| !world.join(format!("r/{name}")).exists()), "no half-made file");
     // Other settings do not take that up, and say so.
-    let errors = world.ok(&command(20));
+    let errors = succeeds(&mut tigret(&world, &command(20))).1;
     assert!(errors.contains("tokenizer.partial.safetensors is of other settings"), "{errors}");
-    assert!(!world.at("r/tokenizer.partial.safetensors").exists());
+    assert!(!world.join("r/tokenizer.partial.safetensors").exists());
 
     for doubling in 0..MOST_DOUBLINGS {
         let command = command(100 << doubling);
-        world.ok(&command);
+        works(&world, &command);
         let whole = read();
-        if world.interrupt(&command).is_none() {
+        if interrupt(&world, &command).is_none() {
             continue;
         }
         assert_eq!(read(), whole, "what was there stays until the new is whole");
-        world.ok(&command);
+        works(&world, &command);
         assert_eq!(read(), whole);
-        assert!(!world.at("r/tokenizer.partial.safetensors").exists());
+        assert!(!world.join("r/tokenizer.partial.safetensors").exists());
         return;
     }
     panic!("no number of epochs kept the command busy");
@@ -143,23 +124,25 @@ fn an_interrupted_tokenize_goes_on_and_ends_with_the_same_codes() {
 #[test]
 fn interrupted_further_texts_go_on_and_end_with_the_same_file() {
     for doubling in 0..MOST_DOUBLINGS {
-        let world = World::new(40);
-        world.ok(&format!("embed --run r --device cpu --encoder {}", golden("bert")));
+        let world = new_world(40);
+        works(&world, &format!("embed --run r --device cpu --encoder {}", golden("bert")));
         let line = |i: u32| {
             format!("{{\"id\": {i}, \"text\": \"lamp {i} {}\"}}\n", "oil ".repeat(i as usize % 60))
         };
         let lines: String = (0..1500 << doubling).map(line).collect();
-        fs::write(world.at("new.jsonl"), lines).unwrap();
+        world.write("new.jsonl", lines);
         let command =
             |out: &str| format!("embed --run r --texts new.jsonl --out {out}.safetensors");
-        if world.interrupt(&command("a")).is_none() {
+        if interrupt(&world, &command("a")).is_none() {
             continue;
         }
-        assert!(world.at("a.safetensors.partial").exists() && !world.at("a.safetensors").exists());
-        world.ok(&command("a"));
-        world.ok(&command("b"));
-        assert!(!world.at("a.safetensors.partial").exists());
-        let read = |name| fs::read(world.at(name)).unwrap();
+        assert!(
+            world.join("a.safetensors.partial").exists() && !world.join("a.safetensors").exists()
+        );
+        works(&world, &command("a"));
+        works(&world, &command("b"));
+        assert!(!world.join("a.safetensors.partial").exists());
+        let read = |name| fs::read(world.join(name)).unwrap();
         assert_eq!(read("a.safetensors"), read("b.safetensors"));
         return;
     }
@@ -200,9 +183,9 @@ impl Verbs for Idle {
 
 #[test]
 fn a_step_that_is_too_near_to_its_end_to_notice_is_the_last() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p.toml");
-    fs::write(&file, "run = \"r\"\n[prepare]\nclassics = true\n").unwrap();
+    let folder = Place::new();
+    folder.write("p.toml", "run = \"r\"\n[prepare]\nclassics = true\n");
+    let file = folder.join("p.toml");
     let (run, calls) = Config::load(&file, &[]).unwrap().pipeline(&Cli::command()).unwrap();
     let _lock = RunLock::acquire(run.root(), "test").unwrap();
     let verbs = Idle::default();

@@ -3,16 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::OnceLock;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde_json::Value;
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, bad_bundles, random_bundle_with_quantizer};
 
-use crate::tigret::{fails, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{Place, fails, files, golden, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -28,87 +27,89 @@ fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
         && names(&header["__metadata__"]) == ["config", "format", "quantization", "tokens"]
 }
 
-/// A shop whose customers walk through the items in order.
-fn write_log(folder: &Path) {
-    let mut log = String::from("user,item,timestamp\n");
-    for user in 0..40 {
-        for step in 0..8 {
-            log += &format!("customer-{user},i{},{}\n", (user + step) % 30, 1000 + step);
-        }
-    }
-    let items: String = (0..30)
-        .map(|i| format!("{{\"id\": \"i{i}\", \"title\": \"thing {i} of kind {}\"}}\n", i % 5))
-        .collect();
-    fs::write(folder.join("log.csv"), log).unwrap();
-    fs::write(folder.join("items.jsonl"), items).unwrap();
+const TRAIN: &str = "train --run r --preset tiny --batch 32 --warmup 5";
+
+/// The shop with the run `r` that was made of its log and trained: a copy of the test's own of what
+/// is trained once.
+fn trained() -> Place {
+    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
+    let all = FILES.get_or_init(|| {
+        let at = &Place::new();
+        at.write_shop();
+        works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+        works(at, "embed --run r");
+        let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
+        assert_eq!(report["collisions"]["items"], 30);
+        let outcome = works_json(at, &format!("{TRAIN} --epochs 3"));
+        assert!(outcome["steps"].as_u64().unwrap() > 1);
+        let read = |file: PathBuf| {
+            let bytes = fs::read(at.join(&file)).unwrap();
+            (file, bytes)
+        };
+        files(at).into_iter().map(read).collect()
+    });
+    let at = Place::new();
+    all.iter().for_each(|(file, bytes)| at.write(file, bytes));
+    at
+}
+
+/// A trained run with its bundle in a format and two histories.
+fn exported(format: &str) -> Place {
+    let at = trained();
+    works(&at, &format!("export --run r --quantize {format} --out m.safetensors"));
+    at.write(
+        "h.jsonl",
+        "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
+    );
+    at
 }
 
 #[test]
-fn from_a_log_to_recommendations() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
-    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
-    works(at, &["embed", "--run", "r"]);
-    let codes = ["--codebook-size", "8", "--epochs", "3", "--users", "10"];
-    let report = works_json(at, &[&["tokenize", "--run", "r"], &codes[..]].concat());
-    assert_eq!(report["collisions"]["items"], 30);
+fn a_training_is_not_resumed_with_other_settings() {
+    let line = refuses(&trained(), &format!("{TRAIN} --epochs 4 --resume --json"));
+    assert!(line.contains("with other settings (--epochs 3, not 4); give the same"), "{line}");
+}
 
-    // Two epochs at once, and one epoch then another by --resume, are the same training.
-    let train = ["train", "--preset", "tiny", "--batch", "32", "--warmup", "5"];
-    let copy = |to: &str| {
-        fs::create_dir(at.join(to)).unwrap();
-        for entry in fs::read_dir(at.join("r")).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_file() {
-                fs::copy(entry.path(), at.join(to).join(entry.file_name())).unwrap();
-            }
-        }
-    };
-    copy("whole");
-    works_json(at, &[&train[..], &["--epochs", "3", "--run", "whole"]].concat());
-    works_json(
-        at,
-        &[&train[..], &["--epochs", "3", "--run", "r", "--max-minutes", "0.001"]].concat(),
-    );
-    let outcome =
-        works_json(at, &[&train[..], &["--epochs", "3", "--run", "r", "--resume"]].concat());
-    assert!(outcome["steps"].as_u64().unwrap() > 1);
-    let weights = |run: &str| {
-        let folder = at.join(run).join("model");
-        tigret_train::model::checkpoint::read_tensors(&folder, "last", "").unwrap().0
-    };
-    assert_eq!(weights("whole"), weights("r"));
-
-    let other = [&train[..], &["--epochs", "4", "--run", "r", "--resume", "--json"]].concat();
-    assert!(refuses(at, &other).contains("with other settings (--epochs 3, not 4); give the same"));
+#[test]
+fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
+    let at = &exported("f32");
+    let evaluate = "evaluate --run r --beams 30";
+    let of_model = works_json(at, evaluate);
+    assert!(of_model["share_of_history"].as_f64().unwrap() > 0.0);
+    assert!(of_model["model"]["recall@10"].as_f64().unwrap() >= 0.0);
+    let of_bundle = works_json(at, &format!("{evaluate} --bundle m.safetensors"));
+    assert_eq!(of_bundle["model"], of_model["model"]);
+    assert_eq!(of_bundle["share_of_history"], of_model["share_of_history"]);
 
     // Without their histories nobody is shown what they had.
-    let unseen = ["evaluate", "--run", "r", "--beams", "30", "--exclude-history"];
-    let unseen = works_json(at, &unseen);
+    let unseen = works_json(at, &format!("{evaluate} --exclude-history"));
     assert_eq!(unseen["settings"]["exclude_history"], true);
     assert_eq!(unseen["share_of_history"], 0.0);
+    let of_bundle = works_json(at, &format!("{evaluate} --exclude-history --bundle m.safetensors"));
+    assert_eq!(of_bundle["model"], unseen["model"]);
+}
 
-    let evaluation = works_json(at, &["evaluate", "--run", "r", "--beams", "30"]);
-    assert!(evaluation["share_of_history"].as_f64().unwrap() > 0.0);
-    assert!(evaluation["model"]["recall@10"].as_f64().unwrap() >= 0.0);
+#[test]
+fn a_bundle_holds_nothing_of_those_whom_its_model_was_trained_on() {
     for format in ["f32", "f16", "q8", "q4"] {
-        let out = format!("{format}.safetensors");
-        works(at, &["export", "--run", "r", "--quantize", format, "--out", &out]);
-        works(at, &["inspect", &out]);
-        // Nothing of those whom the model was trained on is in the file, nor texts of items.
-        let bytes = fs::read(at.join(&out)).unwrap();
+        let at = exported(format);
+        works(&at, "inspect m.safetensors");
+        let bytes = fs::read(at.join("m.safetensors")).unwrap();
+        // Nor texts of items.
         for private in ["customer-", "of kind"] {
             let found = bytes.windows(private.len()).any(|window| window == private.as_bytes());
             assert!(!found, "the bundle in {format} has \"{private}\" in it");
         }
         assert!(holds_weights_and_catalogue_only(&bytes), "{format}");
     }
-    // A bundle may be replaced, what is no bundle may not.
-    works(at, &["export", "--run", "r", "--quantize", "f32", "--out", "f32.safetensors"]);
-    fs::write(at.join("reserved.safetensors"), "").unwrap();
-    works(at, &["export", "--run", "r", "--out", "reserved.safetensors"]);
+}
+
+#[test]
+fn a_bundle_replaces_a_bundle_and_nothing_else() {
+    let at = &exported("f32");
+    works(at, "export --run r --quantize f32 --out m.safetensors");
+    at.write("reserved.safetensors", "");
+    works(at, "export --run r --out reserved.safetensors");
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
         ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
@@ -116,35 +117,17 @@ fn from_a_log_to_recommendations() {
         ("r/model/model.safetensors", "model.safetensors: is there already and is no bundle"),
     ] {
         let before = fs::read(at.join(out)).ok();
-        let line = refuses(at, &["export", "--run", "r", "--out", out]);
+        let line = refuses(at, &format!("export --run r --out {out}"));
         assert!(line.contains(part), "{line}");
         assert_eq!(fs::read(at.join(out)).ok(), before);
     }
+}
 
-    // The bundle in f32 is the model: the same figures on the CPU engine.
-    let bundle = ["evaluate", "--run", "r", "--beams", "30", "--bundle", "f32.safetensors"];
-    let of_bundle = works_json(at, &bundle);
-    assert_eq!(of_bundle["model"], evaluation["model"]);
-    assert_eq!(of_bundle["share_of_history"], evaluation["share_of_history"]);
-    let of_bundle = works_json(at, &[&bundle[..], &["--exclude-history"]].concat());
-    assert_eq!(of_bundle["model"], unseen["model"]);
-
-    fs::write(
-        at.join("h.jsonl"),
-        "{\"history\": [\"i3\", \"nothing\", \"i4\"]}\n{\"history\": [], \"user_token\": 3}\n",
-    )
-    .unwrap();
-    let recommend = [
-        "recommend",
-        "--model",
-        "q8.safetensors",
-        "--histories",
-        "h.jsonl",
-        "--top",
-        "5",
-        "--json",
-    ];
-    let (answers, errors) = succeeds(&mut tigret(at, &recommend));
+#[test]
+fn every_history_is_answered_with_the_best_items_and_their_codes() {
+    let at = &exported("q8");
+    let recommend = "recommend --model m.safetensors --histories h.jsonl";
+    let (answers, errors) = succeeds(&mut tigret(at, &format!("{recommend} --top 5 --json")));
     assert!(errors.contains("skipped 1 history items"), "{errors}");
     let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(answers.len(), 2);
@@ -154,109 +137,104 @@ fn from_a_log_to_recommendations() {
         assert!(items[0]["id"].is_string() && items[0]["codes"].as_array().unwrap().len() == 4);
         assert!(items[0]["score"].as_f64() >= items[4]["score"].as_f64());
     }
-    let too_many =
-        ["recommend", "--model", "q8.safetensors", "--histories", "h.jsonl", "--top", "60"];
-    let line = refuses(at, &too_many);
+    let line = refuses(at, &format!("{recommend} --top 60"));
     assert!(line.contains("top is 60") && !line.contains("h.jsonl"), "{line}");
+}
 
-    let sample = |model: &str, options: &[&str]| {
-        let histories = ["recommend", "--model", model, "--histories", "h.jsonl", "--json"];
-        works(at, &[&histories[..], options].concat())
-    };
-    for model in ["f16.safetensors", "q4.safetensors"] {
-        let first = sample(model, &["--temperature", "2", "--seed", "5"]);
+#[test]
+fn a_sample_follows_from_its_seed_and_temperatures() {
+    for format in ["f16", "q4"] {
+        let at = &exported(format);
+        let recommend = "recommend --model m.safetensors --histories h.jsonl --temperature";
+        let sample = |options: &str| works(at, &format!("{recommend} {options} --json"));
+        let first = sample("2 --seed 5");
         assert_eq!(first.lines().count(), 2);
-        assert_eq!(sample(model, &["--temperature", "2,2,2,2", "--seed", "5"]), first);
-        assert_ne!(sample(model, &["--temperature", "2", "--seed", "6"]), first);
+        assert_eq!(sample("2,2,2,2 --seed 5"), first);
+        assert_ne!(sample("2 --seed 6"), first);
+        for (temperature, part) in [
+            ("0", "temperature is 0, not a finite number above 0"),
+            ("nan", "temperature is NaN"),
+            ("1,2", "temperature has 2 values, the model has 4 levels"),
+        ] {
+            let line = refuses(at, &format!("{recommend} {temperature}"));
+            assert!(line.contains(part), "{line}");
+        }
     }
-    let cold = ["recommend", "--model", "q4.safetensors", "--histories", "h.jsonl"];
-    for (temperature, part) in [
-        ("0", "temperature is 0, not a finite number above 0"),
-        ("nan", "temperature is NaN"),
-        ("1,2", "temperature has 2 values, the model has 4 levels"),
-    ] {
-        let line = refuses(at, &[&cold[..], &["--temperature", temperature]].concat());
-        assert!(line.contains(part), "{line}");
-    }
+}
 
-    // Codes are chosen by the run's samples, whether or not the model says what it was trained on.
-    let path = at.join("r/model/config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+#[test]
+fn codes_are_chosen_by_the_samples_of_a_run_where_it_has_them() {
+    let at = &exported("q4");
+    let bundle = |name: &str| fs::read(at.join(name)).unwrap();
+    // Whether or not the model says what it was trained on.
+    let mut config = at.read_json("r/model/config.json");
     config.as_object_mut().unwrap().remove("tigret_trained_on").unwrap();
-    fs::write(&path, config.to_string()).unwrap();
-    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
-    let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog"];
-    let import = ["import", "--quantize", "q4", "--out", "nearest.safetensors"];
-    works(at, &[&import[..], &files, &["r/catalog.json"]].concat());
-    let [said, unsaid, nearest] = ["q4", "unsaid", "nearest"]
-        .map(|name| fs::read(at.join(name).with_extension("safetensors")).unwrap());
-    assert!(said == unsaid, "another bundle than that of a model that says");
-    assert!(said != nearest, "the nearest codes");
+    at.write("r/model/config.json", config.to_string());
+    works(at, "export --run r --quantize q4 --out unsaid.safetensors");
+    let same = bundle("m.safetensors") == bundle("unsaid.safetensors");
+    assert!(same, "another bundle than that of a model that says");
+    let files = "--checkpoint r/model --tokens r/tokens.json --catalog r/catalog.json";
+    works(at, &format!("import --quantize q4 --out nearest.safetensors {files}"));
+    assert!(bundle("m.safetensors") != bundle("nearest.safetensors"), "the nearest codes");
     fs::remove_file(at.join("r/sequences.jsonl")).unwrap();
-    works(at, &["export", "--run", "r", "--quantize", "q4", "--out", "unsaid.safetensors"]);
-    assert!(fs::read(at.join("unsaid.safetensors")).unwrap() == nearest);
+    works(at, "export --run r --quantize q4 --out unsaid.safetensors");
+    assert!(bundle("unsaid.safetensors") == bundle("nearest.safetensors"));
 }
 
 #[test]
 fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
-    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
-    works(at, &["embed", "--run", "r"]);
-    let tokenize = ["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"];
-    works(at, &tokenize);
-    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
-    works(at, &train);
-    let resume = [&train[..], &["--resume", "--json"]].concat();
-    let uses: [&[&str]; 2] =
-        [&["evaluate", "--run", "r"], &["export", "--run", "r", "--out", "m.safetensors"]];
+    let at = &Place::new();
+    at.write_shop();
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    let tokenize = "tokenize --run r --method random --codebook-size 8";
+    works(at, tokenize);
+    let train = "train --run r --preset tiny --batch 64 --epochs 1";
+    works(at, train);
+    let resume = format!("{train} --resume --json");
+    let uses = ["evaluate --run r", "export --run r --out m.safetensors"];
 
     // New items leave the IDs that there are as they are.
-    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a new thing\"}\n").unwrap();
-    works(at, &["tokenize", "--run", "r", "--assign", "new.jsonl"]);
+    at.write("new.jsonl", "{\"id\": \"new\", \"title\": \"a new thing\"}\n");
+    works(at, "tokenize --run r --assign new.jsonl");
     for arguments in uses {
         works(at, arguments);
     }
-    assert!(works(at, &["inspect", "m.safetensors"]).contains("31 items"));
+    assert!(works(at, "inspect m.safetensors").contains("31 items"));
     assert!(refuses(at, &resume).contains("was trained with fewer items"));
     // It does not matter in which order a catalogue of the user's own has them.
-    let path = at.join("r/catalog.json");
-    let mut catalog: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut catalog = at.read_json("r/catalog.json");
     catalog["items"].as_array_mut().unwrap().reverse();
-    fs::write(&path, catalog.to_string()).unwrap();
+    at.write("r/catalog.json", catalog.to_string());
     for arguments in uses {
         works(at, arguments);
     }
 
     // A catalogue from elsewhere is held to the model as well, in the order of then.
-    let import = |catalog| {
-        let files = ["--checkpoint", "r/model", "--tokens", "r/tokens.json", "--catalog", catalog];
-        [&["import", "--out", "i.safetensors"][..], &files].concat()
-    };
+    let files = "--checkpoint r/model --tokens r/tokens.json";
+    let import = |catalog| format!("import --out i.safetensors {files} --catalog {catalog}");
     let line = refuses(at, &import("r/catalog.json"));
     assert!(line.contains("r/model: was trained on other semantic IDs than those of"), "{line}");
     catalog["items"].as_array_mut().unwrap().reverse();
-    fs::write(at.join("catalog.json"), catalog.to_string()).unwrap();
+    at.write("catalog.json", catalog.to_string());
     works(at, &import("catalog.json"));
 
-    works(at, &[&tokenize[..], &["--seed", "1"]].concat());
+    works(at, &format!("{tokenize} --seed 1"));
     for arguments in uses {
         let line = refuses(at, arguments);
         assert!(line.contains("r/model: was trained on other semantic IDs"), "{line}");
     }
     let line = refuses(at, &resume);
     assert!(line.contains("was trained on other semantic IDs; give the same,"), "{line}");
-    let baselines = ["evaluate", "--run", "r", "--baselines", "sasrec"];
-    assert!(refuses(at, &baselines).contains("was trained on other semantic IDs"));
+    let baselines = "evaluate --run r --baselines sasrec";
+    assert!(refuses(at, baselines).contains("was trained on other semantic IDs"));
     assert!(!at.join("r/baselines").exists(), "it is said before a baseline is trained");
 
     // A checkpoint that does not say is taken at its word.
-    let path = at.join("r/model/config.json");
-    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let mut config = at.read_json("r/model/config.json");
     for (said, part) in [("of then", Some("train again, or remove it")), ("", None)] {
         config["tigret_trained_on"] = if said.is_empty() { Value::Null } else { said.into() };
-        fs::write(&path, config.to_string()).unwrap();
+        at.write("r/model/config.json", config.to_string());
         for arguments in uses {
             match part {
                 Some(part) => assert!(refuses(at, arguments).contains(part)),
@@ -265,13 +243,12 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
         }
     }
 
-    let [tokenize @ .., _] = tokenize;
-    works(at, &[&tokenize[..], &["32"]].concat());
+    works(at, &tokenize.replace("--codebook-size 8", "--codebook-size 32"));
     let line = refuses(at, &resume);
     assert!(line.contains("was trained on other semantic IDs"), "{line}");
     let line = refuses(at, uses[1]);
     assert!(line.contains("tokens.json: ") && line.contains("the vocabulary has"), "{line}");
-    works(at, &train);
+    works(at, train);
     for arguments in uses {
         works(at, arguments);
     }
@@ -279,60 +256,56 @@ fn a_model_goes_with_the_semantic_ids_that_it_was_trained_on() {
 
 #[test]
 fn a_site_is_laid_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
-    works(at, &["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"]);
-    works(at, &["embed", "--run", "r"]);
-    let rq_kmeans = ["--method", "rq-kmeans", "--codebook-size", "8"];
-    works(at, &[&["tokenize", "--run", "r"], &rq_kmeans[..]].concat());
+    let at = &Place::new();
+    at.write_shop();
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    works(at, "tokenize --run r --method rq-kmeans --codebook-size 8");
     fs::create_dir(at.join("page")).unwrap();
-    fs::write(at.join("page/index.html"), "<!doctype html>").unwrap();
-    let demo = ["demo", "r", "--page", "page", "--out", "site"];
-    assert!(refuses(at, &demo).contains("tigret train"));
-    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
-    let with_new = [&demo[..], &["--new-items", "new.jsonl"]].concat();
-    fs::write(at.join("new.jsonl"), "{\"id\": \"i3\", \"title\": \"a thing\"}\n").unwrap();
+    at.write("page/index.html", "<!doctype html>");
+    let demo = "demo r --page page --out site";
+    assert!(refuses(at, demo).contains("tigret train"));
+    works(at, "train --run r --preset tiny --batch 64 --epochs 1");
+    let with_new = format!("{demo} --new-items new.jsonl");
+    at.write("new.jsonl", "{\"id\": \"i3\", \"title\": \"a thing\"}\n");
     let line = refuses(at, &with_new);
     assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
-    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "r"]);
+    let line = refuses(at, "demo r --page page --out r");
     assert!(line.contains("model.safetensors: is there already and is no bundle"), "{line}");
     assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
     // A copy in what is copied would have a copy of itself, and so on.
-    let line = refuses(at, &["demo", "r", "--page", "page", "--out", "page/new/site"]);
+    let line = refuses(at, "demo r --page page --out page/new/site");
     assert!(line.contains("page/new/site: lies in the page that is to be copied there"), "{line}");
     assert_eq!(fs::read_dir(at.join("page")).unwrap().count(), 1);
 
-    fs::write(at.join("new.jsonl"), "{\"id\": \"new\", \"title\": \"a thing\"}\n").unwrap();
+    at.write("new.jsonl", "{\"id\": \"new\", \"title\": \"a thing\"}\n");
     works(at, &with_new);
-    let laid = fs::read_to_string(at.join("site/model/new.jsonl")).unwrap();
+    let laid = at.read("site/model/new.jsonl");
     assert!(laid.lines().count() == 1 && laid.contains("embedding"), "{laid}");
     assert!(at.join("site/index.html").is_file() && at.join("site/model/about.json").is_file());
-    works(at, &demo);
+    works(at, demo);
     assert!(!at.join("site/model/new.jsonl").exists());
 }
 
 #[test]
 fn figures_of_a_model_of_other_sequences_are_told_of() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
-    let prepare = ["prepare", "--run", "r", "--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &prepare);
-    works(at, &["tokenize", "--run", "r", "--method", "random", "--codebook-size", "8"]);
-    let train = ["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"];
-    let said = succeeds(&mut tigret(at, &train)).1;
+    let at = &Place::new();
+    at.write_shop();
+    let prepare = "prepare --run r --interactions log.csv --items items.jsonl";
+    works(at, prepare);
+    works(at, "tokenize --run r --method random --codebook-size 8");
+    let train = "train --run r --preset tiny --batch 64 --epochs 1";
+    let said = succeeds(&mut tigret(at, train)).1;
     assert!(said.contains("--warmup 1000 is long for the 4 steps of all epochs"), "{said}");
     let evaluate = || {
         let said = succeeds(&mut tigret(at, "evaluate --run r")).1;
-        let written = fs::read_to_string(at.join("r/evaluation.json")).unwrap();
-        let written: Value = serde_json::from_str(&written).unwrap();
+        let written = at.read_json("r/evaluation.json");
         (said, written["trained_on_other_sequences"].as_bool().unwrap_or(false))
     };
     assert_eq!(evaluate(), (String::new(), false));
 
     // An earlier cut: the model has seen what is now to be found.
-    works(at, &[&prepare[..], &["--until", "1007"]].concat());
+    works(at, &format!("{prepare} --until 1007"));
     assert!(!at.join("r/evaluation.json").exists(), "figures of other sequences");
     let (said, written) = evaluate();
     assert!(said.contains("r/model was trained on other sequences than the run has now"), "{said}");
@@ -341,157 +314,137 @@ fn figures_of_a_model_of_other_sequences_are_told_of() {
 
 #[test]
 fn baselines_are_evaluated_beside_the_model_and_without_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    write_log(at);
-    let log = ["--interactions", "log.csv", "--items", "items.jsonl"];
-    works(at, &[&["prepare", "--run", "r"], &log[..]].concat());
-    assert!(refuses(at, &["evaluate", "--run", "r"]).contains("name --baselines"));
-    let semantic = ["evaluate", "--run", "r", "--baselines", "semantic-knn"];
-    let line = refuses(at, &semantic);
+    let at = &Place::new();
+    at.write_shop();
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    assert!(refuses(at, "evaluate --run r").contains("name --baselines"));
+    let line = refuses(at, "evaluate --run r --baselines semantic-knn");
     assert!(line.contains("make it with `tigret embed`, or leave semantic-knn out of"), "{line}");
-    works(at, &["embed", "--run", "r"]);
+    works(at, "embed --run r");
 
-    let options = ["--baselines", "all", "--sasrec-epochs", "60", "--sasrec-dim", "16"];
-    let options = [&options[..], &["--sasrec-learning-rate", "0.01", "--sasrec-dropout", "0.1"]];
-    let evaluate = [&["evaluate", "--run", "r"][..], &options.concat()].concat();
-    let printed = works_json(at, &evaluate);
+    let evaluate = "evaluate --run r --baselines all --sasrec-epochs 60 --sasrec-dim 16 \
+                    --sasrec-learning-rate 0.01 --sasrec-dropout 0.1";
+    let printed = works_json(at, evaluate);
     assert!(printed.get("model").is_none() && printed["popularity"]["ndcg@10"].is_number());
     let ndcg = |name: &str| printed["baselines"][name]["ndcg@10"].as_f64().unwrap();
     // Customers walk on from item to item: both that learn from sequences find it out.
     assert!(ndcg("sasrec") > 0.9 && ndcg("item-knn") > 0.3, "{printed}");
     assert_eq!(printed["baselines"]["sasrec"]["settings"]["dim"], 16);
-    let written = || -> Value {
-        serde_json::from_str(&fs::read_to_string(at.join("r/evaluation.json")).unwrap()).unwrap()
-    };
+    let written = || at.read_json("r/evaluation.json");
     assert_eq!(written(), printed);
 
-    let log_of_training = || fs::read_to_string(at.join("r/baselines/sasrec/train.jsonl")).unwrap();
+    let log_of_training = || at.read("r/baselines/sasrec/train.jsonl");
     let before = log_of_training();
-    let again = works_json(at, &evaluate);
+    let again = works_json(at, evaluate);
     assert_eq!(again["baselines"]["sasrec"], printed["baselines"]["sasrec"]);
     assert_eq!(log_of_training(), before, "it is not trained again");
+    let said = |line: &str| succeeds(&mut tigret(at, line)).1;
     // A limit that the training did not have is told of, and stands in the figures.
-    let limit = [&evaluate[..], &["--sasrec-max-minutes", "0.001"]].concat();
-    let errors = succeeds(&mut tigret(at, &limit)).1;
+    let errors = said(&format!("{evaluate} --sasrec-max-minutes 0.001"));
     assert!(errors.contains("longer than --sasrec-max-minutes 0.001; remove r/baselines/sasrec"));
     assert_eq!(log_of_training(), before);
     assert_eq!(written()["baselines"]["sasrec"]["settings"]["max_minutes"], 0.001);
-    let alone = ["evaluate", "--run", "r", "--baselines", "popularity", "--sasrec-dim", "8"];
-    let errors = succeeds(&mut tigret(at, &alone)).1;
+    let errors = said("evaluate --run r --baselines popularity --sasrec-dim 8");
     assert!(errors.contains("options of sasrec are without effect"), "{errors}");
 
-    works(at, &["tokenize", "--run", "r", "--codebook-size", "8", "--epochs", "3"]);
-    works(at, &["train", "--run", "r", "--preset", "tiny", "--batch", "64", "--epochs", "1"]);
-    let table = works(at, &[&evaluate[..], &["--beams", "30"]].concat());
+    works(at, "tokenize --run r --codebook-size 8 --epochs 3");
+    works(at, "train --run r --preset tiny --batch 64 --epochs 1");
+    let table = works(at, &format!("{evaluate} --beams 30"));
     for row in ["model ", "popularity ", "item-KNN ", "Semantic_KNN ", "SASRec "] {
         assert!(table.lines().any(|line| line.starts_with(row)), "{table}");
     }
     assert!(table.contains("SASRec is ahead of the model by 0."), "{table}");
     let with_model = written();
     assert!(with_model["model"]["ndcg@10"].is_number());
-    works(at, &["evaluate", "--run", "r", "--baselines", "item-knn", "--baselines-only"]);
+    works(at, "evaluate --run r --baselines item-knn --baselines-only");
     assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
 
     fs::create_dir(at.join("nobody")).unwrap();
     fs::copy(at.join("r/items.jsonl"), at.join("nobody/items.jsonl")).unwrap();
-    fs::write(at.join("nobody/sequences.jsonl"), "").unwrap();
-    let line = refuses(at, &["evaluate", "--run", "nobody", "--baselines", "popularity"]);
+    at.write("nobody/sequences.jsonl", "");
+    let line = refuses(at, "evaluate --run nobody --baselines popularity");
     assert!(line.contains("sequences.jsonl: has no users to rank for"), "{line}");
 
-    for (option, value) in [("--sasrec-dim", "15"), ("--item-knn-decay", "2")] {
-        let line = refuses(at, &["evaluate", "--run", "r", option, value]);
-        assert!(line.contains(&format!("{option} {value}")), "{line}");
+    for option in ["--sasrec-dim 15", "--item-knn-decay 2"] {
+        let line = refuses(at, &format!("evaluate --run r {option}"));
+        assert!(line.contains(option), "{line}");
     }
 }
 
 #[test]
 fn a_checkpoint_of_transformers_becomes_a_bundle() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/tied");
-    let golden = golden.to_str().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let import = |tokens: &str| {
-        vec![
-            "import".to_owned(),
-            "--checkpoint".into(),
-            golden.into(),
-            "--tokens".into(),
-            tokens.to_owned(),
-            "--catalog".into(),
-            format!("{golden}/catalog.json"),
-            "--quantize".into(),
-            "f32".into(),
-            "--out".into(),
-            "m.safetensors".into(),
-        ]
+    let golden = golden("tied");
+    let at = &Place::new();
+    let import = |tokens: &Path| {
+        format!(
+            "import --checkpoint {} --tokens {} --catalog {} --quantize f32 --out m.safetensors",
+            golden.display(),
+            tokens.display(),
+            golden.join("catalog.json").display()
+        )
     };
-    let arguments = import(&format!("{golden}/tokens.json"));
-    works(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(works(at, &["inspect", "m.safetensors"]).contains("60 items"));
-    fs::write(at.join("m.safetensors"), "a text").unwrap();
-    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = import(&golden.join("tokens.json"));
+    works(at, &line);
+    assert!(works(at, "inspect m.safetensors").contains("60 items"));
+    at.write("m.safetensors", "a text");
+    let line = refuses(at, &line);
     assert!(line.contains("m.safetensors: is there already and is no bundle"), "{line}");
 
-    let layout = fs::read_to_string(format!("{golden}/tokens.json")).unwrap();
-    fs::write(at.join("tokens.json"), layout.replacen("\"size\": 16", "\"size\": 99", 1)).unwrap();
+    let layout = fs::read_to_string(golden.join("tokens.json")).unwrap();
+    at.write("tokens.json", layout.replacen("\"size\": 16", "\"size\": 99", 1));
     fs::remove_file(at.join("m.safetensors")).unwrap();
-    let arguments = import("tokens.json");
-    let line = refuses(at, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let line = refuses(at, &import(Path::new("tokens.json")));
     assert!(line.contains("tokens.json") && line.contains("level 0"), "{line}");
     assert!(!at.join("m.safetensors").exists());
 }
 
 #[test]
 fn damaged_bundles_are_refused_with_the_field_named() {
-    let folder = tempfile::tempdir().unwrap();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
     for (name, bytes, expected) in bad_bundles(&bundle) {
-        fs::write(folder.path().join(name), bytes).unwrap();
-        let line = refuses(folder.path(), &["inspect", name]);
+        at.write(name, bytes);
+        let line = refuses(at, &format!("inspect {name}"));
         assert!(line.contains(expected) && line.contains(name), "{name}: {line}");
     }
 }
 
 #[test]
 fn histories_are_answered_in_order_up_to_a_line_at_fault() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
+    at.write("m", bundle.to_bytes().unwrap());
     let id = bundle.catalog.id_of(0);
     let line = format!("{{\"history\": [\"{id}\"]}}\n");
     // A byte order mark, a blank line, a carriage return.
     let text = format!("\u{feff}{line}\n{}\r\n{line}", line.trim_end());
-    fs::write(at.join("h.jsonl"), &text).unwrap();
-    let packed = fs::File::create(at.join("h.jsonl.gz")).unwrap();
-    let mut packed = GzEncoder::new(packed, Compression::default());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap();
+    at.write("h.jsonl", &text);
+    at.write("h.jsonl.gz", &text);
 
-    let recommend = |histories: &str, more: &[&str]| -> Output {
-        let histories = ["recommend", "--model", "m", "--histories", histories];
-        tigret(at, &[&histories[..], more].concat()).output().unwrap()
+    let recommend = |histories: &str, more: &str| -> Output {
+        let line = format!("recommend --model m --histories {histories} {more}");
+        tigret(at, &line).output().unwrap()
     };
-    let shown = recommend("h.jsonl", &[]).stdout;
+    let shown = recommend("h.jsonl", "").stdout;
     let shown_text = String::from_utf8_lossy(&shown);
     let numbers: Vec<&str> = shown_text.lines().filter(|l| l.starts_with("history")).collect();
     assert_eq!(numbers, ["history 1", "history 3", "history 4"]);
     for (histories, batch) in [("h.jsonl", "1"), ("h.jsonl", "2"), ("h.jsonl.gz", "32")] {
-        assert_eq!(recommend(histories, &["--batch", batch]).stdout, shown, "{histories} {batch}");
+        let batch = format!("--batch {batch}");
+        assert_eq!(recommend(histories, &batch).stdout, shown, "{histories} {batch}");
     }
 
     // Never more items than beams, so that a narrow search is no mistake.
-    let narrow = recommend("h.jsonl", &["--json", "--beams", "3"]);
+    let narrow = recommend("h.jsonl", "--json --beams 3");
     assert!(narrow.status.success(), "{}", String::from_utf8_lossy(&narrow.stderr));
     for answer in String::from_utf8_lossy(&narrow.stdout).lines() {
         let answer: serde_json::Value = serde_json::from_str(answer).unwrap();
         assert_eq!(answer["items"].as_array().unwrap().len(), 3, "{answer}");
     }
 
-    fs::write(at.join("wrong"), format!("{line}{line}{line}{{}}\n{line}")).unwrap();
+    at.write("wrong", format!("{line}{line}{line}{{}}\n{line}"));
     for batch in ["1", "2", "3", "18446744073709551615"] {
-        let output = recommend("wrong", &["--json", "--batch", batch]);
+        let output = recommend("wrong", &format!("--json --batch {batch}"));
         assert_eq!(output.status.code(), Some(2));
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 3, "{batch}");
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -503,13 +456,13 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
         ("{\"history\": [], \"user_token\": \"3\"}", "fault:2: `user_token`: invalid type: string"),
         ("{\"history\": [], \"users\": 3}", "fault:2: unknown field `users`"),
     ] {
-        fs::write(at.join("fault"), format!("{{\"history\": [\"nobody\"]}}\n{fault}\n")).unwrap();
-        let errors = String::from_utf8(recommend("fault", &["--json"]).stderr).unwrap();
+        at.write("fault", format!("{{\"history\": [\"nobody\"]}}\n{fault}\n"));
+        let errors = String::from_utf8(recommend("fault", "--json").stderr).unwrap();
         assert!(errors.contains(said), "{errors}");
         assert!(errors.contains("skipped 1 history items"), "{errors}");
     }
-    let many = ["--temperature", "1", "--seed", "9007199254740992"];
-    assert_eq!(recommend("h.jsonl", &many).status.code(), Some(2));
+    let many = "--temperature 1 --seed 9007199254740992";
+    assert_eq!(recommend("h.jsonl", many).status.code(), Some(2));
 
     // With batches of one an answer is there before the next line is asked for.
     let one = "recommend --model m --histories /dev/stdin --json --batch 1";
@@ -531,11 +484,10 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
 
 #[test]
 fn bad_input_ends_with_one_line_and_status_2() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    assert!(refuses(at, &["train", "--run", "nowhere"]).contains("tigret prepare"));
-    let quantize = ["export", "--run", "nowhere", "--out", "m", "--quantize", "q5"];
-    let output = tigret(at, &quantize).output().unwrap();
+    let at = &Place::new();
+    assert!(refuses(at, "train --run nowhere").contains("tigret prepare"));
+    let quantize = "export --run nowhere --out m --quantize q5";
+    let output = tigret(at, quantize).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&output.stderr);
     let said = "invalid value 'q5' for '--quantize <QUANTIZE>': use f32, f16, q8, q4";
@@ -546,48 +498,47 @@ fn bad_input_ends_with_one_line_and_status_2() {
         ("tokenize", "--beta", "--beta -1 is not a positive number"),
         ("evaluate", "--item-knn-decay", "--item-knn-decay -1"),
     ] {
-        let line = refuses(at, &[verb, "--run", "empty", option, "-1"]);
+        let line = refuses(at, &format!("{verb} --run empty {option} -1"));
         assert!(line.contains(part), "{line}");
     }
     // What the help shows as the default can be given.
-    assert!(works(at, &["tokenize", "--help"]).contains("[default: 512,256,128]"));
-    let hidden = ["tokenize", "--run", "empty", "--hidden", "512,256,128"];
-    assert!(refuses(at, &hidden).contains("tigret prepare"));
-    assert!(refuses(at, &["tokenize", "--run", "empty"]).contains("tigret prepare"));
+    assert!(works(at, "tokenize --help").contains("[default: 512,256,128]"));
+    let hidden = "tokenize --run empty --hidden 512,256,128";
+    assert!(refuses(at, hidden).contains("tigret prepare"));
+    assert!(refuses(at, "tokenize --run empty").contains("tigret prepare"));
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    fs::write(at.join("h"), "{\"history\": []}\n{\"history\": 3}\n").unwrap();
+    at.write("m", bundle.to_bytes().unwrap());
+    at.write("h", "{\"history\": []}\n{\"history\": 3}\n");
     // The answer to the line before is printed.
     let line = fails(&mut tigret(at, "recommend --model m --histories h"));
     assert!(line.starts_with("tigret: h:2:"), "{line}");
     // A list is no object, though its values would do in their order.
     for text in ["[[]]\n", "user,item\n"] {
-        fs::write(at.join("h"), text).unwrap();
-        let line = refuses(at, &["recommend", "--model", "m", "--histories", "h"]);
+        at.write("h", text);
+        let line = refuses(at, "recommend --model m --histories h");
         assert!(line.contains("h:1: is not a JSON object; the file must be JSONL"), "{line}");
     }
     for (model, said) in [
         ("empty", "empty: is a folder, not a file; name a bundle that `tigret export` makes"),
         ("nosuch", "nosuch: not found; name a bundle that `tigret export` makes"),
     ] {
-        let line = refuses(at, &["recommend", "--model", model, "--histories", "h"]);
+        let line = refuses(at, &format!("recommend --model {model} --histories h"));
         assert!(line.contains(said), "{line}");
     }
-    let line = refuses(at, &["inspect", "nosuch"]);
+    let line = refuses(at, "inspect nosuch");
     assert!(line.contains("not found; name a run directory, or a bundle of"), "{line}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_behind_standard_output_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
-    fs::write(at.join("m"), bundle.to_bytes().unwrap()).unwrap();
-    fs::write(at.join("h"), "{\"history\": []}\n".repeat(3)).unwrap();
-    let recommend = ["recommend", "--model", "m", "--histories", "h"];
-    let in_pieces = [&recommend[..], &["--json", "--batch", "1"]].concat();
-    for arguments in [&["inspect", "m"][..], &["inspect", "--json", "m"], &recommend, &in_pieces] {
+    at.write("m", bundle.to_bytes().unwrap());
+    at.write("h", "{\"history\": []}\n".repeat(3));
+    let recommend = "recommend --model m --histories h";
+    let in_pieces = format!("{recommend} --json --batch 1");
+    for arguments in ["inspect m", "inspect --json m", recommend, &in_pieces] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let errors = fails(tigret(at, arguments).stdout(full));
         assert!(errors.starts_with("tigret: standard output: cannot be written: "), "{errors}");

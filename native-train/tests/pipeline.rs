@@ -7,12 +7,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tigret_train::model::checkpoint::read_tensors;
 use tigret_train::pipeline::RunLock;
 
-use crate::tigret::{fails, succeeds, tigret, works};
+use crate::tigret::{Place, fails, succeeds, tigret, works};
 
-/// A shop with 30 items and 40 users, and a pipeline over it that takes a second or two.
+/// A pipeline that takes a second or two.
 const PIPELINE: &str = r#"
 run = "run"
 [prepare]
@@ -35,13 +34,13 @@ beams = 10
 "#;
 
 /// What a command says that must refuse; before it comes the account of the steps.
-fn refused(folder: &Path, arguments: &[&str]) -> String {
-    fails(&mut tigret(folder, arguments))
+fn refused(folder: &Path, line: &str) -> String {
+    fails(&mut tigret(folder, line))
 }
 
 /// The steps that `tigret run` did, the others having been skipped.
-fn done(folder: &Path, more: &[&str]) -> Vec<String> {
-    let steps = works(folder, &[&["run", "p.toml", "--json"], more].concat());
+fn done(folder: &Path, more: &str) -> Vec<String> {
+    let steps = works(folder, &format!("run p.toml --json {more}"));
     let steps: Vec<Value> = serde_json::from_str(&steps).unwrap();
     let is_done = |step: &&Value| match step["outcome"].as_str().unwrap() {
         "done" => true,
@@ -51,93 +50,74 @@ fn done(folder: &Path, more: &[&str]) -> Vec<String> {
     steps.iter().filter(is_done).map(|step| step["step"].as_str().unwrap().to_owned()).collect()
 }
 
-fn shop(folder: &Path) {
-    let mut log = String::from("user,item,timestamp\n");
-    for user in 0..40 {
-        for time in 0..6 {
-            log += &format!("u{user},i{},{time}\n", (user * 7 + time * 3 + time * time) % 30);
-        }
-    }
-    fs::write(folder.join("log.csv"), log).unwrap();
-    let items: String = (0..30)
-        .map(|i| {
-            format!(
-                "{{\"id\": \"i{i}\", \"title\": \"thing {} of {}\", \"brand\": \"b{}\"}}\n",
-                i % 7,
-                i % 5,
-                i % 3
-            )
-        })
-        .collect();
-    fs::write(folder.join("items.jsonl"), items).unwrap();
-    fs::write(folder.join("p.toml"), PIPELINE).unwrap();
+/// A shop, and a pipeline over it.
+fn shop() -> Place {
+    let at = Place::new();
+    at.write_shop();
+    at.write("p.toml", PIPELINE);
+    at
 }
 
 #[test]
 fn only_what_has_changed_is_done_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     let all = ["prepare", "embed", "tokenize", "train", "evaluate", "export"];
-    assert_eq!(done(at, &[]), all);
+    assert_eq!(done(at, ""), all);
     assert!(at.join("run/bundle.safetensors").is_file());
-    assert_eq!(done(at, &[]), [""; 0]);
+    assert_eq!(done(at, ""), [""; 0]);
 
     // Another option of the last but one step; the options of a file and of --set are the same.
     // A list of none is as if it were not there.
-    assert!(done(at, &["--set", "evaluate.baselines=[]"]).is_empty());
+    assert!(done(at, "--set evaluate.baselines=[]").is_empty());
     // Options of a baseline that is not named change nothing.
-    assert!(done(at, &["--set", "evaluate.sasrec-dim=8"]).is_empty());
-    assert_eq!(done(at, &["--set", "evaluate.beams=12"]), ["evaluate"]);
-    fs::write(at.join("p.toml"), PIPELINE.replace("beams = 10", "beams = 12")).unwrap();
-    assert_eq!(done(at, &[]), [""; 0]);
+    assert!(done(at, "--set evaluate.sasrec-dim=8").is_empty());
+    assert_eq!(done(at, "--set evaluate.beams=12"), ["evaluate"]);
+    at.write("p.toml", PIPELINE.replace("beams = 10", "beams = 12"));
+    assert_eq!(done(at, ""), [""; 0]);
     // A default that is written down is the same option.
-    assert_eq!(done(at, &["--set", "train.warmup=1000"]), [""; 0]);
-    assert_eq!(done(at, &["--set", "train.learning-rate=0.03"]), [""; 0]);
+    assert_eq!(done(at, "--set train.warmup=1000"), [""; 0]);
+    assert_eq!(done(at, "--set train.learning-rate=0.03"), [""; 0]);
     // The same content under another time.
     let log = fs::read(at.join("log.csv")).unwrap();
-    fs::write(at.join("log.csv"), &log).unwrap();
-    assert_eq!(done(at, &[]), [""; 0]);
+    at.write("log.csv", &log);
+    assert_eq!(done(at, ""), [""; 0]);
     // Another content of a raw file: the items stay, so their vectors do.
-    let more = [&log[..], b"u0,i29,99\n"].concat();
-    fs::write(at.join("log.csv"), more).unwrap();
-    assert_eq!(done(at, &[]), ["prepare", "tokenize", "train", "evaluate", "export"]);
+    let more = [&log[..], b"customer-0,i29,99\n"].concat();
+    at.write("log.csv", more);
+    assert_eq!(done(at, ""), ["prepare", "tokenize", "train", "evaluate", "export"]);
     // An artefact that is gone is made again, and as it comes out the same, nothing else is.
     fs::remove_file(at.join("run/catalog.json")).unwrap();
-    assert_eq!(done(at, &[]), ["tokenize"]);
+    assert_eq!(done(at, ""), ["tokenize"]);
     // Somebody trains by hand: the file is what counts, and figures go with their model.
-    works(at, &["train", "--run", "run", "--preset", "tiny", "--epochs", "1", "--seed", "5"]);
+    works(at, "train --run run --preset tiny --epochs 1 --seed 5");
     assert!(!at.join("run/evaluation.json").exists());
-    assert_eq!(done(at, &[]), ["train", "evaluate"]);
+    assert_eq!(done(at, ""), ["train", "evaluate"]);
     // Other codes by hand: the model cannot be used any more, so its figures are of nothing.
-    let tokenize = ["tokenize", "--run", "run", "--method", "lsh", "--codebook-size", "8"];
-    works(at, &[&tokenize[..], &["--collision-size", "30"]].concat());
+    works(at, "tokenize --run run --method lsh --codebook-size 8 --collision-size 30");
     assert!(!at.join("run/evaluation.json").exists());
-    assert_eq!(done(at, &[]), ["tokenize", "evaluate"]);
-    assert_eq!(done(at, &["--from", "evaluate", "--force"]), ["evaluate", "export"]);
+    assert_eq!(done(at, ""), ["tokenize", "evaluate"]);
+    assert_eq!(done(at, "--from evaluate --force"), ["evaluate", "export"]);
     // What is before --from is taken as it is.
-    assert_eq!(done(at, &["--from", "train", "--set", "embed.dimensions=4"]), [""; 0]);
-    let knn = ["--set", "evaluate.baselines=item-knn"];
-    assert_eq!(done(at, &knn), ["evaluate"]);
-    let decay = [&knn[..], &["--set", "evaluate.item-knn-decay=0.5"]].concat();
+    assert_eq!(done(at, "--from train --set embed.dimensions=4"), [""; 0]);
+    let knn = "--set evaluate.baselines=item-knn";
+    assert_eq!(done(at, knn), ["evaluate"]);
+    let decay = format!("{knn} --set evaluate.item-knn-decay=0.5");
     assert_eq!(done(at, &decay), ["evaluate"]);
-    assert_eq!(done(at, &["--set", "evaluate=false", "--force"]), [&all[..4], &all[5..]].concat());
+    assert_eq!(done(at, "--set evaluate=false --force"), [&all[..4], &all[5..]].concat());
 }
 
 #[test]
 fn a_dry_run_says_what_and_why_and_writes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    let plan = |more: &[&str]| works(at, &[&["run", "p.toml", "--dry-run"], more].concat());
-    let text = plan(&[]);
+    let at = &shop();
+    let plan = |more: &str| works(at, &format!("run p.toml --dry-run {more}"));
+    let text = plan("");
     assert!(text.contains("prepare   not done yet: tigret prepare --run="), "{text}");
     assert!(text.contains("--text-columns=title,brand"), "{text}");
     assert!(text.contains("embed     depends on what prepare makes"), "{text}");
     assert!(!at.join("run").exists());
-    works(at, &["run", "p.toml"]);
-    assert_eq!(plan(&[]).matches("done already").count(), 6);
-    let text = plan(&["--set", "train.epochs=2"]);
+    works(at, "run p.toml");
+    assert_eq!(plan("").matches("done already").count(), 6);
+    let text = plan("--set train.epochs=2");
     assert!(text.contains("train     --epochs is 2, was 1: tigret train"), "{text}");
     assert!(text.contains("export    depends on what train makes"), "{text}");
     assert_eq!(text.matches("done already").count(), 3, "{text}");
@@ -148,37 +128,23 @@ fn a_dry_run_says_what_and_why_and_writes_nothing() {
 
 #[test]
 fn relative_paths_count_from_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let shop_at = folder.path().join("shop");
-    fs::create_dir(&shop_at).unwrap();
-    shop(&shop_at);
-    let elsewhere = tempfile::tempdir().unwrap();
-    let file = shop_at.join("p.toml");
-    let export = ["--set", "export.out=out/b.safetensors", "--set", "inspect.html=r.html"];
-    let run = [&["run", file.to_str().unwrap()], &export[..]].concat();
-    works(elsewhere.path(), &run);
-    assert!(shop_at.join("out/b.safetensors").is_file() && shop_at.join("r.html").is_file());
+    let (shop, elsewhere) = (shop(), Place::new());
+    let run = "run --set export.out=out/b.safetensors --set inspect.html=r.html";
+    succeeds(tigret(&elsewhere, run).arg(shop.join("p.toml")));
+    assert!(shop.join("out/b.safetensors").is_file() && shop.join("r.html").is_file());
     // A moved project is done all the same: names of folders do not count.
-    let moved = folder.path().join("moved");
-    fs::rename(&shop_at, &moved).unwrap();
-    assert_eq!(done(&moved, &[]), ["export"], "its bundle is another one than out/b.safetensors");
+    let moved = elsewhere.join("moved");
+    fs::rename(&*shop, &moved).unwrap();
+    assert_eq!(done(&moved, ""), ["export"], "its bundle is another one than out/b.safetensors");
 }
 
 /// A training of a few seconds, which is validated and saved often.
-const LONGER: [&str; 8] = [
-    "--set",
-    "train.epochs=20",
-    "--set",
-    "train.validate-every=10",
-    "--set",
-    "train.patience=1000",
-    "--set",
-    "train.validation-users=5",
-];
+const LONGER: &str = "--set train.epochs=20 --set train.validate-every=10 \
+                      --set train.patience=1000 --set train.validation-users=5";
 
 /// Kills `tigret run` with [`LONGER`] after its training has written a state.
 fn killed_in_training(at: &Path) {
-    let mut child = tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())
+    let mut child = tigret(at, &format!("run p.toml {LONGER}"))
         .stderr(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -194,59 +160,40 @@ fn killed_in_training(at: &Path) {
 }
 
 #[test]
-fn a_killed_training_goes_on_to_the_same_weights() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    killed_in_training(at);
-    let errors = succeeds(&mut tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())).1;
-    assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
-    assert!(errors.contains("tokenize: done already"), "{errors}");
-    let weights = |run: &str| read_tensors(&at.join(run).join("model"), "last", "").unwrap();
-    let (resumed, _) = weights("run");
-    works(at, &[&["run", "p.toml", "--set", "run=whole"], &LONGER[..]].concat());
-    assert!(resumed == weights("whole").0, "the weights differ");
-}
-
-#[test]
 fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     killed_in_training(at);
     // The line of `train` in a dry run.
-    let plan = |more: &[&str]| {
-        let dry = [&["run", "p.toml", "--dry-run"], &LONGER[..], more].concat();
-        let text = works(at, &dry);
+    let plan = |more: &str| {
+        let text = works(at, &format!("run p.toml --dry-run {LONGER} {more}"));
         text.lines().find(|line| line.starts_with("train ")).unwrap().to_owned()
     };
-    let (goes_on, train) = ("train     was interrupted: tigret train", ["train", "--run", "run"]);
-    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
-    let line = refused(at, &[&train[..], &["--resume", "--preset", "tiny"]].concat());
+    let (goes_on, train) = ("train     was interrupted: tigret train", "train --run run");
+    assert!(plan("").starts_with(goes_on), "{}", plan(""));
+    let line = refused(at, &format!("{train} --resume --preset tiny"));
     assert!(line.contains("with other settings"), "{line}");
-    refused(at, &[&train[..], &["--dropout", "2"]].concat());
-    assert!(plan(&[]).starts_with(goes_on), "{}", plan(&[]));
+    refused(at, &format!("{train} --dropout 2"));
+    assert!(plan("").starts_with(goes_on), "{}", plan(""));
     let anew = "train     was interrupted and begins anew: --warmup is 30, was 1000: tigret train";
-    let planned = plan(&["--set", "train.warmup=30"]);
+    let planned = plan("--set train.warmup=30");
     assert!(planned.starts_with(anew), "{planned}");
 
     // By hand with the same settings it is the same training.
-    let same = ["--resume", "--preset", "tiny", "--batch", "16", "--epochs", "20"];
-    let often = ["--validate-every", "10", "--patience", "1000", "--validation-users", "5"];
-    works(at, &[&train[..], &same, &often].concat());
+    let same = "--resume --preset tiny --batch 16 --epochs 20";
+    let often = "--validate-every 10 --patience 1000 --validation-users 5";
+    works(at, &format!("{train} {same} {often}"));
     let log = || fs::read(at.join("run/train.jsonl")).unwrap();
     let by_hand = log();
-    let errors = succeeds(&mut tigret(at, &[&["run", "p.toml"], &LONGER[..]].concat())).1;
+    let errors = succeeds(&mut tigret(at, &format!("run p.toml {LONGER}"))).1;
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
+    assert!(errors.contains("tokenize: done already"), "{errors}");
     assert!(log() == by_hand, "nothing was left to train");
 }
 
 #[test]
 fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    works(at, &["run", "p.toml"]);
+    let at = &shop();
+    works(at, "run p.toml");
     // As a killed training of other codes would leave it: begun, and the state of the one before.
     let started = at.join("run/.tigret/train.started.json");
     let stamp: Value =
@@ -258,73 +205,55 @@ fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
     assert!(!started.exists());
     // By hand, the same holds: what a pipeline began is not its own any more.
     fs::write(&started, stamp["key"].to_string()).unwrap();
-    works(at, &["train", "--run", "run", "--preset", "tiny", "--epochs", "1"]);
+    works(at, "train --run run --preset tiny --epochs 1");
     assert!(!started.exists());
 }
 
 #[test]
 fn a_second_command_in_the_same_run_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    works(
-        at,
-        &[
-            "run",
-            "p.toml",
-            "--set",
-            "train=false",
-            "--set",
-            "evaluate=false",
-            "--set",
-            "export=false",
-        ],
-    );
+    let at = &shop();
+    works(at, "run p.toml --set train=false --set evaluate=false --set export=false");
     let lock = RunLock::acquire(&at.join("run"), "tigret train").unwrap();
     for arguments in [
-        &["run", "p.toml"][..],
-        &["prepare", "--run", "run", "--classics"],
-        &["embed", "--run", "run"],
-        &["tokenize", "--run", "run"],
-        &["train", "--run", "run"],
-        &["evaluate", "--run", "run"],
+        "run p.toml",
+        "prepare --run run --classics",
+        "embed --run run",
+        "tokenize --run run",
+        "train --run run",
+        "evaluate --run run",
     ] {
         let line = refused(at, arguments);
         assert!(line.contains("another command is writing into this run"), "{line}");
         assert!(line.contains("`tigret train`, process"), "{line}");
     }
     // Reading is allowed.
-    works(at, &["inspect", "run"]);
-    works(at, &["run", "p.toml", "--dry-run"]);
+    works(at, "inspect run");
+    works(at, "run p.toml --dry-run");
     drop(lock);
-    works(at, &["embed", "--run", "run"]);
+    works(at, "embed --run run");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn work_goes_on_where_nobody_can_read_standard_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
-    let status = |arguments: &[&str], stderr: Stdio| {
-        tigret(at, arguments).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
+    let at = &shop();
+    let status = |line: &str, stderr: Stdio| {
+        tigret(at, line).stderr(stderr).stdout(Stdio::null()).status().unwrap().code()
     };
     let full = || Stdio::from(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
-    let first = ["--set", "train=false", "--set", "evaluate=false", "--set", "export=false"];
-    assert_eq!(status(&[&["run", "p.toml"], &first[..]].concat(), full()), Some(0));
+    let first = "--set train=false --set evaluate=false --set export=false";
+    assert_eq!(status(&format!("run p.toml {first}"), full()), Some(0));
     assert!(at.join("run/catalog.json").is_file());
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    assert_eq!(status(&["run", "p.toml"], writer.into()), Some(0));
+    assert_eq!(status("run p.toml", writer.into()), Some(0));
     assert!(at.join("run/bundle.safetensors").is_file());
-    assert_eq!(status(&["run", "gone.toml"], full()), Some(2));
+    assert_eq!(status("run gone.toml", full()), Some(2));
 }
 
 #[test]
 fn a_wrong_file_is_refused_by_name_and_table() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    shop(at);
+    let at = &shop();
     for (change, to, expected) in [
         (
             "preset = \"tiny\"",
@@ -362,19 +291,19 @@ fn a_wrong_file_is_refused_by_name_and_table() {
     ] {
         let text = PIPELINE.replace(change, to);
         assert_ne!(text, PIPELINE);
-        fs::write(at.join("p.toml"), text).unwrap();
-        let line = refused(at, &["run", "p.toml"]);
+        at.write("p.toml", text);
+        let line = refused(at, "run p.toml");
         assert!(line.contains(expected), "{to}: {line}");
         assert!(!at.join("run/items.jsonl").exists(), "{to}");
     }
     assert!(!at.join("run").exists(), "no empty folder is left behind");
     for (arguments, expected) in [
-        (&["run", "gone.toml"][..], "gone.toml: not found; name the TOML file"),
-        (&["run", "p.toml", "--set", "run"], "--set run: is not KEY=VALUE"),
-        (&["run", "p.toml", "--set", "run.x=1"], "--set run.x=1: \"run\" is a value"),
-        (&["run", "p.toml", "--from", "inspect"], "leaves this step out"),
+        ("run gone.toml", "gone.toml: not found; name the TOML file"),
+        ("run p.toml --set run", "--set run: is not KEY=VALUE"),
+        ("run p.toml --set run.x=1", "--set run.x=1: \"run\" is a value"),
+        ("run p.toml --from inspect", "leaves this step out"),
     ] {
-        fs::write(at.join("p.toml"), PIPELINE).unwrap();
+        at.write("p.toml", PIPELINE);
         let line = refused(at, arguments);
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
@@ -382,11 +311,10 @@ fn a_wrong_file_is_refused_by_name_and_table() {
 
 #[test]
 fn the_example_is_a_pipeline() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let example = works(at, &["run", "--example"]);
-    fs::write(at.join("p.toml"), &example).unwrap();
-    let plan = works(at, &["run", "p.toml", "--dry-run"]);
+    let at = &Place::new();
+    let example = works(at, "run --example");
+    at.write("p.toml", &example);
+    let plan = works(at, "run p.toml --dry-run");
     assert_eq!(plan.lines().count(), 7, "{plan}");
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
 }

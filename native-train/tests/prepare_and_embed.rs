@@ -1,41 +1,16 @@
 //! `tigret prepare` and `tigret embed` as a user meets them: formats, tables, exit statuses.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::Value;
+use serde_json::json;
 use tigret_train::data::Dataset;
 use tigret_train::embed::Vectors;
 use tigret_train::run_dir::RunDir;
 
-use crate::tigret::{refuses, tigret, works};
+use crate::tigret::{Place, refuses, tigret, works, works_json};
 
-struct Workplace(tempfile::TempDir);
-
-impl Workplace {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn succeed(&self, arguments: &str) -> String {
-        works(self.0.path(), arguments)
-    }
-
-    fn refuse(&self, arguments: &str) -> String {
-        refuses(self.0.path(), arguments)
-    }
-
-    fn load(&self, run: &str) -> Dataset {
-        Dataset::load(&RunDir::open(self.path(run)).unwrap()).unwrap()
-    }
+fn load(place: &Path, run: &str) -> Dataset {
+    Dataset::load(&RunDir::open(place.join(run)).unwrap()).unwrap()
 }
 
 /// User and item ids of every sequence.
@@ -56,12 +31,12 @@ const ITEMS_JSONL: &str = r#"{"id": 1, "asin": "A1", "title": "Red lamp", "brand
 
 #[test]
 fn the_research_format_keeps_order_and_text() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("sequences.txt", "7 1 2 3\n\n8 3 2\n9 2 1 3 1\n");
-    let table = place.succeed("prepare --run r --sequences sequences.txt --items items.jsonl");
+    let table = works(&place, "prepare --run r --sequences sequences.txt --items items.jsonl");
     assert!(table.contains("users                         2"), "{table}");
-    let dataset = place.load("r");
+    let dataset = load(&place, "r");
     assert_eq!(sequences(&dataset), ["7: 1 2 3", "9: 2 1 3 1"], "a user with two items goes");
     let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
     assert_eq!(
@@ -71,26 +46,26 @@ fn the_research_format_keeps_order_and_text() {
     assert!(!dataset.items[0].fields.contains_key("brand"), "null fields are left out");
     assert_eq!(dataset.items[0].fields["asin"], "A1");
 
-    place.succeed(
+    works(
+        &place,
         "prepare --run r --sequences sequences.txt --items items.jsonl --id-column asin \
          --text-columns keywords,title",
     );
-    let dataset = place.load("r");
+    let dataset = load(&place, "r");
     assert_eq!(sequences(&dataset), ["7: A1 A2 A3", "9: A2 A1 A3 A1"]);
     assert_eq!(dataset.items[0].text, "red. Red lamp.");
 
     let prepare = "prepare --run r --sequences sequences.txt --items items.jsonl";
-    let table = place.succeed(&format!("{prepare} --text-columns title"));
+    let table = works(&place, &format!("{prepare} --text-columns title"));
     assert!(table.contains("items without text            1"), "{table}");
-    let json = place.succeed(&format!("{prepare} --json --text-template {{title}}"));
-    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["without_text"], 1);
-    let json = place.succeed(&format!("{prepare} --json"));
-    assert!(serde_json::from_str::<Value>(&json).unwrap().get("without_text").is_none());
+    let report = works_json(&place, &format!("{prepare} --text-template {{title}}"));
+    assert_eq!(report["without_text"], 1);
+    assert!(works_json(&place, prepare).get("without_text").is_none());
 }
 
 #[test]
 fn a_log_reads_the_same_from_csv_tsv_and_jsonl() {
-    let place = Workplace::new();
+    let place = Place::new();
     // u2's b and c have the same time and keep the order of the lines.
     let lines = [
         ("u1", "c", "30"),
@@ -107,19 +82,22 @@ fn a_log_reads_the_same_from_csv_tsv_and_jsonl() {
         let rows: Vec<String> = std::iter::once(header).chain(lines.iter().map(row)).collect();
         rows.join("\n")
     };
-    place.write("log.csv", &delimited(","));
-    place.write("log.tsv", &delimited("\t"));
-    let json = |(user, item, time): &(&str, &str, &str)| {
+    place.write("log.csv", delimited(","));
+    place.write("log.tsv", delimited("\t"));
+    let line = |(user, item, time): &(&str, &str, &str)| {
         format!("{{\"who\": \"{user}\", \"what\": \"{item}\", \"when\": {time}}}\n")
     };
-    place.write("log.jsonl", &lines.iter().map(json).collect::<String>());
+    place.write("log.jsonl", lines.iter().map(line).collect::<String>());
     place.write("items.csv", "sku,name,note\nc,Sea,\na,\"Apple, red\",n\nb,Bee,\nd,Unused,\n");
     for log in ["log.csv", "log.tsv", "log.jsonl"] {
-        place.succeed(&format!(
-            "prepare --run r --interactions {log} --user-column who --item-column what \
+        works(
+            &place,
+            &format!(
+                "prepare --run r --interactions {log} --user-column who --item-column what \
              --time-column when --items items.csv --id-column sku --text-columns name,note --k-core 0"
-        ));
-        let dataset = place.load("r");
+            ),
+        );
+        let dataset = load(&place, "r");
         assert_eq!(sequences(&dataset), ["u1: a b c", "u2: a b c"], "{log}");
         let items: Vec<_> =
             dataset.items.iter().map(|i| (i.id.as_str(), i.text.as_str())).collect();
@@ -129,7 +107,7 @@ fn a_log_reads_the_same_from_csv_tsv_and_jsonl() {
 
 #[test]
 fn dates_order_a_log_and_the_core_is_five_by_default() {
-    let place = Workplace::new();
+    let place = Place::new();
     let mut log = String::from("user,item,timestamp\n");
     for user in 0..5 {
         for item in 0..5 {
@@ -142,18 +120,17 @@ fn dates_order_a_log_and_the_core_is_five_by_default() {
     let item = |id: &str| format!("{{\"id\": \"{id}\", \"title\": \"{id}\"}}\n");
     let items: String = ["i0", "i1", "i2", "i3", "i4", "rare"].map(item).concat();
     place.write("items.jsonl", &items);
-    let json = place.succeed("prepare --json --run r --interactions log.csv --items items.jsonl");
-    let mut report: Value = serde_json::from_str(&json).unwrap();
+    let prepare = "prepare --run r --interactions log.csv --items items.jsonl";
+    let mut report = works_json(&place, prepare);
     assert_eq!((&report["users"], &report["items"]), (&5.into(), &5.into()));
     assert_eq!((&report["interactions"], &report["k_core"]), (&25.into(), &5.into()));
-    let left = serde_json::json!({"users": 0, "items": 1, "interactions": 1});
+    let left = json!({"users": 0, "items": 1, "interactions": 1});
     assert_eq!(report["left_by_core"], left);
-    assert_eq!(sequences(&place.load("r"))[0], "u0: i0 i1 i2 i3 i4");
+    assert_eq!(sequences(&load(&place, "r"))[0], "u0: i0 i1 i2 i3 i4");
     let times = report.as_object_mut().unwrap().remove("times");
-    let expected = serde_json::json!(["2019-12-31T20:00:00Z", "2021-01-01T00:00:00Z"]);
+    let expected = json!(["2019-12-31T20:00:00Z", "2021-01-01T00:00:00Z"]);
     assert_eq!(times, Some(expected));
-    let summary = fs::read_to_string(place.path("r/dataset.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Value>(&summary).unwrap(), report);
+    assert_eq!(place.read_json("r/dataset.json"), report);
 }
 
 #[test]
@@ -289,53 +266,53 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
             "l.jsonl:1: is not a JSON object",
         ),
     ] {
-        let place = Workplace::new();
+        let place = Place::new();
         files.iter().for_each(|(name, text)| place.write(name, text));
         let items = if arguments.contains("--items") { "" } else { "--items items.jsonl" };
-        let error = place.refuse(&format!("prepare --run r {items} {arguments}"));
+        let error = refuses(&place, &format!("prepare --run r {items} {arguments}"));
         assert!(error.contains(expected), "\"{error}\" does not say \"{expected}\"");
-        assert!(!place.path("r").exists(), "nothing may be written: {expected}");
+        assert!(!place.join("r").exists(), "nothing may be written: {expected}");
     }
 }
 
 #[test]
 fn bytes_that_are_not_text_are_refused_by_line() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
-    fs::write(place.path("s.txt"), b"1 1 2 3\n2 1 \xff 3\n").unwrap();
-    fs::write(place.path("l.csv"), b"user,item,timestamp\nu,1,5\n\xff,1,6\n").unwrap();
-    let error = place.refuse("prepare --run r --items items.jsonl --sequences s.txt");
+    place.write("s.txt", b"1 1 2 3\n2 1 \xff 3\n");
+    place.write("l.csv", b"user,item,timestamp\nu,1,5\n\xff,1,6\n");
+    let error = refuses(&place, "prepare --run r --items items.jsonl --sequences s.txt");
     assert!(error.contains("s.txt:2: is not UTF-8 text"), "{error}");
-    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    let error = refuses(&place, "prepare --run r --items items.jsonl --interactions l.csv");
     assert!(error.contains("l.csv:3: is not UTF-8 text; save the file as UTF-8"), "{error}");
     let utf_16: Vec<u8> =
         "\u{feff}user,item,timestamp\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    fs::write(place.path("l.csv"), utf_16).unwrap();
-    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    place.write("l.csv", utf_16);
+    let error = refuses(&place, "prepare --run r --items items.jsonl --interactions l.csv");
     assert!(error.contains("l.csv: is UTF-16 text; save it as UTF-8"), "{error}");
-    fs::write(place.path("l.csv"), b"\x1f\x8b\x08").unwrap();
-    let error = place.refuse("prepare --run r --items items.jsonl --interactions l.csv");
+    place.write("l.csv", b"\x1f\x8b\x08");
+    let error = refuses(&place, "prepare --run r --items items.jsonl --interactions l.csv");
     assert!(error.contains("l.csv: is packed by gzip; let its name end in .gz"), "{error}");
-    let error = place.refuse("prepare --run s.txt --items items.jsonl --sequences s.txt");
+    let error = refuses(&place, "prepare --run s.txt --items items.jsonl --sequences s.txt");
     assert!(error.contains("s.txt: is a file; name a folder for the run"), "{error}");
 }
 
 #[test]
 fn unknown_items_can_be_skipped_and_are_counted() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("l.csv", "user,item,timestamp\nu,1,5\nu,9,6\nu,2,7\nu,8,8\nu,3,9\n");
-    let json = place.succeed(
-        "prepare --json --run r --items items.jsonl --interactions l.csv --skip-unknown-items --k-core 0",
+    let report = works_json(
+        &place,
+        "prepare --run r --items items.jsonl --interactions l.csv --skip-unknown-items --k-core 0",
     );
-    let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["skipped_lines"], 2);
-    assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+    assert_eq!(sequences(&load(&place, "r")), ["u: 1 2 3"]);
 }
 
 #[test]
 fn lines_that_lack_something_can_be_skipped_and_are_counted() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("l.csv", "user,item,timestamp\nu,1,5\n,2,6\nu,2,7\nu,,8\nu,3,9\nu,3,\n");
     let line = |rest: &str| format!("{{\"item\": 1, \"timestamp\": 5{rest}}}\n");
@@ -343,20 +320,20 @@ fn lines_that_lack_something_can_be_skipped_and_are_counted() {
     let whole = [(2, 7), (3, 9)].map(|(item, time)| {
         format!("{{\"user\": \"u\", \"item\": {item}, \"timestamp\": {time}}}\n")
     });
-    place.write("l.jsonl", &[lines.concat(), whole.concat()].concat());
+    place.write("l.jsonl", [lines.concat(), whole.concat()].concat());
     for log in ["l.csv", "l.jsonl"] {
         let prepare =
             format!("prepare --run r --items items.jsonl --k-core 0 --interactions {log}");
-        let error = place.refuse(&prepare);
+        let error = refuses(&place, &prepare);
         assert!(error.contains(&format!("{log}:")) && error.contains("\"user\""), "{error}");
-        let json = place.succeed(&format!("{prepare} --json --skip-incomplete"));
-        let report: Value = serde_json::from_str(&json).unwrap();
+        let report = works_json(&place, &format!("{prepare} --skip-incomplete"));
         assert_eq!(report["incomplete_lines"], 3);
-        assert_eq!(report["times"], serde_json::json!(["5", "9"]));
-        assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"]);
+        assert_eq!(report["times"], json!(["5", "9"]));
+        assert_eq!(sequences(&load(&place, "r")), ["u: 1 2 3"]);
     }
     // What no line has is misspelt, not lacking.
-    let error = place.refuse(
+    let error = refuses(
+        &place,
         "prepare --run r --items items.jsonl --interactions l.jsonl --skip-incomplete \
          --user-column visitor",
     );
@@ -365,7 +342,7 @@ fn lines_that_lack_something_can_be_skipped_and_are_counted() {
 
 #[test]
 fn an_interaction_without_a_rating_counts() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("l.csv", "user,item,timestamp,stars\nu,1,5,\nu,2,6,5\nu,4,7,1\nu,3,9, \n");
     let line = |item: u32, stars: &str| {
@@ -377,13 +354,14 @@ fn an_interaction_without_a_rating_counts() {
     for log in ["l.csv", "l.jsonl"] {
         let prepare =
             format!("prepare --run r --items items.jsonl --interactions {log} --k-core 0");
-        place.succeed(&format!("{prepare} --rating-column stars --min-rating 2"));
-        assert_eq!(sequences(&place.load("r")), ["u: 1 2 3"], "{log}");
-        let error = place.refuse(&format!("{prepare} --rating-column star --min-rating 2"));
+        works(&place, &format!("{prepare} --rating-column stars --min-rating 2"));
+        assert_eq!(sequences(&load(&place, "r")), ["u: 1 2 3"], "{log}");
+        let error = refuses(&place, &format!("{prepare} --rating-column star --min-rating 2"));
         assert!(error.contains("name the column with --rating-column"), "{log}: {error}");
     }
     place.write("l.csv", "user,item,timestamp,stars\nu,1,5,good\n");
-    let error = place.refuse(
+    let error = refuses(
+        &place,
         "prepare --run r --items items.jsonl --interactions l.csv --rating-column stars \
          --min-rating 2",
     );
@@ -392,7 +370,7 @@ fn an_interaction_without_a_rating_counts() {
 
 #[test]
 fn sources_do_not_mix() {
-    let place = Workplace::new();
+    let place = Place::new();
     for arguments in [
         "prepare --run r",
         "prepare --run r --items i.jsonl",
@@ -402,15 +380,15 @@ fn sources_do_not_mix() {
         "prepare --run r --classics --sequences s.txt --items i.jsonl",
         "prepare --run r --sequences s.txt --items i.jsonl --readers 5",
     ] {
-        let output = tigret(place.0.path(), arguments).output().unwrap();
+        let output = tigret(&place, arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments}");
-        assert!(!place.path("r").exists());
+        assert!(!place.join("r").exists());
     }
 }
 
 #[test]
 fn options_of_another_source_are_refused() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("s.txt", "u a b c\n");
     place.write("i.jsonl", "{\"id\": \"a\", \"title\": \"A\"}\n");
     for options in [
@@ -422,7 +400,7 @@ fn options_of_another_source_are_refused() {
         "--classics --item-column i",
     ] {
         let prepare = format!("prepare --run r {options}");
-        let output = tigret(place.0.path(), &prepare).output().unwrap();
+        let output = tigret(&place, &prepare).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{options}");
         assert!(error.contains("cannot be used with"), "{options}: {error}");
@@ -431,15 +409,12 @@ fn options_of_another_source_are_refused() {
 
 #[test]
 fn the_classics_are_marked_as_simulated_and_have_their_optimum() {
-    let place = Workplace::new();
-    let table = place.succeed("prepare --run r --classics --readers 200 --seed 3");
+    let place = Place::new();
+    let table = works(&place, "prepare --run r --classics --readers 200 --seed 3");
     assert!(table.contains("users (simulated)"), "{table}");
-    let read = |name: &str| -> Value {
-        serde_json::from_str(&fs::read_to_string(place.path(name)).unwrap()).unwrap()
-    };
-    let summary = read("r/dataset.json");
+    let summary = place.read_json("r/dataset.json");
     assert_eq!((&summary["simulated"], &summary["seed"]), (&true.into(), &3.into()));
-    let oracle = read("r/oracle.json");
+    let oracle = place.read_json("r/oracle.json");
     let figure = |name: &str| oracle[name].as_f64().unwrap();
     assert!(figure("recall@5") <= figure("recall@10") && figure("recall@10") < 1.0);
     assert!(figure("ndcg@5") <= figure("ndcg@10") && figure("ndcg@10") <= figure("recall@10"));
@@ -447,9 +422,9 @@ fn the_classics_are_marked_as_simulated_and_have_their_optimum() {
     // Another source in the same run: the optimum of the readers would be a lie there.
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("s.txt", "7 1 2 3\n");
-    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
-    assert!(!place.path("r/oracle.json").exists());
-    assert_eq!(read("r/dataset.json")["simulated"], false);
+    works(&place, "prepare --run r --sequences s.txt --items items.jsonl");
+    assert!(!place.join("r/oracle.json").exists());
+    assert_eq!(place.read_json("r/dataset.json")["simulated"], false);
 }
 
 fn vectors(run: &Path) -> Vectors {
@@ -459,12 +434,11 @@ fn vectors(run: &Path) -> Vectors {
 
 #[test]
 fn text_vectors_put_like_books_together() {
-    let place = Workplace::new();
-    place.succeed("prepare --run r --classics --readers 50");
-    let json = place.succeed("embed --json --run r --dimensions 64");
-    let report: Value = serde_json::from_str(&json).unwrap();
+    let place = Place::new();
+    works(&place, "prepare --run r --classics --readers 50");
+    let report = works_json(&place, "embed --run r --dimensions 64");
     assert_eq!((&report["dimensions"], &report["zero_vectors"]), (&64.into(), &0.into()));
-    let (dataset, found) = (place.load("r"), vectors(&place.path("r")));
+    let (dataset, found) = (load(&place, "r"), vectors(&place.join("r")));
     let likeness = |a: &str, b: &str| -> f32 {
         let row = |id| found.row(dataset.items.iter().position(|item| item.id == id).unwrap());
         row(a).iter().zip(row(b)).map(|(x, y)| x * y).sum()
@@ -477,38 +451,38 @@ fn text_vectors_put_like_books_together() {
 
 #[test]
 fn vectors_of_another_encoder_are_taken_as_they_are() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("s.txt", "7 1 2 3\n");
-    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
+    works(&place, "prepare --run r --sequences s.txt --items items.jsonl");
     let mut npy = b"\x93NUMPY\x01\x00\x46\x00".to_vec();
     npy.extend(
         format!("{:<69}\n", "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 1), }").bytes(),
     );
     npy.extend([3.0f64, 1.0, 2.0].iter().flat_map(|x| x.to_le_bytes()));
-    fs::write(place.path("v.npy"), npy).unwrap();
+    place.write("v.npy", npy);
     // As some editors save it.
     place.write("ids.txt", "\u{feff}3\r\n1\r\n2\r\n");
-    place.succeed("embed --run r --vectors v.npy --ids ids.txt");
-    assert_eq!(vectors(&place.path("r")).data, [1.0, 2.0, 3.0]);
-    place.succeed("embed --run r --vectors v.npy --ids ids.txt --normalize");
-    assert_eq!(vectors(&place.path("r")).data, [1.0; 3]);
+    works(&place, "embed --run r --vectors v.npy --ids ids.txt");
+    assert_eq!(vectors(&place.join("r")).data, [1.0, 2.0, 3.0]);
+    works(&place, "embed --run r --vectors v.npy --ids ids.txt --normalize");
+    assert_eq!(vectors(&place.join("r")).data, [1.0; 3]);
 
     place.write("ids.txt", "3\n1\nx\n");
-    let error = place.refuse("embed --run r --vectors v.npy --ids ids.txt");
+    let error = refuses(&place, "embed --run r --vectors v.npy --ids ids.txt");
     assert!(error.contains("ids.txt: has no vector for 1 of 3 items, the first \"2\""), "{error}");
-    assert_eq!(vectors(&place.path("r")).data, [1.0; 3], "the old vectors are still there");
+    assert_eq!(vectors(&place.join("r")).data, [1.0; 3], "the old vectors are still there");
 }
 
 #[test]
 fn texts_without_a_common_term_are_refused() {
-    let place = Workplace::new();
+    let place = Place::new();
     place.write("items.jsonl", "{\"id\": 1, \"title\": \"a\"}\n{\"id\": 2}\n{\"id\": 3}\n");
     place.write("s.txt", "7 1 2 3\n");
-    place.succeed("prepare --run r --sequences s.txt --items items.jsonl");
-    let error = place.refuse("embed --run r");
+    works(&place, "prepare --run r --sequences s.txt --items items.jsonl");
+    let error = refuses(&place, "embed --run r");
     assert!(error.contains("items.jsonl: no term stands in enough texts"), "{error}");
     assert!(error.contains("lower --min-texts, or use --encoder or --vectors"), "{error}");
-    let error = place.refuse("embed --run nowhere");
+    let error = refuses(&place, "embed --run nowhere");
     assert!(error.contains("is not a run directory; make one with `tigret prepare`"), "{error}");
 }

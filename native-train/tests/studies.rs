@@ -6,35 +6,25 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::tigret::{fails, succeeds, tigret};
+use crate::tigret::{Place, fails, succeeds, tigret};
 
 /// What makes trials smaller still: their training takes a second.
-const SMALL: [&str; 10] = [
-    "--data",
-    "classics",
-    "--smoke",
-    "--set",
-    "prepare.readers=60",
-    "--set",
-    "train.epochs=1",
-    "--set",
-    "users=30",
-    "--json",
-];
+const SMALL: &str = "--data classics --smoke --set prepare.readers=60 --set train.epochs=1 \
+                     --set users=30 --json";
 
 /// `tigret study …`
-fn study(folder: &Path, arguments: &[&str]) -> Command {
-    tigret(folder, &[&["study"], arguments].concat())
+fn study(folder: &Path, line: &str) -> Command {
+    tigret(folder, &format!("study {line}"))
 }
 
-/// Studies in small, which must succeed: their standard output and standard error.
-fn works(folder: &Path, names: &[&str], more: &[&str]) -> (String, String) {
-    succeeds(&mut study(folder, &[names, &["--out", "out"], &SMALL, more].concat()))
+/// Studies in small, which must succeed; the line begins with their names.
+fn works(folder: &Path, line: &str) {
+    succeeds(&mut study(folder, &format!("{line} --out out {SMALL}")));
 }
 
 /// What a study says that must refuse; before it comes the account of the variants.
-fn refuses(folder: &Path, arguments: &[&str]) -> String {
-    fails(&mut study(folder, arguments))
+fn refuses(folder: &Path, line: &str) -> String {
+    fails(&mut study(folder, line))
 }
 
 /// The rows of a CSV file by the heads of its columns.
@@ -82,9 +72,8 @@ fn is_whole(folder: &Path, name: &str) {
 
 #[test]
 fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    works(at, &["main", "ids", "layers", "user"], &[]);
+    let at = &Place::new();
+    works(at, "main ids layers user");
     for name in ["main", "ids", "layers", "user"] {
         is_whole(at, name);
     }
@@ -118,16 +107,13 @@ fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
 
 #[test]
 fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     // Few codewords and some training: part of what is generated names an item.
-    let settings =
-        ["tokenize.codebook-size=4", "train.epochs=10", "train.warmup=10", "train.max-minutes=60"];
-    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-    let more: Vec<&str> = ["--seeds", "0,1"].into_iter().chain(settings).collect();
-    works(at, &["invalid"], &more);
+    let invalid = "invalid --seeds 0,1 --set tokenize.codebook-size=4 --set train.epochs=10 \
+                   --set train.warmup=10 --set train.max-minutes=60";
+    works(at, invalid);
     is_whole(at, "invalid");
-    let first = fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap();
+    let first = at.read("out/invalid/invalid.csv");
     let table = rows(at, "invalid/invalid.csv");
     assert_eq!(table.iter().map(|row| row["beams"].as_str()).collect::<Vec<_>>(), ["10", "20"]);
     for row in &table {
@@ -144,23 +130,23 @@ fn the_same_command_reads_what_is_done_and_seeds_give_deviations() {
     let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     let model = at.join("out/runs/classics/tiger-seed1/model/model.safetensors");
     let before = (time(&measured), time(&model));
-    works(at, &["invalid"], &more);
+    works(at, invalid);
     assert_eq!(before, (time(&measured), time(&model)));
-    assert_eq!(fs::read_to_string(at.join("out/invalid/invalid.csv")).unwrap(), first);
+    assert_eq!(at.read("out/invalid/invalid.csv"), first);
     // Another number of users is another measurement, on the same model.
-    works(at, &["invalid"], &[&more[..], &["--set", "users=20"]].concat());
+    works(at, &format!("{invalid} --set users=20"));
     assert!(time(&measured) > before.0 && time(&model) == before.1);
 }
 
 #[test]
 fn unseen_items_have_their_share_and_no_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     // With four prefixes in all, unseen items share those of seen ones, whatever little was learned.
-    let settings =
-        ["prepare.readers=120", "users=120", "tokenize.codebook-size=2", "tokenize.levels=2"];
-    let more: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-    works(at, &["cold-start"], &more);
+    works(
+        at,
+        "cold-start --set prepare.readers=120 --set users=120 --set tokenize.codebook-size=2 \
+         --set tokenize.levels=2",
+    );
     is_whole(at, "cold-start");
     let curve = rows(at, "cold-start/cold-start.csv");
     assert_eq!(curve.len(), 20);
@@ -188,9 +174,8 @@ fn unseen_items_have_their_share_and_no_more() {
 
 #[test]
 fn entropies_stay_within_what_categories_allow() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    works(at, &["diversity"], &[]);
+    let at = &Place::new();
+    works(at, "diversity");
     is_whole(at, "diversity");
     let table = rows(at, "diversity/diversity.csv");
     let temperatures: Vec<&str> =
@@ -211,11 +196,10 @@ fn entropies_stay_within_what_categories_allow() {
 
 #[test]
 fn coarser_numbers_make_smaller_files() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    works(at, &["quantisation"], &[]);
+    let at = &Place::new();
+    works(at, "quantisation");
     is_whole(at, "quantisation");
-    let page = fs::read_to_string(at.join("out/quantisation/quantisation.md")).unwrap();
+    let page = at.read("out/quantisation/quantisation.md");
     assert!(page.contains("Test users: 30 (classics)."), "{page}");
     let table = rows(at, "quantisation/quantisation.csv");
     assert_eq!(
@@ -231,9 +215,8 @@ fn coarser_numbers_make_smaller_files() {
 
 #[test]
 fn larger_models_cost_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    works(at, &["scaling"], &["--set", "train.max-minutes=0.01"]);
+    let at = &Place::new();
+    works(at, "scaling --set train.max-minutes=0.01");
     is_whole(at, "scaling");
     let table = rows(at, "scaling/scaling.csv");
     assert_eq!(table.len(), 7, "four of layers and four of widths, one of them in both");
@@ -252,9 +235,8 @@ fn larger_models_cost_more() {
 
 #[test]
 fn settings_are_chosen_on_validation() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    works(at, &["tuning"], &[]);
+    let at = &Place::new();
+    works(at, "tuning");
     is_whole(at, "tuning");
     let trials = rows(at, "tuning/tuning-trials.csv");
     for chosen in rows(at, "tuning/tuning.csv") {
@@ -272,32 +254,23 @@ fn settings_are_chosen_on_validation() {
     let tiger: Vec<_> = trials.iter().filter(|row| row["method"] == "TIGER").collect();
     assert_eq!(tiger[1]["settings"], "train.learning-rate=0.01");
     // What is left out is not tuned, and nothing cannot be.
-    let knn =
-        ["--set", "study.tuning.train=false", "--set", "study.tuning.evaluate.baselines=item-knn"];
-    works(at, &["tuning"], &knn);
+    let of = "tuning --set study.tuning.train=false --set study.tuning.evaluate.baselines";
+    works(at, &format!("{of}=item-knn"));
     let methods = rows(at, "tuning/tuning.csv");
     assert_eq!(methods.len(), 1);
     assert_eq!(methods[0]["method"], "item-KNN");
-    let none = [
-        "--set",
-        "study.tuning.train=false",
-        "--set",
-        "study.tuning.evaluate.baselines=popularity",
-    ];
-    let line = refuses(at, &[&["tuning", "--out", "out"], &SMALL[..], &none].concat());
+    let line = refuses(at, &format!("{of}=popularity --out out {SMALL}"));
     assert!(line.contains("nothing is left to tune"), "{line}");
 }
 
 #[test]
 fn pieces_come_to_the_same_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let more = ["--set", "train.epochs=30", "--set", "train.max-minutes=60"];
-    let piece = [&more[..], &["--stop-after-minutes", "0.1"]].concat();
+    let at = &Place::new();
+    let user = "user --set train.epochs=30 --set train.max-minutes=60";
+    let piece = format!("{user} --stop-after-minutes 0.1 --out out {SMALL}");
     let mut pieces = 0;
     loop {
-        let mut command = study(at, &[&["user", "--out", "out"], &SMALL[..], &piece].concat());
-        let output = command.output().unwrap();
+        let output = study(at, &piece).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         pieces += 1;
         match output.status.code() {
@@ -308,16 +281,15 @@ fn pieces_come_to_the_same_end() {
         assert!(pieces < 100, "{errors}");
     }
     assert!(pieces > 1, "the machine is too fast for this test; make the pieces smaller");
-    let in_pieces = fs::read_to_string(at.join("out/user/user.csv")).unwrap();
+    let in_pieces = at.read("out/user/user.csv");
     fs::remove_dir_all(at.join("out")).unwrap();
-    works(at, &["user"], &more);
-    assert_eq!(fs::read_to_string(at.join("out/user/user.csv")).unwrap(), in_pieces);
+    works(at, user);
+    assert_eq!(at.read("out/user/user.csv"), in_pieces);
 }
 
 #[test]
 fn a_file_sets_everything_and_wrong_settings_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let file = r#"
         out = "out"
         seeds = [3]
@@ -339,8 +311,8 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
         [study.main.train]
         learning-rate = 0.002
     "#;
-    fs::write(at.join("paper.toml"), file).unwrap();
-    let (_, errors) = succeeds(&mut study(at, &["main", "--config", "paper.toml"]));
+    at.write("paper.toml", file);
+    let (_, errors) = succeeds(&mut study(at, "main --config paper.toml"));
     assert!(
         !errors.contains("without effect"),
         "SASRec has its options, TIGER's runs none: {errors}"
@@ -372,23 +344,20 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
     ] {
         let text = file.replace(change, to);
         assert_ne!(text, file);
-        fs::write(at.join("wrong.toml"), text).unwrap();
-        let line = refuses(at, &["main", "--config", "wrong.toml"]);
+        at.write("wrong.toml", text);
+        let line = refuses(at, "main --config wrong.toml");
         assert!(line.contains(expected), "{to}: {line}");
     }
     for (arguments, expected) in [
-        (&["main", "--out", "o"][..], "say on what data"),
-        (&["main", "--out", "o", "--data", "beauty=nowhere"], "nowhere/sequences.txt"),
-        (&["main", "--out", "o", "--data", ""], "--data \"\" names no folder"),
+        ("main --out o", "say on what data"),
+        ("main --out o --data beauty=nowhere", "nowhere/sequences.txt"),
+        ("main --out o --data=", "--data \"\" names no folder"),
         (
-            &["main", "--config", "nope.toml"],
+            "main --config nope.toml",
             "nope.toml: not found; docs/studies.md shows what the TOML file of a study holds",
         ),
-        (
-            &["main", "--out", "o", "--data", "classics", "--data", "classics"],
-            "named classics, too",
-        ),
-        (&["main", "--out", "o", "--data", "classics", "--max-minutes", "0"], "--max-minutes 0 is"),
+        ("main --out o --data classics --data classics", "named classics, too"),
+        ("main --out o --data classics --max-minutes 0", "--max-minutes 0 is"),
     ] {
         let line = refuses(at, arguments);
         assert!(line.contains(expected), "{arguments:?}: {line}");
@@ -397,8 +366,7 @@ fn a_file_sets_everything_and_wrong_settings_are_named() {
 
 #[test]
 fn what_cannot_begin_is_refused_before_anything_is_done() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     let two = r#"
         [data.a]
         classics = true
@@ -406,8 +374,8 @@ fn what_cannot_begin_is_refused_before_anything_is_done() {
         sequences = "nope/sequences.txt"
         items = "b.csv"
     "#;
-    fs::write(at.join("two.toml"), two).unwrap();
-    fs::write(at.join("b.csv"), "id,title\n").unwrap();
+    at.write("two.toml", two);
+    at.write("b.csv", "id,title\n");
     for (study, setting, expected) in [
         ("main", "train.foo=1", "classics, tiger, seed 0: [train] unexpected argument '--foo'"),
         ("main", "train.dropout=2", "classics, tiger, seed 0: train: --dropout 2 is outside"),
@@ -426,12 +394,11 @@ fn what_cannot_begin_is_refused_before_anything_is_done() {
         // What only one of the variants has is refused as well: twice the width.
         ("scaling", "train.width=4096", "[train] invalid value '8192' for '--width"),
     ] {
-        let data = ["--data", "classics", "--out", "out", "--set", setting];
-        let line = refuses(at, &[&[study][..], &data].concat());
+        let line = refuses(at, &format!("{study} --data classics --out out --set {setting}"));
         assert!(line.contains(expected), "{setting}: {line}");
         assert!(!at.join("out").exists(), "{setting}");
     }
-    let line = refuses(at, &["layers", "--config", "two.toml", "--out", "out"]);
+    let line = refuses(at, "layers --config two.toml --out out");
     let expected = "nope/sequences.txt: not found; correct `sequences`, which names it";
     assert!(line.contains("b, layers-3, seed 0: prepare: ") && line.contains(expected), "{line}");
     assert!(!at.join("out").exists());

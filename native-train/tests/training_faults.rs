@@ -21,49 +21,31 @@ use tigret_train::train::{
     Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer,
 };
 
-use crate::tigret::{fails, succeeds};
+use crate::tigret::{Place, fails, succeeds};
 
 /// Settings under which training takes some seconds and saves its state many times.
-const TRAIN: [&str; 19] = [
-    "train",
-    "--run",
-    "r",
-    "--json",
-    "--preset",
-    "tiny",
-    "--batch",
-    "16",
-    "--epochs",
-    "3",
-    // It depends on the number of all steps, so a resumed training has more to get right.
-    "--schedule",
-    "linear",
-    "--validate-every",
-    "15",
-    "--validation-users",
-    "20",
-    "--validation-beams",
-    "10",
-    "--patience=1000",
-];
+///
+/// The schedule depends on the number of all steps, so a resumed training has more to get right.
+const TRAIN: &str = "train --run r --json --preset tiny --batch 16 --epochs 3 --schedule linear \
+                     --validate-every 15 --validation-users 20 --validation-beams 10 \
+                     --patience=1000";
 
 /// With as many threads as there are processors: what they add up must not depend on their turns.
-fn tigret(at: &Path, arguments: &[&str]) -> Command {
-    let mut command = crate::tigret::tigret(at, arguments);
+fn tigret(at: &Path, line: &str) -> Command {
+    let mut command = crate::tigret::tigret(at, line);
     command.env_remove("OMP_NUM_THREADS");
     command
 }
 
-fn works(at: &Path, arguments: &[&str]) -> String {
-    succeeds(&mut tigret(at, arguments)).0
+fn works(at: &Path, line: &str) -> String {
+    succeeds(&mut tigret(at, line)).0
 }
 
 /// A run that is ready to be trained, in `at/r`.
 fn prepare(at: &Path) {
-    works(at, &["prepare", "--run", "r", "--classics", "--readers", "40"]);
-    works(at, &["embed", "--run", "r", "--dimensions", "16"]);
-    let small = ["--codebook-size", "16", "--method", "rq-kmeans", "--collision-size", "64"];
-    works(at, &[&["tokenize", "--run", "r"][..], &small].concat());
+    works(at, "prepare --run r --classics --readers 40");
+    works(at, "embed --run r --dimensions 16");
+    works(at, "tokenize --run r --codebook-size 16 --method rq-kmeans --collision-size 64");
 }
 
 fn state(at: &Path) -> HostWeights {
@@ -102,20 +84,19 @@ fn wait_for_progress(at: &Path, child: &mut Child) {
 
 #[test]
 fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    let whole: Value = serde_json::from_str(&works(at, &TRAIN)).unwrap();
+    let whole: Value = serde_json::from_str(&works(at, TRAIN)).unwrap();
     let expected = state(at);
-    let log = fs::read_to_string(at.join("r/train.jsonl")).unwrap();
+    let log = at.read("r/train.jsonl");
     let best = fs::read(at.join("r/model/model.safetensors")).unwrap();
     fs::remove_dir_all(at.join("r/model")).unwrap();
 
-    let resume = [&TRAIN[..], &["--resume"]].concat();
-    let mut arguments: &[&str] = &TRAIN;
+    let resume = format!("{TRAIN} --resume");
+    let mut line = TRAIN;
     for (round, name) in ["-KILL", "-INT", "-KILL"].into_iter().enumerate() {
         let mut child =
-            tigret(at, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            tigret(at, line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for_progress(at, &mut child);
         // Somewhere between two saves, and not at the same place each time.
         sleep(Duration::from_millis(37 * round as u64));
@@ -127,7 +108,7 @@ fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
             assert_eq!(output.status.code(), Some(2), "{errors}");
             assert!(errors.contains("go on with `tigret train --run r --resume`"), "{errors}");
         }
-        arguments = &resume;
+        line = &resume;
     }
     let outcome: Value = serde_json::from_str(&works(at, &resume)).unwrap();
     assert_same(&state(at), &expected, "in the end");
@@ -144,7 +125,7 @@ fn killed_and_interrupted_training_ends_as_if_it_had_not_been() {
             .map(|line| (line["step"].as_u64().unwrap(), line["validation"].clone()))
             .collect()
     };
-    let resumed = fs::read_to_string(at.join("r/train.jsonl")).unwrap();
+    let resumed = at.read("r/train.jsonl");
     assert_eq!(losses(&resumed), losses(&log));
 }
 
@@ -157,12 +138,11 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     let seed = number("TIGRET_FAULT_SEED").unwrap_or(1);
     println!("{rounds} rounds of seed {seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     let model = at.join("r/model");
     let begin = Instant::now();
-    works(at, &TRAIN);
+    works(at, TRAIN);
     let whole = begin.elapsed();
     let best = fs::read(model.join("model.safetensors")).unwrap();
     let expected = state(at);
@@ -170,7 +150,7 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     let (mut before, mut between, mut amid) = (0, 0, 0);
     for round in 0..rounds {
         fs::remove_dir_all(&model).unwrap();
-        let mut child = tigret(at, &TRAIN).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = tigret(at, TRAIN).stdout(Stdio::null()).spawn().unwrap();
         let moment = whole.mul_f64(random.random::<f64>());
         let begin = Instant::now();
         let is_writing = || {
@@ -191,8 +171,8 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
             (true, _) => &mut between,
             (false, _) => &mut before,
         } += 1;
-        let resume = [&TRAIN[..], &["--resume"]].concat();
-        works(at, if has_state { &resume } else { &TRAIN });
+        let resume = format!("{TRAIN} --resume");
+        works(at, if has_state { &resume } else { TRAIN });
         let when = format!("round {round}, resumed from a state: {has_state}");
         assert_same(&state(at), &expected, &when);
         assert!(
@@ -208,18 +188,15 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
 
 #[test]
 fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let older = at.join("r/model/last.safetensors");
     assert!(older.exists());
     // It saves after half a minute, or when it validates.
-    let mut other = TRAIN;
-    for (option, value) in [("--epochs", "500"), ("--validate-every", "1000000")] {
-        let at = other.iter().position(|argument| *argument == option).unwrap();
-        other[at + 1] = value;
-    }
+    let other = TRAIN
+        .replace("--epochs 3", "--epochs 500")
+        .replace("--validate-every 15", "--validate-every 1000000");
     let mut child = tigret(at, &other).stdout(Stdio::null()).spawn().unwrap();
     let (log, begin) = (at.join("r/train.jsonl"), Instant::now());
     let before = fs::read(&log).unwrap();
@@ -230,7 +207,7 @@ fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed()
     let _ = child.kill();
     child.wait().unwrap();
     assert!(!older.exists(), "its log is gone, so it must be, too");
-    let said = fails(&mut tigret(at, &[&TRAIN[..], &["--resume"]].concat()));
+    let said = fails(&mut tigret(at, &format!("{TRAIN} --resume")));
     assert!(said.contains("there is nothing to resume"), "{said}");
 }
 
@@ -244,10 +221,9 @@ fn bash(at: &Path, line: &str) -> Command {
 
 #[test]
 fn a_state_that_cannot_be_read_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let path = at.join("r/model/last.safetensors");
     let good = fs::read(&path).unwrap();
     let mut damaged = good.clone();
@@ -256,7 +232,7 @@ fn a_state_that_cannot_be_read_is_named() {
     let mut without_schedule = good.clone();
     let name = good.windows(8).position(|bytes| bytes == b"schedule").unwrap();
     without_schedule[name] = b'x';
-    let resume = [&TRAIN[..], &["--resume"]].concat();
+    let resume = format!("{TRAIN} --resume");
     for (bytes, sentence) in [
         (&good[..good.len() / 2], "not a valid safetensors file"),
         (&damaged, "not a valid safetensors file"),
@@ -279,19 +255,17 @@ fn a_state_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let (good, log) = (state(at), fs::read(at.join("r/train.jsonl")).unwrap());
     // Permissions do not bind root, unless it gives up the right to pass over them.
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let bound = if is_root { "setpriv --bounding-set -dac_override " } else { "" };
     for closed in ["r", "r/model", "r/.tigret"] {
         let line = format!(
-            "chmod -R a-w {closed}; {bound}tigret {} --resume; status=$?; chmod -R u+w {closed}; \
-             exit $status",
-            TRAIN.join(" ")
+            "chmod -R a-w {closed}; {bound}tigret {TRAIN} --resume; status=$?; chmod -R u+w {closed}; \
+             exit $status"
         );
         let said = fails(&mut bash(at, &line));
         assert!(said.contains("Permission denied") && said.contains("r/"), "{closed}: {said}");
@@ -302,8 +276,7 @@ fn a_run_that_cannot_be_written_to_is_refused_before_the_work() {
 
 #[test]
 fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     // A disk of our own, for as long as the line runs, where the system lets us have one.
     let own_disk = "unshare --map-root-user --mount bash -c";
@@ -312,32 +285,29 @@ fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
         println!("skipped: no file system can be mounted here");
         return;
     }
-    let train = TRAIN.join(" ");
     let line = format!(
         "{own_disk} '
-            {mount} && cp -r r full/r && cd full && tigret {train} --max-minutes 0.01 || exit 1
+            {mount} && cp -r r full/r && cd full && tigret {TRAIN} --max-minutes 0.01 || exit 1
             cp r/model/last.safetensors ../before
             cat /dev/zero > filler
-            tigret {train} --resume; test $? = 2 || exit 3
+            tigret {TRAIN} --resume; test $? = 2 || exit 3
             cmp r/model/last.safetensors ../before && ! ls r/model | grep partial || exit 4
-            rm filler; tigret {train} --resume && cp r/model/last.safetensors ..'"
+            rm filler; tigret {TRAIN} --resume && cp r/model/last.safetensors ..'"
     );
     let output = bash(at, &line).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let own: Vec<&str> = errors.lines().filter(|line| line.starts_with("tigret: ")).collect();
     assert!(matches!(own[..], [full] if full.contains("No space left on device")), "{errors}");
-    works(at, &TRAIN);
+    works(at, TRAIN);
     assert_eq!(state(at), read_tensors(at, "last", "").unwrap().0);
 }
 
 /// The clock jumps by forty years in between, forwards and back.
 #[test]
 fn the_time_of_day_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    let train = TRAIN.join(" ");
     // Only the time of day is another: libtorch waits by the monotonic clock.
     let at_date = |date: &str, line: &str| {
         let line = format!("FAKETIME_DONT_FAKE_MONOTONIC=1 faketime \"{date}\" {line}");
@@ -352,39 +322,36 @@ fn the_time_of_day_changes_nothing() {
         ("1999-12-31", "--resume --max-minutes 0.02"),
         ("2060-01-01", "--resume"),
     ] {
-        succeeds(&mut at_date(date, &format!("tigret {train} {more}")));
+        succeeds(&mut at_date(date, &format!("tigret {TRAIN} {more}")));
     }
     let jumped = state(at);
     fs::remove_dir_all(at.join("r/model")).unwrap();
-    works(at, &TRAIN);
+    works(at, TRAIN);
     assert_eq!(state(at), jumped);
 }
 
 #[test]
 fn a_model_that_does_not_fit_into_memory_is_refused_by_a_sentence() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
     // What is more than the machine has is known beforehand; what a limit leaves, when it is asked for.
-    let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 32 --d-kv 16".split(' ');
-    let beyond: Vec<&str> = TRAIN.into_iter().chain(beyond).collect();
-    let said = fails(&mut tigret(at, &beyond));
+    let beyond = "--width 4096 --d-ff 16384 --layers 64 --heads 32 --d-kv 16";
+    let said = fails(&mut tigret(at, &format!("{TRAIN} {beyond}")));
     assert!(said.contains("GB of memory are free; ask for smaller sizes"), "{said}");
-    let line = format!("ulimit -v 6000000; tigret {} --width 4096 --layers 32", TRAIN.join(" "));
+    let line = format!("ulimit -v 6000000; tigret {TRAIN} --width 4096 --layers 32");
     let said = fails(&mut bash(at, &line));
     assert!(said.contains("out of memory; free some and go on"), "{said}");
 }
 
 #[test]
 fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
+    let at = &Place::new();
     prepare(at);
-    works(at, &[&TRAIN[..], &["--max-minutes", "0.01"]].concat());
+    works(at, &format!("{TRAIN} --max-minutes 0.01"));
     let good = state(at);
 
     // A limit on file sizes stands in for a full disk: it fails in the middle of a write as well.
-    let line = format!("trap '' XFSZ; ulimit -f 200; exec tigret {} --resume", TRAIN.join(" "));
+    let line = format!("trap '' XFSZ; ulimit -f 200; exec tigret {TRAIN} --resume");
     let errors = fails(&mut bash(at, &line));
     assert!(errors.contains("last.safetensors") && errors.contains("File too large"), "{errors}");
     assert_eq!(state(at), good);

@@ -268,6 +268,8 @@ impl Job for Trainer<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::data::testing;
     use crate::device::testing::{cosine, on_cpu_and_cuda};
@@ -413,22 +415,23 @@ pub(crate) mod tests {
                 ..settings(&ids, 0.1)
             };
             let mut resume = false;
-            let mut train = |stopped| {
+            let mut train = |interrupted, budget| {
                 let settings = settings.clone();
                 let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
                 let hidden = ProgressBar::hidden();
-                let limits = Limits { budget: None, interrupted: &|| stopped, progress: &hidden };
+                let limits = Limits { budget, interrupted: &|| interrupted, progress: &hidden };
                 let outcome = trainer.train(resume, limits);
                 resume = true;
-                assert_eq!(outcome.is_err(), stopped, "{outcome:?}");
+                assert_eq!(outcome.is_err(), interrupted, "{outcome:?}");
                 trainer.weights()
             };
             if stop {
-                // After the first step, and after one more.
-                train(true);
-                train(true);
+                // After the first step, after one more, and when the time is up, after a third.
+                train(true, None);
+                train(true, None);
+                train(false, Some(Duration::ZERO));
             }
-            train(false)
+            train(false, None)
         };
         on_cpu_and_cuda(|device| {
             let whole = trained(device, false);
