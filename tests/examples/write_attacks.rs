@@ -48,7 +48,7 @@ type Files = Vec<(&'static str, Vec<u8>)>;
 
 /// A good file of a reader.
 fn good(reader: &str) -> Vec<u8> {
-    Reader::open(reader).good.pop().unwrap().1
+    Reader::open(reader).unwrap().good.pop().unwrap().1
 }
 
 fn good_json(reader: &str) -> Value {

@@ -10,7 +10,7 @@ macro_rules! target {
     ($name:literal) => {
         // The fuzzer calls from one thread.
         thread_local! {
-            static READER: $crate::Reader = $crate::Reader::open($name);
+            static READER: $crate::Reader = $crate::Reader::open($name).expect("a reader");
         }
 
         $crate::libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
