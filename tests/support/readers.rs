@@ -20,6 +20,7 @@ use tigret_infer::{Bundle, WeightFormat};
 use tigret_train::cli::Cli;
 use tigret_train::pipeline::Config;
 
+use crate::attacks::{self, Attack};
 use crate::repository;
 
 #[global_allocator]
@@ -48,34 +49,49 @@ type Outcome = Result<(), String>;
 /// Reads the bytes of a file of that name.
 type Call = dyn Fn(&str, &[u8]) -> Outcome;
 
-/// Every reader: its name, and what makes it.
-const READERS: [(&str, fn(&'static str) -> Reader); 18] = [
-    ("bundle", bundle),
-    ("config", |name| checkpoint(name, "config.json")),
-    ("tokens", |name| checkpoint(name, "tokens.json")),
-    ("catalog", |name| checkpoint(name, "catalog.json")),
-    ("checkpoint", |name| checkpoint(name, "model.safetensors")),
-    ("histories", histories),
-    ("interactions-csv", |name| interactions(name, "csv", log().into())),
-    ("interactions-jsonl", |name| interactions(name, "jsonl", log_of_objects().into())),
-    ("interactions-gzip", |name| interactions(name, "csv.gz", zipped(log().as_bytes()))),
-    ("interactions-parquet", |name| {
-        let file = repository().join("tests/golden/parquet/millis.parquet");
-        interactions(name, "parquet", fs::read(file).unwrap())
-    }),
-    ("items", items_file),
-    ("amazon-reviews", |name| amazon(name, "reviews.json", amazon_reviews())),
-    ("amazon-items", |name| amazon(name, "meta.json", AMAZON_ITEMS.into())),
-    ("movielens", movielens),
-    ("new-items", new_items),
-    ("npy", |name| vectors(name, npy())),
-    ("safetensors", |name| vectors(name, safetensors())),
-    ("pipeline", pipeline),
+/// Every reader: its name, what makes it, and bad files made of a good one.
+const READERS: [(&str, Open, Attacks); 18] = [
+    ("bundle", bundle, attacks::bundles),
+    ("config", |name| checkpoint(name, "config.json"), attacks::configs),
+    ("tokens", |name| checkpoint(name, "tokens.json"), attacks::layouts),
+    ("catalog", |name| checkpoint(name, "catalog.json"), attacks::catalogues),
+    ("checkpoint", |name| checkpoint(name, "model.safetensors"), attacks::checkpoints),
+    ("histories", histories, attacks::histories),
+    ("interactions-csv", |name| interactions(name, "csv", log().into()), attacks::logs),
+    (
+        "interactions-jsonl",
+        |name| interactions(name, "jsonl", log_of_objects().into()),
+        attacks::logs_of_objects,
+    ),
+    (
+        "interactions-gzip",
+        |name| interactions(name, "csv.gz", zipped(log().as_bytes())),
+        attacks::packed_logs,
+    ),
+    ("interactions-parquet", parquet, attacks::parquet),
+    ("items", items_file, attacks::items),
+    (
+        "amazon-reviews",
+        |name| amazon(name, "reviews.json", amazon_reviews()),
+        attacks::amazon_reviews,
+    ),
+    ("amazon-items", |name| amazon(name, "meta.json", AMAZON_ITEMS.into()), attacks::amazon_items),
+    ("movielens", movielens, attacks::ratings),
+    ("new-items", new_items, attacks::new_items),
+    ("npy", |name| vectors(name, npy()), attacks::npy),
+    ("safetensors", |name| vectors(name, safetensors()), attacks::vectors),
+    ("pipeline", pipeline, attacks::pipelines),
 ];
+
+/// Makes a reader, which gets this name.
+type Open = fn(&'static str) -> Reader;
+
+/// Makes bad files of a good one.
+type Attacks = fn(&[u8]) -> Vec<Attack>;
 
 /// A reader of one kind of file.
 pub struct Reader {
-    /// Its name, that of its fuzz target and of its folder of attacks.
+    /// Its name in the list of all.
     pub name: &'static str,
     /// Good files with a name each.
     pub good: Vec<(&'static str, Vec<u8>)>,
@@ -102,7 +118,7 @@ pub struct Reading {
 impl Reader {
     /// All of them, each opened when its turn comes.
     pub fn all() -> impl Iterator<Item = Self> {
-        READERS.iter().map(|(name, open)| open(name))
+        READERS.iter().map(|(name, open, _)| open(name))
     }
 
     /// The reader of that name, with the files that its call needs beside the one it reads.
@@ -113,13 +129,22 @@ impl Reader {
     /// # Panics
     /// When the fixture cannot be made.
     pub fn open(name: &str) -> Result<Self, String> {
-        match READERS.iter().find(|(known, _)| *known == name) {
-            Some((name, open)) => Ok(open(name)),
+        match READERS.iter().find(|(known, ..)| *known == name) {
+            Some((name, open, _)) => Ok(open(name)),
             None => {
-                let known = READERS.map(|(known, _)| known).join(", ");
+                let known = READERS.map(|(known, ..)| known).join(", ");
                 Err(format!("no reader is called \"{name}\"; there are {known}"))
             }
         }
+    }
+
+    /// Bad files, and what must be said of each.
+    ///
+    /// # Panics
+    /// When one cannot be made.
+    pub fn attacks(&self) -> Vec<Attack> {
+        let (_, _, attacks) = READERS.iter().find(|(name, ..)| *name == self.name).unwrap();
+        attacks(&self.good.last().unwrap().1)
     }
 
     /// Reads a file, which may have any name that begins with the reader's.
@@ -329,6 +354,11 @@ fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> R
             prepare_by(&folder, &folder.write(&format!("log.{extension}"), bytes), &items, time)
         }),
     }
+}
+
+fn parquet(name: &'static str) -> Reader {
+    let file = repository().join("tests/golden/parquet/millis.parquet");
+    interactions(name, "parquet", fs::read(file).unwrap())
 }
 
 fn items_file(name: &'static str) -> Reader {

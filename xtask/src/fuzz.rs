@@ -208,7 +208,10 @@ impl Fuzzer {
                 .take(3)
                 .for_each(|line| eprintln!("  {line}"));
         }
-        eprintln!("mend it, and put the file into tests/attacks with what refuses it");
+        eprintln!(
+            "mend it, put the file into tests/attacks, and list it with what refuses it in \
+             tests/support/attacks.rs"
+        );
         Ok(())
     }
 }
