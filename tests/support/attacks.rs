@@ -117,11 +117,19 @@ pub(crate) fn bundles(good: &[u8]) -> Vec<Attack> {
         "header-alone": &good[..data] =>
             "the bundle is not a valid safetensors file: \
              incomplete metadata, file not fully covered",
+        "cut-off": &good[..good.len() - 100] =>
+            "the bundle is not a valid safetensors file: \
+             incomplete metadata, file not fully covered",
+        "longer-than-its-tensors": [good, &[0; 16]].concat() =>
+            "the bundle is not a valid safetensors file: \
+             incomplete metadata, file not fully covered",
         "header-of-2-to-the-64": [&u64::MAX.to_le_bytes(), &good[8..]].concat() =>
             "the bundle is not a valid safetensors file: header too large",
         "header-deep": [&(deep.len() as u64).to_le_bytes(), deep.as_bytes()].concat() =>
             "the bundle is not a valid safetensors file: invalid JSON in header: \
              invalid type: sequence, expected struct HashMetadata",
+        "header-not-json": replaced(good, "{", ";") =>
+            "the bundle is not a valid safetensors file: invalid JSON in header: expected value",
         "overlapping-tensors":
             with_field(good, "catalog.id_bytes", "data_offsets", json!([0, 64])) =>
             "the bundle is not a valid safetensors file: \
@@ -140,6 +148,8 @@ pub(crate) fn bundles(good: &[u8]) -> Vec<Attack> {
              invalid shape, data type, or offset for tensor",
         "duplicate-codes": with_data(good, "catalog.codes", &good[codes + width..][..width]) =>
             "catalogue: items \"item-0\" and \"item-1\" share the semantic ID [1, 7, 14, 3]",
+        "code-beyond-its-level": with_data(good, "catalog.codes", &[0xff, 0xff]) =>
+            "catalogue: item \"item-0\" has code 65535 at level 0, outside 0..16",
         "scale-nan": with_data(good, "shared.weight.scale", &f32::NAN.to_le_bytes()) =>
             "tensor `shared.weight.scale`: value 0 is NaN",
         "scale-overflows": with_data(good, "shared.weight.scale", &3e38f32.to_le_bytes()) =>
@@ -147,10 +157,27 @@ pub(crate) fn bundles(good: &[u8]) -> Vec<Attack> {
              or too large for 8-bit weights",
         "scale-infinite": with_data(good, "shared.weight.scale", &f32::INFINITY.to_le_bytes()) =>
             "tensor `shared.weight.scale`: value 0 is inf",
+        "norm-infinite":
+            with_data(good, "encoder.final_layer_norm.weight", &f32::INFINITY.to_le_bytes()) =>
+            "tensor `encoder.final_layer_norm.weight`: value 0 is inf",
+        "codeword-nan": with_data(good, "quantizer.codebook.1", &f32::NAN.to_le_bytes()) =>
+            "tensor `quantizer.codebook.1`: value 0 is not finite",
+        "tokenizer-of-a-smaller-level":
+            replaced(good, r#"\"sizes\":[16,"#, r#"\"sizes\":[15,"#) =>
+            "tensor `quantizer.codebook.0`: is F32 [16, 5], which is not what `quantizer` says",
         "id-not-utf-8": with_data(good, "catalog.id_bytes", &[0xc0, 0x80]) =>
             "tensor `catalog.id_bytes`: id 0 is not UTF-8",
         "id-offsets-descend": with_data(good, "catalog.id_offsets", &[9, 0, 0, 0, 1, 0, 0, 0]) =>
             "tensor `catalog.id_offsets`: entry 0 is out of range, or splits a character",
+        "id-offset-beyond-the-ids":
+            with_data(good, "catalog.id_offsets", &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) =>
+            "tensor `catalog.id_offsets`: entry 0 is out of range, or splits a character",
+        "format-unknown": replaced(good, "tigret/1", "tigret/9") =>
+            "metadata field `format`: is \"tigret/9\", this reader knows \"tigret/1\"",
+        "quantization-unknown": replaced(good, "\"q8\"", "\"q3\"") =>
+            "metadata field `quantization`: \"q3\" is not one of f32, f16, q8, q4",
+        "heads-misspelt": replaced(good, "num_heads", "num_hands") =>
+            "metadata field `config`: missing field `num_heads`",
         "level-of-no-width": with_metadata(good, "tokens", "/levels/0/size", json!(0)) =>
             "token layout: level 0 has 0 codes, outside 1..=65536",
         "level-beyond-the-vocabulary":
