@@ -1,4 +1,4 @@
-//! Writes the seed corpus of the fuzz targets: a folder for each reader, with its good files and its attacks.
+//! Writes what fuzzing begins from: a folder for each reader, with its good files and its attacks.
 //!
 //! `cargo run -p tigret-tests --example write_seeds -- FOLDER`
 

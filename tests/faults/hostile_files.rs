@@ -87,20 +87,6 @@ fn a_large_bad_file_is_refused_in_time() {
     }
 }
 
-/// What `cargo xtask fuzz` runs.
-#[test]
-fn every_reader_has_a_fuzz_target() {
-    let _alone = alone();
-    let targets = fs::read_dir(repository().join("tests/fuzz/targets")).unwrap();
-    let mut targets: Vec<_> = targets
-        .map(|target| target.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
-        .collect();
-    targets.sort();
-    let mut readers: Vec<_> = Reader::all().map(|reader| reader.name).collect();
-    readers.sort();
-    assert_eq!(targets, readers);
-}
-
 #[test]
 fn attacks_are_refused_by_name() {
     let _alone = alone();

@@ -1,5 +1,5 @@
 //! Every reader of files: good files to begin from, the call that a user would make, and what one
-//! call may cost. The tests of hostile files and the fuzz targets share them.
+//! call may cost. The tests of hostile files and the fuzz target share them.
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
