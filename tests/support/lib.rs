@@ -1,5 +1,6 @@
 //! Shared helpers of the cross-crate tests.
 
+pub mod attacks;
 pub mod mutation;
 pub mod readers;
 

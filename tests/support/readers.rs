@@ -1,5 +1,5 @@
 //! Every reader of files: good files to begin from, the call that a user would make, and what one
-//! call may cost. The tests of hostile files and the fuzz targets share them.
+//! call may cost. The tests of hostile files and the fuzz target share them.
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
@@ -20,6 +20,7 @@ use tigret_infer::{Bundle, WeightFormat};
 use tigret_train::cli::Cli;
 use tigret_train::pipeline::Config;
 
+use crate::attacks::{self, Attack};
 use crate::repository;
 
 #[global_allocator]
@@ -48,9 +49,49 @@ type Outcome = Result<(), String>;
 /// Reads the bytes of a file of that name.
 type Call = dyn Fn(&str, &[u8]) -> Outcome;
 
+/// Every reader: its name, what makes it, and bad files made of a good one.
+const READERS: [(&str, Open, Attacks); 18] = [
+    ("bundle", bundle, attacks::bundles),
+    ("config", |name| checkpoint(name, "config.json"), attacks::configs),
+    ("tokens", |name| checkpoint(name, "tokens.json"), attacks::layouts),
+    ("catalog", |name| checkpoint(name, "catalog.json"), attacks::catalogues),
+    ("checkpoint", |name| checkpoint(name, "model.safetensors"), attacks::checkpoints),
+    ("histories", histories, attacks::histories),
+    ("interactions-csv", |name| interactions(name, "csv", log().into()), attacks::logs),
+    (
+        "interactions-jsonl",
+        |name| interactions(name, "jsonl", log_of_objects().into()),
+        attacks::logs_of_objects,
+    ),
+    (
+        "interactions-gzip",
+        |name| interactions(name, "csv.gz", zipped(log().as_bytes())),
+        attacks::packed_logs,
+    ),
+    ("interactions-parquet", parquet, attacks::parquet),
+    ("items", items_file, attacks::items),
+    (
+        "amazon-reviews",
+        |name| amazon(name, "reviews.json", amazon_reviews()),
+        attacks::amazon_reviews,
+    ),
+    ("amazon-items", |name| amazon(name, "meta.json", AMAZON_ITEMS.into()), attacks::amazon_items),
+    ("movielens", movielens, attacks::ratings),
+    ("new-items", new_items, attacks::new_items),
+    ("npy", |name| vectors(name, npy()), attacks::npy),
+    ("safetensors", |name| vectors(name, safetensors()), attacks::vectors),
+    ("pipeline", pipeline, attacks::pipelines),
+];
+
+/// Makes a reader, which gets this name.
+type Open = fn(&'static str) -> Reader;
+
+/// Makes bad files of a good one.
+type Attacks = fn(&[u8]) -> Vec<Attack>;
+
 /// A reader of one kind of file.
 pub struct Reader {
-    /// Its name, that of its fuzz target and of its folder of attacks.
+    /// Its name in the list of all.
     pub name: &'static str,
     /// Good files with a name each.
     pub good: Vec<(&'static str, Vec<u8>)>,
@@ -75,62 +116,35 @@ pub struct Reading {
 }
 
 impl Reader {
-    /// The names of all.
-    pub const NAMES: [&str; 18] = [
-        "bundle",
-        "config",
-        "tokens",
-        "catalog",
-        "checkpoint",
-        "histories",
-        "interactions-csv",
-        "interactions-jsonl",
-        "interactions-gzip",
-        "interactions-parquet",
-        "items",
-        "amazon-reviews",
-        "amazon-items",
-        "movielens",
-        "new-items",
-        "npy",
-        "safetensors",
-        "pipeline",
-    ];
+    /// All of them, each opened when its turn comes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        READERS.iter().map(|(name, open, _)| open(name))
+    }
 
-    /// The reader of a name in [`Self::NAMES`], with the files that its call needs beside the one
-    /// it reads.
+    /// The reader of that name, with the files that its call needs beside the one it reads.
+    ///
+    /// # Errors
+    /// A sentence that names the readers there are, when this is none of them.
     ///
     /// # Panics
-    /// For another name, and when the fixture cannot be made.
-    pub fn open(name: &str) -> Self {
-        match name {
-            "bundle" => bundle(),
-            "config" => checkpoint("config", "config.json"),
-            "tokens" => checkpoint("tokens", "tokens.json"),
-            "catalog" => checkpoint("catalog", "catalog.json"),
-            "checkpoint" => checkpoint("checkpoint", "model.safetensors"),
-            "histories" => histories(),
-            "interactions-csv" => interactions("interactions-csv", "csv", log().into_bytes()),
-            "interactions-jsonl" => {
-                interactions("interactions-jsonl", "jsonl", log_of_objects().into_bytes())
+    /// When the fixture cannot be made.
+    pub fn open(name: &str) -> Result<Self, String> {
+        match READERS.iter().find(|(known, ..)| *known == name) {
+            Some((name, open, _)) => Ok(open(name)),
+            None => {
+                let known = READERS.map(|(known, ..)| known).join(", ");
+                Err(format!("no reader is called \"{name}\"; there are {known}"))
             }
-            "interactions-gzip" => {
-                interactions("interactions-gzip", "csv.gz", zipped(log().as_bytes()))
-            }
-            "interactions-parquet" => {
-                let file = repository().join("tests/golden/parquet/millis.parquet");
-                interactions("interactions-parquet", "parquet", fs::read(file).unwrap())
-            }
-            "items" => items_file(),
-            "amazon-reviews" => amazon("amazon-reviews", "reviews.json", amazon_reviews()),
-            "amazon-items" => amazon("amazon-items", "meta.json", AMAZON_ITEMS.into()),
-            "movielens" => movielens(),
-            "new-items" => new_items(),
-            "npy" => vectors("npy", npy()),
-            "safetensors" => vectors("safetensors", safetensors()),
-            "pipeline" => pipeline(),
-            other => panic!("no reader is called {other}"),
         }
+    }
+
+    /// Bad files, and what must be said of each.
+    ///
+    /// # Panics
+    /// When one cannot be made.
+    pub fn attacks(&self) -> Vec<Attack> {
+        let (_, _, attacks) = READERS.iter().find(|(name, ..)| *name == self.name).unwrap();
+        attacks(&self.good.last().unwrap().1)
     }
 
     /// Reads a file, which may have any name that begins with the reader's.
@@ -188,12 +202,12 @@ fn tigret(arguments: &[&dyn AsRef<OsStr>]) -> Outcome {
     Cli::try_parse_from(line).unwrap().run().map_err(|error| error.to_string())
 }
 
-fn bundle() -> Reader {
+fn bundle(name: &'static str) -> Reader {
     let shape =
         Shape { items: 12, layers: (1, 1), d_model: 8, heads: (2, 4), d_ff: 8, ..Shape::default() };
     let bytes = |bundle: Bundle| bundle.to_bytes().unwrap();
     Reader {
-        name: "bundle",
+        name,
         good: vec![
             ("f32", bytes(random_bundle(&shape, WeightFormat::F32, 1))),
             ("f16", bytes(random_bundle(&shape, WeightFormat::F16, 1))),
@@ -240,7 +254,7 @@ fn checkpoint(name: &'static str, file: &'static str) -> Reader {
     }
 }
 
-fn histories() -> Reader {
+fn histories(name: &'static str) -> Reader {
     let folder = Folder::new();
     let bundle = random_bundle(&Shape::default(), WeightFormat::Q8, 2);
     let model = folder.write("model.safetensors", bundle.to_bytes().unwrap());
@@ -248,7 +262,7 @@ fn histories() -> Reader {
                  {\"history\":[],\"exclude\":[\"item-3\"]}\n\
                  {\"history\":[\"item-9\"],\"allow\":[\"item-4\",\"item-5\"],\"user_token\":3}\n";
     Reader {
-        name: "histories",
+        name,
         good: vec![("three", lines.into())],
         rounds: 200,
         memory: Memory(64, BASE),
@@ -342,11 +356,16 @@ fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> R
     }
 }
 
-fn items_file() -> Reader {
+fn parquet(name: &'static str) -> Reader {
+    let file = repository().join("tests/golden/parquet/millis.parquet");
+    interactions(name, "parquet", fs::read(file).unwrap())
+}
+
+fn items_file(name: &'static str) -> Reader {
     let folder = Folder::new();
     let log = folder.write("log.csv", log());
     Reader {
-        name: "items",
+        name,
         good: vec![("twelve", items().into_bytes())],
         rounds: 150,
         memory: Memory(64, BASE),
@@ -412,7 +431,7 @@ fn amazon(name: &'static str, file: &'static str, good: String) -> Reader {
 }
 
 /// `tigret prepare --movielens` with other ratings.
-fn movielens() -> Reader {
+fn movielens(name: &'static str) -> Reader {
     let folder = Folder::new();
     let films = ["kettle", "lamp", "mug", "stool"];
     let number = |name: &str| 1 + films.iter().position(|film| *film == name).unwrap();
@@ -423,7 +442,7 @@ fn movielens() -> Reader {
     let titles = films.iter().map(|film| format!("{}::{film} (1999)::Drama|War\n", number(film)));
     folder.write("movies.dat", titles.collect::<String>());
     Reader {
-        name: "movielens",
+        name,
         good: vec![("ratings", ratings.into_bytes())],
         rounds: 150,
         memory: Memory(64, BASE),
@@ -444,7 +463,7 @@ fn prepare_from(folder: &Folder, source: &[&dyn AsRef<OsStr>]) -> Outcome {
 }
 
 /// `tigret recommend --add-items` with a bundle that carries its tokenizer.
-fn new_items() -> Reader {
+fn new_items(name: &'static str) -> Reader {
     let folder = Folder::new();
     let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 2);
     let width = bundle.quantizer().unwrap().config().input;
@@ -456,7 +475,7 @@ fn new_items() -> Reader {
     };
     let good: String = (0..3).map(line).collect();
     Reader {
-        name: "new-items",
+        name,
         good: vec![("three", good.into_bytes())],
         rounds: 200,
         memory: Memory(64, BASE),
@@ -510,13 +529,13 @@ fn safetensors() -> Vec<u8> {
 }
 
 /// The settings of `tigret run`; only read, so that what a changed file names is not touched.
-fn pipeline() -> Reader {
+fn pipeline(name: &'static str) -> Reader {
     let folder = Folder::new();
     let text = "run = \"runs/shop\"\nprepare = { interactions = \"log.csv\", items = \"items.csv\", \
                 text-columns = [\"title\"] }\n[train]\npreset = \"small\"\nmax-minutes = 60\n\
                 [export]\nquantize = \"q8\"\n";
     Reader {
-        name: "pipeline",
+        name,
         good: vec![("shop", text.into())],
         rounds: 1500,
         memory: Memory(64, BASE),

@@ -15,31 +15,34 @@ use crate::workspace;
 /// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Targets, the names of the files in tests/fuzz/targets; all of them if none is named.
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
-    /// Minutes for each target.
+    /// Readers, by their names in tests/support/readers.rs; all of them if none is named.
+    #[arg(value_name = "READER")]
+    readers: Vec<String>,
+    /// Minutes for each reader.
     #[arg(long, default_value_t = 15.0, value_name = "M")]
     minutes: f64,
-    /// Targets that run at the same time.
+    /// Readers that run at the same time.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
 }
 
 impl Args {
-    /// Every target for so many minutes.
+    /// Every reader for so many minutes.
     pub(crate) fn of_all(minutes: f64) -> Self {
-        Self { targets: Vec::new(), minutes, jobs: 2 }
+        Self { readers: Vec::new(), minutes, jobs: 2 }
     }
 }
 
 /// Larger files are the subject of a test of their own (tests/faults/hostile_files.rs).
 const LONGEST_FILE: usize = 1 << 16;
 
-/// Runs the targets and prints a row of a Markdown table for each.
+/// The variable that tells the program which reader it is to call.
+const READER: &str = "TIGRET_READER";
+
+/// Fuzzes the readers and prints a row of a Markdown table for each.
 ///
 /// # Errors
-/// When `cargo fuzz` is not there, a target is unknown, or the build fails.
+/// When `cargo fuzz` is not there, a reader is unknown, or the build fails.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     if !process::succeeds(workspace::cargo().args(["fuzz", "--version"])) {
         return Err(Error::message(
@@ -47,10 +50,11 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         ));
     }
     let crate_folder = workspace::root().join("tests/fuzz");
-    let targets = chosen(&args.targets, &names_in(&crate_folder.join("targets"))?)?;
     let work = workspace::root().join(".tigret/fuzz");
     let libtorch = Libtorch::locate(report)?;
     let seeds = write_seeds(&work, &libtorch, report)?;
+    // A folder of seeds for every reader.
+    let readers = chosen(&args.readers, &names_in(&seeds)?)?;
 
     report.doing("fuzz", "compiling everything for libFuzzer; the first time takes some minutes");
     let built = workspace::root().join("target/fuzz");
@@ -59,30 +63,23 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     // is to be found: panics, memory and time.
     cargo.args(["fuzz", "build", "--sanitizer", "none", "--fuzz-dir"]).arg(&crate_folder);
     process::run_on_stderr(libtorch.apply(cargo.env("CARGO_TARGET_DIR", &built)))?;
-    // cargo fuzz always names the target, and so has a folder for it.
+    // cargo fuzz always names the machine, and so has a folder for it.
     let host = process::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let programs = built.join(host).join("release");
+    let program = built.join(host).join("release/reader");
 
     println!(
         "| reader | files tried | a second | edges at the start | edges at the end | files \
          kept | failed |\n|---|---|---|---|---|---|---|"
     );
     let mut has_failures = false;
-    let mut waiting = targets.into_iter();
+    let mut waiting = readers.into_iter();
     let mut running: Vec<Fuzzer> = Vec::new();
     loop {
         while running.len() < usize::from(args.jobs)
-            && let Some(target) = waiting.next()
+            && let Some(reader) = waiting.next()
         {
-            report.doing("fuzz", format!("{target}, {} minutes", args.minutes));
-            running.push(Fuzzer::start(
-                &target,
-                &programs,
-                &work,
-                &seeds,
-                args.minutes,
-                &libtorch,
-            )?);
+            report.doing("fuzz", format!("{reader}, {} minutes", args.minutes));
+            running.push(Fuzzer::start(&reader, &program, &work, &seeds, args.minutes, &libtorch)?);
         }
         if running.is_empty() {
             break;
@@ -96,7 +93,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
                     println!("{}", fuzzer.row()?);
                     if !status.success() {
                         has_failures = true;
-                        fuzzer.explain(&programs, &libtorch)?;
+                        fuzzer.explain(&program, &libtorch)?;
                     }
                 }
             }
@@ -115,18 +112,19 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The named targets, or all.
+/// The named readers, or all.
 fn chosen(named: &[String], all: &[String]) -> Result<Vec<String>> {
     if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
         let all = all.join(", ");
-        return Err(Error::message(format!("there is no target {unknown}; there are {all}")));
+        return Err(Error::message(format!("there is no reader {unknown}; there are {all}")));
     }
     Ok(if named.is_empty() { all.to_vec() } else { named.to_vec() })
 }
 
-/// Writes the good files and the attacks that each target begins from.
+/// Writes the good files and the attacks that fuzzing each reader begins from.
 fn write_seeds(work: &Path, libtorch: &Libtorch, report: &Report) -> Result<PathBuf> {
     let seeds = work.join("seeds");
+    workspace::remove(&seeds)?;
     let mut cargo = workspace::cargo();
     cargo.args(["build", "--package", "tigret-tests", "--example", "write_seeds"]);
     let built = build::quietly(libtorch.apply(&mut cargo), "fuzz", "compiling the seeds", report)?;
@@ -135,48 +133,49 @@ fn write_seeds(work: &Path, libtorch: &Libtorch, report: &Report) -> Result<Path
     Ok(seeds)
 }
 
-/// A target at work; it ends with its owner, also where an error ends that.
+/// The program at work on a reader; it ends with its owner, also where an error ends that.
 struct Fuzzer {
-    target: String,
+    reader: String,
     child: Child,
     log: PathBuf,
-    /// Where files go that broke the reader, each name beginning with the target's.
+    /// Where files go that broke the reader, each name beginning with the reader's.
     found: PathBuf,
 }
 
 impl Fuzzer {
     fn start(
-        target: &str,
-        programs: &Path,
+        reader: &str,
+        program: &Path,
         work: &Path,
         seeds: &Path,
         minutes: f64,
         libtorch: &Libtorch,
     ) -> Result<Self> {
-        let corpus = work.join("corpus").join(target);
+        let corpus = work.join("corpus").join(reader);
         let found = work.join("found");
         for folder in [&corpus, &found] {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
         }
-        let log = work.join(format!("{target}.log"));
+        let log = work.join(format!("{reader}.log"));
         let file = File::create(&log).map_err(|e| Error::file(&log, e))?;
-        let mut command = Command::new(programs.join(target));
+        let mut command = Command::new(program);
         command
+            .env(READER, reader)
             .arg(&corpus)
-            .arg(seeds.join(target))
+            .arg(seeds.join(reader))
             .arg(format!("-max_total_time={}", (minutes * 60.0).ceil()))
             .arg(format!("-max_len={LONGEST_FILE}"))
-            // A reader that hangs; what is slow but ends is found by the target itself.
+            // A reader that hangs; what is slow but ends is found by the program itself.
             .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1"])
             // What the commands print is of no interest.
             .arg("-close_fd_mask=3")
-            .arg(format!("-artifact_prefix={}/{target}-", found.display()))
+            .arg(format!("-artifact_prefix={}/{reader}-", found.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file);
         scratch_in_memory(libtorch.apply(&mut command));
         let child = command.spawn().map_err(|cause| process::not_started(&command, cause))?;
-        Ok(Self { target: target.into(), child, log, found })
+        Ok(Self { reader: reader.into(), child, log, found })
     }
 
     /// What its log says, as a row of the table.
@@ -184,23 +183,23 @@ impl Fuzzer {
         let log = fs::read(&self.log).map_err(|e| Error::file(&self.log, e))?;
         let log = String::from_utf8_lossy(&log);
         let figures = figures(&log).join(" | ");
-        Ok(format!("| {} | {figures} | {} |", self.target, self.failures()?.len()))
+        Ok(format!("| {} | {figures} | {} |", self.reader, self.failures()?.len()))
     }
 
     /// The names of the files that broke the reader, in this run or an earlier one.
     fn failures(&self) -> Result<Vec<String>> {
         let mut names = names_in(&self.found)?;
-        names.retain(|name| name.starts_with(&format!("{}-", self.target)));
+        names.retain(|name| name.starts_with(&format!("{}-", self.reader)));
         Ok(names)
     }
 
     /// Shows what the reader did with the files that broke it.
-    fn explain(&self, programs: &Path, libtorch: &Libtorch) -> Result<()> {
+    fn explain(&self, program: &Path, libtorch: &Libtorch) -> Result<()> {
         for name in self.failures()? {
             let file = self.found.join(name);
             eprintln!("\n{} broke the reader:", file.display());
-            let mut again = Command::new(programs.join(&self.target));
-            scratch_in_memory(libtorch.apply(again.arg(&file)));
+            let mut again = Command::new(program);
+            scratch_in_memory(libtorch.apply(again.env(READER, &self.reader).arg(&file)));
             let output = again.output().map_err(|cause| process::not_started(&again, cause))?;
             let text = String::from_utf8_lossy(&output.stderr);
             text.lines()
@@ -208,7 +207,10 @@ impl Fuzzer {
                 .take(3)
                 .for_each(|line| eprintln!("  {line}"));
         }
-        eprintln!("mend it, and put the file into tests/attacks with what refuses it");
+        eprintln!(
+            "mend it, put the file into tests/attacks, and list it with what refuses it in \
+             tests/support/attacks.rs"
+        );
         Ok(())
     }
 }
@@ -265,9 +267,8 @@ mod tests {
     }
 
     #[test]
-    fn all_targets_run_unless_some_are_named_and_unknown_ones_are_refused() {
-        let all = names_in(&workspace::root().join("tests/fuzz/targets")).unwrap_or_default();
-        assert!(all.contains(&"bundle".into()), "{all:?}");
+    fn all_readers_run_unless_some_are_named_and_unknown_ones_are_refused() {
+        let all = ["bundle".to_owned(), "config".to_owned()];
         assert_eq!(chosen(&[], &all).unwrap_or_default(), all);
         assert_eq!(chosen(&["bundle".into()], &all).unwrap_or_default(), ["bundle"]);
         assert!(chosen(&["nothing".into()], &all).is_err());
@@ -279,7 +280,7 @@ mod tests {
         let child = Command::new("sleep").arg("600").spawn().expect("sleep starts");
         let process = format!("/proc/{}", child.id());
         let fuzzer =
-            Fuzzer { target: String::new(), child, log: PathBuf::new(), found: PathBuf::new() };
+            Fuzzer { reader: String::new(), child, log: PathBuf::new(), found: PathBuf::new() };
         assert!(Path::new(&process).exists());
         drop(fuzzer);
         assert!(!Path::new(&process).exists());

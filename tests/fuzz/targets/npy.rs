@@ -1,3 +1,0 @@
-#![no_main]
-
-tigret_fuzz::target!("npy");
