@@ -89,7 +89,7 @@ impl<'a> Filter<'a> {
         let by_author = rates(&by_author, &shelf.of_author);
         let by_subject = rates(&by_subject, &shelf.of_subject);
         let by_any = rate(&by_any, &shelf.of_all);
-        let mut next: Vec<f64> = (0..world.len())
+        let mut next: Vec<f64> = (0..world.books())
             .map(|book| {
                 if !shelf.open[book] {
                     return 0.0;
@@ -164,11 +164,11 @@ mod tests {
     /// P(book | taste, history) straight from the words of the model.
     fn emission(world: &World, history: &[usize], taste: Taste, book: usize) -> f64 {
         let open = |b: usize| {
-            let before = (0..world.len()).find(|&other| world.next_of[other] == Some(b));
+            let before = (0..world.books()).find(|&other| world.next_of[other] == Some(b));
             !history.contains(&b) && before.is_none_or(|other| history.contains(&other))
         };
         let next = history.last().and_then(|&last| world.next_of[last]).filter(|&b| open(b));
-        let all: Vec<usize> = (0..world.len()).filter(|&b| open(b)).collect();
+        let all: Vec<usize> = (0..world.books()).filter(|&b| open(b)).collect();
         let by: Vec<usize> =
             all.iter().copied().filter(|&b| world.author_of[b] == taste.author).collect();
         let on: Vec<usize> = all
@@ -226,7 +226,7 @@ mod tests {
             let mut filter = Filter::new(&world);
             history.iter().for_each(|&book| filter.read(book));
             let next = filter.predict();
-            let joint: Vec<f64> = (0..world.len())
+            let joint: Vec<f64> = (0..world.books())
                 .map(|book| {
                     let read = history.contains(&book);
                     if read { 0.0 } else { brute_force(&world, history, book) }
@@ -268,11 +268,11 @@ mod tests {
     #[test]
     fn popularity_is_far_from_the_optimum() {
         let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
-        let mut counts = vec![0; world.len()];
+        let mut counts = vec![0; world.books()];
         for &book in dataset.sequences.iter().flat_map(Sequence::train) {
             counts[book as usize] += 1;
         }
-        let mut order: Vec<u32> = (0..world.len() as u32).collect();
+        let mut order: Vec<u32> = (0..world.books() as u32).collect();
         order.sort_by_key(|&book| std::cmp::Reverse(counts[book as usize]));
         let hits = dataset.sequences.iter().filter(|s| order[..10].contains(&s.test().1)).count();
         let recall = hits as f64 / dataset.sequences.len() as f64;

@@ -199,14 +199,9 @@ impl World {
         }
     }
 
-    /// Books.
-    pub fn len(&self) -> usize {
+    /// Number of books.
+    pub fn books(&self) -> usize {
         self.popularity.len()
-    }
-
-    /// Whether there are no books.
-    pub fn is_empty(&self) -> bool {
-        self.popularity.is_empty()
     }
 }
 
@@ -246,7 +241,7 @@ impl<'a> Shelf<'a> {
         };
         (0..world.books_by.len()).for_each(|author| shelf.recount_author(author));
         (0..world.books_on.len()).for_each(|subject| shelf.recount_subject(subject));
-        shelf.of_all = shelf.open_popularity(0..world.len());
+        shelf.of_all = shelf.open_popularity(0..world.books());
         shelf
     }
 
@@ -264,7 +259,7 @@ impl<'a> Shelf<'a> {
             self.recount_author(world.author_of[changed]);
             world.subjects_of[changed].iter().for_each(|&subject| self.recount_subject(subject));
         }
-        self.of_all = self.open_popularity(0..world.len());
+        self.of_all = self.open_popularity(0..world.books());
     }
 
     fn recount_author(&mut self, author: usize) {
@@ -353,7 +348,7 @@ fn simulate_reader(world: &World, rng: &mut ChaCha8Rng) -> Vec<u32> {
                 } else if part < parts.series + parts.author + parts.subject {
                     open(&world.books_on[subject])
                 } else {
-                    (0..world.len()).filter(|&book| shelf.open[book]).collect()
+                    (0..world.books()).filter(|&book| shelf.open[book]).collect()
                 };
                 if candidates.is_empty() {
                     break;

@@ -83,8 +83,7 @@ pub fn read(source: Source<'_>, items: &[Item], extra: ExtraIds) -> Result<Vecto
 }
 
 fn read_ids(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path, "check the path")?;
-    Ok(text.trim_start_matches('\u{feff}').lines().map(str::to_owned).collect())
+    Ok(read_text(path, "check the path")?.lines().map(str::to_owned).collect())
 }
 
 /// The row of every item.

@@ -85,7 +85,7 @@ impl<'a> Trainer<'a> {
 
     /// Number of weights.
     pub fn parameters(&self) -> usize {
-        self.params.len()
+        self.params.count()
     }
 
     /// Number of samples of an epoch.
