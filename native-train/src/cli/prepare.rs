@@ -12,7 +12,7 @@ use crate::data::items::ItemColumns;
 use crate::data::moment::Bound;
 use crate::data::oracle::optimum;
 use crate::data::prepare::{Findings, Prepared, Settings, Source, prepare};
-use crate::data::readers::{Behaviour, simulate};
+use crate::data::readers::simulate;
 use crate::data::template::Template;
 use crate::data::{Summary, log};
 use crate::error::{Result, TrainError};
@@ -295,8 +295,7 @@ fn files(args: &Args, output: &Output) -> Result<Report> {
 }
 
 fn simulated(args: &Args, output: &Output) -> Result<Report> {
-    let (world, dataset) =
-        simulate(&books(), Behaviour::default(), args.readers as usize, args.seed);
+    let (world, dataset) = simulate(&books(), args.readers as usize, args.seed);
     let progress = output.progress(dataset.sequences.len() as u64, "readers");
     progress.set_message("optimum");
     let optimum = optimum(&world, &dataset.sequences, || progress.inc(1));

@@ -7,7 +7,7 @@
 //! recall of a list is the sum of the probabilities of its books.
 
 use super::Sequence;
-use super::readers::{Shelf, World};
+use super::readers::{NEW_AUTHOR, NEW_TASTE, Shelf, World};
 use crate::metrics::Metrics;
 
 /// P(taste, next book's drift | history) as the history grows.
@@ -57,14 +57,13 @@ impl<'a> Filter<'a> {
         }
         debug_assert!(sum > 0.0, "the generator cannot have produced book {book} here");
         self.shelf.read(book);
-        let drift = world.behaviour.drift;
         for on in &world.tastes_on {
             let belief = &mut self.belief[on.clone()];
             let in_subject: f64 = belief.iter().map(|b| b / sum).sum();
             for (at, belief) in on.clone().zip(belief) {
-                *belief = (1.0 - drift.author - drift.taste) * *belief / sum
-                    + drift.author * in_subject * world.prior_in_subject[at]
-                    + drift.taste * world.prior[at];
+                *belief = (1.0 - NEW_AUTHOR - NEW_TASTE) * *belief / sum
+                    + NEW_AUTHOR * in_subject * world.prior_in_subject[at]
+                    + NEW_TASTE * world.prior[at];
             }
         }
     }
@@ -135,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::data::classics::{Book, books};
-    use crate::data::readers::{Behaviour, Taste, simulate};
+    use crate::data::readers::{MIXTURE, Taste, simulate};
 
     fn book(author: &str, at: u16, subjects: &[&str], series: Option<u16>) -> Book {
         Book {
@@ -158,7 +157,7 @@ mod tests {
             book("b", 2, &["war"], Some(2)),
             book("c", 0, &["sea"], None),
         ];
-        World::new(&books, Behaviour::default(), &mut ChaCha8Rng::seed_from_u64(3))
+        World::new(&books, &mut ChaCha8Rng::seed_from_u64(3))
     }
 
     /// P(book | taste, history) straight from the words of the model.
@@ -176,13 +175,12 @@ mod tests {
             .copied()
             .filter(|&b| world.subjects_of[b].contains(&taste.subject))
             .collect();
-        let parts = world.behaviour.mixture;
         let (mut probability, mut weights) = (0.0, 0.0);
         for (weight, among) in [
-            (parts.series, next.into_iter().collect()),
-            (parts.author, by),
-            (parts.subject, on),
-            (parts.any, all),
+            (MIXTURE.series, next.into_iter().collect()),
+            (MIXTURE.author, by),
+            (MIXTURE.subject, on),
+            (MIXTURE.any, all),
         ] {
             if among.is_empty() {
                 continue;
@@ -197,11 +195,10 @@ mod tests {
     }
 
     fn transition(world: &World, from: usize, to: usize) -> f64 {
-        let drift = world.behaviour.drift;
         let same_subject = world.tastes[from].subject == world.tastes[to].subject;
-        let stay = f64::from(u8::from(from == to)) * (1.0 - drift.author - drift.taste);
-        let author = if same_subject { drift.author * world.prior_in_subject[to] } else { 0.0 };
-        stay + author + drift.taste * world.prior[to]
+        let stay = f64::from(u8::from(from == to)) * (1.0 - NEW_AUTHOR - NEW_TASTE);
+        let author = if same_subject { NEW_AUTHOR * world.prior_in_subject[to] } else { 0.0 };
+        stay + author + NEW_TASTE * world.prior[to]
     }
 
     /// P(history, taste now, next book) summed over every path of tastes.
@@ -246,7 +243,7 @@ mod tests {
     #[test]
     fn the_optimum_hits_as_often_as_it_expects_to() {
         // A filter that did not match the generator would be too sure or not sure enough.
-        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
+        let (world, dataset) = simulate(&books(), 1500, 7);
         let mut expected = 0.0;
         for sequence in &dataset.sequences {
             let mut filter = Filter::new(&world);
@@ -267,7 +264,7 @@ mod tests {
 
     #[test]
     fn popularity_is_far_from_the_optimum() {
-        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
+        let (world, dataset) = simulate(&books(), 1500, 7);
         let mut counts = vec![0; world.books()];
         for &book in dataset.sequences.iter().flat_map(Sequence::train) {
             counts[book as usize] += 1;
