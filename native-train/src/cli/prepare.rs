@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Output;
 use crate::data::classics::{self, books};
 use crate::data::events::{LeftOut, Rules, parse_rating};
-use crate::data::interactions::{EventColumn, LogColumns, Unusable};
+use crate::data::interactions::{EventColumn, LogColumns};
 use crate::data::items::ItemColumns;
 use crate::data::moment::Bound;
 use crate::data::oracle::optimum;
@@ -267,8 +267,8 @@ fn files(args: &Args, output: &Output) -> Result<Report> {
             columns: &log_columns,
             items,
             item_columns: &columns,
-            unknown_item: Unusable::skip_if(args.skip_unknown_items),
-            incomplete: Unusable::skip_if(args.skip_incomplete),
+            skip_unknown_items: args.skip_unknown_items,
+            skip_incomplete: args.skip_incomplete,
         })
     } else if let (Some(reviews), Some(metadata)) = (&args.amazon, &args.items) {
         Source::Amazon { reviews, metadata }

@@ -38,22 +38,6 @@ pub struct EventColumn {
     pub counting: Vec<String>,
 }
 
-/// What to do with a line that is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusable {
-    /// Refuse the log.
-    Refuse,
-    /// Leave the line out.
-    Skip,
-}
-
-impl Unusable {
-    /// Leaving out where that was asked for.
-    pub fn skip_if(asked_for: bool) -> Self {
-        if asked_for { Self::Skip } else { Self::Refuse }
-    }
-}
-
 /// A line of the log.
 pub(super) struct Interaction<'a> {
     pub(super) user: &'a str,
@@ -103,8 +87,8 @@ impl Column<'_> {
     }
 
     /// Whether a line may lack a value.
-    fn may_be_empty(&self, incomplete: Unusable) -> bool {
-        !self.is_needed() || incomplete == Unusable::Skip
+    fn may_be_empty(&self, skip_incomplete: bool) -> bool {
+        !self.is_needed() || skip_incomplete
     }
 }
 
@@ -124,16 +108,16 @@ impl LogColumns {
     }
 }
 
-/// Calls `each` with the line number and the contents of every record; nothing for one that lacks
-/// what it needs, and may.
+/// Calls `each` with the line number and the contents of every record; with `skip_incomplete` nothing
+/// for one that lacks what it needs.
 pub(super) fn for_each_interaction(
     path: &Path,
     columns: &LogColumns,
-    incomplete: Unusable,
+    skip_incomplete: bool,
     progress: &ProgressBar,
     each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let file = LogFile { path, columns: columns.named(), incomplete, progress };
+    let file = LogFile { path, columns: columns.named(), skip_incomplete, progress };
     match RecordFormat::of(path)? {
         RecordFormat::Delimited(delimiter) => file.delimited(delimiter, each),
         RecordFormat::JsonLines => file.json_lines(each),
@@ -145,7 +129,7 @@ pub(super) fn for_each_interaction(
 struct LogFile<'a> {
     path: &'a Path,
     columns: Vec<Column<'a>>,
-    incomplete: Unusable,
+    skip_incomplete: bool,
     progress: &'a ProgressBar,
 }
 
@@ -184,7 +168,8 @@ impl LogFile<'_> {
                 let Column { role, name, option } = column;
                 let value = fields.get(*name);
                 seen[*role as usize] |= value.is_some();
-                if matches!(value, None | Some(Value::Null)) && column.may_be_empty(self.incomplete)
+                if matches!(value, None | Some(Value::Null))
+                    && column.may_be_empty(self.skip_incomplete)
                 {
                     continue;
                 }
@@ -274,7 +259,7 @@ impl LogFile<'_> {
         let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
         match self.columns.iter().filter(|column| column.is_needed()).find(is_empty) {
             None => {}
-            Some(_) if self.incomplete == Unusable::Skip => return Ok(None),
+            Some(_) if self.skip_incomplete => return Ok(None),
             Some(Column { name, .. }) => {
                 return Err(format!(
                     "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Dataset;
 use super::events::{Events, Rules, Tally};
-use super::interactions::{EventColumn, Interaction, LogColumns, Unusable, for_each_interaction};
+use super::interactions::{EventColumn, Interaction, LogColumns, for_each_interaction};
 use super::items::{ItemColumns, KeyedItem, read_items};
 use crate::error::{Result, TrainError};
 
@@ -24,10 +24,10 @@ pub struct Files<'a> {
     pub items: &'a Path,
     /// Their columns.
     pub item_columns: &'a ItemColumns,
-    /// A line whose item the items file does not have.
-    pub unknown_item: Unusable,
-    /// A line that lacks a user, an item or a time, as an anonymous visitor's does.
-    pub incomplete: Unusable,
+    /// Whether lines whose item the items file does not have are left out, and not refused.
+    pub skip_unknown_items: bool,
+    /// Whether lines that lack a user, an item or a time, as anonymous visitors' do, are.
+    pub skip_incomplete: bool,
 }
 
 /// A log as sequences, and what was left out.
@@ -72,7 +72,7 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
     let mut skipped = 0;
     let mut incomplete = 0;
     let mut kinds = columns.events.as_ref().map(Kinds::new);
-    for_each_interaction(interactions, columns, files.incomplete, progress, |line, event| {
+    for_each_interaction(interactions, columns, files.skip_incomplete, progress, |line, event| {
         let Some(event) = event else {
             incomplete += 1;
             return Ok(());
@@ -91,7 +91,7 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
             )));
         }
         let Some(&item) = index.get(item) else {
-            if files.unknown_item == Unusable::Skip {
+            if files.skip_unknown_items {
                 skipped += 1;
                 return Ok(());
             }
@@ -110,8 +110,8 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
     })?;
     drop(index);
     let lines = Lines {
-        skipped_lines: (files.unknown_item == Unusable::Skip).then_some(skipped),
-        incomplete_lines: (files.incomplete == Unusable::Skip).then_some(incomplete),
+        skipped_lines: files.skip_unknown_items.then_some(skipped),
+        incomplete_lines: files.skip_incomplete.then_some(incomplete),
         other_events: kinds.map(Kinds::left_out).transpose()?,
     };
     let (sequences, tally) = events.into_sequences()?;
