@@ -30,18 +30,6 @@ pub struct Files<'a> {
     pub skip_incomplete: bool,
 }
 
-/// A log as sequences, and what was left out.
-#[derive(Debug)]
-pub struct Log {
-    /// Items in the order of their file, users in the order of their first line, a user's items
-    /// in time order; equal times keep the order of the lines.
-    pub dataset: Dataset,
-    /// Lines left out.
-    pub lines: Lines,
-    /// What the rules left out.
-    pub tally: Tally,
-}
-
 /// Lines of a log that were left out; `None` where none may be for that reason.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Lines {
@@ -56,13 +44,20 @@ pub struct Lines {
     pub other_events: Option<usize>,
 }
 
-/// Reads a log, and the items it names.
+/// Reads a log, and the items it names: the data set, what the rules left out, and the lines left out.
+///
+/// Items are in the order of their file, users in the order of their first line, a user's items in time
+/// order; equal times keep the order of the lines.
 ///
 /// # Errors
 /// [`TrainError::Line`] for a line that cannot be read, a time that cannot, or an unknown item;
 /// [`TrainError::File`] for a missing file or column; [`TrainError::Usage`] for an event that no line
 /// has.
-pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Log> {
+pub fn read(
+    files: Files<'_>,
+    rules: Rules,
+    progress: &ProgressBar,
+) -> Result<(Dataset, Tally, Lines)> {
     let Files { interactions, columns, items, item_columns, .. } = files;
     let keyed = read_items(items, item_columns, &item_columns.id)?;
     let index: HashMap<&str, u32> =
@@ -103,10 +98,7 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
         if !events.counts(rating, moment, this_style)? {
             return Ok(());
         }
-        if !events.push(user, item, moment) {
-            return Err(wrong("more users than 32 bits can number".to_owned()));
-        }
-        Ok(())
+        events.push(user, item, moment).map_err(wrong)
     })?;
     drop(index);
     let lines = Lines {
@@ -116,7 +108,7 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
     };
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, lines, tally })
+    Ok((Dataset { items, sequences }, tally, lines))
 }
 
 /// Most kinds of events that a message names.
