@@ -20,7 +20,7 @@ use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::loss::loss;
 use crate::train::samples::Batch;
-use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
+use crate::train::{OptimizerKind, Options, Precision, Settings, Trainer};
 
 /// Time training steps and evaluation, on random data with the sizes of the paper's Beauty set or
 /// on a run's own.
@@ -88,25 +88,14 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         None => random_data()?,
     };
     let precision = args.precision.unwrap_or_else(|| Precision::of(device));
-    let settings = Settings {
-        config: args.preset.config(&ids.layout),
+    let options = Options {
         batch: args.batch as usize,
-        batching: Batching::Samples,
-        precision,
-        epochs: 1,
         optimizer: args.optimizer,
         learning_rate: 1e-3,
-        warmup: 1000,
-        schedule: Schedule::InverseSqrt,
-        weight_decay: 0.05,
-        clip: 1.0,
-        drop_user: 0.2,
-        validate_every: u64::MAX,
-        patience: 1,
-        validation_users: 1,
-        validation_beams: 10,
-        seed: 0,
+        ..Options::DEFAULT
     };
+    let config = args.preset.config(&ids.layout);
+    let settings = Settings { config, precision, validate_every: u64::MAX, options };
     // Nothing is written: the run directory is only named.
     let run = RunDir::named(PathBuf::from("bench"));
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
