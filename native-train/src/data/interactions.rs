@@ -14,28 +14,32 @@ use super::records::{Delimited, RecordFormat};
 use super::values::{INEXACT, is_exact, scalar};
 use crate::error::{Result, TrainError};
 
-/// Which columns of a log mean what.
-#[derive(Debug, Clone)]
-pub struct LogColumns {
-    /// The user's id.
-    pub user: String,
-    /// The item's id.
-    pub item: String,
-    /// The time: a number or a date.
-    pub time: String,
-    /// The rating, where ratings are looked at. A line may lack it.
-    pub rating: Option<String>,
-    /// The kind of event, where not all count.
-    pub events: Option<EventColumn>,
-}
+/// Sources beside which options of a log mean nothing.
+pub(crate) const NO_LOG: [&str; 4] = ["amazon", "movielens", "sequences", "classics"];
 
-/// The column that tells views from purchases.
-#[derive(Debug, Clone)]
-pub struct EventColumn {
-    /// Its name.
-    pub name: String,
-    /// The values of lines that count.
-    pub counting: Vec<String>,
+/// Which columns of a log mean what.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct LogColumns {
+    /// Column of the log's users.
+    #[arg(long = "user-column", value_name = "NAME", default_value = "user", requires = "interactions", conflicts_with_all = NO_LOG)]
+    pub user: String,
+    /// Column of the log's items.
+    #[arg(long = "item-column", value_name = "NAME", default_value = "item", requires = "interactions", conflicts_with_all = NO_LOG)]
+    pub item: String,
+    /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
+    /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
+    #[arg(long = "time-column", value_name = "NAME", default_value = "timestamp", requires = "interactions", conflicts_with_all = NO_LOG)]
+    pub time: String,
+    /// Column of the log's ratings, for --min-rating.
+    #[arg(long = "rating-column", value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "min_rating")]
+    pub rating: Option<String>,
+    /// Column of the log's kinds of events, for --events.
+    #[arg(long = "event-column", value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "events")]
+    pub event: Option<String>,
+    /// Keep only lines of the log with one of these events, such as purchase,cart.
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event")]
+    pub events: Vec<String>,
 }
 
 /// A line of the log.
@@ -102,7 +106,7 @@ impl LogColumns {
         ];
         let rating = self.rating.as_deref();
         columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
-        let event = self.events.as_ref().map(|events| events.name.as_str());
+        let event = self.event.as_deref();
         columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
         columns
     }

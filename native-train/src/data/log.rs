@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Dataset;
 use super::events::{Events, Rules, Tally};
-use super::interactions::{EventColumn, Interaction, LogColumns, for_each_interaction};
+use super::interactions::{Interaction, LogColumns, for_each_interaction};
 use super::items::{ItemColumns, KeyedItem, read_items};
 use crate::error::{Result, TrainError};
 
@@ -66,7 +66,7 @@ pub fn read(
     let mut style = None;
     let mut skipped = 0;
     let mut incomplete = 0;
-    let mut kinds = columns.events.as_ref().map(Kinds::new);
+    let mut kinds = columns.event.as_ref().map(|_| Kinds::new(&columns.events));
     for_each_interaction(interactions, columns, files.skip_incomplete, progress, |line, event| {
         let Some(event) = event else {
             incomplete += 1;
@@ -124,8 +124,8 @@ struct Kinds<'a> {
 }
 
 impl<'a> Kinds<'a> {
-    fn new(column: &'a EventColumn) -> Self {
-        let counting = column.counting.iter().map(|kind| (kind.as_str(), false)).collect();
+    fn new(counting: &'a [String]) -> Self {
+        let counting = counting.iter().map(|kind| (kind.as_str(), false)).collect();
         Self { counting, others: BTreeSet::new(), left_out: 0 }
     }
 
