@@ -1,5 +1,6 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
+mod assign;
 mod autoencoder;
 mod baselines;
 mod bench;
@@ -15,6 +16,7 @@ mod recommend;
 mod run;
 mod study;
 mod tokenize;
+mod tokenizer_report;
 mod train;
 
 use std::ffi::OsString;
