@@ -136,6 +136,17 @@ fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
     }
 }
 
+/// Makes the folder that a file is to lie in; the one of a bare name is there.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn make_parent(path: &Path) -> Result<()> {
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e)),
+        None => Ok(()),
+    }
+}
+
 /// Makes a folder and tries to write into it, so that long work does not end with a result that
 /// finds no place.
 ///

@@ -17,9 +17,7 @@ use tigret_train::model::checkpoint::{HostWeights, read_tensors};
 use tigret_train::model::presets::Preset;
 use tigret_train::run_dir::RunDir;
 use tigret_train::tokenizer::SemanticIds;
-use tigret_train::train::{
-    Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer,
-};
+use tigret_train::train::{Limits, OptimizerKind, Options, Precision, Settings, Trainer};
 
 use crate::tigret::{Place, fails, succeeds};
 
@@ -366,26 +364,19 @@ fn a_failed_write_or_a_loss_that_is_no_number_leaves_the_last_good_state() {
     let run = RunDir::open(at.join("r")).unwrap();
     let dataset = Dataset::load(&run).unwrap();
     let ids = SemanticIds::load(&run, &dataset.items).unwrap();
-    let settings = Settings {
-        config: Preset::Tiny.config(&ids.layout),
+    let options = Options {
         batch: 16,
-        batching: Batching::Samples,
-        precision: Precision::F32,
-        epochs: 1,
         optimizer: OptimizerKind::Adamw,
         // The command line refuses this.
         learning_rate: 1e38,
         warmup: 1,
-        schedule: Schedule::InverseSqrt,
         weight_decay: 0.0,
-        clip: 1.0,
         drop_user: 0.0,
-        validate_every: 3,
-        patience: 10,
         validation_users: 5,
-        validation_beams: 10,
-        seed: 0,
+        ..Options::DEFAULT
     };
+    let config = Preset::Tiny.config(&ids.layout);
+    let settings = Settings { config, precision: Precision::F32, validate_every: 3, options };
     let _alone = crate::sasrec::alone();
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
     let limits = Limits { budget: None, interrupted: &|| false, progress: &ProgressBar::hidden() };

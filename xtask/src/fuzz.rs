@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     cargo.args(["fuzz", "build", "--sanitizer", "none", "--fuzz-dir"]).arg(&crate_folder);
     process::run_on_stderr(libtorch.apply(cargo.env("CARGO_TARGET_DIR", &built)))?;
     // cargo fuzz always names the machine, and so has a folder for it.
-    let host = process::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let host = workspace::rustc_prints("host-tuple")?;
     let program = built.join(host).join("release/reader");
 
     println!(

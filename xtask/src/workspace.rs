@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, Result};
+use crate::process;
 
 /// The root of the checkout.
 pub(crate) fn root() -> PathBuf {
@@ -48,6 +49,11 @@ pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
+}
+
+/// What the compiler of the checkout tells with `--print`.
+pub(crate) fn rustc_prints(what: &str) -> Result<String> {
+    process::output(Command::new("rustc").args(["--print", what]).current_dir(root()))
 }
 
 /// Removes a folder and all in it, if it is there.

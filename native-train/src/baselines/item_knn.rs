@@ -42,12 +42,6 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// Similarities between items.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ItemKnn {

@@ -36,12 +36,6 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// The items' directions.
 #[derive(Debug)]
 pub struct SemanticKnn {

@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::Output;
+use super::{OneOrAll, Output, or_all};
 use crate::baselines::sasrec::{self, Earlier, Limits};
 use crate::baselines::{
     self, Baseline, ItemKnn, Method, Popularity, SemanticKnn, item_knn, semantic_knn,
@@ -29,8 +28,9 @@ use crate::run_dir::RunDir;
 pub(super) struct Args {
     /// Baselines to compare with, separated by commas; popularity if not given. SASRec is trained
     /// in RUN/baselines/sasrec; a training of the same settings is gone on with or taken as it is.
-    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',')]
-    baselines: Vec<Choice>,
+    #[arg(long, value_name = "NAMES", value_delimiter = ',',
+          value_parser = or_all::<Method>("All of them"))]
+    baselines: Vec<OneOrAll<Method>>,
     #[command(flatten)]
     item_knn: item_knn::Settings,
     #[command(flatten)]
@@ -40,31 +40,6 @@ pub(super) struct Args {
     /// Most minutes of training, over all sessions.
     #[arg(long, allow_negative_numbers = true, value_name = "MINUTES", help_heading = "SASRec")]
     sasrec_max_minutes: Option<f64>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
-    One(Method),
-    All,
-}
-
-impl ValueEnum for Choice {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[
-            Self::One(Method::Popularity),
-            Self::One(Method::ItemKnn),
-            Self::One(Method::SemanticKnn),
-            Self::One(Method::SasRec),
-            Self::All,
-        ]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::One(method) => method.to_possible_value(),
-            Self::All => Some(PossibleValue::new("all").help("All of them")),
-        }
-    }
 }
 
 /// The figures of a baseline.
@@ -101,7 +76,7 @@ impl Args {
     }
 
     fn asks_for(&self, method: Method) -> bool {
-        self.baselines.iter().any(|&c| c == Choice::All || c == Choice::One(method))
+        self.baselines.iter().flatten().any(|&asked_for| asked_for == method)
     }
 
     /// Baselines that are not evaluated, though options of theirs are given.

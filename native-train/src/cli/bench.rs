@@ -20,7 +20,7 @@ use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
 use crate::train::loss::loss;
 use crate::train::samples::Batch;
-use crate::train::{Batching, OptimizerKind, Precision, Schedule, Settings, Trainer};
+use crate::train::{OptimizerKind, Options, Precision, Settings, Trainer};
 
 /// Time training steps and evaluation, on random data with the sizes of the paper's Beauty set or
 /// on a run's own.
@@ -88,25 +88,14 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         None => random_data()?,
     };
     let precision = args.precision.unwrap_or_else(|| Precision::of(device));
-    let settings = Settings {
-        config: args.preset.config(&ids.layout),
+    let options = Options {
         batch: args.batch as usize,
-        batching: Batching::Samples,
-        precision,
-        epochs: 1,
         optimizer: args.optimizer,
         learning_rate: 1e-3,
-        warmup: 1000,
-        schedule: Schedule::InverseSqrt,
-        weight_decay: 0.05,
-        clip: 1.0,
-        drop_user: 0.2,
-        validate_every: u64::MAX,
-        patience: 1,
-        validation_users: 1,
-        validation_beams: 10,
-        seed: 0,
+        ..Options::DEFAULT
     };
+    let config = args.preset.config(&ids.layout);
+    let settings = Settings { config, precision, validate_every: u64::MAX, options };
     // Nothing is written: the run directory is only named.
     let run = RunDir::named(PathBuf::from("bench"));
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
@@ -118,21 +107,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let first_loss = tch::no_grad(|| {
         loss(trainer.model(), &trainer.views(), &batches[0], None).double_value(&[])
     });
-    let mut time_steps = |steps: Range<u64>| {
-        let begin = Instant::now();
-        let mut samples = 0;
-        let mut last = None;
-        for step in steps {
-            let (loss, count) = trainer.step(step);
-            samples += count;
-            last = Some(loss);
-        }
-        // Reading the loss waits for the device.
-        let _ = last.map(|loss| loss.double_value(&[]));
-        samples as f64 / begin.elapsed().as_secs_f64()
-    };
-    time_steps(0..warm_up);
-    let train_samples_per_s = time_steps(warm_up..warm_up + args.steps);
+    train_rate(&mut trainer, 0..warm_up);
+    let train_samples_per_s = train_rate(&mut trainer, warm_up..warm_up + args.steps);
     let mean = |of: fn(&Batch) -> usize| {
         let timed = &batches[warm_up as usize..];
         timed.iter().map(of).sum::<usize>() as f64 / timed.len() as f64
@@ -149,11 +125,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         evaluate_users_per_s: (args.users > 0).then(|| {
             let users: Vec<&Sequence> =
                 dataset.sequences.iter().take(args.users as usize).collect();
-            let begin = Instant::now();
-            let hidden = indicatif::ProgressBar::hidden();
-            let settings = evaluate::Settings::of(Split::Test, 50);
-            rank_targets(trainer.model(), &trainer.views(), &ids, &users, settings, &hidden);
-            users.len() as f64 / begin.elapsed().as_secs_f64()
+            evaluate_rate(&trainer, &ids, &users)
         }),
     };
     output.result(&report, || {
@@ -168,6 +140,30 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         )
     });
     Ok(())
+}
+
+/// Samples a second of some training steps.
+fn train_rate(trainer: &mut Trainer<'_>, steps: Range<u64>) -> f64 {
+    let begin = Instant::now();
+    let mut samples = 0;
+    let mut last = None;
+    for step in steps {
+        let (loss, count) = trainer.step(step);
+        samples += count;
+        last = Some(loss);
+    }
+    // Reading the loss waits for the device.
+    let _ = last.map(|loss| loss.double_value(&[]));
+    samples as f64 / begin.elapsed().as_secs_f64()
+}
+
+/// Users a second of an evaluation.
+fn evaluate_rate(trainer: &Trainer<'_>, ids: &SemanticIds, users: &[&Sequence]) -> f64 {
+    let begin = Instant::now();
+    let hidden = indicatif::ProgressBar::hidden();
+    let settings = evaluate::Settings::of(Split::Test, 50);
+    rank_targets(trainer.model(), &trainer.views(), ids, users, settings, &hidden);
+    users.len() as f64 / begin.elapsed().as_secs_f64()
 }
 
 /// Users, items and lengths as in the paper's Beauty set; who took what is drawn evenly.

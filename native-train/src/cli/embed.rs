@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::data::new_items::text_recipe;
 use crate::device::DeviceChoice;
 use crate::embed::encoder::{Encoder, Ready, TfIdf};
-use crate::embed::precomputed::{self, ExtraIds, Source};
+use crate::embed::precomputed::{self, Source};
 use crate::embed::sentence::{SentenceEncoder, hub, job};
 use crate::embed::texts::{check_out, encode_file};
 use crate::embed::{Vectors, svd, tfidf};
@@ -193,9 +193,13 @@ fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Out
 }
 
 fn precomputed_vectors(args: &Args, file: &Path, dataset: &Dataset) -> Result<Vectors> {
-    let extra = if args.drop_extra { ExtraIds::Drop } else { ExtraIds::Refuse };
-    let (tensor, ids) = (args.tensor.as_deref(), args.ids.as_deref());
-    precomputed::read(Source { vectors: file, tensor, ids }, &dataset.items, extra)
+    let source = Source {
+        vectors: file,
+        tensor: args.tensor.as_deref(),
+        ids: args.ids.as_deref(),
+        drop_extra: args.drop_extra,
+    };
+    precomputed::read(source, &dataset.items)
 }
 
 fn sentence_vectors(

@@ -1,6 +1,5 @@
 //! `tigret inspect`: what is in a bundle or a run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,6 +12,7 @@ use crate::destination;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::export::read_bundle;
+use crate::files::make_parent;
 use crate::report::{self, Report};
 use crate::run_dir::RunDir;
 use crate::tokenizer::stats::{LevelUse, level_use};
@@ -161,9 +161,7 @@ fn inspect_run(run: &RunDir, args: &Args, output: &Output) -> Result<()> {
     let shown = run.root().display().to_string();
     if let (Some(path), Some(report)) = (&args.html, &report) {
         let page = report.html(&name(run.root()), &artefacts);
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-        }
+        make_parent(path)?;
         destination::write(path, |file| file.write_all(page.as_bytes()))?;
     }
     let value = RunReport { artefacts: &artefacts, semantic_ids: report.as_ref() };

@@ -1,5 +1,6 @@
 //! The `tigret` command: one module a verb, each with its `Args` and a `run`.
 
+mod assign;
 mod autoencoder;
 mod baselines;
 mod bench;
@@ -15,12 +16,14 @@ mod recommend;
 mod run;
 mod study;
 mod tokenize;
+mod tokenizer_report;
 mod train;
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{Parser, Subcommand};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
@@ -176,6 +179,22 @@ impl Verbs for InProcess {
     fn progress(&self, total: u64, unit: &str) -> ProgressBar {
         Output::new(self.json).progress(total, unit)
     }
+}
+
+/// What a name of an option stands for: one value, or all of them.
+type OneOrAll<T> = Vec<T>;
+
+/// Reads the name of a value, or `all`, whose help is `help`.
+fn or_all<T>(help: &'static str) -> impl TypedValueParser<Value = OneOrAll<T>>
+where
+    T: ValueEnum + Send + Sync + 'static,
+{
+    let names = T::value_variants().iter().filter_map(T::to_possible_value);
+    let names = names.chain([PossibleValue::new("all").help(help)]);
+    PossibleValuesParser::new(names).map(|name| match name.as_str() {
+        "all" => T::value_variants().to_vec(),
+        name => T::from_str(name, false).into_iter().collect(),
+    })
 }
 
 fn parse(arguments: &[OsString]) -> Result<Cli> {

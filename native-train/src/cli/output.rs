@@ -100,26 +100,20 @@ impl Output {
 
     /// A progress bar over bytes, whose number grows with each file that is opened.
     pub fn progress_bytes(&self) -> ProgressBar {
-        if self.json || !std::io::stderr().is_terminal() {
-            return ProgressBar::hidden();
-        }
-        let bar = ProgressBar::new(0);
-        let template = "{msg:>12} {bar:32} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(200));
-        bar
+        self.bar(0, "{bytes}/{total_bytes} {bytes_per_sec}")
     }
 
     /// A progress bar over `total` steps of `unit`, shown on a terminal only.
     pub fn progress(&self, total: u64, unit: &str) -> ProgressBar {
-        if self.json || !std::io::stderr().is_terminal() {
+        self.bar(total, &format!("{{pos}}/{{len}} {unit} {{per_sec}}"))
+    }
+
+    fn bar(&self, total: u64, figures: &str) -> ProgressBar {
+        if self.json || !io::stderr().is_terminal() {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(total);
-        let template =
-            format!("{{msg:>12}} {{bar:32}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} left");
+        let template = format!("{{msg:>12}} {{bar:32}} {figures} {{eta}} left");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }

@@ -7,13 +7,12 @@ use serde::Serialize;
 use super::Output;
 use crate::data::classics::{self, books};
 use crate::data::events::{LeftOut, Rules, parse_rating};
-use crate::data::interactions::{EventColumn, LogColumns, Unusable};
+use crate::data::interactions::{LogColumns, NO_LOG};
 use crate::data::items::ItemColumns;
 use crate::data::moment::Bound;
 use crate::data::oracle::optimum;
 use crate::data::prepare::{Findings, Prepared, Settings, Source, prepare};
-use crate::data::readers::{Behaviour, simulate};
-use crate::data::template::Template;
+use crate::data::readers::simulate;
 use crate::data::{Summary, log};
 use crate::error::{Result, TrainError};
 use crate::metrics::Metrics;
@@ -21,8 +20,6 @@ use crate::run_dir::RunDir;
 
 /// Sources beside which options of simulated readers mean nothing.
 const NOT_SIMULATED: [&str; 4] = ["interactions", "amazon", "movielens", "sequences"];
-/// Sources beside which options of a log mean nothing.
-const NO_LOG: [&str; 4] = ["amazon", "movielens", "sequences", "classics"];
 
 /// Turn raw files, or the embedded classics, into a data set.
 #[derive(Debug, clap::Args)]
@@ -56,25 +53,8 @@ pub(super) struct Args {
     /// A log of interactions by its extension: Parquet, or CSV, TSV or JSONL, plain or .gz.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     interactions: Option<PathBuf>,
-    /// Column of the log's users.
-    #[arg(long, value_name = "NAME", default_value = "user", requires = "interactions", conflicts_with_all = NO_LOG)]
-    user_column: String,
-    /// Column of the log's items.
-    #[arg(long, value_name = "NAME", default_value = "item", requires = "interactions", conflicts_with_all = NO_LOG)]
-    item_column: String,
-    /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
-    /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
-    #[arg(long, value_name = "NAME", default_value = "timestamp", requires = "interactions", conflicts_with_all = NO_LOG)]
-    time_column: String,
-    /// Column of the log's ratings, for --min-rating.
-    #[arg(long, value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "min_rating")]
-    rating_column: Option<String>,
-    /// Column of the log's kinds of events, for --events.
-    #[arg(long, value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "events")]
-    event_column: Option<String>,
-    /// Keep only lines of the log with one of these events, such as purchase,cart.
-    #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event_column")]
-    events: Vec<String>,
+    #[command(flatten)]
+    log: LogColumns,
     /// Leave out interactions that are rated below this; those without a rating count.
     #[arg(long, value_name = "RATING", value_parser = parse_rating,
           conflicts_with_all = ["sequences", "classics"])]
@@ -118,21 +98,8 @@ pub(super) struct Args {
     /// Items, JSONL, CSV, TSV or Parquet by the extension.
     #[arg(long, value_name = "FILE")]
     items: Option<PathBuf>,
-    /// Column of the items' ids.
-    #[arg(long, value_name = "NAME", default_value = "id",
-          conflicts_with_all = ["amazon", "movielens", "classics"])]
-    id_column: String,
-    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords];
-    /// with --amazon and --movielens a --text-template does that.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',',
-          conflicts_with_all = ["amazon", "movielens", "classics"])]
-    text_columns: Option<Vec<String>>,
-
-    /// Template of an item's text, such as "[{title}. ][Price: {price}. ]": what stands in
-    /// brackets is left out where a field in it is missing [default: title, price, brand and
-    /// category with --amazon, as in the paper; title, year and genres with --movielens].
-    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["text_columns", "classics"])]
-    text_template: Option<Template>,
+    #[command(flatten)]
+    columns: ItemColumns,
 
     /// Leave out users and items with fewer interactions, to the fixed point; 0: none
     /// [default: 5; 0 with --sequences].
@@ -208,8 +175,7 @@ impl Args {
         if !self.classics && sources.iter().all(|source| source.is_none()) {
             return Err(no_source());
         }
-        if self.min_rating.is_some() && self.interactions.is_some() && self.rating_column.is_none()
-        {
+        if self.min_rating.is_some() && self.interactions.is_some() && self.log.rating.is_none() {
             return Err(TrainError::usage(
                 "--min-rating needs the log's column of ratings; name it with --rating-column",
             ));
@@ -246,29 +212,14 @@ fn check_inputs(args: &Args) -> Result<()> {
 }
 
 fn files(args: &Args, output: &Output) -> Result<Report> {
-    let columns = ItemColumns {
-        id: args.id_column.clone(),
-        text: args.text_columns.clone(),
-        template: args.text_template.clone(),
-    };
-    let log_columns = LogColumns {
-        user: args.user_column.clone(),
-        item: args.item_column.clone(),
-        time: args.time_column.clone(),
-        rating: args.rating_column.clone(),
-        events: args
-            .event_column
-            .clone()
-            .map(|name| EventColumn { name, counting: args.events.clone() }),
-    };
     let source = if let (Some(interactions), Some(items)) = (&args.interactions, &args.items) {
         Source::Log(log::Files {
             interactions,
-            columns: &log_columns,
+            columns: &args.log,
             items,
-            item_columns: &columns,
-            unknown_item: Unusable::skip_if(args.skip_unknown_items),
-            incomplete: Unusable::skip_if(args.skip_incomplete),
+            item_columns: &args.columns,
+            skip_unknown_items: args.skip_unknown_items,
+            skip_incomplete: args.skip_incomplete,
         })
     } else if let (Some(reviews), Some(metadata)) = (&args.amazon, &args.items) {
         Source::Amazon { reviews, metadata }
@@ -285,7 +236,7 @@ fn files(args: &Args, output: &Output) -> Result<Report> {
         until: args.until,
         deduplicate: args.deduplicate || (args.interactions.is_none() && !args.keep_duplicates),
     };
-    let settings = Settings { columns: &columns, rules, k_core: args.k_core };
+    let settings = Settings { columns: &args.columns, rules, k_core: args.k_core };
     let progress = output.progress_bytes();
     let prepared = prepare(source, settings, &progress, |text| output.note(text))?;
     progress.finish_and_clear();
@@ -295,8 +246,7 @@ fn files(args: &Args, output: &Output) -> Result<Report> {
 }
 
 fn simulated(args: &Args, output: &Output) -> Result<Report> {
-    let (world, dataset) =
-        simulate(&books(), Behaviour::default(), args.readers as usize, args.seed);
+    let (world, dataset) = simulate(&books(), args.readers as usize, args.seed);
     let progress = output.progress(dataset.sequences.len() as u64, "readers");
     progress.set_message("optimum");
     let optimum = optimum(&world, &dataset.sequences, || progress.inc(1));

@@ -5,6 +5,7 @@ use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::builder::RangedU64ValueParser;
 use indicatif::ProgressBar;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -62,7 +63,8 @@ pub(super) struct Args {
     seed: u64,
     /// Histories that are answered at once; with 1 each answer is written before the next line is
     /// read.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Engine: cpu or gpu.
     #[arg(long, value_enum, default_value_t = Engine::Cpu)]
@@ -243,14 +245,6 @@ impl Answers<'_> {
             .and_then(|()| self.out.flush());
         self.closed = !reaches_a_reader(printed)?;
         if self.closed { Err(TrainError::Interrupted) } else { Ok(()) }
-    }
-}
-
-fn at_least_one(text: &str) -> std::result::Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("use 1 or more".into()),
-        Ok(count) => Ok(count),
-        Err(e) => Err(format!("{e}")),
     }
 }
 

@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
 use clap::{CommandFactory, ValueEnum};
 
-use super::{Cli, InProcess, Output};
+use super::{Cli, InProcess, OneOrAll, Output, or_all};
 use crate::error::{MINUTES, Result, TrainError, check_range};
 use crate::interrupt;
 use crate::model::presets::Preset;
@@ -35,8 +34,9 @@ where an interrupted one stopped, and does only what has changed. docs/studies.m
 study does.")]
 pub(super) struct Args {
     /// The experiments.
-    #[arg(required = true, value_enum, value_name = "NAME")]
-    names: Vec<Name>,
+    #[arg(required = true, value_name = "NAME",
+          value_parser = or_all::<Study>("All of these"))]
+    names: Vec<OneOrAll<Study>>,
     /// A data set: `classics`, or NAME=FOLDER; may be given several times.
     #[arg(long, value_name = "NAME=FOLDER")]
     data: Vec<String>,
@@ -66,35 +66,6 @@ pub(super) struct Args {
     stop_after_minutes: Option<f64>,
 }
 
-/// A study, or all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Name {
-    All,
-    One(Study),
-}
-
-impl ValueEnum for Name {
-    fn value_variants<'a>() -> &'a [Self] {
-        const VARIANTS: [Name; Study::ALL.len() + 1] = {
-            let mut variants = [Name::All; Study::ALL.len() + 1];
-            let mut at = 0;
-            while at < Study::ALL.len() {
-                variants[at] = Name::One(Study::ALL[at]);
-                at += 1;
-            }
-            variants
-        };
-        &VARIANTS
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Self::All => Some(PossibleValue::new("all").help("All of these")),
-            Self::One(study) => study.to_possible_value(),
-        }
-    }
-}
-
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     for (name, minutes) in
         [("--stop-after-minutes", args.stop_after_minutes), ("--max-minutes", args.max_minutes)]
@@ -104,12 +75,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     if let Some(minutes) = args.stop_after_minutes {
         interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0));
     }
-    let studies: Vec<Study> = match args.names.contains(&Name::All) {
-        true => Study::ALL.into(),
-        false => {
-            Study::ALL.into_iter().filter(|study| args.names.contains(&Name::One(*study))).collect()
-        }
-    };
+    let asked_for = args.names.concat();
+    let studies = Study::value_variants().iter().filter(|study| asked_for.contains(study));
+    let studies: Vec<Study> = studies.copied().collect();
     let config = match &args.config {
         Some(path) if !path.exists() => {
             let reason = "not found; docs/studies.md shows what the TOML file of a study holds";

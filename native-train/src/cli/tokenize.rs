@@ -2,33 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tch::Device;
 use tigret_infer::TokenLayout;
 use tigret_infer::tokens::MAX_LEVELS;
 
-use super::Output;
 use super::autoencoder::AutoencoderOptions;
+use super::tokenizer_report::{Report, TrainingReport};
+use super::{Output, assign};
 use crate::data::{Dataset, Item};
 use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
-use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_atomically, write_json};
 use crate::interrupt::{self, Control, STOPPABLE, Watch};
 use crate::model::IdsOf;
-use crate::report::{Made, remarks_on_codes};
 use crate::run_dir::RunDir;
-use crate::tokenizer::assign::{Assigned, assign};
 use crate::tokenizer::check::{check, check_alone};
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
 use crate::tokenizer::quantizer_file::save_quantizer;
-use crate::tokenizer::settings::{Epochs, Normalise};
+use crate::tokenizer::settings::Normalise;
 use crate::tokenizer::state::Keeper;
-use crate::tokenizer::stats::{
-    Alike, Collisions, LevelUse, alike, collisions, level_use, smaller_codebook,
-};
-use crate::tokenizer::train::matmul_rate;
+use crate::tokenizer::stats::{Alike, alike, collisions, level_use, smaller_codebook};
 use crate::tokenizer::{Fitted, Method, SemanticIds, Settings, fit, resolve_collisions};
 
 /// Give every item its semantic ID, with a quantiser fitted to the content vectors.
@@ -109,41 +103,6 @@ pub(super) struct Args {
     autoencoder: AutoencoderOptions,
 }
 
-/// What is written to `tokenizer.json` and printed.
-#[derive(Debug, Serialize)]
-struct Report {
-    settings: Settings,
-    /// What made the vectors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoder: Option<String>,
-    /// Weight of the vectors learned from interactions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collaborative: Option<f64>,
-    levels: Vec<LevelUse>,
-    collisions: Collisions,
-    /// Items that share all codes and have the vector of another.
-    #[serde(rename = "same_vector")]
-    alike: usize,
-    /// Items that another codeword of the last level than the nearest separates from others.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    separated: Option<usize>,
-    /// Share of the vectors' variance that the codes lose.
-    reconstruction: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    training: Option<TrainingReport>,
-    seconds: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct TrainingReport {
-    epochs: usize,
-    converged: bool,
-    seconds: f64,
-    /// Rate of the matrix products of training, and of one large product on the same device.
-    gflop_per_second: f64,
-    matmul_gflop_per_second: f64,
-}
-
 impl Args {
     /// The run directory.
     pub(super) fn run_dir(&self) -> &Path {
@@ -204,42 +163,11 @@ impl Args {
     }
 }
 
-/// What `--assign` prints.
-#[derive(Debug, Serialize)]
-struct AssignReport {
-    #[serde(flatten)]
-    assigned: Assigned,
-    seconds: f64,
-}
-
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     match &args.assign {
-        Some(items) => assign_new(items, &args, output),
+        Some(items) => assign::run(&args.run, items, args.vectors.as_deref(), output),
         None => tokenize(args, output),
     }
-}
-
-fn assign_new(items: &Path, args: &Args, output: &Output) -> Result<()> {
-    let run = RunDir::open(&args.run)?;
-    let begin = std::time::Instant::now();
-    let progress = output.progress(0, "items");
-    let load_encoder =
-        |run: &RunDir| Ready::of_run(run, None, DeviceChoice::Auto, |text| output.note(text));
-    let assigned = assign(&run, items, args.vectors.as_deref(), &load_encoder, &progress)?;
-    let report = AssignReport { assigned, seconds: begin.elapsed().as_secs_f64() };
-    output.result(&report, || {
-        let Assigned { new, known, collided, zero_vectors, items } = assigned;
-        let zero = match zero_vectors {
-            0 => String::new(),
-            count => format!("{count} texts have no term that the encoder knows; "),
-        };
-        format!(
-            "{new} new items have semantic IDs, {collided} of them share their codes with others; \
-             {known} had one already; {zero}the catalogue has {items} items; {:.1} s",
-            report.seconds
-        )
-    });
-    Ok(())
 }
 
 /// The vectors that are quantised, and how many numbers of each were learned from interactions.
@@ -286,29 +214,9 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
     let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();
     check(&settings, &ids, &vectors)?;
     note_settings(&args, &settings, ids.len(), output);
-    let epochs = settings.autoencoder.as_ref().map_or(0, |a| a.epochs.most());
-    let progress = output.progress(epochs as u64, "epochs");
-    let state = run.tokenizer_state();
-    let mut keeper = Keeper::none();
     // The other methods take seconds: an interrupt ends them where they are.
-    let watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
-    if watch.is_some() {
-        let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
-        keeper = Keeper::new(control, &settings, &vectors, device);
-        if let Some(path) = keeper.in_the_way() {
-            output.note(format!(
-                "{} is of other settings or vectors; training begins anew and overwrites it",
-                path.display()
-            ));
-        }
-        output.note(format!(
-            "{} items, {} dimensions, on {}; {STOPPABLE}",
-            ids.len(),
-            vectors.dimensions,
-            device::name(device)
-        ));
-    }
-    let fitted = fit(&settings, &ids, &vectors, device, &mut keeper, &progress)?;
+    let _watch = settings.autoencoder.is_some().then(Watch::start).transpose()?;
+    let fitted = fitted(&run, &settings, &ids, &vectors, device, output)?;
     let levels = settings.sizes.len();
     let largest = settings.sizes.iter().copied().max().unwrap_or(1);
     let collision_size = args.collision_size.unwrap_or(largest);
@@ -331,22 +239,46 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         alike: alike.items,
         separated: settings.balance_last.then_some(fitted.moved),
         reconstruction: fitted.reconstruction,
-        training: fitted.training.as_ref().map(|training| TrainingReport {
-            epochs: training.epochs,
-            converged: training.converged,
-            seconds: training.seconds,
-            gflop_per_second: training.flop_per_epoch * training.epochs as f64
-                / training.seconds
-                / 1e9,
-            matmul_gflop_per_second: matmul_rate(device) / 1e9,
-        }),
+        training: fitted.training.as_ref().map(|training| TrainingReport::of(training, device)),
         settings,
         seconds: begin.elapsed().as_secs_f64(),
     };
     let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
     save(&run, &dataset.items, fitted, &ids, &report)?;
-    output.result(&report, || describe(&report, collision_size as usize));
+    output.result(&report, || report.text(collision_size as usize));
     Ok(())
+}
+
+/// Fits the quantiser; the training of an autoencoder can be stopped and goes on from its state.
+fn fitted(
+    run: &RunDir,
+    settings: &Settings,
+    ids: &[&str],
+    vectors: &Vectors,
+    device: Device,
+    output: &Output,
+) -> Result<Fitted> {
+    let Some(autoencoder) = &settings.autoencoder else {
+        let progress = output.progress(0, "epochs");
+        return fit(settings, ids, vectors, device, &mut Keeper::none(), &progress);
+    };
+    let progress = output.progress(autoencoder.epochs.most() as u64, "epochs");
+    let state = run.tokenizer_state();
+    let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
+    let mut keeper = Keeper::new(control, settings, vectors, device);
+    if let Some(path) = keeper.in_the_way() {
+        output.note(format!(
+            "{} is of other settings or vectors; training begins anew and overwrites it",
+            path.display()
+        ));
+    }
+    output.note(format!(
+        "{} items, {} dimensions, on {}; {STOPPABLE}",
+        ids.len(),
+        vectors.dimensions,
+        device::name(device)
+    ));
+    fit(settings, ids, vectors, device, &mut keeper, &progress)
 }
 
 /// Says which options do nothing, and which codebooks are large for so many items.
@@ -396,58 +328,4 @@ fn write_log(run: &RunDir, log: Vec<String>) -> Result<()> {
     write_atomically(&run.tokenizer_log(), |file| {
         log.iter().try_for_each(|line| writeln!(file, "{line}"))
     })
-}
-
-fn describe(report: &Report, collision_size: usize) -> String {
-    let mut text = String::from("level  codewords used  perplexity\n");
-    for (number, level) in (1..).zip(&report.levels) {
-        text += &format!(
-            "{number:>5}  {:>8} of {:<4}  {:>9.1}\n",
-            level.used, level.codewords, level.perplexity
-        );
-    }
-    let c = &report.collisions;
-    text += &format!(
-        "{} of {} items ({:.1} %) are unique after {} levels; the largest group has {}\n",
-        c.unique_items,
-        c.items,
-        100.0 * c.unique_items as f64 / c.items as f64,
-        report.levels.len(),
-        c.largest_group,
-    );
-    if let Some(separated) = report.separated {
-        text += &format!("{separated} items took another last code, so as not to share all\n");
-    }
-    if let Some(lost) = report.reconstruction {
-        text += &format!("the codes lose {:.1} % of the vectors' variance\n", 100.0 * lost);
-    }
-    if let Some(training) = &report.training {
-        let epochs = report.settings.autoencoder.as_ref().map(|settings| settings.epochs);
-        let why = match (training.converged, epochs) {
-            (true, _) => "converged",
-            (false, Some(Epochs::UntilConverged(most))) if training.epochs < most => {
-                "stopped, since the reconstruction error rose: lower --learning-rate"
-            }
-            (false, Some(Epochs::UntilConverged(_))) => {
-                "the most allowed, not converged: raise --max-epochs"
-            }
-            (false, _) => "the number asked for",
-        };
-        text += &format!(
-            "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",
-            training.epochs,
-            training.seconds,
-            training.gflop_per_second,
-            training.matmul_gflop_per_second
-        );
-    }
-    let made = Made {
-        method: Some(report.settings.method),
-        lost: report.reconstruction,
-        alike: report.alike,
-    };
-    for remark in remarks_on_codes(&report.levels, &report.collisions, collision_size, made) {
-        text += &format!("look at: {remark}\n");
-    }
-    text + &format!("{:.1} s in all", report.seconds)
 }

@@ -16,9 +16,7 @@ use crate::model::presets::Preset;
 use crate::pipeline::arguments::word;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{
-    Batching, Limits, OptimizerKind, Precision, Schedule, Settings, Trainer, shorter_warmup,
-};
+use crate::train::{Limits, OptimizerKind, Options, Precision, Settings, Trainer, shorter_warmup};
 
 /// Train the model to generate the semantic ID of a user's next item.
 #[derive(Debug, clap::Args)]
@@ -56,74 +54,26 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", help_heading = "Sizes",
           value_parser = clap::value_parser!(u32).range(1..=16_384))]
     d_ff: Option<u32>,
-    /// Samples a step, in the mean.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65_536))]
-    batch: u64,
-    /// Whether steps have as many samples each, or about as many tokens.
-    #[arg(long, value_enum, default_value_t = Batching::Samples)]
-    batching: Batching,
+    #[command(flatten)]
+    options: Options,
     /// What matrix products compute in; bf16 on CUDA and f32 elsewhere if not given. A CPU with
     /// instructions for bf16 (AVX-512 BF16, AMX) trains faster in it, others slower.
-    #[arg(long, value_enum)]
+    #[arg(long, display_order = 30, value_enum)]
     precision: Option<Precision>,
-    /// Passes over the samples at most.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    epochs: u64,
     /// Stop this call after so many minutes, with a last validation.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, display_order = 50, allow_negative_numbers = true)]
     max_minutes: Option<f64>,
-    /// Which optimiser: AdamW, or AdamW whose updates are scaled by the size of each weight, as those
-    /// of T5's Adafactor are.
-    #[arg(long, value_enum, default_value_t = OptimizerKind::ScaledAdamw)]
-    optimizer: OptimizerKind,
-    /// Peak learning rate: with scaled-adamw relative to each weight's root mean square; with adamw
-    /// the default is 0.001.
-    // From step 10,000 on, a peak of 0.03 after 1,000 steps is about 5 % below the paper's rate.
-    #[arg(
-        long,
-        allow_negative_numbers = true,
-        default_value = "0.03",
-        default_value_if("optimizer", "adamw", "0.001")
-    )]
-    learning_rate: f64,
-    /// Warm-up: steps until the learning rate reaches its peak.
-    #[arg(long, default_value_t = 1000)]
-    warmup: u64,
-    /// How the learning rate decays after the warm-up.
-    #[arg(long, value_enum, default_value_t = Schedule::InverseSqrt)]
-    schedule: Schedule,
-    /// Weight decay.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.05)]
-    weight_decay: f64,
     /// Dropout.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.1)]
+    #[arg(long, display_order = 110, allow_negative_numbers = true, default_value_t = 0.1)]
     dropout: f64,
-    /// Largest norm of the gradient.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 1.0)]
-    clip: f64,
-    /// Probability that a sample's user token is dropped, so that the model works without one.
-    #[arg(long, allow_negative_numbers = true, default_value_t = 0.2)]
-    drop_user: f64,
     /// Steps between validations; once an epoch if not given.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, display_order = 150, value_parser = clap::value_parser!(u64).range(1..))]
     validate_every: Option<u64>,
-    /// Validations without a better NDCG@10 before training stops.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    patience: u32,
-    /// Users of a validation.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
-    validation_users: u64,
-    /// Beams of a validation.
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(10..=512))]
-    validation_beams: u64,
     /// Go on from the last checkpoint.
-    #[arg(long)]
+    #[arg(long, display_order = 190)]
     resume: bool,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
     /// Where to compute.
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    #[arg(long, display_order = 210, value_enum, default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
 }
 
@@ -141,11 +91,11 @@ impl Args {
     /// Refuses options outside their range.
     pub(super) fn check(&self) -> Result<()> {
         for (name, value, allowed) in [
-            ("--learning-rate", self.learning_rate, 1e-9..=10.0),
-            ("--weight-decay", self.weight_decay, 0.0..=10.0),
+            ("--learning-rate", self.options.learning_rate, 1e-9..=10.0),
+            ("--weight-decay", self.options.weight_decay, 0.0..=10.0),
             ("--dropout", self.dropout, 0.0..=0.99),
-            ("--clip", self.clip, 1e-9..=1e9),
-            ("--drop-user", self.drop_user, 0.0..=1.0),
+            ("--clip", self.options.clip, 1e-9..=1e9),
+            ("--drop-user", self.options.drop_user, 0.0..=1.0),
             ("--max-minutes", self.max_minutes.unwrap_or(1.0), MINUTES),
         ] {
             check_range(name, value, allowed)?;
@@ -206,29 +156,17 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
              codes in `tigret tokenize`"
         ))
     })?;
-    let batch = args.batch as usize;
+    let options = args.options;
     if device == Device::Cpu {
-        check_memory(&config, args.optimizer, batch)?;
+        check_memory(&config, options.optimizer, options.batch)?;
     }
     let samples = crate::train::samples::training_samples(&dataset).len();
+    let of_epoch = samples.div_ceil(options.batch).max(1) as u64;
     let settings = Settings {
         config,
-        batch,
-        batching: args.batching,
         precision: args.precision.unwrap_or_else(|| Precision::of(device)),
-        epochs: args.epochs,
-        optimizer: args.optimizer,
-        learning_rate: args.learning_rate,
-        warmup: args.warmup,
-        schedule: args.schedule,
-        weight_decay: args.weight_decay,
-        clip: args.clip,
-        drop_user: args.drop_user,
-        validate_every: args.validate_every.unwrap_or(samples.div_ceil(batch).max(1) as u64),
-        patience: args.patience,
-        validation_users: args.validation_users as usize,
-        validation_beams: args.validation_beams as usize,
-        seed: args.seed,
+        validate_every: args.validate_every.unwrap_or(of_epoch),
+        options,
     };
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
     output.note(format!(
@@ -237,13 +175,13 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         trainer.samples(),
         device::name(device)
     ));
-    let steps = trainer.steps_per_epoch().saturating_mul(args.epochs);
+    let steps = trainer.steps_per_epoch().saturating_mul(options.epochs);
     // A training that goes on has to keep its settings.
-    if let (false, Some(better)) = (args.resume, shorter_warmup(args.warmup, steps)) {
+    if let (false, Some(better)) = (args.resume, shorter_warmup(options.warmup, steps)) {
         output.note(format!(
             "--warmup {} is long for the {steps} steps of all epochs: the learning rate gets to its \
              peak late or never; --warmup {better} suits them better",
-            args.warmup
+            options.warmup
         ));
     }
     let _watch = Watch::start()?;

@@ -10,6 +10,7 @@ use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::Dataset;
 use super::events::{Events, Ids, Rules, Tally};
 use super::lines::{for_each_line_with, json_reason};
 use super::moment::{Moment, TimeStyle};
@@ -17,7 +18,6 @@ use super::python_json::from_json;
 use super::python_literal::parse_dictionary;
 use super::template::TextRecipe;
 use super::values::is_empty;
-use super::{Dataset, Item};
 use crate::error::{Result, TrainError};
 
 /// A review of any release; what is not needed is passed over.
@@ -34,24 +34,19 @@ struct Review {
     time: i64,
 }
 
-/// What was read.
-#[derive(Debug)]
-pub struct Amazon {
-    /// Items in the order of their first review, users likewise, a user's items in time order.
-    pub dataset: Dataset,
-    /// What the rules left out.
-    pub tally: Tally,
-    /// `amazon-2014/2018` or `amazon-2023`.
-    pub layout: &'static str,
-}
-
-/// Reads reviews.
+/// Reads reviews: the data set, what the rules left out, and the layout, which is `amazon-2014/2018`
+/// or `amazon-2023`.
 ///
-/// Items have no text yet: [`describe`] gives it, to those that are left after filtering.
+/// Items are in the order of their first review, users likewise, a user's items in time order. Items
+/// have no text yet: [`describe`] gives it, to those that are left after filtering.
 ///
 /// # Errors
 /// [`TrainError::File`] or [`TrainError::Line`] naming what cannot be read.
-pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amazon> {
+pub fn read(
+    reviews: &Path,
+    rules: Rules,
+    progress: &ProgressBar,
+) -> Result<(Dataset, Tally, &'static str)> {
     let mut events = Events::new(rules);
     let mut ids = Ids::default();
     let mut layout = None;
@@ -70,23 +65,15 @@ pub fn read(reviews: &Path, rules: Rules, progress: &ProgressBar) -> Result<Amaz
         let item = item.ok_or_else(|| wrong("has neither \"asin\" nor \"parent_asin\"".into()))?;
         let moment = Moment::whole(review.time);
         if events.counts(review.rating, moment, TimeStyle::Epoch { a_second })? {
-            let item = ids.number(&item);
-            let taken = item.is_some_and(|item| events.push(&review.user, item, moment));
-            if !taken {
-                return Err(wrong("more users or items than 32 bits can number".into()));
-            }
+            let item = ids.number(&item).map_err(wrong)?;
+            events.push(&review.user, item, moment).map_err(wrong)?;
         }
         Ok(())
     })?;
     let (layout, _) =
         layout.ok_or_else(|| TrainError::file(reviews, "has no reviews; check the path"))?;
-    let items = ids
-        .into_list()
-        .into_iter()
-        .map(|id| Item { id, text: String::new(), fields: Map::new() })
-        .collect();
     let (sequences, tally) = events.into_sequences()?;
-    Ok(Amazon { dataset: Dataset { items, sequences }, tally, layout })
+    Ok((Dataset { items: ids.into_items(), sequences }, tally, layout))
 }
 
 /// Gives the items of a data set fields and text out of a metadata file. Returns how many the

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::Sequence;
+use serde_json::Map;
+
 use super::moment::{Bound, Moment, TimeStyle};
+use super::{Item, Sequence};
 use crate::error::{Result, TrainError};
 
 /// A rating: any number but those that cannot be compared or averaged.
@@ -65,18 +67,25 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    /// The number of an id; nothing where 32 bits do not suffice.
-    pub(super) fn number(&mut self, id: &str) -> Option<u32> {
+    /// The number of an id; an error where 32 bits do not suffice.
+    pub(super) fn number(&mut self, id: &str) -> Result<u32, String> {
         if let Some(&number) = self.numbers.get(id) {
-            return Some(number);
+            return Ok(number);
         }
-        let number = u32::try_from(self.numbers.len()).ok()?;
+        let number = u32::try_from(self.numbers.len())
+            .map_err(|_| "more users or items than 32 bits can number")?;
         self.numbers.insert(id.into(), number);
-        Some(number)
+        Ok(number)
+    }
+
+    /// Items of these ids by number, without texts and fields.
+    pub(super) fn into_items(self) -> Vec<Item> {
+        let ids = self.into_list().into_iter();
+        ids.map(|id| Item { id, text: String::new(), fields: Map::new() }).collect()
     }
 
     /// All ids by number.
-    pub(super) fn into_list(self) -> Vec<String> {
+    fn into_list(self) -> Vec<String> {
         let mut list = vec![String::new(); self.numbers.len()];
         for (id, number) in self.numbers {
             list[number as usize] = id.into();
@@ -178,11 +187,11 @@ impl Events {
         Ok(within)
     }
 
-    /// Takes an interaction that counts; false where there are too many users to number.
-    pub(super) fn push(&mut self, user: &str, item: u32, moment: Moment) -> bool {
-        let Some(user) = self.users.number(user) else { return false };
+    /// Takes an interaction that counts; an error where there are too many users to number.
+    pub(super) fn push(&mut self, user: &str, item: u32, moment: Moment) -> Result<(), String> {
+        let user = self.users.number(user)?;
         self.events.push(Event { user, item, moment });
-        true
+        Ok(())
     }
 
     /// Users in the order of their first interaction, each with items in time order; equal times
@@ -258,7 +267,7 @@ mod tests {
         ] {
             let moment = moment(time);
             if events.counts(rating, moment, TimeStyle::Number).unwrap() {
-                assert!(events.push(user, item, moment));
+                events.push(user, item, moment).unwrap();
             }
         }
         let (sequences, tally) = events.into_sequences().unwrap();

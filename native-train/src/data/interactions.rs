@@ -14,44 +14,32 @@ use super::records::{Delimited, RecordFormat};
 use super::values::{INEXACT, is_exact, scalar};
 use crate::error::{Result, TrainError};
 
+/// Sources beside which options of a log mean nothing.
+pub(crate) const NO_LOG: [&str; 4] = ["amazon", "movielens", "sequences", "classics"];
+
 /// Which columns of a log mean what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct LogColumns {
-    /// The user's id.
+    /// Column of the log's users.
+    #[arg(long = "user-column", value_name = "NAME", default_value = "user", requires = "interactions", conflicts_with_all = NO_LOG)]
     pub user: String,
-    /// The item's id.
+    /// Column of the log's items.
+    #[arg(long = "item-column", value_name = "NAME", default_value = "item", requires = "interactions", conflicts_with_all = NO_LOG)]
     pub item: String,
-    /// The time: a number or a date.
+    /// Column of the log's times: numbers, dates with or without a time of day (2024-05-21,
+    /// 2024-05-21 05:39:06, 2024-05-21T05:39:06+02:00; UTC without a zone), or timestamps of Parquet.
+    #[arg(long = "time-column", value_name = "NAME", default_value = "timestamp", requires = "interactions", conflicts_with_all = NO_LOG)]
     pub time: String,
-    /// The rating, where ratings are looked at. A line may lack it.
+    /// Column of the log's ratings, for --min-rating.
+    #[arg(long = "rating-column", value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "min_rating")]
     pub rating: Option<String>,
-    /// The kind of event, where not all count.
-    pub events: Option<EventColumn>,
-}
-
-/// The column that tells views from purchases.
-#[derive(Debug, Clone)]
-pub struct EventColumn {
-    /// Its name.
-    pub name: String,
-    /// The values of lines that count.
-    pub counting: Vec<String>,
-}
-
-/// What to do with a line that is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unusable {
-    /// Refuse the log.
-    Refuse,
-    /// Leave the line out.
-    Skip,
-}
-
-impl Unusable {
-    /// Leaving out where that was asked for.
-    pub fn skip_if(asked_for: bool) -> Self {
-        if asked_for { Self::Skip } else { Self::Refuse }
-    }
+    /// Column of the log's kinds of events, for --events.
+    #[arg(long = "event-column", value_name = "NAME", requires = "interactions", conflicts_with_all = NO_LOG, requires = "events")]
+    pub event: Option<String>,
+    /// Keep only lines of the log with one of these events, such as purchase,cart.
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', requires = "event")]
+    pub events: Vec<String>,
 }
 
 /// A line of the log.
@@ -103,8 +91,8 @@ impl Column<'_> {
     }
 
     /// Whether a line may lack a value.
-    fn may_be_empty(&self, incomplete: Unusable) -> bool {
-        !self.is_needed() || incomplete == Unusable::Skip
+    fn may_be_empty(&self, skip_incomplete: bool) -> bool {
+        !self.is_needed() || skip_incomplete
     }
 }
 
@@ -118,22 +106,22 @@ impl LogColumns {
         ];
         let rating = self.rating.as_deref();
         columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
-        let event = self.events.as_ref().map(|events| events.name.as_str());
+        let event = self.event.as_deref();
         columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
         columns
     }
 }
 
-/// Calls `each` with the line number and the contents of every record; nothing for one that lacks
-/// what it needs, and may.
+/// Calls `each` with the line number and the contents of every record; with `skip_incomplete` nothing
+/// for one that lacks what it needs.
 pub(super) fn for_each_interaction(
     path: &Path,
     columns: &LogColumns,
-    incomplete: Unusable,
+    skip_incomplete: bool,
     progress: &ProgressBar,
     each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let file = LogFile { path, columns: columns.named(), incomplete, progress };
+    let file = LogFile { path, columns: columns.named(), skip_incomplete, progress };
     match RecordFormat::of(path)? {
         RecordFormat::Delimited(delimiter) => file.delimited(delimiter, each),
         RecordFormat::JsonLines => file.json_lines(each),
@@ -145,7 +133,7 @@ pub(super) fn for_each_interaction(
 struct LogFile<'a> {
     path: &'a Path,
     columns: Vec<Column<'a>>,
-    incomplete: Unusable,
+    skip_incomplete: bool,
     progress: &'a ProgressBar,
 }
 
@@ -184,7 +172,8 @@ impl LogFile<'_> {
                 let Column { role, name, option } = column;
                 let value = fields.get(*name);
                 seen[*role as usize] |= value.is_some();
-                if matches!(value, None | Some(Value::Null)) && column.may_be_empty(self.incomplete)
+                if matches!(value, None | Some(Value::Null))
+                    && column.may_be_empty(self.skip_incomplete)
                 {
                     continue;
                 }
@@ -274,7 +263,7 @@ impl LogFile<'_> {
         let is_empty = |column: &&Column<'_>| values[column.role as usize].trim().is_empty();
         match self.columns.iter().filter(|column| column.is_needed()).find(is_empty) {
             None => {}
-            Some(_) if self.incomplete == Unusable::Skip => return Ok(None),
+            Some(_) if self.skip_incomplete => return Ok(None),
             Some(Column { name, .. }) => {
                 return Err(format!(
                     "\"{name}\" is empty or missing; complete the line or pass --skip-incomplete"

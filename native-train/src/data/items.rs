@@ -14,13 +14,24 @@ use crate::error::{Result, TrainError};
 pub const TEXT_COLUMNS: [&str; 5] = ["title", "price", "brand", "categories", "keywords"];
 
 /// Which columns of an items file mean what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct ItemColumns {
-    /// The id.
+    /// Column of the items' ids.
+    #[arg(long = "id-column", value_name = "NAME", default_value = "id",
+          conflicts_with_all = ["amazon", "movielens", "classics"])]
     pub id: String,
-    /// The text, in this order; `None`: those of [`TEXT_COLUMNS`] that are there.
+    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords];
+    /// with --amazon and --movielens a --text-template does that.
+    // The default is `TEXT_COLUMNS`, those of them that are there.
+    #[arg(long = "text-columns", value_name = "NAMES", value_delimiter = ',',
+          conflicts_with_all = ["amazon", "movielens", "classics"])]
     pub text: Option<Vec<String>>,
-    /// A template for the text, instead.
+
+    /// Template of an item's text, such as "[{title}. ][Price: {price}. ]": what stands in
+    /// brackets is left out where a field in it is missing [default: title, price, brand and
+    /// category with --amazon, as in the paper; title, year and genres with --movielens].
+    #[arg(long = "text-template", value_name = "TEMPLATE", conflicts_with_all = ["text", "classics"])]
     pub template: Option<Template>,
 }
 

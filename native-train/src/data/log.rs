@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Dataset;
 use super::events::{Events, Rules, Tally};
-use super::interactions::{EventColumn, Interaction, LogColumns, Unusable, for_each_interaction};
+use super::interactions::{Interaction, LogColumns, for_each_interaction};
 use super::items::{ItemColumns, KeyedItem, read_items};
 use crate::error::{Result, TrainError};
 
@@ -24,22 +24,10 @@ pub struct Files<'a> {
     pub items: &'a Path,
     /// Their columns.
     pub item_columns: &'a ItemColumns,
-    /// A line whose item the items file does not have.
-    pub unknown_item: Unusable,
-    /// A line that lacks a user, an item or a time, as an anonymous visitor's does.
-    pub incomplete: Unusable,
-}
-
-/// A log as sequences, and what was left out.
-#[derive(Debug)]
-pub struct Log {
-    /// Items in the order of their file, users in the order of their first line, a user's items
-    /// in time order; equal times keep the order of the lines.
-    pub dataset: Dataset,
-    /// Lines left out.
-    pub lines: Lines,
-    /// What the rules left out.
-    pub tally: Tally,
+    /// Whether lines whose item the items file does not have are left out, and not refused.
+    pub skip_unknown_items: bool,
+    /// Whether lines that lack a user, an item or a time, as anonymous visitors' do, are.
+    pub skip_incomplete: bool,
 }
 
 /// Lines of a log that were left out; `None` where none may be for that reason.
@@ -56,13 +44,20 @@ pub struct Lines {
     pub other_events: Option<usize>,
 }
 
-/// Reads a log, and the items it names.
+/// Reads a log, and the items it names: the data set, what the rules left out, and the lines left out.
+///
+/// Items are in the order of their file, users in the order of their first line, a user's items in time
+/// order; equal times keep the order of the lines.
 ///
 /// # Errors
 /// [`TrainError::Line`] for a line that cannot be read, a time that cannot, or an unknown item;
 /// [`TrainError::File`] for a missing file or column; [`TrainError::Usage`] for an event that no line
 /// has.
-pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Log> {
+pub fn read(
+    files: Files<'_>,
+    rules: Rules,
+    progress: &ProgressBar,
+) -> Result<(Dataset, Tally, Lines)> {
     let Files { interactions, columns, items, item_columns, .. } = files;
     let keyed = read_items(items, item_columns, &item_columns.id)?;
     let index: HashMap<&str, u32> =
@@ -71,8 +66,8 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
     let mut style = None;
     let mut skipped = 0;
     let mut incomplete = 0;
-    let mut kinds = columns.events.as_ref().map(Kinds::new);
-    for_each_interaction(interactions, columns, files.incomplete, progress, |line, event| {
+    let mut kinds = columns.event.as_ref().map(|_| Kinds::new(&columns.events));
+    for_each_interaction(interactions, columns, files.skip_incomplete, progress, |line, event| {
         let Some(event) = event else {
             incomplete += 1;
             return Ok(());
@@ -91,7 +86,7 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
             )));
         }
         let Some(&item) = index.get(item) else {
-            if files.unknown_item == Unusable::Skip {
+            if files.skip_unknown_items {
                 skipped += 1;
                 return Ok(());
             }
@@ -103,20 +98,17 @@ pub fn read(files: Files<'_>, rules: Rules, progress: &ProgressBar) -> Result<Lo
         if !events.counts(rating, moment, this_style)? {
             return Ok(());
         }
-        if !events.push(user, item, moment) {
-            return Err(wrong("more users than 32 bits can number".to_owned()));
-        }
-        Ok(())
+        events.push(user, item, moment).map_err(wrong)
     })?;
     drop(index);
     let lines = Lines {
-        skipped_lines: (files.unknown_item == Unusable::Skip).then_some(skipped),
-        incomplete_lines: (files.incomplete == Unusable::Skip).then_some(incomplete),
+        skipped_lines: files.skip_unknown_items.then_some(skipped),
+        incomplete_lines: files.skip_incomplete.then_some(incomplete),
         other_events: kinds.map(Kinds::left_out).transpose()?,
     };
     let (sequences, tally) = events.into_sequences()?;
     let items = keyed.into_iter().map(|KeyedItem { item, .. }| item).collect();
-    Ok(Log { dataset: Dataset { items, sequences }, lines, tally })
+    Ok((Dataset { items, sequences }, tally, lines))
 }
 
 /// Most kinds of events that a message names.
@@ -132,8 +124,8 @@ struct Kinds<'a> {
 }
 
 impl<'a> Kinds<'a> {
-    fn new(column: &'a EventColumn) -> Self {
-        let counting = column.counting.iter().map(|kind| (kind.as_str(), false)).collect();
+    fn new(counting: &'a [String]) -> Self {
+        let counting = counting.iter().map(|kind| (kind.as_str(), false)).collect();
         Self { counting, others: BTreeSet::new(), left_out: 0 }
     }
 

@@ -49,14 +49,15 @@ pub const MIN_SEQUENCE: usize = 3;
 /// Most items of a data set: sequences index them with `u32`.
 pub const MAX_ITEMS: usize = u32::MAX as usize;
 
-/// One thing that can be recommended.
-#[derive(Debug, Clone, PartialEq)]
+/// One thing that can be recommended; as JSON a line of `items.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Item {
     /// The id of the source, a string whatever the source had.
     pub id: String,
     /// What the encoder reads; empty where the source has no text.
     pub text: String,
-    /// The fields of the source, for display.
+    /// The fields of the source, for display; none is called `id` or `text`.
+    #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
 
@@ -99,15 +100,6 @@ pub struct Dataset {
     pub items: Vec<Item>,
     /// Sequences, a user each.
     pub sequences: Vec<Sequence>,
-}
-
-/// A line of `items.jsonl`.
-#[derive(Serialize)]
-struct ItemLine<'a> {
-    id: &'a str,
-    text: &'a str,
-    #[serde(flatten)]
-    fields: &'a Map<String, Value>,
 }
 
 /// A line of `sequences.jsonl`.
@@ -217,11 +209,7 @@ impl Dataset {
     pub fn save(&self, run: &RunDir, summary: &Summary, optimum: Option<&Metrics>) -> Result<()> {
         let mut files = Together::default();
         files.write(&run.items(), |file| {
-            for item in &self.items {
-                let Item { id, text, fields } = item;
-                write_line(file, &ItemLine { id, text, fields })?;
-            }
-            Ok(())
+            self.items.iter().try_for_each(|item| write_line(file, item))
         })?;
         files.write(&run.sequences(), |file| {
             for sequence in &self.sequences {

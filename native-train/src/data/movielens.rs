@@ -7,28 +7,21 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 
+use super::Dataset;
 use super::events::{Events, Ids, Rules, Tally, parse_rating};
 use super::moment::{Moment, TimeStyle};
 use super::records::Delimited;
 use super::source;
 use super::template::Template;
-use super::{Dataset, Item};
 use crate::error::{Result, TrainError};
-
-/// What was read.
-#[derive(Debug)]
-pub struct MovieLens {
-    /// Movies in the order of their first rating, users likewise, a user's movies in time order. One that
-    /// the movies file does not have is without fields.
-    pub dataset: Dataset,
-    /// What the rules left out.
-    pub tally: Tally,
-}
 
 /// Text of a movie.
 pub const TEMPLATE: &str = "[{title}][ ({year})]. [Genres: {genres}.]";
 
-/// Reads a release's folder.
+/// Reads a release's folder: the data set, and what the rules left out.
+///
+/// Movies are in the order of their first rating, users likewise, a user's movies in time order. A
+/// movie that the movies file does not have is without fields.
 ///
 /// # Errors
 /// [`TrainError::File`] or [`TrainError::Line`] naming what cannot be read.
@@ -37,7 +30,7 @@ pub fn read(
     rules: Rules,
     template: &Template,
     progress: &ProgressBar,
-) -> Result<MovieLens> {
+) -> Result<(Dataset, Tally)> {
     let (ratings, movies, csv) =
         match ["dat", "csv"].map(|e| folder.join("ratings").with_extension(e)) {
             [dat, _] if dat.exists() => (dat, folder.join("movies.dat"), false),
@@ -52,27 +45,23 @@ pub fn read(
     let mut events = Events::new(rules);
     let mut ids = Ids::default();
     for_each_row(&ratings, csv, progress, |number, row| {
-        let wrong = |reason: &str| TrainError::line(&ratings, number, reason);
+        let wrong = |reason: String| TrainError::line(&ratings, number, reason);
         let [user, movie, rating, time] = row else {
-            return Err(wrong("does not have four columns: user, movie, rating, time"));
+            return Err(wrong("does not have four columns: user, movie, rating, time".into()));
         };
-        let rating = parse_rating(rating).map_err(|_| wrong("has a rating that is no number"))?;
-        let time = time.trim().parse().map_err(|_| wrong("has a time that is no whole number"))?;
+        let rating =
+            parse_rating(rating).map_err(|_| wrong("has a rating that is no number".into()))?;
+        let time =
+            time.trim().parse().map_err(|_| wrong("has a time that is no whole number".into()))?;
         let moment = Moment::whole(time);
         if events.counts(Some(rating), moment, TimeStyle::Epoch { a_second: 1 })? {
-            let movie = ids.number(movie);
-            if !movie.is_some_and(|movie| events.push(user, movie, moment)) {
-                return Err(wrong("more users or movies than 32 bits can number"));
-            }
+            let movie = ids.number(movie).map_err(wrong)?;
+            events.push(user, movie, moment).map_err(wrong)?;
         }
         Ok(())
     })?;
     let (sequences, tally) = events.into_sequences()?;
-    let mut items: Vec<Item> = ids
-        .into_list()
-        .into_iter()
-        .map(|id| Item { id, text: String::new(), fields: Map::new() })
-        .collect();
+    let mut items = ids.into_items();
     let mut places: std::collections::HashMap<String, usize> =
         items.iter().enumerate().map(|(at, item)| (item.id.clone(), at)).collect();
     for_each_row(&movies, csv, progress, |number, row| {
@@ -86,7 +75,7 @@ pub fn read(
         }
         Ok(())
     })?;
-    Ok(MovieLens { dataset: Dataset { items, sequences }, tally })
+    Ok((Dataset { items, sequences }, tally))
 }
 
 /// Title, year and genres; the year stands in brackets at the end of the title.

@@ -7,7 +7,7 @@
 //! recall of a list is the sum of the probabilities of its books.
 
 use super::Sequence;
-use super::readers::{Shelf, World};
+use super::readers::{NEW_AUTHOR, NEW_TASTE, Shelf, World};
 use crate::metrics::Metrics;
 
 /// P(taste, next book's drift | history) as the history grows.
@@ -57,14 +57,13 @@ impl<'a> Filter<'a> {
         }
         debug_assert!(sum > 0.0, "the generator cannot have produced book {book} here");
         self.shelf.read(book);
-        let drift = world.behaviour.drift;
         for on in &world.tastes_on {
             let belief = &mut self.belief[on.clone()];
             let in_subject: f64 = belief.iter().map(|b| b / sum).sum();
             for (at, belief) in on.clone().zip(belief) {
-                *belief = (1.0 - drift.author - drift.taste) * *belief / sum
-                    + drift.author * in_subject * world.prior_in_subject[at]
-                    + drift.taste * world.prior[at];
+                *belief = (1.0 - NEW_AUTHOR - NEW_TASTE) * *belief / sum
+                    + NEW_AUTHOR * in_subject * world.prior_in_subject[at]
+                    + NEW_TASTE * world.prior[at];
             }
         }
     }
@@ -89,7 +88,7 @@ impl<'a> Filter<'a> {
         let by_author = rates(&by_author, &shelf.of_author);
         let by_subject = rates(&by_subject, &shelf.of_subject);
         let by_any = rate(&by_any, &shelf.of_all);
-        let mut next: Vec<f64> = (0..world.len())
+        let mut next: Vec<f64> = (0..world.books())
             .map(|book| {
                 if !shelf.open[book] {
                     return 0.0;
@@ -135,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::data::classics::{Book, books};
-    use crate::data::readers::{Behaviour, Taste, simulate};
+    use crate::data::readers::{MIXTURE, Taste, simulate};
 
     fn book(author: &str, at: u16, subjects: &[&str], series: Option<u16>) -> Book {
         Book {
@@ -158,17 +157,17 @@ mod tests {
             book("b", 2, &["war"], Some(2)),
             book("c", 0, &["sea"], None),
         ];
-        World::new(&books, Behaviour::default(), &mut ChaCha8Rng::seed_from_u64(3))
+        World::new(&books, &mut ChaCha8Rng::seed_from_u64(3))
     }
 
     /// P(book | taste, history) straight from the words of the model.
     fn emission(world: &World, history: &[usize], taste: Taste, book: usize) -> f64 {
         let open = |b: usize| {
-            let before = (0..world.len()).find(|&other| world.next_of[other] == Some(b));
+            let before = (0..world.books()).find(|&other| world.next_of[other] == Some(b));
             !history.contains(&b) && before.is_none_or(|other| history.contains(&other))
         };
         let next = history.last().and_then(|&last| world.next_of[last]).filter(|&b| open(b));
-        let all: Vec<usize> = (0..world.len()).filter(|&b| open(b)).collect();
+        let all: Vec<usize> = (0..world.books()).filter(|&b| open(b)).collect();
         let by: Vec<usize> =
             all.iter().copied().filter(|&b| world.author_of[b] == taste.author).collect();
         let on: Vec<usize> = all
@@ -176,13 +175,12 @@ mod tests {
             .copied()
             .filter(|&b| world.subjects_of[b].contains(&taste.subject))
             .collect();
-        let parts = world.behaviour.mixture;
         let (mut probability, mut weights) = (0.0, 0.0);
         for (weight, among) in [
-            (parts.series, next.into_iter().collect()),
-            (parts.author, by),
-            (parts.subject, on),
-            (parts.any, all),
+            (MIXTURE.series, next.into_iter().collect()),
+            (MIXTURE.author, by),
+            (MIXTURE.subject, on),
+            (MIXTURE.any, all),
         ] {
             if among.is_empty() {
                 continue;
@@ -197,11 +195,10 @@ mod tests {
     }
 
     fn transition(world: &World, from: usize, to: usize) -> f64 {
-        let drift = world.behaviour.drift;
         let same_subject = world.tastes[from].subject == world.tastes[to].subject;
-        let stay = f64::from(u8::from(from == to)) * (1.0 - drift.author - drift.taste);
-        let author = if same_subject { drift.author * world.prior_in_subject[to] } else { 0.0 };
-        stay + author + drift.taste * world.prior[to]
+        let stay = f64::from(u8::from(from == to)) * (1.0 - NEW_AUTHOR - NEW_TASTE);
+        let author = if same_subject { NEW_AUTHOR * world.prior_in_subject[to] } else { 0.0 };
+        stay + author + NEW_TASTE * world.prior[to]
     }
 
     /// P(history, taste now, next book) summed over every path of tastes.
@@ -226,7 +223,7 @@ mod tests {
             let mut filter = Filter::new(&world);
             history.iter().for_each(|&book| filter.read(book));
             let next = filter.predict();
-            let joint: Vec<f64> = (0..world.len())
+            let joint: Vec<f64> = (0..world.books())
                 .map(|book| {
                     let read = history.contains(&book);
                     if read { 0.0 } else { brute_force(&world, history, book) }
@@ -246,7 +243,7 @@ mod tests {
     #[test]
     fn the_optimum_hits_as_often_as_it_expects_to() {
         // A filter that did not match the generator would be too sure or not sure enough.
-        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
+        let (world, dataset) = simulate(&books(), 1500, 7);
         let mut expected = 0.0;
         for sequence in &dataset.sequences {
             let mut filter = Filter::new(&world);
@@ -267,12 +264,12 @@ mod tests {
 
     #[test]
     fn popularity_is_far_from_the_optimum() {
-        let (world, dataset) = simulate(&books(), Behaviour::default(), 1500, 7);
-        let mut counts = vec![0; world.len()];
+        let (world, dataset) = simulate(&books(), 1500, 7);
+        let mut counts = vec![0; world.books()];
         for &book in dataset.sequences.iter().flat_map(Sequence::train) {
             counts[book as usize] += 1;
         }
-        let mut order: Vec<u32> = (0..world.len() as u32).collect();
+        let mut order: Vec<u32> = (0..world.books() as u32).collect();
         order.sort_by_key(|&book| std::cmp::Reverse(counts[book as usize]));
         let hits = dataset.sequences.iter().filter(|s| order[..10].contains(&s.test().1)).count();
         let recall = hits as f64 / dataset.sequences.len() as f64;

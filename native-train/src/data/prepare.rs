@@ -182,22 +182,22 @@ fn read(source: Source<'_>, settings: Settings<'_>, progress: &ProgressBar) -> R
     };
     Ok(match source {
         Source::Log(files) => {
-            let log = log::read(files, rules, progress)?;
-            let mut read = Read::new(log.dataset, "log", columns.text_recipe(), log.tally);
-            read.findings.lines = log.lines;
+            let (dataset, tally, lines) = log::read(files, rules, progress)?;
+            let mut read = Read::new(dataset, "log", columns.text_recipe(), tally);
+            read.findings.lines = lines;
             read
         }
         Source::Amazon { reviews, .. } => {
-            let found = amazon::read(reviews, rules, progress)?;
+            let (dataset, tally, layout) = amazon::read(reviews, rules, progress)?;
             let text = TextRecipe::Template(template(template::PAPER)?);
-            let mut read = Read::new(found.dataset, "amazon", text, found.tally);
-            read.findings.layout = Some(found.layout);
+            let mut read = Read::new(dataset, "amazon", text, tally);
+            read.findings.layout = Some(layout);
             read
         }
         Source::MovieLens(folder) => {
             let template = template(movielens::TEMPLATE)?;
-            let found = movielens::read(folder, rules, &template, progress)?;
-            Read::new(found.dataset, "movielens", TextRecipe::Template(template), found.tally)
+            let (dataset, tally) = movielens::read(folder, rules, &template, progress)?;
+            Read::new(dataset, "movielens", TextRecipe::Template(template), tally)
         }
         Source::Research { sequences, items } => Read {
             dataset: research::read(sequences, items, columns)?,

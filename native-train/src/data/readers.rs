@@ -9,8 +9,8 @@
 //! - Every book has a *popularity*, drawn once as exp(σ z) with z standard normal. It is not a
 //!   fact about the book.
 //! - The first taste is drawn from π(s, a), in proportion to the popularity of a's books on s.
-//! - Before every later book, with probability [`Drift::author`] the author is drawn anew from
-//!   π(a | s); with probability [`Drift::taste`] both are drawn anew from π; else the taste stays.
+//! - Before every later book, with probability [`NEW_AUTHOR`] the author is drawn anew from
+//!   π(a | s); with probability [`NEW_TASTE`] both are drawn anew from π; else the taste stays.
 //! - A book is *open* to a reader if they have not read it and have read the book before it in
 //!   its series: series are read in order.
 //! - The next book is drawn from a mixture: the next of the series of the last book read
@@ -34,6 +34,18 @@ pub const FAVOURITE_BOOKS: usize = 3;
 /// Number of books a reader reads.
 pub const LENGTHS: RangeInclusive<usize> = 6..=30;
 
+/// Weights of the next book's mixture where every part has an open book.
+pub const MIXTURE: Mixture = Mixture { series: 0.45, author: 0.40, subject: 0.10, any: 0.05 };
+
+/// Probability of another author on the same subject before a book.
+pub const NEW_AUTHOR: f64 = 0.08;
+
+/// Probability of another subject and author before a book.
+pub const NEW_TASTE: f64 = 0.03;
+
+/// σ of the logarithm of popularity.
+const POPULARITY_SPREAD: f64 = 0.8;
+
 /// Weights of the parts of the next book's mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mixture {
@@ -45,36 +57,6 @@ pub struct Mixture {
     pub subject: f64,
     /// Any open book.
     pub any: f64,
-}
-
-/// Probabilities of a change of taste before a book.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Drift {
-    /// Another author on the same subject.
-    pub author: f64,
-    /// Another subject and author.
-    pub taste: f64,
-}
-
-/// The parameters of the model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Behaviour {
-    /// What the next book is drawn from.
-    pub mixture: Mixture,
-    /// How taste changes.
-    pub drift: Drift,
-    /// σ of the logarithm of popularity.
-    pub popularity_spread: f64,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            mixture: Mixture { series: 0.45, author: 0.40, subject: 0.10, any: 0.05 },
-            drift: Drift { author: 0.08, taste: 0.03 },
-            popularity_spread: 0.8,
-        }
-    }
 }
 
 /// A hidden state: indices of subject and author.
@@ -89,8 +71,6 @@ pub struct Taste {
 /// The catalogue as the model sees it, with popularity drawn.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// The parameters.
-    pub behaviour: Behaviour,
     /// Popularity of each book.
     pub popularity: Vec<f64>,
     /// Author of each book.
@@ -130,7 +110,7 @@ impl<'a> Numbering<'a> {
 
 impl World {
     /// Draws the popularity of the books and lays out the tastes.
-    pub fn new(books: &[Book], behaviour: Behaviour, rng: &mut ChaCha8Rng) -> Self {
+    pub fn new(books: &[Book], rng: &mut ChaCha8Rng) -> Self {
         let (mut authors, mut subjects) = (Numbering::default(), Numbering::default());
         let author_of: Vec<usize> = books.iter().map(|book| authors.of(&book.author)).collect();
         let subjects_of: Vec<Vec<usize>> = books
@@ -157,10 +137,8 @@ impl World {
         let next_of: Vec<Option<usize>> = books.iter().map(|book| in_series(book, 1)).collect();
         let mut open_at_first = vec![true; books.len()];
         next_of.iter().flatten().for_each(|&next| open_at_first[next] = false);
-        let popularity: Vec<f64> = books
-            .iter()
-            .map(|_| (behaviour.popularity_spread * standard_normal(rng)).exp())
-            .collect();
+        let popularity: Vec<f64> =
+            books.iter().map(|_| (POPULARITY_SPREAD * standard_normal(rng)).exp()).collect();
 
         let (mut tastes, mut prior) = (Vec::new(), Vec::new());
         let (mut tastes_on, mut prior_in_subject) = (Vec::new(), Vec::new());
@@ -184,7 +162,6 @@ impl World {
         let sum: f64 = prior.iter().sum();
         prior.iter_mut().for_each(|weight| *weight /= sum);
         Self {
-            behaviour,
             popularity,
             author_of,
             subjects_of,
@@ -199,14 +176,9 @@ impl World {
         }
     }
 
-    /// Books.
-    pub fn len(&self) -> usize {
+    /// Number of books.
+    pub fn books(&self) -> usize {
         self.popularity.len()
-    }
-
-    /// Whether there are no books.
-    pub fn is_empty(&self) -> bool {
-        self.popularity.is_empty()
     }
 }
 
@@ -246,7 +218,7 @@ impl<'a> Shelf<'a> {
         };
         (0..world.books_by.len()).for_each(|author| shelf.recount_author(author));
         (0..world.books_on.len()).for_each(|subject| shelf.recount_subject(subject));
-        shelf.of_all = shelf.open_popularity(0..world.len());
+        shelf.of_all = shelf.open_popularity(0..world.books());
         shelf
     }
 
@@ -264,7 +236,7 @@ impl<'a> Shelf<'a> {
             self.recount_author(world.author_of[changed]);
             world.subjects_of[changed].iter().for_each(|&subject| self.recount_subject(subject));
         }
-        self.of_all = self.open_popularity(0..world.len());
+        self.of_all = self.open_popularity(0..world.books());
     }
 
     fn recount_author(&mut self, author: usize) {
@@ -283,12 +255,11 @@ impl<'a> Shelf<'a> {
     /// The mixture of a taste on this shelf: weights of the parts that have an open book, which
     /// sum to 1.
     pub fn mixture(&self, taste: Taste) -> Mixture {
-        let parts = self.world.behaviour.mixture;
         let kept = |weight: f64, there: bool| if there { weight } else { 0.0 };
-        let series = kept(parts.series, self.next.is_some());
-        let author = kept(parts.author, self.of_author[taste.author] > 0.0);
-        let subject = kept(parts.subject, self.of_subject[taste.subject] > 0.0);
-        let any = kept(parts.any, self.of_all > 0.0);
+        let series = kept(MIXTURE.series, self.next.is_some());
+        let author = kept(MIXTURE.author, self.of_author[taste.author] > 0.0);
+        let subject = kept(MIXTURE.subject, self.of_subject[taste.subject] > 0.0);
+        let any = kept(MIXTURE.any, self.of_all > 0.0);
         let sum = series + author + subject + any;
         let share = |weight: f64| if sum > 0.0 { weight / sum } else { 0.0 };
         Mixture {
@@ -302,15 +273,10 @@ impl<'a> Shelf<'a> {
 
 /// Simulates readers. The items of the result are all the books; `readers` sequences.
 ///
-/// The same books, behaviour, number and seed give the same readers on every machine.
-pub fn simulate(
-    books: &[Book],
-    behaviour: Behaviour,
-    readers: usize,
-    seed: u64,
-) -> (World, Dataset) {
+/// The same books, number and seed give the same readers on every machine.
+pub fn simulate(books: &[Book], readers: usize, seed: u64) -> (World, Dataset) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let world = World::new(books, behaviour, &mut rng);
+    let world = World::new(books, &mut rng);
     let digits = readers.to_string().len();
     let sequences = (1..=readers)
         .map(|number| Sequence {
@@ -328,13 +294,12 @@ fn simulate_reader(world: &World, rng: &mut ChaCha8Rng) -> Vec<u32> {
     let mut read = Vec::with_capacity(length);
     while read.len() < length {
         if !read.is_empty() {
-            let drift = world.behaviour.drift;
             let change: f64 = rng.random();
-            if change < drift.author {
+            if change < NEW_AUTHOR {
                 let subject = world.tastes[taste].subject;
                 let among = world.tastes_on[subject].clone();
                 taste = draw(among, |at| world.prior_in_subject[at], rng);
-            } else if change < drift.author + drift.taste {
+            } else if change < NEW_AUTHOR + NEW_TASTE {
                 taste = draw(0..world.tastes.len(), |at| world.prior[at], rng);
             }
         }
@@ -353,7 +318,7 @@ fn simulate_reader(world: &World, rng: &mut ChaCha8Rng) -> Vec<u32> {
                 } else if part < parts.series + parts.author + parts.subject {
                     open(&world.books_on[subject])
                 } else {
-                    (0..world.len()).filter(|&book| shelf.open[book]).collect()
+                    (0..world.books()).filter(|&book| shelf.open[book]).collect()
                 };
                 if candidates.is_empty() {
                     break;
@@ -391,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_seed_fixes_the_readers() {
-        let readers = |seed| simulate(&books(), Behaviour::default(), 40, seed).1.sequences;
+        let readers = |seed| simulate(&books(), 40, seed).1.sequences;
         assert_eq!(readers(1), readers(1));
         assert_ne!(readers(1), readers(2));
     }
@@ -400,7 +365,7 @@ mod tests {
     fn the_readers_of_seed_0_are_the_same_everywhere() {
         // Published figures rest on these readers: a change of the generator must be meant.
         let books = books();
-        let (_, dataset) = simulate(&books, Behaviour::default(), 3, 0);
+        let (_, dataset) = simulate(&books, 3, 0);
         let ids: Vec<&str> = dataset.sequences[0].items[..6]
             .iter()
             .map(|&item| books[item as usize].id.as_str())
@@ -421,7 +386,7 @@ mod tests {
     #[test]
     fn readers_read_no_book_twice_and_series_in_order() {
         let books = books();
-        let (world, dataset) = simulate(&books, Behaviour::default(), 300, 5);
+        let (world, dataset) = simulate(&books, 300, 5);
         for Sequence { user, items } in &dataset.sequences {
             assert!(LENGTHS.contains(&items.len()), "{user} reads {} books", items.len());
             for (at, &item) in items.iter().enumerate() {
@@ -437,7 +402,7 @@ mod tests {
     #[test]
     fn tastes_are_a_distribution() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let world = World::new(&books(), Behaviour::default(), &mut rng);
+        let world = World::new(&books(), &mut rng);
         assert!((world.prior.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         for on in world.tastes_on.iter().filter(|on| !on.is_empty()) {
             let sum: f64 = world.prior_in_subject[on.clone()].iter().sum();
@@ -449,7 +414,7 @@ mod tests {
     #[test]
     fn parts_without_an_open_book_give_up_their_weight() {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let world = World::new(&books(), Behaviour::default(), &mut rng);
+        let world = World::new(&books(), &mut rng);
         let mut shelf = Shelf::new(&world);
         let taste = world.tastes[0];
         for &book in &world.books_by[taste.author] {

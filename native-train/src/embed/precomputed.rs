@@ -12,15 +12,6 @@ use crate::files::read_text;
 /// Numbers that are read at once, about.
 const BLOCK: usize = 1 << 16;
 
-/// What to do with vectors of ids that the data set does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExtraIds {
-    /// Refuse the file.
-    Refuse,
-    /// Leave the vectors out.
-    Drop,
-}
-
 /// Where the vectors and their ids are.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -31,6 +22,8 @@ pub struct Source<'a> {
     /// One id a line, in the order of the rows. Without it the ids are the JSON list `ids` in the
     /// metadata of a safetensors file; without that, row i belongs to item i.
     pub ids: Option<&'a Path>,
+    /// Whether vectors of ids that the data set does not have are left out, and not refused.
+    pub drop_extra: bool,
 }
 
 /// Reads the vectors and brings them into the order of the items.
@@ -38,16 +31,15 @@ pub struct Source<'a> {
 /// # Errors
 /// [`TrainError::File`] when a file cannot be read, the rows do not match the ids, an item has no
 /// vector or two, an id is unknown, or a value is not finite.
-pub fn read(source: Source<'_>, items: &[Item], extra: ExtraIds) -> Result<Vectors> {
+pub fn read(source: Source<'_>, items: &[Item]) -> Result<Vectors> {
     let path = source.vectors;
     let mut file = VectorFile::open(path, source.tensor, "choose one with --tensor")?;
     let (rows, dimensions) = (file.rows(), file.dimensions());
     let listed = source.ids.map(read_ids).transpose()?;
     let ids_from = source.ids.unwrap_or(path);
     let rows_of_items = match listed.as_deref().or(file.ids()) {
-        Some(ids) => {
-            rows_by_id(ids, rows, items, extra).map_err(|e| TrainError::file(ids_from, e))?
-        }
+        Some(ids) => rows_by_id(ids, rows, items, source.drop_extra)
+            .map_err(|e| TrainError::file(ids_from, e))?,
         None if rows == items.len() => (0..rows).collect(),
         None => {
             let count = items.len();
@@ -83,8 +75,7 @@ pub fn read(source: Source<'_>, items: &[Item], extra: ExtraIds) -> Result<Vecto
 }
 
 fn read_ids(path: &Path) -> Result<Vec<String>> {
-    let text = read_text(path, "check the path")?;
-    Ok(text.trim_start_matches('\u{feff}').lines().map(str::to_owned).collect())
+    Ok(read_text(path, "check the path")?.lines().map(str::to_owned).collect())
 }
 
 /// The row of every item.
@@ -92,7 +83,7 @@ fn rows_by_id(
     ids: &[String],
     rows: usize,
     items: &[Item],
-    extra: ExtraIds,
+    drop_extra: bool,
 ) -> Result<Vec<usize>, String> {
     if ids.len() != rows {
         return Err(format!("has {} ids for {rows} rows of vectors", ids.len()));
@@ -110,7 +101,7 @@ fn rows_by_id(
         return Err(format!("has no vector for {count} of {of} items, the first \"{}\"", first.id));
     }
     let found: Vec<usize> = items.iter().map(|item| row_of[item.id.as_str()]).collect();
-    if found.len() < rows && extra == ExtraIds::Refuse {
+    if found.len() < rows && !drop_extra {
         let known: std::collections::HashSet<usize> = found.iter().copied().collect();
         let first = ids.iter().enumerate().find(|(row, _)| !known.contains(row));
         let count = rows - found.len();
@@ -181,7 +172,7 @@ mod tests {
     }
 
     fn source(vectors: &Path) -> Source<'_> {
-        Source { vectors, tensor: None, ids: None }
+        Source { vectors, tensor: None, ids: None, drop_extra: false }
     }
 
     fn f32s(values: &[f32]) -> Vec<u8> {
@@ -193,7 +184,7 @@ mod tests {
     #[test]
     fn rows_without_ids_are_in_the_order_of_the_items() {
         let files = Files::new();
-        let vectors = read(source(&files.npy(&ROWS)), &items(), ExtraIds::Refuse).unwrap();
+        let vectors = read(source(&files.npy(&ROWS)), &items()).unwrap();
         assert_eq!((vectors.dimensions, vectors.data.as_slice()), (2, &ROWS[..]));
     }
 
@@ -203,10 +194,10 @@ mod tests {
         let (vectors, ids) = (files.npy(&ROWS), files.write("ids.txt", "c\r\na\nb\n"));
         let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
         let reordered = [3.0, 4.0, 5.0, 6.0, 1.0, 2.0];
-        assert_eq!(read(with_ids, &items(), ExtraIds::Refuse).unwrap().data, reordered);
+        assert_eq!(read(with_ids, &items()).unwrap().data, reordered);
         let file = files
             .safetensors(&[("x", Dtype::F32, &[3, 2], f32s(&ROWS))], Some("[\"c\", \"a\", \"b\"]"));
-        assert_eq!(read(source(&file), &items(), ExtraIds::Refuse).unwrap().data, reordered);
+        assert_eq!(read(source(&file), &items()).unwrap().data, reordered);
     }
 
     #[test]
@@ -220,7 +211,7 @@ mod tests {
         ];
         for (dtype, data) in kinds {
             let file = files.safetensors(&[("x", dtype, &[3, 2], data)], None);
-            let vectors = read(source(&file), &items(), ExtraIds::Refuse).unwrap();
+            let vectors = read(source(&file), &items()).unwrap();
             assert_eq!(vectors.data, ROWS, "{dtype:?}");
         }
     }
@@ -234,7 +225,7 @@ mod tests {
             ("text", Dtype::F32, &[3, 2], f32s(&ROWS)),
         ];
         let file = files.safetensors(&tensors, None);
-        let choose = |tensor| read(Source { tensor, ..source(&file) }, &items(), ExtraIds::Refuse);
+        let choose = |tensor| read(Source { tensor, ..source(&file) }, &items());
         assert_eq!(choose(Some("image")).unwrap().data, [7.0, 8.0, 9.0]);
         for (tensor, reason) in [
             (None, "several matrices (image, text); choose one with --tensor"),
@@ -258,11 +249,11 @@ mod tests {
             let vectors = files.npy(&vec![1.0; 2 * rows]);
             let ids = files.write("ids.txt", ids);
             let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
-            let error = read(with_ids, &items(), ExtraIds::Refuse).unwrap_err().to_string();
+            let error = read(with_ids, &items()).unwrap_err().to_string();
             assert!(error.contains(reason), "\"{error}\" does not say \"{reason}\"");
         }
         let vectors = files.npy(&[1.0; 8]);
-        let error = read(source(&vectors), &items(), ExtraIds::Refuse).unwrap_err().to_string();
+        let error = read(source(&vectors), &items()).unwrap_err().to_string();
         assert!(error.contains("has 4 rows for 3 items; give the ids"), "{error}");
     }
 
@@ -271,8 +262,8 @@ mod tests {
         let files = Files::new();
         let vectors = files.npy(&[0.0, 0.0, 5.0, 6.0, 3.0, 4.0, 1.0, 2.0]);
         let ids = files.write("ids.txt", "x\nc\nb\na");
-        let with_ids = Source { ids: Some(&ids), ..source(&vectors) };
-        assert_eq!(read(with_ids, &items(), ExtraIds::Drop).unwrap().data, ROWS);
+        let with_ids = Source { ids: Some(&ids), drop_extra: true, ..source(&vectors) };
+        assert_eq!(read(with_ids, &items()).unwrap().data, ROWS);
     }
 
     #[test]
@@ -280,21 +271,21 @@ mod tests {
         let files = Files::new();
         for (value, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
             let vectors = files.npy(&[1.0, 2.0, 3.0, value, 5.0, 6.0]);
-            let error = read(source(&vectors), &items(), ExtraIds::Refuse).unwrap_err().to_string();
+            let error = read(source(&vectors), &items()).unwrap_err().to_string();
             let expected = format!("row 1 (item \"b\") has {name} at dimension 1");
             assert!(error.contains(&expected), "{error}");
         }
         // Beyond f32: a double that becomes infinite must not slip through.
         let data: Vec<u8> = [1e300f64; 6].iter().flat_map(|x| x.to_le_bytes()).collect();
         let file = files.safetensors(&[("x", Dtype::F64, &[3, 2], data)], None);
-        assert!(read(source(&file), &items(), ExtraIds::Refuse).is_err());
+        assert!(read(source(&file), &items()).is_err());
     }
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
         let files = Files::new();
         let missing = files.0.path().join("none.npy");
-        let error = read(source(&missing), &items(), ExtraIds::Refuse).unwrap_err().to_string();
+        let error = read(source(&missing), &items()).unwrap_err().to_string();
         assert!(error.contains("none.npy: not found"), "{error}");
     }
 }

@@ -4,7 +4,6 @@ pub mod free_search;
 pub mod search;
 
 use std::sync::Arc;
-use std::thread;
 
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
@@ -216,37 +215,47 @@ pub fn rank_targets_of_bundle(
     settings: Settings,
     progress: &ProgressBar,
 ) -> Ranking {
-    let Protocol { split, exclude_history } = settings.protocol;
     let engine = CpuEngine::new(Arc::clone(bundle));
-    let rank_of = |item: u32| bundle.catalog.rank_of(&dataset.items[item as usize].id);
-    let answer = |sequence: &Sequence| {
-        let (history, target) = split.of(sequence);
-        let user = settings.user_token.then(|| bundle.tokens.user_token(&sequence.user)).flatten();
-        let known: Vec<u32> = history.iter().filter_map(|&item| rank_of(item)).collect();
-        let codes = known.iter().map(|&rank| bundle.catalog.codes_of(rank));
-        let query = EngineQuery {
-            input: bundle.tokens.encoder_input(user, codes),
-            beams: settings.beams,
-            filter: filter(&known, exclude_history, bundle.catalog.len()),
-            sampling: None,
-        };
-        progress.inc(1);
-        Answer::of(&engine.search(&query), &known, rank_of(target))
+    let mut answers = Vec::with_capacity(dataset.sequences.len());
+    for users in dataset.sequences.chunks(settings.batch) {
+        let (queries, histories): (Vec<EngineQuery>, Vec<Vec<u32>>) =
+            users.iter().map(|sequence| query_of(bundle, dataset, sequence, settings)).unzip();
+        let found = engine.search_all(&queries);
+        let of_users = users.iter().zip(&histories).zip(&found);
+        answers.extend(of_users.map(|((sequence, history), hits)| {
+            let (_, target) = settings.protocol.split.of(sequence);
+            Answer::of(hits, history, rank_in(bundle, dataset, target))
+        }));
+        progress.inc(users.len() as u64);
+    }
+    Ranking::of(answers)
+}
+
+/// What a bundle is asked for a user, and the ranks of the history's items that it has.
+pub(crate) fn query_of(
+    bundle: &Bundle,
+    dataset: &Dataset,
+    sequence: &Sequence,
+    settings: Settings,
+) -> (EngineQuery, Vec<u32>) {
+    let Protocol { split, exclude_history } = settings.protocol;
+    let (history, _) = split.of(sequence);
+    let known: Vec<u32> =
+        history.iter().filter_map(|&item| rank_in(bundle, dataset, item)).collect();
+    let user = settings.user_token.then(|| bundle.tokens.user_token(&sequence.user)).flatten();
+    let codes = known.iter().map(|&rank| bundle.catalog.codes_of(rank));
+    let query = EngineQuery {
+        input: bundle.tokens.encoder_input(user, codes),
+        beams: settings.beams,
+        filter: filter(&known, exclude_history, bundle.catalog.len()),
+        sampling: None,
     };
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    let share = dataset.sequences.len().div_ceil(threads).max(1);
-    thread::scope(|scope| {
-        let workers: Vec<_> = dataset
-            .sequences
-            .chunks(share)
-            .map(|chunk| scope.spawn(|| chunk.iter().map(answer).collect::<Vec<_>>()))
-            .collect();
-        let joined = workers
-            .into_iter()
-            // A share of the users that is missing would pass for figures of all.
-            .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        Ranking::of(joined.flatten())
-    })
+    (query, known)
+}
+
+/// The rank of an item of the data set in a bundle's catalogue.
+fn rank_in(bundle: &Bundle, dataset: &Dataset, item: u32) -> Option<u32> {
+    bundle.catalog.rank_of(&dataset.items[item as usize].id)
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 mod calibration;
 mod fit;
 
-use std::fs;
 use std::path::Path;
 
 use tch::Device;
@@ -13,7 +12,7 @@ use tigret_infer::{Bundle, Catalog, CatalogItem, T5Config, TokenLayout, WeightDa
 use crate::data::Dataset;
 use crate::destination;
 use crate::error::{Result, TrainError};
-use crate::files::read_bytes;
+use crate::files::{make_parent, read_bytes};
 use crate::model::checkpoint::{self, HostWeights};
 use crate::model::t5::stack_of;
 use crate::model::{Provenance, TrainedModel, check_ids};
@@ -185,9 +184,7 @@ pub fn check_out(path: &Path) -> Result<()> {
 /// [`TrainError::File`].
 pub fn write_bundle(bundle: &Bundle, path: &Path) -> Result<usize> {
     let bytes = bundle.to_bytes()?;
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    }
+    make_parent(path)?;
     destination::write(path, |file| file.write_all(&bytes))?;
     Ok(bytes.len())
 }

@@ -52,7 +52,7 @@ impl AdamW {
     /// with an RMS of 1, learns as fast for its size as a matrix, which begins with a tenth of it.
     pub fn scaled_by_weights(self, params: &Params) -> Self {
         let lengths = params.lengths();
-        let weight_of = Tensor::repeat_interleave(&lengths, params.len() as i64);
+        let weight_of = Tensor::repeat_interleave(&lengths, params.count() as i64);
         Self { scale: Some(Scale { lengths, weight_of: weight_of.to_kind(Kind::Int) }), ..self }
     }
 

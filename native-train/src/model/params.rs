@@ -201,13 +201,8 @@ impl Params {
     }
 
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.flat.numel()
-    }
-
-    /// Whether there is no weight at all.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The weights for one pass in `f32`; gradients flow back into the flat buffer.
@@ -312,7 +307,7 @@ impl Params {
     /// # Errors
     /// As [`Params::load`].
     pub fn flat_of(&self, weights: &HostWeights) -> Result<Tensor> {
-        let mut all = Vec::with_capacity(self.len());
+        let mut all = Vec::with_capacity(self.count());
         for spec in &self.specs {
             let Some((shape, values)) = weights.get(&spec.name) else {
                 return Err(TrainError::usage(format!("weight `{}` is missing", spec.name)));

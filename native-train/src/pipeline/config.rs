@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::arguments::{Call, call};
@@ -121,8 +122,9 @@ impl Config {
     pub fn pipeline(&self, command: &clap::Command) -> Result<(RunDir, Vec<Call>)> {
         let wrong = |what: String| TrainError::usage(format!("{}: {what}", self.name));
         for key in self.table.keys() {
-            if key != "run" && key.parse::<Step>().is_err() {
-                let steps = Step::ALL.map(Step::verb).join(", ");
+            if key != "run" && Step::from_str(key, false).is_err() {
+                let steps: Vec<&str> = Step::value_variants().iter().map(|s| s.verb()).collect();
+                let steps = steps.join(", ");
                 return Err(wrong(format!("\"{key}\" is neither `run` nor a step ({steps})")));
             }
         }
@@ -133,7 +135,7 @@ impl Config {
         };
         let run = RunDir::named(run);
         let mut calls = Vec::new();
-        for step in Step::ALL {
+        for &step in Step::value_variants() {
             let options = match self.table.get(step.verb()) {
                 Some(Value::Table(options)) => options,
                 // The report is for people who ask for it.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, write_json};
+use crate::files::{make_parent, read_json, write_json};
 use crate::hash::hex;
 
 /// A file that changed this short ago may change again within the resolution of its time, so its
@@ -63,9 +63,7 @@ impl FileHashes {
         if !std::mem::take(&mut self.changed) {
             return Ok(());
         }
-        if let Some(folder) = self.memory.parent() {
-            fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-        }
+        make_parent(&self.memory)?;
         write_json(&self.memory, &self.known)
     }
 

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use super::arguments::Call;
 use super::file_hashes::FileHashes;
 use super::step::Step;
-use crate::error::{Result, TrainError};
-use crate::files::{remove_if_there, write_json};
+use crate::error::Result;
+use crate::files::{make_parent, remove_if_there, write_json};
 use crate::hash::hex;
 use crate::run_dir::RunDir;
 
@@ -34,7 +34,7 @@ impl Key {
     /// The key of a call as things stand.
     ///
     /// # Errors
-    /// [`TrainError::File`] for an input that cannot be read.
+    /// [`crate::TrainError::File`] for an input that cannot be read.
     pub fn new(call: &Call, run: &RunDir, hashes: &mut FileHashes) -> Result<Self> {
         let mut inputs = BTreeMap::new();
         for path in call.step.reads(run) {
@@ -109,7 +109,7 @@ pub enum State {
 /// How a step with this key stands in a run.
 ///
 /// # Errors
-/// [`TrainError::File`] for an output that cannot be read.
+/// [`crate::TrainError::File`] for an output that cannot be read.
 pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> {
     if let Some(begun) = read::<Key>(&run.started(key.step.verb())) {
         return Ok(match key.difference(&begun) {
@@ -139,7 +139,7 @@ pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> 
 /// be taken up, counts as unfinished.
 ///
 /// # Errors
-/// [`TrainError::File`].
+/// [`crate::TrainError::File`].
 pub fn begin(key: &Key, run: &RunDir) -> Result<()> {
     remove_if_there(&run.stamp(key.step.verb()))?;
     match key.step {
@@ -151,7 +151,7 @@ pub fn begin(key: &Key, run: &RunDir) -> Result<()> {
 /// Notes that a step came to its end.
 ///
 /// # Errors
-/// [`TrainError::File`].
+/// [`crate::TrainError::File`].
 pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
     write(&run.stamp(stamp.key.step.verb()), stamp)?;
     forget_unfinished(stamp.key.step, run)
@@ -161,7 +161,7 @@ pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
 /// unfinished work.
 ///
 /// # Errors
-/// [`TrainError::File`].
+/// [`crate::TrainError::File`].
 pub fn forget_unfinished(step: Step, run: &RunDir) -> Result<()> {
     remove_if_there(&run.started(step.verb()))
 }
@@ -169,7 +169,7 @@ pub fn forget_unfinished(step: Step, run: &RunDir) -> Result<()> {
 /// The files that a call wrote, with their hashes.
 ///
 /// # Errors
-/// [`TrainError::File`] for one that cannot be read.
+/// [`crate::TrainError::File`] for one that cannot be read.
 pub fn outputs(
     call: &Call,
     run: &RunDir,
@@ -195,8 +195,6 @@ fn read<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Option<T> {
 }
 
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    }
+    make_parent(path)?;
     write_json(path, value)
 }

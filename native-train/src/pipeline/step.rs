@@ -2,14 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::checkpoint;
 use crate::run_dir::RunDir;
 
-/// A step, which is a verb of `tigret`.
+/// A step, which is a verb of `tigret`; they stand in their order.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -32,17 +31,6 @@ pub enum Step {
 }
 
 impl Step {
-    /// All steps in their order.
-    pub const ALL: [Self; 7] = [
-        Self::Prepare,
-        Self::Embed,
-        Self::Tokenize,
-        Self::Train,
-        Self::Evaluate,
-        Self::Export,
-        Self::Inspect,
-    ];
-
     /// Its verb.
     pub fn verb(self) -> &'static str {
         match self {
@@ -160,13 +148,5 @@ fn model(run: &RunDir) -> Vec<PathBuf> {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.verb())
-    }
-}
-
-impl FromStr for Step {
-    type Err = ();
-
-    fn from_str(verb: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|step| step.verb() == verb).ok_or(())
     }
 }

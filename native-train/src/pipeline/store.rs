@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file_hashes::FileHashes;
 use super::stamp::{Key, Stamp};
 use crate::error::{Result, TrainError};
-use crate::files::unfinished;
-use crate::files::{read_json, remove_if_there, write_json};
+use crate::files::{make_parent, read_json, remove_if_there, unfinished, write_json};
 use crate::run_dir::RunDir;
 
 /// A folder of finished steps.
@@ -66,9 +65,7 @@ impl Store {
 /// Links a file, or copies it where links cannot be, in place of what is there.
 fn lay(from: &Path, to: &Path) -> Result<()> {
     let failed = |e: std::io::Error| TrainError::file(to, e);
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
+    make_parent(to)?;
     let partial = unfinished(to);
     remove_if_there(&partial)?;
     fs::hard_link(from, &partial)

@@ -215,7 +215,7 @@ impl<'a> Lab<'a> {
         if self.settings.smoke {
             spare_epochs(&mut options);
         }
-        for step in Step::ALL.into_iter().filter(|step| *step > last) {
+        for step in Step::value_variants().iter().filter(|step| **step > last) {
             options.insert(step.verb().into(), Value::Boolean(false));
         }
         let root = self.run_dir(data, variant, seed);

@@ -7,7 +7,6 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tigret_infer::cpu::CpuEngine;
-use tigret_infer::search::{EngineQuery, ItemFilter};
 use tigret_infer::{Bundle, T5Config, TokenLayout, WeightFormat};
 
 use super::comparison::{figure_cell, of_ranking, of_seeds, of_users};
@@ -19,6 +18,7 @@ use super::settings::Data;
 use super::table::{Cell, Figure, Table};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
+use crate::evaluate::{self, Split, query_of};
 use crate::export::bundle_of_run;
 use crate::model::presets::Preset;
 use crate::pipeline::Step;
@@ -143,23 +143,9 @@ fn median_milliseconds(bundle: Bundle, dataset: &Dataset) -> Result<f64> {
     let engine = CpuEngine::new(Arc::clone(&bundle));
     let mut users: Vec<&Sequence> = dataset.sequences.iter().collect();
     users.sort_by_key(|sequence| std::cmp::Reverse(sequence.items.len()));
-    let query = |sequence: &Sequence| {
-        let ranks = sequence
-            .test()
-            .0
-            .iter()
-            .filter_map(|&item| bundle.catalog.rank_of(&dataset.items[item as usize].id));
-        let codes: Vec<&[u16]> = ranks.map(|rank| bundle.catalog.codes_of(rank)).collect();
-        let user = bundle.tokens.user_token(&sequence.user);
-        EngineQuery {
-            input: bundle.tokens.encoder_input(user, codes.iter().copied()),
-            beams: BEAMS,
-            filter: ItemFilter::everything(),
-            sampling: None,
-        }
-    };
+    let settings = evaluate::Settings::of(Split::Test, BEAMS);
     let time = |at: usize| {
-        let query = query(users[at % users.len()]);
+        let (query, _) = query_of(&bundle, dataset, users[at % users.len()], settings);
         let begin = Instant::now();
         engine.search(&query);
         begin.elapsed().as_secs_f64() * 1e3

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::Study;
@@ -241,7 +242,9 @@ fn check_steps(base: &Table, wrong: Wrong<'_>) -> Result<()> {
                 }
             }
             ("study", _) => return Err(wrong("`study` is not a table of studies")),
-            (step, value) if step.parse::<Step>().is_ok() => check_step("", step, value, wrong)?,
+            (step, value) if Step::from_str(step, false).is_ok() => {
+                check_step("", step, value, wrong)?
+            }
             (key, _) => {
                 return Err(wrong(&format!(
                     "\"{key}\" is none of out, seeds, users, data, study, or a step"
@@ -256,8 +259,8 @@ fn check_steps(base: &Table, wrong: Wrong<'_>) -> Result<()> {
 /// stands before the step's name.
 fn check_step(place: &str, step: &str, value: &Value, wrong: Wrong<'_>) -> Result<()> {
     let wrong = |what: &str| Err(wrong(what));
-    match (step.parse(), value) {
-        (Err(()), _) => wrong(&format!("`{place}{step}` is no step")),
+    match (Step::from_str(step, false), value) {
+        (Err(_), _) => wrong(&format!("`{place}{step}` is no step")),
         (Ok(Step::Export | Step::Inspect), _) => {
             wrong(&format!("[{place}{step}] is not for a study: remove it"))
         }

@@ -15,6 +15,7 @@ use super::check::too_large;
 use super::codes::encode;
 use super::ids::{TOKENIZE, ids_of_items, read_ids};
 use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
+use crate::data::Item;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
 use crate::embed::append::NewRows;
@@ -413,10 +414,10 @@ fn append_items(
             }
             let text = item.text(recipe);
             let NewItem { id, mut fields, .. } = item;
-            fields.remove("embedding");
-            fields.insert("id".into(), id.into());
-            fields.insert("text".into(), text.into());
-            write_line(file, &fields).map_err(|e| TrainError::file(&path, e))
+            for own in ["id", "text", "embedding"] {
+                fields.remove(own);
+            }
+            write_line(file, &Item { id, text, fields }).map_err(|e| TrainError::file(&path, e))
         })
         .map_err(std::io::Error::other)
     })

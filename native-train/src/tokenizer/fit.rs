@@ -207,17 +207,8 @@ mod tests {
     use crate::device::testing::on_cpu_and_cuda;
     use crate::tokenizer::autoencoder::Gradient;
     use crate::tokenizer::settings::{Autoencoder, Epochs, OptimizerKind};
+    use clap::ValueEnum;
     use rand::Rng;
-
-    const METHODS: [Method; 7] = [
-        Method::RqVae,
-        Method::VqVae,
-        Method::RqKmeans,
-        Method::HierarchicalKmeans,
-        Method::Lsh,
-        Method::Random,
-        Method::Opq,
-    ];
 
     fn settings(method: Method) -> Settings {
         let autoencoder = Autoencoder {
@@ -261,7 +252,7 @@ mod tests {
     #[test]
     fn every_method_gives_codes_in_range_and_the_same_for_the_same_seed() {
         let (ids, vectors) = items(300);
-        for method in METHODS {
+        for &method in Method::value_variants() {
             let settings = settings(method);
             let fitted = fit_to(&settings, &ids, &vectors).unwrap();
             assert_eq!(fitted.codes.len(), 300 * 3, "{method:?}");
@@ -294,8 +285,10 @@ mod tests {
             };
             lines.map(error).collect()
         };
-        for (method, balance_last) in
-            METHODS.map(|method| (method, false)).into_iter().chain([(Method::RqVae, true)])
+        for (method, balance_last) in Method::value_variants()
+            .iter()
+            .map(|&method| (method, false))
+            .chain([(Method::RqVae, true)])
         {
             let settings = Settings { balance_last, ..settings(method) };
             let expected = fit_on(&settings, Device::Cpu);
@@ -315,7 +308,7 @@ mod tests {
     #[test]
     fn codes_that_stand_for_vectors_restore_most_of_them() {
         let (ids, vectors) = items(300);
-        for method in METHODS {
+        for &method in Method::value_variants() {
             let lost = fit_to(&settings(method), &ids, &vectors).unwrap().reconstruction;
             match method {
                 Method::Lsh | Method::Random => assert!(lost.is_none()),
@@ -395,7 +388,7 @@ mod tests {
             vectors.data[10 * row + 4] = if row == 7 { 1.0 + f32::EPSILON } else { 1.0 };
             vectors.data[10 * row + 5] = if row == 9 { 1e-30 } else { 0.0 };
         }
-        for method in METHODS {
+        for &method in Method::value_variants() {
             for normalise in
                 [Normalise::None, Normalise::Center, Normalise::Scale, Normalise::Standardize]
             {

@@ -192,7 +192,7 @@ impl<'a> Keeper<'a> {
         let (mut file, header, progress, steps) = self.open(self.control.state?)?;
         let mut take = |name: &str| {
             let values = header.read_f32s(&mut file, header.tensors.info(name)?).ok()?;
-            (values.len() == params.len())
+            (values.len() == params.count())
                 .then(|| Tensor::from_slice(&values).to_device(params.flat().device()))
         };
         let weights = take(WEIGHTS)?;

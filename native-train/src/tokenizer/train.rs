@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::autoencoder::{CODEBOOKS, Quantise, Shape, initialise_codebooks, pass};
 use super::settings::{Autoencoder, Epochs, OptimizerKind, Settings};
@@ -336,23 +336,6 @@ fn no_longer_falls(history: &[f64]) -> bool {
 fn diverges(history: &[f64]) -> bool {
     let last = &history[history.len().saturating_sub(WINDOW)..];
     history.first().is_some_and(|first| last.iter().sum::<f64>() > first * last.len() as f64)
-}
-
-/// A measured rate of the device: the f32 matrix product that training is held against, in FLOP/s.
-pub fn matmul_rate(device: Device) -> f64 {
-    // A few milliseconds, so that starting a kernel and reading back do not count.
-    let side = if device.is_cuda() { 8192 } else { 1024 };
-    let a = Tensor::ones([side, side], (Kind::Float, device));
-    let mut rates: Vec<f64> = (0..15)
-        .map(|_| {
-            let begin = std::time::Instant::now();
-            // Reading a value back waits for the product.
-            let _ = a.matmul(&a).double_value(&[0, 0]);
-            2.0 * (side as f64).powi(3) / begin.elapsed().as_secs_f64()
-        })
-        .collect();
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 #[cfg(test)]

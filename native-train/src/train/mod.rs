@@ -13,6 +13,6 @@ pub mod trainer;
 pub use driver::{Limits, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
-pub use settings::{OptimizerKind, Precision, Settings};
+pub use settings::{OptimizerKind, Options, Precision, Settings};
 pub use state::{forget, seconds_spent};
 pub use trainer::Trainer;

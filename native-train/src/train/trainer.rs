@@ -8,7 +8,7 @@ use tch::{Device, Tensor};
 use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
 use super::samples::{Batch, MICRO_BATCH, Resident, Sampler, training_samples};
-use super::settings::{Identity, OptimizerKind, Settings};
+use super::settings::{Identity, OptimizerKind, Options, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Split, rank_targets};
@@ -58,14 +58,14 @@ impl<'a> Trainer<'a> {
             ));
         }
         let model = T5::new(settings.config.clone());
-        let params = Params::new(model.specs(), settings.seed, device);
-        let optimizer = AdamW::new(&params, settings.weight_decay);
-        let optimizer = match settings.optimizer {
-            OptimizerKind::Adamw => optimizer,
-            OptimizerKind::ScaledAdamw => optimizer.scaled_by_weights(&params),
+        let Options { batch, batching, optimizer, weight_decay, seed, .. } = settings.options;
+        let params = Params::new(model.specs(), seed, device);
+        let adamw = AdamW::new(&params, weight_decay);
+        let optimizer = match optimizer {
+            OptimizerKind::Adamw => adamw,
+            OptimizerKind::ScaledAdamw => adamw.scaled_by_weights(&params),
         };
         let resident = Resident::new(dataset, ids, &samples, device);
-        let Settings { batch, batching, seed, .. } = settings;
         let max_items = ids.layout.max_items;
         let sampler = Sampler::new(samples, max_items, batch, batching, seed, device);
         let identity = Identity::new(settings, dataset, ids);
@@ -83,9 +83,13 @@ impl<'a> Trainer<'a> {
         })
     }
 
+    fn options(&self) -> &Options {
+        &self.identity.settings.options
+    }
+
     /// Number of weights.
     pub fn parameters(&self) -> usize {
-        self.params.len()
+        self.params.count()
     }
 
     /// Number of samples of an epoch.
@@ -153,7 +157,7 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step in parts of `size` samples.
     fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
-        let Settings { seed, drop_user, .. } = self.identity.settings;
+        let Options { seed, drop_user, .. } = *self.options();
         let (chosen, index) = self.sampler.of_step(step);
         let size = size.min(chosen.len());
         let indices = index.split(size as i64, 0);
@@ -168,10 +172,10 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: u64) -> (Tensor, usize) {
         let micro_batches = self.micro_batches(step);
         let samples = micro_batches.iter().map(Batch::rows).sum();
-        let (loss, gradient) =
-            self.gradient(micro_batches, driver::step_seed(self.identity.settings.seed, step));
+        let Options { seed, clip, .. } = *self.options();
+        let (loss, gradient) = self.gradient(micro_batches, driver::step_seed(seed, step));
         let rate = self.learning_rate(step);
-        self.optimizer.step(&self.params, gradient, rate, self.identity.settings.clip);
+        self.optimizer.step(&self.params, gradient, rate, clip);
         (loss, samples)
     }
 
@@ -204,7 +208,7 @@ impl<'a> Trainer<'a> {
 
     /// Evenly spread over the data set, so that every run validates on the same users.
     fn validation_users(&self) -> Vec<&'a Sequence> {
-        self.dataset.spread(self.identity.settings.validation_users.max(1))
+        self.dataset.spread(self.options().validation_users.max(1))
     }
 }
 
@@ -227,15 +231,15 @@ impl Job for Trainer<'_> {
     fn plan(&self) -> Plan {
         Plan {
             steps_per_epoch: self.steps_per_epoch(),
-            epochs: self.identity.settings.epochs,
+            epochs: self.options().epochs,
             validate_every: self.identity.settings.validate_every,
-            patience: self.identity.settings.patience,
+            patience: self.options().patience,
             rate_option: "--learning-rate",
         }
     }
 
     fn learning_rate(&self, step: u64) -> f64 {
-        let Settings { schedule, learning_rate, warmup, .. } = self.identity.settings;
+        let Options { schedule, learning_rate, warmup, .. } = *self.options();
         schedule.rate(learning_rate, warmup, self.plan().steps(), step)
     }
 
@@ -244,8 +248,7 @@ impl Job for Trainer<'_> {
     }
 
     fn validate(&self) -> Metrics {
-        let beams = self.identity.settings.validation_beams;
-        let settings = evaluate::Settings::of(Split::Validation, beams);
+        let settings = evaluate::Settings::of(Split::Validation, self.options().validation_beams);
         let hidden = ProgressBar::hidden();
         let (views, users) = (self.views(), self.validation_users());
         rank_targets(&self.model, &views, self.ids, &users, settings, &hidden).metrics()
@@ -275,7 +278,7 @@ pub(crate) mod tests {
     use crate::device::testing::{cosine, on_cpu_and_cuda};
     use crate::model::params::to_vec;
     use crate::model::presets::Preset;
-    use crate::train::{Batching, Precision, Schedule};
+    use crate::train::Precision;
     use tigret_infer::{T5Config, TokenLayout};
 
     /// A data set of 70 samples and IDs for it.
@@ -290,34 +293,36 @@ pub(crate) mod tests {
         (dataset, ids)
     }
 
-    pub(in crate::train) fn settings(ids: &SemanticIds, dropout_rate: f64) -> Settings {
-        Settings {
-            config: T5Config { dropout_rate, ..Preset::Tiny.config(&ids.layout) },
-            batch: 70,
-            batching: Batching::Samples,
-            precision: Precision::F32,
-            epochs: 1,
-            optimizer: OptimizerKind::Adamw,
-            learning_rate: 1e-3,
-            warmup: 1,
-            schedule: Schedule::InverseSqrt,
-            weight_decay: 0.0,
-            // Always acts, so that its norm counts.
-            clip: 1e-3,
-            drop_user: 0.2,
-            validate_every: 1,
-            patience: 1,
-            validation_users: 1,
-            validation_beams: 1,
-            seed: 5,
-        }
+    pub(in crate::train) const OPTIONS: Options = Options {
+        batch: 70,
+        epochs: 1,
+        optimizer: OptimizerKind::Adamw,
+        learning_rate: 1e-3,
+        warmup: 1,
+        weight_decay: 0.0,
+        // Always acts, so that its norm counts.
+        clip: 1e-3,
+        patience: 1,
+        validation_users: 1,
+        validation_beams: 1,
+        seed: 5,
+        ..Options::DEFAULT
+    };
+
+    pub(in crate::train) fn settings(
+        ids: &SemanticIds,
+        dropout_rate: f64,
+        options: Options,
+    ) -> Settings {
+        let config = T5Config { dropout_rate, ..Preset::Tiny.config(&ids.layout) };
+        Settings { config, precision: Precision::F32, validate_every: 1, options }
     }
 
     #[test]
     fn a_batch_in_micro_batches_has_the_loss_and_the_gradient_of_the_batch() {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
-        let settings = settings(&ids, 0.0);
+        let settings = settings(&ids, 0.0, OPTIONS);
         let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
         let micro_batches = trainer.micro_batches(0);
         let rows: Vec<usize> = micro_batches.iter().map(Batch::rows).collect();
@@ -338,7 +343,8 @@ pub(crate) mod tests {
     fn first_step(device: Device, precision: Precision) -> (f32, Vec<(String, Vec<f32>)>) {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
-        let settings = Settings { precision, drop_user: 0.0, ..settings(&ids, 0.0) };
+        let options = Options { drop_user: 0.0, ..OPTIONS };
+        let settings = Settings { precision, ..settings(&ids, 0.0, options) };
         let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
         let micro_batches = trainer.micro_batches(0);
         let (loss, gradient) = trainer.gradient(micro_batches, 0);
@@ -373,13 +379,14 @@ pub(crate) mod tests {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
         let train = |device, optimizer| {
-            let settings = Settings {
+            let options = Options {
                 optimizer,
                 learning_rate: if optimizer == OptimizerKind::Adamw { 1e-3 } else { 0.03 },
                 weight_decay: 0.05,
                 drop_user: 0.0,
-                ..settings(&ids, 0.0)
+                ..OPTIONS
             };
+            let settings = settings(&ids, 0.0, options);
             let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
             let losses: Vec<f32> = (0..6).map(|_| to_vec(&trainer.step(0).0)[0]).collect();
             (losses, trainer.weights())
@@ -406,14 +413,14 @@ pub(crate) mod tests {
         let trained = |device, stop: bool| {
             let folder = tempfile::tempdir().unwrap();
             let run = RunDir::named(folder.path());
-            let settings = Settings {
+            let options = Options {
                 epochs: 6,
                 batch: 35,
-                validate_every: 3,
                 patience: 99,
                 optimizer: OptimizerKind::ScaledAdamw,
-                ..settings(&ids, 0.1)
+                ..OPTIONS
             };
+            let settings = Settings { validate_every: 3, ..settings(&ids, 0.1, options) };
             let mut resume = false;
             let mut train = |interrupted, budget| {
                 let settings = settings.clone();
@@ -451,7 +458,7 @@ pub(crate) mod tests {
         let threads = tch::get_num_threads();
         for optimizer in [OptimizerKind::Adamw, OptimizerKind::ScaledAdamw] {
             let mut trained = [1, 2, 3].map(|threads| {
-                let settings = Settings { optimizer, ..settings(&ids, 0.1) };
+                let settings = settings(&ids, 0.1, Options { optimizer, ..OPTIONS });
                 let mut trainer =
                     Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
                 tch::set_num_threads(threads);

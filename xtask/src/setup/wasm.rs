@@ -63,7 +63,7 @@ impl WasmToolchain {
     }
 
     fn own(report: &Report) -> Result<Self> {
-        let library = sysroot()?.join("lib/rustlib").join(TARGET).join("lib");
+        let library = library_of(TARGET)?.join("lib");
         if library.is_dir() {
             report.done(STEP, "already in the Rust toolchain");
             return Ok(Self::Own);
@@ -126,17 +126,14 @@ impl WasmToolchain {
     }
 }
 
-fn sysroot() -> Result<PathBuf> {
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "sysroot"]).current_dir(workspace::root());
-    process::output(&mut rustc).map(PathBuf::from)
+/// Where the toolchain that runs us has what belongs to a target.
+fn library_of(target: &str) -> Result<PathBuf> {
+    Ok(Path::new(&workspace::rustc_prints("sysroot")?).join("lib/rustlib").join(target))
 }
 
 /// `rust-lld` of the toolchain that runs us, else a `wasm-ld` on the PATH.
 fn wasm_linker() -> Result<PathBuf> {
-    let version = process::output(Command::new("rustc").arg("-vV"))?;
-    let host = host_in(&version).unwrap_or_default();
-    let own = sysroot()?.join("lib/rustlib").join(host).join("bin/rust-lld");
+    let own = library_of(&workspace::rustc_prints("host-tuple")?)?.join("bin/rust-lld");
     if own.is_file() {
         return Ok(own);
     }
@@ -149,22 +146,9 @@ fn wasm_linker() -> Result<PathBuf> {
     })
 }
 
-/// The host triple in what `rustc -vV` prints.
-fn host_in(version: &str) -> Option<&str> {
-    version.lines().find_map(|line| line.strip_prefix("host: "))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_host_is_read_from_the_compilers_version() {
-        let version =
-            "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\n";
-        assert_eq!(host_in(version), Some("x86_64-unknown-linux-gnu"));
-        assert_eq!(host_in("rustc 1.95.0"), None);
-    }
 
     #[test]
     fn debians_toolchain_builds_the_standard_library_with_our_linker() {

@@ -117,12 +117,6 @@ impl Settings {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
-
 /// A network with its weights.
 #[derive(Debug)]
 pub struct SasRec {

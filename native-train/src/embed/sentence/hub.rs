@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::error::{Result, TrainError};
-use crate::files::write_atomically;
+use crate::files::{make_parent, write_atomically};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -179,13 +179,6 @@ fn is_complete(snapshot: &Path) -> bool {
     let weights = ["model.safetensors", "model.safetensors.index.json"];
     ["config.json", "tokenizer.json"].iter().all(|file| snapshot.join(file).exists())
         && weights.iter().any(|file| snapshot.join(file).exists())
-}
-
-fn make_parent(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(folder) => fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e)),
-        None => Ok(()),
-    }
 }
 
 /// The cache folder of Hugging Face's tools.

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::Instant;
 
@@ -50,62 +50,15 @@ pub fn encode_all(
     let cuda = encoder.device.is_cuda();
     let batches = batches(&tokens, if cuda { CUDA_BATCH_TOKENS } else { CPU_BATCH_TOKENS });
     let dimensions = encoder.dimensions();
-    let key = key(encoder, texts);
+    let job = Job { encoder, tokens, batches, key: key(encoder, texts), control, progress };
     let mut work = control
         .state
-        .and_then(|path| Work::load(path, &key, texts.len(), dimensions, batches.len()))
-        .unwrap_or_else(|| Work::new(texts.len(), dimensions, batches.len()));
-    let (numbers, open): (Vec<usize>, Vec<&Batch>) =
-        batches.iter().enumerate().filter(|&(at, _)| work.done[at] == 0).unzip();
-    let left: usize = open.iter().map(|batch| batch.texts.len()).sum();
-    goes_on_from(progress, (texts.len() - left) as u64);
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let threads = if cuda { 1 } else { thread::available_parallelism().map_or(1, NonZero::get) };
-    let mut outcome = Ok(());
-    thread::scope(|scope| {
-        let (send, receive) = mpsc::sync_channel(2 * threads);
-        for _ in 0..threads {
-            let (send, open, tokens, next, stop) = (send.clone(), &open, &tokens, &next, &stop);
-            scope.spawn(move || {
-                // A batch a thread: its own products must not spread over the threads again.
-                on_one_thread(|| {
-                    while !stop.load(Ordering::Relaxed) && !(control.interrupted)() {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(batch) = open.get(at) else { break };
-                        let vectors = encode_batch(encoder, batch, tokens);
-                        if send.send((at, vectors)).is_err() {
-                            break;
-                        }
-                    }
-                });
-            });
-        }
-        drop(send);
-        let mut saved = Instant::now();
-        for (at, vectors) in receive {
-            let kept = vectors.and_then(|vectors| {
-                work.keep(numbers[at], &open[at].texts, &vectors);
-                progress.inc(open[at].texts.len() as u64);
-                if let Some(path) = control.state
-                    && saved.elapsed() > SAVE_EVERY
-                {
-                    work.save(path, &key)?;
-                    saved = Instant::now();
-                }
-                Ok(())
-            });
-            if let Err(error) = kept {
-                outcome = Err(error);
-                stop.store(true, Ordering::Relaxed);
-                break;
-            }
-        }
-    });
-    outcome?;
+        .and_then(|path| Work::load(path, &job.key, texts.len(), dimensions, job.batches.len()))
+        .unwrap_or_else(|| Work::new(texts.len(), dimensions, job.batches.len()));
+    job.encode_open(&mut work)?;
     if work.done.contains(&0) {
         if let Some(path) = control.state {
-            work.save(path, &key)?;
+            work.save(path, &job.key)?;
         }
         return Err(TrainError::Interrupted);
     }
@@ -122,13 +75,78 @@ pub fn encode_all(
     Ok(work.vectors)
 }
 
-fn encode_batch(encoder: &SentenceEncoder, batch: &Batch, tokens: &[Vec<u32>]) -> Result<Vec<f32>> {
-    if batch.length == 0 {
-        return Ok(vec![0.0; batch.texts.len() * encoder.dimensions()]);
+/// What threads share.
+struct Job<'a> {
+    encoder: &'a SentenceEncoder,
+    /// Of each text.
+    tokens: Vec<Vec<u32>>,
+    batches: Vec<Batch>,
+    key: String,
+    control: Control<'a>,
+    progress: &'a ProgressBar,
+}
+
+impl Job<'_> {
+    /// Encodes the batches that are not done until all are or an interrupt is asked for, and saves
+    /// the state now and then.
+    fn encode_open(&self, work: &mut Work) -> Result<()> {
+        let (numbers, open): (Vec<usize>, Vec<&Batch>) =
+            self.batches.iter().enumerate().filter(|&(at, _)| work.done[at] == 0).unzip();
+        let left: usize = open.iter().map(|batch| batch.texts.len()).sum();
+        goes_on_from(self.progress, (self.tokens.len() - left) as u64);
+        let next = AtomicUsize::new(0);
+        let threads = match self.encoder.device.is_cuda() {
+            true => 1,
+            false => thread::available_parallelism().map_or(1, NonZero::get),
+        };
+        thread::scope(|scope| {
+            let (send, receive) = mpsc::sync_channel(2 * threads);
+            for _ in 0..threads {
+                let (send, open, next) = (send.clone(), &open, &next);
+                // A batch a thread: its own products must not spread over the threads again.
+                scope.spawn(move || on_one_thread(|| self.encode_next(open, next, &send)));
+            }
+            drop(send);
+            let mut saved = Instant::now();
+            // Where this ends early, nobody receives any more, and the threads end after their batch.
+            for (at, vectors) in receive {
+                work.keep(numbers[at], &open[at].texts, &vectors?);
+                self.progress.inc(open[at].texts.len() as u64);
+                if let Some(path) = self.control.state
+                    && saved.elapsed() > SAVE_EVERY
+                {
+                    work.save(path, &self.key)?;
+                    saved = Instant::now();
+                }
+            }
+            Ok(())
+        })
     }
-    let tokens: Vec<u32> =
-        batch.texts.iter().flat_map(|&text| tokens[text as usize].iter().copied()).collect();
-    encoder.encode(&tokens, batch.length)
+
+    /// Sends the vectors of one open batch after the other, each with its place among them.
+    fn encode_next(
+        &self,
+        open: &[&Batch],
+        next: &AtomicUsize,
+        send: &SyncSender<(usize, Result<Vec<f32>>)>,
+    ) {
+        while !(self.control.interrupted)() {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(batch) = open.get(at) else { break };
+            if send.send((at, self.encode(batch))).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn encode(&self, batch: &Batch) -> Result<Vec<f32>> {
+        if batch.length == 0 {
+            return Ok(vec![0.0; batch.texts.len() * self.encoder.dimensions()]);
+        }
+        let tokens = batch.texts.iter().flat_map(|&text| &self.tokens[text as usize]);
+        let tokens: Vec<u32> = tokens.copied().collect();
+        self.encoder.encode(&tokens, batch.length)
+    }
 }
 
 /// Runs work whose matrix products stay on this thread.

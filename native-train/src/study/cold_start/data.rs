@@ -8,7 +8,6 @@ use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde_json::Value as Json;
 
 use crate::data::{Dataset, Item, MIN_SEQUENCE, Sequence};
 use crate::embed::Vectors;
@@ -97,15 +96,7 @@ pub(super) fn assign_unseen(
 }
 
 fn write_items(path: &Path, items: &[Item]) -> Result<()> {
-    write_atomically(path, |file| {
-        for item in items {
-            let mut line = item.fields.clone();
-            line.insert("id".into(), Json::String(item.id.clone()));
-            line.insert("text".into(), Json::String(item.text.clone()));
-            write_line(file, &line)?;
-        }
-        Ok(())
-    })
+    write_atomically(path, |file| items.iter().try_for_each(|item| write_line(file, item)))
 }
 
 #[cfg(test)]
