@@ -225,7 +225,14 @@ pub(crate) fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub(crate) fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
-    fs::File::open(path).map_err(|e| unread(path, hint, &e))
+    let file = fs::File::open(path).map_err(|e| unread(path, hint, &e))?;
+    // A folder can be opened; only reading it fails.
+    match file.metadata() {
+        Ok(about) if about.is_dir() => {
+            Err(unread(path, hint, &std::io::ErrorKind::IsADirectory.into()))
+        }
+        _ => Ok(file),
+    }
 }
 
 /// What is said of bytes that are not text.
@@ -255,6 +262,8 @@ mod tests {
             let write = |out: &mut dyn Write| out.write_all(b"half").and(Err(reason));
             write_atomically(&path, write).unwrap_err().to_string()
         };
+        let folder_in_its_place = open_file(folder.path(), "name one").unwrap_err().to_string();
+        assert!(folder_in_its_place.ends_with("is a folder, not a file; name one"));
         let line = TrainError::line("b", 7, "is wrong");
         assert_eq!(refused(std::io::Error::other(line)), "b:7: is wrong");
         let full = std::io::Error::other("no space");

@@ -172,6 +172,8 @@ pub(crate) fn bundles(good: &[u8]) -> Vec<Attack> {
         "id-offset-beyond-the-ids":
             with_data(good, "catalog.id_offsets", &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]) =>
             "tensor `catalog.id_offsets`: entry 0 is out of range, or splits a character",
+        "ids-that-begin-late": with_data(good, "catalog.id_offsets", &[1, 0, 0, 0]) =>
+            "tensor `catalog.id_offsets`: it does not begin at 0 and end at",
         "format-unknown": replaced(good, "tigret/1", "tigret/9") =>
             "metadata field `format`: is \"tigret/9\", this reader knows \"tigret/1\"",
         "quantization-unknown": replaced(good, "\"q8\"", "\"q3\"") =>

@@ -43,12 +43,15 @@ impl Catalog {
     /// Builds a catalogue from items in any order.
     ///
     /// # Errors
-    /// [`BundleError::Catalog`] for no items, duplicate ids or codes, a wrong number of codes or
+    /// [`BundleError::Catalog`] for no items, empty or duplicate ids, duplicate codes, a wrong number of codes or
     /// a code outside its level.
     pub fn from_items(items: Vec<CatalogItem>, layout: &TokenLayout) -> Result<Self, BundleError> {
         let levels = layout.levels.len();
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
+            if item.id.is_empty() {
+                return Err(BundleError::Catalog("an item has an empty id".into()));
+            }
             if item.codes.len() != levels {
                 return Err(BundleError::Catalog(format!(
                     "item \"{}\" has {} codes, the layout has {levels} levels",
@@ -301,6 +304,7 @@ mod tests {
             said(Catalog::from_items(items, &layout()))
         };
         assert!(of(&[]).contains("it has no items"));
+        assert!(of(&[("", &[0, 0])]).contains("an item has an empty id"));
         assert!(of(&[("a", &[0])]).contains("item \"a\" has 1 codes, the layout has 2 levels"));
         assert!(of(&[("a", &[0, 1, 2])]).contains("item \"a\" has 3 codes"));
         let beyond = "item \"b\" has code 4 at level 1, outside 0..4";

@@ -159,6 +159,7 @@ fn what_cannot_be_added_is_refused_by_name_and_nothing_is_added() {
         for (bad, message) in [
             (vec![item("item-3", &[0.0; 6])], "item \"item-3\" is already in the catalogue"),
             (vec![item("x", &[0.0; 6]), item("x", &[0.0; 6])], "item \"x\" is given twice"),
+            (vec![item("", &[0.0; 6])], "item \"\" has an empty id"),
             (vec![item("x", &[0.0; 5])], "embedding has 5 numbers, the tokenizer was trained on 6"),
             (vec![item("x", &[f32::INFINITY; 6])], "number 0 of its embedding is inf"),
             ((0..17).map(twin).collect(), "all 16 semantic IDs under the codes"),

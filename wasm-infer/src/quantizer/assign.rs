@@ -79,7 +79,7 @@ impl TakenCodes {
 /// collision level.
 ///
 /// # Errors
-/// [`InferError::Request`] for an id that is in the catalogue or given twice, a vector of another
+/// [`InferError::Request`] for an id that is empty, in the catalogue or given twice, a vector of another
 /// length or with a number that is not finite, or a group with no free code, naming the item.
 pub fn assign(
     quantizer: &Quantizer,
@@ -94,6 +94,9 @@ pub fn assign(
     let mut vectors = Vec::new();
     for NewItem { id, embedding } in items {
         let bad = |what: String| Err(InferError::Request(format!("item \"{id}\"{what}")));
+        if id.is_empty() {
+            return bad(" has an empty id".into());
+        }
         if catalog.rank_of(id).is_some() {
             return bad(" is already in the catalogue; its semantic ID does not change".into());
         }
