@@ -1,6 +1,6 @@
 /**
  * Times one recommendation (20 items, 50 beams, a full history, the paper's sizes) in the page, with
- * the model that the example `random_model` of `tigret-infer` writes:
+ * the model that the example `random_model` of `tigret-infer` writes, after `npm run build` in `web/`:
  *
  *     node tests/browser/bench.mjs FOLDER
  *
@@ -21,7 +21,8 @@ if (folder === undefined) {
   console.error("usage: bench.mjs FOLDER");
   exit(2);
 }
-for (const needed of ["q8.safetensors", "requests.json"].map((name) => join(folder, name))) {
+const written = ["q8.safetensors", "requests.json"].map((name) => join(folder, name));
+for (const needed of [...written, join(packageFolder, "dist/index.js")]) {
   if (existsSync(needed)) continue;
   console.error(`bench.mjs: there is no ${needed}; the head of this file says what writes it`);
   exit(2);

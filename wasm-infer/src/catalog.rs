@@ -43,15 +43,12 @@ impl Catalog {
     /// Builds a catalogue from items in any order.
     ///
     /// # Errors
-    /// [`BundleError::Catalog`] for no items, empty or duplicate ids, duplicate codes, a wrong number of codes or
-    /// a code outside its level.
+    /// [`BundleError::Catalog`] for no items, an empty id, ids or codes that occur twice, a wrong
+    /// number of codes or a code outside its level.
     pub fn from_items(items: Vec<CatalogItem>, layout: &TokenLayout) -> Result<Self, BundleError> {
         let levels = layout.levels.len();
         let mut rows = Vec::with_capacity(items.len());
         for item in items {
-            if item.id.is_empty() {
-                return Err(BundleError::Catalog("an item has an empty id".into()));
-            }
             if item.codes.len() != levels {
                 return Err(BundleError::Catalog(format!(
                     "item \"{}\" has {} codes, the layout has {levels} levels",
@@ -87,6 +84,9 @@ impl Catalog {
         let bad = |what: String| Err(BundleError::Catalog(what));
         if ids.is_empty() {
             return bad("it has no items".into());
+        }
+        if ids.iter().any(str::is_empty) {
+            return bad("an item has an empty id".into());
         }
         if ids.len() > MAX_ITEMS {
             return bad(format!("{} items, more than {MAX_ITEMS}", ids.len()));

@@ -37,7 +37,7 @@ impl Ids {
     ///
     /// # Errors
     /// [`BundleError::Catalog`] for an id that occurs twice, [`BundleError::Tensor`] for offsets that
-    /// do not ascend inside the text or split a character.
+    /// do not cover the text, do not ascend or split a character.
     pub fn from_parts(text: String, offsets: Vec<u32>) -> Result<Self, BundleError> {
         let wrong = offsets
             .windows(2)
@@ -139,6 +139,10 @@ mod tests {
         for offsets in [vec![0, 9], vec![2, 1], vec![0, 1, 2, 3]] {
             let message = says(Ids::from_parts("ü1".into(), offsets));
             assert!(message.contains("entry 0 is out of range"), "{message}");
+        }
+        for offsets in [vec![2, 3], vec![0, 2]] {
+            let message = says(Ids::from_parts("ü1".into(), offsets));
+            assert!(message.contains("it does not begin at 0 and end at 3"), "{message}");
         }
     }
 }

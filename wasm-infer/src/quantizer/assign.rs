@@ -79,8 +79,9 @@ impl TakenCodes {
 /// collision level.
 ///
 /// # Errors
-/// [`InferError::Request`] for an id that is empty, in the catalogue or given twice, a vector of another
-/// length or with a number that is not finite, or a group with no free code, naming the item.
+/// [`InferError::Request`] for an id that is empty, in the catalogue or given twice, a vector of
+/// another length or with a number that is not one from -1e15 to 1e15, or a group with no free code,
+/// naming the item.
 pub fn assign(
     quantizer: &Quantizer,
     layout: &TokenLayout,

@@ -179,7 +179,7 @@ fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
     wasm::build_module(&WasmToolchain::locate(choice, report)?, report)?;
     process::run_on_stderr(npm::npm().args(["run", "--silent", "build"]))?;
     let built = build::examples(&["random_model"], "bench", report)?;
-    let folder = workspace::root().join(".tigret").join("bench-page");
+    let folder = workspace::root().join(".tigret").join("bench-infer");
     process::run_on_stderr(Command::new(built.program("random_model")?).arg(&folder))?;
     let mut node = Command::new("node");
     node.arg(workspace::root().join("tests/browser/bench.mjs")).arg(&folder);
