@@ -255,6 +255,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_folder_in_the_place_of_a_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = open_file(folder.path(), "name one").unwrap_err().to_string();
+        assert!(said.ends_with("is a folder, not a file; name one"), "{said}");
+    }
+
+    #[test]
     fn what_keeps_a_file_from_being_whole_is_said_in_its_own_words() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
@@ -262,8 +269,6 @@ mod tests {
             let write = |out: &mut dyn Write| out.write_all(b"half").and(Err(reason));
             write_atomically(&path, write).unwrap_err().to_string()
         };
-        let folder_in_its_place = open_file(folder.path(), "name one").unwrap_err().to_string();
-        assert!(folder_in_its_place.ends_with("is a folder, not a file; name one"));
         let line = TrainError::line("b", 7, "is wrong");
         assert_eq!(refused(std::io::Error::other(line)), "b:7: is wrong");
         let full = std::io::Error::other("no space");

@@ -16,7 +16,7 @@ use crate::panics;
 
 /// Does `work` with one thread of libtorch: a factorisation shares its sums out to threads, so its
 /// last bits, and the signs of singular vectors, depend on how many there are.
-pub(crate) fn on_one_thread<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn on_one_torch_thread<R>(work: impl FnOnce() -> R) -> R {
     let threads = tch::get_num_threads();
     tch::set_num_threads(1);
     let result = work();

@@ -112,9 +112,15 @@ fn a_bundle_replaces_a_bundle_and_nothing_else() {
     works(at, "export --run r --out reserved.safetensors");
     for (out, part) in [
         ("log.csv", "log.csv: is there already and is no bundle"),
-        ("r/vectors.safetensors", "r/vectors.safetensors: is there already and is no bundle"),
+        (
+            "r/vectors.safetensors",
+            "r/vectors.safetensors: is a file of the run r; choose another name",
+        ),
         ("r", "r: is a folder; name a file"),
-        ("r/model/model.safetensors", "model.safetensors: is there already and is no bundle"),
+        (
+            "r/model/model.safetensors",
+            "model.safetensors: is a file of the run r; choose another name",
+        ),
     ] {
         let before = fs::read(at.join(out)).ok();
         let line = refuses(at, &format!("export --run r --out {out}"));

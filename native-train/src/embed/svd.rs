@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 pub use super::sparse::SparseMatrix;
 use crate::error::Result;
-use crate::workers::on_one_thread;
+use crate::workers::on_one_torch_thread;
 
 /// Extra columns of the projection (Halko et al. recommend 5 to 10).
 const OVERSAMPLING: usize = 10;
@@ -51,7 +51,7 @@ pub fn truncated(
     seed: u64,
     after_round: impl Fn(),
 ) -> Result<Projection> {
-    on_one_thread(|| subspace_iteration(matrix, dimensions, seed, after_round))
+    on_one_torch_thread(|| subspace_iteration(matrix, dimensions, seed, after_round))
 }
 
 fn subspace_iteration(

@@ -56,20 +56,6 @@ pub(crate) enum Study {
 }
 
 impl Study {
-    /// All of them, in the order in which they are done.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Tuning,
-        Self::Main,
-        Self::Ids,
-        Self::Layers,
-        Self::User,
-        Self::ColdStart,
-        Self::Diversity,
-        Self::Invalid,
-        Self::Scaling,
-        Self::Quantisation,
-    ];
-
     /// Its name on the command line and in files.
     pub(crate) fn name(self) -> &'static str {
         match self {

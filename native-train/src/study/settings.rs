@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::Study;
@@ -223,8 +224,10 @@ fn check_steps(base: &Table, wrong: Wrong<'_>) -> Result<()> {
             ("out" | "seeds" | "users" | "data", _) => {}
             ("study", Value::Table(studies)) => {
                 for (name, own) in studies {
-                    let Some(study) = Study::ALL.iter().find(|study| study.name() == name) else {
-                        let names = Study::ALL.map(Study::name).join(", ");
+                    let all = Study::value_variants();
+                    let Some(study) = all.iter().find(|study| study.name() == name) else {
+                        let names: Vec<&str> = all.iter().map(|study| study.name()).collect();
+                        let names = names.join(", ");
                         return Err(wrong(&format!(
                             "`study.{name}` is none of the studies {names}"
                         )));

@@ -207,6 +207,7 @@ mod tests {
     use crate::device::testing::on_cpu_and_cuda;
     use crate::tokenizer::autoencoder::Gradient;
     use crate::tokenizer::settings::{Autoencoder, Epochs, OptimizerKind};
+    use crate::workers::testing::with_threads;
     use clap::ValueEnum;
     use rand::Rng;
 
@@ -403,12 +404,45 @@ mod tests {
     }
 
     #[test]
+    fn the_number_of_threads_changes_no_code() {
+        let (ids, vectors) = items(600);
+        for &method in Method::value_variants() {
+            let codes = || fit_to(&settings(method), &ids, &vectors).unwrap().codes;
+            let [one, two, three] = with_threads([1, 2, 3], codes);
+            assert!(one == two && one == three, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_method_that_looks_at_vectors_can_use_is_refused_by_each() {
+        let (ids, vectors) = items(12);
+        let constant = constant_column();
+        for &method in Method::value_variants().iter().filter(|&&one| one != Method::Random) {
+            let refused = |sizes: &[u32], vectors| {
+                let settings = Settings { sizes: sizes.to_vec(), ..settings(method) };
+                fit_to(&settings, &ids, vectors).err().map(|error| error.to_string())
+            };
+            let of_column = refused(&[4], &constant);
+            let said = |part: &str, error: Option<String>| error.is_some_and(|e| e.contains(part));
+            assert!(said("number 7 of the vectors", of_column), "{method:?}");
+            let of_few = refused(&[16], &vectors);
+            assert_eq!(
+                said("12 items cannot fill 16", of_few),
+                method != Method::Lsh,
+                "{method:?}"
+            );
+        }
+    }
+
+    /// The vectors of twelve items, of which one number is always the same.
+    fn constant_column() -> Vectors {
+        let number = |i: i32| if i % 10 == 7 { 0.5 } else { i as f32 };
+        Vectors { dimensions: 10, data: (0..120).map(number).collect() }
+    }
+
+    #[test]
     fn settings_that_do_not_fit_are_refused_with_what_to_do() {
         let (ids, vectors) = items(12);
-        let constant = Vectors {
-            dimensions: 10,
-            data: (0..120).map(|i| if i % 10 == 7 { 0.5 } else { i as f32 }).collect(),
-        };
         let mut huge = vectors.clone();
         huge.data[13] = 1e20;
         let lsh = |sizes: &[u32]| Settings { sizes: sizes.to_vec(), ..settings(Method::Lsh) };
@@ -418,10 +452,8 @@ mod tests {
         for (settings, vectors, message) in [
             (deep, &vectors, "--hidden names 16 widths, at most 15"),
             (settings(Method::RqKmeans), &wide, "the vectors have 65537 numbers, at most 65536"),
-            (settings(Method::RqVae), &vectors, "12 items cannot fill 16 codewords"),
             (lsh(&[4, 6]), &vectors, "power of two"),
             (Settings { balance_last: true, ..lsh(&[4]) }, &vectors, "--method lsh has none"),
-            (lsh(&[4]), &constant, "number 7 of the vectors"),
             (lsh(&[4]), &huge, "number 3 of the vector of item \"item-1\" is 1e20; distances"),
             (
                 Settings { sizes: vec![2; 11], ..settings(Method::Opq) },

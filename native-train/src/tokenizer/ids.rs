@@ -125,6 +125,7 @@ impl SemanticIds {
             })
             .collect();
         let catalog = CatalogFile { items };
+        // On one line, as `--assign` writes it: with a code a line it would be three times as large.
         write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
         write_json(&run.tokens(), &self.layout)
     }

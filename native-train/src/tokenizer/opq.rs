@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::kmeans::{kmeans, nearest, sums_by};
 use super::sample;
-use crate::workers::on_one_thread;
+use crate::workers::on_one_torch_thread;
 
 /// Rounds of fitting rotation and codebooks in turn.
 const ROUNDS: usize = 10;
@@ -30,7 +30,7 @@ pub(super) fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCo
     let levels = sizes.len();
     let width = data.size()[1] / levels as i64;
     let points = sample(data, sizes.iter().copied().max().unwrap_or(1), rng);
-    let mut rotation = on_one_thread(|| share_out(&points, levels, width));
+    let mut rotation = on_one_torch_thread(|| share_out(&points, levels, width));
     let mut codebooks: Vec<Tensor> = Vec::new();
     for _ in 0..ROUNDS {
         let rotated = points.matmul(&rotation.transpose(0, 1));
@@ -47,7 +47,7 @@ pub(super) fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCo
             .collect();
         // Orthogonal Procrustes: the rotation that brings the points nearest to their codewords.
         let quantised = Tensor::cat(&quantised, 1);
-        rotation = on_one_thread(|| {
+        rotation = on_one_torch_thread(|| {
             let (u, _, v) = quantised.transpose(0, 1).matmul(&points).svd(true, true);
             u.matmul(&v.transpose(0, 1))
         });

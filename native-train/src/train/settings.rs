@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn settings_of_earlier_states_are_read() {
         let (_, ids) = data();
-        // As they were written before there was a decay of targets.
+        // As they were written when all options stood in `Settings` itself.
         let before = json!({
             "config": settings(&ids, 0.1, OPTIONS).config,
             "batch": 70,

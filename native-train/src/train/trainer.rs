@@ -279,6 +279,7 @@ pub(crate) mod tests {
     use crate::model::params::to_vec;
     use crate::model::presets::Preset;
     use crate::train::Precision;
+    use crate::workers::testing::with_threads;
     use tigret_infer::{T5Config, TokenLayout};
 
     /// A data set of 70 samples and IDs for it.
@@ -455,22 +456,17 @@ pub(crate) mod tests {
     fn weights_do_not_depend_on_the_number_of_threads() {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
-        let threads = tch::get_num_threads();
         for optimizer in [OptimizerKind::Adamw, OptimizerKind::ScaledAdamw] {
-            let mut trained = [1, 2, 3].map(|threads| {
+            let trained = with_threads([1, 2, 3], || {
                 let settings = settings(&ids, 0.1, Options { optimizer, ..OPTIONS });
                 let mut trainer =
                     Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
-                tch::set_num_threads(threads);
                 let losses = [0, 0, 0].map(|step| to_vec(&trainer.step(step).0));
                 (losses, trainer.weights())
             });
-            tch::set_num_threads(threads);
-            let first = trained[0].clone();
-            assert!(first.0[2] < first.0[0], "{:?}", first.0);
-            for other in &mut trained[1..] {
-                assert!(*other == first);
-            }
+            let [(losses, _), ..] = &trained;
+            assert!(losses[2] < losses[0], "{losses:?}");
+            assert!(trained[1] == trained[0] && trained[2] == trained[0]);
         }
     }
 }

@@ -169,7 +169,7 @@ fn one_in_page(choice: Choice, report: &Report) -> Vec<Figure> {
         .into()
 }
 
-/// What the page's own script prints, or why it cannot run.
+/// What tests/browser/bench.mjs prints, or why there is no browser for it.
 fn time_page(choice: Choice, report: &Report) -> Result<Result<Value, String>> {
     let chromium = match browser::locate(report) {
         Ok(chromium) => chromium,

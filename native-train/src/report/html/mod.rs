@@ -1,4 +1,4 @@
-//! The page: figures of a [`Report`] put into the template, a file for each section.
+//! The page: figures of a [`Report`] put into the template, a file for each of the larger sections.
 //!
 //! Every text that comes from the data goes through [`markup::escape`]; the page's own policy
 //! forbids it to load anything and to run any script but the template's.
