@@ -17,9 +17,9 @@ fn study(folder: &Path, line: &str) -> Command {
     tigret(folder, &format!("study {line}"))
 }
 
-/// Studies in small, which must succeed; the line begins with their names.
+/// Studies in small, which must succeed; settings of the line prevail.
 fn works(folder: &Path, line: &str) {
-    succeeds(&mut study(folder, &format!("{line} --out out {SMALL}")));
+    succeeds(&mut study(folder, &format!("--out out {SMALL} {line}")));
 }
 
 /// What a study says that must refuse; before it comes the account of the variants.
