@@ -267,7 +267,7 @@ fn settings_are_chosen_on_validation() {
 fn pieces_come_to_the_same_end() {
     let at = &Place::new();
     let user = "user --set train.epochs=30 --set train.max-minutes=60";
-    let piece = format!("{user} --stop-after-minutes 0.1 --out out {SMALL}");
+    let piece = format!("--out out {SMALL} {user} --stop-after-minutes 0.1");
     let mut pieces = 0;
     loop {
         let output = study(at, &piece).output().unwrap();
