@@ -184,18 +184,22 @@ describe("faults", { skip }, () => {
   test("a GPU that hangs in a call", faultLimit, async () => {
     const { context, page } = await open();
     await page.clock.install();
-    const calls = page.evaluate(async (url) => {
+    // At the clock's own pace: a GPU that is slow to load does not hang.
+    const loaded = await page.evaluateHandle(async (url) => {
       const { Recommender } = await import("/package/dist/index.js");
       const { startedWorkers } = await import("/tests/started-workers.mjs");
       const { workers, worker } = startedWorkers("/tests/breaking-worker.mjs");
       const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+      return { recommender, workers };
+    }, BUNDLE);
+    const calls = loaded.evaluate(async ({ recommender, workers }) => {
       let failure = "";
       recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
       workers[0]?.postMessage("hang");
       const picks = await recommender.recommend({ history: [] });
       const found = picks.map((/** @type {{ id: string }} */ { id }) => id);
       return { failure, found, engine: recommender.engine, workers: workers.length };
-    }, BUNDLE);
+    });
     const seen = await hurried(page, calls, 200);
     const failure = "the GPU did not answer within 30 seconds";
     assert.deepEqual(seen, { failure, found: ids, engine: "cpu", workers: 2 });
