@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use clap::ValueEnum;
 use toml::{Table, Value};
 
 use super::Study;
