@@ -44,6 +44,40 @@ describeDemo("forgetting", (demo) => {
     await context.close();
   });
 
+  test("demos in different folders of an origin keep their histories and files apart", async () => {
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    const other = `${demo.server.url}/other/`;
+    const keeps = (/** @type {string} */ name) =>
+      page.waitForFunction(async (name) => (await caches.keys()).includes(name), name);
+    await go(page, `${other}index.html?backend=cpu`);
+    await keeps("tigret-demo/other/");
+    await page.locator("#items button").nth(1).click();
+    await page.locator("#history li").waitFor();
+    await page.waitForSelector("#history[aria-busy=false]");
+    await go(page, `${demo.server.url}/?backend=cpu`);
+    await keeps("tigret-demo/");
+    assert.equal(await page.locator("#history li").count(), 0);
+    await go(page, `${other}?backend=cpu`);
+    assert.equal(await page.locator("#history li").count(), 1);
+    // A worker of the folder above may have seen the page before it had its own.
+    await page.evaluate(async (page) => {
+      await (await caches.open("tigret-demo/")).put(page, new Response("old"));
+    }, other);
+    await page.locator("summary").click();
+    await page.locator("#forget").click();
+    await untilSays(page, "#forgotten", "Nothing about you");
+    const left = await page.evaluate(async () => {
+      const names = await caches.keys();
+      const urls = (await (await caches.open("tigret-demo/")).keys()).map(({ url }) => url);
+      return { names, workers: (await navigator.serviceWorker.getRegistrations()).length, urls };
+    });
+    assert.deepEqual(left.names, ["tigret-demo/"]);
+    assert.equal(left.workers, 1);
+    assert.ok(left.urls.length > 0 && left.urls.every((url) => !url.startsWith(other)));
+    await context.close();
+  });
+
   for (const { what, fault, says, databases } of [
     {
       what: "cannot empty the history deletes it",

@@ -112,7 +112,7 @@ describeDemo("history and links", (demo) => {
     // The service worker, too, keeps the page without what its address says, with a query or not.
     await reopen(page, link.replace("?backend=cpu", ""));
     const keys = await page.evaluate(async () => {
-      const cache = await caches.open("tigret-demo");
+      const cache = await caches.open("tigret-demo/");
       return (await cache.keys()).map(({ url }) => url);
     });
     assert.deepEqual(

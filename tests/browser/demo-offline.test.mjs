@@ -93,13 +93,13 @@ describeDemo("service worker", (demo) => {
     assert.equal(await page.locator("#picks li").count(), 20);
     open();
     await page.waitForFunction(async () => {
-      const cache = await caches.open("tigret-demo");
+      const cache = await caches.open("tigret-demo/");
       const kept = await cache.match(`${location.origin}/model/items.jsonl`);
       return (await kept?.text())?.startsWith("\n");
     });
     // Its assets may be others, which nobody has fetched.
     const kept = await page.evaluate(async () => {
-      const cache = await caches.open("tigret-demo");
+      const cache = await caches.open("tigret-demo/");
       return (await cache.match(`${location.origin}/`))?.text();
     });
     assert.ok(kept && !kept.includes("<title>Newer "));
@@ -177,7 +177,7 @@ describeDemo("service worker", (demo) => {
     await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     const current = (await keptPaths(page)).filter((path) => path.startsWith("/assets/"));
     await page.evaluate(async (path) => {
-      const cache = await caches.open("tigret-demo");
+      const cache = await caches.open("tigret-demo/");
       await cache.put(path, new Response("old"));
     }, old);
     changes["sw.js"] = (text) => `${text}\n// Another version.`;

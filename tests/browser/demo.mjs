@@ -35,7 +35,7 @@ export function describeDemo(what, tests) {
     let browser;
 
     before(async () => {
-      server = await serve({ "/": demoFolder });
+      server = await serve({ "/": demoFolder, "/other/": demoFolder });
       browser = await launch();
     });
 
@@ -123,7 +123,7 @@ export function serveModel(send) {
 /** Paths of what the service worker keeps. @param {Page} page */
 export function keptPaths(page) {
   return page.evaluate(async () => {
-    const cache = await caches.open("tigret-demo");
+    const cache = await caches.open("tigret-demo/");
     return (await cache.keys()).map(({ url }) => new URL(url).pathname).sort();
   });
 }

@@ -127,6 +127,8 @@ describe("the package", { skip }, () => {
 
   for (const [name, { bundle, tolerance, cases, add, added }] of parity) {
     for (const [variant, engine, gpu] of VARIANTS) {
+      // The rest takes halves and packed products, which change no kernel of `f32`.
+      if (variant === "webgpu and all that it has" && name.endsWith("-f32.json")) continue;
       test(`${name} on ${variant} is what the native CPU engine answers`, async () => {
         const { answers, codes, embedding } = await page.evaluate(
           async ({ bundle, backend, gpu, requests, add }) => {

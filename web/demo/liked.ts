@@ -87,7 +87,7 @@ export class Liked {
     const ids = await this.#store.list();
     // What this tab changed is shown already, and is told of once it is stored.
     const isOld = this.#shared || this.#storing > 0;
-    if (!isOld && ids.join() !== this.#ids.join()) this.#show(ids);
+    if (!isOld && !isSame(ids, this.#ids)) this.#show(ids);
   }
 
   #change(change: () => Promise<void>): Promise<void> {
@@ -100,4 +100,9 @@ export class Liked {
     this.#last = stored.catch(() => {});
     return stored;
   }
+}
+
+/** Whether two histories have the same ids in the same order. */
+export function isSame(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((id, index) => id === b[index]);
 }

@@ -7,7 +7,7 @@ import { CatalogueView } from "./catalogue.js";
 import { Controls } from "./controls.js";
 import { byId, make, onEntryClick, replaceEntries, say, setHidden } from "./dom.js";
 import { type Item, parseArrivals, parseItems } from "./items.js";
-import { Liked } from "./liked.js";
+import { isSame, Liked } from "./liked.js";
 import { linkTo, takeHistory } from "./link.js";
 import { SemanticMap } from "./map.js";
 import { tellOfMap } from "./map-hint.js";
@@ -16,7 +16,8 @@ import { forgetOffline, stayOffline } from "./offline.js";
 import { historyEntry, pickEntry } from "./views.js";
 
 const MODEL = "./model/model.safetensors";
-const HISTORY = "demo";
+/** Of this demo: another one of the origin has other items. */
+const HISTORY = `demo${new URL("./", location.href).pathname}`;
 /** An item of the history that does less than this for a pick is no reason for it. */
 const REASON = 0.05;
 /** Milliseconds between two reports on the download: a screen reader reads each of them out. */
@@ -105,7 +106,7 @@ async function readHistory(): Promise<void> {
 /** Shows the history of the address, if there is one that is not shown already. */
 function openLink(): void {
   const ids = takeHistory() ?? [];
-  if (ids.length > 0 && ids.join() !== liked.ids.join()) liked.showShared(ids);
+  if (ids.length > 0 && !isSame(ids, liked.ids)) liked.showShared(ids);
 }
 
 async function copyLink(): Promise<void> {

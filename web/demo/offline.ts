@@ -4,8 +4,12 @@
 /** Milliseconds to wait for the service worker: a page without it works too. */
 const PATIENCE = 1500;
 
-/** The service worker's cache, as `sw.ts` names it, which is a script that can import nothing. */
-const CACHE = "tigret-demo";
+/**
+ * The service worker's cache, as `sw.ts` names it, which is a script that can import nothing. Other
+ * demos of the origin have theirs.
+ */
+const CACHES = "tigret-demo";
+const CACHE = CACHES + new URL("./", location.href).pathname;
 
 /**
  * Registers the service worker and waits until it sees this page's requests, so that the worker and
@@ -41,11 +45,21 @@ export async function forgetOffline(): Promise<void> {
     for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
       if (registration.scope === own) await registration.unregister();
     }
-    await globalThis.caches?.delete(CACHE);
+    for (const name of (await globalThis.caches?.keys()) ?? []) {
+      if (name === CACHE) await caches.delete(name);
+      // Of a demo in a folder above, whose service worker sees this page, too.
+      else if (name.startsWith(CACHES) && CACHE.startsWith(name)) await forgetIn(name, own);
+    }
   } catch (cause) {
     const { name, message } = cause as Error;
     // Denied: nothing is kept either.
     if (name === "SecurityError") return;
     throw new Error(`the page's own files could not be deleted (${message || name})`, { cause });
   }
+}
+
+async function forgetIn(name: string, start: string): Promise<void> {
+  const cache = await caches.open(name);
+  const own = (await cache.keys()).filter(({ url }) => url.startsWith(start));
+  await Promise.all(own.map((request) => cache.delete(request)));
 }

@@ -31,7 +31,7 @@ interface WorkerEvent {
 }
 
 const scope = self as unknown as Scope;
-const CACHE = "tigret-demo";
+const CACHE = `tigret-demo${new URL("./", location.href).pathname}`;
 
 /** Milliseconds that the network may take to answer before what is kept serves. */
 const PATIENCE = 4000;

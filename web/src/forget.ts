@@ -15,9 +15,9 @@ const LIMIT = 5000;
  * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on, and what
  * is being loaded, by other pages of the origin too, is not kept.
  *
- * Rejects with a {@link TigretError} (`storage`) where the browser does not delete the histories, or
- * not within 5 seconds, as where another page holds them open, or where its cache does not answer for
- * 4 seconds; all else is gone then.
+ * Rejects with a {@link TigretError} (`storage`) if the browser does not delete the histories within
+ * 5 seconds (for example because another page keeps them open), or if its cache does not answer within
+ * 4 seconds. Everything else has been deleted by then.
  */
 export async function forget(): Promise<void> {
   forgetFromNowOn();

@@ -128,8 +128,10 @@ export class HistoryStore {
   }
 
   /**
-   * Calls a listener after each change, in this tab or another, and when the browser shows a page again
-   * that it has kept for the way back, since that hears of no change; returns what takes it away.
+   * Calls `listener` after every change, in this tab or in another, and when the browser restores the
+   * page from its back/forward cache, since changes made meanwhile went unnoticed. Returns a function
+   * that removes the listener.
+   *
    * Throws a {@link TigretError} (`bad-request`) for what is no function.
    */
   onChange(listener: () => void): () => void {

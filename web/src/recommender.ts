@@ -144,9 +144,9 @@ export class Recommender {
    * Why an item has its score: level by level, and what each item of the history did for it (one
    * pass of the model an item, on the CPU).
    *
-   * Pass a pick of this recommender; its request is remembered (by the array `codes`, which a copy of
-   * the pick has to share). Or pass any id and the options of the call. With a pick, `signal` and
-   * `latest` may be given without the other options.
+   * Pass a pick that this recommender returned: it remembers the request behind it. A copy of a pick
+   * works too if it holds the same `codes` array. Or pass any id together with the options of the
+   * call. With a pick, `signal` and `latest` may be given without the other options.
    *
    * Rejects with a {@link TigretError} (`bad-request`, `bad-bundle` where the weights are too large to
    * compute with, `superseded`, `storage`, `crashed`, `disposed`), or with the signal's reason.
