@@ -1,6 +1,6 @@
 // A linear layer (`shared/linear_layer.wgsl`) in floats, for matrices of so few outputs that a GPU
 // would be idle for the most part: SLICES invocations share a tile, each with a part of the inputs.
-// There are SLICES times as many invocations, each with a fraction of the turns.
+// There are SLICES times as many invocations, each with a fraction of the iterations.
 #import linear_tile
 
 const LANES: u32 = 16u; // neighbouring invocations that share rows

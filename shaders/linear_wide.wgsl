@@ -1,9 +1,9 @@
 // A linear layer (`shared/linear_layer.wgsl`) in floats, for software adapters.
 //
 // There a load costs twenty times as much as a product, whatever its pattern, since it is made and
-// checked for each component of each invocation; a sum that lives on from turn to turn costs three
-// products. So an invocation computes 8 rows by 16 outputs and two quads of inputs a turn, and
-// loads two of the rows only: the others come from its quad of invocations.
+// checked for each component of each invocation; a sum that lives on to the next iteration
+// costs three products. So an invocation computes 8 rows by 16 outputs and two quads of inputs an
+// iteration, and loads two of the rows only: the others come from its quad of invocations.
 #import weights
 #import linear_layer
 #import quad
@@ -33,7 +33,7 @@ fn main(
     var far3 = mat4x4<f32>();
     var squares = vec2<f32>(0.0);
     for (var k = 0u; k < p.inputs4; k += 2u) {
-        // The last turn may have one quad: it is taken twice, the second time as zeros.
+        // The last iteration may have one quad: it is taken twice, the second time as zeros.
         let l = min(k + 1u, p.inputs4 - 1u);
         let second = f32(l - k);
         let near_k = x[at.x + k];

@@ -8,7 +8,7 @@ struct Params {
     inputs4: u32, // quads of the input width
     outputs: u32, // the output width, a multiple of four
     y_offset: u32, // first value of y that is written
-    inputs: u32, // the input width without padding
+    inputs: u32, // the input width without padding, by which a norm divides
     normalise: u32, // 1: RMS norm of x before
     relu: u32, // 1: ReLU after
     residual: u32, // 1: add to y

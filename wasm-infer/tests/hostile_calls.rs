@@ -115,6 +115,7 @@ fn scores_below_those_of_no_key_are_no_wrong_answer_of_the_gpu() {
     let request = Request { history: vec!["item-1".into()], ..Request::default() };
     let expected = block_on(cpu.recommend(&request)).unwrap();
     if let Ok(found) = block_on(gpu.recommend(&request)) {
+        assert_eq!(found.items.len(), expected.items.len());
         for (found, expected) in found.items.iter().zip(&expected.items) {
             assert!(
                 (found.score - expected.score).abs() <= TOLERANCE,

@@ -114,7 +114,8 @@ impl Executor {
     /// Replaces the scratch buffers whose size has changed.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where one exceeds the adapter's limits; the old ones stay then.
+    /// [`InferError::NoGpu`] where one exceeds the adapter's limits, and nothing is replaced, or where
+    /// the device has no memory for one, and some are.
     pub(super) fn set_scratch(&mut self, scratch: &[(String, u64)]) -> Result<(), InferError> {
         let remedy = "use the CPU engine or fewer beams";
         scratch.iter().try_for_each(|(name, bytes)| self.check_size(name, *bytes, remedy))?;

@@ -332,7 +332,8 @@ impl Plan {
     fn linear(&self, rows: u32, x: BufferId, matrix: &Matrix, y: BufferId) -> Linear {
         let inputs = match matrix.inputs {
             Axis::Plain(len) => len as u32,
-            heads @ Axis::Heads { .. } => heads.padded() as u32,
+            // Inputs in heads have no norm, of whose mean this is the divisor.
+            Axis::Heads { .. } => 1,
         };
         // Without a norm, some buffer has to be bound all the same.
         let mut buffers = vec![x, self.weights.decoder_norm, y, matrix.weights];
