@@ -8,8 +8,8 @@ use tigret_infer::error::brief;
 
 use crate::panics;
 
-/// Why a step could not be done. [`TrainError::Paused`] ends the command with exit status 75, every
-/// other variant with 2.
+/// Why a step could not be done. [`TrainError::Paused`] ends the command with exit status 75, what
+/// [`TrainError::is_interrupted`] as the signal would have, and all else with 2.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -63,6 +63,15 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// Whether the user interrupted the work, as opposed to a mistake.
+    pub fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::Stopped(_) => true,
+            Self::Step { source, .. } => source.is_interrupted(),
+            _ => false,
+        }
+    }
+
     /// A [`TrainError::File`].
     pub fn file(path: impl AsRef<Path>, reason: impl ToString) -> Self {
         Self::File { path: path.as_ref().to_owned(), reason: reason.to_string() }

@@ -1,7 +1,7 @@
 //! Reading files, and writing them whole: to a temporary name, then renamed.
 
-use std::fs;
-use std::io::{Read, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -15,11 +15,85 @@ pub(crate) const FOLDER: &str = "is a folder; name a file";
 pub(crate) const DEVICE: &str =
     "is a device or a pipe, where no file can be put in place; name a file";
 
+/// Ends the name of a file that is not whole yet, and of no file of anybody else's.
+pub(crate) const UNFINISHED: &str = ".tigret.partial";
+
+/// `ENOLCK` of Linux: a network file system whose locks are out of order.
+const NO_LOCKS: i32 = 37;
+
 /// The name of a file that is not whole yet.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
+    name.push(UNFINISHED);
     PathBuf::from(name)
+}
+
+/// Takes the lock of a file, which is held until the file is closed; `false` where another has it. A
+/// file system without locks grants all: better unguarded than unusable.
+///
+/// # Errors
+/// Any other of the system.
+pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(e))
+            if e.kind() == ErrorKind::Unsupported || e.raw_os_error() == Some(NO_LOCKS) =>
+        {
+            Ok(true)
+        }
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Opens a file that is not whole yet, which is made if it is not there. Until it is closed, no other
+/// command opens it.
+///
+/// # Errors
+/// Of the system, and where another command has it open.
+pub(crate) fn open_unfinished(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    loop {
+        let file = options.open(path)?;
+        if !try_lock(&file)? {
+            let reason = "another command is writing this file; wait for it or end it";
+            return Err(io::Error::other(reason));
+        }
+        // Between the two the other may have put it in its place.
+        if !lies_at(&file, path)? {
+            continue;
+        }
+        // What a killed command left may be a link of a file that runs share.
+        if is_shared(&file)? {
+            fs::remove_file(path)?;
+            continue;
+        }
+        return Ok(file);
+    }
+}
+
+#[cfg(unix)]
+fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let own = file.metadata()?;
+    Ok(fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (own.dev(), own.ino())))
+}
+
+#[cfg(unix)]
+fn is_shared(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(file.metadata()?.nlink() > 1)
+}
+
+#[cfg(not(unix))]
+fn lies_at(_: &File, path: &Path) -> io::Result<bool> {
+    Ok(path.exists())
+}
+
+#[cfg(not(unix))]
+fn is_shared(_: &File) -> io::Result<bool> {
+    Ok(false)
 }
 
 /// Refuses a path at which a folder, a device or a pipe lies; a link is none of them.
@@ -40,10 +114,10 @@ fn check_place(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// [`TrainError::File`]; also where a folder, a device or a pipe lies. A [`TrainError`] that `write`
-/// wraps in an `std::io::Error` comes back as it was.
+/// wraps in an `io::Error` comes back as it was.
 pub(crate) fn write_atomically(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<()> {
     let mut one = Together::default();
     one.write(path, write)?;
@@ -54,8 +128,15 @@ pub(crate) fn write_atomically(
 /// where one of them cannot be written, all are as they were.
 #[derive(Debug, Default)]
 pub(crate) struct Together {
-    /// Temporary names and places.
-    files: Vec<(PathBuf, PathBuf)>,
+    files: Vec<Unfinished>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    temporary: PathBuf,
+    place: PathBuf,
+    /// Open until it is in its place, so that no other command writes it.
+    _file: File,
 }
 
 impl Together {
@@ -66,25 +147,29 @@ impl Together {
     pub(crate) fn write(
         &mut self,
         path: &Path,
-        write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<()> {
         let temporary = unfinished(path);
         check_place(path)?;
         check_place(&temporary)?;
-        self.files.push((temporary.clone(), path.to_owned()));
-        let attempt = || -> std::io::Result<()> {
-            let mut file = std::io::BufWriter::new(fs::File::create(&temporary)?);
-            write(&mut file)?;
-            file.flush()?;
-            file.get_ref().sync_all()
+        let file = open_unfinished(&temporary).map_err(|e| TrainError::file(path, e))?;
+        let fill = |file: &File| -> io::Result<()> {
+            file.set_len(0)?;
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.flush()?;
+            file.sync_all()
         };
+        let filled = fill(&file);
+        self.files.push(Unfinished { temporary, place: path.to_owned(), _file: file });
         // Beside errors of writing, `write` gives those of what it reads.
-        attempt().map_err(|e| e.downcast().unwrap_or_else(|e| TrainError::file(path, e)))
+        filled.map_err(|e| e.downcast().unwrap_or_else(|e| TrainError::file(path, e)))
     }
 
     /// Whether the files so far are what lies in their places already.
     pub(crate) fn are_there(&self) -> bool {
-        self.files.iter().all(|(temporary, place)| same_bytes(temporary, place).unwrap_or(false))
+        let is_there = |one: &Unfinished| same_bytes(&one.temporary, &one.place).unwrap_or(false);
+        self.files.iter().all(is_there)
     }
 
     /// Puts the files in their places, in the order in which they were written. If a later rename
@@ -94,7 +179,7 @@ impl Together {
     /// [`TrainError::File`].
     pub(crate) fn put(mut self) -> Result<()> {
         let mut is_first = true;
-        for (temporary, place) in &self.files {
+        for Unfinished { temporary, place, .. } in &self.files {
             if let Err(e) = fs::rename(temporary, place) {
                 let error = TrainError::file(place, e);
                 if !is_first {
@@ -111,15 +196,15 @@ impl Together {
 
 impl Drop for Together {
     fn drop(&mut self) {
-        for (temporary, _) in &self.files {
+        for one in &self.files {
             // Of no use; failing to remove it changes nothing.
-            let _ = fs::remove_file(temporary);
+            let _ = fs::remove_file(&one.temporary);
         }
     }
 }
 
-fn same_bytes(one: &Path, other: &Path) -> std::io::Result<bool> {
-    let (mut one, mut other) = (fs::File::open(one)?, fs::File::open(other)?);
+fn same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
     if one.metadata()?.len() != other.metadata()?.len() {
         return Ok(false);
     }
@@ -154,9 +239,10 @@ pub(crate) fn make_parent(path: &Path) -> Result<()> {
 /// [`TrainError::File`].
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    let probe = folder.join("writable.partial");
-    write_atomically(&probe, |_| Ok(()))?;
-    fs::remove_file(&probe).map_err(|e| TrainError::file(&probe, e))
+    let probe = unfinished(&folder.join("probe"));
+    open_unfinished(&probe)
+        .and_then(|_| fs::remove_file(&probe))
+        .map_err(|e| TrainError::file(&probe, e))
 }
 
 /// Removes a file of an earlier run that would be wrong beside the new ones.
@@ -165,7 +251,7 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 /// [`TrainError::File`].
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(TrainError::file(path, e)),
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::file(path, e)),
         _ => Ok(()),
     }
 }
@@ -179,13 +265,13 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 /// A value as pretty JSON.
-pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn pretty(file: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *file, value)?;
     writeln!(file)
 }
 
 /// Writes a value as a line of JSON.
-pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> std::io::Result<()> {
+pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *file, value)?;
     file.write_all(b"\n")
 }
@@ -228,9 +314,7 @@ pub(crate) fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
     let file = fs::File::open(path).map_err(|e| unread(path, hint, &e))?;
     // A folder can be opened; only reading it fails.
     match file.metadata() {
-        Ok(about) if about.is_dir() => {
-            Err(unread(path, hint, &std::io::ErrorKind::IsADirectory.into()))
-        }
+        Ok(about) if about.is_dir() => Err(unread(path, hint, &ErrorKind::IsADirectory.into())),
         _ => Ok(file),
     }
 }
@@ -240,12 +324,12 @@ pub(crate) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
 
 fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        std::io::ErrorKind::IsADirectory => {
+        ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
+        ErrorKind::IsADirectory => {
             TrainError::file(path, format!("is a folder, not a file; {hint}"))
         }
         // Of `read_to_string` alone.
-        std::io::ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
+        ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
         _ => TrainError::file(path, error),
     }
 }
@@ -274,5 +358,37 @@ mod tests {
         let full = std::io::Error::other("no space");
         assert_eq!(refused(full), format!("{}: no space", path.display()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_another_command_writes_is_left_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let second = || write_atomically(&path, |out| out.write_all(b"second"));
+        let mut first = Together::default();
+        first.write(&path, |out| out.write_all(b"first")).unwrap();
+        let error = second().unwrap_err().to_string();
+        assert!(error.ends_with("a: another command is writing this file; wait for it or end it"));
+        first.put().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        second().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+    }
+
+    #[test]
+    fn what_a_killed_command_left_is_replaced_and_what_is_somebody_else_s_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let theirs = folder.path().join("a.partial");
+        fs::write(&theirs, "precious").unwrap();
+        fs::write(unfinished(&path), "much longer than what comes").unwrap();
+        write_atomically(&path, |out| out.write_all(b"short")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
+        assert_eq!(fs::read(&theirs).unwrap(), b"precious");
+        assert!(!unfinished(&path).exists());
+        // A link of another file, as `store` makes them before they take their place.
+        fs::hard_link(&theirs, unfinished(&path)).unwrap();
+        write_atomically(&path, |out| out.write_all(b"short")).unwrap();
+        assert_eq!(fs::read(&theirs).unwrap(), b"precious");
     }
 }

@@ -5,14 +5,16 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
+use std::{fs, io, process, thread};
 
 use indicatif::ProgressBar;
-// Ends the process without the exit handlers of libraries: libtorch's free what its own threads,
-// which are still at work, use.
-use signal_hook::low_level::exit;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+// `exit` ends the process without the exit handlers of libraries: libtorch's free what its own
+// threads, which are still at work, use.
+use signal_hook::low_level::{emulate_default_handler, exit};
 
 use crate::error::{Result, TrainError};
 use crate::stderr::say;
@@ -20,7 +22,7 @@ use crate::stderr::say;
 /// A killed command loses at most about this much work.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
-/// Shown to the user once a [`Watch`] listens.
+/// Shown to the user while a [`Watch`] lives.
 pub const STOPPABLE: &str = "Ctrl-C stops, the same command goes on";
 
 /// Shows that work begins at a place which earlier work came to: the rate and the time left are of
@@ -54,17 +56,45 @@ impl std::fmt::Debug for Control<'_> {
     }
 }
 
-/// Exit status of a process that was interrupted: that of a shell for SIGINT.
-const INTERRUPTED: i32 = 130;
-
 /// Exit status of a command that stopped at its time limit and goes on when it is called again
 /// (`EX_TEMPFAIL` of sysexits.h).
-pub const PAUSED: u8 = 75;
+pub const PAUSED: i32 = 75;
+
+/// What interrupts a command: Ctrl-C, a supervisor, a terminal that is closed.
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// The last signal.
+static SIGNAL: AtomicI32 = AtomicI32::new(0);
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 static PAUSE: AtomicBool = AtomicBool::new(false);
-static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
+static LISTENER: OnceLock<Result<(), String>> = OnceLock::new();
+
+/// Listens for interrupts from now on. A signal that is ignored already stays ignored, as `nohup` wants
+/// it, and a shell that runs a command in the background of a script.
+///
+/// # Errors
+/// [`TrainError::Usage`] when the system does not let us.
+pub fn listen() -> Result<()> {
+    let begin = || -> io::Result<()> {
+        let ignored = ignored_signals(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let mut signals =
+            Signals::new(SIGNALS.into_iter().filter(|s| ignored >> (s - 1) & 1 == 0))?;
+        thread::Builder::new().spawn(move || signals.forever().for_each(on_interrupt)).map(drop)
+    };
+    LISTENER
+        .get_or_init(|| begin().map_err(|e| e.to_string()))
+        .as_ref()
+        .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))
+        .copied()
+}
+
+/// The mask of ignored signals, the first in its lowest bit; none where the system does not tell, as
+/// outside of Linux.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
 
 /// While it lives, somebody polls [`is_requested`], so an interrupt only sets it. Without a watch,
 /// and at the second interrupt, the process ends.
@@ -72,15 +102,12 @@ static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
 pub struct Watch(());
 
 impl Watch {
-    /// Begins to listen.
+    /// Begins to watch.
     ///
     /// # Errors
-    /// [`TrainError::Usage`] when the system does not let us.
+    /// As [`listen`].
     pub fn start() -> Result<Self> {
-        HANDLER
-            .get_or_init(|| ctrlc::set_handler(on_interrupt).map_err(|e| e.to_string()))
-            .as_ref()
-            .map_err(|e| TrainError::usage(format!("cannot listen for interrupts: {e}")))?;
+        listen()?;
         WATCHES.fetch_add(1, Ordering::SeqCst);
         Ok(Self(()))
     }
@@ -92,11 +119,23 @@ impl Drop for Watch {
     }
 }
 
-fn on_interrupt() {
+fn on_interrupt(signal: i32) {
+    SIGNAL.store(signal, Ordering::SeqCst);
     let again = REQUESTED.swap(true, Ordering::SeqCst);
     if again || WATCHES.load(Ordering::SeqCst) == 0 {
-        exit(INTERRUPTED);
+        end_by_signal();
     }
+}
+
+/// Ends the process as the signal that interrupted it would have: only so a shell ends the loop or
+/// script that called it, too.
+pub fn end_by_signal() -> ! {
+    let signal = SIGNAL.load(Ordering::SeqCst);
+    // A container's first process cannot be ended by a signal of its own.
+    if process::id() != 1 {
+        let _ = emulate_default_handler(signal);
+    }
+    exit(128 + signal)
 }
 
 /// From `limit` on, the command stops as at an interrupt. Work that cannot end in order is then
@@ -104,11 +143,12 @@ fn on_interrupt() {
 pub fn pause_after(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
-        PAUSE.store(true, Ordering::SeqCst);
+        // What was interrupted before stays so: it is not to be called again.
+        PAUSE.store(SIGNAL.load(Ordering::SeqCst) == 0, Ordering::SeqCst);
         REQUESTED.store(true, Ordering::SeqCst);
         if WATCHES.load(Ordering::SeqCst) == 0 {
             say(format_args!("tigret: {}", TrainError::Paused));
-            exit(PAUSED.into());
+            exit(PAUSED);
         }
     });
 }
@@ -122,4 +162,18 @@ pub fn is_requested() -> bool {
 /// Whether the time limit of [`pause_after`] is over.
 pub fn is_paused() -> bool {
     PAUSE.load(Ordering::SeqCst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_tells_which_signals_are_ignored() {
+        let status = "Name:\ttigret\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\n";
+        let ignored = |signal: i32| ignored_signals(status) >> (signal - 1) & 1 == 1;
+        assert!(ignored(SIGHUP) && !ignored(SIGINT) && !ignored(SIGTERM));
+        assert_eq!(ignored_signals("SigIgn: what\n"), 0);
+        assert_eq!(ignored_signals(""), 0);
+    }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 use tigret_infer::Quantizer;
 
-use crate::tigret::{Place, fails, tigret, works_json};
+use crate::tigret::{Made, Place, fails, tigret, works_json};
 
 const PREPARE: &str = "prepare --run run --sequences sequences.txt --items items.jsonl";
 const TRAIN: &str = "train --run run --preset tiny --epochs 1";
@@ -31,13 +32,18 @@ fn write_items(world: &Place, file: &str, items: std::ops::Range<usize>, inline:
 }
 
 /// A run of 60 items with vectors of six numbers, and 30 more in a file of new items.
+static WITH_VECTORS: LazyLock<Made> =
+    LazyLock::new(|| Made::of(&world_of_histories(|u| vec![u, u + 1, u + 2, u + 20])));
+
+/// The same with semantic IDs.
 fn new_world(tokenize: &str) -> Place {
-    let history = |u: usize| vec![u, u + 1, u + 2, u + 20];
-    world_of_histories(history, &format!("--codebook-size 4 {tokenize}"))
+    let world = WITH_VECTORS.place();
+    works_json(&world, &format!("tokenize --run run --codebook-size 4 {tokenize}"));
+    world
 }
 
-/// The same with other histories of the 40 users.
-fn world_of_histories(history: impl Fn(usize) -> Vec<usize>, tokenize: &str) -> Place {
+/// Vectors and no IDs yet, with other histories of the 40 users.
+fn world_of_histories(history: impl Fn(usize) -> Vec<usize>) -> Place {
     let world = Place::new();
     write_items(&world, "items.jsonl", 0..60, false);
     let users: String = (0..40)
@@ -51,7 +57,6 @@ fn world_of_histories(history: impl Fn(usize) -> Vec<usize>, tokenize: &str) -> 
     write_items(&world, "new.jsonl", 60..90, true);
     works_json(&world, PREPARE);
     works_json(&world, "embed --run run --vectors vectors.safetensors");
-    works_json(&world, &format!("tokenize --run run {tokenize}"));
     world
 }
 
@@ -139,10 +144,12 @@ fn to_a_collaborative_tokenizer_a_new_item_is_one_without_training_interactions(
         let targets = [50 + u % 10, 50 + (u + 1) % 10];
         (0..50).map(|i| (u + i) % 50).chain(targets).collect()
     };
+    let made = Made::of(&world_of_histories(history));
     for normalize in ["none", "center", "standardize"] {
         let method = "--method rq-kmeans --codebook-size 8 --collision-size 128";
-        let tokenize = format!("{method} --collaborative 0.5 --normalize {normalize}");
-        let world = world_of_histories(history, &tokenize);
+        let world = made.place();
+        let settings = format!("{method} --collaborative 0.5 --normalize {normalize}");
+        works_json(&world, &format!("tokenize --run run {settings}"));
         write_copies(&world, "copies.jsonl");
         assign(&world, "copies.jsonl");
         let catalog = codes(&world);
@@ -196,11 +203,11 @@ fn the_run_keeps_the_vectors_of_new_items() {
             let state = if at < written { &after } else { &before };
             fs::write(run.join(name), &state[at]).unwrap();
         }
-        fs::write(run.join("vectors.safetensors.new.partial"), "half a row").unwrap();
+        fs::write(run.join("vectors.new.tigret.partial"), "half a row").unwrap();
         assign(&world, "new.jsonl");
         assert_eq!(matrix(&read()[0]), expected, "{written}");
         assert_eq!(read()[2], after[2], "{written}");
-        assert!(!run.join("vectors.safetensors.new.partial").exists());
+        assert!(!run.join("vectors.new.tigret.partial").exists());
     }
 
     // Vectors that are not those of the run's items are left alone.
@@ -347,6 +354,9 @@ fn what_cannot_be_assigned_is_refused_by_name_and_nothing_is_written() {
     let assign = "tokenize --run run --assign new.jsonl";
     let error = refused(&world, &format!("{assign} --vectors few.safetensors"));
     assert!(error.contains("has no vector: the vector file has 10 rows"), "{error}");
+    let drawn = new_world("--method random");
+    let error = refused(&drawn, &format!("{assign} --vectors few.safetensors"));
+    assert!(error.contains("draws codes from ids alone; leave --vectors out"), "{error}");
     let error = refused(&world, &format!("{assign} --seed 3"));
     assert!(error.contains("cannot be used with"), "{error}");
     fs::remove_file(world.join("run/tokenizer.safetensors")).unwrap();

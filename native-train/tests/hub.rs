@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use tigret_train::data::Dataset;
@@ -21,9 +21,17 @@ const WEIGHTS: &str = "model.safetensors";
 /// Serves the golden folder as a hub would, and notes what was asked for.
 struct Hub {
     address: String,
-    asked: Arc<Mutex<Vec<String>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was asked for.
+    asked: Vec<String>,
     /// The file whose download breaks off in the middle.
-    broken: Arc<Mutex<Option<&'static str>>>,
+    broken: Option<&'static str>,
+    /// A file that the model does not have.
+    lacking: Option<&'static str>,
 }
 
 impl Hub {
@@ -31,15 +39,14 @@ impl Hub {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hub = Self {
             address: format!("http://{}", listener.local_addr().unwrap()),
-            asked: Arc::default(),
-            broken: Arc::default(),
+            state: Arc::default(),
         };
-        let (asked, broken) = (Arc::clone(&hub.asked), Arc::clone(&hub.broken));
+        let state = Arc::clone(&hub.state);
         // It ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 // A client that goes away is no fault of the server.
-                let _ = answer(stream, &asked, &broken);
+                let _ = answer(stream, &state);
             }
         });
         hub
@@ -47,15 +54,15 @@ impl Hub {
 
     /// What was asked for since the last call.
     fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+        std::mem::take(&mut self.state().asked)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 }
 
-fn answer(
-    mut stream: TcpStream,
-    asked: &Mutex<Vec<String>>,
-    broken: &Mutex<Option<&'static str>>,
-) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     for line in lines {
@@ -80,14 +87,15 @@ fn answer(
             "onnx/model.safetensors",
             "../outside.json",
         ];
-        let siblings: Vec<_> =
-            names.map(|name| serde_json::json!({"rfilename": name})).into_iter().collect();
+        let lacking = state.lock().unwrap().lacking;
+        let names = names.into_iter().filter(|name| Some(*name) != lacking);
+        let siblings: Vec<_> = names.map(|name| serde_json::json!({"rfilename": name})).collect();
         Some(serde_json::json!({"sha": REVISION, "siblings": siblings}).to_string().into_bytes())
     } else {
         path.strip_prefix(&files).and_then(|file| fs::read(golden_encoder("bert").join(file)).ok())
     };
     let file = path.strip_prefix(&files).unwrap_or_default().to_owned();
-    asked.lock().unwrap().push(path);
+    state.lock().unwrap().asked.push(path);
     let Some(body) = body else {
         return stream.write_all(
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -96,7 +104,8 @@ fn answer(
     let head =
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
-    let sent = match *broken.lock().unwrap() {
+    let broken = state.lock().unwrap().broken;
+    let sent = match broken {
         Some(name) if name == file => body.len() / 2,
         _ => body.len(),
     };
@@ -186,9 +195,52 @@ fn a_model_is_downloaded_once_and_gives_the_vectors_of_its_folder() {
 }
 
 #[test]
+fn what_other_tools_left_out_of_the_cache_is_fetched() {
+    let (hub, world) = (Hub::start(), World::new());
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
+    let expected = world.vectors();
+    hub.asked();
+    let snapshot = format!("cache/models--acme--tiny-bert/snapshots/{REVISION}");
+    for file in ["modules.json", "1_Pooling/config.json", WEIGHTS] {
+        fs::remove_file(world.0.join(&snapshot).join(file)).unwrap();
+        world.embed(&hub.address, &format!("hub:{MODEL}"));
+        let fetched = format!("/{MODEL}/resolve/{REVISION}/{file}");
+        assert_eq!(hub.asked(), [format!("/api/models/{MODEL}"), fetched]);
+        assert_eq!(world.vectors(), expected);
+    }
+}
+
+#[test]
+fn a_cache_is_not_taken_for_whole_after_a_download_that_broke() {
+    let (hub, world) = (Hub::start(), World::new());
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
+    let snapshot = world.0.join(format!("cache/models--acme--tiny-bert/snapshots/{REVISION}"));
+    let optional = "sentence_bert_config.json";
+    for file in ["modules.json", optional] {
+        fs::remove_file(snapshot.join(file)).unwrap();
+    }
+    hub.state().broken = Some(optional);
+    world.refuse(&hub.address, &format!("hub:{MODEL}"));
+    hub.state().broken = None;
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
+    assert!(snapshot.join(optional).exists());
+}
+
+#[test]
+fn a_model_without_a_list_of_modules_is_downloaded_once() {
+    let (hub, world) = (Hub::start(), World::new());
+    hub.state().lacking = Some("modules.json");
+    world.embed(&hub.address, &format!("hub:{MODEL}"));
+    let noted = format!("models--acme--tiny-bert/.no_exist/{REVISION}/modules.json");
+    assert!(world.cached().contains(&noted), "as Hugging Face's own tools note it");
+    let errors = world.embed("http://127.0.0.1:9", &format!("hub:{MODEL}"));
+    assert!(errors.contains("has no modules.json"), "{errors}");
+}
+
+#[test]
 fn a_connection_that_breaks_leaves_no_half_file_and_the_next_try_goes_on() {
     let (hub, world) = (Hub::start(), World::new());
-    *hub.broken.lock().unwrap() = Some(WEIGHTS);
+    hub.state().broken = Some(WEIGHTS);
     let error = world.refuse(&hub.address, &format!("hub:{MODEL}"));
     assert!(error.contains(&format!("hub:{MODEL}")) && error.contains(WEIGHTS), "{error}");
     assert!(error.contains("broke off"), "{error}");
@@ -196,7 +248,7 @@ fn a_connection_that_breaks_leaves_no_half_file_and_the_next_try_goes_on() {
     assert!(cached.iter().all(|file| !file.contains(WEIGHTS) && !file.contains("partial")));
     assert!(!cached.iter().any(|file| file.ends_with("refs/main")), "{cached:?}");
     let first = hub.asked().len();
-    *hub.broken.lock().unwrap() = None;
+    hub.state().broken = None;
     world.embed(&hub.address, &format!("hub:{MODEL}"));
     let second = hub.asked();
     assert!(second.len() < first, "what is there is not fetched again: {second:?}");

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread::sleep;
@@ -47,7 +48,8 @@ fn interrupt(world: &Place, line: &str) -> Option<String> {
         line.clear();
         assert!(errors.read_line(&mut line).unwrap() > 0, "it never listens to Ctrl-C");
     }
-    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    // What runs in the background of a script ignores SIGINT.
+    let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
     let mut rest = String::new();
     errors.read_to_string(&mut rest).unwrap();
     let status = child.wait().unwrap();
@@ -55,7 +57,7 @@ fn interrupt(world: &Place, line: &str) -> Option<String> {
         return None;
     }
     assert!(killed.success());
-    assert_eq!(status.code(), Some(2), "{rest}");
+    assert_eq!(status.signal(), Some(15), "it ends by the signal: {rest}");
     Some(rest)
 }
 
@@ -137,11 +139,12 @@ fn interrupted_further_texts_go_on_and_end_with_the_same_file() {
             continue;
         }
         assert!(
-            world.join("a.safetensors.partial").exists() && !world.join("a.safetensors").exists()
+            world.join("a.safetensors.tigret.partial").exists()
+                && !world.join("a.safetensors").exists()
         );
         works(&world, &command("a"));
         works(&world, &command("b"));
-        assert!(!world.join("a.safetensors.partial").exists());
+        assert!(!world.join("a.safetensors.tigret.partial").exists());
         let read = |name| fs::read(world.join(name)).unwrap();
         assert_eq!(read("a.safetensors"), read("b.safetensors"));
         return;
@@ -165,7 +168,7 @@ impl Verbs for Idle {
         if verb == "tokenize" {
             let _watch = Watch::start()?;
             let own = std::process::id().to_string();
-            assert!(Command::new("kill").args(["-INT", &own]).status().unwrap().success());
+            assert!(Command::new("kill").args(["-TERM", &own]).status().unwrap().success());
             while !is_requested() {
                 sleep(Duration::from_millis(1));
             }
@@ -179,6 +182,37 @@ impl Verbs for Idle {
     fn progress(&self, _: u64, _: &str) -> ProgressBar {
         ProgressBar::hidden()
     }
+}
+
+#[test]
+fn a_signal_that_nohup_has_switched_off_stays_off() {
+    let world = Place::new();
+    works(&world, "prepare --run r --classics --readers 40");
+    works(&world, "embed --run r --dimensions 16");
+    let line = "tokenize --run r --codebook-size 16 --epochs 100000";
+    // A shell's `trap ''` is what nohup does.
+    let program = tigret(&world, line);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(program.get_program());
+    shell.args(program.get_args()).current_dir(&*world).env("OMP_NUM_THREADS", "1");
+    let mut child = shell.stderr(Stdio::piped()).spawn().unwrap();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Ctrl-C stops") {
+        assert!(errors.read_line(&mut said).unwrap() > 0, "it never listens: {said}");
+    }
+    let id = child.id().to_string();
+    let kill = |signal: &str| {
+        assert!(Command::new("kill").args([signal, id.as_str()]).status().unwrap().success());
+    };
+    kill("-HUP");
+    sleep(Duration::from_millis(500));
+    let after_hangup = child.try_wait().unwrap();
+    kill("-TERM");
+    assert_eq!((after_hangup, child.wait().unwrap().signal()), (None, Some(15)));
+    // It was the first signal that the command saw: at the second one it says nothing.
+    errors.read_to_string(&mut said).unwrap();
+    assert!(said.contains("interrupted; the same command goes on"), "{said}");
 }
 
 #[test]

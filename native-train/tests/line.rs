@@ -3,15 +3,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, random_bundle_with_quantizer};
 
-use crate::tigret::{Place, fails, files, golden, refuses, succeeds, tigret, works, works_json};
+use crate::tigret::{Made, Place, fails, golden, refuses, succeeds, tigret, works, works_json};
 
 /// Whether a bundle has no part in which interactions could be.
 fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
@@ -29,33 +29,22 @@ fn holds_weights_and_catalogue_only(bundle: &[u8]) -> bool {
 
 const TRAIN: &str = "train --run r --preset tiny --batch 32 --warmup 5";
 
-/// The shop with the run `r` that was made of its log and trained: a copy of the test's own of what
-/// is trained once.
-fn trained() -> Place {
-    static FILES: OnceLock<Vec<(PathBuf, Vec<u8>)>> = OnceLock::new();
-    let all = FILES.get_or_init(|| {
-        let at = &Place::new();
-        at.write_shop();
-        works(at, "prepare --run r --interactions log.csv --items items.jsonl");
-        works(at, "embed --run r");
-        let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
-        assert_eq!(report["collisions"]["items"], 30);
-        let outcome = works_json(at, &format!("{TRAIN} --epochs 3"));
-        assert!(outcome["steps"].as_u64().unwrap() > 1);
-        let read = |file: PathBuf| {
-            let bytes = fs::read(at.join(&file)).unwrap();
-            (file, bytes)
-        };
-        files(at).into_iter().map(read).collect()
-    });
-    let at = Place::new();
-    all.iter().for_each(|(file, bytes)| at.write(file, bytes));
-    at
-}
+/// The shop with the run `r` that was made of its log and trained.
+static TRAINED: LazyLock<Made> = LazyLock::new(|| {
+    let at = &Place::new();
+    at.write_shop();
+    works(at, "prepare --run r --interactions log.csv --items items.jsonl");
+    works(at, "embed --run r");
+    let report = works_json(at, "tokenize --run r --codebook-size 8 --epochs 3 --users 10");
+    assert_eq!(report["collisions"]["items"], 30);
+    let outcome = works_json(at, &format!("{TRAIN} --epochs 3"));
+    assert!(outcome["steps"].as_u64().unwrap() > 1);
+    Made::of(at)
+});
 
 /// A trained run with its bundle in a format and two histories.
 fn exported(format: &str) -> Place {
-    let at = trained();
+    let at = TRAINED.place();
     works(&at, &format!("export --run r --quantize {format} --out m.safetensors"));
     at.write(
         "h.jsonl",
@@ -66,7 +55,7 @@ fn exported(format: &str) -> Place {
 
 #[test]
 fn a_training_is_not_resumed_with_other_settings() {
-    let line = refuses(&trained(), &format!("{TRAIN} --epochs 4 --resume --json"));
+    let line = refuses(&TRAINED.place(), &format!("{TRAIN} --epochs 4 --resume --json"));
     assert!(line.contains("with other settings (--epochs 3, not 4); give the same"), "{line}");
 }
 
@@ -362,7 +351,9 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
     assert!(table.contains("SASRec is ahead of the model by 0."), "{table}");
     let with_model = written();
     assert!(with_model["model"]["ndcg@10"].is_number());
-    works(at, "evaluate --run r --baselines item-knn --baselines-only");
+    let alone = works_json(at, "evaluate --run r --baselines item-knn --baselines-only");
+    let nothing_searched = json!({"split": "test", "exclude_history": false});
+    assert_eq!(alone["settings"], nothing_searched);
     assert_eq!(written(), with_model, "baselines alone do not replace the model's figures");
 
     fs::create_dir(at.join("nobody")).unwrap();

@@ -93,7 +93,7 @@ fn the_same_text_has_the_same_tf_idf_vector_bit_for_bit_and_the_same_codes() {
     let (copies, ids) = rows(&world.join("copies.safetensors"));
     assert_eq!(copies, rows(&world.join("r/vectors.safetensors")).0);
     assert_eq!(ids.unwrap()[..2], ["copy-0", "copy-1"]);
-    assert!(!world.join("copies.safetensors.partial").exists());
+    assert!(!world.join("copies.safetensors.tigret.partial").exists());
 
     let assigned = works_json(&world, "tokenize --run r --assign copies.jsonl");
     assert_eq!((&assigned["new"], &assigned["zero_vectors"]), (&json!(ITEMS), &json!(0)));
@@ -233,10 +233,10 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     works_json(&world, own);
     // Unfinished work is known by its header: of these texts it is taken up, of others begun anew.
     let whole = fs::read(world.join("own.safetensors")).unwrap();
-    let partial = world.join("own.safetensors.partial");
+    let partial = world.join("own.safetensors.tigret.partial");
     fs::write(&partial, "a diary").unwrap();
     let error = refused(&world, own);
-    let reason = "own.safetensors.partial: is there already and holds no unfinished work";
+    let reason = "own.safetensors.tigret.partial: is there already and holds no unfinished work";
     assert!(error.contains(reason), "{error}");
     assert_eq!(fs::read(&partial).unwrap(), b"a diary");
     world.write("one.jsonl", line("one", 1));

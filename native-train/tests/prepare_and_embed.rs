@@ -35,7 +35,7 @@ fn the_research_format_keeps_order_and_text() {
     place.write("items.jsonl", ITEMS_JSONL);
     place.write("sequences.txt", "7 1 2 3\n\n8 3 2\n9 2 1 3 1\n");
     let table = works(&place, "prepare --run r --sequences sequences.txt --items items.jsonl");
-    assert!(table.contains("users                         2"), "{table}");
+    assert!(table.contains("users                            2"), "{table}");
     let dataset = load(&place, "r");
     assert_eq!(sequences(&dataset), ["7: 1 2 3", "9: 2 1 3 1"], "a user with two items goes");
     let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
@@ -57,7 +57,7 @@ fn the_research_format_keeps_order_and_text() {
 
     let prepare = "prepare --run r --sequences sequences.txt --items items.jsonl";
     let table = works(&place, &format!("{prepare} --text-columns title"));
-    assert!(table.contains("items without text            1"), "{table}");
+    assert!(table.contains("items without text               1"), "{table}");
     let report = works_json(&place, &format!("{prepare} --text-template {{title}}"));
     assert_eq!(report["without_text"], 1);
     assert!(works_json(&place, prepare).get("without_text").is_none());

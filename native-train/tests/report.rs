@@ -143,7 +143,7 @@ fn the_page_is_whole_and_loads_nothing() {
         assert_eq!(page.contains(part), part != "Not measured", "{part}");
     }
     assert!(page.contains("codewords were &lt;i&gt;dead&lt;/i&gt;"));
-    assert!(!at.join("page.html.partial").exists());
+    assert!(!at.join("page.html.tigret.partial").exists());
     inspect(at, "r --html new/folder/again.html");
     let again = at.join("new/folder/again.html");
     assert_eq!(fs::read_to_string(again).unwrap(), page);
@@ -276,6 +276,11 @@ fn codes_that_say_nothing_of_the_vectors_are_worth_a_look() {
     Vectors { dimensions: 2, data: data.collect() }.save(&run, &items, "by hand", false).unwrap();
     let text = inspect(at, "r");
     assert!(text.contains("items that share the first code are no more alike"), "{text}");
+    // Those that share more than the first code are alike, and they share the first, too.
+    let axis = [0, 0, 1, 2, 3, 3, 4, 5];
+    let data = axis.iter().flat_map(|&at| (0..6).map(move |i| if i == at { 1.0 } else { 0.0 }));
+    Vectors { dimensions: 6, data: data.collect() }.save(&run, &items, "by hand", false).unwrap();
+    assert!(!inspect(at, "r").contains("no more alike"));
 }
 
 #[test]

@@ -265,26 +265,35 @@ fn settings_are_chosen_on_validation() {
 
 #[test]
 fn pieces_come_to_the_same_end() {
-    let at = &Place::new();
-    let user = "user --set train.epochs=30 --set train.max-minutes=60";
-    let piece = format!("--out out {SMALL} {user} --stop-after-minutes 0.1");
-    let mut pieces = 0;
-    loop {
-        let output = study(at, &piece).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        pieces += 1;
-        match output.status.code() {
-            Some(0) => break,
-            Some(75) => assert!(errors.contains("the same command goes on"), "{errors}"),
-            other => panic!("{other:?}: {errors}"),
+    // With two trainings and little else to do, the last of so many pieces begins within a training.
+    const ENOUGH: i32 = 3;
+    // A fast machine has more to do, until it takes that many.
+    let in_pieces = [4, 16, 64, 256].into_iter().any(|epochs| {
+        let at = &Place::new();
+        let user = format!("user --set train.epochs={epochs} --set train.max-minutes=60");
+        let piece = format!("--out out {SMALL} {user} --stop-after-minutes 0.05");
+        let mut pieces = 0;
+        loop {
+            let output = study(at, &piece).output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            pieces += 1;
+            match output.status.code() {
+                Some(0) => break,
+                Some(75) => assert!(errors.contains("the same command goes on"), "{errors}"),
+                other => panic!("{other:?}: {errors}"),
+            }
+            assert!(pieces < 100, "{errors}");
         }
-        assert!(pieces < 100, "{errors}");
-    }
-    assert!(pieces > 1, "the machine is too fast for this test; make the pieces smaller");
-    let in_pieces = at.read("out/user/user.csv");
-    fs::remove_dir_all(at.join("out")).unwrap();
-    works(at, user);
-    assert_eq!(at.read("out/user/user.csv"), in_pieces);
+        let is_resumed = pieces >= ENOUGH;
+        if is_resumed {
+            let figures = at.read("out/user/user.csv");
+            fs::remove_dir_all(at.join("out")).unwrap();
+            works(at, &user);
+            assert_eq!(at.read("out/user/user.csv"), figures);
+        }
+        is_resumed
+    });
+    assert!(in_pieces, "the machine is too fast for this test; add more epochs");
 }
 
 #[test]

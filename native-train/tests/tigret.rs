@@ -94,6 +94,30 @@ impl Place {
     }
 }
 
+/// The files of a place that takes long to make, for each test that begins with them.
+pub(crate) struct Made(Vec<(PathBuf, Vec<u8>)>);
+
+impl Made {
+    pub(crate) fn of(place: &Place) -> Self {
+        let read = |file: PathBuf| {
+            let bytes = fs::read(place.join(&file)).unwrap();
+            (file, bytes)
+        };
+        Self(files(place).into_iter().map(read).collect())
+    }
+
+    /// A place with copies of them.
+    pub(crate) fn place(&self) -> Place {
+        let at = Place::new();
+        for (file, bytes) in &self.0 {
+            let path = at.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        at
+    }
+}
+
 /// The files of a folder and of those in it, by their paths from there.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,15 +57,19 @@ const READERS: [(&str, Open, Attacks); 18] = [
     ("catalog", |name| checkpoint(name, "catalog.json"), attacks::catalogues),
     ("checkpoint", |name| checkpoint(name, "model.safetensors"), attacks::checkpoints),
     ("histories", histories, attacks::histories),
-    ("interactions-csv", |name| interactions(name, "csv", log().into()), attacks::logs),
+    (
+        "interactions-csv",
+        |name| interactions(name, "csv", vec![("log", log().into())]),
+        attacks::logs,
+    ),
     (
         "interactions-jsonl",
-        |name| interactions(name, "jsonl", log_of_objects().into()),
+        |name| interactions(name, "jsonl", vec![("log", log_of_objects().into())]),
         attacks::logs_of_objects,
     ),
     (
         "interactions-gzip",
-        |name| interactions(name, "csv.gz", zipped(log().as_bytes())),
+        |name| interactions(name, "csv.gz", vec![("log", zipped(log().as_bytes()))]),
         attacks::packed_logs,
     ),
     ("interactions-parquet", parquet, attacks::parquet),
@@ -89,12 +93,15 @@ type Open = fn(&'static str) -> Reader;
 /// Makes bad files of a good one.
 type Attacks = fn(&[u8]) -> Vec<Attack>;
 
+/// A good file with a name.
+type Good = (&'static str, Vec<u8>);
+
 /// A reader of one kind of file.
 pub struct Reader {
     /// Its name in the list of all.
     pub name: &'static str,
     /// Good files with a name each.
-    pub good: Vec<(&'static str, Vec<u8>)>,
+    pub good: Vec<Good>,
     /// Changed files that a short test gives it: what it does with one takes its time.
     pub rounds: usize,
     memory: Memory,
@@ -195,11 +202,11 @@ impl Folder {
     }
 }
 
-/// Runs `tigret`, in this process.
+/// Runs `tigret`, in this process; results are for nobody.
 fn tigret(arguments: &[&dyn AsRef<OsStr>]) -> Outcome {
     let line = std::iter::once("tigret".into())
         .chain(arguments.iter().map(|argument| argument.as_ref().to_owned()));
-    Cli::try_parse_from(line).unwrap().run().map_err(|error| error.to_string())
+    Cli::try_parse_from(line).unwrap().run(io::sink()).map_err(|error| error.to_string())
 }
 
 fn bundle(name: &'static str) -> Reader {
@@ -336,7 +343,7 @@ fn prepare_by(folder: &Folder, log: &Path, items: &Path, time: &str) -> Outcome 
     prepare_from(folder, &source)
 }
 
-fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> Reader {
+fn interactions(name: &'static str, extension: &'static str, good: Vec<Good>) -> Reader {
     let folder = Folder::new();
     // The golden file has other names.
     let (time, items) = match extension {
@@ -347,7 +354,7 @@ fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> R
     let packed = matches!(extension, "csv.gz" | "parquet");
     Reader {
         name,
-        good: vec![("log", good)],
+        good,
         rounds: 150,
         memory: Memory(64, if packed { UNPACKED } else { BASE }),
         read: Box::new(move |_, bytes| {
@@ -357,8 +364,11 @@ fn interactions(name: &'static str, extension: &'static str, good: Vec<u8>) -> R
 }
 
 fn parquet(name: &'static str) -> Reader {
-    let file = repository().join("tests/golden/parquet/millis.parquet");
-    interactions(name, "parquet", fs::read(file).unwrap())
+    let good = ["whole", "millis"].map(|table| {
+        let file = format!("tests/golden/parquet/{table}.parquet");
+        (table, fs::read(repository().join(file)).unwrap())
+    });
+    interactions(name, "parquet", good.into())
 }
 
 fn items_file(name: &'static str) -> Reader {

@@ -2,7 +2,8 @@
 //! held-out item is ranked among all of them, or among all that the user has not had.
 //!
 //! Each baseline is a [`Baseline`]; ranks, metrics and lists of the best items come from one code
-//! path here. All of them learn from [`Sequence::train`] alone.
+//! path here. All of them learn from [`Sequence::train`] alone; SASRec ends, and chooses its weights, by
+//! the validation items, as the model does.
 
 pub mod item_knn;
 pub mod popularity;

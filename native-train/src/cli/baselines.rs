@@ -58,7 +58,7 @@ pub(super) struct Figures {
 const LONGER: f64 = 1.2;
 
 /// Where the baselines work.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) run: &'a RunDir,
     pub(super) dataset: &'a Dataset,

@@ -73,7 +73,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    settings: Settings,
+    settings: Asked,
     users: usize,
     /// The model's figures may be too high: what it is to find may be what it was trained on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -95,6 +95,14 @@ struct Report {
     not_in_bundle: Option<usize>,
     #[serde(flatten)]
     speed: Option<Speed>,
+}
+
+/// What was asked: with the search, where a model searched.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Asked {
+    Model(Settings),
+    BaselinesAlone(Protocol),
 }
 
 /// How long the model took.
@@ -160,7 +168,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         model.as_ref().map(|model| model.rank(&dataset, settings, output)).unzip();
     let popularity = baselines.remove(&Method::Popularity).map(|figures| figures.metrics);
     let report = Report {
-        settings,
+        settings: match model {
+            Some(_) => Asked::Model(settings),
+            None => Asked::BaselinesAlone(settings.protocol),
+        },
         users: dataset.sequences.len(),
         trained_on_other_sequences: model.as_ref().is_some_and(Model::is_of_other_sequences),
         model: ranking.as_ref().map(Ranking::metrics),

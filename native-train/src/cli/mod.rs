@@ -20,6 +20,7 @@ mod tokenizer_report;
 mod train;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -27,7 +28,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
-pub use output::Output;
+use output::Output;
 
 use crate::error::{Result, TrainError};
 use crate::panics;
@@ -64,12 +65,13 @@ enum Verb {
 }
 
 impl Cli {
-    /// Runs the verb, alone in the run directory that it writes into.
+    /// Runs the verb, alone in the run directory that it writes into, and prints what it comes to
+    /// in `results`.
     ///
     /// # Errors
     /// Whatever the verb reports, to be printed as one line.
-    pub fn run(self) -> Result<()> {
-        let output = Output::new(self.json);
+    pub fn run(self, results: impl Write + 'static) -> Result<()> {
+        let output = Output::new(self.json, results);
         let _lock = match self.verb.writes_into() {
             // A verb that needs a run has a better message for one that is not there.
             Some((verb, run)) if verb == "prepare" || RunDir::open(run).is_ok() => {
@@ -143,41 +145,31 @@ impl Verb {
 }
 
 /// Calls verbs inside of another verb, which holds the lock of the run.
-#[derive(Debug, Clone, Copy)]
-struct InProcess {
-    json: bool,
-    /// Whether results go to nobody but the caller.
-    silent: bool,
+#[derive(Clone, Copy)]
+struct InProcess<'a> {
+    /// That of the verb that calls.
+    output: &'a Output,
+    /// Whether the results of the verbs called are printed, too.
+    prints: bool,
 }
 
-impl InProcess {
-    fn new(json: bool) -> Self {
-        Self { json, silent: false }
-    }
-
-    /// Results are not printed.
-    fn silent(json: bool) -> Self {
-        Self { json, silent: true }
-    }
-}
-
-impl Verbs for InProcess {
+impl Verbs for InProcess<'_> {
     fn check(&self, arguments: &[OsString]) -> Result<()> {
         parse(arguments)?.verb.check()
     }
 
     fn call(&self, arguments: &[OsString]) -> Result<Value> {
-        let output = Output::keeping(self.json, !self.silent);
+        let output = self.output.of_step(self.prints);
         parse(arguments)?.verb.run(&output)?;
         output.finish()
     }
 
     fn note(&self, text: &str) {
-        Output::new(self.json).note(text);
+        self.output.note(text);
     }
 
     fn progress(&self, total: u64, unit: &str) -> ProgressBar {
-        Output::new(self.json).progress(total, unit)
+        self.output.progress(total, unit)
     }
 }
 

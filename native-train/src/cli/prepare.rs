@@ -135,7 +135,7 @@ impl Report {
         let Findings { layout, left_out, times, without_text, lines, .. } = &self.findings;
         let mut row = |name: &str, count: usize| {
             if count > 0 {
-                text += &format!("\n{name:<18} {count:>12}");
+                text += &format!("\n{name:<21} {count:>12}");
             }
         };
         if let Some(LeftOut { below_rating, outside_time, duplicates }) = *left_out {
@@ -147,17 +147,17 @@ impl Report {
         row("incomplete lines", lines.incomplete_lines.unwrap_or(0));
         row("items without text", without_text.unwrap_or(0));
         if let Some([earliest, latest]) = times {
-            text += &format!("\n{:<18} {earliest:>12} to {latest}", "times of the data");
+            text += &format!("\n{:<21} {earliest:>12} to {latest}", "times of the data");
         }
         if let Some(layout) = layout {
-            text += &format!("\n{:<18} {layout:>12}", "layout");
+            text += &format!("\n{:<21} {layout:>12}", "layout");
         }
         if let Some(skipped) = lines.skipped_lines {
-            text += &format!("\n{:<18} {skipped:>12}", "lines skipped");
+            text += &format!("\n{:<21} {skipped:>12}", "lines skipped");
         }
         if let Some(optimum) = self.optimum {
             let reach = format!("{:.1} %", 100.0 * optimum.recall_10);
-            text += &format!("\n{:<18} {reach:>12}", "optimum Recall@10");
+            text += &format!("\n{:<21} {reach:>12}", "optimum Recall@10");
         }
         text
     }

@@ -1,7 +1,7 @@
 //! `tigret recommend`: native inference on a bundle.
 
 use std::fmt;
-use std::io::{BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -135,10 +135,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     if let Some(path) = &args.add_items {
         recommender.add_items(&new_items(path)?).map_err(|e| TrainError::file(path, e))?;
     }
+    let mut results = output.results();
     let mut answers = Answers {
         recommender,
         output,
-        out: BufWriter::new(std::io::stdout().lock()),
+        out: BufWriter::new(&mut *results),
         histories: 0,
         skipped: 0,
         closed: false,
@@ -224,7 +225,7 @@ fn check(recommender: &Recommender, request: &Request) -> Result<()> {
 struct Answers<'a> {
     recommender: Recommender,
     output: &'a Output,
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<&'a mut dyn Write>,
     histories: usize,
     /// Items of histories that the catalogue does not have.
     skipped: usize,

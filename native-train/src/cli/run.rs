@@ -50,7 +50,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         output.result(&EXAMPLE, || EXAMPLE.trim_end().to_owned());
         return Ok(());
     };
-    let verbs = InProcess::new(output.is_json());
+    let verbs = InProcess { output, prints: true };
     let (run, calls) = Config::load(&path, &args.settings)?.pipeline(&Cli::command())?;
     if let Some(from) = args.from
         && !calls.iter().any(|call| call.step == from)

@@ -26,7 +26,8 @@ Examples:
     tigret study main --config paper.toml --seeds 0,1,2
 
   In pieces of less than ten minutes (exit status 75 until all is done):
-    until tigret study all --config paper.toml --stop-after-minutes 9.5; do [ $? -eq 75 ] || break; done
+    (until tigret study all --config paper.toml --stop-after-minutes 9.5
+     do s=$?; [ $s -eq 75 ] || exit $s; done)
 
 A folder of --data has sequences.txt and items.jsonl (tigret prepare --sequences). Writes
 OUT/NAME/NAME.md, .csv and .svg; the runs of the variants are in OUT/runs. The same command goes on
@@ -87,7 +88,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         None => Config::of_table("tigret study", "", toml::Table::new()),
     };
     let settings = Settings::new(config, &args.line())?;
-    let verbs = InProcess::silent(output.is_json());
+    let verbs = InProcess { output, prints: false };
     let command = Cli::command();
     studies.iter().try_for_each(|study| study.check(&settings, &verbs, &command))?;
     let _lock = RunLock::acquire(&settings.out, "tigret study")?;

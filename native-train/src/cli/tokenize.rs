@@ -241,7 +241,8 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         reconstruction: fitted.reconstruction,
         training: fitted.training.as_ref().map(|training| TrainingReport::of(training, device)),
         settings,
-        seconds: begin.elapsed().as_secs_f64(),
+        seconds: begin.elapsed().as_secs_f64()
+            + fitted.training.as_ref().map_or(0.0, |training| training.earlier),
     };
     let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
     save(&run, &dataset.items, fitted, &ids, &report)?;

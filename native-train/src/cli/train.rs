@@ -131,12 +131,12 @@ fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Re
     let needed = weights.saturating_mul(optimizer.bytes_a_weight(batch));
     match memory::free() {
         Some(free) if needed > free => {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let megabytes = |bytes: u64| bytes / 1_000_000;
             Err(TrainError::usage(format!(
-                "a model of {weights} weights takes {:.1} GB to train, and {:.1} GB of memory are \
-                 free; ask for smaller sizes, or for fewer threads (OMP_NUM_THREADS)",
-                gigabytes(needed),
-                gigabytes(free)
+                "a model of {weights} weights takes {} MB to train, and {} MB of memory are free; \
+                 ask for smaller sizes, or for fewer threads (OMP_NUM_THREADS)",
+                megabytes(needed),
+                megabytes(free)
             )))
         }
         _ => Ok(()),
@@ -190,7 +190,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let limits = Limits { budget, interrupted: &interrupt::is_requested, progress: &progress };
     let outcome = trainer.train(args.resume, limits).map_err(|e| match e {
         TrainError::Interrupted => TrainError::Stopped(format!(
-            "interrupted; go on with `tigret train --run {} --resume` and the same settings",
+            "interrupted; go on with `tigret train --run={} --resume` and the same settings",
             word(&run.root().to_string_lossy())
         )),
         other => other,

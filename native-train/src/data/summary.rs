@@ -137,13 +137,15 @@ impl Summary {
             ("median length", self.median_length.to_string()),
             ("density", format!("{:.4} %", 100.0 * self.density)),
         ];
-        if let Some(Counts { users, items, .. }) = self.left_by_core {
-            rows.extend(
-                [("users left out", users), ("items left out", items)]
-                    .map(|(name, count)| (name, count.to_string())),
-            );
+        if let Some(Counts { users, items, interactions }) = self.left_by_core {
+            let left_out = [
+                ("users left out", users),
+                ("items left out", items),
+                ("interactions left out", interactions),
+            ];
+            rows.extend(left_out.map(|(name, count)| (name, count.to_string())));
         }
-        let lines = rows.iter().map(|(name, value)| format!("{name:<18} {value:>12}"));
+        let lines = rows.iter().map(|(name, value)| format!("{name:<21} {value:>12}"));
         lines.collect::<Vec<_>>().join("\n")
     }
 }

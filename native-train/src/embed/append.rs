@@ -10,7 +10,7 @@ use safetensors::tensor::Dtype;
 use super::rows::VectorFile;
 use super::{TENSOR, TextsNote, Vectors, vector_notes};
 use crate::error::{Result, TrainError};
-use crate::files::write_atomically;
+use crate::files::{unfinished, write_atomically};
 use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Place};
@@ -45,9 +45,7 @@ impl NewRows {
         }) else {
             return Ok(None);
         };
-        let mut path = run.vectors().into_os_string();
-        path.push(".new.partial");
-        let path = PathBuf::from(path);
+        let path = unfinished(&run.vectors().with_extension("new"));
         let file = File::create(&path).map_err(|e| TrainError::file(&path, e))?;
         Ok(Some(Self { path, file: BufWriter::new(file), encoder, dimensions, count: 0 }))
     }

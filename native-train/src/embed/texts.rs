@@ -1,7 +1,7 @@
 //! Vectors for the texts of a file, by the encoder of a run (`tigret embed --texts`): streamed,
 //! and taken up where it was interrupted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::destination::{check_replaces, destination, start};
 use crate::error::{Result, TrainError};
-use crate::files::unfinished;
+use crate::files::{open_unfinished, unfinished};
 use crate::hash::Fingerprint;
 use crate::interrupt::goes_on_from;
 use crate::tensors::{self, Header, Notes, Place};
@@ -43,7 +43,7 @@ pub struct Encoded {
 /// `[texts, dimensions]`, f32, and the ids as the JSON list `ids` in its metadata (left out where
 /// they would make the header longer than safetensors allows).
 ///
-/// Unfinished work lies in `OUT.partial`; the same call goes on from its last whole block and ends
+/// Unfinished work lies in `OUT.tigret.partial`; the same call goes on from its last whole block and ends
 /// with the bytes of an uninterrupted one. Beside the ids, only a block is in memory.
 ///
 /// # Errors
@@ -157,12 +157,7 @@ impl Partial {
         };
         check_replaces(&path, is_work, "holds no unfinished work of this command")?;
         let attempt = || -> std::io::Result<(File, usize, usize)> {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
+            let mut file = open_unfinished(&path)?;
             let (mut rows, mut zero) = (0, 0);
             if start(&mut file, header.len())? == header {
                 let mut block = vec![0; BLOCK * dimensions * 4];

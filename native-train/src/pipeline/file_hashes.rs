@@ -1,4 +1,4 @@
-//! What is in a file or folder, as a hash; known hashes are kept by size and time, so that big
+//! What is in a file or folder, as a hash; known hashes are kept by size and times, so that big
 //! files are not read each time.
 
 use std::collections::BTreeMap;
@@ -32,6 +32,10 @@ struct Known {
     size: u64,
     /// Nanoseconds since 1970.
     modified: u64,
+    /// The same of the last change of anything about the file: no program can set it, as those that
+    /// copy or unpack a file do with the time above. Zero where the system does not tell.
+    #[serde(default)]
+    changed: u64,
     sha256: String,
 }
 
@@ -89,9 +93,9 @@ impl FileHashes {
     fn of_file(&mut self, path: &Path, metadata: &Metadata) -> Result<String> {
         let failed = |e: std::io::Error| TrainError::file(path, e);
         let name = std::path::absolute(path).map_err(failed)?.to_string_lossy().into_owned();
-        let (size, modified) = state(metadata);
+        let now = state(metadata);
         if let Some(known) = self.known.get(&name)
-            && (known.size, known.modified) == (size, modified)
+            && (known.size, known.modified, known.changed) == now
         {
             return Ok(known.sha256.clone());
         }
@@ -106,23 +110,46 @@ impl FileHashes {
         }
         let sha256 = hex(hash);
         let after = state(&file.metadata().map_err(failed)?);
-        let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(modified));
-        if after == (size, modified) && age.is_ok_and(|age| age > YOUNG) {
-            self.known.insert(name, Known { size, modified, sha256: sha256.clone() });
+        let (size, modified, changed) = now;
+        let is_old = |time: u64| {
+            let age = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_nanos(time));
+            age.is_ok_and(|age| age > YOUNG)
+        };
+        if after == now && is_old(modified) && is_old(changed) {
+            self.known.insert(name, Known { size, modified, changed, sha256: sha256.clone() });
             self.changed = true;
         }
         Ok(sha256)
     }
 }
 
-fn state(metadata: &Metadata) -> (u64, u64) {
+/// Size, time of the last write, and of the last change.
+fn state(metadata: &Metadata) -> (u64, u64, u64) {
     let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (metadata.len(), since.as_nanos() as u64)
+    (metadata.len(), since.as_nanos() as u64, changed(metadata))
+}
+
+#[cfg(unix)]
+fn changed(metadata: &Metadata) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // Of a file that runs share it is the time when another one took it up or gave it away.
+    if metadata.nlink() > 1 {
+        return 0;
+    }
+    let [seconds, nanos] = [metadata.ctime(), metadata.ctime_nsec()].map(|n| n.unsigned_abs());
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+#[cfg(not(unix))]
+fn changed(_: &Metadata) -> u64 {
+    0
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread::sleep;
+
     use super::*;
 
     fn set_time(path: &Path, seconds: u64) {
@@ -136,18 +163,22 @@ mod tests {
         let (file, memory) = (folder.path().join("f"), folder.path().join("m/hashes.json"));
         fs::write(&file, "abc").unwrap();
         set_time(&file, 1000);
+        sleep(YOUNG + Duration::from_millis(100));
         let mut hashes = FileHashes::open(memory.clone());
         let first = hashes.of(&file).unwrap().unwrap();
         assert!(first.starts_with("ba7816bf"), "SHA-256 of abc: {first}");
         hashes.save().unwrap();
-        // The same size and time: taken from the memory, though the content is another.
+        let kept = fs::read_to_string(&memory).unwrap().replace(&first, "known");
+        fs::write(&memory, kept).unwrap();
+        let anew = || FileHashes::open(memory.clone()).of(&file).unwrap().unwrap();
+        assert_eq!(anew(), "known");
+        // Another content of the same size under the same time, as a program may set it.
         fs::write(&file, "abd").unwrap();
         set_time(&file, 1000);
-        assert_eq!(FileHashes::open(memory.clone()).of(&file).unwrap().unwrap(), first);
-        set_time(&file, 1001);
-        assert_ne!(FileHashes::open(memory.clone()).of(&file).unwrap().unwrap(), first);
+        let second = anew();
+        assert!(second != "known" && second != first);
         fs::write(&memory, "{").unwrap();
-        assert_ne!(FileHashes::open(memory).of(&file).unwrap().unwrap(), first);
+        assert_eq!(anew(), second);
         assert_eq!(hashes.of(&folder.path().join("none")).unwrap(), None);
     }
 

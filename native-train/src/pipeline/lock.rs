@@ -1,16 +1,17 @@
 //! One command at a time writes into a run directory.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
+use crate::files::try_lock;
 use crate::run_dir::RunDir;
 
 /// Holds a run directory for one command until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
     /// The run directory, if this lock made it.
     made: Option<PathBuf>,
 }
@@ -33,29 +34,26 @@ impl RunLock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            // A file system without locks: better unguarded than unusable.
-            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(e)) => return Err(failed(e)),
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // What stands there is for the message only.
-                let _ = file.read_to_string(&mut holder);
-                return Err(TrainError::file(
-                    root,
-                    format!(
-                        "another command is writing into this run ({}); wait for it or end it",
-                        if holder.is_empty() { "just begun" } else { holder.trim() }
-                    ),
-                ));
-            }
+        if !try_lock(&file).map_err(failed)? {
+            let mut holder = String::new();
+            // What stands there is for the message only.
+            let _ = file.read_to_string(&mut holder);
+            return Err(TrainError::file(
+                root,
+                format!(
+                    "another command is writing into this run ({}); wait for it or end it",
+                    if holder.is_empty() { "just begun" } else { holder.trim() }
+                ),
+            ));
         }
+        // From here on, a folder made for nothing goes.
+        let mut lock = Self { file, made };
+        let file = &mut lock.file;
         file.set_len(0)
             .and_then(|()| file.seek(SeekFrom::Start(0)))
             .and_then(|_| writeln!(file, "`{command}`, process {}", std::process::id()))
             .map_err(failed)?;
-        Ok(Self { _file: file, made })
+        Ok(lock)
     }
 }
 

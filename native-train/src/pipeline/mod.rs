@@ -145,19 +145,19 @@ impl<'a> Pipeline<'a> {
         };
         let mut done = Vec::new();
         for call in self.chosen(choice) {
-            if interrupt::is_paused() {
-                return Err(TrainError::Paused);
-            }
             // The step before may have been too near to its end to notice.
             if interrupt::is_requested() {
-                return Err(TrainError::step(call.step, TrainError::usage(interrupted)));
+                return Err(match interrupt::is_paused() {
+                    true => TrainError::Paused,
+                    false => TrainError::step(call.step, TrainError::Stopped(interrupted.into())),
+                });
             }
             done.push(self.step(call, choice.force, &mut hashes).map_err(|e| match e {
                 TrainError::Stopped(_) | TrainError::Interrupted if interrupt::is_paused() => {
                     TrainError::Paused
                 }
                 TrainError::Stopped(_) | TrainError::Interrupted => {
-                    TrainError::step(call.step, TrainError::usage(interrupted))
+                    TrainError::step(call.step, TrainError::Stopped(interrupted.into()))
                 }
                 other => TrainError::step(call.step, other),
             })?);

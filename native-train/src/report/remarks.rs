@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use super::Report;
 use super::format::{count, percent, score};
+use super::neighbours::Shared;
 use crate::tokenizer::Method;
 use crate::tokenizer::stats::{Collisions, LevelUse, smaller_codebook};
 
@@ -27,8 +28,8 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
     let made = Made { method, lost: training.reconstruction, alike: training.same_vector };
     let mut remarks =
         remarks_on_codes(&report.levels, &report.collisions, report.collision_size, made);
-    if let Some([none, first, ..]) = report.neighbours.as_ref().map(|n| n.by_shared.as_slice())
-        && let (Some(apart), Some(together)) = (none.mean_cosine, first.mean_cosine)
+    if let Some([none, sharing @ ..]) = report.neighbours.as_ref().map(|n| n.by_shared.as_slice())
+        && let (Some(apart), Some(together)) = (none.mean_cosine, mean_cosine(sharing))
         && together <= apart
     {
         remarks.push(format!(
@@ -48,6 +49,13 @@ pub(super) fn remarks(report: &Report) -> Vec<String> {
         ));
     }
     remarks
+}
+
+/// The mean cosine of all these pairs; `None` without a pair.
+fn mean_cosine(sharing: &[Shared]) -> Option<f64> {
+    let pairs: u64 = sharing.iter().map(|shared| shared.pairs).sum();
+    let sum = |shared: &Shared| shared.mean_cosine.unwrap_or_default() * shared.pairs as f64;
+    (pairs > 0).then(|| sharing.iter().map(sum).sum::<f64>() / pairs as f64)
 }
 
 /// How codes were made, as far as it is known.

@@ -170,7 +170,11 @@ pub(super) fn of_users<'a>(users: impl IntoIterator<Item = (&'a str, usize)>) ->
     format!("Test users: {}.", users.join(", "))
 }
 
-/// Where `evaluate` does not rank all items with all that is known of a user, which the paper does.
+/// Beams of an evaluation by default.
+const BEAMS: usize = 50;
+
+/// Where `evaluate` does not rank all items with all that is known of a user, which the paper does, or
+/// searches with another number of beams.
 ///
 /// # Errors
 /// As [`Lab::option`].
@@ -191,6 +195,12 @@ pub(super) fn of_ranking(lab: &Lab<'_>, variant: &Variant) -> Result<String> {
         }
         if !on.is_empty() {
             text += &format!(" On {}, {said}.", on.join(", "));
+        }
+    }
+    for data in &lab.settings.data {
+        let beams = lab.option(data, variant, Step::Evaluate, "beams", str::parse::<usize>)?;
+        if let Some(beams) = beams.iter().find(|&&beams| beams != BEAMS) {
+            text += &format!(" On {}, lists are those of {beams} beams.", data.name);
         }
     }
     Ok(text)
@@ -237,6 +247,8 @@ mod tests {
         assert_eq!(said("scaling", &one), format!(" On b, {excluded}"));
         let expected = format!(" On b, {excluded} On a, b, the user token is withheld at test.");
         assert_eq!(said("main", &one), expected);
+        let narrow = ["data.b.evaluate.beams=20"];
+        assert_eq!(said("main", &narrow), " On b, lists are those of 20 beams.");
     }
 
     #[test]

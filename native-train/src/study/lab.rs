@@ -272,6 +272,7 @@ impl<'a> Lab<'a> {
 fn of_variant(name: &str, error: TrainError) -> TrainError {
     match error {
         TrainError::Paused => TrainError::Paused,
+        other if other.is_interrupted() => TrainError::Stopped(format!("{name}: {other}")),
         other => TrainError::usage(format!("{name}: {other}")),
     }
 }

@@ -2,8 +2,8 @@
 //! `transformers` lays them out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::BufReader;
+use std::fs::{self, DirEntry};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Element, Header, Notes, Values, f32_blocks};
 use crate::error::{Result, TrainError};
-use crate::files::{open_file, read_bytes, read_json, remove_if_there, write_json};
+use crate::files::{UNFINISHED, open_file, read_bytes, read_json, remove_if_there, write_json};
 use crate::hash::hex;
 
 /// Weights on the host: shape and row-major values by name.
@@ -139,10 +139,12 @@ fn write_shard(path: &Path, shard: &[Named<'_>], notes: Notes) -> Result<()> {
     super::write(path, tensors.collect(), notes)
 }
 
-/// Removes what an index that is no longer there named.
+/// Removes what an index that is no longer there named, and what a killed command did not finish:
+/// names follow from the content, so nothing would take its place.
 fn remove_old_shards(folder: &Path, stem: &str, current: &BTreeSet<String>) -> Result<()> {
-    for name in shards_in(folder, stem)? {
-        if !current.contains(&name) {
+    for name in names_in(folder)? {
+        let whole = name.strip_suffix(UNFINISHED).unwrap_or(&name);
+        if is_shard(whole, stem) && !current.contains(&name) {
             remove_if_there(&folder.join(name))?;
         }
     }
@@ -151,18 +153,24 @@ fn remove_old_shards(folder: &Path, stem: &str, current: &BTreeSet<String>) -> R
 
 /// The names of files that an index of this stem names, or named once.
 fn shards_in(folder: &Path, stem: &str) -> Result<Vec<String>> {
-    let failed = |e| TrainError::file(folder, e);
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        let ours = name
-            .strip_prefix(stem)
-            .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".safetensors"))
-            .is_some_and(|rest| rest.contains("-of-"));
-        names.extend(ours.then_some(name));
-    }
+    let mut names = names_in(folder)?;
+    names.retain(|name| is_shard(name, stem));
     names.sort_unstable();
     Ok(names)
+}
+
+fn is_shard(name: &str, stem: &str) -> bool {
+    name.strip_prefix(stem)
+        .and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".safetensors"))
+        .is_some_and(|rest| rest.contains("-of-"))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |e| TrainError::file(folder, e);
+    let name = |entry: io::Result<DirEntry>| {
+        Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())
+    };
+    fs::read_dir(folder).map_err(failed)?.map(name).collect()
 }
 
 /// The files of a checkpoint that are there: the whole, or the index and the files beside it.
@@ -259,6 +267,7 @@ fn read_file(path: &Path, hint: &str) -> Result<(HostWeights, Notes)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::unfinished;
 
     fn tensors(count: usize, rows: usize, value: f32) -> HostWeights {
         (0..count)
@@ -296,6 +305,8 @@ mod tests {
                 assert!(fs::metadata(at.join(name)).unwrap().len() <= SHARD_BYTES as u64);
             }
         }
+        // What a killed command left goes with the rest.
+        fs::write(unfinished(&at.join("last-0-00001-of-00002.safetensors")), "half").unwrap();
         write_tensors(at, "last", &tensors(2, 8, 3.0), metadata()).unwrap();
         assert_eq!(files(at), ["last.safetensors"]);
         let (read, found) = read_tensors(at, "last", "").unwrap();

@@ -275,7 +275,11 @@ impl<'a> State<'a> {
         };
         let recipe = text_recipe(run)?;
         let source = match (vectors, config.structure) {
-            (_, Structure::Hash) => Source::None,
+            (Some(path), Structure::Hash) => {
+                let reason = "the run's tokenizer draws codes from ids alone; leave --vectors out";
+                return Err(TrainError::file(path, reason));
+            }
+            (None, Structure::Hash) => Source::None,
             (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
             (None, _) => Source::Inline(Texts { run, recipe: recipe.clone(), load, encoder: None }),
         };

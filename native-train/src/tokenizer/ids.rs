@@ -1,5 +1,6 @@
 //! Semantic IDs of a data set: both look-up directions, and the files that hold them.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -175,7 +176,7 @@ pub fn resolve_collisions(
         resolved.push(u16::try_from(*next).unwrap_or(u16::MAX));
         *next += 1;
     }
-    match seen.iter().max_by_key(|(_, count)| **count) {
+    match seen.iter().max_by_key(|&(&row, &count)| (count, Reverse(row))) {
         Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
             "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
              vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \

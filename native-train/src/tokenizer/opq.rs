@@ -24,8 +24,8 @@ pub(super) struct ProductCodes {
 ///
 /// Starts from the parametric solution (principal components shared out so that the parts have
 /// variances of about the same product), then fits codebooks and rotation in turn (Ge et al.,
-/// section 3). Where the levels do not divide the input, the components of least variance are
-/// left out.
+/// section 3). Where the levels do not divide the input, the rotation leaves some dimensions
+/// out: at the start the components of least variance.
 pub(super) fn fit(data: &Tensor, sizes: &[i64], rng: &mut impl Rng) -> ProductCodes {
     let levels = sizes.len();
     let width = data.size()[1] / levels as i64;

@@ -50,6 +50,8 @@ pub struct Trained {
     pub converged: bool,
     /// Seconds of training, over all sessions.
     pub seconds: f64,
+    /// Those of them that earlier sessions took.
+    pub earlier: f64,
     /// Floating-point operations of an epoch's matrix products, forward and backward.
     pub flop_per_epoch: f64,
 }
@@ -150,7 +152,8 @@ pub fn train(
     progress.finish_and_clear();
     let Progress { log, epoch: epochs, converged, seconds, .. } = state;
     let flop_per_epoch = shape.flop_per_item() * data.size()[0] as f64;
-    Ok((training.params, Trained { log, epochs, converged, seconds, flop_per_epoch }))
+    let trained = Trained { log, epochs, converged, seconds, earlier: before, flop_per_epoch };
+    Ok((training.params, trained))
 }
 
 /// What an epoch works on.

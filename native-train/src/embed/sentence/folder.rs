@@ -64,12 +64,24 @@ pub(super) struct Recipe {
     pub(super) notes: Vec<String>,
 }
 
+/// The file that lists the modules.
+pub(super) const MODULES: &str = "modules.json";
+
+/// A line of that list.
 #[derive(Debug, Deserialize)]
-struct Module {
+pub(super) struct Module {
+    /// The module's folder, in the model's own.
     #[serde(default)]
-    path: String,
+    pub(super) path: String,
     #[serde(rename = "type")]
-    kind: String,
+    class: String,
+}
+
+impl Module {
+    /// The last part of the path of its Python class.
+    pub(super) fn kind(&self) -> &str {
+        self.class.rsplit('.').next().unwrap_or(&self.class)
+    }
 }
 
 /// Which of a text's features a module after pooling reads and writes.
@@ -121,12 +133,12 @@ impl Recipe {
                 "is not a folder; give the folder of a sentence-transformers model, or hub:NAME",
             ));
         }
-        let list = folder.join("modules.json");
+        let list = folder.join(MODULES);
         if !list.exists() {
             let mut recipe = Self::of_transformer(folder, folder.to_owned())?;
             recipe.poolings = vec![Pooling::Mean];
             recipe.notes.push(format!(
-                "{} has no modules.json: the mean of the token vectors is taken, not normalised",
+                "{} has no {MODULES}: the mean of the token vectors is taken, not normalised",
                 folder.display()
             ));
             return Ok(recipe);
@@ -135,20 +147,20 @@ impl Recipe {
         let modules: Vec<Module> = files::read_json(&list, "")?;
         let mut modules = modules.into_iter();
         let mut recipe = match modules.next() {
-            Some(Module { path, kind }) if short(&kind) == "Transformer" => {
-                Self::of_transformer(folder, folder.join(path))?
+            Some(first) if first.kind() == "Transformer" => {
+                Self::of_transformer(folder, folder.join(first.path))?
             }
-            Some(Module { kind, .. }) => {
+            Some(first) => {
                 return Err(wrong(format!(
                     "begins with \"{}\"; only a Transformer can come first",
-                    short(&kind)
+                    first.kind()
                 )));
             }
             None => return Err(wrong("lists no module".into())),
         };
-        for Module { path, kind } in modules {
-            let module = folder.join(path);
-            match (short(&kind), recipe.poolings.is_empty()) {
+        for listed in modules {
+            let module = folder.join(&listed.path);
+            match (listed.kind(), recipe.poolings.is_empty()) {
                 ("Pooling", true) => recipe.poolings = poolings(&module, &recipe.prompt)?,
                 ("Dense", false) => recipe.steps.push(Step::Dense(module)),
                 ("Normalize", false) => {
@@ -159,11 +171,10 @@ impl Recipe {
                 }
                 // It does nothing outside training.
                 ("Dropout", _) => {}
-                ("Pooling" | "Dense" | "Normalize", _) => {
+                (misplaced @ ("Pooling" | "Dense" | "Normalize"), _) => {
                     return Err(wrong(format!(
-                        "has \"{}\" where it cannot stand; Pooling comes once, before Dense and \
-                         Normalize",
-                        short(&kind)
+                        "has \"{misplaced}\" where it cannot stand; Pooling comes once, before \
+                         Dense and Normalize"
                     )));
                 }
                 (other, _) => {
@@ -237,11 +248,6 @@ impl Recipe {
         }
         Ok(limit)
     }
-}
-
-/// The last part of a Python class path.
-fn short(kind: &str) -> &str {
-    kind.rsplit('.').next().unwrap_or(kind)
 }
 
 fn optional<T: Default + DeserializeOwned>(path: &Path) -> Result<T> {

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::folder::{MODULES, Module};
+use super::weights::Weights;
 use crate::error::{Result, TrainError};
-use crate::files::{make_parent, write_atomically};
+use crate::files::{make_parent, read_json, write_atomically};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -59,12 +61,14 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
     let reference = model.join("refs").join("main");
     if let Ok(revision) = fs::read_to_string(&reference) {
         let snapshot = model.join("snapshots").join(revision.trim());
-        if is_complete(&snapshot) {
+        if is_complete(&snapshot, &absence(&model, revision.trim())) {
             return Ok(snapshot);
         }
     }
     let hub = Hub::new(name);
-    let Listing { sha, siblings } = hub.listing()?;
+    let Listing { sha, mut siblings } = hub.listing()?;
+    // Last, so that its presence says that the rest is there.
+    siblings.sort_by_key(|file| file.rfilename == MODULES);
     let snapshot = model.join("snapshots").join(&sha);
     for Sibling { rfilename: file } in &siblings {
         let path = snapshot.join(file);
@@ -73,9 +77,20 @@ pub fn folder(name: &str, before_file: impl Fn(&str)) -> Result<PathBuf> {
             hub.download(&sha, file, &path)?;
         }
     }
-    make_parent(&reference)?;
-    write_atomically(&reference, |out| out.write_all(sha.as_bytes()))?;
+    let mut notes = vec![(reference, sha.as_str())];
+    if !siblings.iter().any(|file| file.rfilename == MODULES) {
+        notes.push((absence(&model, &sha), ""));
+    }
+    for (path, text) in notes {
+        make_parent(&path)?;
+        write_atomically(&path, |out| out.write_all(text.as_bytes()))?;
+    }
     Ok(snapshot)
+}
+
+/// The file that Hugging Face's tools leave, empty, where a revision of a model has no [`MODULES`].
+fn absence(model: &Path, revision: &str) -> PathBuf {
+    model.join(".no_exist").join(revision).join(MODULES)
 }
 
 /// Whether a part of a name or a revision is what a folder may be called after.
@@ -175,10 +190,29 @@ fn is_wanted(file: &str) -> bool {
         && path.extension().is_some_and(|kind| kind == "json" || kind == "safetensors")
 }
 
-fn is_complete(snapshot: &Path) -> bool {
-    let weights = ["model.safetensors", "model.safetensors.index.json"];
-    ["config.json", "tokenizer.json"].iter().all(|file| snapshot.join(file).exists())
-        && weights.iter().any(|file| snapshot.join(file).exists())
+/// Whether all that the encoder cannot do without is in the cache. Tools that want less of a model
+/// leave the rest out; `absence` tells a model without a list of modules from one whose list was left out.
+fn is_complete(snapshot: &Path, absence: &Path) -> bool {
+    let list = snapshot.join(MODULES);
+    if !list.exists() {
+        return absence.exists() && is_transformer(snapshot);
+    }
+    // What is wrong with a list is said where it is read.
+    let modules: Vec<Module> = read_json(&list, "").unwrap_or_default();
+    modules.iter().all(|module| {
+        let folder = snapshot.join(&module.path);
+        match module.kind() {
+            "Transformer" => is_transformer(&folder),
+            "Dense" => folder.join("config.json").exists() && Weights::are_in(&folder),
+            "Pooling" => folder.join("config.json").exists(),
+            _ => true,
+        }
+    })
+}
+
+fn is_transformer(folder: &Path) -> bool {
+    let files = ["config.json", "tokenizer.json"];
+    files.iter().all(|file| folder.join(file).exists()) && Weights::are_in(folder)
 }
 
 /// The cache folder of Hugging Face's tools.

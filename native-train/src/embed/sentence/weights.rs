@@ -20,6 +20,12 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Whether a folder has them, in one file or in all that its index names.
+    pub(super) fn are_in(folder: &Path) -> bool {
+        let parts = |index: Index| index.files().iter().all(|part| folder.join(part).exists());
+        folder.join(WHOLE).exists() || Index::read(&folder.join(INDEX), "").is_ok_and(parts)
+    }
+
     /// Reads `model.safetensors`, or the parts that `model.safetensors.index.json` names, and
     /// feeds their bytes to `hash`.
     ///

@@ -77,26 +77,28 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     for data in &lab.settings.data {
         let runs = seeds.iter().map(|&seed| figures(lab, data, seed));
         let runs: Vec<Figures> = runs.collect::<Result<_>>()?;
-        let Figures { unseen_items, all, cold } = &runs[0];
+        let of_all = |run: &Figures| format!("{} of {}", run.cold.users, run.all.users);
+        let users: Vec<String> = runs.iter().map(of_all).collect();
         groups += &format!(
-            " On {}, {unseen_items} items are unseen, and the test item of {} of {} users is one of \
-             them (seed {}); Semantic_KNN has a decay of {}.",
+            " On {}, {} items are unseen, and the test item of {} users is one of them{}; \
+             Semantic_KNN has a decay of {}.",
             data.name,
-            cold.users,
-            all.users,
-            seeds[0],
+            runs[0].unseen_items,
+            users.join(", "),
+            if runs.len() > 1 { " (seed by seed, which draws them, too)" } else { "" },
             knn_settings(lab, data)?.decay
         );
-        measured.push(Measured { data: &data.name, users: all.users, runs });
+        measured.push(Measured { data: &data.name, users: runs[0].all.users, runs });
     }
     Ok(Report {
         name: "cold-start",
         title: "Unseen items",
         about: format!(
             "{} % of the test items are removed from training, with all their interactions. The \
-             trained tokenizer gives them IDs; at retrieval they join the results that share their \
-             codes but the last, at most a share epsilon of a list (rounded down, so lists shorter \
-             than 1 / epsilon have none).{groups} {}",
+             trained tokenizer gives them IDs; at retrieval ({BEAMS} beams) they join the results \
+             that share their codes but the last, at most a share epsilon of TIGER's list (rounded \
+             down, so lists shorter than 1 / epsilon have none). Lists of Semantic_KNN have no such \
+             bound, and it ranks the history last where users do not return to items.{groups} {}",
             100.0 * UNSEEN,
             of_seeds(lab)
         ),
@@ -202,12 +204,18 @@ fn plots(measured: &[Measured<'_, Figures>]) -> Vec<Plot> {
         title: title.into(),
         body: Body::Lines { x: Axis::linear(x), y: Axis::from_zero(y), lines },
     };
-    let by_k = format!("Recall by length of the list, epsilon {EPSILON}");
+    let by_k = format!("Recall by length of the list, epsilon {EPSILON} for TIGER");
     let of_unseen = "Recall@K, users whose test item is unseen";
     vec![
         plot("all", &by_k, "K", "Recall@K, all users", all),
         plot("unseen", &by_k, "K", of_unseen, cold),
-        plot("epsilon", "Recall@10 by epsilon", "epsilon", "Recall@10, all users", shares),
+        plot(
+            "epsilon",
+            "Recall@10 by epsilon, which bounds TIGER's lists",
+            "epsilon",
+            "Recall@10, all users",
+            shares,
+        ),
     ]
 }
 
