@@ -52,25 +52,27 @@ pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
 /// # Errors
 /// Of the system, and where another command has it open.
 pub(crate) fn open_unfinished(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    loop {
-        let file = options.open(path)?;
-        if !try_lock(&file)? {
-            let reason = "another command is writing this file; wait for it or end it";
-            return Err(io::Error::other(reason));
+    /// A file system that numbers and counts in a way of its own is believed after so many.
+    const TURNS: usize = 4;
+    let open = || {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+        let reason = "another command is writing this file; wait for it or end it";
+        if try_lock(&file)? { Ok(file) } else { Err(io::Error::other(reason)) }
+    };
+    let mut file = open()?;
+    for _ in 0..TURNS {
+        match (lies_at(&file, path)?, is_shared(&file)?) {
+            (true, false) => break,
+            // A killed command left a link of a file that runs share.
+            (true, true) => fs::remove_file(path)?,
+            // Before its lock was taken, another command put it in its place.
+            (false, _) => {}
         }
-        // Between the two the other may have put it in its place.
-        if !lies_at(&file, path)? {
-            continue;
-        }
-        // What a killed command left may be a link of a file that runs share.
-        if is_shared(&file)? {
-            fs::remove_file(path)?;
-            continue;
-        }
-        return Ok(file);
+        drop(file);
+        file = open()?;
     }
+    Ok(file)
 }
 
 #[cfg(unix)]
