@@ -114,19 +114,27 @@ impl Executor {
     /// Replaces the scratch buffers whose size has changed.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where one exceeds the adapter's limits, and nothing is replaced, or where
-    /// the device has no memory for one, and some are.
+    /// [`InferError::NoGpu`] where one exceeds the adapter's limits or cannot be had; the old ones stay
+    /// then.
     pub(super) fn set_scratch(&mut self, scratch: &[(String, u64)]) -> Result<(), InferError> {
         let remedy = "use the CPU engine or fewer beams";
         scratch.iter().try_for_each(|(name, bytes)| self.check_size(name, *bytes, remedy))?;
-        self.buffers.truncate(self.constants + scratch.len());
-        for (index, (name, bytes)) in scratch.iter().enumerate() {
-            match self.buffers.get_mut(self.constants + index) {
-                Some(old) if old.bytes() == *bytes => continue,
-                Some(old) => *old = self.device.buffer(name, *bytes, Role::Storage)?,
-                None => self.buffers.push(self.device.buffer(name, *bytes, Role::Storage)?),
+        // All are made before one is replaced, since each may be the one that cannot be had.
+        let mut made = Vec::new();
+        for (index, (name, bytes)) in (self.constants..).zip(scratch) {
+            if self.buffers.get(index).is_none_or(|old| old.bytes() != *bytes) {
+                made.push((index, self.device.buffer(name, *bytes, Role::Storage)?));
             }
+        }
+        if !made.is_empty() {
             self.forget_groups();
+        }
+        self.buffers.truncate(self.constants + scratch.len());
+        for (index, buffer) in made {
+            match self.buffers.get_mut(index) {
+                Some(old) => *old = buffer,
+                None => self.buffers.push(buffer),
+            }
         }
         Ok(())
     }

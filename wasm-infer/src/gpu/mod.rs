@@ -242,7 +242,7 @@ impl GpuEngine {
     /// needed.
     ///
     /// # Errors
-    /// [`InferError::NoGpu`] where not even that can be. Narrower searches are answered all the same.
+    /// [`InferError::NoGpu`] where not even that can be; everything stays as it was.
     fn reserve(&mut self, needed: Capacity) -> Result<(), InferError> {
         let grow =
             |have: usize, need: usize| if need > have { need.next_power_of_two() } else { have };
@@ -260,8 +260,6 @@ impl GpuEngine {
             true => (generous, scratch),
             false => (needed, self.plan.scratch(needed)),
         };
-        // Where one buffer cannot be had, others have been replaced: the next search looks at all.
-        self.plan.capacity = Capacity::default();
         self.executor.set_scratch(&scratch)?;
         self.plan.capacity = capacity;
         Ok(())

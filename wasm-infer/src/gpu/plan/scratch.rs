@@ -52,7 +52,7 @@ pub(in crate::gpu) enum Scratch {
 const SCRATCH: usize = Scratch::BeamsOdd as usize + 1;
 
 /// What a call needs room for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::gpu) struct Capacity {
     /// Users.
     pub(in crate::gpu) users: usize,
