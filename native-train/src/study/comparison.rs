@@ -170,8 +170,8 @@ pub(super) fn of_users<'a>(users: impl IntoIterator<Item = (&'a str, usize)>) ->
     format!("Test users: {}.", users.join(", "))
 }
 
-/// Beams of an evaluation by default.
-const BEAMS: usize = 50;
+/// Beams of an evaluation by default, and of what a study measures by itself.
+pub(super) const BEAMS: usize = 50;
 
 /// Where `evaluate` does not rank all items with all that is known of a user, which the paper does, or
 /// searches with another number of beams.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tigret_infer::cpu::CpuEngine;
 use tigret_infer::{Bundle, T5Config, TokenLayout, WeightFormat};
 
-use super::comparison::{figure_cell, of_ranking, of_seeds, of_users};
+use super::comparison::{BEAMS, figure_cell, of_ranking, of_seeds, of_users};
 use super::lab::{Lab, Trained, Variant};
 use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
@@ -26,7 +26,6 @@ use crate::pipeline::Step;
 const LAYERS: [i64; 4] = [1, 2, 4, 8];
 /// Multiples of the configured width, in quarters.
 const WIDTHS: [i64; 4] = [1, 2, 4, 8];
-const BEAMS: usize = 50;
 /// Recommendations whose median is taken.
 const TIMED: usize = 21;
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tigret_infer::search::{EngineQuery, ItemFilter};
 
-use super::comparison::{Measured, figure_cell, of_seeds};
+use super::comparison::{BEAMS, Measured, figure_cell, of_seeds};
 use super::lab::{Lab, Loaded, Trained, Variant};
 use super::main_table::tiger;
 use super::plot::{Axis, Body, Line, Plot};
@@ -36,7 +36,6 @@ const EPSILON: f64 = 0.1;
 const EPSILONS: [f64; 8] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0];
 /// The length of the list at which shares are compared.
 const AT: usize = 10;
-const BEAMS: usize = 50;
 
 /// The figures of a group of test users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
