@@ -2,6 +2,8 @@
 
 mod gpu;
 mod infer;
+mod invented;
+mod scale;
 mod train;
 
 use std::fmt::Write;
@@ -45,6 +47,8 @@ enum What {
     Gpu(gpu::Args),
     /// One recommendation beside onnxruntime, PyTorch and transformers, on the same weights.
     Infer(infer::Args),
+    /// The commands on an invented shop of 20 million interactions: time and memory.
+    Scale(scale::Args),
 }
 
 /// A figure, or why there is none.
@@ -72,6 +76,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         Some(What::Train(what)) => return train::run(what, args.json, report),
         Some(What::Gpu(what)) => return gpu::run(what, args.json, report),
         Some(What::Infer(what)) => return infer::run(what, args.json, report),
+        Some(What::Scale(what)) => return scale::run(what, args.json, report),
         None => {}
     }
     let mut figures = training_and_evaluation(report);
