@@ -63,7 +63,7 @@ impl Machine {
 }
 
 /// The value of the first `key : value` line of a file under /proc.
-fn value_after(text: &str, key: &str) -> Option<String> {
+pub(crate) fn value_after(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         (name.trim() == key).then(|| value.trim().to_owned())

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::invented::{DIMENSIONS, Shop, write_items, write_vectors};
 use super::print;
 use crate::error::{Error, Result};
+use crate::machine::value_after;
 use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
@@ -213,8 +214,8 @@ impl Row {
 
 /// Bytes of `VmHWM`, the most physical memory that a process has had, of its `status` under /proc.
 fn most_memory(status: &str) -> Option<u64> {
-    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    let kib: u64 = value_after(status, "VmHWM")?.strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn table(rows: &[Row]) -> String {
