@@ -177,6 +177,36 @@ fn the_catalogue_with_new_items_trains_exports_and_answers() {
 }
 
 #[test]
+fn ids_tokenizer_and_model_stay_when_the_items_come_in_another_order() {
+    let world = new_world(RQ_KMEANS);
+    works_json(&world, TRAIN);
+    write_items(&world, "some.jsonl", 60..70, true);
+    assert_eq!(assign(&world, "some.jsonl")["stale_vectors"], json!(false));
+    let before = codes(&world);
+    write_items(&world, "items.jsonl", 0..70, false);
+    let backwards: Vec<String> =
+        world.read("items.jsonl").lines().rev().map(str::to_owned).collect();
+    world.write("items.jsonl", backwards.join("\n"));
+    let newest: Vec<String> = (60..70).map(|i| format!("item-{i}")).collect();
+    let users = world.read("sequences.txt") + &format!("v {}\n", newest.join(" "));
+    world.write("sequences.txt", users);
+    works_json(&world, PREPARE);
+    assert!(world.read("run/items.jsonl").starts_with(r#"{"id":"item-69""#));
+    // The model of the first sixty, and one of all.
+    works_json(&world, "evaluate --run run");
+    works_json(&world, TRAIN);
+    works_json(&world, "evaluate --run run");
+    works_json(&world, &format!("{EXPORT} --with-tokenizer"));
+    let report = assign(&world, "new.jsonl");
+    assert_eq!((&report["new"], &report["known"]), (&json!(20), &json!(10)));
+    assert_eq!(report["stale_vectors"], json!(true));
+    let after = codes(&world);
+    assert!(before.iter().all(|(id, codes)| after[id] == *codes));
+    let error = refused(&world, "evaluate --run run --baselines semantic-knn --baselines-only");
+    assert!(error.contains("run `tigret embed` again"), "{error}");
+}
+
+#[test]
 fn the_run_keeps_the_vectors_of_new_items() {
     let world = new_world(RQ_KMEANS);
     let run = world.join("run");
@@ -377,12 +407,13 @@ fn items_that_prepare_brought_are_named_as_what_has_no_ids() {
     let kept = fs::read(world.join("run/items.jsonl")).unwrap();
     works_json(&world, PREPARE);
     write_items(&world, "new.jsonl", 60..63, true);
-    let error = refused(&world, "tokenize --run run --assign new.jsonl");
-    assert!(
-        error.contains("catalog.json: lacks items of the data set, such as \"item-6"),
-        "{error}"
-    );
-    assert!(error.contains("--assign` before `tigret prepare` brings them"), "{error}");
+    let export = format!("{EXPORT} --with-tokenizer");
+    for line in ["tokenize --run run --assign new.jsonl", TRAIN, "evaluate --run run", &export] {
+        let error = refused(&world, line);
+        let lacks = "catalog.json: lacks items of the data set, such as \"item-6";
+        assert!(error.contains(lacks), "{line}: {error}");
+        assert!(error.contains("--assign` before `tigret prepare` brings them"), "{error}");
+    }
     // In the order that is told it works, and the codes of the others stay.
     world.write("run/items.jsonl", kept);
     let before = codes(&world);
@@ -390,7 +421,7 @@ fn items_that_prepare_brought_are_named_as_what_has_no_ids() {
     works_json(&world, PREPARE);
     works_json(&world, TRAIN);
     works_json(&world, "evaluate --run run");
-    works_json(&world, &format!("{EXPORT} --with-tokenizer"));
+    works_json(&world, &export);
     let after = codes(&world);
     assert_eq!(after.len(), 63);
     assert!(before.iter().all(|(id, codes)| after[id] == *codes));

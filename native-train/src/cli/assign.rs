@@ -27,9 +27,17 @@ pub(super) fn run(run: &Path, items: &Path, vectors: Option<&Path>, output: &Out
     let load_encoder =
         |run: &RunDir| Ready::of_run(run, None, DeviceChoice::Auto, |text| output.note(text));
     let assigned = assign(&run, items, vectors, &load_encoder, &progress)?;
+    if assigned.stale_vectors {
+        output.note(format!(
+            "{} is of other items than the data set, or in another order, so the vectors of the new \
+             items were not added; whatever needs vectors asks for `tigret embed`, and the semantic \
+             IDs stay as they are",
+            run.vectors().display()
+        ));
+    }
     let report = Report { assigned, seconds: begin.elapsed().as_secs_f64() };
     output.result(&report, || {
-        let Assigned { new, known, collided, zero_vectors, items } = assigned;
+        let Assigned { new, known, collided, zero_vectors, items, .. } = assigned;
         let zero = match zero_vectors {
             0 => String::new(),
             count => format!("{count} texts have no term that the encoder knows; "),

@@ -211,8 +211,7 @@ impl Model {
     /// The run's own, which may have seen what it is to find.
     fn of_run(run: &RunDir, dataset: &Dataset, device: Device, output: &Output) -> Result<Self> {
         let ids = SemanticIds::load(run, &dataset.items)?;
-        let trained =
-            TrainedModel::load(&run.model(), &ids.layout, ids.of_items(&dataset.items), device)?;
+        let trained = TrainedModel::load(&run.model(), &ids.layout, ids.in_file(), device)?;
         let trained_on = checkpoint::trained_on(&run.model(), checkpoint::TRAIN)?;
         let other_sequences = trained_on.is_some_and(|then| !then.has_sequences(dataset));
         if other_sequences {

@@ -309,11 +309,11 @@ fn save(
     report: &Report,
 ) -> Result<()> {
     write_log(run, fitted.training.map_or(Vec::new(), |training| training.log))?;
-    save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.of_items(items)))?;
+    save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.in_file()))?;
     write_json(&run.tokenizer_report(), report)?;
-    ids.save(run, items)?;
+    ids.save(run)?;
     // The figures of a model that cannot be used any more are not those of the run.
-    if ids.check_model(&run.model(), items).is_err() {
+    if ids.check_model(&run.model()).is_err() {
         remove_if_there(&run.evaluation())?;
     }
     // That of another method, too: nothing goes on from it any more.

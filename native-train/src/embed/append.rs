@@ -61,18 +61,18 @@ impl NewRows {
     }
 
     /// Puts the rows, one for each of `new`, behind those of the run, which are of the items `old`.
-    /// Vectors of other items than these stay as they are: those of `old` and `new` already have
-    /// the rows, and any others are not to be mixed with.
+    /// Returns whether the run has them now: vectors of other items than these are not to be mixed
+    /// with, and stay as they are.
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub(crate) fn append(mut self, run: &RunDir, old: &[String], new: &[&str]) -> Result<()> {
+    pub(crate) fn append(mut self, run: &RunDir, old: &[String], new: &[&str]) -> Result<bool> {
         let old = old.iter().map(String::as_str);
-        if new.len() != self.count
-            || new.is_empty()
-            || Vectors::ids_hash(run) != Some(Fingerprint::of(old.clone()))
-        {
-            return Ok(());
+        let ids = Fingerprint::of(old.clone().chain(new.iter().copied()));
+        let before = Vectors::ids_hash(run);
+        if new.len() != self.count || before != Some(Fingerprint::of(old)) {
+            // Interrupted behind this step, the same command finds its own rows.
+            return Ok(before == Some(ids));
         }
         self.file.flush().map_err(|e| TrainError::file(&self.path, e))?;
         let mut before = VectorFile::open(&run.vectors(), Some(TENSOR), "")?;
@@ -84,7 +84,6 @@ impl NewRows {
             shape: vec![rows, self.dimensions],
             bytes: 4 * rows * self.dimensions,
         };
-        let ids = Fingerprint::of(old.chain(new.iter().copied()));
         let texts = Vectors::header(run).as_ref().and_then(TextsNote::of);
         let notes = vector_notes(&self.encoder, ids, texts);
         let header = tensors::header(std::iter::once(place), &notes)
@@ -99,7 +98,8 @@ impl NewRows {
                 block.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
             }
             std::io::copy(&mut BufReader::new(&added), file).map(drop)
-        })
+        })?;
+        Ok(true)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use tch::Device;
 use tigret_infer::bundle::FORMAT;
-use tigret_infer::{Bundle, Catalog, CatalogItem, T5Config, TokenLayout, WeightData, WeightFormat};
+use tigret_infer::{Bundle, Catalog, T5Config, TokenLayout, WeightData, WeightFormat};
 
 use crate::data::Dataset;
 use crate::destination;
@@ -18,7 +18,7 @@ use crate::model::t5::stack_of;
 use crate::model::{Provenance, TrainedModel, check_ids};
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::{SemanticIds, TOKENIZE, read_ids};
+use crate::tokenizer::{SemanticIds, TOKENIZE, ids_of, read_ids};
 
 use calibration::input_grams;
 use fit::fit;
@@ -50,21 +50,9 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     if checkpoint::files(&checkpoint, checkpoint::MODEL)?.is_empty() {
         return Err(TrainError::file(&checkpoint, "has no model; make one with `tigret train`"));
     }
-    let (parts, ()) = Parts::read(&checkpoint, &tokens, &path, &OF_RUN, |_| ())?;
+    let parts = Parts::read(&checkpoint, &tokens, &path, &OF_RUN)?;
     let is_of_run = parts.trained_on.is_some() || has_data_of(run, &parts.catalog);
-    if parts.trained_on.is_some() {
-        // The order of the data set: that of the catalogue's file may be the user's own.
-        let items = Dataset::load_items(run)?;
-        let ranks = items.iter().map(|item| match parts.catalog.rank_of(&item.id) {
-            Some(rank) => Ok((item.id.as_str(), parts.catalog.codes_of(rank))),
-            None => Err(TrainError::file(
-                &path,
-                format!("lacks item \"{}\"; run `tigret tokenize` again", item.id),
-            )),
-        });
-        let items = ranks.collect::<Result<Vec<_>>>()?;
-        check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, items.into_iter())?;
-    }
+    check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, parts.in_file())?;
     match format {
         WeightFormat::Q4 if is_of_run => parts.calibrated(run),
         _ => parts.bundle(format),
@@ -91,23 +79,18 @@ pub fn bundle_from_files(
     catalog: &Path,
     format: WeightFormat,
 ) -> Result<Bundle> {
-    let ids = |items: &[CatalogItem]| -> Vec<String> {
-        items.iter().map(|item| item.id.clone()).collect()
-    };
-    let (parts, order) = Parts::read(checkpoint, tokens, catalog, &OF_FILES, ids)?;
-    if let Some(trained_on) = &parts.trained_on {
-        let ranks = order.iter().filter_map(|id| parts.catalog.rank_of(id));
-        let items = ranks.map(|rank| (parts.catalog.id_of(rank), parts.catalog.codes_of(rank)));
-        if !trained_on.has_ids(&parts.layout, items) {
-            return Err(TrainError::file(
-                checkpoint,
-                format!(
-                    "was trained on other semantic IDs than those of {}, or in another order; give \
-                     the tokens.json and catalog.json of the run that it was trained in",
-                    catalog.display()
-                ),
-            ));
-        }
+    let parts = Parts::read(checkpoint, tokens, catalog, &OF_FILES)?;
+    if let Some(trained_on) = &parts.trained_on
+        && !trained_on.has_ids(&parts.layout, parts.in_file())
+    {
+        return Err(TrainError::file(
+            checkpoint,
+            format!(
+                "was trained on other semantic IDs than those of {}, or in another order; give \
+                 the tokens.json and catalog.json of the run that it was trained in",
+                catalog.display()
+            ),
+        ));
     }
     parts.bundle(format)
 }
@@ -121,20 +104,21 @@ struct Parts<'a> {
     trained_on: Option<Provenance>,
     layout: TokenLayout,
     catalog: Catalog,
+    /// The items in the order of the catalogue's file.
+    order: Vec<String>,
 }
 
 impl<'a> Parts<'a> {
-    /// Reads the files; also gives what `keep` takes of the catalogue's items in their order.
-    fn read<T>(
-        checkpoint: &'a Path,
-        tokens: &'a Path,
-        catalog: &Path,
-        hints: &Hints,
-        keep: impl FnOnce(&[CatalogItem]) -> T,
-    ) -> Result<(Self, T)> {
+    fn read(checkpoint: &'a Path, tokens: &'a Path, catalog: &Path, hints: &Hints) -> Result<Self> {
         let (config, weights, trained_on) = checkpoint::load(checkpoint, hints.checkpoint)?;
-        let (layout, catalog, kept) = read_ids(tokens, catalog, hints.ids, keep)?;
-        Ok((Self { checkpoint, tokens, config, weights, trained_on, layout, catalog }, kept))
+        let (layout, catalog, order) = read_ids(tokens, catalog, hints.ids, ids_of)?;
+        Ok(Self { checkpoint, tokens, config, weights, trained_on, layout, catalog, order })
+    }
+
+    /// Id and codes of each item in the order of the catalogue's file.
+    fn in_file(&self) -> impl Iterator<Item = (&str, &[u16])> {
+        let ranks = self.order.iter().filter_map(|id| self.catalog.rank_of(id));
+        ranks.map(|rank| (self.catalog.id_of(rank), self.catalog.codes_of(rank)))
     }
 
     /// In `q4`, with codes that suit what the matrices are multiplied with on the run's training

@@ -19,7 +19,7 @@ pub struct Provenance {
 
 impl Provenance {
     /// Of a training on a data set with these semantic IDs: id and codes of each item, in the order
-    /// of the data set.
+    /// of the catalogue.
     pub fn new<'a>(
         dataset: &Dataset,
         layout: &TokenLayout,
@@ -29,7 +29,7 @@ impl Provenance {
     }
 
     /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
-    /// each item, in the order of the data set.
+    /// each item, in the order of the catalogue.
     pub fn has_ids<'a>(
         &self,
         layout: &TokenLayout,
@@ -54,7 +54,7 @@ pub struct IdsOf {
 }
 
 impl IdsOf {
-    /// Of semantic IDs: id and codes of each item, in the order of the data set.
+    /// Of semantic IDs: id and codes of each item, in the order of the catalogue.
     pub fn new<'a>(
         layout: &TokenLayout,
         items: impl ExactSizeIterator<Item = (&'a str, &'a [u16])>,
@@ -63,7 +63,7 @@ impl IdsOf {
     }
 
     /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
-    /// each item, in the order of the data set.
+    /// each item, in the order of the catalogue.
     pub fn has<'a>(
         &self,
         layout: &TokenLayout,

@@ -21,7 +21,7 @@ pub struct TrainedModel {
 
 impl TrainedModel {
     /// Reads a checkpoint folder, onto `device`, for semantic IDs: id and codes of each item, in the
-    /// order of the data set.
+    /// order of the catalogue.
     ///
     /// # Errors
     /// [`TrainError::File`] for a file that is missing or wrong, and for a model that does not go

@@ -13,7 +13,7 @@ use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 
 use super::check::too_large;
 use super::codes::encode;
-use super::ids::{TOKENIZE, ids_of_items, read_ids};
+use super::ids::{TOKENIZE, ids_of, ids_of_items, read_ids};
 use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
 use crate::data::Item;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
@@ -41,6 +41,9 @@ pub struct Assigned {
     pub zero_vectors: usize,
     /// Items of the catalogue now.
     pub items: usize,
+    /// Whether the run's vectors are of other items than its data set has, or in another order, so
+    /// that those of the new items were not added.
+    pub stale_vectors: bool,
 }
 
 /// Where the vectors of new items come from.
@@ -99,15 +102,15 @@ pub fn assign(
     // In this order: were the files after the first or the second one not written, the same command
     // would mend that.
     let new: Vec<&str> = catalog.items[known..].iter().map(|item| item.id.as_str()).collect();
-    if let Some(rows) = rows
-        && missing == new.len()
-        && !new.iter().any(|id| there.contains(id))
-    {
-        rows.append(run, &old, &new)?;
-    }
+    // Where items.jsonl has some of them, this is the same command once more.
+    let is_first = missing == new.len() && !new.iter().any(|id| there.contains(id));
+    let stale_vectors = match rows {
+        Some(rows) if is_first && !new.is_empty() => !rows.append(run, &old, &new)?,
+        _ => false,
+    };
     write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
     append_items(run, items, &there, recipe.as_ref())?;
-    Ok(Assigned { items: catalog.items.len(), ..assigned })
+    Ok(Assigned { items: catalog.items.len(), stale_vectors, ..assigned })
 }
 
 fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<VectorFile> {
@@ -248,7 +251,7 @@ impl<'a> State<'a> {
         let (layout, before, items) =
             read_ids(&run.tokens(), &run.catalog(), [TOKENIZE; 2], <[CatalogItem]>::to_vec)?;
         let old = ids_of_items(run)?;
-        file.check(run, &layout, &before, &old)?;
+        file.check(run, &layout, &before, &ids_of(&items), &old)?;
         drop(before);
         let quantizer = file.quantizer;
         let config = quantizer.config();

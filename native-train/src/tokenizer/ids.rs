@@ -59,6 +59,9 @@ pub struct SemanticIds {
     pub rank_of_item: Vec<u32>,
     /// Item of the data set at each rank.
     pub item_of_rank: Vec<u32>,
+    /// Ranks in the order of the catalogue's file: that of the items when they got their IDs, with
+    /// later ones behind.
+    in_file: Vec<u32>,
 }
 
 impl SemanticIds {
@@ -76,11 +79,19 @@ impl SemanticIds {
             })
             .collect();
         let catalog = Catalog::from_items(of_catalog, &layout)?;
-        Self::join(items, layout, catalog)
+        let in_file = items.iter().map(|item| item.id.as_str());
+        Self::join(items, layout, catalog, in_file)
             .map_err(|id| TrainError::usage(format!("item \"{id}\" has no semantic ID")))
     }
 
-    fn join(items: &[Item], layout: TokenLayout, catalog: Catalog) -> Result<Self, String> {
+    /// Joins a catalogue, whose file has the items `in_file`, to those of a data set; fails with the
+    /// id of one that it lacks.
+    fn join<'a>(
+        items: &[Item],
+        layout: TokenLayout,
+        catalog: Catalog,
+        in_file: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, String> {
         let rank_of_item = items
             .iter()
             .map(|item| catalog.rank_of(&item.id).ok_or_else(|| item.id.clone()))
@@ -89,23 +100,22 @@ impl SemanticIds {
         for (item, &rank) in rank_of_item.iter().enumerate() {
             item_of_rank[rank as usize] = item as u32;
         }
-        Ok(Self { layout, catalog, rank_of_item, item_of_rank })
+        let in_file = in_file.filter_map(|id| catalog.rank_of(id)).collect();
+        Ok(Self { layout, catalog, rank_of_item, item_of_rank, in_file })
     }
 
     /// [`check_model`] of these.
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn check_model(&self, folder: &Path, items: &[Item]) -> Result<()> {
-        check_model(folder, &self.layout, self.of_items(items))
+    pub fn check_model(&self, folder: &Path) -> Result<()> {
+        check_model(folder, &self.layout, self.in_file())
     }
 
-    /// Id and codes of each item, in the order of the data set.
-    pub fn of_items<'a>(
-        &'a self,
-        items: &'a [Item],
-    ) -> impl ExactSizeIterator<Item = (&'a str, &'a [u16])> {
-        items.iter().enumerate().map(|(at, item)| (item.id.as_str(), self.codes(at as u32)))
+    /// Id and codes of each item, in the order of the catalogue's file. That of the data set may be
+    /// another one after a later `tigret prepare`, and changes no ID.
+    pub fn in_file(&self) -> impl ExactSizeIterator<Item = (&str, &[u16])> {
+        self.in_file.iter().map(|&rank| (self.catalog.id_of(rank), self.catalog.codes_of(rank)))
     }
 
     /// The codes of an item of the data set.
@@ -117,9 +127,9 @@ impl SemanticIds {
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub fn save(&self, run: &RunDir, items: &[Item]) -> Result<()> {
+    pub fn save(&self, run: &RunDir) -> Result<()> {
         let items = self
-            .of_items(items)
+            .in_file()
             .map(|(id, codes)| CatalogItem {
                 id: id.to_owned(),
                 codes: codes.iter().map(|&c| u32::from(c)).collect(),
@@ -137,21 +147,40 @@ impl SemanticIds {
     /// [`TrainError::File`] when a file is missing or wrong or lacks an item.
     pub fn load(run: &RunDir, items: &[Item]) -> Result<Self> {
         let path = run.catalog();
-        let (layout, catalog, ()) = read_ids(&run.tokens(), &path, [TOKENIZE; 2], |_| ())?;
-        if catalog.len() != items.len() {
+        let (layout, catalog, in_file) = read_ids(&run.tokens(), &path, [TOKENIZE; 2], ids_of)?;
+        let count = catalog.len();
+        let ids = Self::join(items, layout, catalog, in_file.iter().map(String::as_str))
+            .map_err(|id| lacks(run, &id))?;
+        if count != items.len() {
             return Err(TrainError::file(
                 &path,
                 format!(
-                    "has {} items, the data set has {}; run `tigret tokenize` again",
-                    catalog.len(),
+                    "has {count} items, of which the data set has {}; run `tigret prepare` with all \
+                     of them (--k-core 0 drops none that is in the log), or `tigret embed` and \
+                     `tigret tokenize` again",
                     items.len()
                 ),
             ));
         }
-        Self::join(items, layout, catalog).map_err(|id| {
-            TrainError::file(&path, format!("lacks item \"{id}\"; run `tigret tokenize` again"))
-        })
+        Ok(ids)
     }
+}
+
+/// The ids of a catalogue's items, in the order of its file.
+pub(crate) fn ids_of(items: &[CatalogItem]) -> Vec<String> {
+    items.iter().map(|item| item.id.clone()).collect()
+}
+
+/// What is said of a catalogue that lacks an item of the data set.
+pub(super) fn lacks(run: &RunDir, id: &str) -> TrainError {
+    TrainError::file(
+        run.catalog(),
+        format!(
+            "lacks items of the data set, such as \"{id}\"; give new items their semantic IDs with \
+             `tigret tokenize --assign` before `tigret prepare` brings them, or run `tigret embed` \
+             and `tigret tokenize` again"
+        ),
+    )
 }
 
 /// Gives items that share all codes a further code 0, 1, 2, … in the order of the data set

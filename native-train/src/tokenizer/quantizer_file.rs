@@ -3,7 +3,7 @@
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
 use super::assign::encoder_of_tokenizer;
-use super::ids::{TOKENIZE, ids_of_items, read_ids};
+use super::ids::{TOKENIZE, ids_of, ids_of_items, lacks, read_ids};
 use crate::embed::Vectors;
 use crate::embed::encoder::Encoder;
 use crate::error::{Result, TrainError};
@@ -40,8 +40,8 @@ pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     let file = QuantizerFile::read(run)?;
     if file.gave.is_some() {
         let hints = [TOKENIZE; 2];
-        let (layout, catalog, ()) = read_ids(&run.tokens(), &run.catalog(), hints, |_| ())?;
-        file.check(run, &layout, &catalog, &ids_of_items(run)?)?;
+        let (layout, catalog, in_file) = read_ids(&run.tokens(), &run.catalog(), hints, ids_of)?;
+        file.check(run, &layout, &catalog, &in_file, &ids_of_items(run)?)?;
     }
     let encoders = [encoder_of_tokenizer(run).unwrap_or_default(), Vectors::encoder(run)];
     if let [Some(then), Some(now)] = &encoders
@@ -78,8 +78,8 @@ impl QuantizerFile {
     }
 
     /// Refuses a quantiser that says that it gave other semantic IDs than the run has, perhaps with
-    /// new items behind them, and a run with items that have none; `order` are the ids of the run's
-    /// items.
+    /// new items behind them in the catalogue's file, which has the items `in_file`; and a run whose
+    /// data set has `items` without one.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -88,24 +88,15 @@ impl QuantizerFile {
         run: &RunDir,
         layout: &TokenLayout,
         catalog: &Catalog,
-        order: &[String],
+        in_file: &[String],
+        items: &[String],
     ) -> Result<()> {
         let Some(gave) = &self.gave else { return Ok(()) };
-        let mut items = Vec::with_capacity(order.len());
-        for id in order {
-            let rank = catalog.rank_of(id).ok_or_else(|| {
-                TrainError::file(
-                    run.catalog(),
-                    format!(
-                        "lacks items of the data set, such as \"{id}\"; give new items their \
-                         semantic IDs with `tigret tokenize --assign` before `tigret prepare` brings \
-                         them, or run `tigret embed` and `tigret tokenize` again"
-                    ),
-                )
-            })?;
-            items.push((id.as_str(), catalog.codes_of(rank)));
+        if let Some(id) = items.iter().find(|id| catalog.rank_of(id).is_none()) {
+            return Err(lacks(run, id));
         }
-        if gave.has(layout, items.into_iter()) {
+        let ranks = in_file.iter().filter_map(|id| catalog.rank_of(id));
+        if gave.has(layout, ranks.map(|rank| (catalog.id_of(rank), catalog.codes_of(rank)))) {
             return Ok(());
         }
         Err(TrainError::file(

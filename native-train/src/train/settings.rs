@@ -174,7 +174,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(super) fn new(settings: Settings, dataset: &Dataset, ids: &SemanticIds) -> Self {
-        let trained_on = Provenance::new(dataset, &ids.layout, ids.of_items(&dataset.items));
+        let trained_on = Provenance::new(dataset, &ids.layout, ids.in_file());
         Self { settings, trained_on, max_items: ids.layout.max_items }
     }
 
@@ -186,7 +186,7 @@ impl Identity {
         dataset: &Dataset,
         ids: &SemanticIds,
     ) -> Option<String> {
-        if !before.trained_on.has_ids(&ids.layout, ids.of_items(&dataset.items)) {
+        if !before.trained_on.has_ids(&ids.layout, ids.in_file()) {
             return Some("on other semantic IDs".to_owned());
         }
         if !before.trained_on.has_sequences(dataset) {
