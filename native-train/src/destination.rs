@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Result, TrainError};
-use crate::files::{DEVICE, FOLDER, write_atomically};
+use crate::files::{DEVICE, FOLDER, takes_files, write_atomically};
 
 /// Writes an output that the user names, as [`write_atomically`], but through a link.
 ///
@@ -49,7 +49,7 @@ pub(crate) fn check_replaces(
     is_ours: impl FnOnce(File) -> bool,
     what: &str,
 ) -> Result<()> {
-    let Ok(there) = fs::metadata(destination(path)?) else { return Ok(()) };
+    let Ok(there) = fs::metadata(destination(path)?) else { return check_folder(path) };
     // A name that a script has reserved loses nothing.
     if there.len() == 0 || File::open(path).is_ok_and(is_ours) {
         return Ok(());
@@ -58,6 +58,29 @@ pub(crate) fn check_replaces(
         path,
         format!("is there already and {what}; remove it, or choose another name"),
     ))
+}
+
+/// Refuses a path that no file can get, as the folder that would hold it, or has to hold the folders
+/// in between, is a file or takes none.
+///
+/// # Errors
+/// [`TrainError::File`].
+fn check_folder(path: &Path) -> Result<()> {
+    let named = |folder: &&Path| folder.as_os_str().is_empty() || fs::metadata(folder).is_ok();
+    // The ancestors of a relative path end in an empty one, and of any other in the root.
+    let Some(nearest) = path.ancestors().skip(1).find(named) else { return Ok(()) };
+    let folder = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    let reason = if folder.is_dir() {
+        match takes_files(folder) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                format!("cannot be written: {} takes no file ({error})", folder.display())
+            }
+        }
+    } else {
+        format!("cannot be written: {} is a file, not a folder", folder.display())
+    };
+    Err(TrainError::file(path, reason))
 }
 
 /// At most the first `length` bytes of a file.
@@ -91,6 +114,24 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         assert!(check().unwrap_err().ends_with("a: is a folder; name a file"));
+    }
+
+    #[test]
+    fn a_place_that_no_file_can_get_is_refused_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("file"), "").unwrap();
+        let check = |name: &str| check_replaces(&folder.join(name), |_| true, "is theirs");
+        assert!(check("new").is_ok() && check("new/deep/er").is_ok());
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing is left behind");
+        for name in ["file/a", "file/b/c"] {
+            let error = check(name).unwrap_err().to_string();
+            assert!(error.ends_with("file is a file, not a folder"), "{error}");
+        }
+        // Where even root can make none.
+        if let Err(error) = check_replaces(Path::new("/proc/x"), |_| true, "is theirs") {
+            assert!(error.to_string().contains("/proc/x: cannot be written: /proc takes no file"));
+        }
     }
 
     #[cfg(unix)]

@@ -241,10 +241,17 @@ pub(crate) fn make_parent(path: &Path) -> Result<()> {
 /// [`TrainError::File`].
 pub(crate) fn check_writable(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    let probe = unfinished(&folder.join("probe"));
-    open_unfinished(&probe)
-        .and_then(|_| fs::remove_file(&probe))
-        .map_err(|e| TrainError::file(&probe, e))
+    takes_files(folder).map_err(|e| TrainError::file(folder, e))
+}
+
+/// Tries to write into a folder that is there.
+///
+/// # Errors
+/// Of making or removing the file.
+pub(crate) fn takes_files(folder: &Path) -> io::Result<()> {
+    // Its own, as two commands may write into one folder.
+    let probe = unfinished(&folder.join(format!("probe-{}", std::process::id())));
+    open_unfinished(&probe).and_then(|_| fs::remove_file(&probe))
 }
 
 /// Removes a file of an earlier run that would be wrong beside the new ones.

@@ -130,6 +130,10 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         Engine::Gpu => Backend::Gpu(GpuOptions::default()),
     };
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
+    // A driver that computes on the CPU is a Vulkan adapter too.
+    if let Engine::Gpu = args.backend {
+        output.note(format!("computing on {}", recommender.engine_name()));
+    }
     // What is wrong with the options is said once, and not as a fault of the first line.
     check(&recommender, &args.request(0, Line::default()))?;
     if let Some(path) = &args.add_items {

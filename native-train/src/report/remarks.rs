@@ -123,9 +123,10 @@ pub(crate) fn remarks_on_codes(
         let room = levels
             .first()
             .is_some_and(|level| smaller_codebook(c.items, 2 * level.codewords).is_none());
+        let usual = if room { "" } else { ", as is usual where so few items share the codewords" };
         remarks.push(format!(
             "{} of the items share all their codes with another; only the order in the data set \
-             tells them apart. {} spread them",
+             tells them apart{usual}. {} spread them",
             percent(of_all(others)),
             match (room, trained) {
                 (true, true) => "More levels, larger codebooks or longer training",
