@@ -49,7 +49,7 @@ pub(crate) fn check_replaces(
     is_ours: impl FnOnce(File) -> bool,
     what: &str,
 ) -> Result<()> {
-    let Ok(there) = fs::metadata(destination(path)?) else { return check_folder(path) };
+    let Ok(there) = fs::metadata(destination(path)?) else { return Ok(()) };
     // A name that a script has reserved loses nothing.
     if there.len() == 0 || File::open(path).is_ok_and(is_ours) {
         return Ok(());
@@ -60,15 +60,16 @@ pub(crate) fn check_replaces(
     ))
 }
 
-/// Refuses a path that no file can get, as the folder that would hold it, or has to hold the folders
-/// in between, is a file or takes none.
+/// Refuses a path at which no file can be written, so that long work does not end with a result that
+/// finds no place: the folder that would hold it, or the folders in between, is a file or takes none.
 ///
 /// # Errors
 /// [`TrainError::File`].
-fn check_folder(path: &Path) -> Result<()> {
-    let named = |folder: &&Path| folder.as_os_str().is_empty() || fs::metadata(folder).is_ok();
+pub(crate) fn check_place(path: &Path) -> Result<()> {
+    let place = destination(path)?;
+    let is_there = |folder: &&Path| folder.as_os_str().is_empty() || fs::metadata(folder).is_ok();
     // The ancestors of a relative path end in an empty one, and of any other in the root.
-    let Some(nearest) = path.ancestors().skip(1).find(named) else { return Ok(()) };
+    let Some(nearest) = place.ancestors().skip(1).find(is_there) else { return Ok(()) };
     let folder = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
     let reason = if folder.is_dir() {
         match takes_files(folder) {
@@ -121,15 +122,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         fs::write(folder.join("file"), "").unwrap();
-        let check = |name: &str| check_replaces(&folder.join(name), |_| true, "is theirs");
-        assert!(check("new").is_ok() && check("new/deep/er").is_ok());
+        let check = |name: &str| check_place(&folder.join(name));
+        assert!(check("new").is_ok() && check("new/deep/er").is_ok() && check("file").is_ok());
         assert_eq!(fs::read_dir(folder).unwrap().count(), 1, "nothing is left behind");
         for name in ["file/a", "file/b/c"] {
             let error = check(name).unwrap_err().to_string();
             assert!(error.ends_with("file is a file, not a folder"), "{error}");
         }
         // Where even root can make none.
-        if let Err(error) = check_replaces(Path::new("/proc/x"), |_| true, "is theirs") {
+        if let Err(error) = check_place(Path::new("/proc/x")) {
             assert!(error.to_string().contains("/proc/x: cannot be written: /proc takes no file"));
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -249,8 +250,9 @@ pub(crate) fn check_writable(folder: &Path) -> Result<()> {
 /// # Errors
 /// Of making or removing the file.
 pub(crate) fn takes_files(folder: &Path) -> io::Result<()> {
-    // Its own, as two commands may write into one folder.
-    let probe = unfinished(&folder.join(format!("probe-{}", std::process::id())));
+    // A name of its own, as two commands may write into one folder.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    let probe = unfinished(&folder.join(format!("probe-{}-{now}", std::process::id())));
     open_unfinished(&probe).and_then(|_| fs::remove_file(&probe))
 }
 

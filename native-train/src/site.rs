@@ -11,6 +11,7 @@ use crate::data::PREPARE_HINT;
 use crate::data::lines::{for_each_line, object};
 use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
+use crate::destination::check_place;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
@@ -69,7 +70,8 @@ pub(crate) struct Content {
 /// [`TrainError::File`].
 pub(crate) fn check_site(page: &Path, out: &Path) -> Result<()> {
     check_page(page, out)?;
-    check_out(&bundle_of_site(out))
+    check_out(&bundle_of_site(out))?;
+    check_place(&bundle_of_site(out))
 }
 
 fn bundle_of_site(out: &Path) -> PathBuf {

@@ -29,9 +29,8 @@ pub(super) fn run(run: &Path, items: &Path, vectors: Option<&Path>, output: &Out
     let assigned = assign(&run, items, vectors, &load_encoder, &progress)?;
     if assigned.stale_vectors {
         output.note(format!(
-            "{} is of other items than the data set, or in another order, so the vectors of the new \
-             items were not added; whatever needs vectors asks for `tigret embed`, and the semantic \
-             IDs stay as they are",
+            "{} is of other items than the run's, or does not say of which, so the vectors of the new \
+             items were not added",
             run.vectors().display()
         ));
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Output;
 use crate::data::Dataset;
 use crate::data::new_items::text_recipe;
+use crate::destination::check_place;
 use crate::device::DeviceChoice;
 use crate::embed::encoder::{Encoder, Ready, TfIdf};
 use crate::embed::precomputed::{self, Source};
@@ -173,6 +174,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
 fn embed_texts(args: &Args, texts: &Path, out: &Path, run: &RunDir, output: &Output) -> Result<()> {
     run.check_no_artefact(out)?;
     check_out(out)?;
+    check_place(out)?;
     let encoder = Ready::of_run(run, args.encoder.as_deref(), args.device, |text| {
         output.note(text);
     })?;

@@ -213,7 +213,8 @@ impl Model {
         let ids = SemanticIds::load(run, &dataset.items)?;
         let trained = TrainedModel::load(&run.model(), &ids.layout, ids.in_file(), device)?;
         let trained_on = checkpoint::trained_on(&run.model(), checkpoint::TRAIN)?;
-        let other_sequences = trained_on.is_some_and(|then| !then.has_sequences(dataset));
+        let other_sequences =
+            trained_on.is_some_and(|then| !then.has_sequences(dataset, &ids.places_in_file()));
         if other_sequences {
             output.note(format!(
                 "{} was trained on other sequences than the run has now: it may have seen what it is \

@@ -9,7 +9,7 @@ use tigret_infer::tokens::MAX_LEVELS;
 use super::autoencoder::AutoencoderOptions;
 use super::tokenizer_report::{Report, TrainingReport};
 use super::{Output, assign};
-use crate::data::{Dataset, Item};
+use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
@@ -245,7 +245,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
             + fitted.training.as_ref().map_or(0.0, |training| training.earlier),
     };
     let ids = SemanticIds::new(&dataset.items, layout, &codes)?;
-    save(&run, &dataset.items, fitted, &ids, &report)?;
+    save(&run, fitted, &ids, &report)?;
     output.result(&report, || report.text(collision_size as usize));
     Ok(())
 }
@@ -301,13 +301,7 @@ fn note_settings(args: &Args, settings: &Settings, items: usize, output: &Output
 }
 
 /// Writes the tokenizer and its IDs, and removes what they leave behind.
-fn save(
-    run: &RunDir,
-    items: &[Item],
-    fitted: Fitted,
-    ids: &SemanticIds,
-    report: &Report,
-) -> Result<()> {
+fn save(run: &RunDir, fitted: Fitted, ids: &SemanticIds, report: &Report) -> Result<()> {
     write_log(run, fitted.training.map_or(Vec::new(), |training| training.log))?;
     save_quantizer(run, &fitted.quantizer, &IdsOf::new(&ids.layout, ids.in_file()))?;
     write_json(&run.tokenizer_report(), report)?;

@@ -60,20 +60,19 @@ impl NewRows {
         write().map_err(|e| TrainError::file(&self.path, e))
     }
 
-    /// Puts the rows, one for each of `new`, behind those of the run, which are of the items `old`.
-    /// Returns whether the run has them now: vectors of other items than these are not to be mixed
-    /// with, and stay as they are.
+    /// Puts the rows, one for each of `new`, behind those of the run, which are of the items `old` in
+    /// one of these orders. Vectors of other items stay as they are: those of `old` and `new` already
+    /// have the rows, and any others are not to be mixed with.
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub(crate) fn append(mut self, run: &RunDir, old: &[String], new: &[&str]) -> Result<bool> {
-        let old = old.iter().map(String::as_str);
-        let ids = Fingerprint::of(old.clone().chain(new.iter().copied()));
-        let before = Vectors::ids_hash(run);
-        if new.len() != self.count || before != Some(Fingerprint::of(old)) {
-            // Interrupted behind this step, the same command finds its own rows.
-            return Ok(before == Some(ids));
-        }
+    pub(crate) fn append(mut self, run: &RunDir, old: [&[String]; 2], new: &[&str]) -> Result<()> {
+        let there = Vectors::ids_hash(run);
+        let old = old.into_iter().find(|old| there == Some(Fingerprint::of(*old)));
+        let Some(old) = old.filter(|_| new.len() == self.count && !new.is_empty()) else {
+            return Ok(());
+        };
+        let ids = Fingerprint::of(old.iter().map(String::as_str).chain(new.iter().copied()));
         self.file.flush().map_err(|e| TrainError::file(&self.path, e))?;
         let mut before = VectorFile::open(&run.vectors(), Some(TENSOR), "")?;
         let added = File::open(&self.path).map_err(|e| TrainError::file(&self.path, e))?;
@@ -98,8 +97,7 @@ impl NewRows {
                 block.iter().try_for_each(|x| file.write_all(&x.to_le_bytes()))?;
             }
             std::io::copy(&mut BufReader::new(&added), file).map(drop)
-        })?;
-        Ok(true)
+        })
     }
 }
 

@@ -11,14 +11,16 @@ pub mod svd;
 pub mod texts;
 pub mod tfidf;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 
 use safetensors::tensor::Dtype;
+use tigret_infer::CatalogFile;
 
 use crate::data::Item;
 use crate::error::{Result, TrainError};
-use crate::files::open_file;
+use crate::files::{open_file, read_json};
 use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Notes, Values};
@@ -67,7 +69,9 @@ impl Vectors {
     }
 
     /// Reads the artefact of a run and checks that it belongs to these items: by what it says of
-    /// them, or, where a file of the user's own says nothing, by its number of rows.
+    /// them, or, where a file of the user's own says nothing, by its number of rows. Rows in the
+    /// order of `catalog.json` are brought into that of the items, which a later `tigret prepare`
+    /// may have changed.
     ///
     /// # Errors
     /// [`TrainError::File`] when it is missing, not such a file, made for other items, or has
@@ -77,12 +81,22 @@ impl Vectors {
         let wrong = |reason: String| TrainError::file(&path, reason);
         let mut file = BufReader::new(open_file(&path, encoder::EMBED)?);
         let header = tensors::Header::read(&mut file).map_err(wrong)?;
-        if header.note("ids_hash").is_some_and(|ids| ids != ids_hash(items)) {
-            return Err(wrong(
-                "was made for other items than items.jsonl has; run `tigret embed` again".into(),
-            ));
+        let row_of_item = match header.note("ids_hash") {
+            Some(ids) if ids != ids_hash(items) => {
+                Some(rows_by_catalogue(run, items, ids).ok_or_else(|| {
+                    wrong(
+                        "was made for other items than items.jsonl has; run `tigret embed` again"
+                            .into(),
+                    )
+                })?)
+            }
+            _ => None,
+        };
+        let mut by_row: Vec<&Item> = items.iter().collect();
+        for (item, &row) in items.iter().zip(row_of_item.iter().flatten()) {
+            by_row[row] = item;
         }
-        if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(items)) {
+        if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(&by_row)) {
             return Err(wrong(
                 "was made of other texts than items.jsonl has; run `tigret embed` again".into(),
             ));
@@ -103,9 +117,17 @@ impl Vectors {
         }
         let data = header.read_f32s(&mut file, tensor).map_err(|e| wrong(e.to_string()))?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
-            let id = &items[at / dimensions].id;
+            let id = &by_row[at / dimensions].id;
             return Err(wrong(format!("the vector of item \"{id}\" is not finite")));
         }
+        let data = match row_of_item {
+            None => data,
+            Some(rows) => rows
+                .iter()
+                .flat_map(|row| &data[row * dimensions..][..dimensions])
+                .copied()
+                .collect(),
+        };
         Ok(Self { dimensions, data })
     }
 
@@ -116,7 +138,7 @@ impl Vectors {
     }
 
     /// [`ids_hash`] of the items that the vectors of a run are of, from the header alone.
-    fn ids_hash(run: &RunDir) -> Option<String> {
+    pub(crate) fn ids_hash(run: &RunDir) -> Option<String> {
         Self::note(run, "ids_hash")
     }
 
@@ -134,7 +156,7 @@ impl Vectors {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, run: &RunDir, items: &[Item], encoder: &str, of_texts: bool) -> Result<()> {
-        let texts = of_texts.then(|| TextsNote::of_items(items));
+        let texts = of_texts.then(|| TextsNote::of_items(&items.iter().collect::<Vec<_>>()));
         let matrix = (TENSOR, vec![items.len(), self.dimensions], Values::F32(&self.data));
         let notes = vector_notes(encoder, ids_hash(items), texts);
         tensors::write(&run.vectors(), vec![matrix], notes)
@@ -153,8 +175,8 @@ fn vector_notes(encoder: &str, ids_hash: String, texts: Option<TextsNote>) -> No
     notes
 }
 
-/// The texts that vectors were made of: those of the first `items` items. Items that were added
-/// later have brought their vectors.
+/// The texts that vectors were made of: those of the items of the first `items` rows. Items that
+/// were added later have brought their vectors.
 #[derive(Debug, PartialEq)]
 struct TextsNote {
     items: usize,
@@ -162,7 +184,7 @@ struct TextsNote {
 }
 
 impl TextsNote {
-    fn of_items(items: &[Item]) -> Self {
+    fn of_items(items: &[&Item]) -> Self {
         Self { items: items.len(), hash: Fingerprint::of(items.iter().map(|item| &item.text)) }
     }
 
@@ -172,9 +194,24 @@ impl TextsNote {
         Some(Self { items, hash: header.note("texts_hash")?.to_owned() })
     }
 
-    fn are_those_of(&self, items: &[Item]) -> bool {
+    fn are_those_of(&self, items: &[&Item]) -> bool {
         items.get(..self.items).is_some_and(|items| Self::of_items(items) == *self)
     }
+}
+
+/// The row of each item, where `hash` is [`ids_hash`] of the same items in the order of
+/// `catalog.json`.
+fn rows_by_catalogue(run: &RunDir, items: &[Item], hash: &str) -> Option<Vec<usize>> {
+    let CatalogFile { items: catalog } = read_json(&run.catalog(), "").ok()?;
+    if catalog.len() != items.len() || Fingerprint::of(catalog.iter().map(|i| &i.id)) != hash {
+        return None;
+    }
+    let rows: HashMap<&str, usize> =
+        catalog.iter().enumerate().map(|(row, item)| (item.id.as_str(), row)).collect();
+    // As many items with ids of their own, each in the catalogue: every row is one item's.
+    (rows.len() == items.len())
+        .then(|| items.iter().map(|item| rows.get(item.id.as_str()).copied()).collect())
+        .flatten()
 }
 
 /// Tells whether an artefact with a row per item belongs to these items in this order.
@@ -184,6 +221,8 @@ fn ids_hash(items: &[Item]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn items(ids: &[&str]) -> Vec<Item> {
@@ -203,6 +242,29 @@ mod tests {
             let error = Vectors::load(&run, &items(other)).unwrap_err().to_string();
             assert!(error.contains("made for other items"), "{error}");
         }
+    }
+
+    #[test]
+    fn rows_in_the_order_of_the_catalogue_are_brought_into_that_of_the_items() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(folder.path()).unwrap();
+        let vectors = Vectors { dimensions: 2, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        vectors.save(&run, &items(&["a", "b", "c"]), "e", true).unwrap();
+        let catalog = |ids: [&str; 3]| {
+            let item = |(code, id): (u32, &str)| json!({"id": id, "codes": [code]});
+            let items: Vec<_> = (0..).zip(ids).map(item).collect();
+            std::fs::write(run.catalog(), json!({ "items": items }).to_string()).unwrap();
+        };
+        let other = items(&["c", "a", "b"]);
+        catalog(["b", "a", "c"]);
+        assert!(Vectors::load(&run, &other).is_err(), "in neither order");
+        catalog(["a", "b", "c"]);
+        assert_eq!(Vectors::load(&run, &other).unwrap().data, [5.0, 6.0, 1.0, 2.0, 3.0, 4.0]);
+        assert!(Vectors::load(&run, &items(&["c", "a", "d"])).is_err(), "another item");
+        let mut texts = other;
+        texts[0].text = "another".into();
+        let error = Vectors::load(&run, &texts).unwrap_err().to_string();
+        assert!(error.contains("made of other texts"), "{error}");
     }
 
     #[test]

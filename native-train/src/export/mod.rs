@@ -18,7 +18,7 @@ use crate::model::t5::stack_of;
 use crate::model::{Provenance, TrainedModel, check_ids};
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
-use crate::tokenizer::{SemanticIds, TOKENIZE, ids_of, read_ids};
+use crate::tokenizer::{SemanticIds, TOKENIZE, ids_of, lacks, read_ids};
 
 use calibration::input_grams;
 use fit::fit;
@@ -52,6 +52,12 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     }
     let parts = Parts::read(&checkpoint, &tokens, &path, &OF_RUN)?;
     let is_of_run = parts.trained_on.is_some() || has_data_of(run, &parts.catalog);
+    if parts.trained_on.is_some() {
+        let items = Dataset::load_items(run)?;
+        if let Some(item) = items.iter().find(|item| parts.catalog.rank_of(&item.id).is_none()) {
+            return Err(lacks(run, &item.id));
+        }
+    }
     check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, parts.in_file())?;
     match format {
         WeightFormat::Q4 if is_of_run => parts.calibrated(run),

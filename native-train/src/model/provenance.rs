@@ -19,13 +19,14 @@ pub struct Provenance {
 
 impl Provenance {
     /// Of a training on a data set with these semantic IDs: id and codes of each item, in the order
-    /// of the catalogue.
+    /// of the catalogue, where each item of the data set has its place of `places`.
     pub fn new<'a>(
         dataset: &Dataset,
         layout: &TokenLayout,
         items: impl ExactSizeIterator<Item = (&'a str, &'a [u16])>,
+        places: &[u32],
     ) -> Self {
-        Self { ids: IdsOf::new(layout, items), sequences: sequences_hash(dataset) }
+        Self { ids: IdsOf::new(layout, items), sequences: sequences_hash(dataset, places) }
     }
 
     /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
@@ -38,9 +39,9 @@ impl Provenance {
         self.ids.has(layout, items)
     }
 
-    /// Whether these are the same sequences.
-    pub fn has_sequences(&self, dataset: &Dataset) -> bool {
-        sequences_hash(dataset) == self.sequences
+    /// Whether these are the same sequences; `places` as in [`Provenance::new`].
+    pub fn has_sequences(&self, dataset: &Dataset, places: &[u32]) -> bool {
+        sequences_hash(dataset, places) == self.sequences
     }
 }
 
@@ -91,7 +92,9 @@ fn ids_hash<'a>(layout: &TokenLayout, items: impl Iterator<Item = (&'a str, &'a 
     short_hex(hash)
 }
 
-fn sequences_hash(dataset: &Dataset) -> String {
+/// Items count by their places in the catalogue, since a later `tigret prepare` may number them
+/// otherwise.
+fn sequences_hash(dataset: &Dataset, places: &[u32]) -> String {
     let mut hash = Sha256::new();
     for sequence in &dataset.sequences {
         let (seen, _) = sequence.test();
@@ -99,7 +102,7 @@ fn sequences_hash(dataset: &Dataset) -> String {
         hash.update((sequence.user.len() as u64).to_le_bytes());
         hash.update(&sequence.user);
         hash.update((seen.len() as u64).to_le_bytes());
-        seen.iter().for_each(|item| hash.update(item.to_le_bytes()));
+        seen.iter().for_each(|&item| hash.update(places[item as usize].to_le_bytes()));
     }
     short_hex(hash)
 }
@@ -115,7 +118,8 @@ mod tests {
         let dataset = testing::dataset(codes.len() / 2, sequences);
         let layout = TokenLayout::contiguous(&LAYOUT, 6, 4);
         let ids = dataset.items.iter().map(|item| item.id.as_str());
-        Provenance::new(&dataset, &layout, ids.zip(codes.chunks(2)))
+        let places: Vec<u32> = (0..dataset.items.len() as u32).collect();
+        Provenance::new(&dataset, &layout, ids.zip(codes.chunks(2)), &places)
     }
 
     /// Whether a model trained on these codes goes with those.
@@ -141,9 +145,14 @@ mod tests {
         let codes = [0, 1, 3, 2, 4, 0, 2, 2];
         let then = provenance(&[&[0, 1, 2]], &codes);
         let has = |items: usize, sequence: &[u32]| {
-            then.has_sequences(&testing::dataset(items, &[sequence]))
+            let places: Vec<u32> = (0..items as u32).collect();
+            then.has_sequences(&testing::dataset(items, &[sequence]), &places)
         };
         assert!(has(4, &[0, 1, 3]) && has(5, &[0, 1, 2]));
         assert!(!has(4, &[0, 2, 2]));
+        // The same items under other numbers, and other items under the same numbers.
+        let places = [3, 2, 1, 0];
+        assert!(then.has_sequences(&testing::dataset(4, &[&[3, 2, 1]]), &places));
+        assert!(!then.has_sequences(&testing::dataset(4, &[&[0, 1, 2]]), &places));
     }
 }

@@ -79,7 +79,8 @@ pub(crate) fn check_ids<'a>(
     match trained_on {
         Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
             folder,
-            "was trained on other semantic IDs than the run has now; train again, or restore the \
+            "was trained on other semantic IDs than the run has now, or in another order of \
+             catalog.json; train again, or restore the \
              catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of its training",
         )),
         _ => Ok(()),

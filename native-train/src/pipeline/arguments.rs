@@ -14,6 +14,7 @@ use toml::{Table, Value};
 use super::config::one_line;
 use super::step::Step;
 use crate::baselines::Method;
+use crate::destination::check_place;
 use crate::embed::sentence::hub;
 use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
@@ -59,6 +60,9 @@ impl Call {
     /// # Errors
     /// [`TrainError::File`].
     pub(super) fn check_files(&self) -> Result<()> {
+        if let Some(out) = &self.out {
+            check_place(out)?;
+        }
         match self.files.iter().find(|(_, path)| path.try_exists().is_ok_and(|there| !there)) {
             None => Ok(()),
             Some((option, path)) => {

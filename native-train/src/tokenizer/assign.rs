@@ -18,11 +18,13 @@ use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
 use crate::data::Item;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
+use crate::embed::Vectors;
 use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, write_atomically, write_line};
+use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 
 /// Items that are quantised together.
@@ -41,8 +43,8 @@ pub struct Assigned {
     pub zero_vectors: usize,
     /// Items of the catalogue now.
     pub items: usize,
-    /// Whether the run's vectors are of other items than its data set has, or in another order, so
-    /// that those of the new items were not added.
+    /// Whether the run has vectors that are not known to be of its items, so that those of new ones
+    /// are not added.
     pub stale_vectors: bool,
 }
 
@@ -98,18 +100,25 @@ pub fn assign(
     let known = state.catalog.items.len();
     let missing = state.add_items(items, vectors, &there, progress)?;
     progress.finish_and_clear();
-    let State { rows, catalog, recipe, assigned, .. } = state;
+    let State { rows, catalog, recipe, assigned, quantizer, .. } = state;
     // In this order: were the files after the first or the second one not written, the same command
     // would mend that.
     let new: Vec<&str> = catalog.items[known..].iter().map(|item| item.id.as_str()).collect();
-    // Where items.jsonl has some of them, this is the same command once more.
-    let is_first = missing == new.len() && !new.iter().any(|id| there.contains(id));
-    let stale_vectors = match rows {
-        Some(rows) if is_first && !new.is_empty() => !rows.append(run, &old, &new)?,
-        _ => false,
-    };
+    if let Some(rows) = rows
+        && missing == new.len()
+        && !new.iter().any(|id| there.contains(id))
+    {
+        rows.append(run, [&ids_of(&catalog.items[..known]), &old], &new)?;
+    }
     write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
     append_items(run, items, &there, recipe.as_ref())?;
+    let has_vectors = quantizer.config().structure != Structure::Hash && run.vectors().exists();
+    let are_known = || -> Result<bool> {
+        let there = Vectors::ids_hash(run);
+        let orders = [ids_of(&catalog.items), ids_of_items(run)?];
+        Ok(orders.iter().any(|ids| there == Some(Fingerprint::of(ids))))
+    };
+    let stale_vectors = has_vectors && !are_known()?;
     Ok(Assigned { items: catalog.items.len(), stale_vectors, ..assigned })
 }
 

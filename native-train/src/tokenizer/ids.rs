@@ -118,6 +118,15 @@ impl SemanticIds {
         self.in_file.iter().map(|&rank| (self.catalog.id_of(rank), self.catalog.codes_of(rank)))
     }
 
+    /// The place of each item of the data set in the catalogue's file.
+    pub fn places_in_file(&self) -> Vec<u32> {
+        let mut places = vec![0; self.in_file.len()];
+        for (place, &rank) in (0..).zip(&self.in_file) {
+            places[self.item_of_rank[rank as usize] as usize] = place;
+        }
+        places
+    }
+
     /// The codes of an item of the data set.
     pub fn codes(&self, item: u32) -> &[u16] {
         self.catalog.codes_of(self.rank_of_item[item as usize])
@@ -172,7 +181,7 @@ pub(crate) fn ids_of(items: &[CatalogItem]) -> Vec<String> {
 }
 
 /// What is said of a catalogue that lacks an item of the data set.
-pub(super) fn lacks(run: &RunDir, id: &str) -> TrainError {
+pub(crate) fn lacks(run: &RunDir, id: &str) -> TrainError {
     TrainError::file(
         run.catalog(),
         format!(

@@ -27,7 +27,7 @@ use tch::Tensor;
 
 pub use fit::{Fitted, fit};
 pub use ids::{SemanticIds, resolve_collisions};
-pub(crate) use ids::{TOKENIZE, ids_of, read_ids};
+pub(crate) use ids::{TOKENIZE, ids_of, lacks, read_ids};
 pub use settings::{Method, Settings};
 
 /// Points a codeword that k-means is fitted to; more change the codebook by less than another

@@ -101,8 +101,8 @@ impl QuantizerFile {
         }
         Err(TrainError::file(
             run.tokenizer(),
-            "gave other semantic IDs than those of catalog.json, so it cannot give new items \
-             theirs; restore the tokenizer.safetensors and tokenizer.json that made catalog.json, \
+            "gave other semantic IDs than those of catalog.json, or in another order, so it cannot \
+             give new items theirs; restore the tokenizer.safetensors and tokenizer.json that made catalog.json, \
              or run `tigret tokenize` again",
         ))
     }

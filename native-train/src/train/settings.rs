@@ -174,7 +174,8 @@ pub(crate) struct Identity {
 
 impl Identity {
     pub(super) fn new(settings: Settings, dataset: &Dataset, ids: &SemanticIds) -> Self {
-        let trained_on = Provenance::new(dataset, &ids.layout, ids.in_file());
+        let places = ids.places_in_file();
+        let trained_on = Provenance::new(dataset, &ids.layout, ids.in_file(), &places);
         Self { settings, trained_on, max_items: ids.layout.max_items }
     }
 
@@ -189,7 +190,7 @@ impl Identity {
         if !before.trained_on.has_ids(&ids.layout, ids.in_file()) {
             return Some("on other semantic IDs".to_owned());
         }
-        if !before.trained_on.has_sequences(dataset) {
+        if !before.trained_on.has_sequences(dataset, &ids.places_in_file()) {
             return Some("on other sequences".to_owned());
         }
         if before.trained_on != self.trained_on {
