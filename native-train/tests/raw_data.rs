@@ -193,6 +193,19 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     assert_eq!(report(at, &format!("{AMAZON} {whole}"))["left_out"]["outside_time"], 0);
     let error = fails(&mut prepare(at, &format!("{AMAZON} --until -1")));
     assert!(error.contains("go from 10 to 40"), "{error}");
+    // Seconds among milliseconds would leave out nothing, without a word.
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        json!({"user_id": u, "parent_asin": i, "rating": r,
+        "timestamp": 1_600_000_000_000 + t})
+    };
+    at.write("2023.json", reviews(line));
+    at.write("meta.json", "{\"parent_asin\": \"kettle\"}\n");
+    let files = "--amazon 2023.json --items meta.json --k-core 0";
+    let error = fails(&mut prepare(at, &format!("{files} --from 1500000000")));
+    let said = "--from looks like seconds, but a time of the data like milliseconds";
+    assert!(error.contains(said), "{error}");
+    let found = report(at, &format!("{files} --from 1600000000020"));
+    assert_eq!(found["left_out"]["outside_time"], 2);
     // Something was in the range, though nothing is left: it is not the range that is refused.
     let neither = format!("{AMAZON} --k-core 0 --until 20 --min-rating 9");
     let error = fails(&mut prepare(at, &neither));
@@ -320,6 +333,32 @@ fn events_of_a_log_can_be_chosen() {
         assert!(error.contains("name the column with --event-column"), "{log}: {error}");
         let error = refused(at, &format!("{files} --event-column what"));
         assert!(error.contains("--events"), "{log}: {error}");
+    }
+    // What lines of other events lack does not matter; what the others lack does.
+    let anonymous =
+        "{\"item\": [1], \"what\": \"view\"}\n{\"user\": \"ann\", \"what\": \"view\"}\n";
+    at.write("log.csv", csv + ",1,never,view\nann,,,\n");
+    at.write("log.jsonl", at.read("log.jsonl") + anonymous);
+    for log in ["log.csv", "log.jsonl"] {
+        let events = "--event-column what --events purchase,cart --k-core 0";
+        let files = format!("--interactions {log} --items items.csv {events}");
+        for skip in ["", " --skip-incomplete"] {
+            let found = report(at, &format!("{files}{skip}"));
+            assert_eq!(found["other_events"], 9, "{log}");
+            assert!(
+                ["0", "null"].contains(&found["incomplete_lines"].to_string().as_str()),
+                "{log}"
+            );
+            assert_eq!(sequences(at), ["bob: 0 2 1", "ann: 1 0 2"], "{log}");
+        }
+        let incomplete = match log {
+            "log.csv" => ",1,3,cart\n",
+            _ => "{\"user\": null, \"item\": 1, \"timestamp\": 3, \"what\": \"cart\"}\n",
+        };
+        at.write(log, at.read(log) + incomplete);
+        let error = fails(&mut prepare(at, &files));
+        assert!(error.contains("\"user\""), "{error}");
+        assert_eq!(report(at, &format!("{files} --skip-incomplete"))["incomplete_lines"], 1);
     }
     // Of Parquet, too, where kinds of events may be numbers.
     let (log, items) = (table("fraction"), table("items"));

@@ -1,11 +1,10 @@
 //! Interactions while they are collected: a few numbers each, however long the ids are.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
 use serde_json::Map;
 
-use super::moment::{Bound, Moment, TimeStyle};
+use super::moment::{Bound, LikelyUnit, Moment, TimeStyle};
 use super::{Item, Sequence};
 use crate::error::{Result, TrainError};
 
@@ -44,8 +43,8 @@ pub struct LeftOut {
 pub struct Tally {
     /// Interactions that do not count.
     pub left_out: LeftOut,
-    /// The earliest and the latest time of all interactions, as the source writes them; nothing
-    /// where there are none.
+    /// The earliest and the latest time of all interactions before the rules left any out, as the
+    /// source writes them; nothing where there are none.
     pub times: Option<[String; 2]>,
     /// Whether the times look like seconds and thousandths of them in one file, which puts what
     /// happened out of order.
@@ -126,14 +125,11 @@ impl Times {
         within
     }
 
-    /// Whether numbers look like seconds since 1970 here and milliseconds (or finer) there: of the
-    /// years from 1973 to 2286 all have ten digits or nine in the one, and twelve or more in the other.
+    /// Whether numbers look like seconds here and milliseconds, or finer, there.
     fn mix_units(&self) -> bool {
-        const SECONDS: Range<Moment> = Moment::whole(100_000_000)..Moment::whole(10_000_000_000);
-        const MILLISECONDS: Moment = Moment::whole(100_000_000_000);
+        let units = [self.earliest, self.latest].map(Moment::likely_unit);
         self.style == TimeStyle::Number
-            && SECONDS.contains(&self.earliest)
-            && self.latest >= MILLISECONDS
+            && units == [Some(LikelyUnit::Seconds), Some(LikelyUnit::Finer)]
     }
 
     /// The earliest and the latest that were seen.
@@ -329,6 +325,19 @@ mod tests {
         let seconds = [1_577_836_800, 1_577_836_801].map(Moment::whole);
         let error = within("2020-01-01T00:00:00Z", TimeStyle::Number, seconds).unwrap_err();
         assert!(error.contains("--from is a date") && error.contains("1577836800"), "{error}");
+        // A number of another unit would leave out all or nothing.
+        let milliseconds = seconds.map(|_| Moment::whole(1_577_836_800_000));
+        let style = TimeStyle::Epoch { a_second: 1_000 };
+        for (from, style, moments, units) in [
+            ("1577836800", style, milliseconds, ["seconds", "milliseconds"]),
+            ("1577836800.5", TimeStyle::Number, milliseconds, ["seconds", "milliseconds"]),
+            ("1577836800000", TimeStyle::Number, seconds, ["milliseconds", "seconds"]),
+        ] {
+            let error = within(from, style, moments).unwrap_err();
+            let said = units.map(|unit| format!("like {unit}"));
+            assert!(said.iter().all(|said| error.contains(said)), "{error}");
+        }
+        assert_eq!(within("0", style, milliseconds), Ok(2));
         let error = within("1577836800", TimeStyle::Date, seconds).unwrap_err();
         assert!(error.contains("--from is a number") && error.contains("2020-01-01T"), "{error}");
     }

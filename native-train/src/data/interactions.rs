@@ -49,8 +49,6 @@ pub(super) struct Interaction<'a> {
     pub(super) moment: Moment,
     pub(super) style: TimeStyle,
     pub(super) rating: Option<f64>,
-    /// Empty where no column tells it.
-    pub(super) event: &'a str,
 }
 
 /// What a column is for: its place among the values of a line.
@@ -99,37 +97,41 @@ impl Column<'_> {
 impl LogColumns {
     fn named(&self) -> Vec<Column<'_>> {
         let column = |role, name, option| Column { role, name, option };
-        let mut columns = vec![
+        // It decides whether the others matter.
+        let event = self.event.as_deref();
+        let event = event.map(|name| column(Role::Event, name, "--event-column"));
+        let mut columns: Vec<_> = event.into_iter().collect();
+        columns.extend([
             column(Role::User, self.user.as_str(), "--user-column"),
             column(Role::Item, &self.item, "--item-column"),
             column(Role::Time, &self.time, "--time-column"),
-        ];
+        ]);
         let rating = self.rating.as_deref();
         columns.extend(rating.map(|name| column(Role::Rating, name, "--rating-column")));
-        let event = self.event.as_deref();
-        columns.extend(event.map(|name| column(Role::Event, name, "--event-column")));
         columns
     }
 }
 
-/// Calls `each` with the line number and the contents of every record; with `skip_incomplete` nothing
-/// for one that lacks what it needs.
+/// Calls `each` with the line number and the contents of every record whose event counts; with
+/// `skip_incomplete` nothing for one that lacks what it needs. Where a column tells the event, `counts`
+/// is asked of every record before anything else of it is looked at.
 pub(super) fn for_each_interaction(
     path: &Path,
     columns: &LogColumns,
     skip_incomplete: bool,
     progress: &ProgressBar,
+    counts: impl FnMut(&str) -> bool,
     each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
 ) -> Result<()> {
     let file = LogFile { path, columns: columns.named(), skip_incomplete, progress };
     match RecordFormat::of(path)? {
-        RecordFormat::Delimited(delimiter) => file.delimited(delimiter, each),
-        RecordFormat::JsonLines => file.json_lines(each),
-        RecordFormat::Parquet => file.parquet(each),
+        RecordFormat::Delimited(delimiter) => file.delimited(delimiter, counts, each),
+        RecordFormat::JsonLines => file.json_lines(counts, each),
+        RecordFormat::Parquet => file.parquet(counts, each),
     }
 }
 
-/// A log that is read; each format calls `each` as [`for_each_interaction`] says.
+/// A log that is read; each format asks and calls as [`for_each_interaction`] says.
 struct LogFile<'a> {
     path: &'a Path,
     columns: Vec<Column<'a>>,
@@ -141,15 +143,19 @@ impl LogFile<'_> {
     fn delimited(
         &self,
         delimiter: u8,
+        mut counts: impl FnMut(&str) -> bool,
         mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
     ) -> Result<()> {
         let mut table = Delimited::open(self.path, delimiter, "check the path", self.progress)?;
         let places = self.places(table.columns())?;
         let mut record = csv::StringRecord::new();
-        while let Some(line) = table.read(&mut record)? {
+        'lines: while let Some(line) = table.read(&mut record)? {
             let mut values: Values<&str> = Default::default();
             for (column, &place) in self.columns.iter().zip(&places) {
                 values[column.role as usize] = &record[place];
+                if column.role == Role::Event && !counts(&record[place]) {
+                    continue 'lines;
+                }
             }
             let event = self.interaction(values, None);
             each(line, event.map_err(|reason| TrainError::line(self.path, line, reason))?)?;
@@ -159,6 +165,7 @@ impl LogFile<'_> {
 
     fn json_lines(
         &self,
+        mut counts: impl FnMut(&str) -> bool,
         mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
     ) -> Result<()> {
         let mut lines = 0;
@@ -168,25 +175,31 @@ impl LogFile<'_> {
             let wrong = |reason: String| TrainError::line(self.path, line, reason);
             let fields: Map<String, Value> = object(text).map_err(wrong)?;
             let mut values: Values<Cow<str>> = Default::default();
+            for Column { role, name, .. } in &self.columns {
+                seen[*role as usize] |= fields.contains_key(*name);
+            }
+            lines += 1;
             for column in &self.columns {
                 let Column { role, name, option } = column;
-                let value = fields.get(*name);
-                seen[*role as usize] |= value.is_some();
-                if matches!(value, None | Some(Value::Null))
-                    && column.may_be_empty(self.skip_incomplete)
-                {
-                    continue;
-                }
-                if role.is_id() && value.is_some_and(|value| !is_exact(value)) {
-                    return Err(wrong(format!("\"{name}\" {INEXACT}")));
-                }
-                values[*role as usize] = value.and_then(scalar).ok_or_else(|| {
+                let value = match fields.get(*name) {
+                    None | Some(Value::Null) if column.may_be_empty(self.skip_incomplete) => {
+                        Some("".into())
+                    }
+                    Some(value) if role.is_id() && !is_exact(value) => {
+                        return Err(wrong(format!("\"{name}\" {INEXACT}")));
+                    }
+                    value => value.and_then(scalar),
+                };
+                let value = value.ok_or_else(|| {
                     wrong(format!(
                         "no \"{name}\" that is a string or a number; name the column with {option}"
                     ))
                 })?;
+                if *role == Role::Event && !counts(&value) {
+                    return Ok(());
+                }
+                values[*role as usize] = value;
             }
-            lines += 1;
             let values = values.each_ref().map(|value| &**value);
             each(line, self.interaction(values, None).map_err(wrong)?)
         })?;
@@ -201,6 +214,7 @@ impl LogFile<'_> {
 
     fn parquet(
         &self,
+        mut counts: impl FnMut(&str) -> bool,
         mut each: impl FnMut(usize, Option<Interaction<'_>>) -> Result<()>,
     ) -> Result<()> {
         let table = Table::open(self.path, self.progress)?;
@@ -223,8 +237,12 @@ impl LogFile<'_> {
                     }
                     Cell::Time(_) => None,
                 };
-                values[*role as usize] = value
+                let value = value
                     .ok_or_else(|| wrong(format!("\"{name}\" is neither a string nor a number")))?;
+                if *role == Role::Event && !counts(&value) {
+                    return Ok(());
+                }
+                values[*role as usize] = value;
             }
             let values = values.each_ref().map(|value| &**value);
             each(row, self.interaction(values, moment).map_err(wrong)?)
@@ -270,7 +288,7 @@ impl LogFile<'_> {
                 ));
             }
         }
-        let [user, item, time, rating, event] = values;
+        let [user, item, time, rating, _] = values;
         let (moment, style) = moment
             .or_else(|| Moment::parse(time))
             .ok_or_else(|| format!("time \"{time}\" {NO_TIME}"))?;
@@ -278,6 +296,6 @@ impl LogFile<'_> {
             "" => None,
             text => Some(parse_rating(text).map_err(|e| format!("rating {e}"))?),
         };
-        Ok(Some(Interaction { user, item, moment, style, rating, event }))
+        Ok(Some(Interaction { user, item, moment, style, rating }))
     }
 }

@@ -67,15 +67,14 @@ pub fn read(
     let mut skipped = 0;
     let mut incomplete = 0;
     let mut kinds = columns.event.as_ref().map(|_| Kinds::new(&columns.events));
-    for_each_interaction(interactions, columns, files.skip_incomplete, progress, |line, event| {
+    let counts = |event: &str| kinds.as_mut().is_none_or(|kinds| kinds.counts(event));
+    let skip = files.skip_incomplete;
+    for_each_interaction(interactions, columns, skip, progress, counts, |line, event| {
         let Some(event) = event else {
             incomplete += 1;
             return Ok(());
         };
-        let Interaction { user, item, moment, style: this_style, rating, event } = event;
-        if kinds.as_mut().is_some_and(|kinds| !kinds.counts(event)) {
-            return Ok(());
-        }
+        let Interaction { user, item, moment, style: this_style, rating } = event;
         let wrong = |reason: String| TrainError::line(interactions, line, reason);
         let (first_style, first_line) = *style.get_or_insert((this_style, line));
         if this_style != first_style {

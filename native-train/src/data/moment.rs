@@ -75,6 +75,16 @@ impl Moment {
         number.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
+    /// The unit that a number since 1970 seems to have: of the years from 1973 to 2286 all have ten
+    /// digits or nine in seconds, and twelve or more in milliseconds or finer.
+    pub(super) fn likely_unit(self) -> Option<LikelyUnit> {
+        match self.whole {
+            100_000_000..10_000_000_000 => Some(LikelyUnit::Seconds),
+            100_000_000_000.. => Some(LikelyUnit::Finer),
+            _ => None,
+        }
+    }
+
     /// A number; or a date as RFC 3339 has it, with a blank or `T` in front of the time of day. A
     /// missing time of day is the day's beginning, missing seconds are none, and a missing zone is
     /// UTC, as ` UTC` is; an offset may lack its colon or its minutes.
@@ -93,6 +103,23 @@ impl Moment {
         let date = OffsetDateTime::parse(&in_full(text), &Rfc3339).ok()?;
         let moment = Self { whole: date.unix_timestamp(), billionths: date.nanosecond() };
         Some((moment, TimeStyle::Date))
+    }
+}
+
+/// A unit that a number without one seems to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LikelyUnit {
+    Seconds,
+    /// Milliseconds, or parts of them.
+    Finer,
+}
+
+impl LikelyUnit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seconds => "seconds",
+            Self::Finer => "milliseconds or parts of them",
+        }
     }
 }
 
@@ -163,7 +190,17 @@ impl Bound {
                     style.show(first)
                 ))
             }
-            _ => Ok(self.moment),
+            (TimeStyle::Date, TimeStyle::Date) => Ok(self.moment),
+            _ => match (self.moment.likely_unit(), first.likely_unit()) {
+                (Some(unit), Some(other)) if unit != other => Err(format!(
+                    "{option} looks like {}, but a time of the data like {} (their first is {}); give \
+                     it as they are",
+                    unit.name(),
+                    other.name(),
+                    style.show(first)
+                )),
+                _ => Ok(self.moment),
+            },
         }
     }
 }

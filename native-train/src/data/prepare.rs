@@ -59,7 +59,8 @@ pub struct Findings {
     /// Interactions left out by rating, time, or because they stand there twice, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<LeftOut>,
-    /// The earliest and the latest time of all interactions, where they have times.
+    /// The earliest and the latest time of the interactions before any are left out by rating or time,
+    /// where they have times.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<[String; 2]>,
     /// Items that the metadata do not have.
