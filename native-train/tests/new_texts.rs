@@ -105,6 +105,26 @@ fn the_same_text_has_the_same_tf_idf_vector_bit_for_bit_and_the_same_codes() {
 }
 
 #[test]
+fn a_text_with_the_id_is_made_alike_whatever_the_table_calls_it() {
+    let world = Place::new();
+    world.write_shop();
+    let items = world.read("items.jsonl");
+    world.write("products.jsonl", items.replace("\"id\"", "\"sku\""));
+    let prepare = "prepare --run r --interactions log.csv --items products.jsonl --id-column sku";
+    for recipe in [["--text-columns", "title,sku"], ["--text-template", "[{title}: ]{sku}"]] {
+        succeeds(tigret(&world, prepare).args(recipe));
+        works_json(&world, "embed --run r --dimensions 8 --min-texts 1");
+        works_json(&world, "embed --run r --texts items.jsonl --out new.safetensors");
+        let (made, again) =
+            (rows(&world.join("r/vectors.safetensors")), rows(&world.join("new.safetensors")));
+        assert_eq!(made.0, again.0, "{recipe:?}");
+        let vectors: std::collections::BTreeSet<String> =
+            made.0.iter().map(|row| format!("{row:?}")).collect();
+        assert_eq!(vectors.len(), 30, "ids are parts of the texts");
+    }
+}
+
+#[test]
 fn the_text_of_a_line_goes_before_its_fields_and_its_embedding_before_both() {
     let world = new_world();
     works_json(&world, "embed --run r --dimensions 8");

@@ -155,7 +155,12 @@ fn wrong_input_names_file_and_line_and_writes_nothing() {
         (
             vec![("items.jsonl", "{\"asin\": 1}\n"), ("s.txt", "1 1 1 1")],
             "--sequences s.txt",
-            "items.jsonl:1: no \"id\"",
+            "items.jsonl:1: no \"id\" that is a string or a number; the sequences name items by it, so",
+        ),
+        (
+            vec![("items.jsonl", "{\"id\": 1}\n"), ("s.txt", "1 1 1 1")],
+            "--sequences s.txt --id-column sku",
+            "items.jsonl:1: no \"sku\" that is a string or a number; name the id column with --id-col",
         ),
         (
             vec![items, ("s.txt", "1 1 1 1")],

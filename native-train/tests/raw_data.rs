@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::tigret::{Place, fails, golden, prints_json, tigret};
+use crate::tigret::{Place, fails, golden, prints_json, succeeds, tigret};
 
 fn prepare(at: &Path, line: &str) -> Command {
     tigret(at, &format!("prepare --run run {line}"))
@@ -61,6 +61,7 @@ fn reviews(line: impl Fn(&str, &str, f64, i64) -> Value) -> String {
 }
 
 const AMAZON: &str = "--amazon reviews.json.gz --items meta.json.gz";
+const AMAZON_OF_TWO: &str = "--amazon reviews.json.gz --items meta.json.gz --k-core 2";
 const ORDER: [&str; 2] = ["ann: stool lamp kettle mug", "bob: lamp kettle stool mug"];
 
 #[test]
@@ -173,6 +174,124 @@ fn odd_metadata_stop_nothing_and_odd_prices_are_left_out() {
     assert!(items.iter().all(|item| item["id"] == "stool" || item.get("price").is_none()));
 }
 
+/// Reviews of 2014 or 2018, written to where [`AMAZON`] has them.
+fn write_reviews(at: &Place) {
+    let line = |u: &str, i: &str, r: f64, t: i64| {
+        json!({"reviewerID": u, "asin": i, "overall": r,
+        "unixReviewTime": t})
+    };
+    at.write("reviews.json.gz", reviews(line));
+}
+
+#[test]
+fn what_belongs_to_amazons_pages_is_no_part_of_texts() {
+    let at = &Place::new();
+    write_reviews(at);
+    let script = "var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();";
+    let meta = [
+        json!({"asin": "kettle", "title": "Nan&#39;s <i>Caf&eacute;</i>\n  kettle", "brand": "A &amp; B",
+               "category": ["Home &amp; Kitchen", "</span></span></span>", "Size < 5"]}),
+        // Neither is worth the title before it.
+        json!({"asin": "kettle", "title": script, "brand": "B"}),
+        json!({"asin": "kettle", "brand": "C"}),
+        json!({"asin": "lamp", "title": script, "brand": "<br>", "store": "Lux\n\nLamps"}),
+        json!({"asin": "mug", "title": script, "description": ["<p>Holds</p><p>tea.</p>"]}),
+        json!({"asin": "mug", "title": "Mug"}),
+        json!({"asin": "stool", "title": "Stool"}),
+        json!({"asin": "stool", "title": "Bar stool"}),
+    ];
+    at.write("meta.json.gz", meta.map(|line| format!("{line}\n")).concat());
+    report(at, &format!("{AMAZON} --k-core 2"));
+    let items = lines(at, "items.jsonl");
+    let item = |id: &str| items.iter().find(|item| item["id"] == id).unwrap();
+    let kettle = json!({
+        "id": "kettle", "title": "Nan's Café kettle", "brand": "A & B",
+        "categories": ["Home & Kitchen", "Size < 5"],
+        "text": "Nan's Café kettle. Brand: A & B. Category: Home & Kitchen, Size < 5."});
+    assert_eq!(item("kettle"), &kettle);
+    let lamp = json!({"id": "lamp", "brand": "Lux Lamps", "text": "Brand: Lux Lamps."});
+    assert_eq!(item("lamp"), &lamp);
+    assert_eq!(
+        (&item("mug")["text"], &item("stool")["text"]),
+        (&json!("Mug."), &json!("Bar stool."))
+    );
+    // A line with a text counts more than a later one that has only a title.
+    report_with(at, &format!("{AMAZON} --k-core 2"), "{description}");
+    let items = lines(at, "items.jsonl");
+    assert_eq!(items.iter().find(|item| item["id"] == "mug").unwrap()["text"], "Holds tea.");
+}
+
+#[test]
+fn files_that_describe_other_items_are_refused() {
+    let at = &Place::new();
+    write_reviews(at);
+    at.write("meta.json.gz", "{\"asin\": \"elsewhere\", \"title\": \"Not reviewed\"}\n");
+    let error = refused(at, AMAZON_OF_TWO);
+    assert!(
+        error.contains("meta.json.gz: describes none of the 4 items of the interactions"),
+        "{error}"
+    );
+    let error = refused(at, "--amazon reviews.json.gz --items reviews.json.gz --k-core 2");
+    assert!(
+        error.contains("reviews.json.gz:1: is a review; --items takes the metadata"),
+        "{error}"
+    );
+    let review = json!({"user_id": "u", "parent_asin": "kettle", "rating": 1, "timestamp": 1});
+    at.write("meta.json.gz", format!("{review}\n"));
+    let error = refused(at, AMAZON_OF_TWO);
+    assert!(error.contains("meta.json.gz:1: is a review"), "{error}");
+    at.write("meta.json.gz", "{\"asin\": \"kettle\", \"title\": \"Kettle\"}\n");
+    let table = succeeds(&mut prepare(at, AMAZON_OF_TWO)).0;
+    assert!(table.contains("undescribed items                3"), "{table}");
+
+    let ratings: String = (0..4).map(|movie| format!("1::{movie}::5::{movie}\n")).collect();
+    at.write("ml/ratings.dat", ratings);
+    at.write("ml/movies.dat", "7::Another (1999)::Drama\n");
+    fs::remove_dir_all(at.join("run")).unwrap();
+    let error = refused(at, "--movielens ml --k-core 0");
+    assert!(error.contains("ml: describes none of the 4 items of the interactions"), "{error}");
+}
+
+#[test]
+fn a_missing_description_is_told_before_the_interactions_are_read() {
+    let at = &Place::new();
+    at.write("reviews.json.gz", "no review");
+    let error = refused(at, AMAZON);
+    assert!(error.contains("meta.json.gz: not found"), "{error}");
+    for (ratings, movies) in
+        [("ratings.dat", "movies.dat"), ("ratings.csv", "movies.csv"), ("u.data", "u.item")]
+    {
+        let at = &Place::new();
+        at.write(Path::new("ml").join(ratings), "no ratings\n");
+        let error = refused(at, "--movielens ml");
+        assert!(error.contains(&format!("{movies}: not found")), "{error}");
+    }
+}
+
+#[test]
+fn the_id_is_a_field_of_every_template() {
+    let at = &Place::new();
+    write_reviews(at);
+    let meta = "{\"asin\": \"kettle\", \"title\": \"Kettle\", \"id\": 7, \"text\": \"T\"}\n";
+    at.write("meta.json.gz", meta);
+    let text_of = |id: &str| {
+        let items = lines(at, "items.jsonl");
+        items.iter().find(|item| item["id"] == id).unwrap()["text"].clone()
+    };
+    report_with(at, AMAZON_OF_TWO, "[{title} ]{id}");
+    assert_eq!(text_of("kettle"), "Kettle kettle");
+    report_with(at, AMAZON_OF_TWO, "{title} {text}");
+    assert_eq!(text_of("kettle"), "Kettle T");
+    let ratings: String = (0..4).map(|movie| format!("1::{movie}::5::{movie}\n")).collect();
+    at.write("ml/ratings.dat", ratings);
+    at.write("ml/movies.dat", "2::Another (1999)::Drama\n");
+    report_with(at, "--movielens ml --k-core 0", "[{title} ]{id}");
+    assert_eq!(text_of("2"), "Another 2");
+    let mut command = prepare(at, "--movielens ml --k-core 0");
+    let error = fails(command.args(["--text-template", "{title} {text}"]));
+    assert!(error.contains("no item has the field text; the fields are genres, id, t"), "{error}");
+}
+
 #[test]
 fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
     let at = &Place::new();
@@ -181,7 +300,7 @@ fn ratings_and_times_and_duplicates_can_be_left_out_or_kept() {
         "unixReviewTime": t})
     };
     at.write("reviews.json.gz", reviews(line));
-    at.write("meta.json.gz", "");
+    at.write("meta.json.gz", "{\"asin\": \"kettle\"}\n{\"asin\": \"lamp\"}\n");
     let found = report(at, &format!("{AMAZON} --k-core 0 --min-rating 3"));
     assert_eq!(found["left_out"]["below_rating"], 2);
     assert_eq!(sequences(at), ["ann: stool kettle mug", "bob: lamp kettle stool"]);
@@ -274,6 +393,61 @@ fn movielens_reads_both_kinds_of_release() {
     assert_eq!(sequences(at), expected);
     let items = lines(at, "items.jsonl");
     assert_eq!(items.iter().find(|i| i["id"] == "0").unwrap()["text"], "Café, The of 1999");
+}
+
+#[test]
+fn movielens_100k_has_its_genres_in_columns() {
+    let at = &Place::new();
+    let ratings = [(1, 0), (1, 2), (2, 1), (1, 1), (2, 2), (2, 0)];
+    let ratings = ratings.iter().zip(10..).map(|((u, m), t)| format!("{u}\t{m}\t3\t{t}\n"));
+    at.write("ml/u.data", ratings.collect::<String>());
+    let movies = "0|Caf\u{e9}, The (1995)|01-Jan-1995||http://movies/?Caf%E9|0|1|1\n\
+                  1|unknown||||1|0|0\n2|Lamp (1996)|01-Jan-1996|||0|0|1\n";
+    let latin: Vec<u8> = movies.chars().map(|c| c as u8).collect();
+    at.write("ml/u.item", &latin);
+    at.write("ml/u.genre", "unknown|0\nDrama|1\nFilm-Noir|2\n\n");
+    let found = report(at, "--movielens ml --k-core 2");
+    assert_eq!((&found["source"], &found["undescribed"]), (&json!("movielens"), &json!(0)));
+    assert_eq!(sequences(at), ["1: 0 2 1", "2: 1 2 0"]);
+    let cafe = json!({"id": "0", "title": "Café, The", "year": 1995, "genres": ["Drama", "Film-Noir"],
+                      "text": "Café, The (1995). Genres: Drama, Film-Noir."});
+    let unknown = json!({"id": "1", "title": "unknown", "genres": [], "text": "unknown."});
+    let items = lines(at, "items.jsonl");
+    assert_eq!(items.iter().find(|item| item["id"] == "0"), Some(&cafe));
+    assert_eq!(items.iter().find(|item| item["id"] == "1"), Some(&unknown));
+
+    fs::remove_dir_all(at.join("run")).unwrap();
+    for (file, text, said) in [
+        ("ml/u.item", "1|Lamp (1996)|||\n", "u.item:1: does not have 8 columns: movie, title, two"),
+        ("ml/u.genre", "Drama|1\n", "u.genre:1: does not have a genre and its number"),
+        ("ml/u.data", "1\t2\t3\n", "u.data:1: does not have four columns"),
+    ] {
+        let good = fs::read(at.join(file)).unwrap();
+        at.write(file, text);
+        let error = refused(at, "--movielens ml --k-core 0");
+        assert!(error.contains(said), "{error}");
+        at.write(file, good);
+    }
+    fs::remove_file(at.join("ml/u.genre")).unwrap();
+    let error = refused(at, "--movielens ml");
+    assert!(error.contains("u.genre: not found"), "{error}");
+}
+
+#[test]
+fn movielens_may_be_packed_and_is_one_release() {
+    let at = &Place::new();
+    let ratings: String = (0..4).map(|movie| format!("1,{movie},5,{movie}\n")).collect();
+    at.write("ml/ratings.csv.gz", format!("userId,movieId,rating,timestamp\n{ratings}"));
+    at.write("ml/movies.csv.gz", "movieId,title,genres\n2,Lamp (2001),Drama\n");
+    report(at, "--movielens ml --k-core 0");
+    assert_eq!(sequences(at), ["1: 0 1 2 3"]);
+    fs::remove_dir_all(at.join("run")).unwrap();
+    at.write("ml/ratings.dat", ratings.replace(',', "::"));
+    let error = refused(at, "--movielens ml");
+    assert!(
+        error.contains("ml: has ratings.dat and ratings.csv; leave the files of one"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -408,6 +582,7 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     }
     let error = refused(at, "--movielens .");
     assert!(error.contains("neither ratings.dat nor ratings.csv"), "{error}");
+    at.write("ml/movies.dat", "");
     at.write("ml/ratings.dat", "1::2::five::3\n");
     let error = refused(at, "--movielens ml");
     assert!(error.contains("ratings.dat:1: has a rating that is no number"), "{error}");
@@ -423,11 +598,13 @@ fn what_cannot_be_read_is_refused_by_file_and_line() {
     assert!(error.contains("\"[\" without \"]\""), "{error}");
     at.write("meta.json", "{'asin': 'b', 'title': 'Boat', 'description': 'Red.', 'store': 'X'}\n");
     // One field of two that is misspelt would be missing from every text without a word.
+    let fields = "the fields are asin, brand, description, id, store, title";
     let error = refused_template("[{title}. ][{descriptoin}]");
-    assert!(error.contains("no item has the field descriptoin; the fields are brand, "), "{error}");
+    assert!(error.contains(&format!("no item has the field descriptoin; {fields}")), "{error}");
     let error = refused_template("{titel} {brnad}");
-    let said = "no item has the field titel or brnad; the fields are brand, title";
-    assert!(error.contains(said), "{error}");
+    assert!(error.contains(&format!("no item has the field titel or brnad; {fields}")), "{error}");
+    let error = refused_template("[{title}. ][{text}]");
+    assert!(error.contains(&format!("no item has the field text; {fields}")), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 

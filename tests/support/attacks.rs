@@ -444,6 +444,10 @@ pub(crate) fn amazon_items(_: &[u8]) -> Vec<Attack> {
             "is no Python literal: the string at byte 9 has no end",
         "a-call.json": "{'asin': __import__('os')}\n" =>
             "is no Python literal: expected a value at byte 9",
+        "a-review.json": "{\"user_id\":\"u\",\"parent_asin\":\"lamp\",\"timestamp\":1}\n" =>
+            "meta.json:1: is a review; --items takes the metadata of the products",
+        "of-other-items.json": "{'asin': 'elsewhere', 'title': 'Lamp'}\n" =>
+            "meta.json: describes none of the 4 items of the interactions; take both of one release",
     }
 }
 

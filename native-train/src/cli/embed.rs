@@ -238,7 +238,8 @@ fn refuse_empty_texts(run: &RunDir, texts: &[&str]) -> Result<()> {
     match texts.iter().all(|text| text.trim().is_empty()) {
         true => Err(TrainError::file(
             run.items(),
-            "the text of every item is empty; name columns with `tigret prepare --text-columns`",
+            "the text of every item is empty; name columns with `tigret prepare --text-columns`, or \
+             fields with --text-template",
         )),
         false => Ok(()),
     }

@@ -85,7 +85,8 @@ pub(super) struct Args {
     /// Amazon's reviews as downloaded, plain or .gz; --items is the metadata file.
     #[arg(long, value_name = "FILE", requires = "items", group = "source")]
     amazon: Option<PathBuf>,
-    /// Folder of a MovieLens release: ratings.dat and movies.dat, or ratings.csv and movies.csv.
+    /// Folder of a MovieLens release: ratings.dat and movies.dat, ratings.csv and movies.csv, or u.data,
+    /// u.item and u.genre, plain or .gz.
     #[arg(long, value_name = "DIR", group = "source", conflicts_with = "items")]
     movielens: Option<PathBuf>,
     /// Research format: a user and their items a line, oldest first.
@@ -132,7 +133,7 @@ struct Report {
 impl Report {
     fn text(&self) -> String {
         let mut text = self.summary.table();
-        let Findings { layout, left_out, times, without_text, lines, .. } = &self.findings;
+        let Findings { layout, left_out, times, undescribed, without_text, lines } = &self.findings;
         let mut row = |name: &str, count: usize| {
             if count > 0 {
                 text += &format!("\n{name:<21} {count:>12}");
@@ -145,6 +146,7 @@ impl Report {
         }
         row("other events", lines.other_events.unwrap_or(0));
         row("incomplete lines", lines.incomplete_lines.unwrap_or(0));
+        row("undescribed items", undescribed.unwrap_or(0));
         row("items without text", without_text.unwrap_or(0));
         if let Some([earliest, latest]) = times {
             text += &format!("\n{:<21} {earliest:>12} to {latest}", "times of the data");

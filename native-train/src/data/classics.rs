@@ -45,7 +45,7 @@ impl Book {
             fields.insert("series".into(), json!(series));
             fields.insert("series_number".into(), Value::from(*number));
         }
-        Item { id: self.id.clone(), text: text_recipe().text(&fields), fields }
+        Item { id: self.id.clone(), text: text_recipe().text(&self.id, &fields), fields }
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::template::{Template, TextRecipe};
+use super::template::{ID, Template, TextRecipe};
 use super::values::{INEXACT, is_empty, is_exact, scalar};
 use super::{Item, MAX_ITEMS};
 use crate::error::{Result, TrainError};
@@ -38,11 +38,12 @@ pub struct ItemColumns {
 impl ItemColumns {
     /// What makes the items' texts.
     pub fn text_recipe(&self) -> TextRecipe {
-        match (&self.text, &self.template) {
+        let recipe = match (&self.text, &self.template) {
             (Some(names), _) => TextRecipe::Columns(names.clone()),
             (None, Some(template)) => TextRecipe::Template(template.clone()),
             (None, None) => TextRecipe::columns(&TEXT_COLUMNS),
-        }
+        };
+        recipe.with_id_column(&self.id)
     }
 }
 
@@ -55,12 +56,17 @@ pub(super) struct KeyedItem {
 
 /// Reads an items file, by its extension JSONL, CSV, TSV or Parquet.
 ///
-/// `key` is the column whose value the interactions use. Null and empty fields are left out.
+/// `key` is the column by which the interactions know items; without it, that is the id column. Null
+/// and empty fields are left out.
 ///
 /// # Errors
 /// [`TrainError::Line`] for a line that cannot be read, without an id, or with an id that stands
 /// on an earlier line; [`TrainError::File`] for a named text column that no item has.
-pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Result<Vec<KeyedItem>> {
+pub(super) fn read_items(
+    path: &Path,
+    columns: &ItemColumns,
+    key: Option<&str>,
+) -> Result<Vec<KeyedItem>> {
     let mut items: Vec<KeyedItem> = Vec::new();
     let mut lines_of_ids = HashMap::new();
     let mut lines_of_keys = HashMap::new();
@@ -75,13 +81,14 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
                 return Err(wrong(format!("\"{column}\" {INEXACT}")));
             }
             value.and_then(scalar).map(Cow::into_owned).ok_or_else(|| {
-                let cure = match column == columns.id {
-                    true => "name the id column with --id-column",
-                    false => "the sequences name items by it, whatever --id-column is",
+                let cure = match key == Some(column) {
+                    true => "the sequences name items by it, so that every item needs one",
+                    false => "name the id column with --id-column",
                 };
                 wrong(format!("no \"{column}\" that is a string or a number; {cure}"))
             })
         };
+        let key = key.unwrap_or(&columns.id);
         let (id, key_value) = (named(&columns.id)?, named(key)?);
         for (seen, what, value) in
             [(&mut lines_of_ids, columns.id.as_str(), &id), (&mut lines_of_keys, key, &key_value)]
@@ -91,11 +98,11 @@ pub(super) fn read_items(path: &Path, columns: &ItemColumns, key: &str) -> Resul
             }
         }
         for (seen, name) in text_seen.iter_mut().zip(columns.text.iter().flatten()) {
-            *seen |= fields.contains_key(name);
+            *seen |= name == ID || fields.contains_key(name);
         }
-        let text = recipe.text(&fields);
+        let text = recipe.text(&id, &fields);
         // The artefact's own `id` takes the place of fields of that name.
-        for own in [columns.id.as_str(), "id"] {
+        for own in [columns.id.as_str(), ID] {
             fields.remove(own);
         }
         if items.len() == MAX_ITEMS {

@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::source;
+use super::source::{self, Text};
 use crate::error::{Result, TrainError};
 use crate::files::NOT_UTF8;
 
@@ -30,10 +30,18 @@ pub(crate) fn for_each_line_with(
     path: &Path,
     hint: &str,
     progress: &ProgressBar,
+    each: impl FnMut(usize, &str) -> Result<()>,
+) -> Result<()> {
+    for_each_line_of(path, source::open(path, hint, progress)?, each)
+}
+
+/// [`for_each_line`] of a file that is open already.
+pub(super) fn for_each_line_of(
+    path: &Path,
+    text: Text,
     mut each: impl FnMut(usize, &str) -> Result<()>,
 ) -> Result<()> {
-    let reader = source::open(path, hint, progress)?;
-    source::for_each_line_of_bytes(path, reader, |number, bytes| {
+    source::for_each_line_of_bytes(path, text, |number, bytes| {
         let line =
             std::str::from_utf8(bytes).map_err(|_| TrainError::line(path, number, NOT_UTF8))?;
         let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };

@@ -59,7 +59,7 @@ pub fn read(
     progress: &ProgressBar,
 ) -> Result<(Dataset, Tally, Lines)> {
     let Files { interactions, columns, items, item_columns, .. } = files;
-    let keyed = read_items(items, item_columns, &item_columns.id)?;
+    let keyed = read_items(items, item_columns, None)?;
     let index: HashMap<&str, u32> =
         keyed.iter().zip(0..).map(|(item, at)| (item.key.as_str(), at)).collect();
     let mut events = Events::new(rules);

@@ -13,6 +13,7 @@ pub mod items;
 pub mod k_core;
 pub(crate) mod lines;
 pub mod log;
+mod markup;
 pub mod moment;
 pub mod movielens;
 pub mod new_items;

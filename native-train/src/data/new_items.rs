@@ -37,7 +37,7 @@ impl NewItem<'_> {
         let is_part = recipe.is_some_and(|recipe| recipe.fields().contains(&"text"));
         match self.fields.get("text") {
             Some(Value::String(text)) if !is_part => text.clone(),
-            _ => recipe.map(|recipe| recipe.text(&self.fields)).unwrap_or_default(),
+            _ => recipe.map(|recipe| recipe.text(&self.id, &self.fields)).unwrap_or_default(),
         }
     }
 

@@ -88,8 +88,8 @@ pub struct Prepared {
 /// Reads and filters; `note` is told what may be wrong with the data.
 ///
 /// # Errors
-/// [`TrainError`] for files that cannot be read, for data of which no user is left, and for a template
-/// with a field that no item has.
+/// [`TrainError`] for files that cannot be read, for data of which no user is left, for metadata of
+/// other items, and for a template with a field that no item has.
 pub fn prepare(
     source: Source<'_>,
     settings: Settings<'_>,
@@ -97,6 +97,11 @@ pub fn prepare(
     note: impl Fn(&str),
 ) -> Result<Prepared> {
     progress.set_message("reading");
+    // Before the reviews: it may be missing.
+    let metadata = match source {
+        Source::Amazon { metadata, .. } => Some(amazon::Metadata::open(metadata, progress)?),
+        _ => None,
+    };
     let read = read(source, settings, progress)?;
     let Read { dataset, text, mut findings, .. } = read;
     if read.mixes_units {
@@ -121,19 +126,33 @@ pub fn prepare(
         };
         return Err(TrainError::usage(format!("no user is left: {why}")));
     }
-    findings.undescribed = match source {
-        Source::MovieLens(_) => {
-            Some(dataset.items.iter().filter(|item| item.fields.is_empty()).count())
-        }
-        Source::Amazon { metadata, .. } => {
+    let mut fields = BTreeSet::new();
+    let describing = match (source, metadata) {
+        (Source::Amazon { metadata: path, .. }, Some(metadata)) => {
             // After the filter: of the metadata of all products, few are kept.
             progress.set_message("metadata");
-            Some(amazon::describe(&mut dataset, metadata, &text, progress)?)
+            let described = metadata.describe(&mut dataset, &text)?;
+            fields = described.fields;
+            Some((path, described.missing))
         }
-        Source::Log(_) | Source::Research { .. } => None,
+        (Source::MovieLens(folder), _) => {
+            let missing = dataset.items.iter().filter(|item| item.fields.is_empty());
+            Some((folder, missing.count()))
+        }
+        _ => None,
     };
-    if let Some(template) = &settings.columns.template {
-        check_fields(template, &settings.columns.id, &dataset.items)?;
+    findings.undescribed = describing.map(|(_, missing)| missing);
+    if let Some((path, _)) = describing.filter(|(_, missing)| *missing == dataset.items.len()) {
+        let items = dataset.items.len();
+        return Err(TrainError::file(
+            path,
+            format!(
+                "describes none of the {items} items of the interactions; take both of one release"
+            ),
+        ));
+    }
+    if let (Some(_), TextRecipe::Template(template)) = (&settings.columns.template, &text) {
+        check_fields(template, &dataset.items, fields)?;
     }
     if take_source_texts(&mut dataset.items) && !text.fields().contains(&"text") {
         note(
@@ -196,9 +215,9 @@ fn read(source: Source<'_>, settings: Settings<'_>, progress: &ProgressBar) -> R
             read
         }
         Source::MovieLens(folder) => {
-            let template = template(movielens::TEMPLATE)?;
-            let (dataset, tally) = movielens::read(folder, rules, &template, progress)?;
-            Read::new(dataset, "movielens", TextRecipe::Template(template), tally)
+            let text = TextRecipe::Template(template(movielens::TEMPLATE)?);
+            let (dataset, tally) = movielens::read(folder, rules, &text, progress)?;
+            Read::new(dataset, "movielens", text, tally)
         }
         Source::Research { sequences, items } => Read {
             dataset: research::read(sequences, items, columns)?,
@@ -240,19 +259,19 @@ fn nothing_left(findings: &Findings) -> TrainError {
 }
 
 /// Refuses a template with a field that no item has: a misspelt one would be missing without a word.
-fn check_fields(template: &Template, id_column: &str, items: &[Item]) -> Result<()> {
-    let there: BTreeSet<&str> =
+/// `fields` are those that the items do not keep and might have.
+fn check_fields(template: &Template, items: &[Item], fields: BTreeSet<String>) -> Result<()> {
+    let mut there: BTreeSet<&str> =
         items.iter().flat_map(|item| item.fields.keys()).map(String::as_str).collect();
-    // What an item keeps under names of its own.
-    let known = |field: &&str| there.contains(field) || [id_column, "id", "text"].contains(field);
-    let missing: Vec<&str> = template.fields().filter(|field| !known(field)).collect();
+    there.insert(template::ID);
+    let missing: Vec<&str> = template.fields().filter(|field| !there.contains(field)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let there: Vec<&str> = there.into_iter().collect();
+    there.extend(fields.iter().map(String::as_str));
     Err(TrainError::usage(format!(
         "--text-template: no item has the field {}; the fields are {}",
         missing.join(" or "),
-        if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+        Vec::from_iter(there).join(", ")
     )))
 }

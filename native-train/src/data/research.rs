@@ -15,7 +15,7 @@ use crate::error::{Result, TrainError};
 /// [`TrainError::Line`] for a line that cannot be read, a user on two lines, or an item that the
 /// items file does not have.
 pub fn read(sequences: &Path, items: &Path, columns: &ItemColumns) -> Result<Dataset> {
-    let keyed = read_items(items, columns, "id")?;
+    let keyed = read_items(items, columns, Some("id"))?;
     let index: HashMap<&str, u32> =
         keyed.iter().zip(0..).map(|(item, at)| (item.key.as_str(), at)).collect();
     let mut read = Vec::new();

@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 
 use super::values::{flat, sentences};
 
+/// The field that every item has, whatever its source calls it: as `items.jsonl` and new items do.
+pub const ID: &str = "id";
+
 /// The content features of the TIGER paper (section 4): title, price, brand, category.
 pub const PAPER: &str = "[{title}. ][Price: {price}. ][Brand: {brand}. ][Category: {categories}.]";
 
@@ -24,11 +27,26 @@ impl TextRecipe {
         Self::Columns(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
-    /// The text of an item; empty where it has none of the fields.
-    pub fn text(&self, fields: &Map<String, Value>) -> String {
+    /// The same for items whose source calls the id `column`: new items do not know that name.
+    #[must_use]
+    pub fn with_id_column(self, column: &str) -> Self {
+        let renamed = |name: String| if name == column { ID.to_owned() } else { name };
         match self {
-            Self::Template(template) => template.fill(fields),
-            Self::Columns(names) => sentences(names, fields),
+            Self::Template(template) => Self::Template(template.with_id_field(column)),
+            Self::Columns(names) => Self::Columns(names.into_iter().map(renamed).collect()),
+        }
+    }
+
+    /// The text of an item; empty where it has none of the fields. [`ID`] is the item's id, even where
+    /// its source has another field of that name.
+    pub fn text(&self, id: &str, fields: &Map<String, Value>) -> String {
+        let value = |name: &str| match name {
+            ID => id.to_owned(),
+            name => fields.get(name).map(flat).unwrap_or_default().trim().to_owned(),
+        };
+        match self {
+            Self::Template(template) => template.fill(value),
+            Self::Columns(names) => sentences(names.iter().map(|name| value(name))),
         }
     }
 
@@ -133,9 +151,21 @@ impl Template {
         })
     }
 
-    /// The text of an item; empty where it has none of the fields.
-    pub fn fill(&self, fields: &Map<String, Value>) -> String {
-        let value = |name: &str| fields.get(name).map(flat).unwrap_or_default().trim().to_owned();
+    /// The same with [`ID`] in place of a field.
+    fn with_id_field(mut self, field: &str) -> Self {
+        // A brace begins a field and nothing else.
+        self.source = self.source.replace(&format!("{{{field}}}"), &format!("{{{ID}}}"));
+        for part in self.clauses.iter_mut().flat_map(|(_, parts)| parts) {
+            if matches!(part, Part::Field(name) if name == field) {
+                *part = Part::Field(ID.to_owned());
+            }
+        }
+        self
+    }
+
+    /// The text of an item whose fields have these values, empty where they are missing; empty where
+    /// all are.
+    fn fill(&self, value: impl Fn(&str) -> String) -> String {
         let mut text = String::new();
         let mut any = false;
         for (optional, parts) in &self.clauses {
@@ -168,7 +198,7 @@ mod tests {
 
     fn fill(template: &str, fields: Value) -> String {
         let Value::Object(fields) = fields else { panic!("an object") };
-        template.parse::<Template>().unwrap().fill(&fields)
+        TextRecipe::Template(template.parse().unwrap()).text("i1", &fields)
     }
 
     #[test]
@@ -179,6 +209,25 @@ mod tests {
         assert_eq!(fill(PAPER, json!({"title": "Kettle", "brand": " "})), "Kettle.");
         assert_eq!(fill("{title} by {author}", json!({"title": "Emma"})), "Emma by");
         assert_eq!(fill("A book: {title}", json!({"other": 1})), "");
+    }
+
+    #[test]
+    fn the_id_is_a_field_whatever_its_source_calls_it() {
+        let Value::Object(fields) = json!({"id": "another", "title": "Kettle"}) else { panic!() };
+        for (recipe, renamed) in [
+            (
+                TextRecipe::Template("[{title}: ][{sku}][ {skus}]".parse().unwrap()),
+                json!({"template": "[{title}: ][{id}][ {skus}]"}),
+            ),
+            (TextRecipe::columns(&["title", "sku"]), json!({"columns": ["title", "id"]})),
+        ] {
+            let recipe = recipe.with_id_column("sku");
+            assert_eq!(serde_json::to_value(&recipe).unwrap(), renamed);
+            let read: TextRecipe = serde_json::from_value(renamed).unwrap();
+            assert_eq!(read, recipe);
+            let expected = ["Kettle: i1", "Kettle. i1."];
+            assert!(expected.contains(&recipe.text("i1", &fields).as_str()), "{recipe:?}");
+        }
     }
 
     #[test]
@@ -199,7 +248,7 @@ mod tests {
         ] {
             assert_eq!(serde_json::to_value(&recipe).unwrap(), json);
             let read: TextRecipe = serde_json::from_value(json).unwrap();
-            assert_eq!((read.text(&fields).as_str(), &read), (text, &recipe));
+            assert_eq!((read.text("i1", &fields).as_str(), &read), (text, &recipe));
         }
         assert!(serde_json::from_value::<TextRecipe>(json!({"template": "{"})).is_err());
     }

@@ -2,21 +2,16 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// The values of the named fields, a sentence each; fields that are not there are left out.
-pub(super) fn sentences(names: &[impl AsRef<str>], fields: &Map<String, Value>) -> String {
+/// Values without blanks around them, a sentence each; empty ones are left out.
+pub(super) fn sentences(values: impl Iterator<Item = String>) -> String {
     let mut text = String::new();
-    for value in names.iter().filter_map(|name| fields.get(name.as_ref())) {
-        let value = flat(value);
-        let value = value.trim();
-        if value.is_empty() {
-            continue;
-        }
+    for value in values.filter(|value| !value.is_empty()) {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(value);
+        text.push_str(&value);
         if !value.ends_with(['.', '!', '?']) {
             text.push('.');
         }
