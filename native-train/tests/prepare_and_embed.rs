@@ -64,6 +64,16 @@ fn the_research_format_keeps_order_and_text() {
 }
 
 #[test]
+fn the_category_of_a_table_is_in_the_text_under_either_name() {
+    let place = Place::new();
+    place.write("items.csv", "id,title,category\n1,Red lamp,Lamps\n2,Stool,\n3,Mug,Kitchen\n");
+    place.write("s.txt", "7 1 2 3\n");
+    works(&place, "prepare --run r --sequences s.txt --items items.csv");
+    let texts: Vec<String> = load(&place, "r").items.into_iter().map(|item| item.text).collect();
+    assert_eq!(texts, ["Red lamp. Lamps.", "Stool.", "Mug. Kitchen."]);
+}
+
+#[test]
 fn a_log_reads_the_same_from_csv_tsv_and_jsonl() {
     let place = Place::new();
     // u2's b and c have the same time and keep the order of the lines.

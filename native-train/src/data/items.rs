@@ -10,8 +10,10 @@ use super::{Item, MAX_ITEMS};
 use crate::error::{Result, TrainError};
 
 /// Columns of the text where the user names none: the content features of the TIGER paper
-/// (section 4, "RQ-VAE implementation details"), and the keywords that some public data have.
-pub const TEXT_COLUMNS: [&str; 5] = ["title", "price", "brand", "categories", "keywords"];
+/// (section 4, "RQ-VAE implementation details"), the category under either name, and the keywords that
+/// some public data have.
+pub const TEXT_COLUMNS: [&str; 6] =
+    ["title", "price", "brand", "categories", "category", "keywords"];
 
 /// Which columns of an items file mean what.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,9 +23,10 @@ pub struct ItemColumns {
     #[arg(long = "id-column", value_name = "NAME", default_value = "id",
           conflicts_with_all = ["amazon", "movielens", "classics"])]
     pub id: String,
-    /// Columns that make an item's text, in order [default: title,price,brand,categories,keywords];
-    /// with --amazon and --movielens a --text-template does that.
-    // The default is `TEXT_COLUMNS`, those of them that are there.
+    /// Columns that make an item's text, in order [default: those of
+    /// title,price,brand,categories,category,keywords that it has]; with --amazon and --movielens a
+    /// --text-template does that.
+    // The default is `TEXT_COLUMNS`.
     #[arg(long = "text-columns", value_name = "NAMES", value_delimiter = ',',
           conflicts_with_all = ["amazon", "movielens", "classics"])]
     pub text: Option<Vec<String>>,
