@@ -351,3 +351,18 @@ fn a_page_gets_no_tokenizer_of_another_encoder_than_the_runs() {
     works_json(&world, "embed --run r --vectors v.safetensors");
     works_json(&world, export);
 }
+
+#[test]
+fn prepare_says_that_vectors_are_of_texts_of_another_kind() {
+    let world = new_world();
+    let prepare = |template: &str| {
+        let line = "prepare --run r --sequences s.txt --items items.jsonl --text-template";
+        succeeds(tigret(&world, line).arg(template)).1
+    };
+    let note = "the items' texts are made in another way than before";
+    assert!(!prepare("{title}").contains(note), "there are no vectors");
+    works_json(&world, "embed --run r --dimensions 8");
+    assert!(!prepare("{title}").contains(note));
+    let said = prepare(TEMPLATE);
+    assert!(said.contains(note) && said.contains("with the earlier --text-columns"), "{said}");
+}

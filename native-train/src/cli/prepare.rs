@@ -10,6 +10,7 @@ use crate::data::events::{LeftOut, Rules, parse_rating};
 use crate::data::interactions::{LogColumns, NO_LOG};
 use crate::data::items::ItemColumns;
 use crate::data::moment::Bound;
+use crate::data::new_items::text_recipe;
 use crate::data::oracle::optimum;
 use crate::data::prepare::{Findings, Prepared, Settings, Source, prepare};
 use crate::data::readers::simulate;
@@ -243,8 +244,23 @@ fn files(args: &Args, output: &Output) -> Result<Report> {
     let prepared = prepare(source, settings, &progress, |text| output.note(text))?;
     progress.finish_and_clear();
     let Prepared { dataset, summary, findings } = prepared;
-    dataset.save(&RunDir::create(&args.run)?, &summary, None)?;
+    let run = RunDir::create(&args.run)?;
+    note_other_texts(&run, &summary, output);
+    dataset.save(&run, &summary, None)?;
     Ok(Report { summary, findings, optimum: None })
+}
+
+/// Says that texts are made otherwise than before, where a run has vectors of the earlier ones: new
+/// items would get theirs from texts of another kind.
+fn note_other_texts(run: &RunDir, summary: &Summary, output: &Output) {
+    let before = text_recipe(run).ok().flatten();
+    if run.vectors().exists() && before.is_some_and(|before| summary.text != Some(before)) {
+        output.note(
+            "the items' texts are made in another way than before, and the run's vectors and \
+             semantic IDs are of the earlier ones: run `tigret embed` and `tigret tokenize` again, \
+             or `tigret prepare` with the earlier --text-columns or --text-template",
+        );
+    }
 }
 
 fn simulated(args: &Args, output: &Output) -> Result<Report> {
