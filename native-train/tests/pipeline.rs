@@ -65,6 +65,9 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, ""), all);
     assert!(at.join("run/bundle.safetensors").is_file());
     assert_eq!(done(at, ""), [""; 0]);
+    // What was done before there was this option goes on being done.
+    assert!(!at.read("run/.tigret/train.json").contains("unlikelihood"));
+    assert_eq!(done(at, "--set train.unlikelihood=0"), [""; 0]);
 
     // Another option of the last but one step; the options of a file and of --set are the same.
     // A list of none is as if it were not there.
@@ -271,6 +274,8 @@ fn a_wrong_file_is_refused_by_name_and_table() {
         ("k-core = 0", "min-rating = 3", "prepare: --min-rating needs the log's column"),
         ("beams = 10", "[export]\nout = \"/dev/null\"", "export: /dev/null: is a device"),
         ("beams = 10", "[export]\nout = \"\"", "is a folder; name a file"),
+        ("beams = 10", "[export]\nout = \"log.csv/m\"", "log.csv is a file, not a folder"),
+        ("beams = 10", "[inspect]\nhtml = \"log.csv/a/b\"", "log.csv is a file, not a folder"),
         ("beams = 10", "[export]\nout = \"run/model/config.json\"", "is a file of the run"),
         ("beams = 10", "[inspect]\nhtml = \"run/items.jsonl\"", "is a file of the run"),
         ("epochs = 1", "help = true", "[train] `help` and `version` are not for a pipeline"),

@@ -149,7 +149,8 @@ fn tch_computes_the_same_logits_and_loss() {
 
             let labels: Vec<i64> = case.labels.iter().map(|&t| i64::from(t)).collect();
             let (tokens, keep) = pad_left(std::slice::from_ref(&case.input), 0, Device::Cpu);
-            let batch = Batch { tokens, keep, labels: Tensor::from_slice(&labels).unsqueeze(0) };
+            let labels = Tensor::from_slice(&labels).unsqueeze(0);
+            let batch = Batch { tokens, keep, labels, past: None };
             let found = loss(&fixture.model, &views, &batch, None);
             let found = found.to_kind(Kind::Double).double_value(&[]) as f32;
             close(&[found], &[case.loss], LOGITS, fixture.name);
@@ -163,7 +164,7 @@ fn batch_of(cases: &[Case]) -> Batch {
     let (tokens, keep) = pad_left(&inputs, 0, Device::Cpu);
     let labels: Vec<i64> = cases.iter().flat_map(|c| &c.labels).map(|&t| i64::from(t)).collect();
     let labels = Tensor::from_slice(&labels).view([cases.len() as i64, -1]);
-    Batch { tokens, keep, labels }
+    Batch { tokens, keep, labels, past: None }
 }
 
 #[test]

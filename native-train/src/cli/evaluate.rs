@@ -319,7 +319,8 @@ impl Report {
         let share = self.share_of_history.filter(|&share| share >= WORTH && !self.users_return)?;
         Some(format!(
             "{:.1} % of the model's first {FIRST} items are of the user's history, to which users \
-             of this data hardly ever return; --exclude-history ranks the others alone",
+             of this data hardly ever return; --exclude-history ranks the others alone, and \
+             `tigret train --unlikelihood 1` teaches the model",
             100.0 * share
         ))
     }

@@ -10,7 +10,7 @@ use crate::model::TrainedModel;
 use crate::model::params::{InputGrams, to_vec};
 use crate::tokenizer::SemanticIds;
 use crate::train::loss::loss;
-use crate::train::samples::{Resident, Sample, training_samples};
+use crate::train::samples::{Draws, Resident, Sample, training_samples};
 
 /// Samples to look at, at most: a matrix of the encoder meets tens of thousands of rows in them, one
 /// of the decoder thousands.
@@ -42,7 +42,7 @@ pub(super) fn input_grams(
         let alike = numbered.chunk_by(|&a, &b| length(a) == length(b));
         for chosen in alike.flat_map(|alike| alike.chunks(BATCH)) {
             let index: Vec<i64> = chosen.iter().map(|&number| i64::from(number)).collect();
-            let batch = resident.batch(chosen, &Tensor::from_slice(&index), 0.0);
+            let batch = resident.batch(chosen, &Tensor::from_slice(&index), Draws::NONE);
             let _ = loss(&trained.model, &views, &batch, None);
         }
     });

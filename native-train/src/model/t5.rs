@@ -32,6 +32,15 @@ pub struct CrossState {
     mask: Tensor,
 }
 
+impl CrossState {
+    /// The same inputs once more behind themselves: `[2 * batch, ...]`.
+    pub fn twice(&self) -> Self {
+        let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
+        let layers = self.layers.iter().map(|(keys, values)| (twice(keys), twice(values)));
+        Self { layers: layers.collect(), mask: twice(&self.mask) }
+    }
+}
+
 /// Keys and values of the decoder's steps so far, a pair a layer,
 /// `[batch, heads, rows, steps, d_kv]`.
 #[derive(Debug, Default)]

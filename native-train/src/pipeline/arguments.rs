@@ -156,6 +156,10 @@ fn understood(
         }
         call.options.insert(name, texts);
     }
+    if step == Step::Train {
+        // Where it is 0, a training is the one of before there was this option.
+        call.options.retain(|option, values| option != "unlikelihood" || *values != ["0"]);
+    }
     if step == Step::Evaluate {
         // Options of a baseline that is not named change nothing.
         let named = call.options.get("baselines").cloned().unwrap_or_default();

@@ -28,6 +28,31 @@ pub struct Batch {
     pub keep: Tensor,
     /// `[batch, levels]`, `i64`: the tokens of the target's semantic ID.
     pub labels: Tensor,
+    /// What else the samples teach, if they do.
+    pub past: Option<Past>,
+}
+
+/// An item of each sample's history, drawn at random, that is to be unlikely.
+#[derive(Debug)]
+pub struct Past {
+    /// `[batch, levels]`, `i64`: the tokens of its semantic ID.
+    pub labels: Tensor,
+    /// Weight of its unlikelihood beside the cross-entropy.
+    pub weight: f64,
+}
+
+/// What is drawn for each sample whenever it is in a batch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Draws {
+    /// Probability that its user token is dropped.
+    pub drop_user: f64,
+    /// Weight of the unlikelihood of an item of its history; none is drawn where this is 0.
+    pub unlikelihood: f64,
+}
+
+impl Draws {
+    /// Nothing: every sample as it is.
+    pub const NONE: Self = Self { drop_user: 0.0, unlikelihood: 0.0 };
 }
 
 impl Batch {
@@ -231,18 +256,21 @@ impl Resident {
     }
 
     /// The batch of some samples, named by `chosen` on the host and by `index` (`[batch]`, `i64`)
-    /// on the device; each user token is dropped with probability `drop_user`, by the device's
-    /// own random numbers.
-    pub fn batch(&self, chosen: &[u32], index: &Tensor, drop_user: f64) -> Batch {
+    /// on the device, with what `draws` asks for by the device's own random numbers.
+    pub fn batch(&self, chosen: &[u32], index: &Tensor, draws: Draws) -> Batch {
         let device = index.device();
         let rows = chosen.len() as i64;
         let levels = self.item_tokens.size()[1];
         let longest = chosen.iter().map(|&i| self.host_lengths[i as usize]).max().unwrap_or(0);
         let longest = i64::from(longest);
         let targets = self.targets.index_select(0, index);
-        let labels = self.item_tokens.index_select(0, &self.history.index_select(0, &targets));
+        let tokens_at = |places: &Tensor| {
+            self.item_tokens.index_select(0, &self.history.index_select(0, places))
+        };
+        let labels = tokens_at(&targets);
+        let lengths = self.lengths.index_select(0, index);
         // Where each row's history begins among the columns of items.
-        let first = (self.lengths.index_select(0, index).neg() + longest).unsqueeze(1);
+        let first = (lengths.neg() + longest).unsqueeze(1);
         let columns = Tensor::arange(longest, (Kind::Int64, device));
         let at = (targets.unsqueeze(1) + &columns - longest).clamp_min(0);
         let items = self.history.index_select(0, &at.view([-1]));
@@ -263,7 +291,7 @@ impl Resident {
         }
         let mut tokens = Tensor::cat(&parts, 1);
         if let Some(users) = &self.user_tokens {
-            let kept = match drop_user {
+            let kept = match draws.drop_user {
                 0.0 => Tensor::ones([rows, 1], (Kind::Bool, device)),
                 drop => Tensor::rand([rows, 1], (Kind::Float, device)).ge(drop),
             };
@@ -276,7 +304,14 @@ impl Resident {
             Some(kept) => columns.greater_equal_tensor(&(&first + 1 - kept.to_kind(Kind::Int64))),
             None => columns.greater_equal_tensor(&first),
         };
-        Batch { tokens, keep, labels }
+        let past = (draws.unlikelihood > 0.0).then(|| {
+            // The lowest float of a draw is 0, and rounding can make a product the whole length.
+            let draw = Tensor::rand([rows], (Kind::Float, device));
+            let back = (draw * &lengths).floor().to_kind(Kind::Int64) + 1;
+            let labels = tokens_at(&(&targets - back.minimum(&lengths)));
+            Past { labels, weight: draws.unlikelihood }
+        });
+        Batch { tokens, keep, labels, past }
     }
 }
 
@@ -316,8 +351,9 @@ mod tests {
             let chosen: Vec<u32> = (0..samples.len() as u32).rev().collect();
             let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
             for drop_user in [0.0, 1.0] {
+                let draws = Draws { drop_user, ..Draws::NONE };
                 // Drawn alone: others may be at their seeded draws.
-                let batch = || resident.batch(&chosen, &Tensor::from_slice(&index), drop_user);
+                let batch = || resident.batch(&chosen, &Tensor::from_slice(&index), draws);
                 let batch = random::seeded(0, batch);
                 for (row, &i) in chosen.iter().enumerate() {
                     let sample = samples[i as usize];
@@ -340,6 +376,41 @@ mod tests {
                     assert_eq!(labels, target.collect::<Vec<_>>());
                 }
             }
+        }
+    }
+
+    #[test]
+    fn past_items_are_drawn_evenly_from_what_the_model_sees_of_a_history() {
+        let dataset = dataset();
+        let samples = training_samples(&dataset);
+        let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
+        let ids = SemanticIds::new(&dataset.items, layouts().remove(0), &codes).unwrap();
+        let resident = Resident::new(&dataset, &ids, &samples, Device::Cpu);
+        // The longest history, longer than what the model sees of it, and the shortest.
+        for sample in [samples.len() - 1, 0] {
+            let Sample { sequence, target } = samples[sample];
+            let items = &dataset.sequences[sequence as usize].items[..target as usize];
+            let seen = &items[items.len().saturating_sub(ids.layout.max_items)..];
+            let many = 4000;
+            let index = Tensor::full([many], sample as i64, (Kind::Int64, Device::Cpu));
+            let draws = Draws { unlikelihood: 0.5, ..Draws::NONE };
+            let chosen = vec![sample as u32; many as usize];
+            let batch = random::seeded(0, || resident.batch(&chosen, &index, draws));
+            let past = batch.past.expect("it was asked for");
+            assert_eq!(past.weight, 0.5);
+            let drawn: Vec<i64> = past.labels.reshape([-1]).try_into().unwrap();
+            let mut left = many as usize;
+            for &item in seen {
+                let tokens = ids.layout.levels.iter().zip(ids.codes(item));
+                let tokens: Vec<i64> =
+                    tokens.map(|(l, &c)| i64::from(l.offset) + i64::from(c)).collect();
+                let count = drawn.chunks(tokens.len()).filter(|&d| d == tokens).count();
+                left -= count;
+                let share = count as f64 / many as f64;
+                let even = 1.0 / seen.len() as f64;
+                assert!((share - even).abs() < 0.05, "item {item}: {share} instead of {even}");
+            }
+            assert_eq!(left, 0, "nothing else was drawn");
         }
     }
 

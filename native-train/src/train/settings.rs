@@ -112,6 +112,12 @@ pub struct Options {
     #[arg(long, display_order = 130, allow_negative_numbers = true,
           default_value_t = Options::DEFAULT.drop_user)]
     pub drop_user: f64,
+    /// Weight of a term that makes the items of a user's history unlikely to be next, for data in
+    /// which users do not return to items; 0 leaves it out.
+    #[arg(long, display_order = 140, allow_negative_numbers = true,
+          default_value_t = Options::DEFAULT.unlikelihood)]
+    #[serde(default)]
+    pub unlikelihood: f64,
     /// Validations without a better NDCG@10 before training stops.
     #[arg(long, display_order = 160, default_value_t = Options::DEFAULT.patience,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -142,6 +148,7 @@ impl Options {
         weight_decay: 0.05,
         clip: 1.0,
         drop_user: 0.2,
+        unlikelihood: 0.0,
         patience: 10,
         validation_users: 2000,
         validation_beams: 20,
@@ -268,6 +275,7 @@ mod tests {
                 "--precision bf16, not f32",
             ),
             (with(Options { seed: 6, ..OPTIONS }), "--seed 6, not 5"),
+            (with(Options { unlikelihood: 1.0, ..OPTIONS }), "--unlikelihood 1.0, not 0.0"),
             (with(Options { seed: 6, epochs: 3, ..OPTIONS }), "--epochs 3, not 1, --seed 6, not 5"),
             (Settings { config, ..settings.clone() }, "--width 32, not 64"),
         ] {
@@ -304,6 +312,9 @@ mod tests {
         });
         let read: Settings = serde_json::from_value(before.clone()).unwrap();
         assert_eq!(read, settings(&ids, 0.1, OPTIONS));
-        assert_eq!(serde_json::to_value(&read).unwrap(), before);
+        // What came later is as it was then.
+        let mut now = before;
+        now["unlikelihood"] = json!(0.0);
+        assert_eq!(serde_json::to_value(&read).unwrap(), now);
     }
 }

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 
 use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
-use super::samples::{Batch, MICRO_BATCH, Resident, Sampler, training_samples};
+use super::samples::{Batch, Draws, MICRO_BATCH, Resident, Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Options, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
@@ -157,13 +157,14 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step in parts of `size` samples.
     fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
-        let Options { seed, drop_user, .. } = *self.options();
+        let Options { seed, drop_user, unlikelihood, .. } = *self.options();
+        let draws = Draws { drop_user, unlikelihood };
         let (chosen, index) = self.sampler.of_step(step);
         let size = size.min(chosen.len());
         let indices = index.split(size as i64, 0);
         random::seeded(driver::step_seed(seed, step), || {
             let parts = chosen.chunks(size).zip(&indices);
-            parts.map(|(chosen, index)| self.resident.batch(chosen, index, drop_user)).collect()
+            parts.map(|(chosen, index)| self.resident.batch(chosen, index, draws)).collect()
         })
     }
 
@@ -419,6 +420,7 @@ pub(crate) mod tests {
                 batch: 35,
                 patience: 99,
                 optimizer: OptimizerKind::ScaledAdamw,
+                unlikelihood: 0.5,
                 ..OPTIONS
             };
             let settings = Settings { validate_every: 3, ..settings(&ids, 0.1, options) };
