@@ -230,7 +230,13 @@ fn same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
 /// [`TrainError::File`].
 pub(crate) fn make_parent(path: &Path) -> Result<()> {
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e)),
+        Some(folder) => fs::create_dir_all(folder).map_err(|e| match e.kind() {
+            // A folder that is there is no error.
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                TrainError::file(path, "lies under a file; name a place in a folder")
+            }
+            _ => TrainError::file(folder, e),
+        }),
         None => Ok(()),
     }
 }
@@ -354,6 +360,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let said = open_file(folder.path(), "name one").unwrap_err().to_string();
         assert!(said.ends_with("is a folder, not a file; name one"), "{said}");
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(make_parent(&file).is_ok() && make_parent(&folder.path().join("a/b")).is_ok());
+        for place in ["b", "b/c"] {
+            let said = make_parent(&file.join(place)).unwrap_err().to_string();
+            assert!(said.ends_with("lies under a file; name a place in a folder"), "{said}");
+        }
     }
 
     #[test]

@@ -211,10 +211,10 @@ impl Model {
     /// The run's own, which may have seen what it is to find.
     fn of_run(run: &RunDir, dataset: &Dataset, device: Device, output: &Output) -> Result<Self> {
         let ids = SemanticIds::load(run, &dataset.items)?;
-        let trained = TrainedModel::load(&run.model(), &ids.layout, ids.in_file(), device)?;
+        let trained =
+            TrainedModel::load(&run.model(), &ids.layout, |then| ids.are_of(then), device)?;
         let trained_on = checkpoint::trained_on(&run.model(), checkpoint::TRAIN)?;
-        let other_sequences =
-            trained_on.is_some_and(|then| !then.has_sequences(dataset, &ids.places_in_file()));
+        let other_sequences = trained_on.is_some_and(|then| !ids.sequences_are_of(&then, dataset));
         if other_sequences {
             output.note(format!(
                 "{} was trained on other sequences than the run has now: it may have seen what it is \

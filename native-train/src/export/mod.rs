@@ -53,12 +53,16 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
     let parts = Parts::read(&checkpoint, &tokens, &path, &OF_RUN)?;
     let is_of_run = parts.trained_on.is_some() || has_data_of(run, &parts.catalog);
     if parts.trained_on.is_some() {
-        let items = Dataset::load_items(run)?;
-        if let Some(item) = items.iter().find(|item| parts.catalog.rank_of(&item.id).is_none()) {
-            return Err(lacks(run, &item.id));
+        let items: Vec<String> =
+            Dataset::load_items(run)?.into_iter().map(|item| item.id).collect();
+        if let Some(id) = items.iter().find(|id| parts.catalog.rank_of(id).is_none()) {
+            return Err(lacks(run, id));
         }
+        // Either may have been brought into another order since.
+        check_ids(&checkpoint, parts.trained_on.as_ref(), |then| {
+            [&parts.order, &items].iter().any(|order| then.has_ids(&parts.layout, parts.of(order)))
+        })?;
     }
-    check_ids(&checkpoint, parts.trained_on.as_ref(), &parts.layout, parts.in_file())?;
     match format {
         WeightFormat::Q4 if is_of_run => parts.calibrated(run),
         _ => parts.bundle(format),
@@ -87,7 +91,7 @@ pub fn bundle_from_files(
 ) -> Result<Bundle> {
     let parts = Parts::read(checkpoint, tokens, catalog, &OF_FILES)?;
     if let Some(trained_on) = &parts.trained_on
-        && !trained_on.has_ids(&parts.layout, parts.in_file())
+        && !trained_on.has_ids(&parts.layout, parts.of(&parts.order))
     {
         return Err(TrainError::file(
             checkpoint,
@@ -121,9 +125,9 @@ impl<'a> Parts<'a> {
         Ok(Self { checkpoint, tokens, config, weights, trained_on, layout, catalog, order })
     }
 
-    /// Id and codes of each item in the order of the catalogue's file.
-    fn in_file(&self) -> impl Iterator<Item = (&str, &[u16])> {
-        let ranks = self.order.iter().filter_map(|id| self.catalog.rank_of(id));
+    /// Id and codes of each of these items.
+    fn of<'b>(&'b self, order: &'b [String]) -> impl Iterator<Item = (&'b str, &'b [u16])> {
+        let ranks = order.iter().filter_map(|id| self.catalog.rank_of(id));
         ranks.map(|rank| (self.catalog.id_of(rank), self.catalog.codes_of(rank)))
     }
 

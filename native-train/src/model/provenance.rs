@@ -29,6 +29,11 @@ impl Provenance {
         Self { ids: IdsOf::new(layout, items), sequences: sequences_hash(dataset, places) }
     }
 
+    /// Items of the training.
+    pub fn items(&self) -> usize {
+        self.ids.items
+    }
+
     /// Whether these are the same semantic IDs, perhaps with new items behind them: id and codes of
     /// each item, in the order of the catalogue.
     pub fn has_ids<'a>(

@@ -20,20 +20,20 @@ pub struct TrainedModel {
 }
 
 impl TrainedModel {
-    /// Reads a checkpoint folder, onto `device`, for semantic IDs: id and codes of each item, in the
-    /// order of the catalogue.
+    /// Reads a checkpoint folder, onto `device`, for semantic IDs of this layout; `fits` tells whether
+    /// a model that says what it was trained on goes with them.
     ///
     /// # Errors
     /// [`TrainError::File`] for a file that is missing or wrong, and for a model that does not go
     /// with these semantic IDs.
-    pub fn load<'a>(
+    pub fn load(
         folder: &Path,
         layout: &TokenLayout,
-        items: impl Iterator<Item = (&'a str, &'a [u16])>,
+        fits: impl FnOnce(&Provenance) -> bool,
         device: Device,
     ) -> Result<Self> {
         let (config, weights, trained_on) = checkpoint::load(folder, checkpoint::TRAIN)?;
-        check_ids(folder, trained_on.as_ref(), layout, items)?;
+        check_ids(folder, trained_on.as_ref(), fits)?;
         if config.vocab_size < layout.vocab_size() {
             return Err(TrainError::file(
                 folder,
@@ -56,31 +56,25 @@ impl TrainedModel {
     }
 }
 
-/// Refuses a model that was trained on other semantic IDs than these, id and codes of each item: its
-/// tokens would mean other items. A model that does not say is taken.
+/// Refuses a model that was trained on other semantic IDs than the run's, with which `fits` tells
+/// whether it goes: its tokens would mean other items. A model that does not say is taken.
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub fn check_model<'a>(
-    folder: &Path,
-    layout: &TokenLayout,
-    items: impl Iterator<Item = (&'a str, &'a [u16])>,
-) -> Result<()> {
-    check_ids(folder, checkpoint::trained_on(folder, checkpoint::TRAIN)?.as_ref(), layout, items)
+pub fn check_model(folder: &Path, fits: impl FnOnce(&Provenance) -> bool) -> Result<()> {
+    check_ids(folder, checkpoint::trained_on(folder, checkpoint::TRAIN)?.as_ref(), fits)
 }
 
 /// [`check_model`] of what a model says.
-pub(crate) fn check_ids<'a>(
+pub(crate) fn check_ids(
     folder: &Path,
     trained_on: Option<&Provenance>,
-    layout: &TokenLayout,
-    items: impl Iterator<Item = (&'a str, &'a [u16])>,
+    fits: impl FnOnce(&Provenance) -> bool,
 ) -> Result<()> {
     match trained_on {
-        Some(trained_on) if !trained_on.has_ids(layout, items) => Err(TrainError::file(
+        Some(trained_on) if !fits(trained_on) => Err(TrainError::file(
             folder,
-            "was trained on other semantic IDs than the run has now, or in another order of \
-             catalog.json; train again, or restore the \
+            "was trained on other semantic IDs than the run has now; train again, or restore the \
              catalog.json, tokens.json, tokenizer.json and tokenizer.safetensors of its training",
         )),
         _ => Ok(()),

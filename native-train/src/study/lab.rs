@@ -331,8 +331,12 @@ impl Loaded {
     pub(super) fn with_model_of(run: &RunDir, of: &Trained) -> Result<Self> {
         let dataset = Dataset::load(run)?;
         let ids = SemanticIds::load(run, &dataset.items)?;
-        let trained =
-            TrainedModel::load(&of.run.model(), &ids.layout, ids.in_file(), of.device.torch()?)?;
+        let trained = TrainedModel::load(
+            &of.run.model(),
+            &ids.layout,
+            |then| ids.are_of(then),
+            of.device.torch()?,
+        )?;
         Ok(Self { dataset, ids, trained })
     }
 }

@@ -8,10 +8,10 @@ use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
 use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
-use crate::data::{Item, PREPARE_HINT};
+use crate::data::{Dataset, Item, PREPARE_HINT};
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, read_text, write_atomically, write_json, write_line};
-use crate::model::check_model;
+use crate::model::{Provenance, check_model};
 use crate::run_dir::RunDir;
 
 /// How the files of this step are made.
@@ -109,13 +109,31 @@ impl SemanticIds {
     /// # Errors
     /// [`TrainError::File`].
     pub fn check_model(&self, folder: &Path) -> Result<()> {
-        check_model(folder, &self.layout, self.in_file())
+        check_model(folder, |then| self.are_of(then))
     }
 
-    /// Id and codes of each item, in the order of the catalogue's file. That of the data set may be
-    /// another one after a later `tigret prepare`, and changes no ID.
+    /// Whether a model was trained on these, but perhaps for new items behind them. The order of then
+    /// is still that of the data set or that of the catalogue's file: a later `tigret prepare` may
+    /// bring the items in another one, and somebody may have written the file in another one.
+    pub fn are_of(&self, then: &Provenance) -> bool {
+        let in_data_set = self.rank_of_item.iter().map(|&rank| self.item(rank));
+        then.has_ids(&self.layout, self.in_file()) || then.has_ids(&self.layout, in_data_set)
+    }
+
+    /// Whether a model was trained on the sequences of a data set of these; orders as above.
+    pub fn sequences_are_of(&self, then: &Provenance, dataset: &Dataset) -> bool {
+        let in_data_set: Vec<u32> = (0..self.rank_of_item.len() as u32).collect();
+        then.has_sequences(dataset, &self.places_in_file())
+            || then.has_sequences(dataset, &in_data_set)
+    }
+
+    fn item(&self, rank: u32) -> (&str, &[u16]) {
+        (self.catalog.id_of(rank), self.catalog.codes_of(rank))
+    }
+
+    /// Id and codes of each item, in the order of the catalogue's file.
     pub fn in_file(&self) -> impl ExactSizeIterator<Item = (&str, &[u16])> {
-        self.in_file.iter().map(|&rank| (self.catalog.id_of(rank), self.catalog.codes_of(rank)))
+        self.in_file.iter().map(|&rank| self.item(rank))
     }
 
     /// The place of each item of the data set in the catalogue's file.

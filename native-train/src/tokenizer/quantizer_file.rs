@@ -78,8 +78,8 @@ impl QuantizerFile {
     }
 
     /// Refuses a quantiser that says that it gave other semantic IDs than the run has, perhaps with
-    /// new items behind them in the catalogue's file, which has the items `in_file`; and a run whose
-    /// data set has `items` without one.
+    /// new items behind them in the catalogue's file or in the data set, which have the items
+    /// `in_file` and `items`; and a run whose data set has items without one.
     ///
     /// # Errors
     /// [`TrainError::File`].
@@ -95,14 +95,17 @@ impl QuantizerFile {
         if let Some(id) = items.iter().find(|id| catalog.rank_of(id).is_none()) {
             return Err(lacks(run, id));
         }
-        let ranks = in_file.iter().filter_map(|id| catalog.rank_of(id));
-        if gave.has(layout, ranks.map(|rank| (catalog.id_of(rank), catalog.codes_of(rank)))) {
+        let has = |order: &[String]| {
+            let ranks = order.iter().filter_map(|id| catalog.rank_of(id));
+            gave.has(layout, ranks.map(|rank| (catalog.id_of(rank), catalog.codes_of(rank))))
+        };
+        if has(in_file) || has(items) {
             return Ok(());
         }
         Err(TrainError::file(
             run.tokenizer(),
-            "gave other semantic IDs than those of catalog.json, or in another order, so it cannot \
-             give new items theirs; restore the tokenizer.safetensors and tokenizer.json that made catalog.json, \
+            "gave other semantic IDs than those of catalog.json, so it cannot give new items \
+             theirs; restore the tokenizer.safetensors and tokenizer.json that made catalog.json, \
              or run `tigret tokenize` again",
         ))
     }

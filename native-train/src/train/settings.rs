@@ -194,13 +194,13 @@ impl Identity {
         dataset: &Dataset,
         ids: &SemanticIds,
     ) -> Option<String> {
-        if !before.trained_on.has_ids(&ids.layout, ids.in_file()) {
+        if !ids.are_of(&before.trained_on) {
             return Some("on other semantic IDs".to_owned());
         }
-        if !before.trained_on.has_sequences(dataset, &ids.places_in_file()) {
+        if !ids.sequences_are_of(&before.trained_on, dataset) {
             return Some("on other sequences".to_owned());
         }
-        if before.trained_on != self.trained_on {
+        if before.trained_on.items() != self.trained_on.items() {
             // Validations over more items cannot be compared with those of before.
             return Some("with fewer items".to_owned());
         }
