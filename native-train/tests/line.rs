@@ -8,8 +8,8 @@ use std::process::{Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
-use tigret_infer::WeightFormat;
 use tigret_infer::testing::{Shape, random_bundle_with_quantizer};
+use tigret_infer::{Bundle, WeightFormat};
 
 use crate::tigret::{Made, Place, fails, golden, refuses, succeeds, tigret, works, works_json};
 
@@ -372,14 +372,15 @@ fn baselines_are_evaluated_beside_the_model_and_without_one() {
 fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let golden = golden("tied");
     let at = &Place::new();
-    let import = |tokens: &Path| {
+    let with = |tokens: &Path, catalog: &Path| {
         format!(
             "import --checkpoint {} --tokens {} --catalog {} --quantize f32 --out m.safetensors",
             golden.display(),
             tokens.display(),
-            golden.join("catalog.json").display()
+            catalog.display()
         )
     };
+    let import = |tokens: &Path| with(tokens, &golden.join("catalog.json"));
     let line = import(&golden.join("tokens.json"));
     works(at, &line);
     assert!(works(at, "inspect m.safetensors").contains("60 items"));
@@ -393,6 +394,18 @@ fn a_checkpoint_of_transformers_becomes_a_bundle() {
     let line = refuses(at, &import(Path::new("tokens.json")));
     assert!(line.contains("tokens.json") && line.contains("level 0"), "{line}");
     assert!(!at.join("m.safetensors").exists());
+
+    at.write("catalog.json", r#"[{"id": "a", "codes": [0, 0, 0, 0]}]"#);
+    let line = refuses(at, &with(&golden.join("tokens.json"), Path::new("catalog.json")));
+    assert!(line.contains("catalog.json: is an array; it has to be an object"), "{line}");
+
+    // Where two files say two things, one of them is said to count, and the bundle says but this.
+    at.write("tokens.json", layout.replacen("\"decoder_start\": 0", "\"decoder_start\": 1", 1));
+    let (_, told) = succeeds(&mut tigret(at, &import(Path::new("tokens.json"))));
+    let expected = "the decoder starts with token 1, as tokens.json says, and not with 0";
+    assert!(told.contains(expected), "{told}");
+    let bundle = Bundle::from_bytes(&fs::read(at.join("m.safetensors")).unwrap()).unwrap();
+    assert_eq!(bundle.config.decoder_start_token_id, 1);
 }
 
 #[test]

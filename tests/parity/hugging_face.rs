@@ -76,6 +76,7 @@ fn fixtures() -> Vec<Fixture> {
                 &folder.join("tokens.json"),
                 &folder.join("catalog.json"),
                 WeightFormat::F32,
+                |note| panic!("{note}"),
             )
             .unwrap();
             let (config, weights, _) = checkpoint::load(&folder, "").unwrap();

@@ -14,7 +14,8 @@ use crate::export::{bundle_from_files, check_out};
 #[command(after_help = "Example:
   tigret import --checkpoint DIR --tokens tokens.json --catalog catalog.json --out m.safetensors
 
-DIR holds config.json and model.safetensors as `transformers` saves them.")]
+DIR holds config.json and model.safetensors as `transformers` saves them. Which tokens start the
+decoder, end a history and pad it, the token layout says.")]
 pub(super) struct Args {
     /// The checkpoint folder.
     #[arg(long)]
@@ -35,6 +36,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     check_out(&args.out)?;
-    let bundle = bundle_from_files(&args.checkpoint, &args.tokens, &args.catalog, args.quantize)?;
-    write_and_report(&bundle, &args.out, output)
+    let Args { checkpoint, tokens, catalog, quantize, out } = args;
+    let note = |text| output.note(text);
+    let bundle = bundle_from_files(&checkpoint, &tokens, &catalog, quantize, note)?;
+    write_and_report(&bundle, &out, output)
 }

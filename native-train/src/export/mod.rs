@@ -83,11 +83,14 @@ fn has_data_of(run: &RunDir, catalog: &Catalog) -> bool {
 /// # Errors
 /// [`TrainError::File`] naming the file and field that is wrong, also for a model that says that it
 /// was trained on other semantic IDs; items count in the order of the catalogue's file.
+///
+/// `note` is told where the configuration and the token layout start the decoder differently.
 pub fn bundle_from_files(
     checkpoint: &Path,
     tokens: &Path,
     catalog: &Path,
     format: WeightFormat,
+    note: impl FnOnce(String),
 ) -> Result<Bundle> {
     let parts = Parts::read(checkpoint, tokens, catalog, &OF_FILES)?;
     if let Some(trained_on) = &parts.trained_on
@@ -100,6 +103,15 @@ pub fn bundle_from_files(
                  the tokens.json and catalog.json of the run that it was trained in",
                 catalog.display()
             ),
+        ));
+    }
+    let (in_config, start) = (parts.config.decoder_start_token_id, parts.layout.decoder_start);
+    if in_config != start {
+        note(format!(
+            "the decoder starts with token {start}, as {} says, and not with {in_config}, the \
+             decoder_start_token_id of {}",
+            tokens.display(),
+            checkpoint.join("config.json").display()
         ));
     }
     parts.bundle(format)
@@ -156,10 +168,16 @@ impl<'a> Parts<'a> {
     }
 
     fn bundle(self, format: WeightFormat) -> Result<Bundle> {
-        let Self { checkpoint, tokens, config, weights, layout, catalog, .. } = self;
+        let Self { checkpoint, tokens, mut config, weights, layout, catalog, .. } = self;
         layout.validate(config.vocab_size).map_err(|e| TrainError::file(tokens, e))?;
-        Bundle::new(config, layout, catalog, weights, format)
-            .map_err(|e| TrainError::file(checkpoint.join("model.safetensors"), e))
+        // A bundle does not say two things.
+        config.pad_token_id = layout.pad;
+        config.eos_token_id = layout.eos;
+        config.decoder_start_token_id = layout.decoder_start;
+        // The weights, or the index of their files.
+        let files = checkpoint::files(checkpoint, checkpoint::MODEL)?;
+        let file = files.first().map_or(checkpoint, |file| file);
+        Bundle::new(config, layout, catalog, weights, format).map_err(|e| TrainError::file(file, e))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checkpoints: `model.safetensors` and `config.json` with Hugging Face's names, in one file or in
 //! several with an index.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -91,6 +92,12 @@ pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<
     let path = folder.join("config.json");
     let text = with_tokens(read_text(&path, hint)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
+    // MT5 and UMT5 have the same names of weights and compute something else.
+    if config.model_type != MODEL_TYPE {
+        let reason =
+            format!("model_type is \"{}\", only \"{MODEL_TYPE}\" is read", config.model_type);
+        return Err(TrainError::file(&path, reason));
+    }
     let trained_on = trained_on_of(&path, &text)?;
     let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
@@ -113,8 +120,26 @@ pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<
             config.tie_word_embeddings = false;
         }
     }
+    weights.remove(UNUSED);
+    let known: BTreeSet<String> =
+        config.weight_shapes().into_iter().map(|(name, _)| name).collect();
+    // Where one is missing too, as if under another name, whoever uses the weights names that one.
+    let is_whole = known.iter().all(|name| weights.contains_key(name));
+    if let Some(other) = weights.keys().find(|name| is_whole && !known.contains(*name)) {
+        let reason = format!(
+            "has `{other}`, which is no weight of a T5 of these sizes; a model that uses more than \
+             those would compute something else"
+        );
+        return Err(TrainError::file(folder, reason));
+    }
     Ok((config, weights, trained_on))
 }
+
+/// The one `model_type` that is read.
+const MODEL_TYPE: &str = "t5";
+
+/// Early T5 checkpoints store a bias of positions for the first cross-attention, which no version uses.
+const UNUSED: &str = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";
 
 /// The output head of a model that does not share it with the embedding.
 const HEAD: &str = "lm_head.weight";
@@ -165,6 +190,34 @@ mod tests {
         weights.get_mut("encoder.embed_tokens.weight").unwrap().1[0] += 1.0;
         let error = loaded(&json, &weights).unwrap_err().to_string();
         assert!(error.contains("`encoder.embed_tokens.weight` is not `shared.weight`"), "{error}");
+    }
+
+    #[test]
+    fn what_would_compute_something_else_is_refused() {
+        let (json, weights) = of_transformers();
+        let said = |json: &Value, weights: &HostWeights| {
+            loaded(json, weights).map(drop).unwrap_err().to_string()
+        };
+        for other in ["umt5", "mt5", "t5gemma"] {
+            let mut json = json.clone();
+            json["model_type"] = other.into();
+            let expected = format!("model_type is \"{other}\", only \"t5\" is read");
+            assert!(said(&json, &weights).contains(&expected));
+        }
+        let mut unnamed = json.clone();
+        unnamed.as_object_mut().unwrap().remove("model_type");
+        loaded(&unnamed, &weights).unwrap();
+
+        let one = weights["encoder.final_layer_norm.weight"].clone();
+        for other in ["lm_head.bias", "user_embedding.weight", "encoder.block.99.layer.0.scale"] {
+            let mut weights = weights.clone();
+            weights.insert(other.into(), one.clone());
+            let said = said(&json, &weights);
+            assert!(said.contains(&format!("has `{other}`, which is no weight of a T5")), "{said}");
+        }
+        let mut early = weights.clone();
+        early.insert(UNUSED.into(), one);
+        assert_eq!(loaded(&json, &early).unwrap().1, weights);
     }
 
     #[test]

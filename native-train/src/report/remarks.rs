@@ -125,8 +125,9 @@ pub(crate) fn remarks_on_codes(
             .is_some_and(|level| smaller_codebook(c.items, 2 * level.codewords).is_none());
         let usual = if room { "" } else { ", as is usual where so few items share the codewords" };
         remarks.push(format!(
-            "{} of the items share all their codes with another; only the order in the data set \
+            "{}{} of the items share all their codes with another; only the order in the data set \
              tells them apart{usual}. {} spread them",
+            if alike > 0 { "a further " } else { "" },
             percent(of_all(others)),
             match (room, trained) {
                 (true, true) => "More levels, larger codebooks or longer training",
@@ -212,13 +213,19 @@ mod tests {
         assert!(said[0].starts_with("35.0 % of the items have the same vector"), "{said:?}");
         assert!(!said[0].contains("levels"), "{said:?}");
         let both = of(30, 35);
-        assert!(both[1].starts_with("35.0 % of the items share all their codes"), "{both:?}");
+        assert!(
+            both[1].starts_with("a further 35.0 % of the items share all their codes"),
+            "{both:?}"
+        );
         assert!(both[1].contains("More levels"), "{both:?}");
         assert_eq!(of(60, 0).len(), 1);
         // A few of many are not the reason, and do not take others below the limit.
         assert_eq!(of(60, 2), of(60, 0));
         assert!(of(89, 1)[0].starts_with("11.0 % of the items share all their codes"));
         let told = of(89, 3);
-        assert!(told[1].starts_with("8.0 % of the items share all their codes"), "{told:?}");
+        assert!(
+            told[1].starts_with("a further 8.0 % of the items share all their codes"),
+            "{told:?}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use crate::data::lines::for_each_line;
 use crate::data::new_items::id_of;
 use crate::data::{Dataset, Item, PREPARE_HINT};
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, read_text, write_atomically, write_json, write_line};
+use crate::files::{read_text, write_atomically, write_json, write_line};
 use crate::model::{Provenance, check_model};
 use crate::run_dir::RunDir;
 
@@ -42,7 +42,13 @@ pub(crate) fn read_ids<T>(
 ) -> Result<(TokenLayout, Catalog, T)> {
     let layout = read_text(tokens, hints[0])?;
     let layout = TokenLayout::parse(&layout).map_err(|e| TrainError::file(tokens, e))?;
-    let CatalogFile { items } = read_json(catalog, hints[1])?;
+    let text = read_text(catalog, hints[1])?;
+    if text.trim_start().starts_with('[') {
+        let reason = "is an array; it has to be an object that has it under `items`";
+        return Err(TrainError::file(catalog, reason));
+    }
+    let CatalogFile { items } =
+        serde_json::from_str(&text).map_err(|e| TrainError::file(catalog, e))?;
     let kept = keep(&items);
     let sorted = Catalog::from_items(items, &layout).map_err(|e| TrainError::file(catalog, e))?;
     Ok((layout, sorted, kept))

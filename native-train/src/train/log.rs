@@ -35,7 +35,7 @@ pub(super) struct Logs<'a> {
 impl<'a> Logs<'a> {
     /// To log the steps after the first `done`.
     pub(super) fn open(files: &'a Files, done: u64) -> Result<Self> {
-        let events = EventWriter::create(&files.tensorboard, done)?;
+        let events = EventWriter::create(&files.tensorboard, done + 1)?;
         Ok(Self { files, log: open_log(&files.log, done)?, events })
     }
 
@@ -88,5 +88,53 @@ impl LogLine {
                 ("validation/ndcg@10", metrics.ndcg_10),
             ],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps from which the event files of a folder supersede those before them, in the order of
+    /// their names.
+    fn starts(folder: &Path) -> Vec<u8> {
+        let mut files: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        // SessionLog { status: START }, behind its step, which is below 128 here.
+        let start = b"\x3a\x02\x08\x01";
+        let step = |path| {
+            let bytes = fs::read(path).unwrap();
+            let at = bytes.windows(start.len()).position(|at| at == start).unwrap();
+            assert_eq!(bytes[at - 2], 0x10);
+            bytes[at - 1]
+        };
+        files.into_iter().map(step).collect()
+    }
+
+    #[test]
+    fn a_training_that_goes_on_keeps_what_was_logged_of_its_last_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let files =
+            Files { folder: at("model"), log: at("log.jsonl"), tensorboard: at("tensorboard") };
+        let line = |step| LogLine {
+            step,
+            epoch: 0,
+            seconds: 1.0,
+            loss: 2.0,
+            learning_rate: 0.1,
+            samples_per_second: 3.0,
+            validation: None,
+        };
+        let mut logs = Logs::open(&files, 0).unwrap();
+        [50, 100, 120].into_iter().for_each(|step| logs.add(&line(step)).unwrap());
+        assert_eq!(starts(&files.tensorboard), [1]);
+        fs::remove_dir_all(&files.tensorboard).unwrap();
+        drop(Logs::open(&files, 100).unwrap());
+        assert_eq!(starts(&files.tensorboard), [101]);
+        let log = fs::read_to_string(&files.log).unwrap();
+        let steps: Vec<_> = log.lines().map(|line| &line[..11]).collect();
+        assert_eq!(steps, ["{\"step\":50,", "{\"step\":100"]);
     }
 }
