@@ -84,10 +84,10 @@ fn main(
                 scores[i] = exp(scores[i] - next);
             }
             workgroupBarrier();
-            let shrink = exp(largest - next);
+            let by = exp(largest - next);
             largest = next;
-            sum *= shrink;
-            out = shrunk(out, shrink);
+            sum *= by;
+            out = mat4x4<f32>(out[0] * by.x, out[1] * by.y, out[2] * by.z, out[3] * by.w);
             if quad < p.head4 {
                 var at = v_at + quad + begin * p.v_stride4;
                 for (var i = scores_at; i < scores_at + end - begin; i++) {

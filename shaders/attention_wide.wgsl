@@ -176,3 +176,8 @@ fn store_quads(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<
         }
     }
 }
+
+// Sums of four queries, a column each, times a number each.
+fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
+}

@@ -10,5 +10,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if row >= p.rows || id.x >= p.outputs / 4u {
         return;
     }
-    store_tile(row, id.x, tile_of(row, id.x, 0u, 1u));
+    var tile = tile_of(row, id.x, 0u, 1u);
+    store_tile(row, id.x, &tile);
 }

@@ -29,5 +29,5 @@ fn main(
         tile.sums += other.sums;
         tile.squares += other.squares;
     }
-    store_tile(row, outputs, tile);
+    store_tile(row, outputs, &tile);
 }

@@ -80,7 +80,7 @@ fn main(
     }
     let at = 4u * local.y;
     let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
-    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, sums, factors_of(all));
+    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, &sums, factors_of(all));
 }
 
 // A quad of a row as it is multiplied, but for the norm's factor.

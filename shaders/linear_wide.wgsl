@@ -73,12 +73,18 @@ fn main(
     let near = factors_of(all[0]);
     let far = factors_of(all[1]);
     let rows = row + rows_of_quad(own);
-    store_four(rows, first, near0, near);
-    store_four(rows, first + LANES, near1, near);
-    store_four(rows, first + 2u * LANES, near2, near);
-    store_four(rows, first + 3u * LANES, near3, near);
-    store_four(rows + 4u, first, far0, far);
-    store_four(rows + 4u, first + LANES, far1, far);
-    store_four(rows + 4u, first + 2u * LANES, far2, far);
-    store_four(rows + 4u, first + 3u * LANES, far3, far);
+    store_copy(rows, first, near0, near);
+    store_copy(rows, first + LANES, near1, near);
+    store_copy(rows, first + 2u * LANES, near2, near);
+    store_copy(rows, first + 3u * LANES, near3, near);
+    store_copy(rows + 4u, first, far0, far);
+    store_copy(rows + 4u, first + LANES, far1, far);
+    store_copy(rows + 4u, first + 2u * LANES, far2, far);
+    store_copy(rows + 4u, first + 3u * LANES, far3, far);
+}
+
+// Stores a copy, since sums that a pointer leads to stay in memory while they grow.
+fn store_copy(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
+    var copy = sums;
+    store_four(rows, outputs, &copy, factors);
 }

@@ -40,8 +40,3 @@ fn bias_row(head: u32, query: vec4<u32>) -> vec4<u32> {
     // Rows that fill the last quad of an input lie beyond the table; nothing reads them.
     return head * (2u * p.reach + 1u) + p.reach - min(query, vec4<u32>(p.reach));
 }
-
-// Sums of four queries, a column each, times a number each.
-fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
-}

@@ -26,18 +26,25 @@ struct Params {
 @group(0) @binding(2) var<storage, read> norm: array<vec4<f32>>; // [inputs4]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, outputs] at y_offset
 
+// Some drivers for Adreno give a function wrong numbers for a matrix that it takes by value, so what runs
+// on GPUs takes pointers to them.
+
 // What the sums of four rows are multiplied by, given the rows' squares. A row whose squares overflow
-// has no norm: infinity by infinity is no number, and stays none.
+// has no norm, and what is no number stays none. By bits: arithmetic may be compiled as if there were
+// no such values.
 fn factors_of(squares: vec4<f32>) -> vec4<f32> {
     if p.normalise == 0u {
         return vec4<f32>(p.scale);
     }
     let mean = squares / f32(p.inputs) + p.epsilon;
-    return p.scale * (sqrt(mean) / mean);
+    let factors = p.scale * (sqrt(mean) / mean);
+    let bits = bitcast<vec4<u32>>(squares);
+    let none = bitcast<vec4<f32>>(bits | vec4<u32>(0x00400000u));
+    return select(none, factors, (bits & vec4<u32>(0x7f800000u)) < vec4<u32>(0x7f800000u));
 }
 
 // Stores a quad of outputs of four rows, a column of the sums each.
-fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
+fn store_four(rows: vec4<u32>, outputs: u32, sums: ptr<function, mat4x4<f32>>, factors: vec4<f32>) {
     let output = 4u * outputs;
     if output >= p.outputs {
         return;
@@ -55,7 +62,7 @@ fn store_four(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f3
     let scales = scales_of(outputs);
     for (var i = 0u; i < 4u; i++) {
         if rows[i] < p.rows {
-            store_row(at + rows[i] * to_row, to_output, sums[i] * (scales * factors[i]));
+            store_row(at + rows[i] * to_row, to_output, (*sums)[i] * (scales * factors[i]));
         }
     }
 }

@@ -34,6 +34,7 @@ fn tile_of(row: u32, outputs: u32, begin: u32, step: u32) -> Tile {
 }
 
 // Stores what all quads of inputs have given; rows past the end are not.
-fn store_tile(row: u32, outputs: u32, tile: Tile) {
-    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), outputs, tile.sums, factors_of(tile.squares));
+fn store_tile(row: u32, outputs: u32, tile: ptr<function, Tile>) {
+    var sums = (*tile).sums;
+    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), outputs, &sums, factors_of((*tile).squares));
 }

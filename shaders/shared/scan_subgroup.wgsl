@@ -13,10 +13,8 @@ fn place_of(lane: u32) -> u32 {
     workgroupBarrier();
     let index = subgroupExclusiveAdd(1u);
     let width = subgroupAdd(1u);
-    var first = 0u;
-    if index == 0u {
-        first = atomicAdd(&taken, width);
-    }
+    // All add, so that no branch leaves the subgroup divergent: the first one its width, the others 0.
+    let first = atomicAdd(&taken, select(0u, width, index == 0u));
     return subgroupBroadcastFirst(first) + index;
 }
 

@@ -33,6 +33,9 @@ use crate::search::{EngineQuery, Hit, best_first};
 
 /// Most users of one submit: beyond, a GPU is busy and memory only grows.
 const MAX_USERS: u64 = 32;
+/// Most rows of the decoder in one submit of several users: drivers reset a GPU that is busy for some
+/// seconds, two of them on some, and a slow one is not busy for one with so many.
+const MAX_ROWS: usize = 2048;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on software
@@ -167,7 +170,8 @@ impl GpuEngine {
         let room = self.executor.limit() / largest;
         // One dimension of a launch counts the rows of all users.
         let rows = beams.max(self.plan.longest_input());
-        room.min((plan::MAX_GROUPS as usize / rows) as u64).clamp(1, MAX_USERS) as usize
+        let most = (plan::MAX_GROUPS as usize / rows).min(MAX_ROWS / beams.max(1));
+        room.min(most as u64).clamp(1, MAX_USERS) as usize
     }
 
     /// Runs queries that are alike in one submit.
