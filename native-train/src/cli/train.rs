@@ -96,6 +96,7 @@ impl Args {
             ("--dropout", self.dropout, 0.0..=0.99),
             ("--clip", self.options.clip, 1e-9..=1e9),
             ("--drop-user", self.options.drop_user, 0.0..=1.0),
+            ("--drop-items", self.options.drop_items, 0.0..=0.99),
             ("--unlikelihood", self.options.unlikelihood, 0.0..=100.0),
             ("--max-minutes", self.max_minutes.unwrap_or(1.0), MINUTES),
         ] {

@@ -157,8 +157,9 @@ fn understood(
         call.options.insert(name, texts);
     }
     if step == Step::Train {
-        // Where it is 0, a training is the one of before there was this option.
-        call.options.retain(|option, values| option != "unlikelihood" || *values != ["0"]);
+        // Where they are 0, a training is the one of before there were these options.
+        let is_later = |option: &str| matches!(option, "drop-items" | "unlikelihood");
+        call.options.retain(|option, values| !is_later(option) || *values != ["0"]);
     }
     if step == Step::Evaluate {
         // Options of a baseline that is not named change nothing.

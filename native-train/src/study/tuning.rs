@@ -39,10 +39,11 @@ const fn knob(option: &'static str, values: &'static [f64]) -> Knob {
     Knob { option, values }
 }
 
-const fn tiger_knobs(learning_rates: &'static [f64]) -> [Knob; 3] {
+const fn tiger_knobs(learning_rates: &'static [f64]) -> [Knob; 4] {
     [
         knob("learning-rate", learning_rates),
         knob("dropout", &[0.0, 0.1, 0.2]),
+        knob("unlikelihood", &[0.0, 1.0]),
         knob("drop-user", &[0.0, 0.2]),
     ]
 }
@@ -192,7 +193,11 @@ fn wanted(lab: &Lab<'_>, data: &Data) -> Result<Vec<Subject>> {
 
 fn tune(lab: &Lab<'_>, data: &Data, subject: Subject) -> Result<Tuned> {
     let (validation, stamp) = measure(lab, data, subject, &Settings::new(), Split::Validation)?;
-    let configured = |option: &str| stamp.key.options.get(option)?.first()?.parse::<f64>().ok();
+    // A stamp leaves out some options where they are 0.
+    let configured = |option: &str| match stamp.key.options.get(option) {
+        Some(values) => values.first()?.parse::<f64>().ok(),
+        None => Some(0.0),
+    };
     let mut tried = vec![Tried { settings: Settings::new(), validation }];
     let mut best = 0;
     // A trial only has to come by every line of code.

@@ -46,13 +46,15 @@ pub struct Past {
 pub struct Draws {
     /// Probability that its user token is dropped.
     pub drop_user: f64,
+    /// Probability that an item of its history is dropped; the latest never is.
+    pub drop_items: f64,
     /// Weight of the unlikelihood of an item of its history; none is drawn where this is 0.
     pub unlikelihood: f64,
 }
 
 impl Draws {
     /// Nothing: every sample as it is.
-    pub const NONE: Self = Self { drop_user: 0.0, unlikelihood: 0.0 };
+    pub const NONE: Self = Self { drop_user: 0.0, drop_items: 0.0, unlikelihood: 0.0 };
 }
 
 impl Batch {
@@ -264,17 +266,26 @@ impl Resident {
         let longest = chosen.iter().map(|&i| self.host_lengths[i as usize]).max().unwrap_or(0);
         let longest = i64::from(longest);
         let targets = self.targets.index_select(0, index);
-        let tokens_at = |places: &Tensor| {
-            self.item_tokens.index_select(0, &self.history.index_select(0, places))
-        };
-        let labels = tokens_at(&targets);
-        let lengths = self.lengths.index_select(0, index);
-        // Where each row's history begins among the columns of items.
-        let first = (lengths.neg() + longest).unsqueeze(1);
+        let labels = self.item_tokens.index_select(0, &self.history.index_select(0, &targets));
+        let mut lengths = self.lengths.index_select(0, index);
         let columns = Tensor::arange(longest, (Kind::Int64, device));
         let at = (targets.unsqueeze(1) + &columns - longest).clamp_min(0);
-        let items = self.history.index_select(0, &at.view([-1]));
-        let tokens = self.item_tokens.index_select(0, &items).view([rows, longest, levels]);
+        let mut items = self.history.index_select(0, &at.view([-1])).view([rows, longest]);
+        // Where each row's history begins among the columns of items.
+        let begin = |lengths: &Tensor| (lengths.neg() + longest).unsqueeze(1);
+        if draws.drop_items > 0.0 {
+            let drawn = Tensor::rand([rows, longest], (Kind::Float, device)).ge(draws.drop_items);
+            let kept = drawn
+                .logical_or(&columns.eq(longest - 1))
+                .logical_and(&columns.greater_equal_tensor(&begin(&lengths)));
+            // What is kept moves to the right, in its order.
+            let order = kept.to_kind(Kind::Int8).argsort_stable(true, 1, false);
+            items = items.gather(1, &order, false);
+            lengths = kept.sum_dim_intlist(1, false, Kind::Int64);
+        }
+        let first = begin(&lengths);
+        let tokens = self.item_tokens.index_select(0, &items.view([-1]));
+        let tokens = tokens.view([rows, longest, levels]);
         let outside = columns.less_tensor(&first).unsqueeze(2);
         let tokens = tokens.masked_fill(&outside, self.pad).view([rows, longest * levels]);
 
@@ -308,7 +319,9 @@ impl Resident {
             // The lowest float of a draw is 0, and rounding can make a product the whole length.
             let draw = Tensor::rand([rows], (Kind::Float, device));
             let back = (draw * &lengths).floor().to_kind(Kind::Int64) + 1;
-            let labels = tokens_at(&(&targets - back.minimum(&lengths)));
+            let column = (back.minimum(&lengths).neg() + longest).unsqueeze(1);
+            let past = items.gather(1, &column, false).view([-1]);
+            let labels = self.item_tokens.index_select(0, &past);
             Past { labels, weight: draws.unlikelihood }
         });
         Batch { tokens, keep, labels, past }
@@ -411,6 +424,54 @@ mod tests {
                 assert!((share - even).abs() < 0.05, "item {item}: {share} instead of {even}");
             }
             assert_eq!(left, 0, "nothing else was drawn");
+        }
+    }
+
+    #[test]
+    fn dropped_items_leave_the_others_in_their_order_and_the_latest_in_its_place() {
+        let dataset = dataset();
+        let samples = training_samples(&dataset);
+        let codes: Vec<u16> = (0..20).flat_map(|i| [i % 5, i / 5, i % 2]).collect();
+        for layout in layouts() {
+            let ids = SemanticIds::new(&dataset.items, layout, &codes).unwrap();
+            let resident = Resident::new(&dataset, &ids, &samples, Device::Cpu);
+            let draws = Draws { drop_items: 0.4, unlikelihood: 0.5, ..Draws::NONE };
+            // Every sample many times, so that histories of all lengths are in one batch.
+            let chosen: Vec<u32> = (0..1000).flat_map(|_| 0..samples.len() as u32).collect();
+            let index: Vec<i64> = chosen.iter().map(|&i| i64::from(i)).collect();
+            let index = Tensor::from_slice(&index);
+            let batch = random::seeded(0, || resident.batch(&chosen, &index, draws));
+            let (columns, levels) = (batch.tokens.size()[1] as usize, ids.layout.levels.len());
+            let tokens: Vec<i64> = batch.tokens.reshape([-1]).try_into().unwrap();
+            let keep: Vec<bool> = batch.keep.reshape([-1]).try_into().unwrap();
+            let past = batch.past.expect("it was asked for").labels.reshape([-1]);
+            let past: Vec<i64> = past.try_into().unwrap();
+            let (mut kept, mut all) = (0, 0);
+            for (row, &i) in chosen.iter().enumerate() {
+                let sample = samples[i as usize];
+                let sequence = &dataset.sequences[sample.sequence as usize];
+                let history = &sequence.items[..sample.target as usize];
+                let seen = &history[history.len().saturating_sub(ids.layout.max_items)..];
+                let tokens_of = |item: u32| -> Vec<i64> {
+                    ids.layout.tokens_of(ids.codes(item)).map(i64::from).collect()
+                };
+                let keep = &keep[row * columns..][..columns];
+                assert!(keep.is_sorted(), "padding stands on the left only: {keep:?}");
+                let padding = keep.iter().filter(|&&keep| !keep).count();
+                let found = &tokens[row * columns..][padding..columns];
+                let user = usize::from(ids.layout.user_token(&sequence.user).is_some());
+                let found = &found[user..found.len() - usize::from(ids.layout.append_eos)];
+                let mut rest = seen.iter();
+                for item in found.chunks(levels) {
+                    assert!(rest.any(|&seen| tokens_of(seen) == item), "{item:?} of {seen:?}");
+                }
+                assert_eq!(rest.next(), None, "the latest is the last: {found:?} of {seen:?}");
+                let past = &past[row * levels..][..levels];
+                assert!(found.chunks(levels).any(|item| item == past), "{past:?} is not seen");
+                (kept, all) = (kept + found.len() / levels - 1, all + seen.len() - 1);
+            }
+            let share = kept as f64 / all as f64;
+            assert!((share - 0.6).abs() < 0.01, "{share} of the earlier items are left");
         }
     }
 

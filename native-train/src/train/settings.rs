@@ -112,6 +112,12 @@ pub struct Options {
     #[arg(long, display_order = 130, allow_negative_numbers = true,
           default_value_t = Options::DEFAULT.drop_user)]
     pub drop_user: f64,
+    /// Probability that an item of a sample's history is dropped, so that a model that is trained
+    /// for long does not know samples by heart; the latest item never is.
+    #[arg(long, display_order = 135, allow_negative_numbers = true,
+          default_value_t = Options::DEFAULT.drop_items)]
+    #[serde(default)]
+    pub drop_items: f64,
     /// Weight of a term that makes the items of a user's history unlikely to be next, for data in
     /// which users do not return to items; 0 leaves it out.
     #[arg(long, display_order = 140, allow_negative_numbers = true,
@@ -148,6 +154,7 @@ impl Options {
         weight_decay: 0.05,
         clip: 1.0,
         drop_user: 0.2,
+        drop_items: 0.0,
         unlikelihood: 0.0,
         patience: 10,
         validation_users: 2000,
@@ -314,6 +321,7 @@ mod tests {
         assert_eq!(read, settings(&ids, 0.1, OPTIONS));
         // What came later is as it was then.
         let mut now = before;
+        now["drop_items"] = json!(0.0);
         now["unlikelihood"] = json!(0.0);
         assert_eq!(serde_json::to_value(&read).unwrap(), now);
     }

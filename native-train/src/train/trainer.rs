@@ -157,8 +157,8 @@ impl<'a> Trainer<'a> {
 
     /// The batch of a step in parts of `size` samples.
     fn parts(&mut self, step: u64, size: usize) -> Vec<Batch> {
-        let Options { seed, drop_user, unlikelihood, .. } = *self.options();
-        let draws = Draws { drop_user, unlikelihood };
+        let Options { seed, drop_user, drop_items, unlikelihood, .. } = *self.options();
+        let draws = Draws { drop_user, drop_items, unlikelihood };
         let (chosen, index) = self.sampler.of_step(step);
         let size = size.min(chosen.len());
         let indices = index.split(size as i64, 0);
@@ -345,10 +345,18 @@ pub(crate) mod tests {
     fn first_step(device: Device, precision: Precision) -> (f32, Vec<(String, Vec<f32>)>) {
         let (dataset, ids) = data();
         let run = RunDir::named("unused");
-        let options = Options { drop_user: 0.0, ..OPTIONS };
+        let options = Options { drop_user: 0.0, unlikelihood: 0.5, ..OPTIONS };
         let settings = Settings { precision, ..settings(&ids, 0.0, options) };
         let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
-        let micro_batches = trainer.micro_batches(0);
+        let mut micro_batches = trainer.micro_batches(0);
+        // A device draws by itself, so the past items are these in place of what it drew: those that
+        // differ from the target in the last code, if at all.
+        let last = ids.layout.levels.last().expect("there is a level");
+        for batch in &mut micro_batches {
+            let past = batch.past.as_mut().expect("unlikelihood was asked for");
+            past.labels = batch.labels.copy();
+            let _ = past.labels.select(1, -1).fill_(i64::from(last.offset));
+        }
         let (loss, gradient) = trainer.gradient(micro_batches, 0);
         let gradient = trainer.params.by_name(&gradient).into_iter();
         (to_vec(&loss)[0], gradient.map(|(name, (_, values))| (name, values)).collect())
