@@ -715,7 +715,7 @@ describe("faults", { skip }, () => {
         assert.ok(seen.typed);
         assert.match(seen.message, helps, `${index}`);
       }
-      // It waits for as long as the page wants.
+      // A signal ends the wait for it.
       answer = () => {};
       const name = await page.evaluate(
         async ({ url, worker }) => {
@@ -736,6 +736,38 @@ describe("faults", { skip }, () => {
       await context.close();
     });
   }
+
+  test("a wasm module that stalls on its way to a new worker", faultLimit, async () => {
+    const { context, page } = await open();
+    const wasm = readFileSync(join(packageFolder, "pkg/tigret_infer_bg.wasm"));
+    let stalls = 0;
+    answer = (_, response) => {
+      const headers = { "content-type": "application/wasm", "content-length": wasm.length };
+      response.writeHead(200, { ...headers, "cache-control": "no-store" });
+      if (stalls-- > 0) response.write(wasm.subarray(0, 100_000));
+      else response.end(wasm);
+    };
+    const loaded = await page.evaluateHandle(async (url) => {
+      const { Recommender } = await import("/package/dist/index.js");
+      const { startedWorkers } = await import("/tests/started-workers.mjs");
+      const { workers, worker } = startedWorkers("/tests/hurried-worker.mjs");
+      return { recommender: await Recommender.load(url, { backend: "cpu", worker }), workers };
+    }, BUNDLE);
+    const recommend = () =>
+      loaded.evaluate(async ({ recommender, workers }) => {
+        workers.at(-1)?.terminate();
+        return recommender.recommend({ history: [] }).then(
+          (/** @type {{ id: string }[]} */ picks) => picks.map(({ id }) => id),
+          (/** @type {any} */ error) => `${error.code}: ${error.message}`,
+        );
+      });
+    stalls = 1;
+    assert.deepEqual(await recommend(), ids);
+    stalls = 2;
+    assert.match(String(await recommend()), /^crashed: .*nothing came for 30 seconds/);
+    assert.deepEqual(await recommend(), ids);
+    await context.close();
+  });
 
   test(
     "a changed file that the browser keeps by itself, while the server says it is the same",

@@ -142,10 +142,10 @@ export class Server {
   /** Fetches and compiles the module, once; what failed is tried anew. */
   #compile(): Promise<unknown> {
     this.#compiled ??= this.#module()
-      .then(async (module) => {
-        const found = module instanceof URL ? await fetched(module) : module;
-        return init({ module_or_path: found }).catch((error) => {
-          error.message += remedyOf(error, module);
+      .then((module) => {
+        const done = module instanceof URL ? fetched(module) : init({ module_or_path: module });
+        return done.catch((error) => {
+          if (!(error instanceof Unreached)) error.message += remedyOf(error, module);
           throw error;
         });
       })
@@ -175,12 +175,30 @@ export class Server {
 /** The server of the module does not answer, or a policy forbids to ask it. */
 class Unreached extends Error {}
 
-async function fetched(module: URL): Promise<Response> {
+/** Milliseconds without a byte after which a module is given up. */
+const STALL = 30_000;
+
+/** Compiles a module as it comes, which browsers remember; rejects where it stalls. */
+async function fetched(module: URL): Promise<unknown> {
+  const inTime = <T>(step: Promise<T>) =>
+    within(STALL, step, () =>
+      Promise.reject(new Error(`nothing came for ${STALL / 1000} seconds`)),
+    );
+  const end = new AbortController();
   try {
-    return await fetch(module);
-  } catch (error) {
-    const { message } = error as Error;
-    throw new Unreached(`${message}${whereOf(module)}; check the network`);
+    const asked = fetch(module, { signal: end.signal }).catch(({ message }) => {
+      throw new Unreached(`${message}${whereOf(module)}; check the network`);
+    });
+    const answer = await inTime(asked);
+    // The compiler does not say how far it is, but a copy of what it reads does.
+    const reader = answer.clone().body?.getReader();
+    const arrive = async () => {
+      while (reader && !(await inTime(reader.read())).done);
+    };
+    return await Promise.all([init({ module_or_path: answer }), arrive()]);
+  } finally {
+    // Where that failed, nobody wants the rest, and what waits for it ends.
+    end.abort();
   }
 }
 

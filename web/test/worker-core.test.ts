@@ -3,6 +3,7 @@ import { expect, test, vi } from "vitest";
 import type { Answer, Loaded, Message } from "../src/protocol.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "../src/warm-up.js";
 import { type Module, Server } from "../src/worker-core.js";
+import { soon } from "./soon.js";
 
 const wasm = async (): Promise<Module> =>
   new Uint8Array(await readFile(new URL("../pkg/tigret_infer_bg.wasm", import.meta.url)));
@@ -169,4 +170,49 @@ test("a network that is gone for a while ends no load before there is a bundle",
   const message = expect.stringMatching(/Failed to fetch \(https.*; check the network/);
   expect(said.map(({ kind }) => kind)).toEqual(["result", "crash", "result"]);
   expect(said[1]).toEqual({ kind: "crash", message });
+});
+
+test.each([
+  ["before it answers", 0],
+  ["in the middle", 100_000],
+])("a module whose server stalls %s is asked for again, and then given up", async (_, sent) => {
+  const whole = (await wasm()) as Uint8Array<ArrayBuffer>;
+  const stalls = (signal: AbortSignal) =>
+    new Promise<Response>((resolve, reject) => {
+      if (sent === 0) return signal.addEventListener("abort", () => reject(signal.reason));
+      const start = (body: ReadableStreamDefaultController) => {
+        body.enqueue(whole.subarray(0, sent));
+        signal.addEventListener("abort", () => body.error(signal.reason));
+      };
+      resolve(new Response(new ReadableStream({ start }), { headers }));
+    });
+  const headers = { "Content-Type": "application/wasm" };
+  const given = "crashed: nothing came for 30 seconds (https://host/module.wasm): serve pkg/";
+  for (const [stalled, end] of [
+    [1, "result"],
+    [2, given],
+  ] as const) {
+    vi.resetModules();
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+    let fetches = 0;
+    vi.stubGlobal("fetch", async (_: URL, { signal }: { signal: AbortSignal }) =>
+      ++fetches > stalled ? new Response(whole, { headers }) : stalls(signal),
+    );
+    const { Server: Fresh } = await import("../src/worker-core.js");
+    const said: Message[] = [];
+    const server = new Fresh(
+      (message) => said.push(message),
+      async () => new URL("https://host/module.wasm"),
+    );
+    try {
+      await soon(server.receive({ id: 0, method: "require", engine: "cpu" }), 63);
+    } finally {
+      vi.useRealTimers();
+      vi.unstubAllGlobals();
+    }
+    const [first] = said;
+    const ended = first?.kind === "error" ? `${first.code}: ${first.message}` : first?.kind;
+    expect(ended?.slice(0, end.length)).toBe(end);
+    expect(fetches).toBe(2);
+  }
 });
