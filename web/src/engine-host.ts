@@ -89,6 +89,11 @@ export class EngineHost {
     return this.#remote.stopped !== undefined && this.#remote.started;
   }
 
+  /** Makes sure that the worker is there, where what it computes was aborted. */
+  check(): void {
+    this.#remote.check();
+  }
+
   /** Rejects where this device does not have an engine, or no module, before there is a bundle. */
   async require(engine: Engine): Promise<void> {
     await this.#remote.call("require", { engine });
@@ -142,24 +147,25 @@ export class EngineHost {
 
   /**
    * Recommends by the engine in use, which is built anew where it fails, or by the CPU: for good
-   * where the GPU fails again, and beside it where a search is too much for it.
+   * where the GPU fails again, and beside it where a search is too much for it. What is not wanted
+   * any more is not tried again.
    */
-  async recommend(request: EngineRequest): Promise<Computed> {
-    const answer = await this.#byEngine(request);
+  async recommend(request: EngineRequest, isWanted = () => true): Promise<Computed> {
+    const answer = await this.#byEngine(request, isWanted);
     if (answer) return answer;
     // The GPU would refuse it again: what fails beside it is tried there once more.
     return this.#besideGpu(request).catch((error) => {
-      if (!isFailure(error)) throw error;
+      if (!isFailure(error) || !isWanted()) throw error;
       return this.#besideGpu(request);
     });
   }
 
   /** By the engine in use or the one that takes over; `null` where it is too much for the GPU. */
-  async #byEngine(request: EngineRequest): Promise<Computed | null> {
+  async #byEngine(request: EngineRequest, isWanted: () => boolean): Promise<Computed | null> {
     try {
       return await this.#compute(request);
     } catch (error) {
-      if (!isFailure(error)) throw error;
+      if (!isFailure(error) || !isWanted()) throw error;
       return this.#announced(() => this.#byAnother(request, error));
     }
   }

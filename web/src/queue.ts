@@ -3,17 +3,24 @@ import { within } from "./timeouts.js";
 
 /** Milliseconds after which a task that waits for something slow goes to the queue's end. */
 const SLOW = 250;
+/** Milliseconds between two looks at what goes on though its caller has left. */
+const LOOK = 10_000;
 
 /** Runs tasks one after the other, in the order in which they came. */
 export class Queue {
   readonly #end: AbortSignal | undefined;
+  readonly #look: () => void;
   #last: Promise<void> = Promise.resolve();
   /** What rejects each task that is not through. Node warns of many listeners on one signal. */
   readonly #aborts = new Set<() => void>();
 
-  /** `end` aborts every task, as the signal of each does. */
-  constructor(end?: AbortSignal) {
+  /**
+   * `end` aborts every task, as the signal of each does. `look` is called now and then while a task
+   * goes on that was aborted: those behind it wait, and nobody else would notice that it never ends.
+   */
+  constructor(end?: AbortSignal, look: () => void = () => {}) {
     this.#end = end;
+    this.#look = look;
     onAbort(end, () => {
       for (const abort of this.#aborts) abort();
     });
@@ -27,16 +34,24 @@ export class Queue {
     return new Promise<T>((resolve, reject) => {
       const signals = [this.#end, ...ends];
       const aborted = () => signals.find((signal) => signal?.aborted);
-      const abort = () => reject(aborted()?.reason);
+      let begun = false;
+      let looking: ReturnType<typeof setInterval> | undefined;
+      const abort = () => {
+        reject(aborted()?.reason);
+        if (begun) looking ??= setInterval(this.#look, LOOK);
+      };
       if (aborted()) return abort();
       this.#aborts.add(abort);
       const offs = ends.map((signal) => onAbort(signal, abort));
       this.#last = this.#last.then(async () => {
         try {
-          if (!aborted()) resolve(await task());
+          if (aborted()) return;
+          begun = true;
+          resolve(await task());
         } catch (error) {
           reject(error);
         } finally {
+          clearInterval(looking);
           this.#aborts.delete(abort);
           for (const off of offs) off();
         }

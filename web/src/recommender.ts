@@ -76,7 +76,7 @@ export class Recommender {
     { userId, historyName }: LoadOptions,
   ) {
     this.#disposed = disposed;
-    this.#queue = new Queue(disposed.signal);
+    this.#queue = new Queue(disposed.signal, () => host.check());
     this.#host = host;
     this.downloaded = downloaded;
     this.#userId = userId;
@@ -279,10 +279,12 @@ export class Recommender {
 
   async #recommend(method: string, options: RecommendOptions): Promise<Report> {
     const complete = this.#request(method, options);
+    const ends = this.#endsOf("recommend", options);
+    const isWanted = () => !ends.some((end) => end?.aborted);
     return this.#queue.runWith(
       complete,
       async (request) => {
-        const answer = await this.#host.recommend(request);
+        const answer = await this.#host.recommend(request, isWanted);
         const { items, unknown, milliseconds, engine, engineName } = answer;
         // As a function: a framework's proxy of the pick passes that on. React refuses to send a
         // browser an object with symbols, but for arrays.
@@ -291,7 +293,7 @@ export class Recommender {
         const seed = request.seed ?? null;
         return { picks: items, unknown, seed, engine, engineName, milliseconds };
       },
-      ...this.#endsOf("recommend", options),
+      ...ends,
     );
   }
 

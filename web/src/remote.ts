@@ -18,6 +18,8 @@ export interface WorkerLike {
 const START = 60_000;
 /** Milliseconds that a worker which has nothing to do may take to answer. */
 const WAKE = 8000;
+/** Milliseconds for which a worker may compute what nobody waits for. */
+const BUSY = 50_000;
 /** Milliseconds that the browser may take to give the worker its lock: it answers many pages. */
 const HOLD = 60_000;
 
@@ -105,6 +107,13 @@ export class Remote {
    */
   async wake(): Promise<void> {
     await this.#inSight(async () => {}).catch(() => {});
+  }
+
+  /** Stops the worker where no lock would tell of its end, and it does not answer for long. */
+  check(): void {
+    // Until it has started there is another limit.
+    if (!this.#started || this.#unwatch) return;
+    this.#within(BUSY, "answer", this.#post("start", {})).catch(() => {});
   }
 
   #post<M extends Method>(

@@ -1,5 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { Recommender } from "../src/index.js";
+import type { Call } from "../src/protocol.js";
 import { Failure, fakeWorkers } from "./fake-worker.js";
 import { soon } from "./soon.js";
 
@@ -124,6 +125,71 @@ test("without Web Locks a call of the CPU makes sure of its worker once", async 
   asked.length = 0;
   await recommender.recommend({ history: ["a"] });
   expect(asked).toEqual(["start", "hold", "recommend"]);
+});
+
+test.each([
+  ["recommend", (one: Recommender, signal: AbortSignal) => one.recommend({ history: [], signal })],
+  ["trace", (one: Recommender, signal: AbortSignal) => one.trace({ history: [], signal })],
+] as const)(
+  "without Web Locks a worker that ended in a call (%s) is replaced a minute after it was aborted",
+  async (method, call) => {
+    vi.useFakeTimers();
+    try {
+      // The first one ends in the call.
+      const { made, worker } = fakeWorkers({
+        silent: (call, self) => {
+          if (call.method === method && self === made[0]) self.terminate();
+          return self.terminated;
+        },
+      });
+      const recommender = await soon(Recommender.load(BUNDLE, { backend: "cpu", worker }));
+      const controller = new AbortController();
+      const aborted = call(recommender, controller.signal);
+      await vi.waitFor(() => expect(made[0]?.calls.at(-1)?.method).toBe(method));
+      const next = recommender.recommend({ history: ["next"] });
+      controller.abort();
+      await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
+      await expect(soon(Promise.race([next]), 58)).rejects.toThrow("not within");
+      expect(await soon(next, 4)).toMatchObject([{ id: "next" }]);
+      // Nobody waits for the first one.
+      expect(made[1]?.calls.map(({ method }) => method)).toEqual(["load", "recommend"]);
+    } finally {
+      vi.useRealTimers();
+    }
+  },
+);
+
+test("without Web Locks a worker that computes on after its call was aborted is left alone", async () => {
+  vi.useFakeTimers();
+  try {
+    const { made, worker } = fakeWorkers();
+    const recommender = await soon(Recommender.load(BUNDLE, { backend: "cpu", worker }));
+    const [first] = made;
+    if (!first) throw new Error("no worker");
+    const post = first.postMessage.bind(first);
+    // It hears nothing while it computes.
+    const unheard: Call[] = [];
+    let isBusy = false;
+    first.postMessage = (call) => {
+      isBusy ||= call.method === "recommend";
+      if (isBusy) unheard.push(call);
+      else post(call);
+    };
+    const controller = new AbortController();
+    const aborted = recommender.recommend({ history: [], signal: controller.signal });
+    await vi.waitFor(() => expect(isBusy).toBe(true));
+    const next = recommender.recommend({ history: ["next"] });
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ name: "AbortError" });
+    await expect(soon(Promise.race([next]), 55)).rejects.toThrow("not within");
+    first.postMessage = post;
+    for (const call of unheard) post(call);
+    expect(await soon(next)).toMatchObject([{ id: "next" }]);
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect([made.length, first.terminated]).toEqual([1, false]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("a search that exceeds the GPU's limits is answered by the CPU beside it, and it alone", async () => {
