@@ -480,6 +480,23 @@ describe("faults", { skip }, () => {
         IDBFactory.prototype.databases = async () => [{ name: "tigret", version: 1 }];
       },
     ],
+    [
+      "a transaction",
+      () => {
+        const opening = indexedDB.open("tigret", 1);
+        opening.onupgradeneeded = () => void opening.result.createObjectStore("histories");
+        opening.onsuccess = () => {
+          // Another script's, which goes on.
+          const store = opening.result
+            .transaction("histories", "readwrite")
+            .objectStore("histories");
+          const goOn = () => {
+            store.get("x").onsuccess = goOn;
+          };
+          goOn();
+        };
+      },
+    ],
   ])) {
     test(`${what} that does not answer`, faultLimit, async () => {
       const { context, page } = await open();
@@ -503,7 +520,8 @@ describe("faults", { skip }, () => {
         recommender.dispose();
         return [...answered, { how: (await disposed).how }];
       }, FAULTY);
-      const stored = what === "a database" ? { how: "storage", late: true } : null;
+      const isHeld = ["a database", "a transaction"].includes(what);
+      const stored = isHeld ? { how: "storage", late: true } : null;
       assert.deepEqual(seen, [
         stored ?? { how: "answered", late: false },
         { how: "answered", late: false },

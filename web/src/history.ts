@@ -16,7 +16,10 @@ export interface HistoryEntry {
 /** Name of the database. */
 export const DATABASE = "tigret";
 const STORE = "histories";
-/** Milliseconds that it may take to open: it waits behind a deletion that another tab holds up. */
+/**
+ * Milliseconds that it may take to open, behind a deletion that another tab holds up, and then to
+ * answer, behind a transaction of another script.
+ */
 const LIMIT = 5000;
 /** Milliseconds that the browser may take to say which databases there are. */
 const LISTING = 1000;
@@ -73,7 +76,7 @@ export class HistoryStore {
 
   /**
    * The ids, oldest first. Rejects with a {@link TigretError} (`storage`), also where the database
-   * does not open within 5 seconds, since another tab holds up that it is deleted.
+   * does not open or answer within 5 seconds, since another tab or script holds it up.
    */
   async list(): Promise<string[]> {
     return (await this.entries()).map(({ id }) => id);
@@ -269,14 +272,19 @@ async function open(access: Access): Promise<Opened> {
   }
 }
 
+/** Why something of the database did not happen in time. */
+function tooLate(what: string): Error {
+  const why = `its database did not ${what} within ${LIMIT / 1000} seconds`;
+  return new Error(`${why}: another tab or script of this site may hold it up; close that`);
+}
+
 function opened(access: Access): Promise<Opened> {
   return new Promise((resolve, reject) => {
     const request = globalThis.indexedDB.open(DATABASE, 1);
     let [absent, isLate] = [false, false];
     const done = after(LIMIT, () => {
       isLate = true;
-      const why = `its database did not open within ${LIMIT / 1000} seconds`;
-      reject(new Error(`${why}: another tab or script of this site may hold it up; close that`));
+      reject(tooLate("open"));
     });
     request.onupgradeneeded = () => {
       if (access === "grow") {
@@ -342,6 +350,11 @@ function transact(
 ): Promise<HistoryEntry[]> {
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
+    const done = after(LIMIT, () => {
+      reject(tooLate("answer"));
+      // So that it is not stored later.
+      transaction.abort();
+    });
     const store = transaction.objectStore(STORE);
     let changed: HistoryEntry[] = [];
     const reading = store.get(name);
@@ -352,8 +365,14 @@ function transact(
       // An empty history leaves no trace of its name either.
       else store.delete(name);
     };
-    transaction.oncomplete = () => resolve(changed);
+    transaction.oncomplete = () => {
+      done();
+      resolve(changed);
+    };
     // An error aborts the transaction, which knows the reason only then.
-    transaction.onabort = () => reject(transaction.error);
+    transaction.onabort = () => {
+      done();
+      reject(transaction.error);
+    };
   });
 }

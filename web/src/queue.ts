@@ -1,4 +1,4 @@
-import { onAbort } from "./abort.js";
+import { onAbort, untilAborted } from "./abort.js";
 import { within } from "./timeouts.js";
 
 /** Milliseconds after which a task that waits for something slow goes to the queue's end. */
@@ -61,24 +61,25 @@ export class Queue {
 
   /**
    * Runs `task` as {@link run} does, with what `ask` comes to, which is asked for when its turn has
-   * come. Where that is slow to come, those behind go first.
+   * come. Where that is slow to come, it is waited for beside the queue, and those behind go first.
    */
   async runWith<A extends object, T>(
     ask: () => Promise<A>,
     task: (ready: A) => Promise<T>,
     ...ends: (AbortSignal | undefined)[]
   ): Promise<T> {
-    let asked: Promise<A> | undefined;
-    for (;;) {
-      const done = await this.run(
-        async () => {
-          asked ??= ask();
-          const ready = await within<A | null>(SLOW, asked, () => null);
-          return ready && { value: await task(ready) };
-        },
-        ...ends,
-      );
-      if (done) return done.value;
-    }
+    type Done = { value: T } | { asked: Promise<A> };
+    const done = await this.run<Done>(
+      async () => {
+        const asked = ask();
+        const ready = await within<A | null>(SLOW, asked, () => null);
+        return ready ? { value: await task(ready) } : { asked };
+      },
+      ...ends,
+    );
+    if ("value" in done) return done.value;
+    const until = (ready: Promise<A>, end?: AbortSignal) => untilAborted(end, ready);
+    const ready = await [this.#end, ...ends].reduce(until, done.asked);
+    return this.run(() => task(ready), ...ends);
   }
 }

@@ -12,9 +12,12 @@ class Databases {
   death: "throws" | "aborts" | null = null;
   /** What the next opening waits for. */
   deletion: Promise<void> | null = null;
+  /** Whether another script holds every transaction up. */
+  held = false;
   /** What each connection hears. */
   readonly connections: EventTarget[] = [];
   closed = 0;
+  aborted = 0;
 
   databases = async () => [{ name: "tigret" }];
 
@@ -59,11 +62,16 @@ class Databases {
     const transaction = { error: null } as {
       -readonly [K in keyof IDBTransaction]: IDBTransaction[K];
     };
+    transaction.abort = () => {
+      this.aborted++;
+      transaction.onabort?.(new Event("abort"));
+    };
     transaction.objectStore = () =>
       ({
         get: (name: string) => {
           const request = { result: this.histories.get(name) } as IDBRequest;
           queueMicrotask(() => {
+            if (this.held) return;
             if (dies) {
               transaction.error = new DOMException(
                 "Connection to the server lost.",
@@ -151,6 +159,30 @@ test("a deletion that another tab holds up ends a call in an error, and keeps no
     expect(await store.list()).toEqual(["a"]);
     // The one that came late, and no other.
     expect([databases.opened, databases.closed]).toEqual([2, 1]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a transaction that another script holds up ends in an error, and stores nothing later", async () => {
+  vi.useFakeTimers();
+  try {
+    const store = new HistoryStore();
+    await store.add("a");
+    databases.held = true;
+    const refused = [store.add("b"), store.list()].map((call) =>
+      expect(call).rejects.toMatchObject({
+        code: "storage",
+        message: expect.stringContaining("did not answer within 5 seconds"),
+      }),
+    );
+    await vi.advanceTimersByTimeAsync(5000);
+    await Promise.all(refused);
+    expect(databases.aborted).toBe(2);
+    databases.held = false;
+    expect(await store.list()).toEqual(["a"]);
+    await vi.advanceTimersByTimeAsync(5000);
+    expect([databases.aborted, databases.opened]).toEqual([2, 1]);
   } finally {
     vi.useRealTimers();
   }

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Queue } from "../src/queue.js";
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, 1));
@@ -77,6 +77,30 @@ test("a queue that ends rejects what waits, what runs and what comes later, with
   own.abort("later");
   for (const ended of [...tasks, queue.run(task)]) await expect(ended).rejects.toBe("over");
   expect(begun).toBe(1);
+});
+
+test("what is slow to come for one task delays those behind it once, and ends with its signal", async () => {
+  vi.useFakeTimers();
+  try {
+    const end = new AbortController();
+    const queue = new Queue(end.signal);
+    const own = new AbortController();
+    const never = () => new Promise<object>(() => {});
+    const slow = queue.runWith(never, async () => {}, own.signal);
+    const slower = queue.runWith(never, async () => {});
+    const ended = [expect(slow).rejects.toBe("own"), expect(slower).rejects.toBe("all")];
+    await vi.advanceTimersByTimeAsync(600);
+    let through = 0;
+    for (let task = 0; task < 5; task++) void queue.run(async () => through++);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(through).toBe(5);
+    own.abort("own");
+    await ended[0];
+    end.abort("all");
+    await ended[1];
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("many tasks at once are no leak of listeners to Node", async () => {
