@@ -199,8 +199,10 @@ function address(source: string | URL): string {
 }
 
 async function fromCopy(loading: Loading, copy: Kept): Promise<Bundle | null> {
-  const { url, onProgress } = loading;
+  const { url, onProgress, signal } = loading;
   const bytes = await copy.bytes();
+  // Who has left hears of no progress.
+  signal?.throwIfAborted();
   if (!bytes) {
     // Damaged, or another file put in its place.
     drop(url);

@@ -457,6 +457,28 @@ test("a copy whose bytes do not come counts as none", async () => {
   await settled();
 });
 
+test("a load that was aborted while its copy was read tells of no progress", async () => {
+  await load();
+  const { open } = caches;
+  const controller = new AbortController();
+  caches.open = async (name) => ({
+    ...(await open.call(caches, name)),
+    match: async () =>
+      ({
+        headers: new Headers({ "x-tigret-sha256": HASH_OF_123 }),
+        arrayBuffer: async () => {
+          controller.abort();
+          return new Uint8Array([1, 2, 3]).buffer;
+        },
+      }) as unknown as Response,
+  });
+  const onProgress = vi.fn();
+  const { signal } = controller;
+  const loading = bundleOf(URL_OF_MODEL, { integrity: HASH_OF_123, signal, onProgress });
+  await expect(loading).rejects.toMatchObject({ name: "AbortError" });
+  expect(onProgress).not.toHaveBeenCalled();
+});
+
 test("where there is no room the bundle that was used longest ago makes some", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const at = (name: string) => `https://host/${name}`;
