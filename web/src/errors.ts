@@ -65,7 +65,8 @@ export function brief(text: string): string {
 /** A value as a message shows it: objects of a caller may not be turned into strings. */
 export function shown(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(brief(value));
-  if (typeof value === "bigint") return `${value}n`;
-  if (value === null || typeof value !== "object") return String(value);
+  if (typeof value === "bigint") return brief(`${value}n`);
+  if (typeof value === "function") return "a function";
+  if (value === null || typeof value !== "object") return brief(String(value));
   return Array.isArray(value) ? "an array" : "an object";
 }

@@ -94,6 +94,17 @@ test("a long text is not quoted whole", () => {
   expect(() => request({ history })).toThrow(expect.objectContaining({ message }));
 });
 
+test.each([
+  ["a function", () => "x".repeat(100_000)],
+  ["a class", class {}],
+  ["a long number", 10n ** 1000n],
+  ["a long symbol", Symbol("x".repeat(100_000))],
+])("%s is not quoted whole either", (_, top) => {
+  expect(() => request({ top: top as never })).toThrow(/^top is .{1,101}, not/);
+  const text = typeof top === "function" ? /^top is a function, not/ : /…/;
+  expect(() => request({ top: top as never })).toThrow(text);
+});
+
 test("a call suits the model", () => {
   const model = { users: 10, levels: [4, 4, 4] };
   const suits = (options: RecommendOptions) => toRequest(options, undefined, model);
