@@ -111,10 +111,16 @@ describe("the packed package", () => {
   describe("its types need no other library than Node's or the DOM, and no new compiler", () => {
     const require = createRequire(join(packageFolder, "package.json"));
     const checker = createRequire(require.resolve("@arethetypeswrong/core"));
+    // It has no `Uint8Array<ArrayBuffer>` yet.
+    const older = checker.resolve("typescript/bin/tsc");
     const compilers = {
-      "of the package": tool("tsc"),
-      // It has no `Uint8Array<ArrayBuffer>` yet.
-      "before TypeScript 5.7": checker.resolve("typescript/bin/tsc"),
+      "of the package": { compiler: tool("tsc"), moduleResolution: "Bundler" },
+      "before TypeScript 5.7": { compiler: older, moduleResolution: "Bundler" },
+      // It does not look at `exports`.
+      "before TypeScript 5.7, with modules as in Node 10": {
+        compiler: older,
+        moduleResolution: "Node10",
+      },
     };
     const face = readFileSync(join(packageFolder, "src/index.ts"), "utf8");
     const consumer = `
@@ -128,7 +134,7 @@ describe("the packed package", () => {
       "Node's": { lib: ["ES2022"], types: ["node"], start: "() => null as unknown as WorkerLike" },
       "the DOM": { lib: ["ES2022", "DOM"], types: [], start: '() => new Worker("x")' },
     };
-    for (const [age, compiler] of Object.entries(compilers)) {
+    for (const [age, { compiler, moduleResolution }] of Object.entries(compilers)) {
       for (const [name, { start, ...library }] of Object.entries(libraries)) {
         test(`${name}, the compiler ${age}`, () => {
           const compilerOptions = {
@@ -136,7 +142,7 @@ describe("the packed package", () => {
             typeRoots: [join(packageFolder, "node_modules/@types")],
             target: "ES2022",
             module: "ESNext",
-            moduleResolution: "Bundler",
+            moduleResolution,
             strict: true,
             skipLibCheck: false,
             noEmit: true,
