@@ -39,12 +39,13 @@ const fn knob(option: &'static str, values: &'static [f64]) -> Knob {
     Knob { option, values }
 }
 
-const fn tiger_knobs(learning_rates: &'static [f64]) -> [Knob; 4] {
+const fn tiger_knobs(learning_rates: &'static [f64]) -> [Knob; 5] {
     [
         knob("learning-rate", learning_rates),
         knob("dropout", &[0.0, 0.1, 0.2]),
         knob("unlikelihood", &[0.0, 1.0]),
         knob("drop-user", &[0.0, 0.2]),
+        knob("drop-items", &[0.0, 0.15, 0.3]),
     ]
 }
 
