@@ -90,5 +90,7 @@ print(json.dumps({
     "torch": torch.__version__,
     "transformers": transformers.__version__,
     "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+    # Whose kernels a release of transformers takes for T5 changes its speed.
+    "attention": model.config._attn_implementation,
     "threads": torch.get_num_threads(),
 }))

@@ -9,9 +9,10 @@
 # Steps, all of them in this order if none is named:
 #   check     the tests that need a device: training and search on CUDA beside those on the CPU
 #   bench     training on the run beside `transformers`, eager and compiled (needs transformers,
-#             safetensors; compiled also a C compiler and Python's headers, for Triton)
-#   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan)
-#             after the tests of kernels and of the whole engine on this GPU
+#             safetensors; compiled also a C compiler and Python's headers, for Triton; COMPILE=0
+#             leaves it out)
+#   engine    one recommendation: times, kernels, and the floor (needs a driver for Vulkan); then
+#             the tests of kernels and of the whole engine on this GPU
 #   train     the preset `paper` for MINUTES (6), then the figures of all test users
 #   tokenize  RQ-VAE for the paper's 20,000 epochs, or as many as TOKENIZE_MINUTES (6) hold
 #   state     what `train` goes on from, to OUT/state (58 MB for the sizes of `paper`)
@@ -56,10 +57,21 @@ if [ "$device" != cpu ] && ! python3 -c 'import sys, torch; sys.exit(not torch.c
 fi
 # In front of what is there: the driver's own libraries may be found by the same variable.
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# Where containers get NVIDIA's driver, which the loader of Vulkan does not look for there.
+manifest=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
+[ ! -e $manifest ] || export VK_DRIVER_FILES=${VK_DRIVER_FILES-$manifest}
 # Otherwise each step fails for the same reason. The loader says what it misses.
 said=$("$here/tigret" --version 2>&1) || {
     echo "gpu.sh: tigret does not start; it needs torch 2.11.0 in python3, and a glibc as new as that of the machine that packed it (${said//$'\n'/; })" >&2
     exit 2
+}
+
+# within SECONDS PROGRAM ARGUMENT...: ends one that takes longer. Drivers can hang, also at their exit.
+within() {
+    local status=0
+    timeout --kill-after 10 "$@" || status=$?
+    [ $status -ne 124 ] || echo "gpu.sh: $(basename "$2") did not end within $1 s"
+    return $status
 }
 
 # keep NAME FOLDER FILE...: files of a folder to OUT, in pieces.
@@ -84,22 +96,23 @@ check() {
     # Without a device there is nothing to compare.
     [ "$device" = cpu ] || export TIGRET_REQUIRE_CUDA=1
     # One after the other: libtorch has one generator for all threads.
-    "$here/device-tests" cuda --nocapture --test-threads 1 || return 1
+    within 240 "$here/device-tests" cuda --nocapture --test-threads 1
 }
 
 bench() {
     local work=$here/bench
     local common=(--warm-up 50 --steps 200)
     # Lengths and users as they are, not as they are drawn where no run is named.
-    "$here/tigret" bench --run "$run" --device "$device" --users 0 --optimizer adamw "${common[@]}" \
+    within 180 "$here/tigret" bench --run "$run" --device "$device" --users 0 --optimizer adamw "${common[@]}" \
         --dump "$work" --json || return 1
     local peer=(python3 "$here/bench_train.py" "$work" "${common[@]}" --device "$device" --precision bf16)
-    "${peer[@]}" || return 1
+    within 180 "${peer[@]}" || return 1
+    [ "${COMPILE:-1}" != 0 ] || return 0
     # What Triton compiles its launchers with.
     local headers
     headers=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
     if [ -e "$headers" ] && command -v "${CC:-cc}" gcc clang >/dev/null; then
-        "${peer[@]}" --compile
+        within 240 "${peer[@]}" --compile
     else
         echo "compiled: left out, Triton finds no C compiler or no $headers"
     fi
@@ -107,15 +120,18 @@ bench() {
 
 engine() {
     local format beams status=0
-    # Times are worth something also where a test fails.
-    TIGRET_REQUIRE_GPU=1 "$here/kernel-tests" gpu:: || status=1
-    TIGRET_REQUIRE_GPU=1 "$here/engine-tests" || status=1
+    # Without a driver all that follows fails for the same reason.
+    within 60 "$here/time_one" --backend gpu --calls 1 || return 1
     for format in q8 f32 f16 q4; do
         for beams in 10 20 50; do
-            "$here/time_one" --backend gpu --format "$format" --beams "$beams" --calls 200 \
+            within 30 "$here/time_one" --backend gpu --format "$format" --beams "$beams" --calls 200 \
                 --floor true --profile true || status=1
         done
     done
+    # One after the other: they are what is tested, and not how a driver bears many devices at once.
+    export TIGRET_REQUIRE_GPU=1
+    within 240 "$here/kernel-tests" gpu:: --test-threads 1 || status=1
+    within 240 "$here/engine-tests" --test-threads 1 || status=1
     return $status
 }
 
@@ -135,7 +151,7 @@ train() {
     # shellcheck disable=SC2046 # Their names have no spaces.
     names "$run/model" "model*" >/dev/null || return 1
     keep model "$run/model" config.json $(names "$run/model" "model*") || return 1
-    "$here/tigret" evaluate --run "$run" --device "$device" --batch 512 --json &&
+    within 300 "$here/tigret" evaluate --run "$run" --device "$device" --batch 512 --json &&
         cp "$run/evaluation.json" "$out/" && return $status
 }
 
@@ -159,7 +175,7 @@ tokenize() {
     mkdir -p "$tokenized"
     cp "$run"/{dataset.json,items.jsonl,sequences.jsonl,vectors.safetensors} "$tokenized/"
     # Interrupted, it keeps its state.
-    timeout --signal INT "${TOKENIZE_MINUTES:-6}m" \
+    timeout --kill-after 60 --signal INT "${TOKENIZE_MINUTES:-6}m" \
         "$here/tigret" tokenize --run "$tokenized" --device "$device" --epochs 20000 --json || status=$?
     # That the time is up is no failure.
     [ $status -ne 124 ] || status=0

@@ -1,5 +1,6 @@
 //! The error of this crate: one clear sentence that says what, where, and how to mend it.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,14 @@ impl TrainError {
     /// A [`TrainError::Line`].
     pub fn line(path: impl AsRef<Path>, line: usize, reason: impl ToString) -> Self {
         Self::Line { path: path.as_ref().to_owned(), line, reason: reason.to_string() }
+    }
+
+    /// That the system grants no thread.
+    pub fn no_thread(reason: &dyn Display) -> Self {
+        Self::Usage(format!(
+            "the system grants no threads ({reason}); allow this user or container more processes \
+             (`ulimit -u`, `pids.max`), or set RAYON_NUM_THREADS and OMP_NUM_THREADS to 1"
+        ))
     }
 
     /// A [`TrainError::Step`].

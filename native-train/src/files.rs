@@ -323,6 +323,22 @@ pub(crate) fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
     fs::read(path).map_err(|e| unread(path, hint, &e))
 }
 
+/// Refuses a file that is empty when it is read again, as a pipe is. That there is one at all is left
+/// to those who read it.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn check_is_kept(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(about) if !about.is_file() && !about.is_dir() => {
+            let reason = "is read twice, and is no file that keeps what it has (a pipe, maybe); write \
+                          it into a file first";
+            Err(TrainError::file(path, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Opens a file to read it.
 ///
 /// # Errors

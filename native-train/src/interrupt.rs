@@ -140,8 +140,11 @@ pub fn end_by_signal() -> ! {
 
 /// From `limit` on, the command stops as at an interrupt. Work that cannot end in order is then
 /// ended with the exit status [`PAUSED`].
-pub fn pause_after(limit: Duration) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// [`TrainError::Usage`] where the system grants no thread to wait in.
+pub fn pause_after(limit: Duration) -> Result<()> {
+    let wait = move || {
         thread::sleep(limit);
         // What was interrupted before stays so: it is not to be called again.
         PAUSE.store(SIGNAL.load(Ordering::SeqCst) == 0, Ordering::SeqCst);
@@ -150,7 +153,11 @@ pub fn pause_after(limit: Duration) {
             say(format_args!("tigret: {}", TrainError::Paused));
             exit(PAUSED);
         }
-    });
+    };
+    match thread::Builder::new().spawn(wait) {
+        Ok(_) => Ok(()),
+        Err(none) => Err(TrainError::no_thread(&none)),
+    }
 }
 
 /// Whether the command was asked to stop, even if the work that could have noticed had ended by

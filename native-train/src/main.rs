@@ -41,10 +41,5 @@ fn run() -> i32 {
 
 /// Starts the threads of what is computed without libtorch: here it can be said that there are none.
 fn threads() -> Result<(), TrainError> {
-    rayon::ThreadPoolBuilder::new().build_global().map_err(|e| {
-        TrainError::usage(format!(
-            "the system grants no threads ({e}); allow this user or container more processes \
-             (`ulimit -u`, `pids.max`), or set RAYON_NUM_THREADS and OMP_NUM_THREADS to 1"
-        ))
-    })
+    rayon::ThreadPoolBuilder::new().build_global().map_err(|e| TrainError::no_thread(&e))
 }

@@ -55,21 +55,26 @@ pub(crate) fn backwards<J: Send, R: Send>(
     let turns = Mutex::new(Turns { left: jobs.len(), waiting: BTreeMap::new(), take });
     let queue = Mutex::new(jobs.into_iter().enumerate().collect::<Vec<_>>());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let do_all = || {
+        while let Some((number, job)) = next() {
+            let result = work(job);
+            turns.lock().unwrap_or_else(PoisonError::into_inner).add(number, result);
+        }
+    };
     let guard = panics::guard();
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    guard.take_up();
-                    // Of this thread alone; the caller's stays.
-                    tch::set_num_threads(each);
-                    while let Some((number, job)) = next() {
-                        let result = work(job);
-                        turns.lock().unwrap_or_else(PoisonError::into_inner).add(number, result);
-                    }
-                })
-            })
-            .collect();
+        let do_share = || {
+            guard.take_up();
+            // Of this thread alone; the caller's stays.
+            tch::set_num_threads(each);
+            do_all();
+        };
+        let spawn = || thread::Builder::new().spawn_scoped(scope, do_share);
+        // As many as the system grants.
+        let workers: Vec<_> = (0..threads).map_while(|_| spawn().ok()).collect();
+        if workers.is_empty() {
+            do_all();
+        }
         for worker in workers {
             // The caller sees the panic as if it had done the work itself.
             worker.join().unwrap_or_else(|panic| resume_unwind(panic));

@@ -466,3 +466,26 @@ fn what_is_missing_of_a_run_is_made_by_its_own_steps() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stdout).unwrap().contains("popularity"));
 }
+
+#[test]
+fn items_that_were_edited_by_hand_go_on_with_a_line_of_their_own() {
+    let world = new_world(RQ_KMEANS);
+    world.write("run/items.jsonl", world.read("run/items.jsonl").trim_end());
+    assign(&world, "new.jsonl");
+    let items = world.read("run/items.jsonl");
+    assert_eq!(items.lines().count(), 90);
+    assert!(items.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{items}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_since_new_items_are_read_twice() {
+    use std::process::Stdio;
+
+    let world = new_world(RQ_KMEANS);
+    let before = [world.read("run/catalog.json"), world.read("run/items.jsonl")];
+    let line = "tokenize --run run --assign /dev/stdin";
+    let said = fails(tigret(&world, line).stdin(Stdio::piped()));
+    assert!(said.contains("/dev/stdin: is read twice, and is no file that keeps"), "{said}");
+    assert_eq!([world.read("run/catalog.json"), world.read("run/items.jsonl")], before);
+}

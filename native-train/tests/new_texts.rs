@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::tigret::{Place, golden_encoder, refuses, succeeds, tigret, works_json};
+use crate::tigret::{Place, fails, golden_encoder, refuses, succeeds, tigret, works_json};
 
 const ITEMS: usize = 60;
 const TEMPLATE: &str = "[{title}. ][By {brand}.]";
@@ -102,6 +103,16 @@ fn the_same_text_has_the_same_tf_idf_vector_bit_for_bit_and_the_same_codes() {
     let copy = items.lines().find(|line| line.contains("copy-1\"")).unwrap();
     let copy: Value = serde_json::from_str(copy).unwrap();
     assert_eq!(copy["text"], "blue lamp tea. By b1.", "as `prepare` does it");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_since_texts_are_read_twice() {
+    let world = new_world();
+    works_json(&world, "embed --run r --dimensions 8");
+    let line = "embed --run r --texts /dev/stdin --out new.safetensors";
+    let said = fails(tigret(&world, line).stdin(Stdio::piped()));
+    assert!(said.contains("/dev/stdin: is read twice, and is no file that keeps"), "{said}");
 }
 
 #[test]

@@ -184,11 +184,17 @@ impl Catalog {
     }
 
     /// The semantic ID of the item at a rank.
+    ///
+    /// # Panics
+    /// For a rank beyond the catalogue.
     pub fn codes_of(&self, rank: u32) -> &[u16] {
         &self.codes[rank as usize * self.levels..][..self.levels]
     }
 
     /// The id of the item at a rank.
+    ///
+    /// # Panics
+    /// For a rank beyond the catalogue.
     pub fn id_of(&self, rank: u32) -> &str {
         self.ids.get(rank)
     }

@@ -7,9 +7,25 @@ use thiserror::Error;
 /// Longest sentence that is printed whole, in bytes.
 const LONGEST: usize = 1200;
 
-/// A sentence of a length that a person reads: it may quote a name from a file, and a name in a
-/// damaged file can be as long as the file. What is left out of its middle is counted.
+/// A sentence that a person reads, in one line: it may quote a name from a file, which in a damaged one
+/// can be as long as the file, and hold line ends and what a terminal takes as a command. What is left
+/// out of its middle is counted, and control characters are written as escapes.
 pub fn brief(sentence: &str) -> Cow<'_, str> {
+    let sentence = shortened(sentence);
+    if !sentence.contains(char::is_control) {
+        return sentence;
+    }
+    let mut safe = String::with_capacity(sentence.len());
+    for c in sentence.chars() {
+        match c.is_control() {
+            true => safe.extend(c.escape_default()),
+            false => safe.push(c),
+        }
+    }
+    safe.into()
+}
+
+fn shortened(sentence: &str) -> Cow<'_, str> {
     if sentence.len() <= LONGEST {
         return sentence.into();
     }
@@ -100,5 +116,12 @@ mod tests {
         assert!(error.len() < 3 * LONGEST, "{} bytes", error.len());
         assert!(error.starts_with("tensor `ü") && error.ends_with("ü but twelve"), "{error}");
         assert_eq!(brief("short"), "short");
+    }
+
+    #[test]
+    fn a_sentence_is_one_line_that_commands_no_terminal() {
+        let error = BundleError::Catalog("the id \"a\n\u{1b}[31mé\" occurs twice".into());
+        let said = "catalogue: the id \"a\\n\\u{1b}[31mé\" occurs twice";
+        assert_eq!(error.to_string(), said);
     }
 }

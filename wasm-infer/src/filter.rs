@@ -28,8 +28,10 @@ impl ItemFilter {
         Self { allow: false, listed: RankSet::List(Vec::new()) }
     }
 
-    /// Everything but `exclude`, cut to `allow` if given. Ranks in any order, repeats allowed, all
-    /// below `items`, the size of the catalogue.
+    /// Everything but `exclude`, cut to `allow` if given. Ranks in any order, repeats allowed.
+    ///
+    /// # Panics
+    /// Maybe, for a rank that is not below `items`, the size of the catalogue.
     pub fn new(exclude: &[u32], allow: Option<&[u32]>, items: usize) -> Self {
         match allow {
             None => Self { allow: false, listed: RankSet::new(exclude, &[], items) },

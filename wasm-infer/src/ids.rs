@@ -46,10 +46,9 @@ impl Ids {
             let what = format!("entry {rank} is out of range, or splits a character");
             return Err(BundleError::tensor(ID_OFFSETS, what));
         }
-        let (first, end) = (offsets.first().copied(), offsets.last().copied());
-        if first.is_some_and(|first| first != 0)
-            || end.is_some_and(|end| end as usize != text.len())
-        {
+        // None at all are those of no items.
+        let [first, end] = [offsets.first(), offsets.last()].map(|end| end.copied().unwrap_or(0));
+        if first != 0 || end as usize != text.len() {
             let what = format!("it does not begin at 0 and end at {}", text.len());
             return Err(BundleError::tensor(ID_OFFSETS, what));
         }

@@ -8,7 +8,7 @@ pub mod config;
 pub mod cpu;
 pub mod error;
 pub mod explain;
-pub mod filter;
+mod filter;
 pub mod gpu;
 pub mod ids;
 pub mod quantizer;

@@ -22,6 +22,13 @@ pub struct Level {
     pub size: u32,
 }
 
+impl Level {
+    /// The token of a code.
+    pub fn token(self, code: u16) -> u32 {
+        self.offset + u32::from(code)
+    }
+}
+
 /// The user tokens: a user is token `offset + hash(id) % count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Users {
@@ -162,7 +169,7 @@ impl TokenLayout {
 
     /// The token of each code of a semantic ID or of a prefix of one.
     pub fn tokens_of(&self, codes: &[u16]) -> impl Iterator<Item = u32> {
-        self.levels.iter().zip(codes).map(|(level, &code)| level.offset + u32::from(code))
+        self.levels.iter().zip(codes).map(|(level, &code)| level.token(code))
     }
 
     /// The encoder's input: the user token if given, the codes of the last `max_items` items,

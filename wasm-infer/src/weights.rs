@@ -80,7 +80,7 @@ pub enum WeightData {
     F16(Vec<f16>),
     /// Row `r` is `values[r] * scales[r]`.
     Q8 {
-        /// `[rows, columns]`, in `-127..=127`.
+        /// `[rows, columns]`; Tigret writes none below -127.
         values: Vec<i8>,
         /// `[rows]`.
         scales: Vec<f32>,

@@ -1,5 +1,7 @@
 /** The items of the page: read from `items.jsonl`, described for people, searched. */
 
+import { hueOf } from "./hue.js";
+
 /** An item as a visitor sees it. */
 export interface Item {
   id: string;
@@ -47,11 +49,10 @@ function categories(fields: Fields): string[] {
   return [...new Set(paths(fields[field]).flatMap((path) => path.slice(-2).reverse()))];
 }
 
-function hueOf(name: string): number {
+function hash(name: string): number {
   let hash = 0;
   for (const letter of name) hash = (hash * 31 + letter.charCodeAt(0)) >>> 0;
-  // Steps of the golden angle keep neighbouring hashes apart.
-  return Math.round((hash * 137.508) % 360);
+  return hash;
 }
 
 function describe(fields: Fields): Item {
@@ -71,7 +72,7 @@ function describe(fields: Fields): Item {
     title,
     byline,
     tags,
-    hue: hueOf(maker || tags[0] || id),
+    hue: hueOf(hash(maker || tags[0] || id)),
     text: [title, byline, ...tags, id].join(" ").toLocaleLowerCase(),
   };
 }
@@ -80,17 +81,6 @@ function describe(fields: Fields): Item {
 export interface Arrival {
   item: Item;
   embedding: number[];
-}
-
-/** Reads the lines of a `new.jsonl`; those without a vector are left out. */
-export function parseArrivals(jsonl: string): Arrival[] {
-  const items = parseItems(jsonl);
-  const lines = jsonl.split("\n").filter((line) => line.trim() !== "");
-  return lines.flatMap((line, at) => {
-    const { embedding } = JSON.parse(line) as { embedding?: number[] };
-    const item = items[at];
-    return item && Array.isArray(embedding) ? [{ item, embedding }] : [];
-  });
 }
 
 /** All tags with how many items have each, the most frequent first. */
@@ -102,22 +92,32 @@ export function tagCounts(items: readonly Item[]): [string, number][] {
   return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]));
 }
 
-/** Reads the lines of an `items.jsonl`. Throws with the number of a line that cannot be read. */
-export function parseItems(jsonl: string): Item[] {
-  const items: Item[] = [];
-  jsonl.split("\n").forEach((line, index) => {
-    if (line.trim() === "") return;
-    let fields: unknown;
+/** The lines of a file of items. Throws with the number of a line that cannot be read. */
+function parseLines(jsonl: string): { item: Item; fields: Fields }[] {
+  return jsonl.split("\n").flatMap((line, index) => {
+    if (line.trim() === "") return [];
+    let fields: Fields;
     try {
-      fields = JSON.parse(line);
+      fields = (JSON.parse(line) ?? {}) as Fields;
     } catch (cause) {
-      throw new Error(`items.jsonl, line ${index + 1}: ${(cause as Error).message}`);
+      throw new Error(`line ${index + 1}: ${(cause as Error).message}`);
     }
-    const item = describe((fields ?? {}) as Fields);
-    if (item.id === "") throw new Error(`items.jsonl, line ${index + 1}: there is no "id"`);
-    items.push(item);
+    const item = describe(fields);
+    if (item.id === "") throw new Error(`line ${index + 1}: there is no "id"`);
+    return [{ item, fields }];
   });
-  return items;
+}
+
+/** Reads an `items.jsonl`. Throws with the number of a line that cannot be read. */
+export function parseItems(jsonl: string): Item[] {
+  return parseLines(jsonl).map(({ item }) => item);
+}
+
+/** Reads a `new.jsonl`, as {@link parseItems} does; items without a vector are left out. */
+export function parseArrivals(jsonl: string): Arrival[] {
+  return parseLines(jsonl).flatMap(({ item, fields: { embedding } }) =>
+    Array.isArray(embedding) ? [{ item, embedding }] : [],
+  );
 }
 
 /** The items that contain every word of `query`, in their order. */

@@ -266,18 +266,31 @@ async function fetchText(url: string): Promise<string> {
   return response.text();
 }
 
-/** A file that may be missing. */
-async function fetchOptional<T>(url: string, read: (text: string) => T): Promise<T | null> {
+/** What `read` makes of the text of a file, which its errors name. */
+function readAs<T>(url: string, text: string, read: (text: string) => T): T {
   try {
-    return read(await fetchText(url));
-  } catch {
+    return read(text);
+  } catch (error) {
+    throw new Error(`${url}: ${messageOf(error)}`);
+  }
+}
+
+/** A file that may be missing. One that is there and cannot be read is told of. */
+async function fetchOptional<T>(url: string, read: (text: string) => T): Promise<T | null> {
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok) return null;
+  try {
+    return readAs(url, await response.text(), read);
+  } catch (error) {
+    fail(error);
     return null;
   }
 }
 
 /** The items and which of them are liked: before that is known, there is nothing to click. */
 async function loadItems(): Promise<void> {
-  items = parseItems(await fetchText("./model/items.jsonl"));
+  const url = "./model/items.jsonl";
+  items = readAs(url, await fetchText(url), parseItems);
   byItemId = new Map(items.map((item) => [item.id, item]));
   controls.offerTags(items);
   await readHistory();

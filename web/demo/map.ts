@@ -5,6 +5,7 @@
  */
 
 import type { Catalogue, Prefix } from "tigret";
+import { hueOf } from "./hue.js";
 
 /** A node of the tree: the ranks from `start` to before `end` at a level. */
 interface Node {
@@ -181,7 +182,7 @@ export class SemanticMap {
       const room = (node.end - node.start) * column;
       context.fillRect(x, level * ROW, Math.max(room - (room > 3 ? 1 : 0), 0.5), ROW - GAP);
     };
-    const hue = (rank: number) => ((this.#codes[rank * this.#levels] ?? 0) * 137.508) % 360;
+    const hue = (rank: number) => hueOf(this.#codes[rank * this.#levels] ?? 0);
 
     for (const [level, nodes] of this.#nodes.entries()) {
       // There may be tens of thousands, and to read a colour takes longer than to fill with it.

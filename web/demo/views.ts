@@ -2,6 +2,7 @@
 
 import type { Pick } from "tigret";
 import { make } from "./dom.js";
+import { hueOf } from "./hue.js";
 import type { Item } from "./items.js";
 
 /** A small coloured cover with the title's first letters. */
@@ -77,7 +78,7 @@ export function pickEntry(item: Item, pick: Pick, best: number): HTMLLIElement {
   const code = make("span", "code");
   for (const value of pick.codes) {
     const square = make("i");
-    square.style.setProperty("--hue", String(Math.round((value * 137.508) % 360)));
+    square.style.setProperty("--hue", String(hueOf(value)));
     code.append(square);
   }
   const score = make("span", "score", bar, code);

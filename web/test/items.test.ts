@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseItems, search } from "../demo/items.js";
+import { parseArrivals, parseItems, search } from "../demo/items.js";
 
 const BOOK = { id: "emma", title: "Emma", author: "Jane Austen", year: 1815, subjects: ["satire"] };
 const WARE = {
@@ -45,4 +45,11 @@ test("a search finds the items that have every word", () => {
 test("a broken line is named", () => {
   expect(() => parseItems('{"id":"a"}\n{')).toThrow("line 2");
   expect(() => parseItems("{}")).toThrow('line 1: there is no "id"');
+});
+
+test("new items come with their vectors", () => {
+  const jsonl = `\n${lines({ ...BOOK, embedding: [1, 2] }, WARE)}\n`;
+  const arrivals = parseArrivals(jsonl);
+  expect(arrivals.map(({ item, embedding }) => [item.id, embedding])).toEqual([["emma", [1, 2]]]);
+  expect(() => parseArrivals('{"id":"a"}\n{"embedding":[1]}')).toThrow('line 2: there is no "id"');
 });

@@ -1,4 +1,4 @@
-//! The steps of `cargo xtask test`: run one after the other, timed, and summed up at the end.
+//! The steps of `cargo xtask test` and `cargo xtask trust`: run one after the other, timed, and summed up at the end.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};

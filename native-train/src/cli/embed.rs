@@ -92,7 +92,7 @@ pub(super) struct Args {
     dimensions: u32,
     /// Most words of a term; 2 adds pairs of neighbouring words.
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "TF-IDF",
-          value_parser = clap::value_parser!(u8).range(1..=3))]
+          value_parser = clap::value_parser!(u8).range(1..=tfidf::MOST_WORDS as i64))]
     max_words: u8,
     /// Drop terms that stand in fewer texts.
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "TF-IDF")]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::Device;
 use tigret_infer::Bundle;
+use tigret_infer::search::MAX_BEAMS;
 
 use super::Output;
 use super::baselines::{self, Figures, Place};
@@ -53,7 +54,7 @@ pub(super) struct Args {
     #[arg(long)]
     exclude_history: bool,
     /// Beams of the search.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(10..=512))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(10..=MAX_BEAMS as u64))]
     beams: u64,
     /// Users searched together.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]

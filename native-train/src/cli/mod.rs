@@ -204,4 +204,23 @@ mod tests {
     fn options_of_all_verbs_have_names_of_their_own() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn examples_of_several_lines_can_be_copied() {
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            // Where the command begins that a line belongs to.
+            let mut command = None;
+            for pair in lines.windows(2) {
+                if pair[0].trim_start().starts_with("tigret ") {
+                    command = Some(depth(pair[0]));
+                }
+                command = command.filter(|&begin| depth(pair[1]) > begin);
+                let goes_on = pair[0].ends_with(" \\");
+                assert_eq!(command.is_some(), goes_on, "{}: {}", verb.get_name(), pair[0]);
+            }
+        }
+    }
 }

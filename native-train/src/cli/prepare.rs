@@ -35,7 +35,7 @@ Examples:
     tigret prepare --run runs/beauty --sequences sequences.txt --items items.jsonl
 
   Amazon's reviews as downloaded (2014, 2018 or 2023), those of at least four stars:
-    tigret prepare --run runs/beauty --amazon reviews_Beauty_5.json.gz \
+    tigret prepare --run runs/beauty --amazon reviews_Beauty_5.json.gz \\
       --items meta_Beauty.json.gz --min-rating 4
 
   A MovieLens release, unpacked:

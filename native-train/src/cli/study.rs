@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "NAME",
           value_parser = or_all::<Study>("All of these"))]
     names: Vec<OneOrAll<Study>>,
-    /// A data set: `classics`, or NAME=FOLDER; may be given several times.
+    /// A data set: `classics`, NAME=FOLDER or FOLDER; may be given several times.
     #[arg(long, value_name = "NAME=FOLDER")]
     data: Vec<String>,
     /// Where runs and reports go.
@@ -74,7 +74,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         minutes.map_or(Ok(()), |minutes| check_range(name, minutes, MINUTES))?;
     }
     if let Some(minutes) = args.stop_after_minutes {
-        interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0));
+        interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0))?;
     }
     let asked_for = args.names.concat();
     let studies = Study::value_variants().iter().filter(|study| asked_for.contains(study));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Device;
 use tigret_infer::TokenLayout;
-use tigret_infer::tokens::MAX_LEVELS;
+use tigret_infer::tokens::{MAX_HISTORY, MAX_LEVEL_SIZE, MAX_LEVELS};
 
 use super::autoencoder::AutoencoderOptions;
 use super::tokenizer_report::{Report, TrainingReport};
@@ -62,14 +62,14 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Method::RqVae)]
     method: Method,
     /// Levels, without the collision level [default: 3, or as many as --codebook-size names].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=7))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..MAX_LEVELS as u64))]
     levels: Option<u64>,
     /// Codewords of each level: one number for all, or one a level.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "256",
-          value_parser = clap::value_parser!(u32).range(2..=65_536))]
+          value_parser = clap::value_parser!(u32).range(2..=MAX_LEVEL_SIZE as i64))]
     codebook_size: Vec<u32>,
     /// Codes of the collision level; the largest codebook size if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LEVEL_SIZE as i64))]
     collision_size: Option<u32>,
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]
@@ -90,7 +90,7 @@ pub(super) struct Args {
     users: u32,
     /// Items of a history that the model sees (paper: 20).
     #[arg(long, value_name = "N", default_value_t = 20,
-          value_parser = clap::value_parser!(u64).range(1..=512))]
+          value_parser = clap::value_parser!(u64).range(1..=MAX_HISTORY as u64))]
     max_items: u64,
     /// Seed of everything random.
     #[arg(long, value_name = "SEED", default_value_t = 0)]

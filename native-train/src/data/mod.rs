@@ -44,7 +44,7 @@ use crate::files::{Together, pretty, remove_if_there, unfinished, write_line};
 use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
-/// Fewest items of a sequence: leave-one-out takes two, and one must remain to train on.
+/// Fewest items of a sequence: leave-one-out takes two, and one must remain as a history.
 pub const MIN_SEQUENCE: usize = 3;
 
 /// Most items of a data set: sequences index them with `u32`.

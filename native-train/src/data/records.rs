@@ -218,14 +218,18 @@ impl RecordLimit {
             }
             _ => Place::Plain,
         };
-        let line = self.line;
         if self.length > MOST_LINE {
-            return Err(format!("the record on line {line} is longer than 8 MiB"));
+            return Err(format!("the record on line {} is longer than 8 MiB", self.begin()));
         }
         if self.cells > MOST_CELLS {
-            return Err(format!("line {line} has more than {MOST_CELLS} cells"));
+            return Err(format!("line {} has more than {MOST_CELLS} cells", self.begin()));
         }
         Ok(())
+    }
+
+    /// The line on which the record that is being read begins.
+    fn begin(&self) -> usize {
+        self.lines.borrow().back().copied().unwrap_or(self.line)
     }
 
     /// What is wrong with the quotes of a cell. Rows between it and the next quote would be a part

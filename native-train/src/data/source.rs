@@ -81,13 +81,13 @@ pub(super) fn for_each_line_of_bytes(
         // A truncated or damaged gzip file shows here.
         let read = reader
             .by_ref()
-            .take(MOST_LINE)
+            .take(MOST_LINE + 1)
             .read_until(b'\n', &mut bytes)
             .map_err(|e| TrainError::line(path, number, format!("cannot be read: {e}")))?;
         if read == 0 {
             break;
         }
-        if read as u64 == MOST_LINE {
+        if read as u64 > MOST_LINE {
             return Err(TrainError::line(path, number, "is longer than 8 MiB"));
         }
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);

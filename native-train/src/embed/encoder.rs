@@ -158,8 +158,10 @@ impl Encoder {
                 if notes.get("words").is_none_or(|words| words != tfidf::WORDS) {
                     return Err("is of a tigret that finds other words in a text".into());
                 }
-                let max_words =
-                    noted("max_words")?.parse().map_err(|_| "is damaged (max_words)")?;
+                let max_words = noted("max_words")?.parse().ok();
+                let max_words = max_words
+                    .filter(|words| (1..=tfidf::MOST_WORDS).contains(words))
+                    .ok_or("is damaged (max_words)")?;
                 let terms = tensors.tensor("terms").map_err(damaged)?;
                 let terms = std::str::from_utf8(terms.data()).map_err(|_| "is damaged (terms)")?;
                 let (_, idf) = floats(&tensors, "idf")?;

@@ -16,7 +16,7 @@ use crate::data::new_items::for_each_new_item;
 use crate::data::template::TextRecipe;
 use crate::destination::{check_replaces, destination, start};
 use crate::error::{Result, TrainError};
-use crate::files::{open_unfinished, unfinished};
+use crate::files::{check_is_kept, open_unfinished, unfinished};
 use crate::hash::Fingerprint;
 use crate::interrupt::goes_on_from;
 use crate::tensors::{self, Header, Notes, Place};
@@ -57,6 +57,8 @@ pub fn encode_file(
     interrupted: &(dyn Fn() -> bool + Sync),
     progress: &ProgressBar,
 ) -> Result<Encoded> {
+    // For the header, and again to encode them.
+    check_is_kept(items)?;
     let out = &destination(out)?;
     let (header, count) = header(encoder, recipe, items)?;
     let mut file = Partial::open(out, &header, encoder.dimensions())?;

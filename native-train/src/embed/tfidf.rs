@@ -7,6 +7,9 @@ use unicode_normalization::char::is_combining_mark;
 
 use super::sparse::SparseMatrix;
 
+/// Most words that a term may have.
+pub const MOST_WORDS: usize = 3;
+
 /// Settings of the weighting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {

@@ -45,8 +45,7 @@ pub fn beam_search(
         for (user, search) in searches.iter().enumerate() {
             for (row, beam) in search.iter().enumerate() {
                 if level > 0 {
-                    let previous = layout.levels[level - 1];
-                    step[user * rows + row] = i64::from(previous.offset) + i64::from(beam.code);
+                    step[user * rows + row] = layout.levels[level - 1].token(beam.code).into();
                     parents[user * rows + row] = beam.parent as i64;
                 }
             }
@@ -79,7 +78,7 @@ mod tests {
     use crate::model::presets::Preset;
     use crate::train::trainer::tests::data;
     use tch::Device;
-    use tigret_infer::filter::ItemFilter;
+    use tigret_infer::search::ItemFilter;
 
     #[test]
     fn hits_are_the_same_on_cpu_and_cuda() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -71,9 +71,9 @@ impl Key {
         if let Some(input) = changed(&self.inputs, &earlier.inputs) {
             return Some(format!("{input} has changed"));
         }
-        let option = self.options.keys().chain(earlier.options.keys()).find(|option| {
-            self.options.get(*option).cloned() != earlier.options.get(*option).cloned()
-        })?;
+        let mut options = self.options.keys().chain(earlier.options.keys());
+        let option =
+            options.find(|&option| self.options.get(option) != earlier.options.get(option))?;
         let told = |key: &Self| match key.options.get(option) {
             Some(values) => values.join(","),
             None => "not given".into(),
@@ -190,7 +190,7 @@ fn name(path: &Path, run: &RunDir) -> String {
 }
 
 /// What stands in a file, or nothing where it is missing, broken or of an older form.
-fn read<T: serde::de::DeserializeOwned>(path: &PathBuf) -> Option<T> {
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 

@@ -17,9 +17,6 @@ use crate::evaluate::{Settings, Split, rank_targets_of_bundle};
 use crate::export::bundle_of_run;
 use crate::metrics::Metrics;
 
-const FORMATS: [WeightFormat; 4] =
-    [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Point {
     format: String,
@@ -35,7 +32,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
     let measured = measure(lab, |trained, _| measured(lab, trained, beams))?;
     for of_data in &measured {
         let mut points = Vec::new();
-        for (at, format) in FORMATS.iter().enumerate() {
+        for (at, format) in WeightFormat::ALL.iter().enumerate() {
             let metrics: Vec<Metrics> =
                 of_data.runs.iter().map(|points| points[at].metrics).collect();
             let bytes = of_data.figures(|points| points[at].bytes as f64);
@@ -45,7 +42,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
             let recalls: Vec<f64> = metrics.iter().map(|metrics| metrics.recall_10).collect();
             points.extend(Figure::of(&bytes).zip(Figure::of(&recalls)).map(|(x, y)| (x.mean, y)));
         }
-        let labels = FORMATS.map(|format| format.name().to_owned()).into();
+        let labels = WeightFormat::ALL.map(|format| format.name().to_owned()).into();
         lines.push(Line { labels, ..Line::new(of_data.data, points) });
     }
     Ok(Report {
@@ -70,7 +67,7 @@ pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
 }
 
 fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>> {
-    let formats = FORMATS.map(WeightFormat::name);
+    let formats = WeightFormat::ALL.map(WeightFormat::name);
     lab.measure(trained, 3, json!([formats, beams, lab.settings.users]), || {
         let run = &trained.run;
         let mut dataset = Dataset::load(run)?;
@@ -84,6 +81,6 @@ fn measured(lab: &Lab<'_>, trained: &Trained, beams: usize) -> Result<Vec<Point>
             let metrics = ranking.metrics();
             Ok(Point { format: format.name().into(), bytes, metrics })
         };
-        FORMATS.into_iter().map(point).collect()
+        WeightFormat::ALL.into_iter().map(point).collect()
     })
 }

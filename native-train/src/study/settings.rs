@@ -309,7 +309,7 @@ fn data_of_text(text: &str) -> Result<Data> {
     };
     if folder.is_empty() {
         return Err(TrainError::usage(format!(
-            "--data \"{text}\" names no folder; give NAME=FOLDER, or classics"
+            "--data \"{text}\" names no folder; give NAME=FOLDER, FOLDER or classics"
         )));
     }
     let mut prepare = Table::new();

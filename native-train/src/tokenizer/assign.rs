@@ -3,6 +3,8 @@
 //! Items and vectors are streamed: beside the catalogue and ids, only a block of them is in memory.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -15,15 +17,15 @@ use super::check::too_large;
 use super::codes::encode;
 use super::ids::{TOKENIZE, ids_of, ids_of_items, read_ids};
 use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
-use crate::data::Item;
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
+use crate::data::{Item, PREPARE_HINT};
 use crate::embed::Vectors;
 use crate::embed::append::NewRows;
 use crate::embed::encoder::{Encoder, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, write_atomically, write_line};
+use crate::files::{check_is_kept, open_file, read_json, write_atomically, write_line};
 use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 
@@ -87,7 +89,7 @@ struct Block {
 ///
 /// # Errors
 /// [`TrainError::Line`] or [`TrainError::File`] for items or vectors that are wrong, or an item
-/// for which all codes under its prefix are taken.
+/// for which all codes under its prefix are taken, and for a pipe.
 pub fn assign(
     run: &RunDir,
     items: &Path,
@@ -95,6 +97,8 @@ pub fn assign(
     load_encoder: &dyn Fn(&RunDir) -> Result<Ready>,
     progress: &ProgressBar,
 ) -> Result<Assigned> {
+    // Again for `items.jsonl`, once all have IDs.
+    check_is_kept(items)?;
     let (mut state, old) = State::read(run, vectors, load_encoder)?;
     let there: HashSet<&str> = old.iter().map(String::as_str).collect();
     let known = state.catalog.items.len();
@@ -421,9 +425,13 @@ fn append_items(
     recipe: Option<&TextRecipe>,
 ) -> Result<()> {
     let path = run.items();
-    let mut old = std::fs::File::open(&path).map_err(|e| TrainError::file(&path, e))?;
+    let mut old = open_file(&path, PREPARE_HINT)?;
     write_atomically(&path, |file| {
-        std::io::copy(&mut old, file)?;
+        io::copy(&mut old, file)?;
+        // A file that was edited by hand may not end its last line.
+        if !ends_a_line(&mut old)? {
+            file.write_all(b"\n")?;
+        }
         for_each_new_item(items, |item| {
             if there.contains(item.id.as_str()) {
                 return Ok(());
@@ -435,6 +443,17 @@ fn append_items(
             }
             write_line(file, &Item { id, text, fields }).map_err(|e| TrainError::file(&path, e))
         })
-        .map_err(std::io::Error::other)
+        .map_err(io::Error::other)
     })
+}
+
+/// Whether the next line can follow what a file holds.
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
 
-use crate::data::lines::for_each_line;
+use crate::data::lines::{for_each_line, object};
 use crate::data::new_items::id_of;
 use crate::data::{Dataset, Item, PREPARE_HINT};
 use crate::error::{Result, TrainError};
@@ -22,7 +22,7 @@ pub(super) fn ids_of_items(run: &RunDir) -> Result<Vec<String>> {
     let path = run.items();
     let mut ids = Vec::new();
     for_each_line(&path, PREPARE_HINT, |line, text| {
-        let fields = serde_json::from_str(text).map_err(|e| TrainError::line(&path, line, e))?;
+        let fields = object(text).map_err(|e| TrainError::line(&path, line, e))?;
         ids.push(id_of(&path, line, &fields)?);
         Ok(())
     })?;

@@ -227,13 +227,10 @@ impl Resident {
             history.extend(sequence.items.iter().map(|&item| item as i32));
         }
         let item_tokens: Vec<i64> = (0..dataset.items.len() as u32)
-            .flat_map(|item| {
-                let codes = ids.codes(item).iter();
-                layout.levels.iter().zip(codes).map(|(l, &c)| i64::from(l.offset) + i64::from(c))
-            })
+            .flat_map(|item| layout.tokens_of(ids.codes(item)).map(i64::from))
             .collect();
         let user_tokens = layout.users.map(|_| {
-            let token = |user: &str| layout.user_token(user).map_or(layout.pad, |token| token);
+            let token = |user: &str| layout.user_token(user).unwrap_or(layout.pad);
             let tokens: Vec<i64> =
                 dataset.sequences.iter().map(|s| i64::from(token(&s.user))).collect();
             Tensor::from_slice(&tokens).to_device(device)
@@ -384,9 +381,8 @@ mod tests {
                     let keep: Vec<bool> = keep.try_into().unwrap();
                     assert!(keep.is_sorted(), "{keep:?}");
                     let labels: Vec<i64> = batch.labels.get(row as i64).try_into().unwrap();
-                    let target = ids.layout.levels.iter().zip(ids.codes(rest[0]));
-                    let target = target.map(|(l, &c)| i64::from(l.offset) + i64::from(c));
-                    assert_eq!(labels, target.collect::<Vec<_>>());
+                    let target = ids.layout.tokens_of(ids.codes(rest[0]));
+                    assert_eq!(labels, target.map(i64::from).collect::<Vec<_>>());
                 }
             }
         }
@@ -414,9 +410,8 @@ mod tests {
             let drawn: Vec<i64> = past.labels.reshape([-1]).try_into().unwrap();
             let mut left = many as usize;
             for &item in seen {
-                let tokens = ids.layout.levels.iter().zip(ids.codes(item));
-                let tokens: Vec<i64> =
-                    tokens.map(|(l, &c)| i64::from(l.offset) + i64::from(c)).collect();
+                let tokens = ids.layout.tokens_of(ids.codes(item));
+                let tokens: Vec<i64> = tokens.map(i64::from).collect();
                 let count = drawn.chunks(tokens.len()).filter(|&d| d == tokens).count();
                 left -= count;
                 let share = count as f64 / many as f64;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 use tigret_infer::T5Config;
+use tigret_infer::search::MAX_BEAMS;
 
 use super::samples::{Batching, MICRO_BATCH};
 use super::schedule::Schedule;
@@ -134,7 +135,7 @@ pub struct Options {
     pub validation_users: usize,
     /// Beams of a validation.
     #[arg(long, display_order = 180, default_value_t = Options::DEFAULT.validation_beams,
-          value_parser = Count::new().range(10..=512))]
+          value_parser = Count::new().range(10..=MAX_BEAMS as u64))]
     pub validation_beams: usize,
     /// Seed of everything random.
     #[arg(long, display_order = 200, default_value_t = Options::DEFAULT.seed)]

@@ -58,6 +58,10 @@ impl CpuEngine {
     }
 
     /// Runs a query: hits in the contract's order, at most `query.beams`.
+    ///
+    /// # Panics
+    /// For an input that is empty or has a token beyond the vocabulary, which
+    /// [`crate::Recommender`] never makes.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
         self.search_seen(query, |_, _| {})
     }
@@ -81,6 +85,9 @@ impl CpuEngine {
     }
 
     /// Runs queries, natively a thread each.
+    ///
+    /// # Panics
+    /// As [`CpuEngine::search`].
     pub fn search_all(&self, queries: &[EngineQuery]) -> Vec<Vec<Hit>> {
         threads::map(queries, |query| self.search(query))
     }
@@ -102,7 +109,7 @@ impl CpuEngine {
             match level.checked_sub(1).map(|before| layout.levels[before]) {
                 None => tokens.push(layout.decoder_start),
                 Some(before) => {
-                    tokens.extend(beams.iter().map(|beam| before.offset + u32::from(beam.code)));
+                    tokens.extend(beams.iter().map(|beam| before.token(beam.code)));
                 }
             }
             parents.clear();

@@ -249,8 +249,10 @@ impl Model {
         self.all_logits.give_back(all_logits);
     }
 
-    /// Logits `[decoder_tokens, vocab_size]` of one sequence with the decoder's input given, at
-    /// most as many tokens as there are levels.
+    /// Logits `[decoder_tokens, vocab_size]` of one sequence with the decoder's input given.
+    ///
+    /// # Panics
+    /// For an empty `input`, a token beyond the vocabulary, and more tokens than there are levels.
     pub fn forced_logits(&self, input: &[u32], decoder_tokens: &[u32]) -> Vec<f32> {
         let mut decoder = Decoder::default();
         decoder.begin(self, input);

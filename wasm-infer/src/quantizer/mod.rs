@@ -211,7 +211,8 @@ impl Quantizer {
     /// is [`Structure::Hash`]. A tie between two codewords goes to the smaller code.
     ///
     /// # Panics
-    /// Never for vectors of `ids.len() * input` numbers; callers check what users give them.
+    /// Where `vectors` has not `ids.len() * input` numbers and the structure is not
+    /// [`Structure::Hash`], which reads none.
     pub fn encode<S: AsRef<str>>(&self, ids: &[S], vectors: &[f32]) -> Vec<u16> {
         let levels = self.levels();
         if self.config.structure == Structure::Hash {
@@ -237,6 +238,9 @@ impl Quantizer {
 
     /// The latent vector that a row of codes stands for, or nothing where codes stand for no
     /// vector (hyperplanes, ids).
+    ///
+    /// # Panics
+    /// For more codes than levels, or one that its level does not have.
     pub fn latent_of_codes(&self, codes: &[u16]) -> Option<Vec<f32>> {
         let width = self.config.codeword_width();
         let row = |level: usize, at: usize| &self.tensors.codebooks[level][at * width..][..width];

@@ -172,6 +172,8 @@ impl Backbone {
             let other = &config.hidden_act;
             return Err(wrong(format!("has the activation \"{other}\"; gelu is known")));
         }
+        check_buckets(config.relative_attention_num_buckets, mpnet::MAX_DISTANCE)
+            .map_err(&wrong)?;
         let weights = weights.without_prefix("mpnet.");
         no_more_layers(&weights, "encoder.layer.", config.num_hidden_layers)?;
         let network = weights.build(device, |vb| mpnet::MpNet::load(&vb, &config))?;
@@ -201,11 +203,8 @@ impl Backbone {
                 )));
             }
         };
-        if config.relative_attention_num_buckets < 4
-            || config.relative_attention_max_distance <= config.relative_attention_num_buckets / 4
-        {
-            return Err(wrong("has relative_attention_* that give no distance buckets".into()));
-        }
+        let most = config.relative_attention_max_distance;
+        check_buckets(config.relative_attention_num_buckets, most).map_err(&wrong)?;
         no_more_layers(&weights, "encoder.block.", config.num_layers)?;
         let of_candle = t5::Config {
             vocab_size: config.vocab_size,
@@ -244,6 +243,18 @@ impl Backbone {
 
 fn parse<T: DeserializeOwned>(config: Value) -> Result<T, String> {
     serde_json::from_value(config).map_err(|e| e.to_string())
+}
+
+/// Half of the buckets are for either direction, and half of those hold one distance each; the others
+/// grow with the logarithm of the distance, up to `most`.
+fn check_buckets(buckets: usize, most: usize) -> Result<(), String> {
+    match buckets >= 4 && most > buckets / 4 {
+        true => Ok(()),
+        false => Err(format!(
+            "has relative_attention_num_buckets {buckets}, which gives no distance buckets up to \
+             {most}"
+        )),
+    }
 }
 
 fn heads_divide(width: usize, heads: usize) -> Result<(), String> {

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
@@ -97,14 +96,21 @@ impl Job<'_> {
         let next = AtomicUsize::new(0);
         let threads = match self.encoder.device.is_cuda() {
             true => 1,
-            false => thread::available_parallelism().map_or(1, NonZero::get),
+            false => rayon::current_num_threads(),
         };
         thread::scope(|scope| {
             let (send, receive) = mpsc::sync_channel(2 * threads);
-            for _ in 0..threads {
+            for number in 0..threads {
                 let (send, open, next) = (send.clone(), &open, &next);
                 // A batch a thread: its own products must not spread over the threads again.
-                scope.spawn(move || on_one_thread(|| self.encode_next(open, next, &send)));
+                let encode = move || on_one_thread(|| self.encode_next(open, next, &send));
+                if let Err(none) = thread::Builder::new().spawn_scoped(scope, encode) {
+                    // With fewer than asked for it takes longer.
+                    if number == 0 {
+                        return Err(TrainError::no_thread(&none));
+                    }
+                    break;
+                }
             }
             drop(send);
             let mut saved = Instant::now();

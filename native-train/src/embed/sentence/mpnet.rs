@@ -12,7 +12,7 @@ const PADDING: u32 = 1;
 pub(super) const FIRST_POSITION: usize = 2;
 
 /// Distances from here on share the last bucket.
-const MAX_DISTANCE: f64 = 128.0;
+pub(super) const MAX_DISTANCE: usize = 128;
 
 /// The fields of `config.json` that the encoder needs, with the defaults of `transformers`.
 #[derive(Debug, Deserialize)]
@@ -184,7 +184,7 @@ fn bucket(query: usize, key: usize, buckets: u32) -> u32 {
         distance
     } else {
         let ratio = f64::from(distance) / f64::from(exact);
-        let share = ratio.ln() / (MAX_DISTANCE / f64::from(exact)).ln();
+        let share = ratio.ln() / (MAX_DISTANCE as f64 / f64::from(exact)).ln();
         (exact + (share * f64::from(half - exact)) as u32).min(half - 1)
     };
     within + if key > query { half } else { 0 }

@@ -1,6 +1,6 @@
 //! A device of Vulkan, Metal or Direct3D, by wgpu.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_channel::oneshot;
 use tigret_shaders::{BindingKind, Requirement, Shader};
@@ -18,6 +18,10 @@ use wgpu::{
 use super::{Bounds, Extras, Failure, Info, Launch, PARAMS_BYTES, Role, source};
 use crate::error::InferError;
 use crate::gpu::GpuOptions;
+
+/// The door to the drivers, one for the process: NVIDIA's fail where several threads make their own
+/// (gfx-rs/wgpu#5930).
+static INSTANCE: OnceLock<Instance> = OnceLock::new();
 
 /// What a device has been asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,7 +79,8 @@ impl Device {
     /// [`InferError::NoGpu`] without an adapter, or where it opens no device.
     pub(in super::super) async fn open(wishes: GpuOptions) -> Result<Self, InferError> {
         let no_gpu = |e: &dyn std::fmt::Display| InferError::NoGpu(e.to_string());
-        let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
+        let instance = INSTANCE
+            .get_or_init(|| Instance::new(InstanceDescriptor::new_without_display_handle()));
         let options = RequestAdapterOptions {
             power_preference: PowerPreference::HighPerformance,
             ..RequestAdapterOptions::default()
