@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 use tigret_infer::error::brief;
@@ -115,6 +116,16 @@ pub(crate) fn check_range(option: &str, value: f64, allowed: RangeInclusive<f64>
     }
     let (least, most) = allowed.into_inner();
     Err(TrainError::usage(format!("{option} {value} is outside {least}..={most}")))
+}
+
+/// The time of an option in minutes, if it is given.
+///
+/// # Errors
+/// [`TrainError::Usage`] outside [`MINUTES`].
+pub(crate) fn minutes(option: &str, given: Option<f64>) -> Result<Option<Duration>> {
+    let Some(minutes) = given else { return Ok(None) };
+    check_range(option, minutes, MINUTES)?;
+    Ok(Some(Duration::from_secs_f64(minutes * 60.0)))
 }
 
 impl From<tch::TchError> for TrainError {

@@ -65,11 +65,6 @@ fn only_what_has_changed_is_done_again() {
     assert_eq!(done(at, ""), all);
     assert!(at.join("run/bundle.safetensors").is_file());
     assert_eq!(done(at, ""), [""; 0]);
-    // What was done before there were these options goes on being done.
-    for later in ["unlikelihood", "drop-items"] {
-        assert!(!at.read("run/.tigret/train.json").contains(later));
-        assert_eq!(done(at, &format!("--set train.{later}=0")), [""; 0]);
-    }
 
     // Another option of the last but one step; the options of a file and of --set are the same.
     // A list of none is as if it were not there.

@@ -183,6 +183,23 @@ fn each_tensor_has_to_be_there_in_its_type_and_shape() {
 }
 
 #[test]
+fn what_would_compute_something_else_is_refused() {
+    let good = random_bundle(&Shape::default(), WeightFormat::F32, 1).to_bytes().unwrap();
+    // A head beside a configuration that says there is none.
+    let message = refused(&rewritten(&good, |tensors, _| {
+        let shared = tensors.iter().find(|(name, ..)| name == "shared.weight").unwrap().clone();
+        tensors.push(("lm_head.weight".to_owned(), shared.1, shared.2, shared.3));
+    }));
+    let expected = "tensor `lm_head.weight`: the configuration ties the head to `shared.weight`";
+    assert!(message.contains(expected), "{message}");
+    let message = refused(&rewritten(&good, |_, metadata| {
+        let config = metadata.get_mut("config").unwrap();
+        *config = config.replace("\"t5\"", "\"mt5\"");
+    }));
+    assert!(message.contains("model_type is \"mt5\", only \"t5\" is read"), "{message}");
+}
+
+#[test]
 fn tensors_of_a_file_are_aligned() {
     for format in WeightFormat::ALL {
         let shape = Shape { d_model: 33, ..Shape::default() };

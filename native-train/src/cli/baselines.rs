@@ -16,7 +16,7 @@ use crate::baselines::{
 use crate::data::Dataset;
 use crate::device;
 use crate::embed::Vectors;
-use crate::error::{MINUTES, Result, TrainError, check_range};
+use crate::error::{Result, TrainError, minutes};
 use crate::evaluate::Protocol;
 use crate::interrupt::{self, Watch};
 use crate::metrics::Metrics;
@@ -102,8 +102,13 @@ impl Args {
         self.item_knn.validate()?;
         self.semantic_knn.validate()?;
         self.sasrec.validate()?;
-        self.sasrec_max_minutes
-            .map_or(Ok(()), |minutes| check_range("--sasrec-max-minutes", minutes, MINUTES))
+        self.sasrec_budget()?;
+        Ok(())
+    }
+
+    /// The time that the training of SASRec may take.
+    fn sasrec_budget(&self) -> Result<Option<Duration>> {
+        minutes("--sasrec-max-minutes", self.sasrec_max_minutes)
     }
 
     /// The figures of popularity and of every baseline that was asked for.
@@ -162,7 +167,7 @@ impl Args {
     fn trained_sasrec(&self, place: Place<'_>) -> Result<Ready> {
         let Place { run, dataset, device, output } = place;
         let folder = run.baseline(Method::SasRec.name());
-        let budget = self.sasrec_max_minutes.map(|m| Duration::from_secs_f64(m * 60.0));
+        let budget = self.sasrec_budget()?;
         let on = device::name(device);
         let earlier = sasrec::earlier(&folder, dataset, self.sasrec, budget)?;
         match earlier {

@@ -13,7 +13,7 @@ use crate::data::moment::Bound;
 use crate::data::new_items::text_recipe;
 use crate::data::oracle::optimum;
 use crate::data::prepare::{Findings, Prepared, Settings, Source, prepare};
-use crate::data::readers::simulate;
+use crate::data::simulation::simulate;
 use crate::data::{Summary, log};
 use crate::error::{Result, TrainError};
 use crate::metrics::Metrics;

@@ -118,7 +118,7 @@ struct Line {
     #[serde(default)]
     user_token: Option<u32>,
     #[serde(default)]
-    exclude: Vec<Id>,
+    exclude: Option<Vec<Id>>,
     #[serde(default)]
     allow: Option<Vec<Id>>,
 }
@@ -132,7 +132,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let mut recommender = pollster::block_on(Recommender::new(bundle, backend))?;
     // A driver that computes on the CPU is a Vulkan adapter too.
     if let Engine::Gpu = args.backend {
-        output.note(format!("computing on {}", recommender.engine_name()));
+        say(format_args!("computing on {}", recommender.engine_name()));
     }
     // What is wrong with the options is said once, and not as a fault of the first line.
     check(&recommender, &args.request(0, Line::default()))?;
@@ -207,7 +207,7 @@ impl Args {
             user_token: line.user_token,
             top: self.top.unwrap_or(Request::default().top.min(self.beams)),
             beams: self.beams,
-            exclude: ids(line.exclude),
+            exclude: ids(line.exclude.unwrap_or_default()),
             exclude_history: self.exclude_history,
             allow: line.allow.map(ids),
             temperature: self.temperature.clone(),

@@ -1,12 +1,11 @@
 //! `tigret study`: the paper's experiments.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{CommandFactory, ValueEnum};
 
 use super::{Cli, InProcess, OneOrAll, Output, or_all};
-use crate::error::{MINUTES, Result, TrainError, check_range};
+use crate::error::{Result, TrainError, minutes};
 use crate::interrupt;
 use crate::model::presets::Preset;
 use crate::pipeline::{Config, RunLock};
@@ -68,13 +67,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
-    for (name, minutes) in
-        [("--stop-after-minutes", args.stop_after_minutes), ("--max-minutes", args.max_minutes)]
-    {
-        minutes.map_or(Ok(()), |minutes| check_range(name, minutes, MINUTES))?;
-    }
-    if let Some(minutes) = args.stop_after_minutes {
-        interrupt::pause_after(Duration::from_secs_f64(minutes * 60.0))?;
+    minutes("--max-minutes", args.max_minutes)?;
+    if let Some(limit) = minutes("--stop-after-minutes", args.stop_after_minutes)? {
+        interrupt::pause_after(limit)?;
     }
     let asked_for = args.names.concat();
     let studies = Study::value_variants().iter().filter(|study| asked_for.contains(study));

@@ -19,11 +19,12 @@ use crate::model::IdsOf;
 use crate::run_dir::RunDir;
 use crate::tokenizer::check::{check, check_alone};
 use crate::tokenizer::collaborative::{Als, item_vectors, join};
+use crate::tokenizer::collisions::{Alike, alike, collisions, resolve_collisions};
 use crate::tokenizer::quantizer_file::save_quantizer;
 use crate::tokenizer::settings::Normalise;
 use crate::tokenizer::state::Keeper;
-use crate::tokenizer::stats::{Alike, alike, collisions, level_use, smaller_codebook};
-use crate::tokenizer::{Fitted, Method, SemanticIds, Settings, fit, resolve_collisions};
+use crate::tokenizer::stats::{level_use, smaller_codebook};
+use crate::tokenizer::{Fitted, Method, SemanticIds, Settings, fit};
 
 /// Give every item its semantic ID, with a quantiser fitted to the content vectors.
 #[derive(Debug, clap::Args)]

@@ -7,8 +7,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::report::{Made, remarks_on_codes};
 use crate::tokenizer::Settings;
+use crate::tokenizer::collisions::Collisions;
 use crate::tokenizer::settings::Epochs;
-use crate::tokenizer::stats::{Collisions, LevelUse};
+use crate::tokenizer::stats::LevelUse;
 use crate::tokenizer::train::Trained;
 
 /// What is written to `tokenizer.json` and printed.

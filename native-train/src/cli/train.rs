@@ -9,7 +9,7 @@ use tigret_infer::{T5Config, TokenLayout};
 use super::Output;
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
-use crate::error::{MINUTES, Result, TrainError, check_range};
+use crate::error::{Result, TrainError, check_range, minutes};
 use crate::interrupt::{self, Watch};
 use crate::memory;
 use crate::model::presets::Preset;
@@ -98,11 +98,16 @@ impl Args {
             ("--drop-user", self.options.drop_user, 0.0..=1.0),
             ("--drop-items", self.options.drop_items, 0.0..=0.99),
             ("--unlikelihood", self.options.unlikelihood, 0.0..=100.0),
-            ("--max-minutes", self.max_minutes.unwrap_or(1.0), MINUTES),
         ] {
             check_range(name, value, allowed)?;
         }
+        self.budget()?;
         Ok(())
+    }
+
+    /// The time that the training may take.
+    fn budget(&self) -> Result<Option<Duration>> {
+        minutes("--max-minutes", self.max_minutes)
     }
 
     /// The preset's sizes, with what is given in their place.
@@ -187,7 +192,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         ));
     }
     let _watch = Watch::start()?;
-    let budget = args.max_minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
+    let budget = args.budget()?;
     let progress = output.progress(1, "steps");
     let limits = Limits { budget, interrupted: &interrupt::is_requested, progress: &progress };
     let outcome = trainer.train(args.resume, limits).map_err(|e| match e {

@@ -17,8 +17,8 @@ use super::markup::plain;
 use super::moment::{Moment, TimeStyle};
 use super::python_json::from_json;
 use super::python_literal::parse_dictionary;
-use super::source::{self, Text};
 use super::template::{ID, TextRecipe};
+use super::text_file::{self, Text};
 use super::values::is_empty;
 use crate::error::{Result, TrainError};
 
@@ -99,7 +99,7 @@ impl<'a> Metadata<'a> {
     /// # Errors
     /// [`TrainError::File`] for one that cannot be read.
     pub fn open(path: &'a Path, progress: &ProgressBar) -> Result<Self> {
-        Ok(Self { path, text: source::open(path, "check the path", progress)? })
+        Ok(Self { path, text: text_file::open(path, "check the path", progress)? })
     }
 
     /// Gives the items of a data set fields and text.

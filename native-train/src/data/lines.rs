@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::source::{self, Text};
+use super::text_file::{self, Text};
 use crate::error::{Result, TrainError};
 use crate::files::NOT_UTF8;
 
@@ -32,7 +32,7 @@ pub(crate) fn for_each_line_with(
     progress: &ProgressBar,
     each: impl FnMut(usize, &str) -> Result<()>,
 ) -> Result<()> {
-    for_each_line_of(path, source::open(path, hint, progress)?, each)
+    for_each_line_of(path, text_file::open(path, hint, progress)?, each)
 }
 
 /// [`for_each_line`] of a file that is open already.
@@ -41,7 +41,7 @@ pub(super) fn for_each_line_of(
     text: Text,
     mut each: impl FnMut(usize, &str) -> Result<()>,
 ) -> Result<()> {
-    source::for_each_line_of_bytes(path, text, |number, bytes| {
+    text_file::for_each_line_of_bytes(path, text, |number, bytes| {
         let line =
             std::str::from_utf8(bytes).map_err(|_| TrainError::line(path, number, NOT_UTF8))?;
         let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };

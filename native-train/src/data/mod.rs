@@ -2,7 +2,7 @@
 //!
 //! Sources: a [generic log](log), [Amazon's reviews](amazon) and [MovieLens](movielens) as
 //! downloaded, the [research format](research), and the embedded [classics] with
-//! [simulated readers](readers). All end in a [`Dataset`], which every
+//! [simulated readers](simulation). All end in a [`Dataset`], which every
 //! later step loads from the run directory.
 
 pub mod amazon;
@@ -22,14 +22,14 @@ mod parquet;
 pub mod prepare;
 mod python_json;
 mod python_literal;
-pub mod readers;
 mod records;
 pub mod research;
-mod source;
+pub mod simulation;
 pub mod summary;
 pub mod template;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text_file;
 mod values;
 
 use std::collections::{HashMap, HashSet};

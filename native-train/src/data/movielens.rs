@@ -12,8 +12,8 @@ use super::Dataset;
 use super::events::{Events, Ids, Rules, Tally, parse_rating};
 use super::moment::{Moment, TimeStyle};
 use super::records::Delimited;
-use super::source::{self, Text};
 use super::template::TextRecipe;
+use super::text_file::{self, Text};
 use crate::error::{Result, TrainError};
 
 /// Text of a movie.
@@ -206,7 +206,7 @@ impl<'a> Rows<'a> {
         Ok(match separator {
             None => Self::Csv(Delimited::open(path, b',', hint, progress)?),
             Some(separator) => {
-                Self::Separated { path, text: source::open(path, hint, progress)?, separator }
+                Self::Separated { path, text: text_file::open(path, hint, progress)?, separator }
             }
         })
     }
@@ -222,7 +222,7 @@ impl<'a> Rows<'a> {
                 Ok(())
             }
             Self::Separated { path, text, separator } => {
-                source::for_each_line_of_bytes(path, text, |number, bytes| {
+                text_file::for_each_line_of_bytes(path, text, |number, bytes| {
                     // 100K and 1M are in Latin-1, whose bytes are code points, and 10M in UTF-8.
                     let line = match std::str::from_utf8(bytes) {
                         Ok(line) => Cow::Borrowed(line),

@@ -7,7 +7,7 @@
 //! recall of a list is the sum of the probabilities of its books.
 
 use super::Sequence;
-use super::readers::{NEW_AUTHOR, NEW_TASTE, Shelf, World};
+use super::simulation::{NEW_AUTHOR, NEW_TASTE, Shelf, World};
 use crate::metrics::Metrics;
 
 /// P(taste, next book's drift | history) as the history grows.
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::data::classics::{Book, books};
-    use crate::data::readers::{MIXTURE, Taste, simulate};
+    use crate::data::simulation::{MIXTURE, Taste, simulate};
 
     fn book(author: &str, at: u16, subjects: &[&str], series: Option<u16>) -> Book {
         Book {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::lines;
 use super::parquet::{Cell, Table};
-use super::source::{self, MOST_LINE, Text};
+use super::text_file::{self, MOST_LINE, Text};
 use crate::error::{Result, TrainError};
 use crate::files::NOT_UTF8;
 
@@ -25,7 +25,7 @@ pub(super) enum RecordFormat {
 
 impl RecordFormat {
     pub(super) fn of(path: &Path) -> Result<Self> {
-        match source::extension(path).as_str() {
+        match text_file::extension(path).as_str() {
             "jsonl" | "ndjson" => Ok(Self::JsonLines),
             "csv" => Ok(Self::Delimited(b',')),
             "tsv" => Ok(Self::Delimited(b'\t')),
@@ -60,7 +60,7 @@ impl<'a> Delimited<'a> {
         hint: &str,
         progress: &ProgressBar,
     ) -> Result<Self> {
-        let text = source::open(path, hint, progress)?;
+        let text = text_file::open(path, hint, progress)?;
         let (text, lines) = with_records_limited(text, delimiter);
         let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text);
         let header = reader.headers().cloned();

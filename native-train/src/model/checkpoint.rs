@@ -92,12 +92,6 @@ pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<
     let path = folder.join("config.json");
     let text = with_tokens(read_text(&path, hint)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
-    // MT5 and UMT5 have the same names of weights and compute something else.
-    if config.model_type != MODEL_TYPE {
-        let reason =
-            format!("model_type is \"{}\", only \"{MODEL_TYPE}\" is read", config.model_type);
-        return Err(TrainError::file(&path, reason));
-    }
     let trained_on = trained_on_of(&path, &text)?;
     let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
@@ -134,9 +128,6 @@ pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<
     }
     Ok((config, weights, trained_on))
 }
-
-/// The one `model_type` that is read.
-const MODEL_TYPE: &str = "t5";
 
 /// Early T5 checkpoints store a bias of positions for the first cross-attention, which no version uses.
 const UNUSED: &str = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight";

@@ -156,11 +156,6 @@ fn understood(
         }
         call.options.insert(name, texts);
     }
-    if step == Step::Train {
-        // Where they are 0, a training is the one of before there were these options.
-        let is_later = |option: &str| matches!(option, "drop-items" | "unlikelihood");
-        call.options.retain(|option, values| !is_later(option) || *values != ["0"]);
-    }
     if step == Step::Evaluate {
         // Options of a baseline that is not named change nothing.
         let named = call.options.get("baselines").cloned().unwrap_or_default();

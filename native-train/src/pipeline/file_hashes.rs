@@ -34,7 +34,6 @@ struct Known {
     modified: u64,
     /// The same of the last change of anything about the file: no program can set it, as those that
     /// copy or unpack a file do with the time above. Zero where the system does not tell.
-    #[serde(default)]
     changed: u64,
     sha256: String,
 }

@@ -27,9 +27,8 @@ use crate::error::Result;
 use crate::files::read_json;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::tokenizer::stats::{
-    Collisions, LevelUse, collision_groups, collisions, groups, level_counts, level_use,
-};
+use crate::tokenizer::collisions::{Collisions, collision_groups, collisions};
+use crate::tokenizer::stats::{LevelUse, groups, level_counts, level_use};
 use category::Categories;
 use information::{Information, Shares};
 use neighbours::Neighbours;

@@ -6,7 +6,8 @@ use super::Report;
 use super::format::{count, percent, score};
 use super::neighbours::Shared;
 use crate::tokenizer::Method;
-use crate::tokenizer::stats::{Collisions, LevelUse, smaller_codebook};
+use crate::tokenizer::collisions::Collisions;
+use crate::tokenizer::stats::{LevelUse, smaller_codebook};
 
 /// Below this share of used codewords a level has collapsed (paper, appendix: at least 80 %).
 const LEAST_USED: f64 = 0.8;

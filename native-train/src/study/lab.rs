@@ -241,7 +241,7 @@ impl<'a> Lab<'a> {
         let folder = self.settings.out.join(self.study).join("measured");
         let path = folder.join(format!("{}.json", trained.name));
         let key = digest(&json!([trained.key, revision, settings]));
-        if let Ok(Measured { key: known, value }) = read_json::<Measured<T>>(&path, "")
+        if let Ok(Kept { key: known, value }) = read_json::<Kept<T>>(&path, "")
             && known == key
         {
             return Ok(value);
@@ -252,7 +252,7 @@ impl<'a> Lab<'a> {
         self.note(&format!("{}: measuring", trained.name));
         let value = compute()?;
         fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;
-        let measured = Measured { key, value };
+        let measured = Kept { key, value };
         write_json(&path, &measured)?;
         Ok(measured.value)
     }
@@ -298,9 +298,9 @@ struct Evaluated {
     model: Metrics,
 }
 
-/// The content of a file of measurements.
+/// A measurement and what it was made of.
 #[derive(Debug, Serialize, serde::Deserialize)]
-struct Measured<T> {
+struct Kept<T> {
     key: String,
     value: T,
 }

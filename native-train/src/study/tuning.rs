@@ -194,11 +194,7 @@ fn wanted(lab: &Lab<'_>, data: &Data) -> Result<Vec<Subject>> {
 
 fn tune(lab: &Lab<'_>, data: &Data, subject: Subject) -> Result<Tuned> {
     let (validation, stamp) = measure(lab, data, subject, &Settings::new(), Split::Validation)?;
-    // A stamp leaves out some options where they are 0.
-    let configured = |option: &str| match stamp.key.options.get(option) {
-        Some(values) => values.first()?.parse::<f64>().ok(),
-        None => Some(0.0),
-    };
+    let configured = |option: &str| stamp.key.options.get(option)?.first()?.parse::<f64>().ok();
     let mut tried = vec![Tried { settings: Settings::new(), validation }];
     let mut best = 0;
     // A trial only has to come by every line of code.

@@ -375,7 +375,7 @@ mod tests {
             let balanced = Settings { balance_last: true, ..plain.clone() };
             let distinct = |settings: &Settings| {
                 let fitted = fit_to(settings, &ids, &vectors).unwrap();
-                crate::tokenizer::stats::collisions(&fitted.codes, 3).distinct
+                crate::tokenizer::collisions::collisions(&fitted.codes, 3).distinct
             };
             assert!(distinct(&balanced) > distinct(&plain), "{method:?}");
         }

@@ -1,7 +1,5 @@
 //! Semantic IDs of a data set: both look-up directions, and the files that hold them.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::path::Path;
 
 use tigret_infer::{Catalog, CatalogFile, CatalogItem, TokenLayout};
@@ -214,74 +212,4 @@ pub(crate) fn lacks(run: &RunDir, id: &str) -> TrainError {
              and `tigret tokenize` again"
         ),
     )
-}
-
-/// Gives items that share all codes a further code 0, 1, 2, … in the order of the data set
-/// (paper, section 3.1, "handling collisions"); a unique item gets 0.
-///
-/// `codes` is row-major `[items, levels]`; the result is `[items, levels + 1]`.
-///
-/// # Errors
-/// [`TrainError::Usage`] when a group is larger than `size`, naming the codes they share, and what
-/// mends that if at most `alike` items have equal vectors.
-pub fn resolve_collisions(
-    codes: &[u16],
-    levels: usize,
-    size: u32,
-    alike: usize,
-) -> Result<Vec<u16>> {
-    let mut seen: HashMap<&[u16], u32> = HashMap::new();
-    let mut resolved = Vec::with_capacity(codes.len() / levels * (levels + 1));
-    for row in codes.chunks_exact(levels) {
-        let next = seen.entry(row).or_insert(0);
-        resolved.extend_from_slice(row);
-        resolved.push(u16::try_from(*next).unwrap_or(u16::MAX));
-        *next += 1;
-    }
-    match seen.iter().max_by_key(|&(&row, &count)| (count, Reverse(row))) {
-        Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
-            "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
-             vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \
-             rq-kmeans"
-        ))),
-        Some((row, &count)) if alike > size as usize => Err(TrainError::usage(format!(
-            "{alike} items have the same vector, as those of equal or empty texts do, {count} share \
-             the codes {row:?}, and the collision level holds {size}; raise --collision-size, or give \
-             the items better texts or another encoder"
-        ))),
-        Some((row, &count)) if count > size => Err(TrainError::usage(format!(
-            "{count} items share the codes {row:?}, but the collision level holds {size}; raise \
-             --collision-size, --codebook-size or --levels"
-        ))),
-        _ => Ok(resolved),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::resolve_collisions;
-
-    #[test]
-    fn a_group_beyond_the_collision_level_is_refused_with_what_mends_it() {
-        let resolved = resolve_collisions(&[1, 2, 1, 2, 3, 4], 2, 2, 2).unwrap();
-        assert_eq!(resolved, [1, 2, 0, 1, 2, 1, 3, 4, 0]);
-        let refused_of =
-            |codes: &[u16], alike| resolve_collisions(codes, 2, 1, alike).unwrap_err().to_string();
-        let refused = |codes: &[u16]| refused_of(codes, 0);
-        let some = refused(&[1, 2, 1, 2, 3, 4]);
-        assert!(
-            some.contains("2 items share the codes [1, 2]") && some.contains("--collision-size")
-        );
-        // Levels would not help where the vectors are equal.
-        let alike = refused_of(&[1, 2, 1, 2, 3, 4], 2);
-        assert!(alike.contains("2 items have the same vector") && !alike.contains("--levels"));
-        assert!(
-            alike.contains("raise --collision-size, or give the items better texts"),
-            "{alike}"
-        );
-        // Room for them would not help: the codes tell nobody apart.
-        let all = refused(&[1, 2, 1, 2]);
-        assert!(all.contains("all 2 items have the codes [1, 2]: the codebooks have collapsed"));
-        assert!(!all.contains("--collision-size"), "{all}");
-    }
 }

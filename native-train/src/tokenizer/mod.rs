@@ -10,6 +10,7 @@ mod balance;
 pub mod check;
 mod codes;
 pub mod collaborative;
+pub mod collisions;
 pub mod fit;
 pub mod hierarchical_kmeans;
 mod ids;
@@ -26,7 +27,7 @@ use rand::Rng;
 use tch::Tensor;
 
 pub use fit::{Fitted, fit};
-pub use ids::{SemanticIds, resolve_collisions};
+pub use ids::SemanticIds;
 pub(crate) use ids::{TOKENIZE, ids_of, lacks, read_ids};
 pub use settings::{Method, Settings};
 

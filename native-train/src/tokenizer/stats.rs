@@ -5,8 +5,6 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::embed::Vectors;
-
 /// With fewer items to a codeword of the first level, the first code is nearly the item's own id:
 /// it says little that several items have in common.
 const ITEMS_A_CODEWORD: usize = 8;
@@ -23,28 +21,6 @@ pub struct LevelUse {
     pub codewords: usize,
     /// exp(entropy) of the distribution of items over codewords.
     pub perplexity: f64,
-}
-
-/// Collisions of semantic IDs before they are resolved.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Collisions {
-    /// Items.
-    pub items: usize,
-    /// Items that share their codes with no other.
-    pub unique_items: usize,
-    /// Distinct codes.
-    pub distinct: usize,
-    /// Items in the largest group.
-    pub largest_group: usize,
-}
-
-/// Items that a tokenizer cannot tell apart, since their vectors are equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Alike {
-    /// Items that share all codes, and their vector, with another.
-    pub items: usize,
-    /// Most items of one vector.
-    pub largest: usize,
 }
 
 impl LevelUse {
@@ -84,35 +60,6 @@ pub fn level_use(codes: &[u16], sizes: &[u32]) -> Vec<LevelUse> {
     level_counts(codes, sizes).iter().map(|counts| LevelUse::from_counts(counts)).collect()
 }
 
-/// Collisions among codes `[items, levels]`.
-pub fn collisions(codes: &[u16], levels: usize) -> Collisions {
-    let (items, shared) = (codes.len() / levels, collision_groups(codes, levels));
-    let unique_items = items - shared.iter().map(Vec::len).sum::<usize>();
-    Collisions {
-        items,
-        unique_items,
-        distinct: unique_items + shared.len(),
-        largest_group: shared.first().map_or(items.min(1), Vec::len),
-    }
-}
-
-/// Items of equal vectors among those that share their codes `[items, levels]`.
-pub fn alike(codes: &[u16], levels: usize, vectors: &Vectors) -> Alike {
-    let mut alike = Alike::default();
-    for group in collision_groups(codes, levels) {
-        let mut counts: HashMap<Vec<u32>, usize> = HashMap::new();
-        for item in group {
-            let bits = vectors.row(item as usize).iter().map(|x| x.to_bits()).collect();
-            *counts.entry(bits).or_default() += 1;
-        }
-        for &count in counts.values().filter(|&&count| count > 1) {
-            alike.items += count;
-            alike.largest = alike.largest.max(count);
-        }
-    }
-    alike
-}
-
 /// Items of each codeword of each level, from codes `[items, levels]`; `sizes` are the codewords
 /// of each level.
 pub fn level_counts(codes: &[u16], sizes: &[u32]) -> Vec<Vec<u32>> {
@@ -138,47 +85,16 @@ pub fn groups(codes: &[u16], levels: usize, at: Range<usize>) -> Vec<u32> {
         .collect()
 }
 
-/// Groups of two or more items that share all codes, from codes `[items, levels]`: indices of
-/// items, the largest group first, equal ones by their first item.
-pub fn collision_groups(codes: &[u16], levels: usize) -> Vec<Vec<u32>> {
-    let mut members: Vec<Vec<u32>> = Vec::new();
-    for (item, group) in (0..).zip(groups(codes, levels, 0..levels)) {
-        match members.get_mut(group as usize) {
-            Some(members) => members.push(item),
-            None => members.push(vec![item]),
-        }
-    }
-    members.retain(|members| members.len() > 1);
-    // Stable, and the groups stand in order of first appearance.
-    members.sort_by_key(|members| std::cmp::Reverse(members.len()));
-    members
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn items_of_equal_vectors_are_counted_among_those_that_collide() {
-        let vectors = Vectors { dimensions: 1, data: vec![1.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0] };
-        let found = alike(&[5, 5, 5, 5, 5, 6, 7], 1, &vectors);
-        assert_eq!(found, Alike { items: 5, largest: 3 });
-        assert_eq!(alike(&[1, 2, 3, 4, 5, 6, 7], 1, &vectors), Alike::default());
-    }
-
-    #[test]
-    fn counts_use_and_collisions() {
+    fn use_is_counted_by_level() {
         let codes = [0, 1, 0, 1, 2, 1, 3, 1];
         let levels = level_use(&codes, &[4, 4]);
         assert_eq!((levels[0].used, levels[1].used), (3, 1));
         assert!((levels[1].perplexity - 1.0).abs() < 1e-12);
-        let groups = collisions(&codes, 2);
-        assert_eq!((groups.unique_items, groups.distinct, groups.largest_group), (2, 3, 2));
-        for (codes, expected) in [(&[0, 1, 1, 0][..], (2, 2, 1)), (&[], (0, 0, 0))] {
-            let groups = collisions(codes, 2);
-            let found = (groups.unique_items, groups.distinct, groups.largest_group);
-            assert_eq!(found, expected, "{codes:?}");
-        }
     }
 
     #[test]
@@ -211,11 +127,5 @@ mod tests {
         assert_eq!(groups(&codes, 3, 0..2), [0, 1, 2, 0]);
         assert_eq!(groups(&codes, 3, 1..2), [0, 1, 0, 0]);
         assert_eq!(groups(&codes, 3, 0..0), [0, 0, 0, 0]);
-    }
-
-    #[test]
-    fn collision_groups_leave_unique_items_out_and_start_with_the_largest() {
-        let codes = [0, 1, 5, 5, 3, 3, 0, 1, 3, 3, 3, 3];
-        assert_eq!(collision_groups(&codes, 2), [vec![2, 4, 5], vec![0, 3]]);
     }
 }

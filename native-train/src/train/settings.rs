@@ -117,13 +117,11 @@ pub struct Options {
     /// for long does not know samples by heart; the latest item never is.
     #[arg(long, display_order = 135, allow_negative_numbers = true,
           default_value_t = Options::DEFAULT.drop_items)]
-    #[serde(default)]
     pub drop_items: f64,
     /// Weight of a term that makes the items of a user's history unlikely to be next, for data in
     /// which users do not return to items; 0 leaves it out.
     #[arg(long, display_order = 140, allow_negative_numbers = true,
           default_value_t = Options::DEFAULT.unlikelihood)]
-    #[serde(default)]
     pub unlikelihood: f64,
     /// Validations without a better NDCG@10 before training stops.
     #[arg(long, display_order = 160, default_value_t = Options::DEFAULT.patience,
@@ -258,8 +256,6 @@ fn other_settings(before: &Settings, now: &Settings) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::train::trainer::tests::{OPTIONS, data, settings};
 
@@ -293,37 +289,5 @@ mod tests {
         let other = Identity { max_items: 2, ..same() };
         let said = "with other settings (`tigret tokenize --max-items 2`, not 4)".to_owned();
         assert_eq!(differs(other), Some(said));
-    }
-
-    #[test]
-    fn settings_of_earlier_states_are_read() {
-        let (_, ids) = data();
-        // As they were written when all options stood in `Settings` itself.
-        let before = json!({
-            "config": settings(&ids, 0.1, OPTIONS).config,
-            "batch": 70,
-            "batching": "samples",
-            "precision": "f32",
-            "epochs": 1,
-            "optimizer": "adamw",
-            "learning_rate": 0.001,
-            "warmup": 1,
-            "schedule": "inverse-sqrt",
-            "weight_decay": 0.0,
-            "clip": 0.001,
-            "drop_user": 0.2,
-            "validate_every": 1,
-            "patience": 1,
-            "validation_users": 1,
-            "validation_beams": 1,
-            "seed": 5,
-        });
-        let read: Settings = serde_json::from_value(before.clone()).unwrap();
-        assert_eq!(read, settings(&ids, 0.1, OPTIONS));
-        // What came later is as it was then.
-        let mut now = before;
-        now["drop_items"] = json!(0.0);
-        now["unlikelihood"] = json!(0.0);
-        assert_eq!(serde_json::to_value(&read).unwrap(), now);
     }
 }

@@ -18,6 +18,9 @@ use crate::tensor_file::numbers;
 use crate::tokens::TokenLayout;
 use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
 
+/// The output head where it is not the embedding.
+const HEAD: &str = "lm_head.weight";
+
 impl Bundle {
     /// Reads and checks the bytes of a bundle.
     ///
@@ -68,6 +71,11 @@ impl Bundle {
             .iter()
             .map(|(name, shape)| check_shape(name, shape, weight_format, &tensor))
             .collect::<Result<Vec<_>, _>>()?;
+        // Whoever wrote it there means it to be used.
+        if config.tie_word_embeddings && file.tensor(HEAD).is_ok() {
+            let what = "the configuration ties the head to `shared.weight` (`tie_word_embeddings`)";
+            return Err(BundleError::tensor(HEAD, what));
+        }
         let catalog = read_catalog(&tokens, &tensor)?;
         let quantizer = metadata.and_then(|m| m.get(quantizer::file::FIELD));
         let quantizer = quantizer.map(|json| Quantizer::read(json, &tensor)).transpose()?;
@@ -160,7 +168,7 @@ fn expect(
     if view.dtype() != dtype {
         return Err(BundleError::tensor(
             name,
-            format!("has type {:?}, the bundle's quantization asks for {dtype:?}", view.dtype()),
+            format!("has type {:?}, not {dtype:?}", view.dtype()),
         ));
     }
     if view.shape() != shape {
@@ -207,7 +215,10 @@ fn read_catalog<'a>(
         _ => {
             return Err(BundleError::tensor(
                 CODES,
-                format!("has shape {:?}, the layout asks for [items, {levels}]", codes.shape()),
+                format!(
+                    "has shape {:?}, not [items, {levels}] with 1 to {MAX_ITEMS} items",
+                    codes.shape()
+                ),
             ));
         }
     };
