@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { describeDemo, serveModel, untilSays } from "./demo.mjs";
-import { launch } from "./support.mjs";
+import { demoFolder, launch, serve } from "./support.mjs";
 
 describeDemo("model and engine", (demo) => {
   const { go, open } = demo;
@@ -69,6 +69,20 @@ describeDemo("model and engine", (demo) => {
     for (const [at, time] of times.slice(1).entries()) {
       assert.ok(time - times[at] >= 1900, `told after ${time - times[at]} ms: ${told.join()}`);
     }
+    await page.close();
+    await other.close();
+  });
+
+  test("new items that cannot be read are told of, and the page works without them", async () => {
+    const other = await serve(
+      { "/": demoFolder },
+      { "/model/new.jsonl": (_, response) => response.end('{"id":"a"}\n{"id":') },
+    );
+    const page = await demo.browser.newPage();
+    await page.goto(`${other.url}/?backend=cpu`);
+    await page.waitForSelector("html[data-ready]");
+    assert.match((await page.locator("#alert").textContent()) ?? "", /new\.jsonl: line 2: /);
+    assert.match((await page.locator("#status").textContent()) ?? "", /items? in .+ ms · CPU$/);
     await page.close();
     await other.close();
   });

@@ -15,14 +15,11 @@ pub fn brief(sentence: &str) -> Cow<'_, str> {
     if !sentence.contains(char::is_control) {
         return sentence;
     }
-    let mut safe = String::with_capacity(sentence.len());
-    for c in sentence.chars() {
-        match c.is_control() {
-            true => safe.extend(c.escape_default()),
-            false => safe.push(c),
-        }
-    }
-    safe.into()
+    let escaped = |c: char| match c.is_control() {
+        true => format!("\\u{{{:x}}}", u32::from(c)),
+        false => c.into(),
+    };
+    sentence.chars().map(escaped).collect::<String>().into()
 }
 
 fn shortened(sentence: &str) -> Cow<'_, str> {
@@ -121,7 +118,7 @@ mod tests {
     #[test]
     fn a_sentence_is_one_line_that_commands_no_terminal() {
         let error = BundleError::Catalog("the id \"a\n\u{1b}[31mé\" occurs twice".into());
-        let said = "catalogue: the id \"a\\n\\u{1b}[31mé\" occurs twice";
+        let said = "catalogue: the id \"a\\u{a}\\u{1b}[31mé\" occurs twice";
         assert_eq!(error.to_string(), said);
     }
 }
