@@ -17,9 +17,11 @@
 #   tokenize  RQ-VAE for the paper's 20,000 epochs, or as many as TOKENIZE_MINUTES (6) hold
 #   state     what `train` goes on from, to OUT/state (58 MB for the sizes of `paper`)
 # Called again, `train` and `tokenize` go on where they stopped, on another machine too if OUT is the
-# one before. A step that fails does not end the others; the exit status is 1 then. TRAIN holds options
-# of `tigret train` (the device, the preset, --validate-every and the minutes are given), and
-# DEVICE=cpu tries the script without a GPU.
+# one before. A step that fails does not end the others; the exit status is 1 then. On a GPU each program
+# has a time limit of its own, so that one that hangs costs minutes; where none does, all steps take about
+# half an hour. Where a command may take ten minutes, `check bench engine`, `train state` and `tokenize`
+# are three. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and the
+# minutes are given), and DEVICE=cpu tries the script without a GPU.
 #
 # OUT gets a log a step, the log and the figures of training, and in pieces of at most 15 MB
 # (`cat model.tar.* | tar x`) the model, the state, and the semantic IDs with the tokenizer or its
@@ -57,20 +59,29 @@ if [ "$device" != cpu ] && ! python3 -c 'import sys, torch; sys.exit(not torch.c
 fi
 # In front of what is there: the driver's own libraries may be found by the same variable.
 export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-# Where containers get NVIDIA's driver, which the loader of Vulkan does not look for there.
+# Where containers get NVIDIA's driver, and where the loader of Vulkan does not look for it.
 manifest=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json
-[ ! -e $manifest ] || export VK_DRIVER_FILES=${VK_DRIVER_FILES-$manifest}
+if [ -e $manifest ] && [ -z "${VK_DRIVER_FILES-}${VK_ICD_FILENAMES-}" ]; then
+    export VK_DRIVER_FILES=$manifest
+fi
 # Otherwise each step fails for the same reason. The loader says what it misses.
 said=$("$here/tigret" --version 2>&1) || {
     echo "gpu.sh: tigret does not start; it needs torch 2.11.0 in python3, and a glibc as new as that of the machine that packed it (${said//$'\n'/; })" >&2
     exit 2
 }
 
-# within SECONDS PROGRAM ARGUMENT...: ends one that takes longer. Drivers can hang, also at their exit.
+# within SECONDS PROGRAM ARGUMENT...: ends one that takes longer, on a GPU: drivers are known to hang,
+# also at a program's exit. In the foreground, so that Ctrl-C reaches it.
 within() {
     local status=0
-    timeout --kill-after 10 "$@" || status=$?
-    [ $status -ne 124 ] || echo "gpu.sh: $(basename "$2") did not end within $1 s"
+    if [ "$device" = cpu ]; then
+        "${@:2}"
+        return
+    fi
+    timeout --foreground --kill-after 10 "$@" || status=$?
+    case $status in
+    124 | 137) echo "gpu.sh: $(basename "$2") did not end within $1 s" ;;
+    esac
     return $status
 }
 
@@ -119,9 +130,11 @@ bench() {
 }
 
 engine() {
-    local format beams status=0
+    local format beams status=0 said
     # Without a driver all that follows fails for the same reason.
-    within 60 "$here/time_one" --backend gpu --calls 1 || return 1
+    said=$(within 60 "$here/time_one" --backend gpu --calls 1 2>&1) || status=1
+    echo "$said"
+    [[ $said != *"no usable GPU"* ]] || return 1
     for format in q8 f32 f16 q4; do
         for beams in 10 20 50; do
             within 30 "$here/time_one" --backend gpu --format "$format" --beams "$beams" --calls 200 \
@@ -136,15 +149,17 @@ engine() {
 }
 
 train() {
-    local resume=() status=0
+    local resume=() status=0 minutes=${MINUTES:-6}
     if ! names "$run/model" "last*" >/dev/null; then
         take state/last "$run/model" && take model "$run/model" || return 1
         [ ! -e "$out/train.jsonl" ] || cp "$out/train.jsonl" "$run/"
     fi
     names "$run/model" "last*" >/dev/null && resume=(--resume)
+    # It stops by itself; the limit is for one that hangs.
     # shellcheck disable=SC2086 # TRAIN is a list of options.
-    "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
-        --max-minutes "${MINUTES:-6}" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
+    within $((10#0${minutes%%.*} * 60 + 300)) \
+        "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
+        --max-minutes "$minutes" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
         status=1
     # What there is of a training that failed is worth as much.
     [ ! -e "$run/train.jsonl" ] || cp "$run/train.jsonl" "$out/"
@@ -175,7 +190,7 @@ tokenize() {
     mkdir -p "$tokenized"
     cp "$run"/{dataset.json,items.jsonl,sequences.jsonl,vectors.safetensors} "$tokenized/"
     # Interrupted, it keeps its state.
-    timeout --kill-after 60 --signal INT "${TOKENIZE_MINUTES:-6}m" \
+    timeout --foreground --kill-after 60 --signal INT "${TOKENIZE_MINUTES:-6}m" \
         "$here/tigret" tokenize --run "$tokenized" --device "$device" --epochs 20000 --json || status=$?
     # That the time is up is no failure.
     [ $status -ne 124 ] || status=0

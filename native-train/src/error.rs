@@ -16,7 +16,7 @@ use crate::panics;
 #[non_exhaustive]
 pub enum TrainError {
     /// A line of an input file is wrong.
-    #[error("{}:{line}: {}", path.display(), brief(reason))]
+    #[error("{}:{line}: {}", brief(&path.display().to_string()), brief(reason))]
     Line {
         /// The file.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A file as a whole is wrong.
-    #[error("{}: {}", path.display(), brief(reason))]
+    #[error("{}: {}", brief(&path.display().to_string()), brief(reason))]
     File {
         /// The file.
         path: PathBuf,

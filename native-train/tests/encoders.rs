@@ -461,6 +461,21 @@ fn a_folder_whose_files_contradict_each_other_is_refused() {
             "does not fit config.json: shape mismatch",
         ),
         (
+            "mpnet",
+            &|f| f.replace("config.json", "num_buckets\": 32", "num_buckets\": 1"),
+            "has 1 relative_attention_num_buckets, which do not suit distances up to 128",
+        ),
+        (
+            "mpnet",
+            &|f| f.replace("config.json", "num_buckets\": 32", "num_buckets\": 512"),
+            "has 512 relative_attention_num_buckets, which do not suit distances up to 128",
+        ),
+        (
+            "t5",
+            &|f| f.replace("config.json", "max_distance\": 128", "max_distance\": 8"),
+            "has 32 relative_attention_num_buckets, which do not suit distances up to 8",
+        ),
+        (
             "t5",
             &|f| f.replace("config.json", "\"d_ff\": ", "\"d_ff\": 1"),
             "does not fit config.json: shape mismatch",

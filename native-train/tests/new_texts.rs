@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::tigret::{Place, fails, golden_encoder, refuses, succeeds, tigret, works_json};
+use crate::tigret::{Place, golden_encoder, refuses, succeeds, tigret, works_json};
 
 const ITEMS: usize = 60;
 const TEMPLATE: &str = "[{title}. ][By {brand}.]";
@@ -108,6 +107,10 @@ fn the_same_text_has_the_same_tf_idf_vector_bit_for_bit_and_the_same_codes() {
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_since_texts_are_read_twice() {
+    use std::process::Stdio;
+
+    use crate::tigret::fails;
+
     let world = new_world();
     works_json(&world, "embed --run r --dimensions 8");
     let line = "embed --run r --texts /dev/stdin --out new.safetensors";

@@ -366,7 +366,7 @@ pub(crate) fn packed_logs(good: &[u8]) -> Vec<Attack> {
         "zip-bomb.csv.gz": bomb("user,item,time\nu1,", "a", 80) =>
             "log.csv.gz: cannot be read: the record on line 2 is longer than 8 MiB",
         "zip-bomb-of-lines.csv.gz": bomb("user,item,time\nu1,\"", "\n", 80) =>
-            "is longer than 8 MiB",
+            "log.csv.gz: cannot be read: the record on line 2 is longer than 8 MiB",
         "zip-bomb-of-cells.csv.gz": bomb("user,item,time", ",", 80) =>
             "cannot be read: line 1 has more than 65536 cells",
         "truncated.csv.gz": &good[..good.len() - 9] =>

@@ -139,7 +139,7 @@ mod tests {
             let message = says(Ids::from_parts("ü1".into(), offsets));
             assert!(message.contains("entry 0 is out of range"), "{message}");
         }
-        for offsets in [vec![2, 3], vec![0, 2]] {
+        for offsets in [vec![2, 3], vec![0, 2], vec![]] {
             let message = says(Ids::from_parts("ü1".into(), offsets));
             assert!(message.contains("it does not begin at 0 and end at 3"), "{message}");
         }

@@ -278,7 +278,8 @@ function readAs<T>(url: string, text: string, read: (text: string) => T): T {
 /** A file that may be missing. One that is there and cannot be read is told of. */
 async function fetchOptional<T>(url: string, read: (text: string) => T): Promise<T | null> {
   const response = await fetch(url).catch(() => null);
-  if (!response?.ok) return null;
+  // Some hosts answer with a page for what is not there.
+  if (!response?.ok || response.headers.get("content-type")?.startsWith("text/html")) return null;
   try {
     return readAs(url, await response.text(), read);
   } catch (error) {

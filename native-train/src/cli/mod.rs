@@ -210,7 +210,7 @@ mod tests {
         let depth = |line: &str| line.len() - line.trim_start().len();
         for verb in Cli::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let lines: Vec<&str> = help.lines().collect();
+            let lines: Vec<&str> = help.lines().chain([""]).collect();
             // Where the command begins that a line belongs to.
             let mut command = None;
             for pair in lines.windows(2) {

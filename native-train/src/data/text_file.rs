@@ -78,20 +78,20 @@ pub(super) fn for_each_line_of_bytes(
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
-        // A truncated or damaged gzip file shows here.
+        // A truncated or damaged gzip file shows here. Beside the line, its end of two bytes.
         let read = reader
             .by_ref()
-            .take(MOST_LINE + 1)
+            .take(MOST_LINE + 2)
             .read_until(b'\n', &mut bytes)
             .map_err(|e| TrainError::line(path, number, format!("cannot be read: {e}")))?;
         if read == 0 {
             break;
         }
-        if read as u64 > MOST_LINE {
-            return Err(TrainError::line(path, number, "is longer than 8 MiB"));
-        }
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() as u64 > MOST_LINE {
+            return Err(TrainError::line(path, number, "is longer than 8 MiB"));
+        }
         if !line.iter().all(u8::is_ascii_whitespace) {
             each(number, line)?;
         }

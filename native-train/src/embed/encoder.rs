@@ -366,6 +366,12 @@ mod tests {
         bytes[at] = b'x';
         std::fs::write(run.encoder(), &bytes).unwrap();
         refused("\"xf-idf+svd\", which this tigret does not know; run `tigret embed` again");
+        // As long as no term is: each text would be gone through as many times.
+        let number = good.windows(15).position(|part| part == b"\"max_words\":\"2\"").unwrap();
+        bytes = good.clone();
+        bytes[number + 13] = b'9';
+        std::fs::write(run.encoder(), &bytes).unwrap();
+        refused("is damaged (max_words)");
         // Before the words had a note, they were others.
         let at = good.windows(7).position(|part| part == b"\"words\"").unwrap();
         bytes = good;

@@ -251,8 +251,8 @@ fn check_buckets(buckets: usize, most: usize) -> Result<(), String> {
     match buckets >= 4 && most > buckets / 4 {
         true => Ok(()),
         false => Err(format!(
-            "has relative_attention_num_buckets {buckets}, which gives no distance buckets up to \
-             {most}"
+            "has {buckets} relative_attention_num_buckets, which do not suit distances up to {most} \
+             (relative_attention_max_distance)"
         )),
     }
 }
