@@ -432,8 +432,9 @@ fn histories_are_answered_in_order_up_to_a_line_at_fault() {
     at.write("m", bundle.to_bytes().unwrap());
     let id = bundle.catalog.id_of(0);
     let line = format!("{{\"history\": [\"{id}\"]}}\n");
-    // A byte order mark, a blank line, a carriage return.
-    let text = format!("\u{feff}{line}\n{}\r\n{line}", line.trim_end());
+    let nulls = line.replace('}', ", \"user\": null, \"exclude\": null, \"allow\": null}");
+    // A byte order mark, a blank line, a carriage return, fields that are null.
+    let text = format!("\u{feff}{line}\n{}\r\n{nulls}", line.trim_end());
     at.write("h.jsonl", &text);
     at.write("h.jsonl.gz", &text);
 
