@@ -34,6 +34,18 @@ pub(crate) fn caught<T>(is_error: IsError, step: impl FnOnce() -> T) -> Result<T
     })
 }
 
+/// [`caught`], for a step whose work rayon spreads over its threads.
+pub(crate) fn caught_on_all_threads<T>(
+    is_error: IsError,
+    step: impl FnOnce() -> T,
+) -> Result<T, String> {
+    let on_each = |guard: Guard| drop(rayon::broadcast(|_| guard.take_up()));
+    on_each(Guard(Some(is_error)));
+    let result = caught(is_error, step);
+    on_each(Guard(None));
+    result
+}
+
 /// What the thread's present step takes for an error, for the threads that help it.
 #[derive(Clone, Copy)]
 pub(crate) struct Guard(Option<IsError>);
@@ -114,6 +126,16 @@ mod tests {
     fn our_own_panics_go_on() {
         let outcome = catch_unwind(|| torch(|| panic!("an invariant is broken")));
         assert_eq!(message(&*outcome.unwrap_err()), "an invariant is broken");
+    }
+
+    #[test]
+    fn what_threads_of_rayon_give_up_with_is_an_error_too() {
+        let said = caught_on_all_threads(
+            |_| true,
+            || rayon::scope(|scope| scope.spawn(|_| panic!("damaged"))),
+        );
+        assert_eq!(said.unwrap_err(), "damaged");
+        assert!(rayon::broadcast(|_| guard().0.is_none()).into_iter().all(|none| none));
     }
 
     #[test]

@@ -128,7 +128,16 @@ impl Backbone {
         device: &Device,
         wrong: impl Fn(String) -> TrainError,
     ) -> Result<Self> {
-        heads_divide(config.hidden_size, config.num_attention_heads).map_err(&wrong)?;
+        in_range(&[
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("num_attention_heads", config.num_attention_heads),
+            ("intermediate_size", config.intermediate_size),
+            ("max_position_embeddings", config.max_position_embeddings),
+            ("type_vocab_size", config.type_vocab_size),
+        ])
+        .and_then(|()| heads_divide(config.hidden_size, config.num_attention_heads))
+        .map_err(&wrong)?;
         let hidden_act = match config.hidden_act.as_str() {
             "gelu" => bert::HiddenAct::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" => bert::HiddenAct::GeluApproximate,
@@ -167,7 +176,15 @@ impl Backbone {
         device: &Device,
         wrong: impl Fn(String) -> TrainError,
     ) -> Result<Self> {
-        heads_divide(config.hidden_size, config.num_attention_heads).map_err(&wrong)?;
+        in_range(&[
+            ("vocab_size", config.vocab_size),
+            ("hidden_size", config.hidden_size),
+            ("num_attention_heads", config.num_attention_heads),
+            ("intermediate_size", config.intermediate_size),
+            ("max_position_embeddings", config.max_position_embeddings),
+        ])
+        .and_then(|()| heads_divide(config.hidden_size, config.num_attention_heads))
+        .map_err(&wrong)?;
         if config.hidden_act != "gelu" {
             let other = &config.hidden_act;
             return Err(wrong(format!("has the activation \"{other}\"; gelu is known")));
@@ -191,6 +208,14 @@ impl Backbone {
         device: &Device,
         wrong: impl Fn(String) -> TrainError,
     ) -> Result<Self> {
+        in_range(&[
+            ("vocab_size", config.vocab_size),
+            ("d_model", config.d_model),
+            ("d_kv", config.d_kv),
+            ("d_ff", config.d_ff),
+            ("num_heads", config.num_heads),
+        ])
+        .map_err(&wrong)?;
         // Without a gate candle computes ReLU, whatever the activation.
         let (gated, activation) = match config.feed_forward_proj.as_str() {
             "relu" => (false, candle_nn::Activation::Relu),
@@ -257,8 +282,18 @@ fn check_buckets(buckets: usize, most: usize) -> Result<(), String> {
     }
 }
 
+/// Refuses sizes of which no model is. Where the weights say the same, candle counts with them:
+/// it divides by them, and multiplies them with each other.
+fn in_range(sizes: &[(&str, usize)]) -> Result<(), String> {
+    const MOST: usize = 1 << 24;
+    match sizes.iter().find(|(_, size)| !(1..=MOST).contains(size)) {
+        Some((name, size)) => Err(format!("has {name} {size}, outside 1..={MOST}")),
+        None => Ok(()),
+    }
+}
+
 fn heads_divide(width: usize, heads: usize) -> Result<(), String> {
-    match heads > 0 && width > 0 && width.is_multiple_of(heads) {
+    match width.is_multiple_of(heads) {
         true => Ok(()),
         false => Err(format!("has hidden_size {width}, which {heads} heads do not divide")),
     }

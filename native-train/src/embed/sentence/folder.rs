@@ -67,6 +67,9 @@ pub(super) struct Recipe {
 /// The file that lists the modules.
 pub(super) const MODULES: &str = "modules.json";
 
+/// Modules of a folder: each may have weights, and several may have the same.
+const MOST_MODULES: usize = 64;
+
 /// A line of that list.
 #[derive(Debug, Deserialize)]
 pub(super) struct Module {
@@ -145,6 +148,10 @@ impl Recipe {
         }
         let wrong = |reason: String| TrainError::file(&list, reason);
         let modules: Vec<Module> = files::read_json(&list, "")?;
+        if modules.len() > MOST_MODULES {
+            let count = modules.len();
+            return Err(wrong(format!("lists {count} modules; at most {MOST_MODULES} are read")));
+        }
         let mut modules = modules.into_iter();
         let mut recipe = match modules.next() {
             Some(first) if first.kind() == "Transformer" => {
@@ -279,6 +286,9 @@ fn poolings(module: &Path, prompt: &str) -> Result<Vec<Pooling>> {
         let pooling = Pooling::FIELDS.iter().find(|(field, new, _)| name == *field || name == *new);
         let (.., pooling) =
             pooling.ok_or_else(|| wrong(format!("asks for \"{name}\"; {} are known", known())))?;
+        if found.contains(pooling) {
+            return Err(wrong(format!("asks for \"{name}\" twice")));
+        }
         found.push(*pooling);
     }
     if config.get("pooling_mode").is_none() {

@@ -83,6 +83,9 @@ impl Head {
                 let found = config.in_features;
                 return Err(wrong(format!("takes {found} features, but {dimensions} come in")));
             }
+            if config.out_features == 0 {
+                return Err(wrong("gives no features (out_features)".into()));
+            }
             let activation = activation(config.activation_function.as_deref()).map_err(wrong)?;
             hash.update(format!("{activation:?}"));
             let (inputs, outputs) = (config.in_features, config.out_features);

@@ -22,6 +22,7 @@ use tokenizers::Tokenizer;
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
 use crate::hash::hex;
+use crate::panics::caught_on_all_threads;
 use backbone::Backbone;
 use folder::Recipe;
 use head::Head;
@@ -126,9 +127,13 @@ impl SentenceEncoder {
                 if self.lower_case { text.to_lowercase() } else { text }
             };
             let inputs: Vec<String> = part.iter().map(prepare).collect();
-            let encodings = self.tokenizer.encode_batch_fast(inputs, true).map_err(|e| {
-                TrainError::usage(format!("tokenizer.json cannot read a text: {e}"))
-            })?;
+            let encode = || {
+                let encodings = self.tokenizer.encode_batch_fast(inputs, true);
+                encodings.map_err(|e| format!("cannot read a text: {e}"))
+            };
+            let encodings = caught_on_all_threads(|_| true, encode)
+                .unwrap_or_else(|_| Err(tokens::DAMAGED.into()))
+                .map_err(|reason| TrainError::usage(format!("tokenizer.json {reason}")))?;
             ids.extend(encodings.into_iter().map(|encoding| encoding.get_ids().to_vec()));
         }
         Ok(ids)

@@ -1,13 +1,15 @@
 //! The tokenizer of a folder: `tokenizer.json`, and what `tokenizer_config.json` sets in its place.
 
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::utils::truncation::TruncationDirection;
-use tokenizers::{NormalizerWrapper, Tokenizer, TruncationParams};
+use tokenizers::{NormalizerWrapper, PostProcessor, Tokenizer, TruncationParams};
 
 use super::folder::Recipe;
 use crate::error::{Result, TrainError};
+use crate::panics::caught;
 
 /// Tokenizers of `transformers` that make their normaliser of `tokenizer_config.json`; where no
 /// class is named, a model of theirs gets one of them.
@@ -83,8 +85,7 @@ pub(super) fn tokenizer(
     )?;
     hash.update(&text);
     let wrong = |reason: String| TrainError::file(&path, reason);
-    let mut tokenizer: Tokenizer =
-        text.parse().map_err(|e: tokenizers::Error| wrong(e.to_string()))?;
+    let mut tokenizer = parse(&text).map_err(wrong)?;
     let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or_default() as usize;
     if largest >= vocabulary {
         return Err(wrong(format!(
@@ -104,8 +105,66 @@ pub(super) fn tokenizer(
     if direction == TruncationDirection::Left {
         hash.update(direction.as_ref());
     }
+    // The library takes them off the limit without a look.
+    let own = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+    if own > limit {
+        return Err(wrong(format!(
+            "adds {own} tokens to each text, but the folder allows {limit} in all"
+        )));
+    }
     tokenizer.with_padding(None);
     let cut = TruncationParams { max_length: limit, direction, ..Default::default() };
     tokenizer.with_truncation(Some(cut)).map_err(|e| wrong(e.to_string()))?;
     Ok(tokenizer)
+}
+
+/// Reads a `tokenizer.json`.
+fn parse(text: &str) -> Result<Tokenizer, String> {
+    let json: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    if has_endless_table(&json) {
+        return Err("has a precompiled_charsmap that is longer than it is".into());
+    }
+    drop(json);
+    caught(|_| true, || text.parse::<Tokenizer>().map_err(|e| e.to_string()))
+        .unwrap_or_else(|_| Err(DAMAGED.into()))
+}
+
+/// What is said where the library gives up with a panic.
+pub(super) const DAMAGED: &str = "is damaged";
+
+/// Whether a table of SentencePiece, wherever it stands, says that it is longer than its text: the
+/// library takes that much memory before it looks.
+fn has_endless_table(json: &Value) -> bool {
+    match json {
+        Value::Array(parts) => parts.iter().any(has_endless_table),
+        Value::Object(fields) => fields.iter().any(|(name, value)| match value {
+            Value::String(table) if name == "precompiled_charsmap" => {
+                length_in_base64(table) > table.len()
+            }
+            value => has_endless_table(value),
+        }),
+        _ => false,
+    }
+}
+
+/// The first four bytes of a text in base 64, as a number.
+fn length_in_base64(text: &str) -> usize {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let digit = |byte: u8| DIGITS.iter().position(|&digit| digit == byte).unwrap_or(0);
+    // Six digits are 36 bits.
+    let bits = text.bytes().take(6).fold(0u64, |bits, byte| bits << 6 | digit(byte) as u64);
+    ((bits >> 4) as u32).swap_bytes() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::length_in_base64;
+
+    #[test]
+    fn a_table_begins_with_its_length() {
+        // The bytes 4, 2, 1, 0.
+        assert_eq!(length_in_base64("BAIBAA=="), 0x0001_0204);
+        assert_eq!(length_in_base64("/////w=="), u32::MAX as usize);
+        assert_eq!(length_in_base64(""), 0);
+    }
 }

@@ -51,8 +51,9 @@ impl Weights {
             let file = folder.join(file);
             let bytes = std::fs::read(&file).map_err(|e| TrainError::file(&file, e))?;
             hash.update(&bytes);
-            let part = candle_core::safetensors::load_buffer(&bytes, device)
-                .map_err(|e| TrainError::file(&file, first_line(&e)))?;
+            let part = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| {
+                TrainError::file(&file, format!("cannot be read: {}", first_line(&e)))
+            })?;
             tensors.extend(part);
         }
         Ok(Self { path, tensors })
