@@ -76,8 +76,12 @@ impl Vocabulary {
         idf: Vec<f32>,
         max_words: usize,
     ) -> Option<Self> {
-        let columns: HashMap<String, u32> = terms.map(str::to_owned).zip(0..).collect();
-        (columns.len() == idf.len()).then_some(Self { columns, idf, max_words })
+        let terms: Vec<&str> = terms.collect();
+        let columns: HashMap<String, u32> =
+            terms.iter().map(|&term| term.to_owned()).zip(0..).collect();
+        // Of terms that stand there twice, all columns but the last have none.
+        let fits = terms.len() == idf.len() && columns.len() == idf.len();
+        fits.then_some(Self { columns, idf, max_words })
     }
 
     /// Number of terms.
@@ -234,6 +238,7 @@ mod tests {
         let parts = (fitted.terms().into_iter(), fitted.idf().to_vec(), fitted.max_words());
         assert_eq!(Vocabulary::from_parts(parts.0, parts.1, parts.2).unwrap(), fitted);
         assert!(Vocabulary::from_parts(["a", "a"].into_iter(), vec![1.0; 2], 1).is_none());
+        assert!(Vocabulary::from_parts(["a", "a", "b"].into_iter(), vec![1.0; 2], 1).is_none());
         for text in texts {
             let alone = fitted.row(text);
             assert!(!alone.is_empty() && alone.is_sorted_by_key(|&(column, _)| column));
