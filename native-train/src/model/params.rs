@@ -57,6 +57,23 @@ impl Spec {
         Self { name, shape, init, stack: None, read: Read::Full }
     }
 
+    /// The values of this weight.
+    ///
+    /// # Errors
+    /// [`TrainError::Usage`] where it is missing or has another shape.
+    pub fn values<'a>(&self, weights: &'a HostWeights) -> Result<&'a [f32]> {
+        let Some((shape, values)) = weights.get(&self.name) else {
+            return Err(TrainError::usage(format!("weight `{}` is missing", self.name)));
+        };
+        if shape.iter().map(|&s| s as i64).ne(self.shape.iter().copied()) {
+            return Err(TrainError::usage(format!(
+                "weight `{}` has shape {shape:?}, the model asks for {:?}",
+                self.name, self.shape
+            )));
+        }
+        Ok(values)
+    }
+
     fn len(&self) -> i64 {
         self.shape.iter().product()
     }
@@ -309,16 +326,7 @@ impl Params {
     pub fn flat_of(&self, weights: &HostWeights) -> Result<Tensor> {
         let mut all = Vec::with_capacity(self.count());
         for spec in &self.specs {
-            let Some((shape, values)) = weights.get(&spec.name) else {
-                return Err(TrainError::usage(format!("weight `{}` is missing", spec.name)));
-            };
-            if shape.iter().map(|&s| s as i64).ne(spec.shape.iter().copied()) {
-                return Err(TrainError::usage(format!(
-                    "weight `{}` has shape {shape:?}, the model asks for {:?}",
-                    spec.name, spec.shape
-                )));
-            }
-            all.extend_from_slice(values);
+            all.extend_from_slice(spec.values(weights)?);
         }
         Ok(Tensor::from_slice(&all))
     }

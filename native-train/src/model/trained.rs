@@ -49,7 +49,10 @@ impl TrainedModel {
     /// [`TrainError::Usage`] for a weight that is missing or has another shape.
     pub fn new(config: T5Config, weights: &HostWeights, device: Device) -> Result<Self> {
         let model = T5::new(config);
-        let mut params = Params::new(model.specs(), 0, device);
+        let specs = model.specs();
+        // First of all: memory is taken for what the configuration says, which may be anything.
+        specs.iter().try_for_each(|spec| spec.values(weights).map(drop))?;
+        let mut params = Params::new(specs, 0, device);
         params.load(weights)?;
         let weights = tch::no_grad(|| params.views());
         Ok(Self { model, weights })
