@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::driver::Files;
 use super::tensorboard::EventWriter;
 use crate::error::{Result, TrainError};
-use crate::files::write_atomically;
+use crate::files::{read_text, write_atomically};
 use crate::metrics::Metrics;
 
 #[derive(Debug, Serialize)]
@@ -47,12 +47,7 @@ impl<'a> Logs<'a> {
 
 /// The log, without the lines of steps that were not saved and are done again.
 fn open_log(path: &Path, done: u64) -> Result<fs::File> {
-    let old = match fs::read_to_string(path) {
-        _ if done == 0 => String::new(),
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(TrainError::file(path, e)),
-    };
+    let old = if done > 0 && path.exists() { read_text(path, "")? } else { String::new() };
     let step = |line: &&str| {
         let value: Option<serde_json::Value> = serde_json::from_str(line).ok();
         value.and_then(|value| value["step"].as_u64()).is_some_and(|step| step <= done)

@@ -2,6 +2,7 @@
 //! moments and progress together, so that they can never disagree.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -87,7 +88,7 @@ pub(crate) fn read<I: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, P
 
 fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<I>> {
     let wrong = |reason: String| TrainError::file(folder, reason);
-    notes
+    let progress: Progress<I> = notes
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| {
@@ -98,7 +99,15 @@ fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<I
                 ))
             };
             serde_json::from_str(json).map_err(of_another_version)
-        })
+        })?;
+    let Progress { step, seconds, .. } = progress;
+    if i32::try_from(step).is_err() || Duration::try_from_secs_f64(seconds).is_err() {
+        return Err(wrong(format!(
+            "holds a damaged state (step {step} after {seconds:?} seconds); begin again: train \
+             without --resume, or call `tigret run` with --from train --force"
+        )));
+    }
+    Ok(progress)
 }
 
 /// Seconds that the training in a folder has taken so far, over all sessions; `None` where there is
