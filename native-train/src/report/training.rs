@@ -3,9 +3,12 @@
 //! Each kind of tokenizer writes other settings and other losses, so both files are read without
 //! a schema: whatever number a line of the log has is a curve.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
+use super::format::clip;
 use crate::error::{Result, TrainError};
 use crate::files::{read_json, read_text};
 use crate::run_dir::RunDir;
@@ -15,6 +18,12 @@ const STEPS: [&str; 3] = ["epoch", "iteration", "step"];
 
 /// Numbers of a log line that are not curves.
 const NO_CURVES: [&str; 3] = ["seconds", "learning_rate", "time"];
+
+/// Curves that are kept; no tokenizer of ours logs as many numbers.
+const MOST_CURVES: usize = 100;
+
+/// Characters of a setting's name: those of settings in settings grow with each.
+const LONGEST_NAME: usize = 120;
 
 /// Points of a curve that are kept: more than a chart has pixels shows nothing more.
 const MOST_POINTS: usize = 400;
@@ -99,11 +108,14 @@ impl Training {
         let mut curves: Vec<Curve> = Vec::new();
         let mut add = |name: &str, at: f64, value: &Value| {
             let Some(value) = value.as_f64() else { return };
+            let has_room = curves.len() < MOST_CURVES;
             match curves.iter_mut().find(|curve| curve.name == name) {
                 Some(curve) => curve.points.push((at, value)),
+                None if !has_room => {}
                 None => curves.push(Curve { name: name.to_owned(), points: vec![(at, value)] }),
             }
         };
+        let mut known = HashSet::new();
         for (number, line) in lines.iter().enumerate() {
             let at = axis.and_then(|axis| line[axis].as_f64()).unwrap_or(number as f64);
             for (name, value) in line.as_object().into_iter().flatten() {
@@ -117,12 +129,13 @@ impl Training {
                 add(&name, at, &value["perplexity"]);
             }
             if let Some(note) = line.get("note").and_then(Value::as_str)
-                && !self.notes.iter().any(|(_, known)| known == note)
+                && known.insert(note)
             {
                 self.notes.push((at, note.to_owned()));
             }
             if let Some(revived) = line.get("revived").and_then(Value::as_u64) {
-                *self.revived.get_or_insert(0) += revived;
+                let sum = self.revived.get_or_insert(0);
+                *sum = sum.saturating_add(revived);
             }
         }
         // A single point is a figure and no curve.
@@ -151,7 +164,7 @@ fn flatten(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
             for (name, value) in fields {
                 let name =
                     if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                flatten(&name, value, into);
+                flatten(&clip(&name, LONGEST_NAME), value, into);
             }
         }
         Value::Null => {}
@@ -166,7 +179,7 @@ fn flatten(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
 
@@ -186,6 +199,19 @@ mod tests {
         assert_eq!(curves[0], ("loss", vec![(0.0, 2.0), (2.0, 1.0), (4.0, 0.5)]));
         assert_eq!((curves[1].0, curves[2].0), ("revived", "perplexity of level 1"));
         assert_eq!(curves.len(), 3);
+    }
+
+    #[test]
+    fn a_log_and_settings_of_any_size_are_cut() {
+        let mut training = Training::default();
+        let many: Map<String, Value> = (0..300).map(|at| (format!("n{at}"), json!(at))).collect();
+        let line = json!(many);
+        let revived = json!({"revived": u64::MAX});
+        training.read_log(&[line.clone(), line, revived.clone(), revived]);
+        assert_eq!((training.curves.len(), training.revived), (MOST_CURVES, Some(u64::MAX)));
+        let long = "x".repeat(1000);
+        training.read_report(&json!({"settings": {long.clone(): {long: 1}}}));
+        assert_eq!(training.settings[0].0.chars().count(), LONGEST_NAME + 1);
     }
 
     #[test]

@@ -16,6 +16,12 @@ const BOTTOM: f64 = 34.0;
 /// Points of a histogram's outline; beyond this, bars are narrower than a pixel.
 const MOST_STEPS: usize = 320;
 
+/// Numbers beyond this, whose differences may be infinite, are left out of a curve.
+const HUGE: f64 = 1e300;
+
+/// Less than this cannot be cut into the parts of an axis.
+const TINY: f64 = 1e-300;
+
 /// One bar of [`bars`].
 pub(super) struct Bar {
     /// What it stands for.
@@ -72,7 +78,7 @@ pub(super) fn usage(counts: &[u32], description: &str) -> String {
 
 /// A curve over the steps of a log.
 pub(super) fn curve(points: &[(f64, f64)], axis: &str, description: &str) -> String {
-    let finite = points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());
+    let finite = points.iter().filter(|(x, y)| x.abs() < HUGE && y.abs() < HUGE);
     let extent = |of: fn(&(f64, f64)) -> f64| {
         let values = finite.clone().map(of);
         let (low, high) =
@@ -104,7 +110,8 @@ impl Chart {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
             escape(description)
         );
-        let widened = |(low, high): (f64, f64)| (low, if high > low { high } else { low + 1.0 });
+        let widened =
+            |(low, high): (f64, f64)| (low, if high - low > TINY { high } else { low + 1.0 });
         let (low, high) = widened(y);
         // The axis ends at a tick at or above the largest value.
         let step = tick_step(high - low, 5);
@@ -210,6 +217,8 @@ mod tests {
             curve(&[(0.0, 0.0), (1.0, 0.0)], "epoch", "d"),
             curve(&[(0.0, f64::NAN), (1.0, 2.0)], "epoch", "d"),
             curve(&[(0.0, -3.0), (1.0, -2.0)], "epoch", "d"),
+            curve(&[(0.0, -1e308), (5e-324, 1e308)], "epoch", "d"),
+            curve(&[(0.0, 0.0), (5e-324, 5e-324)], "epoch", "d"),
         ] {
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }
