@@ -69,12 +69,14 @@ impl QuantizerFile {
     pub(super) fn read(run: &RunDir) -> Result<Self> {
         let path = run.tokenizer();
         let bytes = read_bytes(&path, TOKENIZE)?;
-        let wrong = |reason: String| TrainError::file(&path, reason);
-        let quantizer = Quantizer::from_bytes(&bytes)
-            .map_err(|e| wrong(format!("{e}; run `tigret tokenize` again")))?;
-        let (_, notes) = tensors::parse(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let wrong = |reason: String| {
+            TrainError::file(&path, format!("{reason}; run `tigret tokenize` again"))
+        };
+        let (_, notes) = tensors::parse(&bytes)
+            .map_err(|e| wrong(format!("is not a valid safetensors file: {e}")))?;
+        let quantizer = Quantizer::from_bytes(&bytes).map_err(|e| wrong(e.to_string()))?;
         let gave = notes.get(IDS).map(|ids| serde_json::from_str(ids)).transpose();
-        Ok(Self { quantizer, gave: gave.map_err(|e| wrong(e.to_string()))? })
+        Ok(Self { quantizer, gave: gave.map_err(|e| wrong(format!("`{IDS}`: {e}")))? })
     }
 
     /// Refuses a quantiser that says that it gave other semantic IDs than the run has, perhaps with
