@@ -29,6 +29,13 @@ macro_rules! attacks {
     };
 }
 
+// Below the macro, which they use.
+mod encoder;
+mod run;
+
+pub(crate) use encoder::*;
+pub(crate) use run::*;
+
 /// A file that a fuzzer found.
 fn found(name: &str) -> Vec<u8> {
     fs::read(repository().join("tests/attacks").join(name)).unwrap()
@@ -541,5 +548,54 @@ pub(crate) fn pipelines(_: &[u8]) -> Vec<Attack> {
              tip: a similar argument exists: '--epochs'",
         "run-a-table.toml": "[run]\nname = \"r\"\n" =>
             "shop.toml: `run` is not the name of a folder",
+    }
+}
+
+pub(crate) fn studies(good: &[u8]) -> Vec<Attack> {
+    attacks! {
+        "not-toml.toml": "{\"seeds\": [0]}" =>
+            "shop.toml:1: invalid key-value pair, expected key",
+        "deep.toml": format!("seeds = {}", "[".repeat(5000)) =>
+            "shop.toml:1: cannot recurse further; max recursion depth met",
+        "seed-2-to-the-64.toml": replaced(good, "[0, 1]", "[18446744073709551616]") =>
+            "shop.toml:1: invalid type: integer `18446744073709551616` as i128",
+        "seed-negative.toml": replaced(good, "[0, 1]", "[-1]") =>
+            "shop.toml: `seeds` holds something else than whole numbers",
+        "users-none.toml": replaced(good, "500", "0") =>
+            "shop.toml: `users` is not a number of users",
+        "data-set-above-its-folder.toml": replaced(good, "data.shop", "data.\"..\"") =>
+            "shop.toml: data set \"..\": its name is no name of a folder",
+        "step-a-number.toml": replaced(good, "users = 500", "evaluate = 3") =>
+            "shop.toml: `evaluate` is not a table of options",
+        "setting-unknown.toml": replaced(good, "preset", "present") =>
+            "unexpected argument '--present' found",
+    }
+}
+
+pub(crate) fn ids(good: &[u8]) -> Vec<Attack> {
+    attacks! {
+        "empty.txt": "" =>
+            "ids.txt: has 0 ids for 12 rows of vectors",
+        "not-utf-8.txt": [good, b"\xff"].concat() =>
+            "ids.txt: is not UTF-8 text; save the file as UTF-8",
+        "id-twice.txt": replaced(good, "i2\n", "i1\n") =>
+            "ids.txt: id \"i1\" stands at rows 1 and 2",
+        "id-unknown.txt": replaced(good, "i2\n", "x2\n") =>
+            "ids.txt: has no vector for 1 of 12 items, the first \"i2\"",
+        "line-ends-alone.txt": "\n".repeat(12) =>
+            "ids.txt: id \"\" stands at rows 0 and 1",
+    }
+}
+
+pub(crate) fn research(good: &[u8]) -> Vec<Attack> {
+    attacks! {
+        "not-utf-8.txt": [good, b"u \xff\n"].concat() =>
+            "sequences.txt:10: is not UTF-8 text",
+        "item-unknown.txt": [good, b"u i99\n"].concat() =>
+            "sequences.txt:10: item \"i99\" is not in",
+        "user-twice.txt": good.repeat(2) =>
+            "sequences.txt:10: user \"u0\" stands already on line 1",
+        "user-alone.txt": [good, b"u\n"].concat() =>
+            "sequences.txt:10: user \"u\" has no items",
     }
 }

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
+mod run;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
@@ -50,7 +52,7 @@ type Outcome = Result<(), String>;
 type Call = dyn Fn(&str, &[u8]) -> Outcome;
 
 /// Every reader: its name, what makes it, and bad files made of a good one.
-const READERS: [(&str, Open, Attacks); 18] = [
+const READERS: [(&str, Open, Attacks); 51] = [
     ("bundle", bundle, attacks::bundles),
     ("config", |name| checkpoint(name, "config.json"), attacks::configs),
     ("tokens", |name| checkpoint(name, "tokens.json"), attacks::layouts),
@@ -81,10 +83,67 @@ const READERS: [(&str, Open, Attacks); 18] = [
     ),
     ("amazon-items", |name| amazon(name, "meta.json", AMAZON_ITEMS.into()), attacks::amazon_items),
     ("movielens", movielens, attacks::ratings),
+    ("research", run::research, attacks::research),
     ("new-items", new_items, attacks::new_items),
     ("npy", |name| vectors(name, npy()), attacks::npy),
     ("safetensors", |name| vectors(name, safetensors()), attacks::vectors),
+    ("ids", run::ids, attacks::ids),
     ("pipeline", pipeline, attacks::pipelines),
+    ("study", study, attacks::studies),
+    ("run-items", run::items, attacks::run_items),
+    ("run-sequences", run::sequences, attacks::run_sequences),
+    ("run-summary", run::summary, attacks::run_summaries),
+    ("run-vectors", run::vectors, attacks::run_vectors),
+    ("run-encoder", run::encoder, attacks::run_encoders),
+    ("run-tokenizer", run::tokenizer, attacks::run_tokenizers),
+    ("run-tokenizer-report", run::tokenizer_report, attacks::run_tokenizer_reports),
+    ("run-tokenizer-log", run::tokenizer_log, attacks::run_tokenizer_logs),
+    ("run-model-config", run::model_config, attacks::run_model_configs),
+    ("run-model", run::model, attacks::run_models),
+    ("run-model-index", run::model_index, attacks::run_model_indices),
+    ("run-training", run::training, attacks::run_trainings),
+    ("run-training-log", run::training_log, attacks::run_training_logs),
+    ("run-baseline", run::baseline, attacks::run_baselines),
+    ("run-oracle", run::oracle, attacks::run_oracles),
+    ("run-evaluation", run::evaluation, attacks::run_evaluations),
+    ("texts", run::texts, attacks::texts),
+    ("assigned-items", run::assigned_items, attacks::assigned_items),
+    ("encoder-bert", |name| encoder(name, "bert", "config.json"), attacks::encoder_bert),
+    ("encoder-mpnet", |name| encoder(name, "mpnet", "config.json"), attacks::encoder_mpnet),
+    ("encoder-t5", |name| encoder(name, "t5", "config.json"), attacks::encoder_t5),
+    (
+        "encoder-weights",
+        |name| encoder(name, "bert", "model.safetensors"),
+        attacks::encoder_weights,
+    ),
+    ("encoder-modules", |name| encoder(name, "t5", "modules.json"), attacks::encoder_modules),
+    (
+        "encoder-pooling",
+        |name| encoder(name, "bert", "1_Pooling/config.json"),
+        attacks::encoder_poolings,
+    ),
+    ("encoder-dense", |name| encoder(name, "t5", "2_Dense/config.json"), attacks::encoder_dense),
+    (
+        "encoder-wordpiece",
+        |name| encoder(name, "bert", "tokenizer.json"),
+        attacks::encoder_wordpieces,
+    ),
+    ("encoder-unigram", |name| encoder(name, "t5", "tokenizer.json"), attacks::encoder_unigrams),
+    (
+        "encoder-tokenizer",
+        |name| encoder(name, "bert", "tokenizer_config.json"),
+        attacks::encoder_tokenizers,
+    ),
+    (
+        "encoder-limit",
+        |name| encoder(name, "bert", "sentence_bert_config.json"),
+        attacks::encoder_limits,
+    ),
+    (
+        "encoder-prompts",
+        |name| encoder(name, "bert", "config_sentence_transformers.json"),
+        attacks::encoder_prompts,
+    ),
 ];
 
 /// Makes a reader, which gets this name.
@@ -555,5 +614,56 @@ fn pipeline(name: &'static str) -> Reader {
             let calls = config.and_then(|config| config.pipeline(&Cli::command()));
             calls.map(|_| ()).map_err(|error| error.to_string())
         }),
+    }
+}
+
+/// The settings of `tigret study`. Its folder is a file, so that a study whose settings are accepted
+/// ends before its first step, whatever a changed file asks for.
+fn study(name: &'static str) -> Reader {
+    let folder = Folder::new();
+    let out = folder.write("out", "");
+    folder.write("log.csv", log());
+    folder.write("items.csv", "id,title\n");
+    let text = "seeds = [0, 1]\nusers = 500\n[data.shop]\ninteractions = \"log.csv\"\n\
+                items = \"items.csv\"\ntext-columns = [\"title\"]\n[tokenize]\nepochs = 500\n\
+                [train]\npreset = \"small\"\nmax-minutes = 60\n[study.layers]\n\
+                train = { batch = 128 }\n";
+    Reader {
+        name,
+        good: vec![("shop", text.into())],
+        rounds: 100,
+        memory: Memory(64, BASE),
+        read: Box::new(move |_, bytes| {
+            let config = folder.write("shop.toml", bytes);
+            match tigret(&[&"study", &"layers", &"--config", &config, &"--out", &out]) {
+                Err(said) if said == format!("{}: {IS_A_FILE}", out.display()) => Ok(()),
+                other => other,
+            }
+        }),
+    }
+}
+
+/// What is said of a run's folder that is a file.
+const IS_A_FILE: &str = "is a file; name a folder for the run";
+
+/// `tigret embed --encoder` with a folder of sentence-transformers in which one file is another.
+fn encoder(name: &'static str, architecture: &str, file: &str) -> Reader {
+    let folder = run::run_after(&[]);
+    let golden = repository().join("tests/golden/encoders").join(architecture);
+    copy(&golden, &folder.path("encoder"));
+    let file = format!("encoder/{file}");
+    run::in_folder(name, folder, file, "embed --run ./run --device cpu --encoder ./encoder")
+}
+
+/// Copies a folder with those in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        let (from, to) = (from.join(&name), to.join(&name));
+        match from.is_dir() {
+            true => copy(&from, &to),
+            false => drop(fs::copy(from, to).unwrap()),
+        }
     }
 }
