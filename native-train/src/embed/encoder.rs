@@ -167,7 +167,7 @@ impl Encoder {
                 let (_, idf) = floats(&tensors, "idf")?;
                 let (shape, projection) = floats(&tensors, "projection")?;
                 let vocabulary = Vocabulary::from_parts(terms.split('\n'), idf, max_words).filter(
-                    |vocabulary| matches!(shape[..], [terms, _] if terms == vocabulary.len()),
+                    |vocabulary| matches!(shape[..], [terms, width] if terms == vocabulary.len() && width > 0),
                 );
                 let vocabulary = vocabulary.ok_or("is damaged (its parts do not fit together)")?;
                 let projection = Projection { dimensions: shape[1], data: projection };

@@ -34,7 +34,7 @@ pub(crate) fn encoder_mpnet(good: &[u8]) -> Vec<Attack> {
             "config.json: has hidden_size 0, outside 1..=16777216",
         "buckets-2-to-the-32.json":
             with(good, "/relative_attention_num_buckets", json!(1u64 << 32)) =>
-            "does not fit config.json: shape mismatch for encoder.relative_attention_bias.weight",
+            "config.json: has 4294967296 relative_attention_num_buckets, which do not suit distances",
         "positions-none.json": with(good, "/max_position_embeddings", json!(0)) =>
             "config.json: has max_position_embeddings 0, outside 1..=16777216",
     }
@@ -49,7 +49,7 @@ pub(crate) fn encoder_t5(good: &[u8]) -> Vec<Attack> {
         "width-none.json": with(good, "/d_model", json!(0)) =>
             "config.json: has d_model 0, outside 1..=16777216",
         "buckets-none.json": with(good, "/relative_attention_num_buckets", json!(0)) =>
-            "config.json: has relative_attention_* that give no distance buckets",
+            "config.json: has 0 relative_attention_num_buckets, which do not suit distances",
         "layers-2-to-the-64.json": with(good, "/num_layers", json!(u64::MAX)) =>
             "model.safetensors: does not fit config.json: cannot find tensor",
         "layer-unknown.json": with(good, "/feed_forward_proj", json!("gated-x")) =>

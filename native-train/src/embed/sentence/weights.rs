@@ -1,6 +1,7 @@
 //! Weights of a folder, read through safetensors without mapping files into memory.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Write};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -99,7 +100,25 @@ impl Weights {
     }
 }
 
-/// The message of an error of candle without the trace that may follow it.
+/// The message of an error of candle without the trace that follows it where `RUST_BACKTRACE` is set:
+/// that is not even made, which reads the symbols of the whole program.
 pub(super) fn first_line(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let mut line = FirstLine(String::new());
+    // Cut off, or whole.
+    let _ = write!(line, "{error}");
+    line.0
+}
+
+/// What is written up to the first line end, which ends the writing.
+struct FirstLine(String);
+
+impl fmt::Write for FirstLine {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let (line, rest) = match text.split_once('\n') {
+            Some((line, _)) => (line, Err(fmt::Error)),
+            None => (text, Ok(())),
+        };
+        self.0 += line;
+        rest
+    }
 }
