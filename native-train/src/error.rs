@@ -16,7 +16,7 @@ use crate::panics;
 #[non_exhaustive]
 pub enum TrainError {
     /// A line of an input file is wrong.
-    #[error("{}:{line}: {}", brief(&path.display().to_string()), brief(reason))]
+    #[error("{}:{line}: {}", shown(&path.display()), shown(reason))]
     Line {
         /// The file.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A file as a whole is wrong.
-    #[error("{}: {}", brief(&path.display().to_string()), brief(reason))]
+    #[error("{}: {}", shown(&path.display()), shown(reason))]
     File {
         /// The file.
         path: PathBuf,
@@ -34,13 +34,13 @@ pub enum TrainError {
         reason: String,
     },
     /// An option or a combination of options is wrong.
-    #[error("{}", brief(.0))]
+    #[error("{}", shown(.0))]
     Usage(String),
     /// The bundle or a part of it was refused.
-    #[error(transparent)]
+    #[error("{}", shown(.0))]
     Bundle(#[from] tigret_infer::BundleError),
     /// Inference failed.
-    #[error(transparent)]
+    #[error("{}", shown(.0))]
     Infer(#[from] tigret_infer::InferError),
     /// libtorch reported an error.
     #[error("libtorch: {0}")]
@@ -118,6 +118,19 @@ pub(crate) fn check_range(option: &str, value: f64, allowed: RangeInclusive<f64>
     Err(TrainError::usage(format!("{option} {value} is outside {least}..={most}")))
 }
 
+/// As it is shown: in one line, and as long as a person reads. It may quote a name from a file, which can
+/// be as long as the file, and hold line ends and what a terminal takes as a command.
+fn shown(text: &impl Display) -> String {
+    let mut safe = String::new();
+    for c in text.to_string().chars() {
+        match c.is_control() {
+            true => safe.extend(c.escape_default()),
+            false => safe.push(c),
+        }
+    }
+    brief(&safe).into_owned()
+}
+
 /// The time of an option in minutes, if it is given.
 ///
 /// # Errors
@@ -136,3 +149,25 @@ impl From<tch::TchError> for TrainError {
 
 /// `Result` with a [`TrainError`].
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_one_short_line_that_commands_no_terminal() {
+        let name = "a\n\u{1b}[31mé";
+        let said = "a\\n\\u{1b}[31mé";
+        let twice = tigret_infer::BundleError::Catalog(format!("the id \"{name}\" occurs twice"));
+        for (error, expected) in [
+            (TrainError::line(name, 3, name), format!("{said}:3: {said}")),
+            (TrainError::file(name, name), format!("{said}: {said}")),
+            (TrainError::usage(name), said.to_owned()),
+            (twice.into(), format!("catalogue: the id \"{said}\" occurs twice")),
+        ] {
+            assert_eq!(error.to_string(), expected);
+        }
+        let long = TrainError::usage("\u{7f}".repeat(100_000)).to_string();
+        assert!(long.len() < 2000, "{} bytes", long.len());
+    }
+}

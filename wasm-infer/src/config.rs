@@ -166,15 +166,14 @@ impl T5Config {
         if self.relative_attention_max_distance <= self.relative_attention_num_buckets / 2 {
             return bad("relative_attention_max_distance is not above half of relative_attention_num_buckets".into());
         }
-        // MT5 and UMT5 have the same names of weights and compute something else.
-        if self.model_type != "t5" {
-            return bad(format!("model_type is \"{}\", only \"t5\" is read", self.model_type));
-        }
-        if self.feed_forward_proj != "relu" {
-            return bad(format!(
-                "feed_forward_proj is \"{}\", only \"relu\" is supported",
-                self.feed_forward_proj
-            ));
+        for (name, value, only) in [
+            // MT5 and UMT5 have the same names of weights and compute something else.
+            ("model_type", &self.model_type, "t5"),
+            ("feed_forward_proj", &self.feed_forward_proj, "relu"),
+        ] {
+            if value != only {
+                return bad(format!("{name} is \"{value}\", only \"{only}\" is read"));
+            }
         }
         if !(self.layer_norm_epsilon.is_finite() && self.layer_norm_epsilon > 0.0) {
             return bad("layer_norm_epsilon is not a positive number".into());

@@ -167,9 +167,9 @@ impl Recommender {
     ///
     /// # Errors
     /// [`InferError::NoTokenizer`] for a bundle without one, [`InferError::Request`] naming the
-    /// item that is wrong or finds no free ID, and for more items or ids than a catalogue can hold,
-    /// [`InferError::NoGpu`] where the catalogue exceeds
-    /// the adapter's limits.
+    /// item that is wrong or finds no free ID, [`InferError::Bundle`] for more items or longer ids
+    /// than a catalogue can hold, [`InferError::NoGpu`] where the catalogue exceeds the adapter's
+    /// limits.
     pub fn add_items(&mut self, items: &[NewItem]) -> Result<Vec<Added>, InferError> {
         let quantizer = self.bundle.quantizer().ok_or(InferError::NoTokenizer)?;
         if items.is_empty() {
@@ -177,9 +177,7 @@ impl Recommender {
         }
         let codes = assign(quantizer, &self.bundle.tokens, &self.catalog, items)?;
         let rows = codes.iter().cloned().zip(items.iter().map(|item| item.id.clone())).collect();
-        let catalog = self.catalog.with_added(rows);
-        let catalog = catalog.map_err(|e| InferError::Request(e.to_string()))?;
-        self.set_catalog(Arc::new(catalog))?;
+        self.set_catalog(Arc::new(self.catalog.with_added(rows)?))?;
         let added = items.iter().zip(codes);
         Ok(added.map(|(item, codes)| Added { id: item.id.clone(), codes }).collect())
     }

@@ -72,8 +72,8 @@ impl Bundle {
             .map(|(name, shape)| check_shape(name, shape, weight_format, &tensor))
             .collect::<Result<Vec<_>, _>>()?;
         // Whoever wrote it there means it to be used.
-        if config.tie_word_embeddings && file.tensor(HEAD).is_ok() {
-            let what = "the configuration ties the head to `shared.weight` (`tie_word_embeddings`)";
+        if config.tie_word_embeddings && tensor(HEAD).is_ok() {
+            let what = "the configuration ties the head to `shared.weight`";
             return Err(BundleError::tensor(HEAD, what));
         }
         let catalog = read_catalog(&tokens, &tensor)?;
@@ -216,7 +216,7 @@ fn read_catalog<'a>(
             return Err(BundleError::tensor(
                 CODES,
                 format!(
-                    "has shape {:?}, not [items, {levels}] with 1 to {MAX_ITEMS} items",
+                    "has shape {:?}, not [items, {levels}] with 1 to 2^28 items",
                     codes.shape()
                 ),
             ));
