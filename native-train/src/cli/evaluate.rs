@@ -54,7 +54,8 @@ pub(super) struct Args {
     #[arg(long)]
     exclude_history: bool,
     /// Beams of the search.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(10..=MAX_BEAMS as u64))]
+    #[arg(long, default_value_t = 50,
+          value_parser = clap::value_parser!(u64).range(10..=MAX_BEAMS as u64))]
     beams: u64,
     /// Users searched together.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u64).range(1..))]

@@ -63,14 +63,16 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Method::RqVae)]
     method: Method,
     /// Levels, without the collision level [default: 3, or as many as --codebook-size names].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..MAX_LEVELS as u64))]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1..MAX_LEVELS as u64))]
     levels: Option<u64>,
     /// Codewords of each level: one number for all, or one a level.
     #[arg(long, value_name = "SIZES", value_delimiter = ',', default_value = "256",
           value_parser = clap::value_parser!(u32).range(2..=MAX_LEVEL_SIZE as i64))]
     codebook_size: Vec<u32>,
     /// Codes of the collision level; the largest codebook size if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_LEVEL_SIZE as i64))]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=MAX_LEVEL_SIZE as i64))]
     collision_size: Option<u32>,
     /// What is done to the vectors first.
     #[arg(long = "normalize", value_enum, default_value_t = Normalise::None)]

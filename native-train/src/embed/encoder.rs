@@ -166,9 +166,10 @@ impl Encoder {
                 let terms = std::str::from_utf8(terms.data()).map_err(|_| "is damaged (terms)")?;
                 let (_, idf) = floats(&tensors, "idf")?;
                 let (shape, projection) = floats(&tensors, "projection")?;
-                let vocabulary = Vocabulary::from_parts(terms.split('\n'), idf, max_words).filter(
-                    |vocabulary| matches!(shape[..], [terms, width] if terms == vocabulary.len() && width > 0),
-                );
+                let vocabulary = Vocabulary::from_parts(terms.split('\n'), idf, max_words);
+                let vocabulary = vocabulary.filter(|vocabulary| {
+                    matches!(shape[..], [terms, width] if terms == vocabulary.len() && width > 0)
+                });
                 let vocabulary = vocabulary.ok_or("is damaged (its parts do not fit together)")?;
                 let projection = Projection { dimensions: shape[1], data: projection };
                 Ok(Self::TfIdf(TfIdf { vocabulary, projection }))
