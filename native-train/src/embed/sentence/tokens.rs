@@ -1,5 +1,6 @@
 //! The tokenizer of a folder: `tokenizer.json`, and what `tokenizer_config.json` sets in its place.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -139,7 +140,7 @@ fn has_endless_table(json: &Value) -> bool {
         Value::Array(parts) => parts.iter().any(has_endless_table),
         Value::Object(fields) => fields.iter().any(|(name, value)| match value {
             Value::String(table) if name == "precompiled_charsmap" => {
-                length_in_base64(table) > table.len()
+                announced_length(table).is_some_and(|length| length > table.len())
             }
             value => has_endless_table(value),
         }),
@@ -147,24 +148,26 @@ fn has_endless_table(json: &Value) -> bool {
     }
 }
 
-/// The first four bytes of a text in base 64, as a number.
-fn length_in_base64(text: &str) -> usize {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |byte: u8| DIGITS.iter().position(|&digit| digit == byte).unwrap_or(0);
-    // Six digits are 36 bits.
-    let bits = text.bytes().take(6).fold(0u64, |bits, byte| bits << 6 | digit(byte) as u64);
-    ((bits >> 4) as u32).swap_bytes() as usize
+/// The length that such a table, in base 64, begins with; `None` where it is none.
+fn announced_length(table: &str) -> Option<usize> {
+    // Eight digits are six bytes, or fewer at the end of a table.
+    let bytes = BASE64_STANDARD.decode(table.as_bytes().get(..8)?).ok()?;
+    let length = bytes.first_chunk::<4>()?;
+    Some(u32::from_le_bytes(*length) as usize)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::length_in_base64;
+    use super::announced_length;
 
     #[test]
     fn a_table_begins_with_its_length() {
         // The bytes 4, 2, 1, 0.
-        assert_eq!(length_in_base64("BAIBAA=="), 0x0001_0204);
-        assert_eq!(length_in_base64("/////w=="), u32::MAX as usize);
-        assert_eq!(length_in_base64(""), 0);
+        assert_eq!(announced_length("BAIBAA=="), Some(0x0001_0204));
+        assert_eq!(announced_length("/////w=="), Some(u32::MAX as usize));
+        assert_eq!(announced_length("BAIBAAAB"), Some(0x0001_0204));
+        for none in ["", "BAIB", "BAIBAAA", "no table", "é___"] {
+            assert_eq!(announced_length(none), None, "{none}");
+        }
     }
 }
