@@ -1,4 +1,6 @@
-//! Ranking metrics: Recall@k and NDCG@k with one relevant item, averaged over users.
+//! Ranking metrics (paper, section 4): Recall@k and NDCG@k with one relevant item, averaged over
+//! users. An item of 0-based rank r < k counts 1 for Recall@k and 1 / log2(r + 2) for NDCG@k, where an
+//! ideal ranking has 1.
 
 use serde::{Deserialize, Serialize};
 

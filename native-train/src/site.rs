@@ -15,10 +15,9 @@ use crate::destination::check_place;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
 use crate::evaluate::Split;
-use crate::export::{bundle_of_run, check_out, write_bundle};
+use crate::export::{bundle_of_run, check_out, with_tokenizer_of_run, write_bundle};
 use crate::files::{read_json, remove_if_there, write_atomically, write_json, write_line};
 use crate::run_dir::{RunDir, lies_in};
-use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// The folder beside the page that holds what belongs to a run.
 const MODEL: &str = "model";
@@ -157,13 +156,10 @@ pub(crate) fn content_of(
     recipe: Option<&TextRecipe>,
 ) -> Result<Content> {
     let mut bundle = bundle_of_run(run, format)?;
-    let mut width = None;
     if run.tokenizer().is_file() {
-        let quantizer = load_quantizer(run)?;
-        width = Some(quantizer.config().embedding());
-        bundle =
-            bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
+        bundle = with_tokenizer_of_run(bundle, run)?;
     }
+    let width = bundle.quantizer().map(|quantizer| quantizer.config().embedding());
     let items = shown_items(run)?;
     let about = about(run)?;
     let known = |id: &str| bundle.catalog.rank_of(id).is_some();

@@ -70,6 +70,14 @@ fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
     assert_eq!(of_bundle["model"], of_model["model"]);
     assert_eq!(of_bundle["share_of_history"], of_model["share_of_history"]);
 
+    let training = &of_model["training"];
+    assert_eq!(training["semantic_ids"], json!({"method": "rq-vae", "sizes": [8, 8, 8]}));
+    assert_eq!(training["epochs"], 3);
+    let (weights, steps) = (&of_model["weights"], &training["steps"]);
+    let made = format!("{weights} weights, {steps} steps on semantic IDs of rq-vae, 8 x 8 x 8");
+    assert!(works(at, evaluate).contains(&made), "{made}");
+    assert!(of_bundle.get("weights").is_none(), "a bundle does not say how it was made");
+
     // Without their histories nobody is shown what they had.
     let unseen = works_json(at, &format!("{evaluate} --exclude-history"));
     assert_eq!(unseen["settings"]["exclude_history"], true);

@@ -19,8 +19,8 @@ use tigret_train::model::optimizer::AdamW;
 use tigret_train::model::padding::pad_left;
 use tigret_train::model::params::to_vec;
 use tigret_train::model::{Params, T5, checkpoint};
+use tigret_train::train::batch::Batch;
 use tigret_train::train::loss::loss;
-use tigret_train::train::samples::Batch;
 
 const VERSION: u32 = 1;
 /// Logits of random weights are of the order of ten.
@@ -170,7 +170,7 @@ fn batch_of(cases: &[Case]) -> Batch {
 
 #[test]
 fn a_training_step_has_the_same_loss_gradients_and_weights() {
-    for mut fixture in fixtures() {
+    for fixture in fixtures() {
         let folder = repository().join("tests/golden").join(fixture.name);
         let (tensors, metadata) = checkpoint::read_tensors(&folder, "trained", "").unwrap();
         let expected = |kind: &str, name: &str| &tensors[&format!("{kind}/{name}")].1;
@@ -200,7 +200,6 @@ fn a_training_step_has_the_same_loss_gradients_and_weights() {
             assert_ne!(only(found), only(&before[name].1), "{what} has not moved");
             close(&only(found), &only(expected("weight", name)), 1e-5, &what);
         }
-        fixture.params.load(&before).unwrap();
     }
 }
 

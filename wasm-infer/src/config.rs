@@ -208,6 +208,14 @@ impl T5Config {
         Ok(())
     }
 
+    /// Number of weights.
+    pub fn weights(&self) -> usize {
+        self.weight_shapes()
+            .iter()
+            .map(|(_, shape)| shape.iter().copied().fold(1, usize::saturating_mul))
+            .fold(0, usize::saturating_add)
+    }
+
     /// Names and shapes of the weights, under HF's names, in the order of the network.
     ///
     /// The shared embedding stands once, as `shared.weight`; `lm_head.weight` only if untied.

@@ -167,8 +167,6 @@ impl Session {
     pub fn info(&self) -> Result<JsValue, Error> {
         let bundle = self.recommender.bundle();
         let Bundle { config, tokens, weight_format, .. } = bundle;
-        let parameters =
-            config.weight_shapes().into_iter().map(|(_, s)| s.iter().product::<usize>());
         to_value(&Info {
             fingerprint: &self.fingerprint,
             version: env!("CARGO_PKG_VERSION"),
@@ -186,7 +184,7 @@ impl Session {
             encoder_layers: config.num_layers,
             decoder_layers: config.decoder_layers(),
             tied: config.tie_word_embeddings,
-            parameters: parameters.sum(),
+            parameters: config.weights(),
         })
     }
 

@@ -18,8 +18,8 @@ use crate::evaluate::{self, Split, rank_targets};
 use crate::model::presets::Preset;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
+use crate::train::batch::Batch;
 use crate::train::loss::loss;
-use crate::train::samples::Batch;
 use crate::train::{OptimizerKind, Options, Precision, Settings, Trainer};
 
 /// Time training steps and evaluation, on random data with the sizes of the paper's Beauty set or

@@ -1,6 +1,7 @@
 //! `tigret evaluate`: the protocol's figures for a trained model.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::model::{TrainedModel, checkpoint};
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
+use crate::train::record::Training;
 
 /// Rank the whole catalogue for every user by constrained beam search, and print Recall and NDCG
 /// at 5 and 10 of the model and of baselines.
@@ -77,6 +79,8 @@ pub(super) struct Args {
 struct Report {
     settings: Asked,
     users: usize,
+    #[serde(flatten)]
+    made: Option<Made>,
     /// The model's figures may be too high: what it is to find may be what it was trained on.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     trained_on_other_sequences: bool,
@@ -105,6 +109,14 @@ struct Report {
 enum Asked {
     Model(Settings),
     BaselinesAlone(Protocol),
+}
+
+/// How the run's model was made.
+#[derive(Debug, Serialize)]
+struct Made {
+    weights: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<Training>,
 }
 
 /// How long the model took.
@@ -175,6 +187,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             None => Asked::BaselinesAlone(settings.protocol),
         },
         users: dataset.sequences.len(),
+        made: model.as_ref().and_then(|model| model.made(&run)),
         trained_on_other_sequences: model.as_ref().is_some_and(Model::is_of_other_sequences),
         model: ranking.as_ref().map(Ranking::metrics),
         share_of_history: ranking.map(|ranking| ranking.share_of_history),
@@ -249,6 +262,13 @@ impl Model {
         matches!(self, Self::Own { other_sequences: true, .. })
     }
 
+    /// How it was made, as far as the files of the run say.
+    fn made(&self, run: &RunDir) -> Option<Made> {
+        let Self::Own { own, .. } = self else { return None };
+        let weights = own.0.model.config().weights();
+        Some(Made { weights, training: Training::of(&run.model()) })
+    }
+
     /// How many items of the run it does not have, if any.
     fn lacks(&self) -> Option<usize> {
         match self {
@@ -275,6 +295,16 @@ impl Model {
         progress.finish();
         let seconds = begin.elapsed().as_secs_f64();
         (ranking, Speed { seconds, users_per_second: users as f64 / seconds })
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} weights", self.weights)?;
+        match &self.training {
+            Some(training) => write!(f, ", {training}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -306,6 +336,9 @@ impl Report {
         for line in self.losses().into_iter().chain(self.history_shown()) {
             text += &line;
             text.push('\n');
+        }
+        if let Some(made) = &self.made {
+            text += &format!("{made}\n");
         }
         text += &format!("{} users", self.users);
         if let Some(speed) = &self.speed {

@@ -6,10 +6,9 @@ use serde::Serialize;
 use tigret_infer::{Bundle, WeightFormat};
 
 use super::Output;
-use crate::error::{Result, TrainError};
-use crate::export::{bundle_of_run, check_out, write_bundle};
+use crate::error::Result;
+use crate::export::{bundle_of_run, check_out, with_tokenizer_of_run, write_bundle};
 use crate::run_dir::RunDir;
-use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// Write a run's model, token layout and catalogue as one bundle for the browser.
 #[derive(Debug, clap::Args)]
@@ -64,9 +63,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let mut bundle = bundle_of_run(&run, args.quantize)?;
     if args.with_tokenizer {
-        let quantizer = load_quantizer(&run)?;
-        bundle =
-            bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))?;
+        bundle = with_tokenizer_of_run(bundle, &run)?;
     }
     write_and_report(&bundle, &args.out, output)
 }
@@ -78,7 +75,7 @@ pub(super) fn write_and_report(bundle: &Bundle, path: &Path, output: &Output) ->
         bytes: write_bundle(bundle, path)?,
         quantization: bundle.weight_format.name(),
         items: bundle.catalog.len(),
-        weights: bundle.weights().values().map(|w| w.rows() * w.columns()).sum(),
+        weights: bundle.config.weights(),
         tokenizer: bundle.quantizer().map(|quantizer| quantizer.config().method.as_str()),
     };
     output.result(&report, || {

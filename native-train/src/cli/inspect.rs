@@ -92,7 +92,7 @@ fn inspect_bundle(bundle: &Bundle, path: &Path, output: &Output) -> Result<()> {
         format: tigret_infer::bundle::FORMAT,
         quantization: bundle.weight_format.name(),
         items: catalog.len(),
-        weights: bundle.weights().values().map(|w| w.rows() * w.columns()).sum(),
+        weights: bundle.config.weights(),
         weight_bytes: bundle.weights().values().map(Weight::bytes).sum(),
         config,
         tokens,

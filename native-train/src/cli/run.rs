@@ -68,8 +68,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         output.result(&planned, || {
             let lines = planned.iter().map(|step| match step.done {
                 Some(true) => format!("{:<9} done already", step.step),
-                Some(false) => format!("{:<9} {}: {}", step.step, step.reason, step.command),
-                None => format!("{:<9} {}: {}", step.step, step.reason, step.command),
+                _ => format!("{:<9} {}: {}", step.step, step.reason, step.command),
             });
             lines.collect::<Vec<_>>().join("\n")
         });

@@ -130,12 +130,8 @@ impl Args {
 
 /// Refuses a model whose training takes more memory than there is.
 fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Result<()> {
-    let weights: u64 = config
-        .weight_shapes()
-        .iter()
-        .map(|(_, shape)| shape.iter().map(|&size| size as u64).product::<u64>())
-        .sum();
-    let needed = weights.saturating_mul(optimizer.bytes_a_weight(batch));
+    let weights = config.weights();
+    let needed = (weights as u64).saturating_mul(optimizer.bytes_a_weight(batch));
     match memory::free() {
         Some(free) if needed > free => {
             let megabytes = |bytes: u64| bytes / 1_000_000;
@@ -176,10 +172,12 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         options,
     };
     let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
+    let origin = trainer.origin().map(|origin| format!(", {origin}"));
     output.note(format!(
-        "{} weights, {} samples an epoch, on {}",
+        "{} weights, {} samples an epoch{}, on {}",
         trainer.parameters(),
         trainer.samples(),
+        origin.unwrap_or_default(),
         device::name(device)
     ));
     let steps = trainer.steps_per_epoch().saturating_mul(options.epochs);

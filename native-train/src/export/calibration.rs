@@ -9,8 +9,9 @@ use crate::data::Dataset;
 use crate::model::TrainedModel;
 use crate::model::params::{InputGrams, to_vec};
 use crate::tokenizer::SemanticIds;
+use crate::train::batch::{Draws, Resident};
 use crate::train::loss::loss;
-use crate::train::samples::{Draws, Resident, Sample, training_samples};
+use crate::train::samples::{Sample, training_samples};
 
 /// Samples to look at, at most: a matrix of the encoder meets tens of thousands of rows in them, one
 /// of the decoder thousands.

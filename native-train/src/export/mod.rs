@@ -18,6 +18,7 @@ use crate::model::t5::stack_of;
 use crate::model::{Provenance, TrainedModel, check_ids};
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Header};
+use crate::tokenizer::quantizer_file::load_quantizer;
 use crate::tokenizer::{SemanticIds, TOKENIZE, ids_of, lacks, read_ids};
 
 use calibration::input_grams;
@@ -67,6 +68,15 @@ pub fn bundle_of_run(run: &RunDir, format: WeightFormat) -> Result<Bundle> {
         WeightFormat::Q4 if is_of_run => parts.calibrated(run),
         _ => parts.bundle(format),
     }
+}
+
+/// The same bundle with the tokenizer of its run, so that a page gives new items their IDs.
+///
+/// # Errors
+/// [`TrainError::File`] where the run has none, or one of other vectors, IDs or levels.
+pub fn with_tokenizer_of_run(bundle: Bundle, run: &RunDir) -> Result<Bundle> {
+    let quantizer = load_quantizer(run)?;
+    bundle.with_quantizer(quantizer).map_err(|e| TrainError::file(run.tokenizer(), e))
 }
 
 /// Whether a run's data set is of the catalogue's items: a model from elsewhere may lie beside none, or

@@ -9,7 +9,7 @@ use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
-use crate::files::{read_text, write_json};
+use crate::files::{read_json, read_text, write_json};
 use crate::tensors::Notes;
 pub use crate::tensors::shards::{HostWeights, files, read_notes, read_tensors, write_tensors};
 
@@ -19,7 +19,8 @@ pub const MODEL: &str = "model";
 /// The key of `config.json` under which [`Provenance`] stands; `transformers` keeps it as it is.
 const TRAINED_ON: &str = "tigret_trained_on";
 
-/// Writes `config.json` and `model.safetensors` into a folder, as `transformers` reads them.
+/// Writes `config.json` and `model.safetensors` into a folder, as `transformers` reads them, and
+/// `notes` of our own beside the configuration.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -28,6 +29,7 @@ pub fn save(
     config: &T5Config,
     weights: &HostWeights,
     trained_on: Option<&Provenance>,
+    notes: impl IntoIterator<Item = (&'static str, Value)>,
 ) -> Result<()> {
     // Through a text: a value widens the epsilon of 32 bits, which is then no 0.000001 any more.
     let mut json: Value = serde_json::to_string(config)
@@ -38,8 +40,17 @@ pub fn save(
     if let Some(trained_on) = trained_on {
         json[TRAINED_ON] = serde_json::json!(trained_on);
     }
+    for (key, value) in notes {
+        json[key] = value;
+    }
     write_tensors(folder, MODEL, weights, Notes::new())?;
     write_json(&folder.join("config.json"), &json)
+}
+
+/// What stands under a key of the `config.json` in a folder, `None` where nothing can be read there.
+pub fn note(folder: &Path, key: &str) -> Option<Value> {
+    let mut config: Value = read_json(&folder.join("config.json"), "").ok()?;
+    config.get_mut(key).map(Value::take)
 }
 
 /// How the model of a run is made, as a hint.

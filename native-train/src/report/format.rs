@@ -1,16 +1,10 @@
 //! Numbers as people read them, the same in text and on the page.
 
+use indicatif::HumanCount;
+
 /// `12,101`.
 pub(super) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number as u64).to_string()
 }
 
 /// `86.0 %`; small shares keep two digits that say something (`0.041 %`), only the whole is

@@ -1,5 +1,7 @@
 //! Whether items with similar vectors share codes, and items that share codes are similar.
 
+use std::cmp::Ordering;
+
 use rand::SeedableRng;
 use rand::seq::index;
 use rand_chacha::ChaCha8Rng;
@@ -150,9 +152,13 @@ impl Tally {
         // An item that shares its first code with no other shows nothing.
         let by_codes = (self.examples.len() < EXAMPLES && others.iter().any(|o| o.shared > 0))
             .then(|| {
-                nearest(&mut others.clone(), SHOWN, |o| (std::cmp::Reverse(o.shared), o.item))
+                nearest(&mut others.clone(), SHOWN, |a, b| {
+                    b.shared.cmp(&a.shared).then(a.item.cmp(&b.item))
+                })
             });
-        let by_cosine = nearest(&mut others, self.nearest, |o| (Descending(o.cosine), o.item));
+        let by_cosine = nearest(&mut others, self.nearest, |a, b| {
+            b.cosine.total_cmp(&a.cosine).then(a.item.cmp(&b.item))
+        });
         for other in &by_cosine {
             self.of_nearest[other.shared] += 1;
         }
@@ -184,36 +190,18 @@ impl Tally {
     }
 }
 
-/// The first `count` by a key, in its order.
-fn nearest<K: Ord>(
+/// The first `count` in an order.
+fn nearest(
     others: &mut Vec<Neighbour>,
     count: usize,
-    key: impl Fn(&Neighbour) -> K,
+    order: impl Fn(&Neighbour, &Neighbour) -> Ordering,
 ) -> Vec<Neighbour> {
     if count < others.len() {
-        others.select_nth_unstable_by_key(count, &key);
+        others.select_nth_unstable_by(count, &order);
         others.truncate(count);
     }
-    others.sort_unstable_by_key(&key);
+    others.sort_unstable_by(&order);
     others.clone()
-}
-
-/// Orders floats from large to small.
-#[derive(PartialEq)]
-struct Descending(f32);
-
-impl Eq for Descending {}
-
-impl PartialOrd for Descending {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Descending {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        other.0.total_cmp(&self.0)
-    }
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ fn cost(trained: &Trained) -> Result<Cost> {
     let run = &trained.run;
     let dataset = Dataset::load(run)?;
     let bundle = bundle_of_run(run, WeightFormat::Q8)?;
-    let weights = bundle.weights().values().map(|w| w.rows() * w.columns()).sum();
+    let weights = bundle.config.weights();
     let bytes = bundle.to_bytes()?.len();
     Ok(Cost { weights, bytes, milliseconds: median_milliseconds(bundle, &dataset)? })
 }

@@ -141,12 +141,12 @@ fn mlp(w: &Views, part: &str, layers: usize, x: &Tensor) -> Tensor {
     x
 }
 
-/// Latent vectors of normalised vectors `[batch, input]`.
+/// Latent vectors `[batch, latent]` of normalised vectors `[batch, input]`.
 pub fn encode(shape: &Shape, w: &Views, x: &Tensor) -> Tensor {
     mlp(w, "encoder", shape.hidden.len() + 1, x)
 }
 
-/// Reconstructs vectors from latent vectors.
+/// Reconstructs vectors `[batch, input]` from latent vectors `[batch, latent]`.
 pub fn decode(shape: &Shape, w: &Views, latent: &Tensor) -> Tensor {
     mlp(w, "decoder", shape.hidden.len() + 1, latent)
 }

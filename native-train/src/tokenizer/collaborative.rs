@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::data::Dataset;
 use crate::embed::Vectors;
+use crate::model::params::to_vec;
 use crate::random;
 
 /// Settings of the factorisation.
@@ -67,10 +68,8 @@ pub fn item_vectors(
         progress.inc(1);
     }
     progress.finish_and_clear();
-    let mut vectors = Vectors {
-        dimensions: settings.factors as usize,
-        data: crate::model::params::to_vec(&item_factors),
-    };
+    let mut vectors =
+        Vectors { dimensions: settings.factors as usize, data: to_vec(&item_factors) };
     vectors.normalise();
     vectors
 }
@@ -216,8 +215,7 @@ mod tests {
         let partners: Vec<Vec<i64>> = (0..30)
             .map(|row| (0..row * row / 18).map(|other| (other * 7 + row) % 50).collect())
             .collect();
-        let solved =
-            |gathered| crate::model::params::to_vec(&solve(&partners, &others, als, gathered));
+        let solved = |gathered| to_vec(&solve(&partners, &others, als, gathered));
         let whole = solved(GATHERED);
         for gathered in [1, 5, 64, 300] {
             for (one, other) in whole.iter().zip(solved(gathered)) {

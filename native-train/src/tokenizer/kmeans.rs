@@ -16,6 +16,21 @@ const SETTLED: f64 = 1e-3;
 /// Most distances that are held at once, 256 MB of them.
 const MOST_DISTANCES: i64 = 1 << 26;
 
+/// Points a codeword that k-means is fitted to; more change the codebook by less than another
+/// seed does.
+const MOST_POINTS_PER_CODEWORD: i64 = 256;
+
+/// The rows that k-means is fitted to: all, or a random part of a large data set.
+pub(super) fn sample(data: &Tensor, largest_codebook: i64, rng: &mut impl Rng) -> Tensor {
+    let (items, wanted) = (data.size()[0], largest_codebook * MOST_POINTS_PER_CODEWORD);
+    if items <= wanted {
+        return data.shallow_clone();
+    }
+    let rows = rand::seq::index::sample(rng, items as usize, wanted as usize);
+    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+    data.index_select(0, &Tensor::from_slice(&rows).to_device(data.device()))
+}
+
 /// Squared distances `[points, centres]`, each less the point's own squared length: enough to find
 /// the nearest centre.
 pub(super) fn relative_distances(points: &Tensor, centres: &Tensor) -> Tensor {

@@ -4,8 +4,8 @@
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use super::kmeans::{kmeans, nearest, sums_by};
-use super::sample;
+use super::kmeans::{kmeans, nearest, sample, sums_by};
+use crate::model::params::to_vec;
 use crate::workers::on_one_torch_thread;
 
 /// Rounds of fitting rotation and codebooks in turn.
@@ -75,7 +75,7 @@ fn refine(points: &Tensor, centres: &Tensor) -> Tensor {
 fn share_out(points: &Tensor, levels: usize, width: i64) -> Tensor {
     let covariance = points.transpose(0, 1).matmul(points) / points.size()[0] as f64;
     let (variances, components) = covariance.linalg_eigh("L");
-    let variances = crate::model::params::to_vec(&variances);
+    let variances = to_vec(&variances);
     let mut parts: Vec<(f64, Vec<i64>)> = vec![(0.0, Vec::new()); levels];
     // Ascending as libtorch gives them.
     for (at, variance) in variances.iter().enumerate().rev() {

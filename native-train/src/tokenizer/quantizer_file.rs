@@ -1,5 +1,8 @@
 //! `tokenizer.safetensors` of a run: the quantiser and which semantic IDs it gave.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
 use super::assign::encoder_of_tokenizer;
@@ -51,6 +54,39 @@ pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
         return Err(TrainError::file(run.tokenizer(), OTHER_ENCODER));
     }
     Ok(file.quantizer)
+}
+
+/// What gave a run its semantic IDs, for whoever reads the figures of a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The method, as `tigret tokenize --method` names it.
+    pub method: String,
+    /// Codes of each level, without the collision level.
+    pub sizes: Vec<u32>,
+    /// Whether vectors learned from the interactions had a part in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub collaborative: bool,
+}
+
+impl Origin {
+    /// Of the semantic IDs of a run; `None` where its files do not say, or not of these IDs.
+    pub fn of(run: &RunDir) -> Option<Self> {
+        let quantizer = load_quantizer(run).ok()?;
+        let config = quantizer.config();
+        Some(Self {
+            method: config.method.clone(),
+            sizes: config.sizes.clone(),
+            collaborative: config.learned > 0,
+        })
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes: Vec<String> = self.sizes.iter().map(u32::to_string).collect();
+        let collaborative = if self.collaborative { " (collaborative)" } else { "" };
+        write!(f, "semantic IDs of {}{collaborative}, {}", self.method, sizes.join(" x "))
+    }
 }
 
 /// What the file holds.

@@ -3,8 +3,7 @@
 use rand::Rng;
 use tch::Tensor;
 
-use super::kmeans::kmeans;
-use super::sample;
+use super::kmeans::{kmeans, sample};
 
 /// A codebook `[size, input]` a level for vectors `[items, input]`: each clusters what the levels
 /// before left.

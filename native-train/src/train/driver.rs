@@ -41,8 +41,8 @@ pub(crate) trait Job {
     /// The figures that decide which model is the best, and when to stop.
     fn validate(&self) -> Metrics;
 
-    /// Writes the weights as they are as the best so far.
-    fn save_best(&self) -> Result<()>;
+    /// Writes the weights as they are after so many steps as the best so far.
+    fn save_best(&self, steps: u64) -> Result<()>;
 
     fn weights(&self) -> (&Params, &AdamW);
 
@@ -232,7 +232,7 @@ pub(crate) fn drive<J: Job>(
         })?;
         let better = validation.is_some_and(|metrics| state.validated(metrics, is_planned));
         if better {
-            job.save_best()?;
+            job.save_best(state.step)?;
         }
         if let Some((_, best)) = state.best {
             progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));

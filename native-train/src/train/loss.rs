@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::samples::{Batch, Past};
+use super::batch::{Batch, Past};
 use crate::model::T5;
 use crate::model::dropout::Dropout;
 use crate::model::params::Views;
@@ -63,7 +63,8 @@ mod tests {
     use crate::model::params::to_vec;
     use crate::model::presets::Preset;
     use crate::random;
-    use crate::train::samples::{Draws, Resident, training_samples};
+    use crate::train::batch::{Draws, Resident};
+    use crate::train::samples::training_samples;
     use crate::train::trainer::tests::data;
 
     #[test]

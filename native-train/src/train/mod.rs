@@ -1,8 +1,10 @@
 //! Training the recommender.
 
+pub mod batch;
 pub(crate) mod driver;
 mod log;
 pub mod loss;
+pub mod record;
 pub mod samples;
 pub mod schedule;
 pub mod settings;

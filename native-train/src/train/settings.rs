@@ -9,7 +9,8 @@ use tch::{Device, Kind};
 use tigret_infer::T5Config;
 use tigret_infer::search::MAX_BEAMS;
 
-use super::samples::{Batching, MICRO_BATCH};
+use super::batch::MICRO_BATCH;
+use super::samples::Batching;
 use super::schedule::Schedule;
 use crate::data::Dataset;
 use crate::model::Provenance;

@@ -5,9 +5,11 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use tch::{Device, Tensor};
 
+use super::batch::{Batch, Draws, MICRO_BATCH, Resident};
 use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
-use super::samples::{Batch, Draws, MICRO_BATCH, Resident, Sampler, training_samples};
+use super::record::Training;
+use super::samples::{Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Options, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
@@ -22,6 +24,7 @@ use crate::model::{Params, T5, checkpoint};
 use crate::random;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
+use crate::tokenizer::quantizer_file::Origin;
 use crate::workers;
 
 /// A model in training.
@@ -36,6 +39,7 @@ pub struct Trainer<'a> {
     optimizer: AdamW,
     sampler: Sampler,
     resident: Resident,
+    origin: Option<Origin>,
 }
 
 impl<'a> Trainer<'a> {
@@ -80,6 +84,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             sampler,
             resident,
+            origin: Origin::of(run),
         })
     }
 
@@ -136,8 +141,18 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`TrainError::File`].
     pub fn save(&self, folder: &Path) -> Result<()> {
+        self.save_with(folder, None)
+    }
+
+    fn save_with(&self, folder: &Path, training: Option<&Training>) -> Result<()> {
         let Identity { settings, trained_on, .. } = &self.identity;
-        checkpoint::save(folder, &settings.config, &self.weights(), Some(trained_on))
+        let notes = training.map(Training::note);
+        checkpoint::save(folder, &settings.config, &self.weights(), Some(trained_on), notes)
+    }
+
+    /// What gave the semantic IDs, if the run says so.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// The weights as they are now, without gradients.
@@ -255,10 +270,12 @@ impl Job for Trainer<'_> {
         rank_targets(&self.model, &views, self.ids, &users, settings, &hidden).metrics()
     }
 
-    fn save_best(&self) -> Result<()> {
+    fn save_best(&self, steps: u64) -> Result<()> {
         // Its figures are those of the model that is replaced.
         remove_if_there(&self.run.evaluation())?;
-        self.save(&self.run.model())
+        let Settings { precision, options, .. } = self.identity.settings;
+        let training = Training { semantic_ids: self.origin.clone(), steps, precision, options };
+        self.save_with(&self.run.model(), Some(&training))
     }
 
     fn weights(&self) -> (&Params, &AdamW) {

@@ -292,7 +292,7 @@ impl Job for Trainer<'_> {
         baselines::evaluate(&self.model(), self.dataset, protocol, &hidden)
     }
 
-    fn save_best(&self) -> Result<()> {
+    fn save_best(&self, _: u64) -> Result<()> {
         write_tensors(&self.folder, BEST, &self.params.to_host(), BTreeMap::new())
     }
 
