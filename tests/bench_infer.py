@@ -2,7 +2,8 @@
 
 `cargo xtask bench infer` calls it. FOLDER is one of the example `random_model`. All search by
 constrained beams with a cache of keys and values, cross-attention computed once, and have to give
-the same items:
+the items and scores of Tigret's f32 engine, but for onnxruntime's int8 and Tigret's q4, which
+compute something else:
 
 - onnxruntime, f32 and dynamic int8: an encoder graph and a graph of a decoder step; the trie's mask
   and the choice of beams in numpy;
@@ -29,6 +30,8 @@ from torch import nn
 TOLERANCE = 2e-3
 # Of Tigret's integers, which round inputs to 16 bits.
 TOLERANCE_OF_INTEGERS = 5e-3
+# Of Tigret's items, what another program finds at least.
+SHARED = 0.9
 
 
 class Encoder(nn.Module):
@@ -295,13 +298,20 @@ def main():
 
 
 def check(name, expected, found, tolerance):
-    """The best of another program are ours, at our scores."""
+    """As many items as ours at our scores, and ours but for those that rounding moves out of the
+    beams: the last ones, and all behind a prefix that was the last of its level."""
+    found = dict(found[: len(expected)])
+    if len(found) < len(expected):
+        raise SystemExit(f"{name} finds {len(found)} items, Tigret {len(expected)}")
     least = min(expected.values())
-    for item, score in found[: len(expected)]:
+    for item, score in found.items():
         if item not in expected and score > least + tolerance:
             raise SystemExit(f"{name} finds {item} at {score}, which Tigret does not")
         if item in expected and abs(expected[item] - score) > tolerance:
             raise SystemExit(f"{name} scores {item} {score}, Tigret {expected[item]}")
+    shared = len(found.keys() & expected.keys())
+    if shared < SHARED * len(expected):
+        raise SystemExit(f"{name} finds {shared} of the {len(expected)} items that Tigret does")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ vectors = [p for p in model.parameters() if p.dim() <= 1]
 optimizer = torch.optim.AdamW(
     [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}],
     lr=1e-3,
-    fused=device.type == "cuda",
+    fused=True,
 )
 run = torch.compile(model, dynamic=True) if arguments.compile else model
 mixed = torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16")

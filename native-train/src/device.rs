@@ -90,7 +90,7 @@ pub(crate) mod testing {
             return;
         }
         assert!(std::env::var_os("TIGRET_REQUIRE_CUDA").is_none(), "{NO_CUDA}");
-        println!("skipped on CUDA: libtorch sees no CUDA device");
+        tigret_infer::testing::skipped("what runs on CUDA: libtorch sees no CUDA device");
     }
 
     /// The cosine of the angle between two vectors.

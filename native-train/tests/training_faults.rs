@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use tch::Device;
+use tigret_infer::testing::skipped;
 use tigret_train::data::Dataset;
 use tigret_train::model::checkpoint::{HostWeights, read_tensors};
 use tigret_train::model::presets::Preset;
@@ -147,7 +148,7 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     let best = fs::read(model.join("model.safetensors")).unwrap();
     let expected = state(at);
 
-    let (mut before, mut between, mut amid) = (0, 0, 0);
+    let (mut before, mut between, mut amid, mut ended) = (0, 0, 0, 0);
     for round in 0..rounds {
         fs::remove_dir_all(&model).unwrap();
         let mut child = tigret(at, TRAIN).stdout(Stdio::null()).spawn().unwrap();
@@ -166,12 +167,13 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
             sleep(Duration::from_micros(200));
         }
         let _ = child.kill();
-        child.wait().unwrap();
+        let was_killed = child.wait().unwrap().signal() == Some(9);
         let has_state = model.join("last.safetensors").exists();
-        *match (has_state, is_writing()) {
-            (_, true) => &mut amid,
-            (true, _) => &mut between,
-            (false, _) => &mut before,
+        *match (was_killed, has_state, is_writing()) {
+            (false, ..) => &mut ended,
+            (true, _, true) => &mut amid,
+            (true, true, _) => &mut between,
+            (true, false, _) => &mut before,
         } += 1;
         let resume = format!("{TRAIN} --resume");
         works(at, if has_state { &resume } else { TRAIN });
@@ -184,8 +186,19 @@ fn training_that_is_killed_at_any_moment_ends_with_the_same_weights() {
     }
     println!(
         "killed {before} times before the first state, {between} between two, {amid} in the middle \
-         of a write"
+         of a write; {ended} times it had ended by itself"
     );
+    assert!(before + between + amid >= (rounds / 2).max(1), "it was hardly ever killed");
+}
+
+/// A training that is killed at the latest when its test ends, also where that fails.
+struct Unfinished(Child);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -198,16 +211,16 @@ fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed()
     let other = TRAIN
         .replace("--epochs 3", "--epochs 500")
         .replace("--validate-every 15", "--validate-every 1000000");
-    let mut child = tigret(at, &other).stdout(Stdio::null()).spawn().unwrap();
+    let mut training = Unfinished(tigret(at, &other).stdout(Stdio::null()).spawn().unwrap());
     let (log, begin) = (at.join("r/train.jsonl"), Instant::now());
     let before = fs::read(&log).unwrap();
     // It empties the log, removes the state, and writes a line.
     while [&before[..], b""].contains(&&fs::read(&log).unwrap()[..]) {
-        assert!(child.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(120));
+        assert!(training.0.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(begin.elapsed() < Duration::from_secs(120), "it never wrote to its log");
         sleep(Duration::from_millis(2));
     }
-    let _ = child.kill();
-    child.wait().unwrap();
+    drop(training);
     assert!(!older.exists(), "its log is gone, so it must be, too");
     let said = fails(&mut tigret(at, &format!("{TRAIN} --resume")));
     assert!(said.contains("there is nothing to resume"), "{said}");
@@ -217,7 +230,8 @@ fn a_training_that_is_killed_before_it_saved_leaves_no_older_one_to_be_resumed()
 fn bash(at: &Path, line: &str) -> Command {
     let mut bash = Command::new("bash");
     bash.current_dir(at)
-        .args(["-c", &line.replace("tigret ", concat!(env!("CARGO_BIN_EXE_tigret"), " "))]);
+        .env("TIGRET", env!("CARGO_BIN_EXE_tigret"))
+        .args(["-c", &line.replace("tigret ", "\"$TIGRET\" ")]);
     bash
 }
 
@@ -281,7 +295,7 @@ fn a_full_disk_leaves_the_last_good_state_and_space_lets_it_go_on() {
     let own_disk = "unshare --map-root-user --mount bash -c";
     let mount = "mkdir -p full && mount -t tmpfs -o size=64m none full";
     if !bash(at, &format!("{own_disk} '{mount}'")).output().unwrap().status.success() {
-        println!("skipped: no file system can be mounted here");
+        skipped("training on a full disk: no file system can be mounted here");
         return;
     }
     let line = format!(
@@ -312,7 +326,7 @@ fn the_time_of_day_changes_nothing() {
         bash(at, &line)
     };
     if !at_date("2040-01-01", "true").status().unwrap().success() {
-        println!("skipped: the program faketime is not there");
+        skipped("training while the clock jumps: the program faketime is not there");
         return;
     }
     for (date, more) in [

@@ -254,7 +254,7 @@ function check(name, measured) {
       }
     }
     const shared = found.filter(({ id }) => expected.has(id)).length;
-    if (shared < 0.95 * found.length) throw new Error(`${name} shares ${shared} items only`);
+    if (shared < 0.95 * expected.size) throw new Error(`${name} shares ${shared} items only`);
   }
 }
 

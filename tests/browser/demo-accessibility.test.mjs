@@ -24,6 +24,7 @@ describeDemo("accessibility", (demo) => {
         return { top, bottom, over: card.scrollHeight - card.clientHeight };
       }),
     );
+    assert.ok(cards.length > 1, `${cards.length} cards`);
     for (const [at, { top, over }] of cards.entries()) {
       assert.equal(over, 0, `card ${at} holds what is in it`);
       assert.ok(top >= (cards[at - 1]?.bottom ?? 0), `card ${at} is below the one before`);

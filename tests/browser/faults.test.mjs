@@ -567,7 +567,7 @@ describe("faults", { skip }, () => {
     },
   );
 
-  test("a policy without WebAssembly, or no module, is told of before the bundle has come", async () => {
+  test("a policy without WebAssembly, or no module, is told of before the bundle has come", faultLimit, async () => {
     const { context, page } = await open();
     const faults = /** @type {const} */ ([
       ["/no-wasm/dist/worker.js", /allow 'wasm-unsafe-eval' in script-src/],

@@ -233,6 +233,11 @@ describe("the package", { skip }, () => {
   /** @type {{ file: string, expect: string }[]} */
   const bad =
     !skip && existsSync(join(folder, "bad.json")) ? /** @type {any} */ (read("bad.json")) : [];
+
+  test("there are bundles to refuse", () => {
+    assert.ok(bad.length > 20, `${bad.length} in ${folder}/bad.json`);
+  });
+
   for (const { file, expect } of bad) {
     test(`${file} is refused with a message that says "${expect}"`, async () => {
       const failure = await page.evaluate(async (file) => {

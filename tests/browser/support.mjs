@@ -48,12 +48,14 @@ export const faultLimit = { timeout: isLong ? 3_600_000 : 300_000 };
 
 /**
  * Without `--enable-unsafe-webgpu` headless Chromium has no adapter; SwiftShader is the one that
- * every machine has. The others keep the browser from reaching for the network.
+ * every machine has.
  */
+const WITH_WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const WITHOUT_WEBGPU = ["--disable-features=WebGPU"];
+
+/** What any browser is started with; all but the first keep it from reaching for the network. */
 const FLAGS = [
   "--no-sandbox",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
   "--disable-quic",
   "--no-first-run",
   "--disable-background-networking",
@@ -87,19 +89,19 @@ function chromiumPath() {
  * @param {{ webgpu?: boolean, flags?: string[], without?: string[] }} options
  */
 export function launch({ webgpu = true, flags = [], without = [] } = {}) {
-  const args = webgpu
-    ? FLAGS
-    : [...FLAGS.slice(0, 1), ...FLAGS.slice(3), "--disable-features=WebGPU"];
   return chromium.launch({
     executablePath: chromiumPath(),
-    args: [...args, ...flags],
+    args: [...FLAGS, ...(webgpu ? WITH_WEBGPU : WITHOUT_WEBGPU), ...flags],
     ignoreDefaultArgs: without,
   });
 }
 
 /** Starts the browser with a profile that lies in a folder. @param {string} folder */
 export function launchProfile(folder) {
-  return chromium.launchPersistentContext(folder, { executablePath: chromiumPath(), args: FLAGS });
+  return chromium.launchPersistentContext(folder, {
+    executablePath: chromiumPath(),
+    args: [...FLAGS, ...WITH_WEBGPU],
+  });
 }
 
 const TYPES = new Map([

@@ -79,11 +79,15 @@ fn a_large_bad_file_is_refused_in_time() {
         ];
         large.extend((0..4).map(|_| ("repeated and changed", changed(&repeated, &mut random))));
         let mut slowest = Duration::ZERO;
+        let mut taken = BTreeSet::new();
         for (what, bytes) in large {
             let reading = reader.read(what, &bytes);
             slowest = slowest.max(reading.time);
+            if reading.outcome.is_ok() {
+                taken.insert(what);
+            }
         }
-        println!("{}: {slowest:?} at most for a bad file of a megabyte", reader.name);
+        println!("{}: {slowest:?} at most, {taken:?} taken", reader.name);
     }
 }
 

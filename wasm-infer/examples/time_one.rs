@@ -182,7 +182,7 @@ fn described(ready: &Ready, measured: Measured, options: &Options) -> Value {
         "format": options.format.name(),
         "calls": times.len(),
         "users": options.users.max(1),
-        "median_ms": times[times.len() / 2],
+        "median_ms": f64::midpoint(times[(times.len() - 1) / 2], times[times.len() / 2]),
         "least_ms": times[0],
         "p95_ms": times[(times.len() * 95).div_ceil(100) - 1],
         "floor": floor,

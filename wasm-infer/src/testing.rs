@@ -1,6 +1,7 @@
 //! Random models for tests and benchmarks (feature `testing`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
@@ -320,7 +321,7 @@ pub fn on_gpu<T>(made: Result<T, InferError>) -> Option<T> {
     match made {
         Ok(made) => Some(made),
         Err(InferError::NoGpu(why)) if std::env::var_os("TIGRET_REQUIRE_GPU").is_none() => {
-            println!("skipped: {why}");
+            skipped(&why);
             None
         }
         Err(e) => panic!("{e}"),
@@ -335,7 +336,22 @@ pub fn on_gpu<T>(made: Result<T, InferError>) -> Option<T> {
 pub fn leave_out(what: &str, adapter: &str) {
     let required = std::env::var_os("TIGRET_REQUIRE_GPU").is_some();
     assert!(!(required && adapter.starts_with("llvmpipe")), "{adapter} has to do {what}");
-    println!("skipped: {what}, which {adapter} cannot do");
+    skipped(&format!("{what}, which {adapter} cannot do"));
+}
+
+/// Says what a test leaves out and why: prints it, and adds it as a line to the file that
+/// `TIGRET_SKIPPED` names, for `cargo xtask test` to tell, as a test that passes shows nothing.
+///
+/// # Panics
+/// Where that file cannot be written to.
+pub fn skipped(what: &str) {
+    println!("skipped: {what}");
+    if let Some(path) = std::env::var_os("TIGRET_SKIPPED") {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        // In one piece: other tests write at the same time.
+        let written = opened.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
+        written.expect("TIGRET_SKIPPED names a file that can be written to");
+    }
 }
 
 #[cfg(test)]

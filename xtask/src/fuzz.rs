@@ -36,6 +36,9 @@ impl Args {
 /// Larger files are the subject of a test of their own (tests/faults/hostile_files.rs).
 const LONGEST_FILE: usize = 1 << 16;
 
+/// Ends a reader that hangs; what is slow but ends is found by the program itself.
+const LIMITS: [&str; 2] = ["-timeout=60", "-rss_limit_mb=4096"];
+
 /// The variable that tells the program which reader it is to call.
 const READER: &str = "TIGRET_READER";
 
@@ -138,7 +141,7 @@ struct Fuzzer {
     reader: String,
     child: Child,
     log: PathBuf,
-    /// Where files go that broke the reader, each name beginning with the reader's.
+    /// The folder of files that broke the reader.
     found: PathBuf,
 }
 
@@ -152,7 +155,7 @@ impl Fuzzer {
         libtorch: &Libtorch,
     ) -> Result<Self> {
         let corpus = work.join("corpus").join(reader);
-        let found = work.join("found");
+        let found = work.join("found").join(reader);
         for folder in [&corpus, &found] {
             fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
         }
@@ -165,11 +168,11 @@ impl Fuzzer {
             .arg(seeds.join(reader))
             .arg(format!("-max_total_time={}", (minutes * 60.0).ceil()))
             .arg(format!("-max_len={LONGEST_FILE}"))
-            // A reader that hangs; what is slow but ends is found by the program itself.
-            .args(["-timeout=60", "-rss_limit_mb=4096", "-print_final_stats=1"])
+            .args(LIMITS)
+            .arg("-print_final_stats=1")
             // What the commands print is of no interest.
             .arg("-close_fd_mask=3")
-            .arg(format!("-artifact_prefix={}/{reader}-", found.display()))
+            .arg(format!("-artifact_prefix={}/", found.display()))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file);
@@ -188,9 +191,7 @@ impl Fuzzer {
 
     /// The names of the files that broke the reader, in this run or an earlier one.
     fn failures(&self) -> Result<Vec<String>> {
-        let mut names = names_in(&self.found)?;
-        names.retain(|name| name.starts_with(&format!("{}-", self.reader)));
-        Ok(names)
+        names_in(&self.found)
     }
 
     /// Shows what the reader did with the files that broke it.
@@ -199,7 +200,8 @@ impl Fuzzer {
             let file = self.found.join(name);
             eprintln!("\n{} broke the reader:", file.display());
             let mut again = Command::new(program);
-            scratch_in_memory(libtorch.apply(again.env(READER, &self.reader).arg(&file)));
+            again.env(READER, &self.reader).args(LIMITS).arg(&file);
+            scratch_in_memory(libtorch.apply(&mut again));
             let output = again.output().map_err(|cause| process::not_started(&again, cause))?;
             let text = String::from_utf8_lossy(&output.stderr);
             text.lines()

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::process;
 use crate::report::Report;
+use crate::run_dir;
 use crate::setup::libtorch::Libtorch;
 use crate::tigret;
-use crate::workspace;
 
 /// Arguments of `cargo xtask compare-tokenizers`.
 #[derive(Debug, clap::Args)]
@@ -48,6 +49,9 @@ const ARTEFACTS: [&str; 4] =
 /// # Errors
 /// When a run lacks an artefact or a tokenizer fails.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
+    for run in &args.runs {
+        run_dir::check(run, &ARTEFACTS, "`tigret prepare` and `tigret embed`")?;
+    }
     let libtorch = Libtorch::locate(report)?;
     let program = tigret::build(&libtorch, report)?;
     let tigret = |arguments: &[&OsStr]| -> Result<Value> {
@@ -64,7 +68,7 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         println!("|---|---|---|---|---|---|---|---|");
         for (name, options) in TOKENIZERS {
             let scratch = scratch_copy(run)?;
-            let folder = scratch.as_os_str();
+            let folder = scratch.path().as_os_str();
             // A collapsed tokenizer is a finding, so no group may be too large for the table.
             let fixed = ["tokenize", "--collision-size", "65536", "--run"].map(OsStr::new);
             let more = options.split_whitespace().chain(args.options.split_whitespace());
@@ -74,19 +78,20 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
             let looked_at = ["inspect", "--sample", "0"].map(OsStr::new);
             let looked_at: Vec<&OsStr> = looked_at.into_iter().chain([folder]).collect();
             println!("| {name} | {} |", row(&tokenized, &tigret(&looked_at)?["semantic_ids"]));
-            workspace::remove(&scratch)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A folder beside the run with links to what a tokenizer reads.
-fn scratch_copy(run: &Path) -> Result<PathBuf> {
-    let scratch = run.join(".compare-tokenizers");
-    workspace::remove(&scratch)?;
-    fs::create_dir(&scratch).map_err(|e| Error::file(&scratch, e))?;
+/// A folder with links to what a tokenizer reads; gone when it is dropped. It is in the run, since
+/// links do not lead to other disks.
+fn scratch_copy(run: &Path) -> Result<TempDir> {
+    let scratch = tempfile::Builder::new()
+        .prefix(".compare-tokenizers-")
+        .tempdir_in(run)
+        .map_err(|e| Error::file(run, e))?;
     for name in ARTEFACTS {
-        fs::hard_link(run.join(name), scratch.join(name))
+        fs::hard_link(run.join(name), scratch.path().join(name))
             .map_err(|e| Error::file(&run.join(name), e))?;
     }
     Ok(scratch)

@@ -9,8 +9,9 @@ use crate::fuzz;
 use crate::process;
 use crate::report::Report;
 use crate::setup::libtorch::Libtorch;
-use crate::setup::{browser, npm};
+use crate::setup::{browser, npm, vulkan};
 use crate::summary::{Outcome, Summary};
+use crate::test::require_gpu;
 use crate::workspace;
 
 /// Arguments of `cargo xtask trust`.
@@ -38,6 +39,7 @@ pub(crate) struct Args {
 /// When libtorch cannot be put in place.
 pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
     let libtorch = Libtorch::locate(report)?;
+    let driver = vulkan::locate(report);
     let mut summary = Summary::default();
     let passed = || Ok(Outcome::Passed(String::new()));
 
@@ -61,12 +63,19 @@ pub(crate) fn run(args: &Args, report: &Report) -> Result<ExitCode> {
         summary.step(step, || {
             let mut cargo = workspace::cargo();
             cargo.args(["test", "--workspace"]).args(tests.split(' ')).args(["--", "--nocapture"]);
-            process::run(libtorch.apply(cargo.env(variable, rounds.to_string())))?;
+            cargo.env(variable, rounds.to_string());
+            process::run(libtorch.apply(require_gpu(&mut cargo, &driver)))?;
             passed()
         });
     }
     for (step, backend) in [("soak, CPU", "cpu"), ("soak, GPU", "gpu")] {
-        summary.step(step, || soak(backend, args.soak_minutes, report).and_then(|()| passed()));
+        summary.step(step, || match &driver {
+            Err(why) if backend == "gpu" => Ok(Outcome::Skipped(why.to_string())),
+            _ => soak(backend, args.soak_minutes, report).and_then(|()| passed()),
+        });
+    }
+    if let Err(why) = &driver {
+        summary.step("hostile calls, GPU", || Ok(Outcome::Skipped(why.to_string())));
     }
 
     let page = Page::locate(report);

@@ -21,17 +21,18 @@ const OURS: &str = "Tigret, CPU, q8";
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Widths of the search.
-    #[arg(long, num_args = 1.., default_values_t = [10, 20, 50])]
-    beams: Vec<usize>,
+    #[arg(long, num_args = 1.., default_values_t = [10, 20, 50],
+          value_parser = clap::value_parser!(u64).range(1..))]
+    beams: Vec<u64>,
     /// Calls that are timed in a round.
-    #[arg(long, default_value_t = 30)]
-    calls: usize,
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    calls: u64,
     /// Rounds; the medians count.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
     /// Threads of every program.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+    threads: u64,
     /// A Python with torch 2.11.0, transformers, onnx and onnxruntime.
     #[arg(long, env = "TIGRET_PYTHON", default_value = "python3")]
     python: PathBuf,
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
     let mut python = Command::new(&args.python);
     python.arg(workspace::root().join("tests/bench_infer.py")).arg(&folder);
     python.arg("--tigret").arg(built.program("time_one")?);
-    let text = usize::to_string;
+    let text = u64::to_string;
     python.arg("--beams").args(args.beams.iter().map(text));
     for (option, value) in
         [("--calls", args.calls), ("--rounds", args.rounds), ("--threads", args.threads)]
@@ -69,7 +70,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
 }
 
 /// Milliseconds of all programs, with how many times longer than Tigret's they are.
-fn table(answer: &Value, beams: &[usize]) -> String {
+fn table(answer: &Value, beams: &[u64]) -> String {
     let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     let mut table = format!(
         "onnxruntime {}, torch {}, transformers {}, {} threads\n\n| ms (times {OURS}) |",
@@ -83,7 +84,7 @@ fn table(answer: &Value, beams: &[usize]) -> String {
     }
     table += &format!("\n|---|{}\n", "---|".repeat(beams.len()));
     let all = &answer["milliseconds"];
-    let of = |name: &str, beams: &usize| all[name][beams.to_string()].as_f64();
+    let of = |name: &str, beams: &u64| all[name][beams.to_string()].as_f64();
     for name in all.as_object().into_iter().flat_map(|object| object.keys()) {
         table += &format!("| {name} |");
         for beams in beams {

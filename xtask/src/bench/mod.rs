@@ -162,16 +162,24 @@ fn one_natively(backend: &str, report: &Report) -> Result<Measured> {
 fn one_in_page(choice: Choice, report: &Report) -> Vec<Figure> {
     report.doing("bench", "one recommendation, page");
     let measured = time_page(choice, report);
-    [("one recommendation, page", "median_ms"), ("one recommendation, page, CPU", "cpu_median_ms")]
-        .map(|(name, key)| {
+    [("one recommendation, page, WebGPU", "webgpu"), ("one recommendation, page, CPU", "cpu")]
+        .map(|(name, engine)| {
             let measured = match &measured {
-                Ok(Ok(answer)) => value_of(answer, key, "adapter").unwrap_or_else(failed),
+                Ok(Ok(answer)) => by_page(answer, engine).unwrap_or_else(failed),
                 Ok(Err(why)) => Measured::Skipped(why.clone()),
                 Err(error) => Measured::Failed(error.to_string()),
             };
             Figure { name, unit: "ms", measured }
         })
         .into()
+}
+
+/// An engine's time in what the page's program prints, with its name, or why it has none.
+fn by_page(answer: &Value, engine: &str) -> Result<Measured> {
+    match answer[engine]["error"].as_str() {
+        Some(why) => Err(Error::message(why)),
+        None => value_of(&answer[engine], "median", "engine"),
+    }
 }
 
 /// What tests/browser/bench.mjs prints, or why there is no browser for it.
@@ -245,6 +253,18 @@ mod tests {
         assert_eq!(measured, Measured::Value(12.5, "llvmpipe".into()));
         let error = value_of(&answer, "p99", "adapter").expect_err("no such key");
         assert!(error.to_string().contains("no number p99"), "{error}");
+    }
+
+    #[test]
+    fn an_engine_that_fails_in_the_page_has_no_figure_of_the_other() {
+        let answer = json!({
+            "cpu": {"median": 9.5, "engine": "CPU"},
+            "webgpu": {"error": "webgpu failed, cpu took over"},
+        });
+        let cpu = by_page(&answer, "cpu").expect("a figure");
+        assert_eq!(cpu, Measured::Value(9.5, "CPU".into()));
+        let error = by_page(&answer, "webgpu").expect_err("it failed");
+        assert!(error.to_string().contains("took over"), "{error}");
     }
 
     #[test]

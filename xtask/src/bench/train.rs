@@ -70,8 +70,12 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         }
         json_of(libtorch.apply(&mut command))
     };
-    let theirs = |compile: bool| {
+    let theirs = |compile: bool, waiting: Waiting| {
         let mut command = Command::new(&args.python);
+        match waiting {
+            Waiting::AsleepAsOurs => command.env("OMP_WAIT_POLICY", "passive"),
+            Waiting::AsItComes => command.env_remove("OMP_WAIT_POLICY"),
+        };
         command.arg(workspace::root().join("tests/bench_train.py")).arg(&folder);
         command.args(["--steps", &steps, "--device", &args.device, "--precision", precision]);
         // Compiling a graph for each new shape takes some steps.
@@ -88,8 +92,12 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         report.doing("bench train", format!("round {round} of {}", args.rounds.max(1)));
         let mine = ours()?;
         rates.tigret.push(number(&mine, "train_samples_per_s")?);
-        let peer = theirs(false)?;
+        let peer = theirs(false, Waiting::AsleepAsOurs)?;
         rates.eager.push(number(&peer, "samples_per_second")?);
+        if args.device == "cpu" {
+            let spinning = theirs(false, Waiting::AsItComes)?;
+            rates.eager_spinning.push(number(&spinning, "samples_per_second")?);
+        }
         let difference = (number(&mine, "first_loss")? - number(&peer, "first_loss")?).abs();
         if difference > SAME_LOSS {
             return Err(Error::message(format!(
@@ -98,7 +106,9 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
             )));
         }
         if args.compile {
-            rates.compiled.push(number(&theirs(true)?, "samples_per_second")?);
+            rates
+                .compiled
+                .push(number(&theirs(true, Waiting::AsleepAsOurs)?, "samples_per_second")?);
         }
         last = (mine, peer);
     }
@@ -110,6 +120,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         "samples_per_second": {
             "tigret": median(&rates.tigret),
             "transformers": median(&rates.eager),
+            "transformers, spinning threads": median(&rates.eager_spinning),
             "transformers, torch.compile": median(&rates.compiled),
         },
     });
@@ -126,7 +137,16 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
 struct Rates {
     tigret: Vec<f64>,
     eager: Vec<f64>,
+    eager_spinning: Vec<f64>,
     compiled: Vec<f64>,
+}
+
+/// How the peer's threads wait for each other on a CPU. Which is faster depends on what else runs:
+/// Tigret's sleep, and the peer should not lose by spinning, or by not spinning.
+#[derive(Debug, Clone, Copy)]
+enum Waiting {
+    AsleepAsOurs,
+    AsItComes,
 }
 
 impl Rates {
@@ -146,6 +166,7 @@ impl Rates {
         for (name, rates) in [
             ("Tigret", &self.tigret),
             ("transformers, eager", &self.eager),
+            ("the same, threads that spin", &self.eager_spinning),
             ("transformers, torch.compile", &self.compiled),
         ] {
             if let Some(rate) = median(rates) {
@@ -161,11 +182,12 @@ fn number(answer: &Value, key: &str) -> Result<f64> {
     answer[key].as_f64().ok_or_else(|| Error::message(format!("no number {key} in {answer}")))
 }
 
-/// The middle value; `None` of none.
+/// The middle value, or the mean of the two in the middle; `None` of none.
 fn median(values: &[f64]) -> Option<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let (lower, upper) = (values.len().checked_sub(1)? / 2, values.len() / 2);
+    Some(f64::midpoint(values[lower], values[upper]))
 }
 
 #[cfg(test)]
@@ -175,7 +197,7 @@ mod tests {
     #[test]
     fn the_table_sets_every_peer_against_tigret() {
         let rates =
-            Rates { tigret: vec![30.0, 10.0, 20.0], eager: vec![10.0], compiled: Vec::new() };
+            Rates { tigret: vec![30.0, 10.0, 20.0], eager: vec![8.0, 12.0], ..Rates::default() };
         let answer = json!({
             "precision": "f32", "tigret": {"samples_per_step": 256.0, "tokens_per_step": 9000.4},
             "peer": {"torch": "2.11.0", "transformers": "5.0", "threads": 2},
@@ -187,6 +209,6 @@ mod tests {
         );
         assert!(table.contains("Tigret                            20.0 samples/s"), "{table}");
         assert!(table.contains("Tigret is 2.00 x"), "{table}");
-        assert!(!table.contains("compile"), "{table}");
+        assert!(!table.contains("compile") && !table.contains("spin"), "{table}");
     }
 }

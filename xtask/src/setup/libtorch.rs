@@ -66,15 +66,7 @@ impl Libtorch {
             return Ok(Self { variables: vec![loader_path(&libraries)] });
         }
         let own = own_folders(set)?;
-        if let Some(folder) = own.get("LIBTORCH") {
-            let libraries = own.get("LIBTORCH_LIB").unwrap_or(folder).join("lib");
-            if !libraries.is_dir() {
-                return Err(Error::message(format!(
-                    "LIBTORCH: there is no folder {}; set LIBTORCH to the folder of libtorch \
-                     {VERSION} that holds lib/ and include/, or unset it",
-                    libraries.display()
-                )));
-            }
+        if let Some(libraries) = own_libraries(&own)? {
             report.done("libtorch", format!("your own, {}", libraries.display()));
             let mut variables = vec![loader_path(&libraries)];
             variables.extend(own.into_iter().map(|(name, folder)| (name, folder.into())));
@@ -103,6 +95,30 @@ fn loader_path(libraries: &Path) -> (&'static str, OsString) {
 
 fn set(variable: &str) -> Option<OsString> {
     env::var_os(variable).filter(|value| !value.is_empty())
+}
+
+/// Where the libraries of the user's own libtorch are, `None` without one.
+fn own_libraries(own: &BTreeMap<&'static str, PathBuf>) -> Result<Option<PathBuf>> {
+    let of = |name: &str| own.get(name).or_else(|| own.get("LIBTORCH"));
+    let (library, include) = (of("LIBTORCH_LIB"), of("LIBTORCH_INCLUDE"));
+    let libraries = match (library, include) {
+        (None, None) => return Ok(None),
+        (Some(library), Some(_)) => library.join("lib"),
+        _ => {
+            return Err(Error::message(
+                "LIBTORCH_LIB and LIBTORCH_INCLUDE are set one without the other; set both, set \
+                 LIBTORCH, or unset them",
+            ));
+        }
+    };
+    if !libraries.is_dir() {
+        return Err(Error::message(format!(
+            "LIBTORCH: there is no folder {}; set LIBTORCH to the folder of libtorch {VERSION} that \
+             holds lib/ and include/, or unset it",
+            libraries.display()
+        )));
+    }
+    Ok(Some(libraries))
 }
 
 /// The folders of the user's own libtorch, by their variables. Whole paths: the build script of
@@ -436,6 +452,22 @@ mod tests {
         let expected = [("LIBTORCH", here.join("torch")), ("LIBTORCH_INCLUDE", "/usr".into())];
         assert_eq!(own_folders(variable).expect("folders"), expected.into());
         assert!(own_folders(|_| None).expect("none").is_empty());
+    }
+
+    #[test]
+    fn both_folders_of_ones_own_do_without_libtorch_and_one_does_not() {
+        let whole = whole_folder();
+        let of = |names: &[&'static str]| {
+            own_libraries(&names.iter().map(|&name| (name, whole.path().to_owned())).collect())
+        };
+        let libraries = Some(whole.path().join("lib"));
+        assert_eq!(of(&["LIBTORCH"]).expect("libraries"), libraries);
+        assert_eq!(of(&["LIBTORCH_LIB", "LIBTORCH_INCLUDE"]).expect("libraries"), libraries);
+        assert_eq!(of(&[]).expect("none"), None);
+        for alone in ["LIBTORCH_LIB", "LIBTORCH_INCLUDE"] {
+            let error = of(&[alone]).expect_err("half of a libtorch").to_string();
+            assert!(error.contains("one without the other"), "{error}");
+        }
     }
 
     #[test]
