@@ -1,11 +1,12 @@
-//! Writing safetensors files: the same bytes for the same contents, so that a hash names a file.
-//! (`safetensors::serialize` writes metadata in the order of a hash map, which is another each time.)
+//! Safetensors files. They are written as the same bytes for the same contents, so that a hash names a
+//! file. (`safetensors::serialize` writes metadata in the order of a hash map, which is another each
+//! time.)
 
 use std::collections::BTreeMap;
 
 use bytemuck::Pod;
-use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Serialize, Serializer};
 
 use crate::error::BundleError;
@@ -65,6 +66,41 @@ pub fn header<'a>(
     let length = (header.len() - LENGTH) as u64;
     header[..LENGTH].copy_from_slice(&length.to_le_bytes());
     Ok(header)
+}
+
+/// A file in memory. (`SafeTensors` does not give out the metadata.)
+pub(crate) struct File<'a> {
+    header: Metadata,
+    /// The bytes of all tensors.
+    data: &'a [u8],
+}
+
+impl<'a> File<'a> {
+    /// Reads and checks the header.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, SafeTensorError> {
+        let (length, header) = SafeTensors::read_metadata(bytes)?;
+        Ok(Self { header, data: &bytes[LENGTH + length..] })
+    }
+
+    /// A field of the text metadata.
+    pub(crate) fn note(&self, name: &str) -> Option<&String> {
+        self.header.metadata().as_ref()?.get(name)
+    }
+
+    /// A tensor.
+    ///
+    /// # Errors
+    /// [`BundleError::Tensor`] where it is missing.
+    pub(crate) fn tensor(&self, name: &str) -> Result<TensorView<'a>, BundleError> {
+        let info = self.header.info(name);
+        let TensorInfo { dtype, shape, data_offsets: (start, end) } =
+            info.ok_or_else(|| BundleError::tensor(name, "is missing"))?;
+        TensorView::new(*dtype, shape.clone(), &self.data[*start..*end])
+            .map_err(|e| BundleError::tensor(name, e))
+    }
 }
 
 /// The numbers of a tensor of a file.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use half::f16;
 use half::vec::HalfBitsVecExt;
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::{Bundle, CODES, FORMAT, ID_BYTES, ID_OFFSETS, check_quantizer};
@@ -14,7 +13,7 @@ use crate::config::T5Config;
 use crate::error::BundleError;
 use crate::ids::Ids;
 use crate::quantizer::{self, Quantizer};
-use crate::tensor_file::numbers;
+use crate::tensor_file::{File, numbers};
 use crate::tokens::TokenLayout;
 use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
 
@@ -27,7 +26,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`] naming the field or tensor that is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
-        let not_safetensors = |e: safetensors::SafeTensorError| {
+        let file = File::parse(bytes).map_err(|e| {
             // What a server or Git sends in the place of a bundle is known by how it begins.
             let begin: String = bytes.iter().take(40).map(|&byte| char::from(byte)).collect();
             BundleError::NotSafetensors(format!(
@@ -35,12 +34,9 @@ impl Bundle {
                  on the way, or is it another file?)",
                 bytes.len()
             ))
-        };
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(not_safetensors)?;
-        let file = SafeTensors::deserialize(bytes).map_err(not_safetensors)?;
-        let metadata = header.metadata().as_ref();
+        })?;
         let field = |name: &str| {
-            metadata.and_then(|m| m.get(name)).ok_or_else(|| {
+            file.note(name).ok_or_else(|| {
                 BundleError::metadata(
                     name,
                     "is missing: this is a safetensors file, but not a Tigret bundle \
@@ -63,28 +59,26 @@ impl Bundle {
         config.validate_with(&tokens)?;
         let weight_format: WeightFormat = field("quantization")?.parse()?;
 
-        let tensor =
-            |name: &str| file.tensor(name).map_err(|_| BundleError::tensor(name, "is missing"));
         // Shapes first: nothing is allocated for a file whose sizes do not agree.
         let shapes = config.weight_shapes();
         let formats = shapes
             .iter()
-            .map(|(name, shape)| check_shape(name, shape, weight_format, &tensor))
+            .map(|(name, shape)| check_shape(name, shape, weight_format, &file))
             .collect::<Result<Vec<_>, _>>()?;
         // Whoever wrote it there means it to be used.
-        if config.tie_word_embeddings && tensor(HEAD).is_ok() {
+        if config.tie_word_embeddings && file.tensor(HEAD).is_ok() {
             let what = "the configuration ties the head to `shared.weight`";
             return Err(BundleError::tensor(HEAD, what));
         }
-        let catalog = read_catalog(&tokens, &tensor)?;
-        let quantizer = metadata.and_then(|m| m.get(quantizer::file::FIELD));
-        let quantizer = quantizer.map(|json| Quantizer::read(json, &tensor)).transpose()?;
+        let catalog = read_catalog(&tokens, &file)?;
+        let quantizer = file.note(quantizer::file::FIELD);
+        let quantizer = quantizer.map(|json| Quantizer::read(json, &file)).transpose()?;
         if let Some(quantizer) = &quantizer {
             check_quantizer(quantizer, &tokens)?;
         }
         let mut weights = BTreeMap::new();
         for ((name, shape), format) in shapes.into_iter().zip(formats) {
-            let data = read_weight(&name, &shape, format, &tensor)?;
+            let data = read_weight(&name, &shape, format, &file)?;
             weights.insert(name, Weight { shape, data });
         }
         let catalog = Arc::new(catalog);
@@ -93,13 +87,13 @@ impl Bundle {
 }
 
 /// Checks types and shapes of one weight's tensors, and tells the format that they have.
-fn check_shape<'a>(
+fn check_shape(
     name: &str,
     shape: &[usize],
     bundle: WeightFormat,
-    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
+    file: &File<'_>,
 ) -> Result<WeightFormat, BundleError> {
-    let (view, scale) = (tensor(name)?, format!("{name}.scale"));
+    let (view, scale) = (file.tensor(name)?, format!("{name}.scale"));
     let mut format = Bundle::format_of(name, shape, bundle);
     // A `q4` bundle may also hold the embedding in four bits.
     if (bundle, format, view.dtype()) == (WeightFormat::Q4, WeightFormat::Q8, Dtype::U8) {
@@ -111,29 +105,29 @@ fn check_shape<'a>(
         WeightFormat::F16 => expect(name, &view, Dtype::F16, shape)?,
         WeightFormat::Q8 => {
             expect(name, &view, Dtype::I8, shape)?;
-            expect(&scale, &tensor(&scale)?, Dtype::F32, &[rows])?;
+            expect(&scale, &file.tensor(&scale)?, Dtype::F32, &[rows])?;
         }
         WeightFormat::Q4 => {
             expect(name, &view, Dtype::U8, &[rows, columns.div_ceil(2)])?;
-            expect(&scale, &tensor(&scale)?, Dtype::F16, &[rows, columns.div_ceil(Q4_GROUP)])?;
+            expect(&scale, &file.tensor(&scale)?, Dtype::F16, &[rows, columns.div_ceil(Q4_GROUP)])?;
         }
     }
     Ok(format)
 }
 
 /// The numbers of a weight whose shape has been checked.
-fn read_weight<'a>(
+fn read_weight(
     name: &str,
     shape: &[usize],
     format: WeightFormat,
-    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
+    file: &File<'_>,
 ) -> Result<WeightData, BundleError> {
-    let (view, scale) = (tensor(name)?, format!("{name}.scale"));
+    let (view, scale) = (file.tensor(name)?, format!("{name}.scale"));
     Ok(match format {
         WeightFormat::F32 => WeightData::F32(finite(name, &view)?),
         WeightFormat::F16 => WeightData::F16(halves(name, &view, "finite", f16::is_finite)?),
         WeightFormat::Q8 => {
-            let scales = finite(&scale, &tensor(&scale)?)?;
+            let scales = finite(&scale, &file.tensor(&scale)?)?;
             // The largest weight that a row can hold has to be a number.
             let is_usable = |s: f32| s > 0.0 && (s * -f32::from(i8::MIN)).is_finite();
             if let Some(row) = scales.iter().position(|&s| !is_usable(s)) {
@@ -146,7 +140,7 @@ fn read_weight<'a>(
         }
         WeightFormat::Q4 => {
             let kind = "a normal number (neither zero, subnormal nor infinite)";
-            let scales = halves(&scale, &tensor(&scale)?, kind, f16::is_normal)?;
+            let scales = halves(&scale, &file.tensor(&scale)?, kind, f16::is_normal)?;
             let spare = |row: &[u8]| row[row.len() - 1] > 15;
             if shape[1] % 2 == 1
                 && let Some(row) = view.data().chunks_exact(shape[1].div_ceil(2)).position(spare)
@@ -204,11 +198,8 @@ fn halves(
     }
 }
 
-fn read_catalog<'a>(
-    tokens: &TokenLayout,
-    tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
-) -> Result<Catalog, BundleError> {
-    let codes = tensor(CODES)?;
+fn read_catalog(tokens: &TokenLayout, file: &File<'_>) -> Result<Catalog, BundleError> {
+    let codes = file.tensor(CODES)?;
     let levels = tokens.levels.len();
     let items = match *codes.shape() {
         [items, width] if width == levels && items > 0 && items <= MAX_ITEMS => items,
@@ -223,9 +214,9 @@ fn read_catalog<'a>(
         }
     };
     expect(CODES, &codes, Dtype::U16, &[items, levels])?;
-    let offsets = tensor(ID_OFFSETS)?;
+    let offsets = file.tensor(ID_OFFSETS)?;
     expect(ID_OFFSETS, &offsets, Dtype::U32, &[items + 1])?;
-    let bytes = tensor(ID_BYTES)?;
+    let bytes = file.tensor(ID_BYTES)?;
     expect(ID_BYTES, &bytes, Dtype::U8, &[bytes.data().len()])?;
 
     let offsets: Vec<u32> = numbers(&offsets);

@@ -1,10 +1,10 @@
 //! A quantiser in a safetensors file: the tokenizer's own artefact, or a part of a bundle.
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::Dtype;
 
 use super::{Quantizer, QuantizerConfig, QuantizerTensors, Structure};
 use crate::error::BundleError;
-use crate::tensor_file::{FileTensor, Notes, numbers, serialize};
+use crate::tensor_file::{File, FileTensor, Notes, numbers, serialize};
 
 /// The metadata field with the [`QuantizerConfig`] as JSON.
 pub(crate) const FIELD: &str = "quantizer";
@@ -98,32 +98,24 @@ impl Quantizer {
     /// # Errors
     /// [`BundleError`] naming the field or tensor that is wrong.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BundleError> {
-        let bad = |e: safetensors::SafeTensorError| BundleError::NotSafetensors(e.to_string());
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(bad)?;
-        let file = SafeTensors::deserialize(bytes).map_err(bad)?;
-        let metadata = header.metadata().as_ref().and_then(|m| m.get(FIELD));
-        let json = metadata.ok_or_else(|| {
+        let file = File::parse(bytes).map_err(|e| BundleError::NotSafetensors(e.to_string()))?;
+        let json = file.note(FIELD).ok_or_else(|| {
             BundleError::metadata(FIELD, "is missing: the file holds no quantiser")
         })?;
-        Self::read(json, &|name| {
-            file.tensor(name).map_err(|_| BundleError::tensor(name, "is missing"))
-        })
+        Self::read(json, &file)
     }
 
     /// Reads a quantiser from the metadata field `quantizer` and the tensors of a file.
     ///
     /// # Errors
     /// [`BundleError`] naming the field or tensor that is wrong.
-    pub(crate) fn read<'a>(
-        json: &str,
-        tensor: &impl Fn(&str) -> Result<TensorView<'a>, BundleError>,
-    ) -> Result<Self, BundleError> {
+    pub(crate) fn read(json: &str, file: &File<'_>) -> Result<Self, BundleError> {
         let config: QuantizerConfig =
             serde_json::from_str(json).map_err(|e| BundleError::metadata(FIELD, e))?;
         config.validate()?;
         // Shapes first: a view's length is that of the file, so nothing beyond it is allocated.
         let floats = |name: &str, shape: &[Option<usize>]| {
-            let view = tensor(name)?;
+            let view = file.tensor(name)?;
             let fits = view.shape().len() == shape.len()
                 && view
                     .shape()
@@ -153,7 +145,7 @@ impl Quantizer {
                 tensors.codebooks.push(floats(&codebook(level), &shape)?);
                 if config.structure == Structure::Tree {
                     let name = first_child(level);
-                    let view = tensor(&name)?;
+                    let view = file.tensor(&name)?;
                     if view.dtype() != Dtype::U32 {
                         let reason = format!("has type {:?}, not U32", view.dtype());
                         return Err(BundleError::tensor(name, reason));
