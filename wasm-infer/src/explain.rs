@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::CpuEngine;
 use crate::error::InferError;
 use crate::recommender::{Recommender, Request, check_scores};
 
@@ -118,22 +117,6 @@ impl Recommender {
         });
         check_scores(levels.iter().flatten().map(|prefix| prefix.score))?;
         Ok(levels)
-    }
-}
-
-impl CpuEngine {
-    /// The log-probability of each code of a semantic ID after the encoder's input, given the codes
-    /// before it.
-    fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
-        let layout = self.model().layout();
-        let tokens: Vec<u32> = layout.tokens_of(codes).collect();
-        let before = std::iter::once(layout.decoder_start).chain(tokens.iter().copied());
-        let before: Vec<u32> = before.take(tokens.len()).collect();
-        let logits = self.model().forced_logits(input, &before);
-        let rows = logits.chunks_exact(logits.len() / tokens.len());
-        rows.zip(&tokens)
-            .map(|(row, &token)| row[token as usize] - tigret_kernels::log_sum_exp(row))
-            .collect()
     }
 }
 

@@ -101,6 +101,7 @@ impl Decoder {
     }
 
     /// Logits of the last step's first rows, `[rows, tokens asked for]`: all, if there was one.
+    #[cfg(feature = "testing")]
     pub(super) fn logits(&self) -> &[f32] {
         &self.parts[0].logits
     }

@@ -5,6 +5,8 @@ mod encoder;
 mod first_layer;
 mod matrix;
 mod model;
+#[cfg(feature = "testing")]
+mod testing;
 mod threads;
 
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use crate::bundle::Bundle;
 use crate::catalog::Catalog;
 use crate::search::{Beam, Candidates, EngineQuery, Hit};
+use crate::tokens::Level;
 use decoder::Decoder;
 use threads::Idle;
 
@@ -52,7 +55,7 @@ impl CpuEngine {
         self.catalog = catalog;
     }
 
-    /// The model, for looking at logits.
+    /// The model.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -82,6 +85,27 @@ impl CpuEngine {
         let hits = memory.candidates.hits(&memory.beams);
         self.idle.give_back(memory);
         hits
+    }
+
+    /// The log-probability of each code of a semantic ID after the encoder's input, given the codes
+    /// before it.
+    pub(crate) fn log_probs_of(&self, input: &[u32], codes: &[u16]) -> Vec<f32> {
+        let (model, layout) = (&self.model, self.model.layout());
+        let mut memory = self.idle.take();
+        let Memory { decoder, log_probs, .. } = &mut memory;
+        let found = threads::enter(|| {
+            decoder.begin(model, input);
+            let mut before = layout.decoder_start;
+            let log_prob = |token| {
+                decoder.step(model, &[before], &[0], Level { offset: token, size: 1 });
+                decoder.log_probs(log_probs);
+                before = token;
+                log_probs[0]
+            };
+            layout.tokens_of(codes).map(log_prob).collect()
+        });
+        self.idle.give_back(memory);
+        found
     }
 
     /// Runs queries, natively a thread each.
@@ -118,6 +142,37 @@ impl CpuEngine {
             decoder.log_probs(log_probs);
             candidates.extend(&self.catalog, query, level, beams, log_probs);
             see(level, beams);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::search::ItemFilter;
+    use crate::testing::{Shape, random_bundle};
+    use crate::weights::WeightFormat;
+
+    #[test]
+    fn log_probs_of_a_semantic_id_are_those_of_its_logits() {
+        for format in [WeightFormat::F32, WeightFormat::Q8] {
+            let bundle = Arc::new(random_bundle(&Shape::default(), format, 1));
+            let engine = CpuEngine::new(Arc::clone(&bundle));
+            let layout = &bundle.tokens;
+            let codes = |rank: u32| bundle.catalog.codes_of(rank);
+            let input = layout.encoder_input(None, [3, 1, 4].map(codes).into_iter());
+            let filter = ItemFilter::everything();
+            let query = EngineQuery { input, beams: 9, filter, sampling: None };
+            for hit in engine.search(&query) {
+                let path: Vec<u32> = layout.tokens_of(codes(hit.rank)).collect();
+                let before = [&[layout.decoder_start], &path[..path.len() - 1]].concat();
+                let logits = engine.model().forced_logits(&query.input, &before);
+                let rows = logits.chunks_exact(bundle.config.vocab_size).zip(&path);
+                let expected: Vec<f32> = rows
+                    .map(|(row, &token)| row[token as usize] - tigret_kernels::log_sum_exp(row))
+                    .collect();
+                assert_eq!(engine.log_probs_of(&query.input, codes(hit.rank)), expected);
+            }
         }
     }
 }
