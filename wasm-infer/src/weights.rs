@@ -101,6 +101,16 @@ impl Weight {
         if self.shape.len() == 2 { self.shape[0] } else { 1 }
     }
 
+    /// How the numbers are stored.
+    pub(crate) fn format(&self) -> WeightFormat {
+        match &self.data {
+            WeightData::F32(_) => WeightFormat::F32,
+            WeightData::F16(_) => WeightFormat::F16,
+            WeightData::Q8 { .. } => WeightFormat::Q8,
+            WeightData::Q4 { .. } => WeightFormat::Q4,
+        }
+    }
+
     /// Length of a row.
     pub fn columns(&self) -> usize {
         self.shape.last().copied().unwrap_or(0)
@@ -134,18 +144,40 @@ impl Weight {
             WeightData::F16(values) => {
                 out.iter_mut().zip(&values[at..]).for_each(|(out, v)| *out = v.to_f32());
             }
-            WeightData::Q8 { values, scales } => {
-                let scale = scales[row];
-                out.iter_mut().zip(&values[at..]).for_each(|(out, &v)| *out = f32::from(v) * scale);
-            }
-            WeightData::Q4 { nibbles, scales } => {
-                let bytes = columns.div_ceil(2);
-                let nibbles = &nibbles[row * bytes..][..bytes];
-                let scales = &scales[row * columns.div_ceil(Q4_GROUP)..];
-                for (column, out) in out.iter_mut().enumerate() {
-                    *out = f32::from(nibble(nibbles, column)) * scales[column / Q4_GROUP].to_f32();
+            WeightData::Q8 { .. } | WeightData::Q4 { .. } => {
+                let mut integers = [0; Q4_GROUP];
+                for (group, out) in out.chunks_mut(Q4_GROUP).enumerate() {
+                    let column = group * Q4_GROUP;
+                    self.integers(row, column, &mut integers[..out.len()]);
+                    let scale = self.scale(row, column);
+                    out.iter_mut().zip(integers).for_each(|(out, v)| *out = f32::from(v) * scale);
                 }
             }
+        }
+    }
+
+    /// Neighbouring integers of a row of a quantised matrix, from a column on.
+    pub(crate) fn integers(&self, row: usize, column: usize, out: &mut [i8]) {
+        match &self.data {
+            WeightData::Q8 { values, .. } => {
+                out.copy_from_slice(&values[row * self.columns() + column..][..out.len()]);
+            }
+            WeightData::Q4 { nibbles, .. } => {
+                let nibbles = &nibbles[row * self.columns().div_ceil(2)..];
+                out.iter_mut().zip(column..).for_each(|(out, at)| *out = nibble(nibbles, at));
+            }
+            WeightData::F32(_) | WeightData::F16(_) => debug_assert!(false, "these are floats"),
+        }
+    }
+
+    /// What an integer of a quantised matrix is multiplied by; 1 for floats.
+    pub(crate) fn scale(&self, row: usize, column: usize) -> f32 {
+        match &self.data {
+            WeightData::Q8 { scales, .. } => scales[row],
+            WeightData::Q4 { scales, .. } => {
+                scales[row * self.columns().div_ceil(Q4_GROUP) + column / Q4_GROUP].to_f32()
+            }
+            WeightData::F32(_) | WeightData::F16(_) => 1.0,
         }
     }
 
@@ -212,7 +244,7 @@ impl Q4 {
 }
 
 /// The value of a column in a row of nibbles.
-pub(crate) fn nibble(row: &[u8], column: usize) -> i8 {
+fn nibble(row: &[u8], column: usize) -> i8 {
     // The half byte is moved to the top and back, which extends its sign.
     (row[column / 2] << (4 * (1 - column % 2))) as i8 >> 4
 }

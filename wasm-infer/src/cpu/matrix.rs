@@ -2,7 +2,7 @@
 
 use tigret_kernels::{FixedLinear, FixedPoint, Linear, Write};
 
-use crate::weights::{Q4_GROUP, Weight, WeightData, nibble};
+use crate::weights::{Q4_GROUP, Weight, WeightFormat};
 
 /// A matrix in the form in which its format computes fastest.
 #[derive(Debug)]
@@ -17,14 +17,13 @@ impl Matrix {
     /// Packs matrices of equal width and format one above the other.
     pub(super) fn stack(weights: &[&Weight]) -> Self {
         let inputs = weights.first().map_or(0, |w| w.columns());
-        let are = |of: fn(&WeightData) -> bool| weights.iter().all(|w| of(&w.data));
-        let group = if are(|data| matches!(data, WeightData::Q8 { .. })) {
-            None
-        } else if are(|data| matches!(data, WeightData::Q4 { .. })) {
-            Some(Q4_GROUP)
-        } else {
-            let rows: Vec<f32> = weights.iter().flat_map(|weight| weight.to_f32()).collect();
-            return Self::Float(Linear::from_rows(rows.len() / inputs.max(1), inputs, &rows));
+        let group = match weights.first().map(|weight| weight.format()) {
+            Some(WeightFormat::Q8) => None,
+            Some(WeightFormat::Q4) => Some(Q4_GROUP),
+            Some(WeightFormat::F32 | WeightFormat::F16) | None => {
+                let rows: Vec<f32> = weights.iter().flat_map(|weight| weight.to_f32()).collect();
+                return Self::Float(Linear::from_rows(rows.len() / inputs.max(1), inputs, &rows));
+            }
         };
         let rows: Vec<(&Weight, usize)> = weights
             .iter()
@@ -34,8 +33,8 @@ impl Matrix {
             rows.len(),
             inputs,
             group,
-            |row, out| integers_of(rows[row], out),
-            |row, column| scale(rows[row], column),
+            |row, out| rows[row].0.integers(rows[row].1, 0, out),
+            |row, column| rows[row].0.scale(rows[row].1, column),
         ))
     }
 
@@ -56,37 +55,9 @@ impl Matrix {
     }
 }
 
-/// A row of quantised weights without their scales.
-fn integers_of((weight, row): (&Weight, usize), out: &mut [i8]) {
-    let columns = out.len();
-    match &weight.data {
-        WeightData::Q8 { values, .. } => out.copy_from_slice(&values[row * columns..][..columns]),
-        WeightData::Q4 { nibbles, .. } => {
-            let bytes = columns.div_ceil(2);
-            let nibbles = &nibbles[row * bytes..][..bytes];
-            for (column, out) in out.iter_mut().enumerate() {
-                *out = nibble(nibbles, column);
-            }
-        }
-        WeightData::F32(_) | WeightData::F16(_) => out.fill(0),
-    }
-}
-
-/// The scale of a quantised weight.
-fn scale((weight, row): (&Weight, usize), column: usize) -> f32 {
-    match &weight.data {
-        WeightData::Q8 { scales, .. } => scales[row],
-        WeightData::Q4 { scales, .. } => {
-            scales[row * weight.columns().div_ceil(Q4_GROUP) + column / Q4_GROUP].to_f32()
-        }
-        WeightData::F32(_) | WeightData::F16(_) => 0.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::WeightFormat;
     use proptest::prelude::*;
 
     proptest! {

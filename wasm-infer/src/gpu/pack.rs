@@ -3,7 +3,7 @@
 
 use half::f16;
 
-use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat, nibble};
+use crate::weights::{Q4_GROUP, Weight, WeightData, WeightFormat};
 
 /// One dimension of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +71,9 @@ pub(super) struct Packed {
 pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed {
     let all = weights.len() * outputs.padded();
     let columns = inputs.padded();
-    let format = match weights.first().map(|weight| &weight.data) {
-        Some(WeightData::F16(_)) => WeightFormat::F16,
-        Some(WeightData::Q8 { .. }) => WeightFormat::Q8,
-        Some(WeightData::Q4 { .. }) if inputs.keeps_places() => WeightFormat::Q4,
-        _ => WeightFormat::F32,
+    let format = match weights.first().map(|weight| weight.format()) {
+        Some(WeightFormat::Q4) if !inputs.keeps_places() => WeightFormat::F32,
+        of_all => of_all.unwrap_or(WeightFormat::F32),
     };
     let (word, columns) = match format {
         WeightFormat::F32 => (1, columns),
@@ -92,36 +90,32 @@ pub(super) fn matrix(weights: &[&Weight], outputs: Axis, inputs: Axis) -> Packed
     };
     for (index, weight) in weights.iter().enumerate() {
         let width = weight.columns();
-        let mut floats = vec![0.0; width];
+        let (mut floats, mut integers) = (vec![0.0; width], vec![0; width]);
         for row in 0..weight.rows() {
-            if format == WeightFormat::F32 {
-                weight.row_to_f32(row, &mut floats);
+            match format {
+                WeightFormat::F32 => weight.row_to_f32(row, &mut floats),
+                WeightFormat::F16 => {}
+                WeightFormat::Q8 | WeightFormat::Q4 => weight.integers(row, 0, &mut integers),
             }
             let output = index * outputs.padded() + outputs.place(row);
-            for (column, float) in floats.iter().enumerate() {
-                let at = row * width + column;
+            for (column, (float, integer)) in floats.iter().zip(&integers).enumerate() {
                 let value = match &weight.data {
-                    WeightData::F16(values) => values[at].to_bits().into(),
-                    WeightData::Q8 { values, .. } => (values[at] as u8).into(),
-                    WeightData::Q4 { nibbles, .. } if format == WeightFormat::Q4 => {
-                        let row = &nibbles[row * width.div_ceil(2)..];
-                        u32::from(nibble(row, column) as u8 & 0xf)
-                    }
-                    WeightData::F32(_) | WeightData::Q4 { .. } => float.to_bits(),
+                    WeightData::F16(values) => values[row * width + column].to_bits().into(),
+                    _ if format == WeightFormat::F32 => float.to_bits(),
+                    _ => u32::from(*integer as u8) & (u32::MAX >> (32 - bits)),
                 };
                 let place = inputs.place(column);
                 words[place / word * all + output] |= value << (bits * (place % word));
             }
-            match &weight.data {
-                WeightData::Q8 { scales: of_rows, .. } => scales[output] = of_rows[row].to_bits(),
-                WeightData::Q4 { scales: of_groups, .. } if format == WeightFormat::Q4 => {
-                    let groups = width.div_ceil(Q4_GROUP);
-                    for (group, scale) in of_groups[row * groups..][..groups].iter().enumerate() {
-                        scales[group / 2 * all + output] |=
-                            u32::from(scale.to_bits()) << (16 * (group % 2));
+            match format {
+                WeightFormat::F32 | WeightFormat::F16 => {}
+                WeightFormat::Q8 => scales[output] = weight.scale(row, 0).to_bits(),
+                WeightFormat::Q4 => {
+                    for group in 0..width.div_ceil(Q4_GROUP) {
+                        let scale = f16::from_f32(weight.scale(row, group * Q4_GROUP)).to_bits();
+                        scales[group / 2 * all + output] |= u32::from(scale) << (16 * (group % 2));
                     }
                 }
-                WeightData::F32(_) | WeightData::F16(_) | WeightData::Q4 { .. } => {}
             }
         }
     }
