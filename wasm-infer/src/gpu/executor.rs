@@ -1,7 +1,5 @@
 //! Runs plans on a device: owns the buffers and the compiled kernels.
 
-use std::collections::BTreeMap;
-
 use tigret_shaders::Shader;
 
 use super::GpuOptions;
@@ -15,13 +13,16 @@ use crate::error::InferError;
 /// A kernel that has been launched or will be.
 struct Compiled {
     kernel: Kernel,
-    /// By buffers; emptied when a buffer is replaced.
-    groups: BTreeMap<Vec<BufferId>, Group>,
+    /// With their buffers; emptied when a buffer is replaced.
+    groups: Vec<(Vec<BufferId>, Group)>,
 }
+
+/// Where a dispatch's kernel is among those compiled, and its group among the kernel's.
+type Place = (usize, usize);
 
 /// A device with compiled kernels and the buffers of a plan.
 pub(super) struct Executor {
-    kernels: BTreeMap<&'static str, Compiled>,
+    kernels: Vec<Compiled>,
     buffers: Vec<Buffer>,
     constants: usize,
     params: Buffer,
@@ -43,7 +44,7 @@ impl Executor {
         let params = device.buffer("params", PARAMS_STRIDE as u64, Role::Params)?;
         let read_back = device.buffer("read-back", 4, Role::ReadBack)?;
         let mut executor = Self {
-            kernels: BTreeMap::new(),
+            kernels: Vec::new(),
             buffers: Vec::new(),
             constants: constants.len(),
             params,
@@ -71,33 +72,35 @@ impl Executor {
         &self.device.info
     }
 
-    /// Compiles the kernels of these dispatches that have not been compiled yet.
+    /// Compiles the kernels of these dispatches that have not been compiled yet, and tells where each
+    /// one's is.
     ///
     /// # Errors
     /// [`InferError::DeviceLost`] for one that the device refuses: it has failed, and may do better
     /// with kernels that ask for less.
-    pub(super) async fn compile(&mut self, dispatches: &[Dispatch]) -> Result<(), InferError> {
-        let mut missing: Vec<&'static Shader> = Vec::new();
-        for shader in dispatches.iter().map(|dispatch| dispatch.shader) {
-            let name = shader.name;
-            if !self.kernels.contains_key(name) && missing.iter().all(|other| other.name != name) {
-                missing.push(shader);
-            }
-        }
+    pub(super) async fn compile(
+        &mut self,
+        dispatches: &[Dispatch],
+    ) -> Result<Vec<usize>, InferError> {
+        let mut shaders: Vec<&'static Shader> =
+            self.kernels.iter().map(|compiled| compiled.kernel.shader).collect();
+        let compiled = shaders.len();
+        let place = |Dispatch { shader, .. }: &Dispatch| {
+            place_or_push(&mut shaders, |other| other.name == shader.name, || shader)
+        };
+        let places = dispatches.iter().map(place).collect();
         // In a page, compiling nothing would still wait for the browser.
-        if missing.is_empty() {
-            return Ok(());
+        if shaders.len() > compiled {
+            let kernels = self.device.kernels(&shaders[compiled..]).await?;
+            let compiled = |kernel| Compiled { kernel, groups: Vec::new() };
+            self.kernels.extend(kernels.into_iter().map(compiled));
         }
-        let kernels = self.device.kernels(&missing).await?;
-        for (shader, kernel) in missing.iter().zip(kernels) {
-            self.kernels.insert(shader.name, Compiled { kernel, groups: BTreeMap::new() });
-        }
-        Ok(())
+        Ok(places)
     }
 
     /// Drops all groups of buffers, one of which has been replaced.
     fn forget_groups(&mut self) {
-        self.kernels.values_mut().for_each(|compiled| compiled.groups.clear());
+        self.kernels.iter_mut().for_each(|compiled| compiled.groups.clear());
     }
 
     /// What the device has been asked for so far.
@@ -200,8 +203,8 @@ impl Executor {
         if self.read_back.bytes() < bytes {
             self.read_back = self.device.buffer("read-back", bytes, Role::ReadBack)?;
         }
-        self.get_ready(dispatches).await?;
-        let launches = launches(&self.kernels, dispatches);
+        let places = self.get_ready(dispatches).await?;
+        let launches = launches(&self.kernels, dispatches, &places);
         self.device.submit(&launches, &self.buffers[result.0], &self.read_back, bytes);
         let words = self.device.fetch(&self.read_back, bytes).await?;
         self.check()?;
@@ -209,8 +212,8 @@ impl Executor {
     }
 
     /// Compiles what is missing, uploads parameters and binds buffers.
-    async fn get_ready(&mut self, dispatches: &[Dispatch]) -> Result<(), InferError> {
-        self.compile(dispatches).await?;
+    async fn get_ready(&mut self, dispatches: &[Dispatch]) -> Result<Vec<Place>, InferError> {
+        let kernels = self.compile(dispatches).await?;
         let mut params = vec![0u32; dispatches.len() * PARAMS_STRIDE / 4];
         for (slot, dispatch) in params.chunks_exact_mut(PARAMS_STRIDE / 4).zip(dispatches) {
             slot[..PARAMS].copy_from_slice(&dispatch.params);
@@ -221,16 +224,15 @@ impl Executor {
             self.forget_groups();
         }
         self.device.write(&self.params, &params);
-        for (name, Compiled { kernel, groups }) in &mut self.kernels {
-            for Dispatch { buffers, .. } in dispatches.iter().filter(|d| d.shader.name == *name) {
-                if !groups.contains_key(buffers) {
-                    let storage = buffers.iter().map(|id| &self.buffers[id.0]);
-                    let group = self.device.group(kernel, &self.params, storage);
-                    groups.insert(buffers.clone(), group);
-                }
-            }
-        }
-        Ok(())
+        let place = |(Dispatch { buffers, .. }, at): (&Dispatch, usize)| {
+            let Compiled { kernel, groups } = &mut self.kernels[at];
+            let make = || {
+                let storage = buffers.iter().map(|id| &self.buffers[id.0]);
+                (buffers.clone(), self.device.group(kernel, &self.params, storage))
+            };
+            (at, place_or_push(groups, |(other, _)| other == buffers, make))
+        };
+        Ok(dispatches.iter().zip(kernels).map(place).collect())
     }
 
     /// Waits until the device has accepted everything so far.
@@ -246,21 +248,35 @@ impl Executor {
     }
 }
 
+/// The place in a list of what `is` it, which is made and put at the end where there is none.
+fn place_or_push<T>(
+    list: &mut Vec<T>,
+    is: impl FnMut(&T) -> bool,
+    make: impl FnOnce() -> T,
+) -> usize {
+    let place = list.iter().position(is);
+    place.unwrap_or_else(|| {
+        list.push(make());
+        list.len() - 1
+    })
+}
+
 /// The launches that [`Executor::get_ready`] has prepared.
 fn launches<'a>(
-    kernels: &'a BTreeMap<&'static str, Compiled>,
+    kernels: &'a [Compiled],
     dispatches: &[Dispatch],
+    places: &[Place],
 ) -> Vec<Launch<'a>> {
-    let launch = |(dispatch, index): (&Dispatch, u32)| {
-        let Compiled { kernel, groups } = &kernels[dispatch.shader.name];
+    let launch = |((dispatch, &(kernel, group)), index): ((&Dispatch, &Place), u32)| {
+        let Compiled { kernel, groups } = &kernels[kernel];
         Launch {
             kernel,
-            group: &groups[&dispatch.buffers],
+            group: &groups[group].1,
             params_at: index * PARAMS_STRIDE as u32,
             workgroups: dispatch.groups,
         }
     };
-    dispatches.iter().zip(0..).map(launch).collect()
+    dispatches.iter().zip(places).zip(0..).map(launch).collect()
 }
 
 /// What only benchmarks ask for.
@@ -275,8 +291,9 @@ impl Executor {
         dispatches: &[Dispatch],
     ) -> Result<Vec<f64>, InferError> {
         self.check()?;
-        self.get_ready(dispatches).await?;
-        let times = self.device.profile(&launches(&self.kernels, dispatches)).await?;
+        let places = self.get_ready(dispatches).await?;
+        let launches = launches(&self.kernels, dispatches, &places);
+        let times = self.device.profile(&launches).await?;
         self.check()?;
         Ok(times)
     }

@@ -57,7 +57,7 @@ pub(in super::super) struct Buffer(wgpu::Buffer);
 
 /// A compiled kernel.
 pub(in super::super) struct Kernel {
-    shader: &'static Shader,
+    pub(in super::super) shader: &'static Shader,
     layout: BindGroupLayout,
     pipeline: ComputePipeline,
 }

@@ -48,7 +48,7 @@ pub(in super::super) struct Buffer {
 
 /// A compiled kernel.
 pub(in super::super) struct Kernel {
-    shader: &'static Shader,
+    pub(in super::super) shader: &'static Shader,
     layout: GpuBindGroupLayout,
     pipeline: GpuComputePipeline,
 }

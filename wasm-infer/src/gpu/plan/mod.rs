@@ -26,7 +26,7 @@ use launch::{AttentionShape, Keys, Linear, dispatch, spread};
 use weights::{FeedForward, Matrix, Weights};
 
 /// A buffer of the plan, an index into its constants and then its scratch buffers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BufferId(pub(super) usize);
 
 /// What the dispatches of a call depend on.
