@@ -125,20 +125,26 @@ impl Catalog {
     ///
     /// # Errors
     /// [`BundleError::Catalog`] for more than [`MAX_ITEMS`], or an id or semantic ID that is taken.
-    pub(crate) fn with_added(
-        &self,
-        mut added: Vec<(Vec<u16>, String)>,
-    ) -> Result<Self, BundleError> {
+    pub(crate) fn with_added(&self, added: &[(&[u16], &str)]) -> Result<Self, BundleError> {
         let bad = |what: String| Err(BundleError::Catalog(what));
-        added.sort_unstable();
         let total = self.len() + added.len();
         if total > MAX_ITEMS {
             return bad(format!("{total} items, more than {MAX_ITEMS}"));
         }
+        let mut order: Vec<usize> = (0..added.len()).collect();
+        // By the last code first, and each time with the order so far behind the code, so that it stays
+        // among equals. Sorting 64 bits is what the search does, too: the code is there already.
+        for level in (0..self.levels).rev() {
+            let code = |at: usize| u64::from(added[at].0[level]);
+            let mut places: Vec<u64> =
+                order.iter().zip(0..).map(|(&at, place)| code(at) << 32 | place).collect();
+            places.sort_unstable();
+            order = places.iter().map(|&place| order[place as u32 as usize]).collect();
+        }
         let mut merged: Vec<u16> = Vec::with_capacity(total * self.levels);
         let mut ids = Vec::with_capacity(total);
         let mut old = self.codes.chunks_exact(self.levels).zip(self.ids.iter()).peekable();
-        let mut new = added.iter().map(|(codes, id)| (&codes[..], &id[..])).peekable();
+        let mut new = order.iter().map(|&at| added[at]).peekable();
         loop {
             let next = match (old.peek(), new.peek()) {
                 (Some((a, _)), Some((b, _))) if a < b => old.next(),
@@ -149,7 +155,7 @@ impl Catalog {
                 _ => new.next(),
             };
             let Some((codes, id)) = next else { break };
-            if merged.ends_with(codes) && !ids.is_empty() {
+            if merged.ends_with(codes) {
                 return bad(format!("the semantic ID {codes:?} occurs twice"));
             }
             merged.extend_from_slice(codes);
@@ -339,8 +345,8 @@ mod tests {
         let items = vec![item("b", &[1, 1]), item("d", &[2, 0])];
         let catalog = Catalog::from_items(items, &layout()).unwrap();
         let with = |added: &[(&str, [u16; 2])]| {
-            let rows = added.iter().map(|(id, codes)| (codes.to_vec(), (*id).to_owned()));
-            catalog.with_added(rows.collect())
+            let rows: Vec<_> = added.iter().map(|(id, codes)| (&codes[..], *id)).collect();
+            catalog.with_added(&rows)
         };
         let all = with(&[("e", [2, 3]), ("a", [0, 0]), ("c", [1, 2])]).unwrap();
         assert_eq!(all.ids().iter().collect::<Vec<_>>(), ["a", "b", "c", "d", "e"]);
@@ -349,5 +355,21 @@ mod tests {
         assert!(taken.contains("items \"d\" and \"x\" share the semantic ID [2, 0]"), "{taken}");
         assert!(said(with(&[("x", [0, 3]), ("y", [0, 3])])).contains("[0, 3] occurs twice"));
         assert!(said(with(&[("b", [0, 3])])).contains("the id \"b\" occurs twice"));
+    }
+
+    #[test]
+    fn items_added_in_any_order_make_the_catalogue_of_all() {
+        let all: Vec<CatalogItem> =
+            (0..12).map(|n| item(&n.to_string(), &[n * 2 % 3, n / 3])).collect();
+        let whole = Catalog::from_items(all.clone(), &layout()).unwrap();
+        let catalog = Catalog::from_items(all[4..6].to_vec(), &layout()).unwrap();
+        let others = all.iter().filter(|item| catalog.rank_of(&item.id).is_none());
+        let codes = |item: &CatalogItem| item.codes.iter().map(|&code| code as u16).collect();
+        let others: Vec<(Vec<u16>, &str)> =
+            others.map(|item| (codes(item), &item.id[..])).collect();
+        let added: Vec<_> = others.iter().map(|(codes, id)| (&codes[..], *id)).collect();
+        let found = catalog.with_added(&added).unwrap();
+        assert_eq!(found.codes(), whole.codes());
+        assert!(found.ids().iter().eq(whole.ids().iter()));
     }
 }

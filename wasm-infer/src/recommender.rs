@@ -176,8 +176,9 @@ impl Recommender {
             return Ok(Vec::new());
         }
         let codes = assign(quantizer, &self.bundle.tokens, &self.catalog, items)?;
-        let rows = codes.iter().cloned().zip(items.iter().map(|item| item.id.clone())).collect();
-        self.set_catalog(Arc::new(self.catalog.with_added(rows)?))?;
+        let rows: Vec<_> =
+            items.iter().zip(&codes).map(|(item, codes)| (&codes[..], &item.id[..])).collect();
+        self.set_catalog(Arc::new(self.catalog.with_added(&rows)?))?;
         let added = items.iter().zip(codes);
         Ok(added.map(|(item, codes)| Added { id: item.id.clone(), codes }).collect())
     }
