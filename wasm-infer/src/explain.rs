@@ -107,7 +107,7 @@ impl Recommender {
         let catalog = Arc::clone(self.catalog());
         let (query, _) = Self::prepare(&self.bundle().tokens, &catalog, request)?;
         let mut levels: Vec<Vec<Prefix>> = Vec::new();
-        self.cpu().search_seen(&query, |level, beams| {
+        self.cpu().search_seen(&query, &mut |level, beams| {
             let prefix = |beam: &crate::search::Beam| Prefix {
                 codes: catalog.codes_of(beam.node.start)[..=level].to_vec(),
                 score: beam.score,

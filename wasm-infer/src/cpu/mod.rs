@@ -66,14 +66,14 @@ impl CpuEngine {
     /// For an input that is empty or has a token beyond the vocabulary, which
     /// [`crate::Recommender`] never makes.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
-        self.search_seen(query, |_, _| {})
+        self.search_seen(query, &mut |_, _| {})
     }
 
     /// As [`CpuEngine::search`]; `see` is shown each level and the beams that survive it.
     pub(crate) fn search_seen(
         &self,
         query: &EngineQuery,
-        see: impl FnMut(usize, &[Beam]) + Send,
+        see: &mut (dyn FnMut(usize, &[Beam]) + Send),
     ) -> Vec<Hit> {
         let root = Beam::root(&self.catalog);
         if query.filter.allowed_in(root.node.clone()) == 0 {
@@ -121,7 +121,7 @@ impl CpuEngine {
         root: Beam,
         query: &EngineQuery,
         memory: &mut Memory,
-        mut see: impl FnMut(usize, &[Beam]),
+        see: &mut dyn FnMut(usize, &[Beam]),
     ) {
         let Memory { decoder, log_probs, tokens, parents, beams, candidates } = memory;
         let (model, layout) = (&self.model, &self.model.bundle().tokens);
