@@ -17,13 +17,13 @@ const TILES: u32 = 4u;
 const CHUNK: u32 = 128u;
 
 // A tile after the other, a component a query.
-var<workgroup> scores: array<vec4<f32>, CHUNK * TILES>;
-var<workgroup> largest_of: array<vec4<f32>, LANES * TILES>;
+var<workgroup> scores: array<vec4f, CHUNK * TILES>;
+var<workgroup> largest_of: array<vec4f, LANES * TILES>;
 
 @compute @workgroup_size(LANES, TILES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) invocation: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(local_invocation_id) invocation: vec3u,
 ) {
     let lane = invocation.x;
     let tile = invocation.y;
@@ -36,7 +36,7 @@ fn main(
     // A tile past the end has no keys, and only meets the barriers; in a tile, queries past the end
     // repeat the last one. Neither is stored.
     let own_keys = select(0u, key_count, first < p.queries);
-    let query = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(p.queries - 1u));
+    let query = min(first + vec4u(0u, 1u, 2u, 3u), vec4u(p.queries - 1u));
     let q_at = (user * p.queries + query) * p.q_stride4 + head * p.head4;
     let k_at = keys_at(head, user);
     let v_at = values_at(head, user);
@@ -45,19 +45,19 @@ fn main(
     for (var block = 0u; block < p.head4; block += LANES) {
         // Components past the end are not stored.
         let quad = block + lane;
-        var largest = vec4<f32>(NEVER);
-        var sum = vec4<f32>(0.0);
+        var largest = vec4f(NEVER);
+        var sum = vec4f(0.0);
         // A column a query.
-        var out = mat4x4<f32>();
+        var out = mat4x4f();
         for (var begin = 0u; begin < key_count; begin += CHUNK) {
             let end = max(begin, min(begin + CHUNK, own_keys));
-            var mine = vec4<f32>(NEVER);
+            var mine = vec4f(NEVER);
             for (var key = begin + 4u * lane; key < end; key += 4u * LANES) {
                 // A column a query, a component a key.
-                var of_queries = mat4x4<f32>();
+                var of_queries = mat4x4f();
                 var at = k_at + key / 4u;
                 for (var i = 0u; i < p.head4; i++) {
-                    let components = mat4x4<f32>(
+                    let components = mat4x4f(
                         kv[at],
                         kv[at + p.k_stride4],
                         kv[at + 2u * p.k_stride4],
@@ -65,7 +65,7 @@ fn main(
                     );
                     at += 4u * p.k_stride4;
                     of_queries += components
-                        * mat4x4<f32>(q[q_at.x + i], q[q_at.y + i], q[q_at.z + i], q[q_at.w + i]);
+                        * mat4x4f(q[q_at.x + i], q[q_at.y + i], q[q_at.z + i], q[q_at.w + i]);
                 }
                 let of_keys = transpose(of_queries);
                 let to = scores_at + key - begin;
@@ -87,7 +87,7 @@ fn main(
             let by = exp(largest - next);
             largest = next;
             sum *= by;
-            out = mat4x4<f32>(out[0] * by.x, out[1] * by.y, out[2] * by.z, out[3] * by.w);
+            out = mat4x4f(out[0] * by.x, out[1] * by.y, out[2] * by.z, out[3] * by.w);
             if quad < p.head4 {
                 var at = v_at + quad + begin * p.v_stride4;
                 for (var i = scores_at; i < scores_at + end - begin; i++) {
@@ -95,7 +95,7 @@ fn main(
                     let value = kv[at];
                     at += p.v_stride4;
                     sum += weights;
-                    out += mat4x4<f32>(
+                    out += mat4x4f(
                         weights.x * value,
                         weights.y * value,
                         weights.z * value,
@@ -125,14 +125,14 @@ fn main(
 }
 
 // Keeps the scores of a key, if there is such a one, and returns them; a component a query.
-fn score(to: u32, key: u32, end: u32, bias_at: vec4<u32>, products: vec4<f32>) -> vec4<f32> {
+fn score(to: u32, key: u32, end: u32, bias_at: vec4u, products: vec4f) -> vec4f {
     if key >= end {
-        return vec4<f32>(NEVER);
+        return vec4f(NEVER);
     }
     var sums = products;
     if p.biased == 1u {
         let at = bias_at + key;
-        sums += vec4<f32>(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
+        sums += vec4f(bias[at.x], bias[at.y], bias[at.z], bias[at.w]);
     }
     scores[to] = sums;
     return sums;

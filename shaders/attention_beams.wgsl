@@ -14,15 +14,15 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>; // [steps, step_rows, 3, heads, head4]
+@group(0) @binding(1) var<storage, read> qkv: array<vec4f>; // [steps, step_rows, 3, heads, head4]
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [heads, steps], by distance back
-@group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [rows, heads, head4]
+@group(0) @binding(4) var<storage, read_write> context: array<vec4f>; // [rows, heads, head4]
 
 @compute @workgroup_size(64)
 fn main(
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(global_invocation_id) id: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
 ) {
     let of_head = id.y * groups.x * 64u + id.x;
     if of_head >= p.rows * p.heads {
@@ -55,7 +55,7 @@ fn main(
         sum += scores[s];
     }
     for (var i = 0u; i < p.head4; i++) {
-        var value = vec4<f32>(0.0);
+        var value = vec4f(0.0);
         for (var s = 0u; s <= p.step; s++) {
             value += scores[s] * qkv[at[s] + part4 + i];
         }

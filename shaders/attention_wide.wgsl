@@ -9,7 +9,7 @@
 
 @compute @workgroup_size(4)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(subgroup_invocation_id) invocation: u32,
 ) {
     let first = group.x * 8u;
@@ -19,10 +19,10 @@ fn main(
     let own = invocation % 4u;
     // Queries in this invocation's order; those past the end repeat the last one and are not stored.
     let order = rows_of_quad(own);
-    let last = vec4<u32>(p.queries - 1u);
+    let last = vec4u(p.queries - 1u);
     let near = min(first + order, last);
     let far = min(first + 4u + order, last);
-    let q_at = (user * p.queries + vec2<u32>(near.x, far.x)) * p.q_stride4 + head * p.head4;
+    let q_at = (user * p.queries + vec2u(near.x, far.x)) * p.q_stride4 + head * p.head4;
     let k_at = keys_at(head, user);
     let v_at = values_at(head, user);
     let near_bias = bias_row(head, near);
@@ -31,27 +31,27 @@ fn main(
     for (var block = 0u; block < p.head4; block += 16u) {
         // Of the values' components, the first quad of four.
         let quad = block + 4u * own;
-        var near_largest = vec4<f32>(NEVER);
-        var far_largest = vec4<f32>(NEVER);
-        var near_sum = vec4<f32>(0.0);
-        var far_sum = vec4<f32>(0.0);
+        var near_largest = vec4f(NEVER);
+        var far_largest = vec4f(NEVER);
+        var near_sum = vec4f(0.0);
+        var far_sum = vec4f(0.0);
         // A column a query, a matrix for each quad of the values' components.
-        var near0 = mat4x4<f32>();
-        var near1 = mat4x4<f32>();
-        var near2 = mat4x4<f32>();
-        var near3 = mat4x4<f32>();
-        var far0 = mat4x4<f32>();
-        var far1 = mat4x4<f32>();
-        var far2 = mat4x4<f32>();
-        var far3 = mat4x4<f32>();
+        var near0 = mat4x4f();
+        var near1 = mat4x4f();
+        var near2 = mat4x4f();
+        var near3 = mat4x4f();
+        var far0 = mat4x4f();
+        var far1 = mat4x4f();
+        var far2 = mat4x4f();
+        var far3 = mat4x4f();
         for (var begin = 0u; begin < key_count; begin += 16u) {
             let key = begin + 4u * own;
             // A column a query, a component a key.
-            var near_scores = mat4x4<f32>();
-            var far_scores = mat4x4<f32>();
+            var near_scores = mat4x4f();
+            var far_scores = mat4x4f();
             var at = k_at + min(key, p.key_rows - 4u) / 4u;
             for (var i = 0u; i < p.head4; i++) {
-                let components = mat4x4<f32>(
+                let components = mat4x4f(
                     kv[at],
                     kv[at + p.k_stride4],
                     kv[at + 2u * p.k_stride4],
@@ -72,7 +72,7 @@ fn main(
             // A column a key, a component a query.
             var near_weights = weights_of_keys(near_scores, near_next);
             var far_weights = weights_of_keys(far_scores, far_next);
-            let ones = vec4<f32>(1.0);
+            let ones = vec4f(1.0);
             near_sum = near_sum * near_shrink + near_weights * ones;
             far_sum = far_sum * far_shrink + far_weights * ones;
             near0 = shrunk(near0, near_shrink);
@@ -85,7 +85,7 @@ fn main(
             far3 = shrunk(far3, far_shrink);
             for (var i = 0u; i < 4u; i++) {
                 // One key of each invocation. Keys past the end have no weight.
-                let rows = min(begin + 4u * order + i, vec4<u32>(key_count - 1u));
+                let rows = min(begin + 4u * order + i, vec4u(key_count - 1u));
                 let values = v_at + rows * p.v_stride4 + quad;
                 let of_near = transpose(of_same_rows(near_weights[i]));
                 let of_far = transpose(of_same_rows(far_weights[i]));
@@ -103,7 +103,7 @@ fn main(
                 far3 += values3 * of_far;
             }
         }
-        let ones = vec4<f32>(1.0);
+        let ones = vec4f(1.0);
         near_sum = of_same_rows(near_sum) * ones;
         far_sum = of_same_rows(far_sum) * ones;
         let context_at = user * p.queries * p.heads * p.head4 + head * p.head4;
@@ -120,13 +120,13 @@ fn main(
     }
 }
 
-fn rows_at(at: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4<f32>(kv[at.x], kv[at.y], kv[at.z], kv[at.w]);
+fn rows_at(at: vec4u) -> mat4x4f {
+    return mat4x4f(kv[at.x], kv[at.y], kv[at.z], kv[at.w]);
 }
 
 // Scores of four keys with the bias, and NEVER where there is no key.
-fn biased_scores(scores: mat4x4<f32>, bias_at: vec4<u32>, key: u32, end: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn biased_scores(scores: mat4x4f, bias_at: vec4u, key: u32, end: u32) -> mat4x4f {
+    return mat4x4f(
         biased_score(scores[0], bias_at.x, key, end),
         biased_score(scores[1], bias_at.y, key, end),
         biased_score(scores[2], bias_at.z, key, end),
@@ -134,25 +134,25 @@ fn biased_scores(scores: mat4x4<f32>, bias_at: vec4<u32>, key: u32, end: u32) ->
     );
 }
 
-fn biased_score(scores: vec4<f32>, bias_at: u32, key: u32, end: u32) -> vec4<f32> {
+fn biased_score(scores: vec4f, bias_at: u32, key: u32, end: u32) -> vec4f {
     var sums = scores;
     if p.biased == 1u {
         let at = bias_at + key;
-        sums += vec4<f32>(bias[at], bias[at + 1u], bias[at + 2u], bias[at + 3u]);
+        sums += vec4f(bias[at], bias[at + 1u], bias[at + 2u], bias[at + 3u]);
     }
-    return select(vec4<f32>(NEVER), sums, key + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(end));
+    return select(vec4f(NEVER), sums, key + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
 }
 
 // The largest score of each query, of all keys of the quad.
-fn largest_of_quad(scores: mat4x4<f32>) -> vec4<f32> {
+fn largest_of_quad(scores: mat4x4f) -> vec4f {
     let keys = transpose(scores);
     let all = of_same_rows(max(max(keys[0], keys[1]), max(keys[2], keys[3])));
     return max(max(all[0], all[1]), max(all[2], all[3]));
 }
 
-fn weights_of_keys(scores: mat4x4<f32>, largest: vec4<f32>) -> mat4x4<f32> {
+fn weights_of_keys(scores: mat4x4f, largest: vec4f) -> mat4x4f {
     let keys = transpose(scores);
-    return mat4x4<f32>(
+    return mat4x4f(
         weights_of_key(keys[0], largest),
         weights_of_key(keys[1], largest),
         weights_of_key(keys[2], largest),
@@ -161,11 +161,11 @@ fn weights_of_keys(scores: mat4x4<f32>, largest: vec4<f32>) -> mat4x4<f32> {
 }
 
 // No key has no weight, also where all scores lie below NEVER: nothing has then, which is no number.
-fn weights_of_key(scores: vec4<f32>, largest: vec4<f32>) -> vec4<f32> {
-    return select(exp(scores - largest), vec4<f32>(0.0), scores == vec4<f32>(NEVER));
+fn weights_of_key(scores: vec4f, largest: vec4f) -> vec4f {
+    return select(exp(scores - largest), vec4f(0.0), scores == vec4f(NEVER));
 }
 
-fn store_quads(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<f32>) {
+fn store_quads(at: u32, rows: vec4u, quad: u32, sums: mat4x4f, by: vec4f) {
     if quad >= p.head4 {
         return;
     }
@@ -178,6 +178,6 @@ fn store_quads(at: u32, rows: vec4<u32>, quad: u32, sums: mat4x4<f32>, by: vec4<
 }
 
 // Sums of four queries, a column each, times a number each.
-fn shrunk(sums: mat4x4<f32>, by: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
+fn shrunk(sums: mat4x4f, by: vec4f) -> mat4x4f {
+    return mat4x4f(sums[0] * by.x, sums[1] * by.y, sums[2] * by.z, sums[3] * by.w);
 }

@@ -7,7 +7,7 @@
 
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
-@group(0) @binding(4) var<storage, read> normalisers: array<vec4<f32>>; // [rows], the first value
+@group(0) @binding(4) var<storage, read> normalisers: array<vec4f>; // [rows], the first value
 // [user] where its filter begins: flags, how many ranks are listed, then these, ascending, or a bit
 // a rank: pairs of a word and how many bits are set before it
 @group(0) @binding(5) var<storage, read> listed: array<u32>;
@@ -37,7 +37,7 @@ fn listed_below(filter_at: u32, rank: u32) -> u32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3u) {
     let code = id.x;
     let row = id.y;
     if code >= p.codes {

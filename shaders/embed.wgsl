@@ -10,12 +10,12 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> tokens: array<u32>; // [rows]
-@group(0) @binding(2) var<storage, read_write> x: array<vec4<f32>>; // [rows, width4]
+@group(0) @binding(2) var<storage, read_write> x: array<vec4f>; // [rows, width4]
 
 @compute @workgroup_size(64)
 fn main(
-    @builtin(global_invocation_id) id: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(global_invocation_id) id: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
 ) {
     let at = id.y * groups.x * 64u + id.x;
     if at >= p.rows * p.width4 {

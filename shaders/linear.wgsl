@@ -5,7 +5,7 @@ const LANES: u32 = 16u; // neighbouring invocations that share rows
 const TILES: u32 = 4u; // tiles of rows in a workgroup
 
 @compute @workgroup_size(LANES, TILES)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+fn main(@builtin(global_invocation_id) id: vec3u) {
     let row = id.y * 4u;
     if row >= p.rows || id.x >= p.outputs / 4u {
         return;

@@ -10,8 +10,8 @@ var<workgroup> parts: array<Tile, LANES * SLICES>;
 
 @compute @workgroup_size(LANES, SLICES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let row = group.y * 4u;

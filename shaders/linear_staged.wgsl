@@ -18,8 +18,8 @@ var<workgroup> units: array<f32, ROWS>; // what 1 of a rounded row stands for
 
 @compute @workgroup_size(LANES, TILES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(local_invocation_id) local: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let outputs4 = p.outputs / 4u;
@@ -33,7 +33,7 @@ fn main(
     let read = min(output, outputs4 - 1u);
 
     // A column a row of x, a component an output.
-    var sums = mat4x4<f32>();
+    var sums = mat4x4f();
     var squares = 0.0;
     for (var begin = 0u; begin < p.inputs4; begin += CHUNK) {
         let end = min(begin + CHUNK, p.inputs4);
@@ -43,7 +43,7 @@ fn main(
         for (var k = begin + lane % STAGERS; k < end; k += STAGERS) {
             let raw = x[x_at + k];
             squares += dot(raw, raw);
-            let size = bitcast<vec4<u32>>(input_of(raw, k)) & vec4<u32>(0x7fffffffu);
+            let size = bitcast<vec4u>(input_of(raw, k)) & vec4u(0x7fffffffu);
             largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
         }
         reduced[lane] = bitcast<f32>(largest);
@@ -64,7 +64,7 @@ fn main(
         if row < p.rows {
             let at = 4u * local.y;
             let products = products_of(at, begin, end, read, outputs4);
-            sums += mat4x4<f32>(
+            sums += mat4x4f(
                 products[0] * units[at],
                 products[1] * units[at + 1u],
                 products[2] * units[at + 2u],
@@ -79,12 +79,12 @@ fn main(
         return;
     }
     let at = 4u * local.y;
-    let all = vec4<f32>(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
-    store_four(row + vec4<u32>(0u, 1u, 2u, 3u), output, &sums, factors_of(all));
+    let all = vec4f(squares_of(at), squares_of(at + 1u), squares_of(at + 2u), squares_of(at + 3u));
+    store_four(row + vec4u(0u, 1u, 2u, 3u), output, &sums, factors_of(all));
 }
 
 // A quad of a row as it is multiplied, but for the norm's factor.
-fn input_of(raw: vec4<f32>, k: u32) -> vec4<f32> {
+fn input_of(raw: vec4f, k: u32) -> vec4f {
     if p.normalise == 1u {
         return raw * norm[k];
     }

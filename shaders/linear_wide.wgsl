@@ -12,7 +12,7 @@ const LANES: u32 = 8u; // invocations, with quads of outputs LANES apart
 
 @compute @workgroup_size(LANES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(local_invocation_index) lane: u32,
     @builtin(subgroup_invocation_id) invocation: u32,
 ) {
@@ -21,17 +21,17 @@ fn main(
     let first = group.x * 4u * LANES + lane;
     let own = invocation % 4u;
     // Rows past the end repeat the last one, outputs past the end read anything; neither is stored.
-    let at = min(vec2<u32>(row, row + 4u) + own, vec2<u32>(p.rows - 1u)) * p.inputs4;
+    let at = min(vec2u(row, row + 4u) + own, vec2u(p.rows - 1u)) * p.inputs4;
     // A column a row of x, a component an output; a matrix for each quad of outputs.
-    var near0 = mat4x4<f32>();
-    var near1 = mat4x4<f32>();
-    var near2 = mat4x4<f32>();
-    var near3 = mat4x4<f32>();
-    var far0 = mat4x4<f32>();
-    var far1 = mat4x4<f32>();
-    var far2 = mat4x4<f32>();
-    var far3 = mat4x4<f32>();
-    var squares = vec2<f32>(0.0);
+    var near0 = mat4x4f();
+    var near1 = mat4x4f();
+    var near2 = mat4x4f();
+    var near3 = mat4x4f();
+    var far0 = mat4x4f();
+    var far1 = mat4x4f();
+    var far2 = mat4x4f();
+    var far3 = mat4x4f();
+    var squares = vec2f(0.0);
     for (var k = 0u; k < p.inputs4; k += 2u) {
         // The last iteration may have one quad: it is taken twice, the second time as zeros.
         let l = min(k + 1u, p.inputs4 - 1u);
@@ -40,13 +40,13 @@ fn main(
         let near_l = second * x[at.x + l];
         let far_k = x[at.y + k];
         let far_l = second * x[at.y + l];
-        squares += vec2<f32>(
+        squares += vec2f(
             dot(near_k, near_k) + dot(near_l, near_l),
             dot(far_k, far_k) + dot(far_l, far_l),
         );
         // Both are read in any case: where there is no norm, the buffer may be a shorter one.
-        let norm_k = select(vec4<f32>(1.0), norm[k], p.normalise == 1u);
-        let norm_l = select(vec4<f32>(1.0), norm[l], p.normalise == 1u);
+        let norm_k = select(vec4f(1.0), norm[k], p.normalise == 1u);
+        let norm_l = select(vec4f(1.0), norm[l], p.normalise == 1u);
         let nears_k = of_quad(near_k * norm_k);
         let nears_l = of_quad(near_l * norm_l);
         let fars_k = of_quad(far_k * norm_k);
@@ -69,7 +69,7 @@ fn main(
         far3 += weights3_k * fars_k + weights3_l * fars_l;
     }
     // A column a row, the first two components the near one's and the far one's.
-    let all = transpose(of_quad(vec4<f32>(squares, 0.0, 0.0)));
+    let all = transpose(of_quad(vec4f(squares, 0.0, 0.0)));
     let near = factors_of(all[0]);
     let far = factors_of(all[1]);
     let rows = row + rows_of_quad(own);
@@ -84,7 +84,7 @@ fn main(
 }
 
 // Stores a copy, since sums that a pointer leads to stay in memory while they grow.
-fn store_copy(rows: vec4<u32>, outputs: u32, sums: mat4x4<f32>, factors: vec4<f32>) {
+fn store_copy(rows: vec4u, outputs: u32, sums: mat4x4f, factors: vec4f) {
     var copy = sums;
     store_four(rows, outputs, &copy, factors);
 }

@@ -11,11 +11,11 @@ const LANES: u32 = 64u;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
-@group(0) @binding(2) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], the first value
+@group(0) @binding(2) var<storage, read_write> normalisers: array<vec4f>; // [rows], the first value
 
 @compute @workgroup_size(LANES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let begin = group.x * p.stride;

@@ -15,13 +15,13 @@ const LANES: u32 = 64u;
 @group(0) @binding(2) var<storage, read> beams: array<u32>; // beam state
 @group(0) @binding(3) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
 @group(0) @binding(4) var<storage, read_write> keys: array<u32>; // [rows, codes]
-@group(0) @binding(5) var<storage, read_write> normalisers: array<vec4<f32>>; // [rows], `sampled.wgsl`
+@group(0) @binding(5) var<storage, read_write> normalisers: array<vec4f>; // [rows], `sampled.wgsl`
 // [levels, users] the generator's key, the inverse of the temperature (f32 bits), unused
-@group(0) @binding(6) var<storage, read> samplings: array<vec4<u32>>;
+@group(0) @binding(6) var<storage, read> samplings: array<vec4u>;
 
 @compute @workgroup_size(LANES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let row = group.x;
@@ -68,7 +68,7 @@ fn main(
             let sampled = parent + sampled_log_prob(log_prob, normaliser, inverse_temperature);
             var own = counter;
             own[p.level / 2u] |= code << (16u * (p.level % 2u));
-            let bits = philox(vec4<u32>(own[0], own[1], own[2], own[3]), sampling.xy);
+            let bits = philox(vec4u(own[0], own[1], own[2], own[3]), sampling.xy);
             let raw = sampled + gumbel(bits);
             keys[begin + code] = order_key(raw);
             largest = max(largest, raw);

@@ -41,7 +41,7 @@ var<workgroup> live_of_all: atomic<u32>; // beams that survive
 
 @compute @workgroup_size(LANES)
 fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let user = group.x;
@@ -83,7 +83,7 @@ fn main(
         let count = atomicLoad(&histogram[255u - place]);
         let left = atomicLoad(&wanted);
         let done = atomicLoad(&everything);
-        let before = sum_before(place, vec2<u32>(count, 0u)).x;
+        let before = sum_before(place, vec2u(count, 0u)).x;
         if done == 0u {
             if before < left && before + count >= left {
                 atomicStore(&threshold, prefix | ((255u - place) << shift));
@@ -120,7 +120,7 @@ fn main(
     workgroupBarrier();
     let mine_above = atomicLoad(&histogram[place]);
     let mine_equal = atomicLoad(&equals[place]);
-    let before = sum_before(place, vec2<u32>(mine_above, mine_equal));
+    let before = sum_before(place, vec2u(mine_above, mine_equal));
     var before_above = before.x;
     var before_equal = before.y;
     if place == LANES - 1u {

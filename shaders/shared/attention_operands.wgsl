@@ -19,10 +19,10 @@ struct Params {
 const NEVER: f32 = -1e30;
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [users, queries, heads, head4] at stride
-@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>; // [heads, 4 * head4, k_stride4], [users, key_rows, heads, head4] at stride
+@group(0) @binding(1) var<storage, read> q: array<vec4f>; // [users, queries, heads, head4] at stride
+@group(0) @binding(2) var<storage, read> kv: array<vec4f>; // [heads, 4 * head4, k_stride4], [users, key_rows, heads, head4] at stride
 @group(0) @binding(3) var<storage, read> bias: array<f32>; // [heads, 2 * reach + 1]
-@group(0) @binding(4) var<storage, read_write> context: array<vec4<f32>>; // [users, queries, heads, head4]
+@group(0) @binding(4) var<storage, read_write> context: array<vec4f>; // [users, queries, heads, head4]
 @group(0) @binding(5) var<storage, read> lengths: array<u32>; // [users], keys of each
 
 // Where a head's first component of a user's keys begins.
@@ -36,7 +36,7 @@ fn values_at(head: u32, user: u32) -> u32 {
 }
 
 // Where the table of a head has the bias between a query and key 0.
-fn bias_row(head: u32, query: vec4<u32>) -> vec4<u32> {
+fn bias_row(head: u32, query: vec4u) -> vec4u {
     // Rows that fill the last quad of an input lie beyond the table; nothing reads them.
-    return head * (2u * p.reach + 1u) + p.reach - min(query, vec4<u32>(p.reach));
+    return head * (2u * p.reach + 1u) + p.reach - min(query, vec4u(p.reach));
 }

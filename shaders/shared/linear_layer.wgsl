@@ -22,8 +22,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [rows, inputs4]
-@group(0) @binding(2) var<storage, read> norm: array<vec4<f32>>; // [inputs4]
+@group(0) @binding(1) var<storage, read> x: array<vec4f>; // [rows, inputs4]
+@group(0) @binding(2) var<storage, read> norm: array<vec4f>; // [inputs4]
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, outputs] at y_offset
 
 // Some drivers for Adreno give a function wrong numbers for a matrix that it takes by value, so what runs
@@ -32,19 +32,19 @@ struct Params {
 // What the sums of four rows are multiplied by, given the rows' squares. A row whose squares overflow
 // has no norm, and what is no number stays none. By bits: arithmetic may be compiled as if there were
 // no such values.
-fn factors_of(squares: vec4<f32>) -> vec4<f32> {
+fn factors_of(squares: vec4f) -> vec4f {
     if p.normalise == 0u {
-        return vec4<f32>(p.scale);
+        return vec4f(p.scale);
     }
     let mean = squares / f32(p.inputs) + p.epsilon;
     let factors = p.scale * (sqrt(mean) / mean);
-    let bits = bitcast<vec4<u32>>(squares);
-    let none = bitcast<vec4<f32>>(bits | vec4<u32>(0x00400000u));
-    return select(none, factors, (bits & vec4<u32>(0x7f800000u)) < vec4<u32>(0x7f800000u));
+    let bits = bitcast<vec4u>(squares);
+    let none = bitcast<vec4f>(bits | vec4u(0x00400000u));
+    return select(none, factors, (bits & vec4u(0x7f800000u)) < vec4u(0x7f800000u));
 }
 
 // Stores a quad of outputs of four rows, a column of the sums each.
-fn store_four(rows: vec4<u32>, outputs: u32, sums: ptr<function, mat4x4<f32>>, factors: vec4<f32>) {
+fn store_four(rows: vec4u, outputs: u32, sums: ptr<function, mat4x4f>, factors: vec4f) {
     let output = 4u * outputs;
     if output >= p.outputs {
         return;
@@ -67,11 +67,11 @@ fn store_four(rows: vec4<u32>, outputs: u32, sums: ptr<function, mat4x4<f32>>, f
     }
 }
 
-fn store_row(at: u32, to_output: u32, sums: vec4<f32>) {
+fn store_row(at: u32, to_output: u32, sums: vec4f) {
     var values = sums;
     if p.relu == 1u {
         // `max` may lose what is no number.
-        values = select(values, vec4<f32>(0.0), values < vec4<f32>(0.0));
+        values = select(values, vec4f(0.0), values < vec4f(0.0));
     }
     store_one(at, values.x);
     store_one(at + to_output, values.y);

@@ -11,17 +11,17 @@ fn high_product(a: u32, b: u32) -> u32 {
 }
 
 // The first word that a counter gives under a key.
-fn philox(counter: vec4<u32>, key: vec2<u32>) -> u32 {
+fn philox(counter: vec4u, key: vec2u) -> u32 {
     var c = counter;
     var k = key;
     for (var i = 0u; i < 10u; i++) {
-        c = vec4<u32>(
+        c = vec4u(
             high_product(0xcd9e8d57u, c.z) ^ c.y ^ k.x,
             c.z * 0xcd9e8d57u,
             high_product(0xd2511f53u, c.x) ^ c.w ^ k.y,
             c.x * 0xd2511f53u,
         );
-        k += vec2<u32>(0x9e3779b9u, 0xbb67ae85u);
+        k += vec2u(0x9e3779b9u, 0xbb67ae85u);
     }
     return c.x;
 }

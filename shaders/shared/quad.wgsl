@@ -3,18 +3,18 @@
 // assumed about subgroups but that they have whole quads.
 
 // Which of the four rows come in which place.
-fn rows_of_quad(own: u32) -> vec4<u32> {
-    return vec4<u32>(own) ^ vec4<u32>(0u, 1u, 2u, 3u);
+fn rows_of_quad(own: u32) -> vec4u {
+    return vec4u(own) ^ vec4u(0u, 1u, 2u, 3u);
 }
 
-fn of_quad(row: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(row, quadSwapX(row), quadSwapY(row), quadSwapDiagonal(row));
+fn of_quad(row: vec4f) -> mat4x4f {
+    return mat4x4f(row, quadSwapX(row), quadSwapY(row), quadSwapDiagonal(row));
 }
 
 // What the four invocations know of the same four rows, each in its own order, put into that of
 // this one.
-fn of_same_rows(known: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(
+fn of_same_rows(known: vec4f) -> mat4x4f {
+    return mat4x4f(
         known,
         quadSwapX(known).yxwz,
         quadSwapY(known).zwxy,

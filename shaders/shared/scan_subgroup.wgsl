@@ -2,7 +2,7 @@
 // any size. Neighbours need not be in one subgroup: the places are handed out by it.
 
 var<workgroup> taken: atomic<u32>; // places handed out
-var<workgroup> of_groups: array<vec2<u32>, LANES>; // at the first place of each subgroup, its sum
+var<workgroup> of_groups: array<vec2u, LANES>; // at the first place of each subgroup, its sum
 
 // The place of an invocation in the order of the sums: each has one of its own, and those of a
 // subgroup are neighbours.
@@ -19,17 +19,17 @@ fn place_of(lane: u32) -> u32 {
 }
 
 // The sum of what places before this one hold.
-fn sum_before(place: u32, own: vec2<u32>) -> vec2<u32> {
+fn sum_before(place: u32, own: vec2u) -> vec2u {
     // An earlier loop may have left the subgroup divergent.
     workgroupBarrier();
     let inside = subgroupExclusiveAdd(own);
     let all = subgroupAdd(own);
     let index = subgroupExclusiveAdd(1u);
-    of_groups[place] = select(vec2<u32>(0u), all, index == 0u);
+    of_groups[place] = select(vec2u(0u), all, index == 0u);
     workgroupBarrier();
     let first = place - index;
     let width = subgroupAdd(1u);
-    var before = vec2<u32>(0u);
+    var before = vec2u(0u);
     for (var i = index; i < first; i += width) {
         before += of_groups[i];
     }

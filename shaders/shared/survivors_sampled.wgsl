@@ -3,9 +3,9 @@
 #import sampled
 
 @group(0) @binding(6) var<storage, read> logits: array<f32>; // [rows, vocabulary] at stride
-@group(0) @binding(7) var<storage, read> normalisers: array<vec4<f32>>; // [rows], `sampled.wgsl`
+@group(0) @binding(7) var<storage, read> normalisers: array<vec4f>; // [rows], `sampled.wgsl`
 // [levels, users] the generator's key, the inverse of the temperature (f32 bits), unused
-@group(0) @binding(8) var<storage, read> samplings: array<vec4<u32>>;
+@group(0) @binding(8) var<storage, read> samplings: array<vec4u>;
 
 fn write_scores(beam: u32, parent: u32, parent_row: u32, code: u32, key: u32) {
     let normaliser = normalisers[parent_row];
