@@ -201,6 +201,7 @@ impl Recommender {
     }
 
     /// The engine in words: `cpu`, or the GPU adapter's name.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn engine_name(&self) -> String {
         match &self.engine {
             Engine::Cpu(_) => "cpu".into(),

@@ -60,11 +60,9 @@ impl Executor {
     }
 
     /// The adapter's name.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn adapter(&self) -> &str {
-        match self.device.info.name.as_str() {
-            "" => "WebGPU",
-            name => name,
-        }
+        &self.device.name
     }
 
     /// What there is to know of the device.

@@ -121,6 +121,7 @@ impl GpuEngine {
     }
 
     /// The adapter's name.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn adapter_name(&self) -> &str {
         self.executor.adapter()
     }
@@ -349,7 +350,7 @@ mod tests {
         let all = Extras { halves: true, packed_products: true, subgroups: true };
         let none = Extras { halves: false, packed_products: false, subgroups: false };
         let kernels = |wish, software, unpacks, extras| {
-            let info = Info { name: String::new(), software, unpacks, extras, limit: 0 };
+            let info = Info { software, unpacks, extras, limit: 0 };
             let options = GpuOptions { halves: wish, packed_products: wish, subgroups: wish };
             let Kernels { wide, split, halves, packed_products, subgroups } =
                 options.kernels(&info);

@@ -28,10 +28,8 @@ pub(super) struct Extras {
 }
 
 /// What there is to know of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Info {
-    /// The adapter's name, which may be empty.
-    pub(super) name: String,
     /// Whether the adapter is software that runs on the processor, as llvmpipe and SwiftShader are.
     pub(super) software: bool,
     /// Whether packed dot products are emulated: on Metal, which has none.

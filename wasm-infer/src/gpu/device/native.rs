@@ -45,6 +45,8 @@ pub(in super::super) struct Device {
     /// it is not zeroed, Metal's compiler may take a load for one of what nobody wrote, and drop it
     /// although a branch wrote it before the barrier.
     zeroes: bool,
+    /// The adapter's.
+    pub(in super::super) name: String,
     pub(in super::super) info: Info,
     pub(in super::super) bounds: Bounds,
     pub(in super::super) failure: Failure,
@@ -120,7 +122,6 @@ impl Device {
             (device.features(), device.limits(), adapter.get_info());
         let metal = of_adapter.backend == Backend::Metal;
         let info = Info {
-            name: of_adapter.name,
             software: of_adapter.device_type == DeviceType::Cpu,
             unpacks: metal,
             extras: Extras {
@@ -132,7 +133,8 @@ impl Device {
         };
         let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
         let counts = Counts::default();
-        Ok(Self { device, queue, zeroes: metal, info, bounds, failure, counts })
+        let (zeroes, name) = (metal, of_adapter.name);
+        Ok(Self { device, queue, zeroes, name, info, bounds, failure, counts })
     }
 
     /// Makes a buffer of zeros.

@@ -128,7 +128,6 @@ impl Device {
             || swiftshader;
         let language = gpu.wgsl_language_features();
         let info = Info {
-            name: of_adapter.description(),
             software: is_fallback,
             // A page is not told the backend, but this vendor's is Metal.
             unpacks: of_adapter.vendor() == "apple",
