@@ -283,9 +283,9 @@ impl Recommender {
     /// [`InferError::Request`] for an option out of range, [`BundleError::Overflow`] where a score
     /// is not a number, [`InferError::DeviceLost`] when the GPU fails.
     pub async fn recommend(&mut self, request: &Request) -> Result<Recommendation, InferError> {
-        let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        let (query, unknown) = self.query(request)?;
         let hits = self.search(&query).await?;
-        Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
+        self.answer(request, hits, unknown)
     }
 
     /// As [`Recommender::recommend`], but on the CPU, also where the GPU is the engine: for a search
@@ -294,9 +294,9 @@ impl Recommender {
     /// # Errors
     /// As [`Recommender::recommend`], but for the GPU's.
     pub fn recommend_on_cpu(&mut self, request: &Request) -> Result<Recommendation, InferError> {
-        let (query, unknown) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        let (query, unknown) = self.query(request)?;
         let hits = self.cpu().search(&query);
-        Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
+        self.answer(request, hits, unknown)
     }
 
     /// Answers requests of several users at once: the same answers as one by one, with less time
@@ -308,37 +308,41 @@ impl Recommender {
         &mut self,
         requests: &[Request],
     ) -> Result<Vec<Recommendation>, InferError> {
-        let prepared = requests
-            .iter()
-            .map(|request| Self::prepare(&self.bundle.tokens, &self.catalog, request))
-            .collect::<Result<Vec<_>, _>>()?;
+        let prepared = requests.iter().map(|request| self.query(request));
+        let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let (queries, unknown): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
         let hits = match &mut self.engine {
             Engine::Cpu(cpu) => cpu.search_all(&queries),
             Engine::Gpu(gpu) => gpu.search_all(&queries).await?,
         };
         let answers = hits.into_iter().zip(requests).zip(unknown);
-        answers
-            .map(|((hits, request), unknown)| {
-                Ok(Recommendation { items: self.picks(hits, request.top)?, unknown })
-            })
-            .collect()
+        answers.map(|((hits, request), unknown)| self.answer(request, hits, unknown)).collect()
     }
 
-    /// The best `top` hits by their ids.
-    fn picks(&self, mut hits: Vec<Hit>, top: usize) -> Result<Vec<Pick>, InferError> {
+    /// What [`Recommender::prepare`] makes of a request to this model and its items.
+    fn query(&self, request: &Request) -> Result<(EngineQuery, Vec<String>), InferError> {
+        Self::prepare(&self.bundle.tokens, &self.catalog, request)
+    }
+
+    /// The answer to a request: the best of the hits by their ids.
+    fn answer(
+        &self,
+        request: &Request,
+        mut hits: Vec<Hit>,
+        unknown: Vec<String>,
+    ) -> Result<Recommendation, InferError> {
         check_scores(hits.iter().map(|hit| hit.score))?;
-        hits.truncate(top);
+        hits.truncate(request.top);
         let catalog = &self.catalog;
         let pick = |hit: &Hit| Pick {
             id: catalog.id_of(hit.rank).to_owned(),
             score: hit.score,
             codes: catalog.codes_of(hit.rank).to_vec(),
         };
-        let picks: Vec<Pick> = hits.iter().map(pick).collect();
-        let distinct = || picks.iter().map(|pick| &pick.id).collect::<HashSet<_>>().len();
-        debug_assert_eq!(distinct(), picks.len(), "an item is returned once");
-        Ok(picks)
+        let items: Vec<Pick> = hits.iter().map(pick).collect();
+        let distinct = || items.iter().map(|pick| &pick.id).collect::<HashSet<_>>().len();
+        debug_assert_eq!(distinct(), items.len(), "an item is returned once");
+        Ok(Recommendation { items, unknown })
     }
 
     /// Runs a query on the engine: hits in the contract's order, at most `beams`.
@@ -365,7 +369,7 @@ impl Recommender {
         &mut self,
         request: &Request,
     ) -> Result<Vec<(&'static str, f64)>, InferError> {
-        let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        let (query, _) = self.query(request)?;
         match &mut self.engine {
             Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine has no kernels".into())),
             Engine::Gpu(gpu) => gpu.profile(&query).await,
@@ -377,7 +381,7 @@ impl Recommender {
     /// # Errors
     /// [`InferError::NoGpu`] on the CPU engine; else as [`Recommender::recommend`].
     pub async fn floor(&mut self, request: &Request) -> Result<Floor, InferError> {
-        let (query, _) = Self::prepare(&self.bundle.tokens, &self.catalog, request)?;
+        let (query, _) = self.query(request)?;
         match &mut self.engine {
             Engine::Cpu(_) => Err(InferError::NoGpu("the CPU engine launches nothing".into())),
             Engine::Gpu(gpu) => gpu.floor(&query).await,
