@@ -5,7 +5,7 @@
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { brotliCompressSync, gzipSync } from "node:zlib";
+import { gzipSync } from "node:zlib";
 import { build, transform } from "esbuild";
 
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
@@ -31,19 +31,19 @@ writeFileSync(glue, code);
 const wasm = readFileSync(here("pkg/tigret_infer_bg.wasm"));
 
 /**
- * A worker with the wasm module inside, as the text of a script: a page in a sandbox starts no
- * module from a text.
+ * The text of a script without imports: a page in a sandbox starts no module from a text, and
+ * bundlers would not follow the file.
  *
- * @param {string} name @param {Buffer} packed the module as the worker unpacks it
+ * @param {string} name @param {Record<string, string>} define
  */
-async function workerText(name, packed) {
+async function textOf(name, define = {}) {
   const { outputFiles } = await build({
     ...common,
     entryPoints: [here(`src/${name}.ts`)],
     external: [],
     format: "iife",
     write: false,
-    define: { WASM: JSON.stringify(packed.toString("base64")) },
+    define,
   });
   return JSON.stringify(outputFiles[0]?.text ?? "");
 }
@@ -55,11 +55,15 @@ const write = (names, options) => {
 };
 // A map is as large as four scripts: those of a page have one.
 await write(["index", "worker"], { sourcemap: true });
-await write(["node", "inline"], {
+const zipped = gzipSync(wasm, { level: 9 }).toString("base64");
+await write(["inline"], {
   define: {
-    WORKER: await workerText("worker-inline", gzipSync(wasm, { level: 9 })),
-    NODE_WORKER: await workerText("worker-node", brotliCompressSync(wasm)),
-    // These never start the worker that lies beside them: a bundler need not follow its address.
+    WORKER: await textOf("worker-inline", { WASM: JSON.stringify(zipped) }),
+    // It never starts the worker that lies beside it: a bundler need not follow its address.
     "import.meta.url": "undefined",
   },
+});
+await write(["node"], {
+  external: ["node:*", "*/inline.js"],
+  define: { THREAD: await textOf("worker-node") },
 });

@@ -4,20 +4,19 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
-import { TigretError } from "./errors.js";
-import { platform } from "./platform.js";
+import { shared, TigretError } from "./inline.js";
 import type { WorkerLike } from "./remote.js";
 
-/** The worker, as text: bundlers would not follow its file. `bundle.mjs` puts it in this place. */
-declare const NODE_WORKER: string;
+/** What makes a thread a browser's worker: `bundle.mjs` puts its text in this place. */
+declare const THREAD: string;
 
-platform.startWorker = startWorker;
-platform.readFile = readSource;
+shared.platform.startWorker = startWorker;
+shared.platform.readFile = readSource;
 
 /** A thread that looks like a browser's worker. */
 function startWorker(): WorkerLike {
   // Flags of the program itself (such as --input-type) are none of the worker.
-  const worker = new Worker(NODE_WORKER, { eval: true, execArgv: [] });
+  const worker = new Worker(THREAD + shared.worker, { eval: true, execArgv: [] });
   // A recommender that was not disposed of keeps no program from ending; a call does.
   worker.unref();
   let unanswered = 0;
@@ -58,4 +57,4 @@ async function readSource(source: string | URL): Promise<Uint8Array<ArrayBuffer>
   }
 }
 
-export * from "./index.js";
+export * from "./inline.js";
