@@ -120,14 +120,22 @@ impl Session {
         to_value(&answer.map_err(|e| to_js(&e))?)
     }
 
-    /// Adds new items (`[{ id, embedding }]`) and returns their semantic IDs (`[{ id, codes }]`).
+    /// Adds new items and returns their semantic IDs (`[{ id, codes }]`); the embeddings are row-major
+    /// `[ids, width]`.
     ///
     /// # Errors
     /// An `Error` with code `bad-request`, `no-tokenizer` or `no-gpu`; nothing is added then.
     #[wasm_bindgen(js_name = addItems)]
-    pub fn add_items(&mut self, items: JsValue) -> Result<JsValue, Error> {
-        let items: Vec<NewItem> = serde_wasm_bindgen::from_value(items)
-            .map_err(|e| coded(&format!("the items cannot be read: {e}"), "bad-request"))?;
+    pub fn add_items(
+        &mut self,
+        ids: Vec<String>,
+        embeddings: &[f32],
+        width: usize,
+    ) -> Result<JsValue, Error> {
+        // What is not there is an embedding of the wrong length.
+        let row = |at: usize| embeddings.get(at * width..(at + 1) * width).unwrap_or_default();
+        let item = |(at, id)| NewItem { id, embedding: row(at).to_vec() };
+        let items: Vec<NewItem> = ids.into_iter().enumerate().map(item).collect();
         let added = self.recommender.add_items(&items).map_err(|e| to_js(&e))?;
         to_value(&added)
     }

@@ -112,11 +112,7 @@ export class Server {
         return adapterInWords();
       case "add": {
         const { ids, embeddings, width } = call;
-        const items = ids.map((id, at) => ({
-          id,
-          embedding: embeddings.subarray(at * width, (at + 1) * width),
-        }));
-        const added = this.#loaded.addItems(items) as Added[];
+        const added = this.#loaded.addItems(ids, embeddings, width) as Added[];
         return { added, items: (this.#loaded.info() as ModelInfo).items };
       }
       case "recommend": {

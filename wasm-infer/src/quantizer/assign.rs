@@ -3,22 +3,18 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde::Deserialize;
-
 use super::{LARGEST, Quantizer, Structure};
 use crate::catalog::Catalog;
 use crate::error::InferError;
 use crate::tokens::TokenLayout;
 
 /// An item that is to get a semantic ID.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewItem {
     /// The shop's own id.
     pub id: String,
     /// Its content vector, by the encoder that made those of the catalogue; empty for codes that
     /// are drawn from ids.
-    #[serde(default)]
     pub embedding: Vec<f32>,
 }
 
