@@ -1,12 +1,12 @@
 /**
  * Writes the package's scripts into dist, one file an entry, so that a page without a bundler waits
- * for one request, and its worker for two, not for a chain of modules. Part of `npm run build`.
+ * for one request, and its worker for one before that of the wasm module. Part of `npm run build`.
  */
 
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { build, transform } from "esbuild";
+import { build } from "esbuild";
 
 const here = (/** @type {string} */ path) => fileURLToPath(new URL(path, import.meta.url));
 const dist = here("dist/");
@@ -19,16 +19,7 @@ const common = {
   minify: true,
   format: "esm",
   target: "es2022",
-  // The glue stays beside the wasm module, where bundlers look for it.
-  external: ["../pkg/*", "node:*"],
 };
-
-// A third of it is comments, which a page would download.
-const glue = here("pkg/tigret_infer.js");
-const { code } = await transform(readFileSync(glue, "utf8"), { minify: true, target: "es2022" });
-writeFileSync(glue, code);
-
-const wasm = readFileSync(here("pkg/tigret_infer_bg.wasm"));
 
 /**
  * The text of a script without imports: a page in a sandbox starts no module from a text, and
@@ -40,7 +31,6 @@ async function textOf(name, define = {}) {
   const { outputFiles } = await build({
     ...common,
     entryPoints: [here(`src/${name}.ts`)],
-    external: [],
     format: "iife",
     write: false,
     define,
@@ -55,6 +45,7 @@ const write = (names, options) => {
 };
 // A map is as large as four scripts: those of a page have one.
 await write(["index", "worker"], { sourcemap: true });
+const wasm = readFileSync(here("pkg/tigret_infer_bg.wasm"));
 const zipped = gzipSync(wasm, { level: 9 }).toString("base64");
 await write(["inline"], {
   define: {

@@ -15,7 +15,7 @@
  */
 
 import { existsSync, readFileSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { argv, exit } from "node:process";
 import { setTimeout } from "node:timers/promises";
@@ -287,11 +287,6 @@ async function compressed(...paths) {
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 
-/** @param {string} of @param {(name: string) => boolean} wanted */
-async function files(of, wanted) {
-  return (await readdir(of)).filter(wanted).map((name) => join(of, name));
-}
-
 /** The peak of an empty page. */
 let blank = 0;
 try {
@@ -332,7 +327,7 @@ try {
   console.log(`|---|${"---|".repeat(BEAMS.length + 2)}`);
   for (const [name, measured] of Object.entries(turns)) console.log(row(name, measured));
   const own = [
-    ...(await files(join(packageFolder, "pkg"), (name) => /\.(js|wasm)$/.test(name))),
+    join(packageFolder, "pkg/tigret_infer_bg.wasm"),
     // What a browser loads: not the entry for Node, nor the one with all inside.
     ...["index.js", "worker.js"].map((name) => join(packageFolder, "dist", name)),
   ];
