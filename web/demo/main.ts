@@ -72,6 +72,8 @@ let byItemId = new Map<string, Item>();
 let recommender: Recommender | undefined;
 /** Counts the answers that were asked for: what belongs to an older one is not shown any more. */
 let turn = 0;
+/** Counts the changes of the engine: one that fails leaves what is shown to a newer one. */
+let changes = 0;
 
 // The history.
 
@@ -193,6 +195,7 @@ function engineInWords(): string {
 
 async function changeBackend(backend: Backend): Promise<void> {
   if (!recommender) return;
+  const change = ++changes;
   // Which engine is the faster one is kept.
   page.forgotten.textContent = "";
   try {
@@ -200,7 +203,7 @@ async function changeBackend(backend: Backend): Promise<void> {
     page.alert.hidden = true;
     await recommend();
   } catch (error) {
-    controls.backend = recommender.engine;
+    if (change === changes) controls.backend = recommender.engine;
     fail(error);
   }
 }

@@ -54,6 +54,8 @@ export class SemanticMap {
     this.#codes = codes;
     this.#levels = ids.length > 0 ? codes.length / ids.length : 1;
     this.#rankOf = new Map(ids.map((id, rank) => [id, rank]));
+    // Its ranks are those of before.
+    this.#looked = null;
     this.#nodes = Array.from({ length: this.#levels }, (_, level) => this.#nodesOf(level));
     this.#canvas.style.height = `${this.#levels * ROW}px`;
     this.#draw();
