@@ -78,7 +78,7 @@ export class Remote {
   private constructor(worker: WorkerLike) {
     this.#worker = worker;
     worker.addEventListener("message", (event) => {
-      this.#receive((event as MessageEvent<Message>).data);
+      this.#receive((event as MessageEvent<Message | null>).data);
     });
     worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -224,14 +224,24 @@ export class Remote {
     this.#post("rest", {}).catch(() => {});
   }
 
-  #receive(message: Message): void {
-    if (message.kind === "crash") {
-      this.stop(new TigretError("crashed", `the worker stopped: ${message.message}`));
-      return;
+  #receive(message: Message | null): void {
+    // A worker of the page's own may say other things, too.
+    switch (message?.kind) {
+      case "result":
+        this.#answered(message.id)?.resolve(message.value);
+        break;
+      case "error":
+        this.#answered(message.id)?.reject(new TigretError(message.code, message.message));
+        break;
+      case "crash":
+        this.stop(new TigretError("crashed", `the worker stopped: ${message.message}`));
     }
-    const waiting = this.#waiting.get(message.id);
-    this.#waiting.delete(message.id);
-    if (message.kind === "result") waiting?.resolve(message.value);
-    else waiting?.reject(new TigretError(message.code, message.message));
+  }
+
+  /** Who has waited for an answer. */
+  #answered(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return waiting;
   }
 }

@@ -41,7 +41,9 @@ export class Server {
     this.#locks = locks;
   }
 
-  async receive(call: Call): Promise<void> {
+  async receive(call: Call | null): Promise<void> {
+    // A page may say other things to a worker of its own, too.
+    if (typeof call?.method !== "string") return;
     try {
       this.#post({ kind: "result", id: call.id, value: await this.#answer(call) });
     } catch (cause) {

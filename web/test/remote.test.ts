@@ -177,3 +177,20 @@ test("a page that is prerendered waits for its worker until it is visited", asyn
   for (const arrive of early) arrive();
   expect([await call, remote.stopped]).toEqual([null, undefined]);
 });
+
+test("what a worker of the page's own says beside its answers is none", async () => {
+  const { worker } = fakeWorkers();
+  const fake = worker();
+  const listeners: ((event: Event) => void)[] = [];
+  const { addEventListener } = fake;
+  fake.addEventListener = (type, listener) => {
+    if (type === "message") listeners.push(listener as (event: Event) => void);
+    addEventListener.call(fake, type, listener);
+  };
+  const remote = Remote.start(() => fake);
+  const call = remote.call("adapter", {});
+  for (const data of [null, undefined, "ready", 7, {}, { kind: "ready", id: 0 }]) {
+    for (const listener of listeners) listener(new MessageEvent("message", { data }));
+  }
+  expect([listeners.length, await call, remote.stopped]).toEqual([1, "fake adapter", undefined]);
+});

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { expect, test, vi } from "vitest";
-import type { Answer, Loaded, Message } from "../src/protocol.js";
+import type { Answer, Call, Loaded, Message } from "../src/protocol.js";
 import { WARM_UP_REQUEST, warmUpBundle } from "../src/warm-up.js";
 import { type Module, Server } from "../src/worker-core.js";
 import { soon } from "./soon.js";
@@ -38,6 +38,13 @@ test("a model is loaded before, during and after the warm-up", async () => {
     expect((value(1) as Loaded).info.items).toBe(256);
     expect((value(2) as Answer).items).toHaveLength(WARM_UP_REQUEST.top);
   }
+});
+
+test("what the page says to its worker beside calls is not answered", async () => {
+  const said: Message[] = [];
+  const server = new Server((message) => said.push(message), wasm);
+  for (const message of [null, undefined, "ready", 7, {}]) await server.receive(message as Call);
+  expect(said).toEqual([]);
 });
 
 test("where there is no WebAssembly the page hears so", async () => {
