@@ -11,7 +11,9 @@ import type { Engine, GpuOptions, ModelInfo, Pick } from "./types.js";
 export const PLAIN: GpuOptions = { halves: false, packedProducts: false, subgroups: false };
 
 /** What a choice needs of the worker. */
-export interface Timed {
+interface Timed {
+  /** What is in use; `undefined` where the worker has ended. */
+  inUse(): Choice | undefined;
   /** The WebGPU adapter in words, or `null` where there is none. */
   adapter(): Promise<string | null>;
   /** With `gpu` in the place of the caller's own options. */
@@ -19,29 +21,30 @@ export interface Timed {
   recommend(request: EngineRequest): Promise<Answer>;
 }
 
+/** Which choice an engine is, with what the GPU may make use of. */
+export function choiceOf(engine: Engine, gpu: GpuOptions): Choice {
+  if (engine === "cpu") return "cpu";
+  return gpu === PLAIN ? "webgpu-plain" : "webgpu";
+}
+
 /**
- * Takes the faster engine into use, where `engine` was till now; remembered unless all was forgotten
- * since `begun`. `gpu` is what the GPU may make use of.
+ * Takes the faster engine into use; remembered unless all was forgotten since `begun`. `gpu` is what
+ * the GPU may make use of.
  */
 export async function choose(
   timed: Timed,
-  engine: Engine,
   { info, sampleHistory }: Loaded,
   gpu: GpuOptions,
   begun: number,
 ): Promise<void> {
   const adapter = await timed.adapter();
   // Without an adapter there is nothing to choose, and nothing worth remembering.
-  if (adapter === null) {
-    if (engine !== "cpu") await timed.use("cpu");
-    return;
-  }
+  if (adapter === null) return useChoice(timed, "cpu");
   const key = choiceKey({ ...info, adapter, gpu });
   const keep = (choice: Choice) => {
     if (!isForgotten(begun)) remember(key, choice);
   };
   const earlier = remembered(key);
-  if (earlier === engine) return;
   if (earlier) {
     try {
       await useChoice(timed, earlier);
@@ -50,13 +53,13 @@ export async function choose(
       if (!isFailure(error)) throw error;
       if (error instanceof Late) {
         // Nobody waits for one that hangs once more.
-        await timed.use("cpu");
+        await useChoice(timed, "cpu");
         keep("cpu");
         return;
       }
     }
   }
-  if (earlier || engine !== "cpu") await timed.use("cpu");
+  await useChoice(timed, "cpu");
   const request = toRequest({ history: sampleHistory });
   const { weightFormat } = info;
   const isPacked = weightFormat === "q8" || weightFormat === "q4";
@@ -169,12 +172,13 @@ async function fasterEngine(
       if (error.code === "crashed" && !hasLost) lasts = false;
     }
   }
-  await timed.use("cpu");
+  await useChoice(timed, "cpu");
   return { choice: "cpu", lasts };
 }
 
-/** Takes up what was chosen. */
-function useChoice(timed: Timed, choice: Choice): Promise<unknown> {
-  if (choice === "cpu") return timed.use("cpu");
-  return timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN);
+/** Takes up what was chosen, unless it is in use. */
+async function useChoice(timed: Timed, choice: Choice): Promise<void> {
+  if (timed.inUse() === choice) return;
+  if (choice === "cpu") await timed.use("cpu");
+  else await timed.use("webgpu", choice === "webgpu" ? undefined : PLAIN);
 }

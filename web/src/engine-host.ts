@@ -1,7 +1,7 @@
 /** Owns the worker and what computes in it: builds both anew where they fail. */
 
 import { onAbort } from "./abort.js";
-import { choose, PLAIN } from "./choice.js";
+import { choiceOf, choose, PLAIN } from "./choice.js";
 import { erasuresSoFar, listen } from "./erasure.js";
 import { isFailure, Late, TigretError } from "./errors.js";
 import { Events } from "./events.js";
@@ -226,11 +226,15 @@ export class EngineHost {
     await this.#remote.wake();
     if (this.#remote.stopped) await this.#build("cpu", this.#gpu);
     const timed = {
+      inUse: () => {
+        const { engine, gpu } = this.#inUse;
+        return this.#remote.stopped ? undefined : choiceOf(engine, gpu);
+      },
       adapter: () => this.#remote.call("adapter", {}),
       use: (engine: Engine, gpu = this.#gpu) => this.#build(engine, gpu),
       recommend: (request: EngineRequest) => this.#inTime(this.engine, "recommend", { request }),
     };
-    await choose(timed, this.engine, this.#loaded, this.#gpu, begun);
+    await choose(timed, this.#loaded, this.#gpu, begun);
   }
 
   /** Runs a task that may build several engines, and tells of the last one if it is another. */

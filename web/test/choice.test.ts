@@ -316,3 +316,41 @@ test("`use` tells of the engine that it ends with, and of no other", async () =>
   await recommender.use("auto");
   expect([recommender.engine, told]).toEqual(["webgpu", []]);
 });
+
+test("`auto` asks once more for all that the GPU has, where it had gone on without", async () => {
+  vi.stubGlobal("localStorage", storage());
+  let isBroken = false;
+  const { made, worker } = fakeWorkers({
+    time: { cpu: 5, webgpu: 2 },
+    before: (call, fake) => {
+      const fails = isBroken && asksGpu(call, fake) && fake.gpu.subgroups !== false;
+      if (fails) throw new Failure("device-lost");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { worker });
+  isBroken = true;
+  await recommender.recommend({ history: ["a"] });
+  expect([recommender.engine, made[0]?.gpu.subgroups]).toEqual(["webgpu", false]);
+  isBroken = false;
+  await recommender.use("auto");
+  expect([recommender.engine, made[0]?.gpu.subgroups]).toEqual(["webgpu", undefined]);
+  const calls = made[0]?.calls.length;
+  await recommender.use("auto");
+  expect(made[0]?.calls.slice(calls).map(({ method }) => method)).toEqual(["adapter"]);
+});
+
+test("a remembered GPU that is refused by now does not cost the CPU engine that is in use", async () => {
+  vi.stubGlobal("localStorage", storage());
+  const time = { cpu: 5, webgpu: 2 };
+  expect((await load({ time })).recommender.engine).toBe("webgpu");
+  const { made, worker } = fakeWorkers({
+    time,
+    before: (call) => {
+      if (call.method === "use" && call.engine === "webgpu") throw new Failure("no-gpu");
+    },
+  });
+  const recommender = await Recommender.load(BUNDLE, { worker });
+  expect(recommender.engine).toBe("cpu");
+  const built = made[0]?.calls.flatMap((call) => (call.method === "use" ? call.engine : []));
+  expect(built).toEqual(["webgpu", "webgpu", "webgpu"]);
+});
