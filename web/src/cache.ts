@@ -127,17 +127,20 @@ export function keep(
 /** Begins to write something of an address: one after the other, so that the newest stays. */
 function begin(url: string, job: () => Promise<void>): void {
   const [begun, deaf] = [erasuresSoFar(), listen()];
-  const before = writing.get(url) ?? Promise.resolve();
-  const written = before
-    .then(() => (isForgotten(begun) ? undefined : job()))
+  const before = writing.get(url);
+  const run = async () => {
+    await before;
+    try {
+      if (!isForgotten(begun)) await job();
+    } catch {
+      // Full or denied: nothing is kept, and the next visit downloads again.
+    }
     // The last of it may have been written after the caches were deleted; what came since stays.
-    .finally(() => (isForgotten(begun) ? leaveNothing(url) : undefined))
-    // Full or denied: nothing is kept, and the next visit downloads again.
-    .catch(() => {})
-    .finally(() => {
-      deaf();
-      if (writing.get(url) === written) writing.delete(url);
-    });
+    if (isForgotten(begun)) await leaveNothing(url).catch(() => {});
+    deaf();
+    if (writing.get(url) === written) writing.delete(url);
+  };
+  const written = run();
   writing.set(url, written);
 }
 

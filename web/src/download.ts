@@ -31,7 +31,7 @@ export interface DownloadOptions {
 }
 
 /** What came. */
-export interface Downloaded {
+interface Downloaded {
   bytes: Uint8Array<ArrayBuffer>;
   /**
    * The server's name of the version, if it gave one, and is of the page's own origin: an address may

@@ -34,7 +34,7 @@ interface InUse {
 }
 
 /** An answer, and what computed it. */
-export type Computed = Answer & Pick<InUse, "engine" | "engineName">;
+type Computed = Answer & Pick<InUse, "engine" | "engineName">;
 
 /** A worker with the model. Whoever asks waits for the answer before asking for anything else. */
 export class EngineHost {
@@ -129,9 +129,9 @@ export class EngineHost {
 
   /** Adds items to the catalogue of the engine in use. */
   async add(request: AddRequest): Promise<Added[]> {
-    const { added, items } = await this.ask("add", request);
+    const added = await this.ask("add", request);
     this.#additions.push(request);
-    this.#loaded = known(this.#loaded, items);
+    this.#loaded = known(this.#loaded, this.info.items + request.ids.length);
     return added;
   }
 
@@ -312,7 +312,8 @@ export class EngineHost {
     const loaded = await this.#inTime(engine, "load", { bytes, engine, gpu }, [bytes.buffer]);
     let { items } = loaded.info;
     for (const request of this.#additions) {
-      ({ items } = await this.#remote.call("add", request));
+      await this.#remote.call("add", request);
+      items += request.ids.length;
     }
     this.#loaded = known(loaded, items);
     this.#isFilled = true;

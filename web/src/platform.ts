@@ -2,7 +2,7 @@
 
 import type { WorkerLike } from "./remote.js";
 
-export interface Platform {
+interface Platform {
   /** Starts the worker that holds the wasm module. */
   startWorker(): WorkerLike;
   /** The bytes of a file that is no matter of `fetch`, or `null`. */

@@ -69,7 +69,7 @@ export interface Methods {
   use: { arguments: { engine: Engine; gpu: GpuOptions }; result: { engineName: string } };
   /** The WebGPU adapter in words, or `null` where there is none. */
   adapter: { arguments: Record<never, never>; result: string | null };
-  add: { arguments: AddRequest; result: { added: Added[]; items: number } };
+  add: { arguments: AddRequest; result: Added[] };
   /** By the engine in use, or with `onCpu` by the CPU, beside a GPU that stays. */
   recommend: { arguments: { request: EngineRequest; onCpu?: boolean }; result: Answer };
   explain: { arguments: { request: EngineRequest; item: string }; result: Explanation };

@@ -18,7 +18,7 @@ import { platform } from "./platform.js";
 /** Where a bundle comes from. */
 export type Source = string | URL | Response | Blob | ArrayBuffer | Uint8Array;
 
-export interface SourceOptions {
+interface SourceOptions {
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** Whether bundles of addresses (`http:`, `https:`) are kept on the device; default true. */

@@ -95,8 +95,6 @@ export class Server {
         this.#asked = true;
         await this.#ready();
         await requireAdapter(call.engine);
-        this.#session?.free();
-        this.#session = undefined;
         const session = await Session.load(call.bytes, ...backendOf(call));
         this.#session = session;
         return {
@@ -114,8 +112,7 @@ export class Server {
         return adapterInWords();
       case "add": {
         const { ids, embeddings, width } = call;
-        const added = this.#loaded.addItems(ids, embeddings, width) as Added[];
-        return { added, items: (this.#loaded.info() as ModelInfo).items };
+        return this.#loaded.addItems(ids, embeddings, width) as Added[];
       }
       case "recommend": {
         const start = performance.now();

@@ -37,7 +37,6 @@ export class FakeWorker implements WorkerLike {
   terminated = false;
   engine: Engine = "cpu";
   gpu: GpuOptions = {};
-  added = 0;
   readonly #script: Script;
   readonly #listeners = new Map<string, (event: Event) => void>();
 
@@ -129,11 +128,8 @@ export class FakeWorker implements WorkerLike {
         return { engineName: `${call.engine} of the fake` };
       case "adapter":
         return this.#script.adapter === undefined ? "fake adapter" : this.#script.adapter;
-      case "add": {
-        this.added += call.ids.length;
-        const added = call.ids.map((id) => ({ id, codes: [1, 1] }));
-        return { added, items: 3 + this.added };
-      }
+      case "add":
+        return call.ids.map((id) => ({ id, codes: [1, 1] }));
       case "explain": {
         const { request, item } = call;
         const history = request.history.map((id) => ({
