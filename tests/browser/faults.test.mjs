@@ -567,24 +567,28 @@ describe("faults", { skip }, () => {
     },
   );
 
-  test("a policy without WebAssembly, or no module, is told of before the bundle has come", faultLimit, async () => {
-    const { context, page } = await open();
-    const faults = /** @type {const} */ ([
-      ["/no-wasm/dist/worker.js", /allow 'wasm-unsafe-eval' in script-src/],
-      ["/altered/dist/worker.js", /serve pkg\/ beside dist\//],
-    ]);
-    for (const [worker, helps] of faults) {
-      answer = (request, response) => {
-        if (request.url !== FAULTY) return response.writeHead(404).end();
-        response.writeHead(200, whole);
-        return response.write(bundle.subarray(0, 5000));
-      };
-      const seen = await visit(page, FAULTY, { worker });
-      assert.equal(seen.code, "crashed");
-      assert.match(seen.message, helps);
-    }
-    await context.close();
-  });
+  test(
+    "a policy without WebAssembly, or no module, is told of before the bundle has come",
+    faultLimit,
+    async () => {
+      const { context, page } = await open();
+      const faults = /** @type {const} */ ([
+        ["/no-wasm/dist/worker.js", /allow 'wasm-unsafe-eval' in script-src/],
+        ["/altered/dist/worker.js", /serve pkg\/ beside dist\//],
+      ]);
+      for (const [worker, helps] of faults) {
+        answer = (request, response) => {
+          if (request.url !== FAULTY) return response.writeHead(404).end();
+          response.writeHead(200, whole);
+          return response.write(bundle.subarray(0, 5000));
+        };
+        const seen = await visit(page, FAULTY, { worker });
+        assert.equal(seen.code, "crashed");
+        assert.match(seen.message, helps);
+      }
+      await context.close();
+    },
+  );
 
   /** @type {Record<string, [code: string | null, faulty: import("node:http").RequestListener]>} */
   const servers = {
