@@ -1,4 +1,4 @@
-//! The face that JavaScript sees: one class, plain objects in and out, errors with a `code`.
+//! The face that JavaScript sees: one class, requests as JSON, plain objects out, errors with a `code`.
 //!
 //! Codes: `bad-bundle`, `bad-request`, `no-tokenizer`, `no-gpu`, `device-lost`. A panic is reported through
 //! `reportError`, since after it the module cannot run any more and no promise would settle.
@@ -105,14 +105,14 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a request (the fields of `Request`, in snake case) with `{ items, unknown }`: on the
-    /// engine in use, or on a CPU engine beside the GPU, which stays.
+    /// Answers a request (the JSON of a `Request`) with `{ items, unknown }`: on the engine in use, or on
+    /// a CPU engine beside the GPU, which stays.
     ///
     /// # Errors
     /// An `Error` with code `bad-request`, `bad-bundle` where a score on the CPU is no number, `device-lost`
     /// or, where the search exceeds the GPU's limits, `no-gpu`, after which the CPU can be asked.
-    pub async fn recommend(&mut self, request: JsValue, on_cpu: bool) -> Result<JsValue, Error> {
-        let request = parse_request(request)?;
+    pub async fn recommend(&mut self, request: String, on_cpu: bool) -> Result<JsValue, Error> {
+        let request = parse_request(&request)?;
         let answer = match on_cpu {
             true => self.recommender.recommend_on_cpu(&request),
             false => self.recommender.recommend(&request).await,
@@ -145,16 +145,16 @@ impl Session {
     ///
     /// # Errors
     /// An `Error` with code `bad-request`, or `bad-bundle` where a score is not a number.
-    pub fn explain(&mut self, request: JsValue, id: String) -> Result<JsValue, Error> {
+    pub fn explain(&mut self, request: &str, id: &str) -> Result<JsValue, Error> {
         let request = parse_request(request)?;
-        to_value(&self.recommender.explain(&request, &id).map_err(|e| to_js(&e))?)
+        to_value(&self.recommender.explain(&request, id).map_err(|e| to_js(&e))?)
     }
 
     /// The prefixes that the search of a request keeps at each level: `[[{ codes, score, items }]]`.
     ///
     /// # Errors
     /// As [`Session::explain`].
-    pub fn trace(&mut self, request: JsValue) -> Result<JsValue, Error> {
+    pub fn trace(&mut self, request: &str) -> Result<JsValue, Error> {
         to_value(&self.recommender.trace(&parse_request(request)?).map_err(|e| to_js(&e))?)
     }
 
@@ -207,8 +207,8 @@ impl Session {
     }
 }
 
-fn parse_request(request: JsValue) -> Result<Request, Error> {
-    serde_wasm_bindgen::from_value(request)
+fn parse_request(request: &str) -> Result<Request, Error> {
+    serde_json::from_str(request)
         .map_err(|e| coded(&format!("the request cannot be read: {e}"), "bad-request"))
 }
 

@@ -116,14 +116,15 @@ export class Server {
       }
       case "recommend": {
         const start = performance.now();
-        const answer = await this.#loaded.recommend(call.request, call.onCpu ?? false);
+        const request = JSON.stringify(call.request);
+        const answer = await this.#loaded.recommend(request, call.onCpu ?? false);
         const { items, unknown } = answer as Answer;
         return { items, unknown, milliseconds: performance.now() - start };
       }
       case "explain":
-        return this.#loaded.explain(call.request, call.item) as Explanation;
+        return this.#loaded.explain(JSON.stringify(call.request), call.item) as Explanation;
       case "trace":
-        return this.#loaded.trace(call.request) as Prefix[][];
+        return this.#loaded.trace(JSON.stringify(call.request)) as Prefix[][];
       case "catalogue":
         return { ids: this.#loaded.ids(), codes: this.#loaded.codes() } as Catalogue;
     }
@@ -156,9 +157,10 @@ export class Server {
     await this.#compile();
     if (this.#asked) return;
     const session = await Session.load(warmUpBundle(), false);
+    const request = JSON.stringify(WARM_UP_REQUEST);
     try {
       for (let call = 0; call < WARM_UP_CALLS && !this.#asked; call++) {
-        await session.recommend(WARM_UP_REQUEST, false);
+        await session.recommend(request, false);
         await nextTask();
       }
     } finally {

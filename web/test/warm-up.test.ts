@@ -10,7 +10,7 @@ beforeAll(async () => {
 
 test("the module computes with the warm-up's model as with any other", async () => {
   const session = await Session.load(warmUpBundle(), false);
-  const { items, unknown } = await session.recommend(WARM_UP_REQUEST, false);
+  const { items, unknown } = await session.recommend(JSON.stringify(WARM_UP_REQUEST), false);
   expect(unknown).toEqual([]);
   expect(items).toHaveLength(WARM_UP_REQUEST.top);
   // All weights are alike, so all 34 tokens are at each of the two levels.
