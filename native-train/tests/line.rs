@@ -73,6 +73,7 @@ fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
     let training = &of_model["training"];
     assert_eq!(training["semantic_ids"], json!({"method": "rq-vae", "sizes": [8, 8, 8]}));
     assert_eq!(training["epochs"], 3);
+    assert_eq!(of_model["config"]["dropout_rate"], 0.1);
     let (weights, steps) = (&of_model["weights"], &training["steps"]);
     let made = format!("{weights} weights, {steps} steps on semantic IDs of rq-vae, 8 x 8 x 8");
     assert!(works(at, evaluate).contains(&made), "{made}");

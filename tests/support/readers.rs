@@ -36,7 +36,8 @@ pub fn alone() -> MutexGuard<'static, ()> {
 
 /// Most processor time that a reader may take for each megabyte of a file that it begins: in a build
 /// with optimisations, as fuzzed, and in one of the tests, which has none.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(fuzzing) { 1 } else { 20 });
+const PATIENCE: Duration =
+    Duration::from_secs(if cfg!(any(fuzzing, not(debug_assertions))) { 1 } else { 20 });
 
 /// Memory that a command takes whatever it reads: buffers, a model of some kilobytes, threads.
 const BASE: usize = 4 << 20;

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tch::Device;
-use tigret_infer::Bundle;
 use tigret_infer::search::MAX_BEAMS;
+use tigret_infer::{Bundle, T5Config};
 
 use super::Output;
 use super::baselines::{self, Figures, Place};
@@ -115,6 +115,8 @@ enum Asked {
 #[derive(Debug, Serialize)]
 struct Made {
     weights: usize,
+    /// Sizes and dropout.
+    config: T5Config,
     #[serde(skip_serializing_if = "Option::is_none")]
     training: Option<Training>,
 }
@@ -265,8 +267,8 @@ impl Model {
     /// How it was made, as far as the files of the run say.
     fn made(&self, run: &RunDir) -> Option<Made> {
         let Self::Own { own, .. } = self else { return None };
-        let weights = own.0.model.config().weights();
-        Some(Made { weights, training: Training::of(&run.model()) })
+        let config = own.0.model.config().clone();
+        Some(Made { weights: config.weights(), config, training: Training::of(&run.model()) })
     }
 
     /// How many items of the run it does not have, if any.

@@ -24,7 +24,9 @@ pub struct Training {
     pub steps: u64,
     /// What matrix products computed in.
     pub precision: Precision,
-    /// All else that was chosen.
+    /// Steps between validations.
+    pub validate_every: u64,
+    /// The options.
     #[serde(flatten)]
     pub options: Options,
 }

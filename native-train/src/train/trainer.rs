@@ -273,8 +273,9 @@ impl Job for Trainer<'_> {
     fn save_best(&self, steps: u64) -> Result<()> {
         // Its figures are those of the model that is replaced.
         remove_if_there(&self.run.evaluation())?;
-        let Settings { precision, options, .. } = self.identity.settings;
-        let training = Training { semantic_ids: self.origin.clone(), steps, precision, options };
+        let Settings { precision, validate_every, options, .. } = self.identity.settings;
+        let semantic_ids = self.origin.clone();
+        let training = Training { semantic_ids, steps, precision, validate_every, options };
         self.save_with(&self.run.model(), Some(&training))
     }
 

@@ -133,7 +133,10 @@ impl Device {
         };
         let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
         let counts = Counts::default();
-        let (zeroes, name) = (metal, of_adapter.name);
+        let (zeroes, mut name) = (metal, of_adapter.name);
+        if name.is_empty() {
+            name = "unnamed GPU".into();
+        }
         Ok(Self { device, queue, zeroes, name, info, bounds, failure, counts })
     }
 
