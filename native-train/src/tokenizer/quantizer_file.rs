@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tigret_infer::{Catalog, Quantizer, TokenLayout};
 
 use super::assign::encoder_of_tokenizer;
-use super::ids::{TOKENIZE, ids_of, ids_of_items, lacks, read_ids};
+use super::ids::{SemanticIds, TOKENIZE, ids_of, ids_of_items, lacks, read_ids};
 use crate::embed::Vectors;
 use crate::embed::encoder::Encoder;
 use crate::error::{Result, TrainError};
@@ -69,9 +69,12 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of the semantic IDs of a run; `None` where its files do not say, or not of these IDs.
-    pub fn of(run: &RunDir) -> Option<Self> {
-        let quantizer = load_quantizer(run).ok()?;
+    /// Of the semantic IDs of a run; `None` where its quantiser is missing, or gave others.
+    pub fn of(run: &RunDir, ids: &SemanticIds) -> Option<Self> {
+        let QuantizerFile { quantizer, gave } = QuantizerFile::read(run).ok()?;
+        if gave.is_some_and(|gave| !gave.has(&ids.layout, ids.in_file())) {
+            return None;
+        }
         let config = quantizer.config();
         Some(Self {
             method: config.method.clone(),

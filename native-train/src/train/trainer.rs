@@ -84,7 +84,7 @@ impl<'a> Trainer<'a> {
             optimizer,
             sampler,
             resident,
-            origin: Origin::of(run),
+            origin: Origin::of(run, ids),
         })
     }
 
