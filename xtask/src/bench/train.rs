@@ -10,7 +10,7 @@ use super::{check_python, json_of};
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::report::Report;
-use crate::setup::libtorch::Libtorch;
+use crate::setup::libtorch::{Libtorch, let_threads_sleep};
 use crate::tigret;
 use crate::workspace;
 
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
     let theirs = |compile: bool, waiting: Waiting| {
         let mut command = Command::new(&args.python);
         match waiting {
-            Waiting::AsleepAsOurs => command.env("OMP_WAIT_POLICY", "passive"),
+            Waiting::AsOurs => let_threads_sleep(&mut command),
             Waiting::AsItComes => command.env_remove("OMP_WAIT_POLICY"),
         };
         command.arg(workspace::root().join("tests/bench_train.py")).arg(&folder);
@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
         report.doing("bench train", format!("round {round} of {}", args.rounds.max(1)));
         let mine = ours()?;
         rates.tigret.push(number(&mine, "train_samples_per_s")?);
-        let peer = theirs(false, Waiting::AsleepAsOurs)?;
+        let peer = theirs(false, Waiting::AsOurs)?;
         rates.eager.push(number(&peer, "samples_per_second")?);
         if args.device == "cpu" {
             let spinning = theirs(false, Waiting::AsItComes)?;
@@ -106,9 +106,7 @@ pub(super) fn run(args: &Args, as_json: bool, report: &Report) -> Result<ExitCod
             )));
         }
         if args.compile {
-            rates
-                .compiled
-                .push(number(&theirs(true, Waiting::AsleepAsOurs)?, "samples_per_second")?);
+            rates.compiled.push(number(&theirs(true, Waiting::AsOurs)?, "samples_per_second")?);
         }
         last = (mine, peer);
     }
@@ -145,7 +143,7 @@ struct Rates {
 /// Tigret's sleep, and the peer should not lose by spinning, or by not spinning.
 #[derive(Debug, Clone, Copy)]
 enum Waiting {
-    AsleepAsOurs,
+    AsOurs,
     AsItComes,
 }
 

@@ -79,14 +79,18 @@ impl Libtorch {
 
     /// Gives a program what it needs to build against this libtorch and to run with it.
     pub(crate) fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        // libtorch's threads spin while they wait for each other. On a machine that is busy with
-        // anything else, a spinning thread takes the core that the other one needs, and training
-        // becomes several times slower; sleeping costs next to nothing.
-        if set("OMP_WAIT_POLICY").is_none() {
-            command.env("OMP_WAIT_POLICY", "passive");
-        }
-        command.envs(self.variables.iter().map(|(name, value)| (name, value)))
+        let_threads_sleep(command).envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
+}
+
+/// Lets a program's libtorch threads sleep while they wait for each other, unless the user has chosen.
+/// On a machine that is busy with anything else, a spinning thread takes the core that the other one
+/// needs, and training becomes several times slower; sleeping costs next to nothing.
+pub(crate) fn let_threads_sleep(command: &mut Command) -> &mut Command {
+    if set("OMP_WAIT_POLICY").is_none() {
+        command.env("OMP_WAIT_POLICY", "passive");
+    }
+    command
 }
 
 fn loader_path(libraries: &Path) -> (&'static str, OsString) {
