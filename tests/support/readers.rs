@@ -39,6 +39,10 @@ pub fn alone() -> MutexGuard<'static, ()> {
 const PATIENCE: Duration =
     Duration::from_secs(if cfg!(any(fuzzing, not(debug_assertions))) { 1 } else { 20 });
 
+/// What the products of matrices take beside that: `gemm` has a slab of the size of the cache of the
+/// second level on each thread, and on recent servers that is 2 MB.
+const SLABS: usize = 16 << 20;
+
 /// Memory that a command takes whatever it reads: buffers, a model of some kilobytes, threads.
 const BASE: usize = 4 << 20;
 
@@ -657,7 +661,10 @@ fn encoder(name: &'static str, architecture: &str, file: &str) -> Reader {
     let golden = repository().join("tests/golden/encoders").join(architecture);
     copy(&golden, &folder.path("encoder"));
     let file = format!("encoder/{file}");
-    run::in_folder(name, folder, file, "embed --run ./run --device cpu --encoder ./encoder")
+    let command = "embed --run ./run --device cpu --encoder ./encoder";
+    let mut reader = run::in_folder(name, folder, file, command);
+    reader.memory.1 += SLABS;
+    reader
 }
 
 /// Copies a folder with those in it.
