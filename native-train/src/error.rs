@@ -120,7 +120,7 @@ pub(crate) fn check_range(option: &str, value: f64, allowed: RangeInclusive<f64>
 
 /// As it is shown: in one line, and as long as a person reads. It may quote a name from a file, which can
 /// be as long as the file, and hold line ends and what a terminal takes as a command.
-fn shown(text: &impl Display) -> String {
+pub(crate) fn shown(text: &impl Display) -> String {
     let mut safe = String::new();
     for c in text.to_string().chars() {
         match c.is_control() {

@@ -189,7 +189,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             None => Asked::BaselinesAlone(settings.protocol),
         },
         users: dataset.sequences.len(),
-        made: model.as_ref().and_then(|model| model.made(&run)),
+        made: model.as_ref().and_then(|model| model.made(&run, output)),
         trained_on_other_sequences: model.as_ref().is_some_and(Model::is_of_other_sequences),
         model: ranking.as_ref().map(Ranking::metrics),
         share_of_history: ranking.map(|ranking| ranking.share_of_history),
@@ -265,10 +265,15 @@ impl Model {
     }
 
     /// How it was made, as far as the files of the run say.
-    fn made(&self, run: &RunDir) -> Option<Made> {
+    fn made(&self, run: &RunDir, output: &Output) -> Option<Made> {
         let Self::Own { own, .. } = self else { return None };
         let config = own.0.model.config().clone();
-        Some(Made { weights: config.weights(), config, training: Training::of(&run.model()) })
+        // Its figures do not depend on it.
+        let training = Training::of(&run.model()).unwrap_or_else(|e| {
+            output.note(e.to_string());
+            None
+        });
+        Some(Made { weights: config.weights(), config, training })
     }
 
     /// How many items of the run it does not have, if any.

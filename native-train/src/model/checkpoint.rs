@@ -2,14 +2,16 @@
 //! several with an index.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tigret_infer::T5Config;
 
 use super::Provenance;
 use crate::error::{Result, TrainError};
-use crate::files::{read_json, read_text, write_json};
+use crate::files::{Together, pretty, read_text};
 use crate::tensors::Notes;
 pub use crate::tensors::shards::{HostWeights, files, read_notes, read_tensors, write_tensors};
 
@@ -19,8 +21,12 @@ pub const MODEL: &str = "model";
 /// The key of `config.json` under which [`Provenance`] stands; `transformers` keeps it as it is.
 const TRAINED_ON: &str = "tigret_trained_on";
 
-/// Writes `config.json` and `model.safetensors` into a folder, as `transformers` reads them, and
-/// `notes` of our own beside the configuration.
+/// What to do about a damaged [`Provenance`].
+const MEND: &str = "train again, or remove it if the model goes with the semantic IDs";
+
+/// Writes `model.safetensors` and `config.json` into a folder, as `transformers` reads them, and
+/// `notes` of our own beside the configuration. A model that cannot be written whole leaves the
+/// configuration of the one that was there.
 ///
 /// # Errors
 /// [`TrainError::File`].
@@ -43,14 +49,40 @@ pub fn save(
     for (key, value) in notes {
         json[key] = value;
     }
+    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
+    // Ready before the weights take their place, so that only a rename is left to be done then.
+    let mut about = Together::default();
+    about.write(&folder.join("config.json"), |file| pretty(file, &json))?;
     write_tensors(folder, MODEL, weights, Notes::new())?;
-    write_json(&folder.join("config.json"), &json)
+    about.put()
 }
 
-/// What stands under a key of the `config.json` in a folder, `None` where nothing can be read there.
-pub fn note(folder: &Path, key: &str) -> Option<Value> {
-    let mut config: Value = read_json(&folder.join("config.json"), "").ok()?;
-    config.get_mut(key).map(Value::take)
+/// A note of our own in the `config.json` of a folder; `None` where it has none, as with a checkpoint
+/// from elsewhere.
+///
+/// # Errors
+/// [`TrainError::File`] where the file cannot be read, with `hint` (how to make it) where it is
+/// missing, and for a note that is damaged, with `mend`.
+pub(crate) fn note<T: DeserializeOwned>(
+    folder: &Path,
+    key: &str,
+    hint: &str,
+    mend: &str,
+) -> Result<Option<T>> {
+    let path = folder.join("config.json");
+    note_of(&path, &read_text(&path, hint)?, key, mend)
+}
+
+fn note_of<T: DeserializeOwned>(
+    path: &Path,
+    config: &str,
+    key: &str,
+    mend: &str,
+) -> Result<Option<T>> {
+    let mut config: Value = serde_json::from_str(config).map_err(|e| TrainError::file(path, e))?;
+    let Some(note) = config.get_mut(key) else { return Ok(None) };
+    serde_json::from_value(note.take())
+        .map_err(|e| TrainError::file(path, format!("`{key}`: {e}; {mend}")))
 }
 
 /// How the model of a run is made, as a hint.
@@ -62,17 +94,7 @@ pub const TRAIN: &str = "make it with `tigret train`";
 /// # Errors
 /// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
 pub fn trained_on(folder: &Path, hint: &str) -> Result<Option<Provenance>> {
-    let path = folder.join("config.json");
-    trained_on_of(&path, &read_text(&path, hint)?)
-}
-
-fn trained_on_of(path: &Path, config: &str) -> Result<Option<Provenance>> {
-    let mut config: Value = serde_json::from_str(config).map_err(|e| TrainError::file(path, e))?;
-    let Some(provenance) = config.get_mut(TRAINED_ON) else { return Ok(None) };
-    serde_json::from_value(provenance.take()).map_err(|e| {
-        let mend = "train again, or remove it if the model goes with the semantic IDs";
-        TrainError::file(path, format!("`{TRAINED_ON}`: {e}; {mend}"))
-    })
+    note(folder, TRAINED_ON, hint, MEND)
 }
 
 /// A configuration of `transformers` with one number for each token: it writes null for a token that
@@ -103,7 +125,7 @@ pub fn load(folder: &Path, hint: &str) -> Result<(T5Config, HostWeights, Option<
     let path = folder.join("config.json");
     let text = with_tokens(read_text(&path, hint)?);
     let mut config = T5Config::parse(&text).map_err(|e| TrainError::file(&path, e))?;
-    let trained_on = trained_on_of(&path, &text)?;
+    let trained_on = note_of(&path, &text, TRAINED_ON, MEND)?;
     let (mut weights, _) = read_tensors(folder, MODEL, hint)?;
     // A tied embedding may be stored under any of its names.
     for copy in ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight"] {
@@ -148,8 +170,6 @@ const HEAD: &str = "lm_head.weight";
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     /// The configuration and weights of a small checkpoint of `transformers`, its output head tied.

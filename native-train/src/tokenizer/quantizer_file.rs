@@ -9,7 +9,7 @@ use super::assign::encoder_of_tokenizer;
 use super::ids::{SemanticIds, TOKENIZE, ids_of, ids_of_items, lacks, read_ids};
 use crate::embed::Vectors;
 use crate::embed::encoder::Encoder;
-use crate::error::{Result, TrainError};
+use crate::error::{Result, TrainError, shown};
 use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
 use crate::run_dir::RunDir;
@@ -88,7 +88,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes: Vec<String> = self.sizes.iter().map(u32::to_string).collect();
         let collaborative = if self.collaborative { " (collaborative)" } else { "" };
-        write!(f, "semantic IDs of {}{collaborative}, {}", self.method, sizes.join(" x "))
+        write!(f, "semantic IDs of {}{collaborative}, {}", shown(&self.method), sizes.join(" x "))
     }
 }
 

@@ -280,10 +280,7 @@ fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>>
     if let Some(what) = job.differs(&before.identity) {
         return Err(TrainError::file(
             folder,
-            format!(
-                "was trained {what}; give the same, or begin again: train without --resume, or call \
-                 `tigret run` with --from train --force"
-            ),
+            format!("was trained {what}; give the same, or {}", state::AGAIN),
         ));
     }
     let (params, optimizer) = job.weights_mut();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::settings::{Options, Precision};
+use crate::error::Result;
 use crate::model::checkpoint;
 use crate::tokenizer::quantizer_file::Origin;
 
@@ -34,8 +35,12 @@ pub struct Training {
 impl Training {
     /// Of the model in a folder; `None` where its `config.json` does not say, as that of a checkpoint
     /// from elsewhere.
-    pub fn of(folder: &Path) -> Option<Self> {
-        serde_json::from_value(checkpoint::note(folder, KEY)?).ok()
+    ///
+    /// # Errors
+    /// [`TrainError::File`](crate::TrainError::File) where the file is missing or damaged.
+    pub fn of(folder: &Path) -> Result<Option<Self>> {
+        let mend = "so it is not told how the model was trained";
+        checkpoint::note(folder, KEY, checkpoint::TRAIN, mend)
     }
 
     /// As a note of `config.json`: its key and what stands there.

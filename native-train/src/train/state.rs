@@ -18,6 +18,10 @@ use crate::tensors::Notes;
 /// Names the state's files.
 const STEM: &str = "last";
 const HINT: &str = "there is nothing to resume; train without --resume";
+
+/// How to begin a training of TIGER again.
+pub(super) const AGAIN: &str =
+    "begin again: train without --resume, or call `tigret run` with --from train --force";
 const FIRST: &str = "first_moment/";
 const SECOND: &str = "second_moment/";
 
@@ -71,40 +75,39 @@ pub(crate) fn save<I: Serialize>(
     write_tensors(folder, STEM, &tensors, Notes::from([("progress".to_owned(), json)]))
 }
 
-/// How far the training in a folder has come, `None` where there is none. Reads no weights.
-pub(crate) fn progress<I: DeserializeOwned>(folder: &Path) -> Result<Option<Progress<I>>> {
+/// How far the training in a folder has come, `None` where there is none. Reads no weights. `again`
+/// says how to begin again where the state is of no use.
+pub(crate) fn progress<I: DeserializeOwned>(
+    folder: &Path,
+    again: &str,
+) -> Result<Option<Progress<I>>> {
     let is_there = |ending: &str| folder.join(format!("{STEM}.{ending}")).exists();
     if !is_there("safetensors") && !is_there("safetensors.index.json") {
         return Ok(None);
     }
-    parse(folder, &read_notes(folder, STEM, HINT)?).map(Some)
+    parse(folder, &read_notes(folder, STEM, HINT)?, again).map(Some)
 }
 
 /// What [`save`] wrote: tensors for [`restore`], and how far the training had come.
 pub(crate) fn read<I: DeserializeOwned>(folder: &Path) -> Result<(HostWeights, Progress<I>)> {
     let (tensors, notes) = read_tensors(folder, STEM, HINT)?;
-    Ok((tensors, parse(folder, &notes)?))
+    Ok((tensors, parse(folder, &notes, AGAIN)?))
 }
 
-fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<I>> {
+fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes, again: &str) -> Result<Progress<I>> {
     let wrong = |reason: String| TrainError::file(folder, reason);
     let progress: Progress<I> = notes
         .get("progress")
         .ok_or_else(|| wrong("holds no training state: no `progress`".into()))
         .and_then(|json| {
-            let of_another_version = |e| {
-                wrong(format!(
-                    "holds the state of another version of Tigret ({e}); begin again: train without \
-                     --resume, or call `tigret run` with --from train --force"
-                ))
-            };
+            let of_another_version =
+                |e| wrong(format!("holds the state of another version of Tigret ({e}); {again}"));
             serde_json::from_str(json).map_err(of_another_version)
         })?;
     let Progress { step, seconds, .. } = progress;
     if i32::try_from(step).is_err() || Duration::try_from_secs_f64(seconds).is_err() {
         return Err(wrong(format!(
-            "holds a damaged state (step {step} after {seconds:?} seconds); begin again: train \
-             without --resume, or call `tigret run` with --from train --force"
+            "holds a damaged state (step {step} after {seconds:?} seconds); {again}"
         )));
     }
     Ok(progress)
@@ -113,7 +116,7 @@ fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes) -> Result<Progress<I
 /// Seconds that the training in a folder has taken so far, over all sessions; `None` where there is
 /// none that could be taken up.
 pub fn seconds_spent(folder: &Path) -> Option<f64> {
-    let progress = progress::<serde_json::Value>(folder).ok()??;
+    let progress = progress::<serde_json::Value>(folder, AGAIN).ok()??;
     Some(progress.seconds)
 }
 
