@@ -45,6 +45,11 @@ impl RunDir {
         Self { root: root.into() }
     }
 
+    /// Whether a run that `tigret run` made lies there.
+    pub(crate) fn is_at(path: &Path) -> bool {
+        path.join(OWN).is_dir()
+    }
+
     /// The directory itself.
     pub fn root(&self) -> &Path {
         &self.root

@@ -62,13 +62,14 @@ pub(crate) struct Content {
     new_items: Option<Vec<Map<String, Value>>>,
 }
 
-/// Refuses a page that is none, and an `out` that holds another page, or a model that is no bundle
-/// of a site.
+/// Refuses a page that is none, and an `out` that holds another page, a model that is no bundle of a
+/// site, or the run itself.
 ///
 /// # Errors
 /// [`TrainError::File`].
-pub(crate) fn check_site(page: &Path, out: &Path) -> Result<()> {
+pub(crate) fn check_site(page: &Path, out: &Path, run: &RunDir) -> Result<()> {
     check_page(page, out)?;
+    run.check_no_artefact(&bundle_of_site(out))?;
     check_out(&bundle_of_site(out))?;
     check_place(&bundle_of_site(out))
 }
@@ -254,7 +255,10 @@ fn about(run: &RunDir) -> Result<Value> {
     let dataset: Value = read_json(&run.dataset(), PREPARE_HINT)?;
     let optional = |path: &Path| read_json(path, "").unwrap_or(Value::Null);
     let (mut evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
-    if evaluation["settings"]["split"] != json!(Split::Test) {
+    let is_of_test = evaluation["settings"]["split"] == json!(Split::Test);
+    // The model may have seen what it was to find.
+    let may_be_too_high = evaluation["trained_on_other_sequences"] == json!(true);
+    if !is_of_test || may_be_too_high {
         evaluation = Value::Null;
     }
     Ok(json!({
@@ -292,6 +296,10 @@ mod tests {
             let told = about(&run).unwrap();
             assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
             assert_eq!(figures.map(|name| told[name].as_f64()), expected, "{split}");
+            let mut too_high = evaluation;
+            too_high["trained_on_other_sequences"] = true.into();
+            write_json(&run.evaluation(), &too_high).unwrap();
+            assert_eq!(about(&run).unwrap()["recall@10"], Value::Null, "{split}");
         }
     }
 

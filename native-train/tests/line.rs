@@ -275,7 +275,7 @@ fn a_site_is_laid_whole_or_not_at_all() {
     let line = refuses(at, &with_new);
     assert!(line.contains("new.jsonl:1: item \"i3\" is in the catalogue already"), "{line}");
     let line = refuses(at, "demo r --page page --out r");
-    assert!(line.contains("model.safetensors: is there already and is no bundle"), "{line}");
+    assert!(line.contains("model.safetensors: is a file of the run r"), "{line}");
     assert!(!at.join("site").exists() && !at.join("r/index.html").exists());
     // A copy in what is copied would have a copy of itself, and so on.
     let line = refuses(at, "demo r --page page --out page/new/site");

@@ -1,13 +1,19 @@
 //! `tigret run`: what is done again and what is not, what goes on after an interruption, and what
 //! the command says of a wrong file.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use clap::CommandFactory;
+use indicatif::ProgressBar;
 use serde_json::Value;
-use tigret_train::pipeline::RunLock;
+use tigret_train::cli::Cli;
+use tigret_train::error::Result;
+use tigret_train::pipeline::step::Step;
+use tigret_train::pipeline::{Choice, Config, Outcome, Pipeline, RunLock, Store, Verbs};
 
 use crate::tigret::{Place, fails, succeeds, tigret, works};
 
@@ -319,4 +325,52 @@ fn the_example_is_a_pipeline() {
     let plan = works(at, "run p.toml --dry-run");
     assert_eq!(plan.lines().count(), 7, "{plan}");
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
+}
+
+/// Verbs of which `train` writes a file, and the others nothing.
+struct Pretending<'a>(&'a Place);
+
+impl Verbs for Pretending<'_> {
+    fn check(&self, _: &[OsString]) -> Result<()> {
+        Ok(())
+    }
+
+    fn call(&self, arguments: &[OsString]) -> Result<Value> {
+        let run = arguments.iter().find_map(|argument| argument.to_str()?.strip_prefix("--run="));
+        if arguments[0] == "train" {
+            let model = self.0.join(run.unwrap()).join("model");
+            fs::create_dir_all(&model).unwrap();
+            fs::write(model.join("config.json"), "{}").unwrap();
+        }
+        Ok(Value::Null)
+    }
+
+    fn note(&self, _: &str) {}
+
+    fn progress(&self, _: u64, _: &str) -> ProgressBar {
+        ProgressBar::hidden()
+    }
+}
+
+#[test]
+fn a_model_of_another_run_does_not_stand_beside_the_state_of_what_was_there() {
+    let at = &Place::new();
+    let store = Store::named(at.join("store"));
+    let trained = |run: &str| {
+        at.write("p.toml", format!("run = \"{run}\"\n[prepare]\nclassics = true\n"));
+        let config = Config::load(&at.join("p.toml"), &[]).unwrap();
+        let (run, calls) = config.pipeline(&Cli::command()).unwrap();
+        let _lock = RunLock::acquire(run.root(), "test").unwrap();
+        let verbs = Pretending(at);
+        let done = Pipeline::new(run, calls, &verbs).sharing(&store).run(Choice::default());
+        done.unwrap().into_iter().find(|done| done.step == Step::Train).unwrap().outcome
+    };
+    assert_eq!(trained("a"), Outcome::Done);
+    fs::create_dir_all(at.join("b/model")).unwrap();
+    at.write("b/model/last.safetensors", "of another training");
+    at.write("b/evaluation.json", "of another model");
+    assert_eq!(trained("b"), Outcome::Shared);
+    assert!(at.join("b/model/config.json").exists());
+    assert!(!at.join("b/model/last.safetensors").exists());
+    assert!(!at.join("b/evaluation.json").exists());
 }

@@ -50,7 +50,7 @@ struct Report<'a> {
 pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let run = RunDir::open(&args.run)?;
     let out = args.out.as_deref().unwrap_or(&args.page);
-    check_site(&args.page, out)?;
+    check_site(&args.page, out, &run)?;
     let encode = |texts: &[&str]| {
         let encoder = Ready::of_run(&run, None, DeviceChoice::Auto, |text| output.note(text))?;
         rows_by(&encoder, texts)

@@ -87,17 +87,26 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let command = Cli::command();
     studies.iter().try_for_each(|study| study.check(&settings, &verbs, &command))?;
     let _lock = RunLock::acquire(&settings.out, "tigret study")?;
-    let mut written = Vec::new();
+    let (mut written, mut failed) = (Vec::new(), None);
     for study in studies {
-        let report = study.run(&settings, &verbs, &command)?;
-        output.note(format!("{}: {}", study.name(), report.markdown.display()));
-        written.push(report);
+        match study.run(&settings, &verbs, &command) {
+            Ok(report) => {
+                output.note(format!("{}: {}", study.name(), report.markdown.display()));
+                written.push(report);
+            }
+            Err(e) if e.is_interrupted() || matches!(e, TrainError::Paused) => return Err(e),
+            // The data may lack what one study is about: the others go on.
+            Err(e) => {
+                output.note(format!("{}: {e}", study.name()));
+                failed.get_or_insert(e);
+            }
+        }
     }
     output.result(&written, || {
         let files = written.iter().map(|report| report.markdown.display().to_string());
         files.collect::<Vec<_>>().join("\n")
     });
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 impl Args {

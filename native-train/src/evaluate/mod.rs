@@ -132,6 +132,10 @@ impl Answer {
 /// every thread.
 const USERS_OF_A_THREAD: usize = 16;
 
+/// Batches that are handed out together: each has handles of all weights, some ten kilobytes, which
+/// millions of users would have by the gigabyte.
+const BATCHES_AT_A_TIME: usize = 1024;
+
 /// Where the model ranks each sequence's held-out item.
 pub fn rank_targets(
     model: &T5,
@@ -192,17 +196,18 @@ pub fn in_batches<R: Send>(
     };
     let device = weights.device();
     let most = if device == Device::Cpu { USERS_OF_A_THREAD } else { usize::MAX };
-    let jobs = order
-        .chunks(settings.batch.min(most))
-        .map(|users| (users, weights.shallow_clone()))
-        .collect();
-    let answers = workers::map(device, jobs, |(users, weights): (&[usize], Views)| {
-        let answers = search(&weights, users, users.iter().map(input).collect());
-        progress.inc(users.len() as u64);
-        answers
-    });
-    let mut answers: Vec<(usize, R)> =
-        order.into_iter().zip(answers.into_iter().flatten()).collect();
+    let batches: Vec<&[usize]> = order.chunks(settings.batch.min(most)).collect();
+    let mut answers = Vec::with_capacity(order.len());
+    for batches in batches.chunks(BATCHES_AT_A_TIME) {
+        let jobs = batches.iter().map(|&users| (users, weights.shallow_clone())).collect();
+        let found = workers::map(device, jobs, |(users, weights): (&[usize], Views)| {
+            let answers = search(&weights, users, users.iter().map(input).collect());
+            progress.inc(users.len() as u64);
+            answers
+        });
+        answers.extend(found.into_iter().flatten());
+    }
+    let mut answers: Vec<(usize, R)> = order.into_iter().zip(answers).collect();
     answers.sort_unstable_by_key(|&(sequence, _)| sequence);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Result, TrainError};
 use crate::files::{make_parent, read_json, write_json};
 use crate::hash::hex;
+use crate::run_dir::RunDir;
 
 /// A file that changed this short ago may change again within the resolution of its time, so its
 /// hash is not kept.
@@ -79,6 +81,10 @@ impl FileHashes {
         names.sort_unstable();
         let mut hash = Sha256::new();
         for name in names {
+            // A run that lies among the data is none of them, and changes with every command.
+            if RunDir::is_at(&folder.join(&name)) {
+                continue;
+            }
             // What cannot be followed, such as a broken link, counts by its name.
             let content = self.of(&folder.join(&name))?.unwrap_or_default();
             hash.update(name.as_encoded_bytes());
@@ -129,20 +135,13 @@ fn state(metadata: &Metadata) -> (u64, u64, u64) {
     (metadata.len(), since.as_nanos() as u64, changed(metadata))
 }
 
-#[cfg(unix)]
 fn changed(metadata: &Metadata) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     // Of a file that runs share it is the time when another one took it up or gave it away.
     if metadata.nlink() > 1 {
         return 0;
     }
     let [seconds, nanos] = [metadata.ctime(), metadata.ctime_nsec()].map(|n| n.unsigned_abs());
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
-}
-
-#[cfg(not(unix))]
-fn changed(_: &Metadata) -> u64 {
-    0
 }
 
 #[cfg(test)]
@@ -225,6 +224,10 @@ mod tests {
         let third = of();
         assert!(first != second && second != third);
         fs::rename(at("c"), at("a")).unwrap();
+        assert_eq!(of(), second);
+        // A run among the data is none of them.
+        fs::create_dir_all(at("run/.tigret")).unwrap();
+        fs::write(at("run/items.jsonl"), "4").unwrap();
         assert_eq!(of(), second);
     }
 }

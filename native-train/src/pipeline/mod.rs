@@ -23,6 +23,7 @@ pub use step::Step;
 pub use store::Store;
 
 use crate::error::{MINUTES, Result, TrainError};
+use crate::files::remove_if_there;
 use crate::interrupt;
 use crate::run_dir::RunDir;
 use crate::train;
@@ -249,6 +250,7 @@ impl<'a> Pipeline<'a> {
                 if !self.quiet {
                     self.verbs.note(&format!("{step}: another run has the same"));
                 }
+                self.forget_model_that_was_there(step)?;
                 stamp::finish(&stamp, &self.run)?;
                 let Stamp { seconds, result, .. } = stamp;
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
@@ -270,6 +272,18 @@ impl<'a> Pipeline<'a> {
             store.keep(&stamp, &self.run)?;
         }
         Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
+    }
+
+    /// After a step whose files came from another run: what the verb would have removed beside them.
+    fn forget_model_that_was_there(&self, step: Step) -> Result<()> {
+        if step <= Step::Train {
+            remove_if_there(&self.run.evaluation())?;
+        }
+        if step == Step::Train {
+            train::forget(&self.run.model())?;
+            remove_if_there(&self.run.train_log())?;
+        }
+        Ok(())
     }
 }
 

@@ -58,7 +58,9 @@ impl Store {
             lay(&run.root().join(name), &folder.join(name))?;
         }
         // Last, so that its presence says that the rest is there.
-        write_json(&folder.join("stamp.json"), stamp)
+        let last = folder.join("stamp.json");
+        make_parent(&last)?;
+        write_json(&last, stamp)
     }
 }
 

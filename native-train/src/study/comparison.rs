@@ -44,11 +44,11 @@ impl Row {
 /// Trains the candidates of every data set with every seed.
 pub(super) fn compare(
     lab: &Lab<'_>,
-    candidates: impl Fn(&Lab<'_>, &Data) -> Vec<Candidate>,
+    candidates: impl Fn(&Lab<'_>, &Data) -> Result<Vec<Candidate>>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for data in &lab.settings.data {
-        for Candidate { name, variant, paper } in candidates(lab, data) {
+        for Candidate { name, variant, paper } in candidates(lab, data)? {
             rows.push(Row::new(data, name, &seeds(lab, data, &variant)?, paper));
         }
     }

@@ -12,8 +12,20 @@ use crate::pipeline::Step;
 /// Weight of the vectors learned from interactions.
 const COLLABORATIVE: f64 = 0.5;
 
-/// Codes that tell apart items which share all others: simple tokenizers have large groups.
-const COLLISION_SIZE: i64 = 256;
+/// Least number of codes that tell apart items which share all others: simple tokenizers have large
+/// groups.
+const COLLISION_SIZE: u32 = 256;
+
+/// That number, unless the configured one, or that of the largest codebook, is larger.
+fn collision_size(lab: &Lab<'_>, data: &Data) -> Result<u32> {
+    let configured = content_only("rq-vae", "rq-vae");
+    let sizes = |option| lab.option(data, &configured, Step::Tokenize, option, str::parse::<u32>);
+    let mut given = sizes("collision-size")?;
+    if given.is_empty() {
+        given = sizes("codebook-size")?;
+    }
+    Ok(given.into_iter().fold(COLLISION_SIZE, u32::max))
+}
 
 /// Branches of a node of hierarchical k-means.
 fn branches(lab: &Lab<'_>) -> i64 {
@@ -21,9 +33,10 @@ fn branches(lab: &Lab<'_>) -> i64 {
     if lab.settings.smoke { 8 } else { 24 }
 }
 
-pub(super) fn candidates(lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
+pub(super) fn candidates(lab: &Lab<'_>, data: &Data) -> Result<Vec<Candidate>> {
+    let collision_size = i64::from(collision_size(lab, data)?);
     let tokenizer = |name: &str, method: &str| {
-        content_only(name, method).with(Step::Tokenize, "collision-size", COLLISION_SIZE)
+        content_only(name, method).with(Step::Tokenize, "collision-size", collision_size)
     };
     let candidate = |name: &str, variant: Variant| Candidate {
         name: name.into(),
@@ -31,7 +44,7 @@ pub(super) fn candidates(lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
         paper: paper::ids(&data.name, name),
     };
     let plain = |method: &str| candidate(method, tokenizer(method, method));
-    vec![
+    Ok(vec![
         candidate("rq-vae", content_only("rq-vae", "rq-vae")),
         candidate(
             "rq-vae, collaborative",
@@ -62,7 +75,7 @@ pub(super) fn candidates(lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
             ),
         ),
         plain("random"),
-    ]
+    ])
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {

@@ -277,12 +277,13 @@ fn of_variant(name: &str, error: TrainError) -> TrainError {
     }
 }
 
-/// Takes the epochs of a trial in small from tokenizers that have none.
+/// Takes the epochs of a trial in small from tokenizers that have none, or are given their most.
 fn spare_epochs(options: &mut Table) {
     let Some(Value::Table(tokenize)) = options.get_mut(Step::Tokenize.verb()) else { return };
     let method = option(tokenize, "method").and_then(Value::as_str);
     let method = method.and_then(|name| Method::from_str(name, false).ok());
-    if method.is_some_and(|method| !method.has_autoencoder()) {
+    let has_none = method.is_some_and(|method| !method.has_autoencoder());
+    if has_none || option(tokenize, "max-epochs").is_some() {
         tokenize.remove("epochs");
     }
 }
@@ -394,9 +395,34 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ids;
+    use super::super::{Candidate, ids};
     use super::testing::ask;
     use super::*;
+
+    #[test]
+    fn simple_tokenizers_have_room_for_collisions_and_more_where_more_is_configured() {
+        let sizes = |settings: &[&str]| {
+            ask("ids", settings, false, |lab, data| {
+                let of = |one: &Candidate| {
+                    lab.option(data, &one.variant, Step::Tokenize, "collision-size", str::parse)
+                };
+                let all = ids::candidates(lab, data).unwrap();
+                all.iter().map(|one| of(one).unwrap()).collect::<Vec<Vec<u32>>>()
+            })
+        };
+        let rest = |all: Vec<Vec<u32>>| all[1..].iter().all(|size| *size == all[1]);
+        for (settings, first, others) in [
+            (&[][..], None, 256),
+            (&["tokenize.collision-size=1024"][..], Some(1024), 1024),
+            (&["tokenize.collision-size=16"][..], Some(16), 256),
+            (&["tokenize.codebook-size=512"][..], None, 512),
+        ] {
+            let found = sizes(settings);
+            assert_eq!(found[0].first().copied(), first, "{settings:?}");
+            assert_eq!(found[1], [others], "{settings:?}");
+            assert!(rest(found), "{settings:?}");
+        }
+    }
 
     #[test]
     fn a_trial_in_small_gives_epochs_to_autoencoders_alone() {
@@ -404,11 +430,15 @@ mod tests {
             lab.option(data, variant, Step::Tokenize, "epochs", str::parse).unwrap()
         };
         let with = ask("ids", &[], true, |lab, data| {
-            let all = ids::candidates(lab, data).into_iter();
+            let all = ids::candidates(lab, data).unwrap().into_iter();
             let with = all.filter(|one| epochs(lab, data, &one.variant) == [40]);
             with.map(|one| one.name).collect::<Vec<_>>()
         });
         assert_eq!(with, ["rq-vae", "rq-vae, collaborative", "vq-vae"]);
+        // Their most stands for them.
+        let most = ["tokenize.max-epochs=500"];
+        let of_most = |lab: &Lab<'_>, data: &Data| epochs(lab, data, &Variant::new("v"));
+        assert!(ask("main", &most, true, of_most).is_empty());
         let configured = ["tokenize.method=rq-kmeans"];
         let of = |lab: &Lab<'_>, data: &Data| epochs(lab, data, &Variant::new("v"));
         assert!(ask("main", &configured, true, of).is_empty());

@@ -19,7 +19,7 @@ pub(super) fn candidates(_lab: &Lab<'_>, data: &Data) -> Vec<Candidate> {
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let rows = compare(lab, candidates)?;
+    let rows = compare(lab, |lab, data| Ok(candidates(lab, data)))?;
     Ok(Report {
         name: "layers",
         title: "Layers of encoder and decoder",

@@ -94,7 +94,7 @@ impl Study {
         Ok(match self {
             Self::Tuning => tuning::variants(lab, data)?,
             Self::Main => main_table::variants(lab),
-            Self::Ids => of(ids::candidates(lab, data)),
+            Self::Ids => of(ids::candidates(lab, data)?),
             Self::Layers => of(layers::candidates(lab, data)),
             Self::User => of(user::candidates(lab, data)),
             Self::ColdStart => cold_start::variants(),

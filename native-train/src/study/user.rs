@@ -35,7 +35,7 @@ fn given(variant: Variant) -> Variant {
 }
 
 pub(super) fn run(lab: &Lab<'_>) -> Result<Report> {
-    let rows = compare(lab, candidates)?;
+    let rows = compare(lab, |lab, data| Ok(candidates(lab, data)))?;
     Ok(Report {
         name: "user",
         title: "The user token",

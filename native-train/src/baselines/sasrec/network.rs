@@ -132,6 +132,10 @@ fn linear(w: &Views, name: &str, x: &Tensor) -> Tensor {
     x.linear(weight, Some(bias))
 }
 
+/// Rows of logits that are made together at least: each time all embeddings are read, and all their
+/// gradients written. Of a million items they are 128 MB.
+const LEAST_ROWS: i64 = 32;
+
 /// Mean cross-entropy over the whole catalogue of `hidden` (`[rows, width]`), whose next items are
 /// `targets` (`[rows]`, `i64`). Returns the loss, and a scalar whose gradient is the loss's.
 ///
@@ -145,7 +149,7 @@ pub(super) fn cross_entropy(
 ) -> (Tensor, Tensor) {
     // Logits held at once: 8 MiB stay in a CPU's cache, 256 MiB keep a GPU busy.
     let logits = if hidden.device().is_cuda() { 1 << 26 } else { 1 << 21 };
-    let chunk = (logits / embeddings.size()[0]).clamp(1, hidden.size()[0]);
+    let chunk = (logits / embeddings.size()[0]).max(LEAST_ROWS).min(hidden.size()[0]);
     cross_entropy_in_chunks(hidden, embeddings, targets, chunk)
 }
 

@@ -55,10 +55,18 @@ pub struct Trained {
     pub validation: Metrics,
 }
 
+/// How to begin again.
+const AGAIN: &str = "remove this folder, and it is trained anew";
+
+/// Raised when the same settings and data come to train another model.
+const REVISION: u32 = 2;
+
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Identity {
+    /// [`REVISION`] of the program that trains.
+    revision: u32,
     settings: Settings,
     /// Of the items and of the sequences without their test items.
     data: String,
@@ -75,7 +83,7 @@ impl Identity {
                 hash.update(item.to_le_bytes());
             }
         }
-        Self { settings, data: hex(hash) }
+        Self { revision: REVISION, settings, data: hex(hash) }
     }
 }
 
@@ -97,7 +105,7 @@ pub fn earlier(
     settings: Settings,
     budget: Option<Duration>,
 ) -> Result<Earlier> {
-    let Some(progress) = state::progress::<Value>(folder)? else {
+    let Some(progress) = state::progress::<Value>(folder, AGAIN)? else {
         return Ok(Earlier::Nothing);
     };
     // What another version wrote cannot be read as ours.
@@ -135,17 +143,16 @@ pub fn train(
     let found = earlier(folder, dataset, settings, limits.budget)?;
     if found != Earlier::Finished {
         let resume = matches!(found, Earlier::Unfinished { .. });
-        let before = if resume { state::progress::<Identity>(folder)? } else { None };
+        let before = if resume { state::progress::<Identity>(folder, AGAIN)? } else { None };
         let spent = before.map_or(0.0, |progress| progress.seconds);
         let left = |budget: Duration| budget.saturating_sub(Duration::from_secs_f64(spent));
         let limits = Limits { budget: limits.budget.map(left), ..limits };
         driver::drive(&mut trainer, &files(folder), resume, limits)?;
     }
-    let hint = "remove its folder and train again";
-    let progress = state::progress::<Identity>(folder)?;
-    let progress = progress.ok_or_else(|| TrainError::file(folder, hint))?;
+    let progress = state::progress::<Identity>(folder, AGAIN)?;
+    let progress = progress.ok_or_else(|| TrainError::file(folder, AGAIN))?;
     let (step, validation) = progress.best.unwrap_or_default();
-    let (weights, _) = read_tensors(folder, BEST, hint)?;
+    let (weights, _) = read_tensors(folder, BEST, AGAIN)?;
     trainer.params.load(&weights).map_err(|e| TrainError::file(folder, e))?;
     Ok(Trained {
         model: trainer.model(),

@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use tigret_infer::Structure;
 
 use crate::data::{Dataset, Item, MIN_SEQUENCE, Sequence};
 use crate::embed::Vectors;
@@ -15,6 +16,7 @@ use crate::error::{Result, TrainError};
 use crate::files::{write_atomically, write_line};
 use crate::run_dir::RunDir;
 use crate::tokenizer::assign::assign;
+use crate::tokenizer::quantizer_file::load_quantizer;
 
 /// Share of the test items that is removed from training.
 pub(super) const UNSEEN: f64 = 0.05;
@@ -91,7 +93,9 @@ pub(super) fn assign_unseen(
     rows(vectors, &items).save(&new, &of_items, "as embedded with all items", false)?;
     // Every item has a vector, so no text is encoded.
     let no_encoder = |run: &RunDir| Err(TrainError::file(run.vectors(), "lacks a vector"));
-    assign(&joined, &new.items(), Some(&new.vectors()), &no_encoder, &ProgressBar::hidden())?;
+    let draws = load_quantizer(&joined)?.config().structure == Structure::Hash;
+    let vectors = (!draws).then(|| new.vectors());
+    assign(&joined, &new.items(), vectors.as_deref(), &no_encoder, &ProgressBar::hidden())?;
     Ok(joined)
 }
 
