@@ -135,7 +135,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn links_lead_to_their_file_and_devices_take_none() {
         let folder = tempfile::tempdir().unwrap();

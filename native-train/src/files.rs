@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,27 +77,13 @@ pub(crate) fn open_unfinished(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-#[cfg(unix)]
 fn lies_at(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
     let own = file.metadata()?;
     Ok(fs::metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (own.dev(), own.ino())))
 }
 
-#[cfg(unix)]
 fn is_shared(file: &File) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
     Ok(file.metadata()?.nlink() > 1)
-}
-
-#[cfg(not(unix))]
-fn lies_at(_: &File, path: &Path) -> io::Result<bool> {
-    Ok(path.exists())
-}
-
-#[cfg(not(unix))]
-fn is_shared(_: &File) -> io::Result<bool> {
-    Ok(false)
 }
 
 /// Refuses a path at which a folder, a device or a pipe lies; a link is none of them.

@@ -8,6 +8,9 @@
 // Such a macro panics where standard error cannot be written: use `stderr::say`.
 #![deny(clippy::print_stderr)]
 
+#[cfg(not(unix))]
+compile_error!("`tigret` trains on Linux and macOS; on Windows, build it in WSL 2");
+
 pub mod baselines;
 pub mod cli;
 pub mod data;

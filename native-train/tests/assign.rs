@@ -477,7 +477,6 @@ fn items_that_were_edited_by_hand_go_on_with_a_line_of_their_own() {
     assert!(items.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{items}");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_since_new_items_are_read_twice() {
     use std::process::Stdio;

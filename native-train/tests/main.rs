@@ -17,5 +17,4 @@ mod report;
 mod sasrec;
 mod studies;
 mod tigret;
-#[cfg(unix)]
 mod training_faults;

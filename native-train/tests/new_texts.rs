@@ -104,7 +104,6 @@ fn the_same_text_has_the_same_tf_idf_vector_bit_for_bit_and_the_same_codes() {
     assert_eq!(copy["text"], "blue lamp tea. By b1.", "as `prepare` does it");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_pipe_is_refused_since_texts_are_read_twice() {
     use std::process::Stdio;

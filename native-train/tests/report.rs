@@ -171,7 +171,6 @@ fn a_group_is_mostly_of_a_category_that_more_than_half_of_it_has() {
     assert_eq!(groups_with_one(), 1, "one of the first group's two is of another category");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_page_goes_through_a_link_and_into_no_device_or_pipe() {
     let at = &Place::new();

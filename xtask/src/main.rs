@@ -1,5 +1,8 @@
 //! `cargo xtask`: what a developer of Tigret does, a verb each.
 
+#[cfg(not(unix))]
+compile_error!("`cargo xtask` runs on Linux and macOS; on Windows, in WSL 2");
+
 mod bench;
 mod build;
 mod demo;
@@ -76,7 +79,7 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("cargo xtask: {error}");
-        ExitCode::FAILURE
+        ExitCode::from(2)
     })
 }
 

@@ -149,7 +149,6 @@ mod tests {
         }
     }
 
-    #[cfg(unix)]
     #[test]
     fn the_script_stops_where_the_programs_do_not_start() {
         use std::os::unix::fs::PermissionsExt;

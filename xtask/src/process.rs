@@ -2,8 +2,9 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::error::{Error, Result};
 
@@ -44,21 +45,11 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Becomes the program where the system allows it, so that signals and the exit status are its
-/// own; elsewhere waits for it and returns its exit status.
-pub(crate) fn become_program(command: &mut Command) -> Result<ExitCode> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::process::CommandExt;
-        let cause = command.exec();
-        Err(not_started(command, cause))
-    }
-    #[cfg(not(unix))]
-    {
-        let status = command.status().map_err(|cause| not_started(command, cause))?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
-    }
+/// Becomes the program, so that signals and the exit status are its own; returns where it does not
+/// start.
+pub(crate) fn become_program(command: &mut Command) -> Error {
+    let cause = command.exec();
+    not_started(command, cause)
 }
 
 /// The error of a program that does not start.
@@ -116,7 +107,6 @@ fn prepend(first: &Path, rest: Option<&OsStr>) -> OsString {
 mod tests {
     use super::*;
 
-    #[cfg(unix)]
     #[test]
     fn a_folder_goes_first_once_and_empty_entries_go() {
         let first = Path::new("/libtorch/lib");
@@ -132,7 +122,6 @@ mod tests {
         assert_eq!(line(&command), "npm run build");
     }
 
-    #[cfg(unix)]
     #[test]
     fn a_failing_program_is_an_error_that_names_it() {
         let error = run(Command::new("sh").args(["-c", "exit 3"])).expect_err("exit status 3");

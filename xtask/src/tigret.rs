@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let report = Report::only_work();
     let libtorch = Libtorch::locate(&report)?;
     let program = build(&libtorch, &report)?;
-    process::become_program(libtorch.apply(Command::new(program).args(arguments)))
+    Err(process::become_program(libtorch.apply(Command::new(program).args(arguments))))
 }
 
 /// Builds `tigret` (release) and returns its path.

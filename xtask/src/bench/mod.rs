@@ -279,7 +279,6 @@ mod tests {
         assert!(table.ends_with("llvmpipe\n"), "{table}");
     }
 
-    #[cfg(unix)]
     #[test]
     fn only_the_last_line_of_a_program_is_its_answer() {
         let json = json_of(Command::new("sh").args(["-c", "echo loading; echo '{\"a\": 1}'"]));

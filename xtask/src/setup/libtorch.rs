@@ -39,13 +39,8 @@ const HEADERS: [&str; 2] = ["torch/csrc/api/include/torch/torch.h", "ATen/ATen.h
 const VERSION_HEADER: &str = "torch/headeronly/version.h";
 
 /// The variable with which the system's loader finds shared libraries.
-const LOADER_PATH: &str = if cfg!(target_os = "macos") {
-    "DYLD_LIBRARY_PATH"
-} else if cfg!(windows) {
-    "PATH"
-} else {
-    "LD_LIBRARY_PATH"
-};
+const LOADER_PATH: &str =
+    if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 /// A libtorch in place, as the environment of the programs that need it.
 #[derive(Debug, Clone)]

@@ -1,5 +1,4 @@
-//! Node as `web/package.json` wants it, and the page's npm packages, exactly as
-//! `web/package-lock.json` says.
+//! Node as Vite wants it, and the page's npm packages, exactly as `web/package-lock.json` says.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +10,10 @@ use crate::report::Report;
 use crate::workspace;
 
 const STEP: &str = "npm packages";
-const NPM: &str = if cfg!(windows) { "npm.cmd" } else { "npm" };
+
+/// What the page is built with: later ones of this line, and all from [`NEWER`] on.
+const NODE: Version = (20, 19);
+const NEWER: Version = (22, 12);
 
 /// A version of Node, major and minor.
 type Version = (u32, u32);
@@ -21,37 +23,32 @@ type Version = (u32, u32);
 /// # Errors
 /// A sentence that says what is missing or too old, and where to get it.
 pub(crate) fn check() -> Result<()> {
-    let manifest = workspace::web().join("package.json");
-    let package = fs::read_to_string(&manifest).map_err(|e| Error::file(&manifest, e))?;
-    let least = least_node(&package).ok_or_else(|| {
-        Error::file(&manifest, "`engines` has no `node` such as \">=20.19\"; put it there")
-    })?;
     let node = process::output(Command::new("node").arg("--version")).ok();
-    let has_npm = process::find_on_path(&[NPM]).is_some();
-    lack(node.as_deref(), has_npm, least).map_or(Ok(()), |lack| {
-        let (major, minor) = least;
+    let has_npm = process::find_on_path(&["npm"]).is_some();
+    lack(node.as_deref(), has_npm).map_or(Ok(()), |lack| {
         Err(Error::message(format!(
-            "the page is built with Node {major}.{minor} or later and its npm, but {lack}; install \
-             both from https://nodejs.org, or have them first in PATH"
+            "the page is built with {} and its npm, but {lack}; install both from \
+             https://nodejs.org, or have them first in PATH",
+            wanted()
         )))
     })
 }
 
+fn wanted() -> String {
+    let ((major, minor), (newer, its_minor)) = (NODE, NEWER);
+    format!("Node {major} from {major}.{minor} on, or {newer}.{its_minor} or later")
+}
+
 /// What keeps the page from being built, if anything does; `node` is what it says of its version.
-fn lack(node: Option<&str>, has_npm: bool, least: Version) -> Option<String> {
+fn lack(node: Option<&str>, has_npm: bool) -> Option<String> {
+    let is_enough = |own: Version| own >= NEWER || (own >= NODE && own.0 == NODE.0);
     match node {
         None => Some("there is no `node` that runs".into()),
-        Some(node) if version_in(node.trim_start_matches('v')).is_none_or(|own| own < least) => {
+        Some(node) if !version_in(node.trim_start_matches('v')).is_some_and(is_enough) => {
             Some(format!("`node` is {node}"))
         }
         Some(_) => (!has_npm).then(|| "there is no `npm`".into()),
     }
-}
-
-/// The least Node in `engines` of a package.
-fn least_node(package: &str) -> Option<Version> {
-    let package: serde_json::Value = serde_json::from_str(package).ok()?;
-    version_in(package["engines"]["node"].as_str()?.strip_prefix(">=")?)
 }
 
 fn version_in(text: &str) -> Option<Version> {
@@ -81,7 +78,7 @@ pub(crate) fn install(report: &Report) -> Result<()> {
 
 /// `npm`, started in `web/`.
 pub(crate) fn npm() -> Command {
-    let mut npm = Command::new(NPM);
+    let mut npm = Command::new("npm");
     npm.current_dir(workspace::web());
     npm
 }
@@ -106,23 +103,24 @@ mod tests {
 
     #[test]
     fn an_old_or_missing_node_is_named() {
-        let lack = |node, has_npm| lack(node, has_npm, (20, 19));
-        for enough in ["v20.19.0", "v20.20.2", "v22.0.1", "v100.1.0"] {
+        for enough in ["v20.19.0", "v20.20.2", "v22.12.0", "v100.1.0"] {
             assert_eq!(lack(Some(enough), true), None, "{enough}");
         }
-        for old in ["v18.20.4", "v20.18.3", "v9.99.0", "what?"] {
+        for old in ["v18.20.4", "v20.18.3", "v21.7.0", "v22.11.0", "v9.99.0", "what?"] {
             assert_eq!(lack(Some(old), true), Some(format!("`node` is {old}")));
         }
         assert_eq!(lack(None, true).as_deref(), Some("there is no `node` that runs"));
-        assert_eq!(lack(Some("v22.1.0"), false).as_deref(), Some("there is no `npm`"));
+        assert_eq!(lack(Some("v22.12.0"), false).as_deref(), Some("there is no `npm`"));
     }
 
     #[test]
-    fn the_wanted_node_is_that_of_the_package_and_of_the_documentation() {
-        assert_eq!(least_node(r#"{"engines": {"node": "20"}}"#), None);
+    fn the_wanted_node_is_that_of_vite_and_of_the_documentation() {
         let read = |path| fs::read_to_string(workspace::root().join(path)).expect("there");
-        let (major, minor) = least_node(&read("web/package.json")).expect("a version");
-        let documentation = read("docs/development.md");
-        assert!(documentation.contains(&format!("Node {major}.{minor} or later with npm")));
+        let lock: serde_json::Value =
+            serde_json::from_str(&read("web/package-lock.json")).expect("JSON");
+        let ((major, minor), (newer, its_minor)) = (NODE, NEWER);
+        let range = format!("^{major}.{minor}.0 || >={newer}.{its_minor}.0");
+        assert_eq!(lock["packages"]["node_modules/vite"]["engines"]["node"], range);
+        assert!(read("docs/development.md").contains(&format!("{} with npm", wanted())));
     }
 }

@@ -16,8 +16,8 @@ const STEP: &str = "Vulkan driver";
 /// # Errors
 /// When there is none and none can be installed; the message does as the reason of a skip.
 pub(crate) fn locate(report: &Report) -> Result<()> {
-    // Metal and DirectX come with their systems.
-    if cfg!(any(target_os = "macos", windows)) {
+    // Metal comes with its system.
+    if cfg!(target_os = "macos") {
         return Ok(());
     }
     if let Some(manifest) = first_manifest(|name| env::var_os(name)) {
