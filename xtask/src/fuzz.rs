@@ -254,6 +254,8 @@ fn figures(log: &str) -> [String; 5] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
 
     #[test]
@@ -274,6 +276,29 @@ mod tests {
         assert_eq!(chosen(&[], &all).unwrap_or_default(), all);
         assert_eq!(chosen(&["bundle".into()], &all).unwrap_or_default(), ["bundle"]);
         assert!(chosen(&["nothing".into()], &all).is_err());
+    }
+
+    /// Names of crates with their versions.
+    fn locked(path: &str) -> BTreeMap<String, BTreeSet<String>> {
+        let text = fs::read_to_string(workspace::root().join(path)).expect("a lock file");
+        let mut locked: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for package in text.split("[[package]]\n").skip(1) {
+            let of = |key: &str| {
+                let line = package.lines().find_map(|line| line.strip_prefix(key));
+                line.expect("as cargo writes it").trim_matches([' ', '=', '"']).to_owned()
+            };
+            locked.entry(of("name")).or_default().insert(of("version"));
+        }
+        locked
+    }
+
+    #[test]
+    fn what_is_fuzzed_is_what_the_program_is_made_of() {
+        let program = locked("Cargo.lock");
+        let others = locked("tests/fuzz/Cargo.lock").into_iter().filter(|(name, versions)| {
+            program.get(name).is_some_and(|of_program| !versions.is_subset(of_program))
+        });
+        assert_eq!(others.collect::<Vec<_>>(), []);
     }
 
     #[cfg(target_os = "linux")]
