@@ -1,4 +1,4 @@
-import { rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vite";
 
@@ -32,6 +32,16 @@ export default defineConfig({
       name: "remove-old-assets",
       apply: "build",
       buildStart: () => rm(here("demo-dist/assets"), { recursive: true, force: true }),
+    },
+    {
+      // A site goes with the notices of what is compiled into its module.
+      name: "tell-licenses",
+      apply: "build",
+      async generateBundle() {
+        const name = "THIRD-PARTY-LICENSES.txt";
+        const source = await readFile(here(`pkg/${name}`), "utf8");
+        this.emitFile({ type: "asset", fileName: name, source });
+      },
     },
     {
       // The service worker deletes what is kept of other versions of the page.

@@ -72,11 +72,12 @@ describe("the packed package", () => {
       "dist/node.js",
       "dist/worker.js",
       "package.json",
+      "pkg/THIRD-PARTY-LICENSES.txt",
       "pkg/tigret_infer_bg.wasm",
     ];
     for (const path of needed) assert.ok(files.includes(path), `${path} is missing`);
     const known =
-      /^(LICENSE-\w+|README\.md|package\.json|dist\/[\w-]+\.(js|d\.ts|js\.map)|pkg\/\w+\.wasm)$/;
+      /^(LICENSE-\w+|README\.md|package\.json|dist\/[\w-]+\.(js|d\.ts|js\.map)|pkg\/(\w+\.wasm|THIRD-PARTY-LICENSES\.txt))$/;
     assert.deepEqual(
       files.filter((path) => !known.test(path)),
       [],
@@ -86,6 +87,9 @@ describe("the packed package", () => {
     for (const trace of [homedir(), packageFolder, "registry/src"]) {
       assert.equal(module.includes(trace), false, `the module has ${trace} in it`);
     }
+    // What is compiled in goes with its notices.
+    const notices = join(folder, "node_modules/tigret/pkg/THIRD-PARTY-LICENSES.txt");
+    assert.match(readFileSync(notices, "utf8"), /^serde-wasm-bindgen [\s\S]*Cloudflare/m);
     const about = JSON.parse(readFileSync(join(packageFolder, "package.json"), "utf8"));
     assert.equal(about.dependencies, undefined);
     // Parcel does not look at `exports` unless it is told to.

@@ -9,6 +9,7 @@ mod demo;
 mod error;
 mod fuzz;
 mod machine;
+mod notices;
 mod pack;
 mod process;
 mod report;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::build;
 use crate::error::{Error, Result};
+use crate::notices;
 use crate::process;
 use crate::report::Report;
 use crate::setup::wasm::{Choice, WasmToolchain};
@@ -100,9 +101,10 @@ pub(crate) fn build_module(toolchain: &WasmToolchain, report: &Report) -> Result
     let module = build::quietly(&mut cargo, STEP, announcement, report)?.file(NAME, "wasm")?;
 
     let pkg = workspace::web().join("pkg");
-    // The lock file stands for wasm-opt's version.
+    // The lock files stand for wasm-opt's version, and for the crates whose licences are told.
     let face = workspace::root().join("xtask/bindgen/src/main.rs");
-    let stamp = hash_of(&[&module, &face, &workspace::web().join("package-lock.json")])?;
+    let locks = [workspace::web().join("package-lock.json"), workspace::root().join("Cargo.lock")];
+    let stamp = hash_of(&[&module, &face, &locks[0], &locks[1]])?;
     let made = pkg.join(format!("{NAME}_bg.wasm"));
     if made.is_file() && fs::read_to_string(pkg.join(STAMP)).is_ok_and(|old| old == stamp) {
         let size = size_of(&made)?;
@@ -142,6 +144,9 @@ fn make_package(module: &Path, pkg: &Path, stamp: &str, report: &Report) -> Resu
     workspace::remove(&partial)?;
     process::run(Command::new(bindgen).arg(module).arg(&partial).arg(NAME))?;
     optimise(&partial.join(format!("{NAME}_bg.wasm")), report)?;
+    let notices = partial.join(notices::NAME);
+    fs::write(&notices, notices::of_module("tigret-infer")?)
+        .map_err(|e| Error::file(&notices, e))?;
     let stamp_file = partial.join(STAMP);
     fs::write(&stamp_file, stamp).map_err(|e| Error::file(&stamp_file, e))?;
     workspace::remove(pkg)?;
