@@ -125,7 +125,8 @@ async function answer(event: WorkerEvent): Promise<Response> {
     // A newer page names assets that only a visit to it brings, so it waits for one.
     const keeps = cache && response.ok && !(isLate && request.mode === "navigate");
     if (keeps) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
-    return response;
+    // A server that is out of order is no better than none.
+    return kept && response.status >= 500 ? kept : response;
   });
   if (!kept) return fetched;
   // An answer that comes too late is kept for the next visit, unless it is a page.

@@ -59,6 +59,15 @@ export function remember(key: string, choice: Choice): void {
   }
 }
 
+/** Forgets a choice: the next visit measures again. */
+export function drop(key: string): void {
+  try {
+    globalThis.localStorage?.removeItem(key);
+  } catch {
+    // Denied: then nothing is remembered.
+  }
+}
+
 /** Drops all that this package has in `localStorage`. */
 export function forgetChoices(): void {
   try {

@@ -1,6 +1,6 @@
 /** `backend: "auto"`: which engine is the faster one for a model on a device. */
 
-import { type Choice, choiceKey, ON_GPU, remember, remembered } from "./choice-memory.js";
+import { type Choice, choiceKey, drop, ON_GPU, remember, remembered } from "./choice-memory.js";
 import { isForgotten } from "./erasure.js";
 import { isFailure, Late } from "./errors.js";
 import { toRequest } from "./options.js";
@@ -27,35 +27,42 @@ export function choiceOf(engine: Engine, gpu: GpuOptions): Choice {
   return gpu === PLAIN ? "webgpu-plain" : "webgpu";
 }
 
+/** Remembers another choice in the place of the one that was made, or none. */
+export type Correct = (choice: Choice | null) => void;
+
 /**
  * Takes the faster engine into use; remembered unless all was forgotten since `begun`. `gpu` is what
- * the GPU may make use of.
+ * the GPU may make use of. Resolves with what corrects the memory where the choice fails later.
  */
 export async function choose(
   timed: Timed,
   { info, sampleHistory }: Loaded,
   gpu: GpuOptions,
   begun: number,
-): Promise<void> {
+): Promise<Correct> {
   const adapter = await timed.adapter();
   // Without an adapter there is nothing to choose, and nothing worth remembering.
-  if (adapter === null) return useChoice(timed, "cpu");
+  if (adapter === null) {
+    await useChoice(timed, "cpu");
+    return () => {};
+  }
   const key = choiceKey({ ...info, adapter, gpu });
-  const keep = (choice: Choice) => {
-    if (!isForgotten(begun)) remember(key, choice);
+  const keep: Correct = (choice) => {
+    if (choice === null) drop(key);
+    else if (!isForgotten(begun)) remember(key, choice);
   };
   const earlier = remembered(key);
   if (earlier) {
     try {
       await useChoice(timed, earlier);
-      return;
+      return keep;
     } catch (error) {
       if (!isFailure(error)) throw error;
       if (error instanceof Late) {
         // Nobody waits for one that hangs once more.
         await useChoice(timed, "cpu");
         keep("cpu");
-        return;
+        return keep;
       }
     }
   }
@@ -70,6 +77,7 @@ export async function choose(
   const timing = fasterEngine(timed, request, tolerance, mayEmulate);
   const [{ choice, lasts }, inSight] = await Promise.all([timing, staysInSight(timing)]);
   if (lasts && inSight) keep(choice);
+  return keep;
 }
 
 /** The first call compiles pipelines and fills caches. */

@@ -309,7 +309,11 @@ async function read(
   // The length of a compressed response is not the length of what is read from it.
   const isCompressed = response.headers.has("content-encoding") && !isPlain(response);
   const length = isCompressed ? 0 : Number(response.headers.get("content-length"));
-  const total = length > 0 ? received.length + length : null;
+  const rest = length > 0 ? received.length + length : null;
+  // A part may end before the file does.
+  const range = response.status === 206 && response.headers.get("content-range");
+  const whole = isPlain(response) && /\/(\d+)$/.exec(range || "")?.[1];
+  const total = whole ? Number(whole) : rest;
   if (!response.body) return;
   const reader = response.body.getReader();
   const cancel = () => void reader.cancel(signal?.reason).catch(() => {});

@@ -1,7 +1,7 @@
 /** Owns the worker and what computes in it: builds both anew where they fail. */
 
 import { onAbort } from "./abort.js";
-import { choiceOf, choose, PLAIN } from "./choice.js";
+import { type Correct, choiceOf, choose, PLAIN } from "./choice.js";
 import { erasuresSoFar, listen } from "./erasure.js";
 import { isFailure, Late, TigretError } from "./errors.js";
 import { Events } from "./events.js";
@@ -51,6 +51,8 @@ export class EngineHost {
   /** What the worker says of the model; known from {@link load} on, as is the engine in use. */
   #loaded!: Loaded;
   #inUse!: InUse;
+  /** Corrects what is remembered of the choice in use, where it was one of `auto`. */
+  #correct: Correct = () => {};
   /** Whether the worker has the whole model, or had it when it ended. */
   #isFilled = false;
 
@@ -122,6 +124,7 @@ export class EngineHost {
       await this.#announced(() =>
         backend === "auto" ? this.#choose(begun) : this.#build(backend, this.#gpu),
       );
+      if (backend !== "auto") this.#correct = () => {};
     } finally {
       deaf();
     }
@@ -186,7 +189,8 @@ export class EngineHost {
     let failure = first;
     // Of a worker that is gone, building another one tells.
     if (!this.#remote.stopped) this.events.emit("device-lost", { error: first });
-    const { engine, gpu } = this.#inUse;
+    const before = this.#inUse;
+    const { engine, gpu } = before;
     // The second attempt is for a GPU that fails with what not every GPU has.
     const onGpu = engine === "cpu" ? [] : [...new Set([gpu, PLAIN])];
     const attempts = onGpu.map((gpu) => ["webgpu", gpu] as [Engine, GpuOptions]);
@@ -195,13 +199,21 @@ export class EngineHost {
       if (engine === "webgpu" && failure instanceof Late) continue;
       try {
         await this.#build(engine, gpu);
-        return await this.#compute(request);
+        const computed = await this.#compute(request);
+        if (engine !== before.engine || gpu !== before.gpu) this.#learn(failure);
+        return computed;
       } catch (error) {
         if (!isFailure(error)) throw error;
         failure = error;
       }
     }
     throw failure;
+  }
+
+  /** The next visit does not take up what failed: nobody waits twice for a GPU that hangs. */
+  #learn(failure: TigretError): void {
+    this.#correct(failure instanceof Late ? "cpu" : null);
+    this.#correct = () => {};
   }
 
   /** By the CPU, beside the GPU in use. */
@@ -234,7 +246,7 @@ export class EngineHost {
       use: (engine: Engine, gpu = this.#gpu) => this.#build(engine, gpu),
       recommend: (request: EngineRequest) => this.#inTime(this.engine, "recommend", { request }),
     };
-    await choose(timed, this.#loaded, this.#gpu, begun);
+    this.#correct = await choose(timed, this.#loaded, this.#gpu, begun);
   }
 
   /** Runs a task that may build several engines, and tells of the last one if it is another. */

@@ -13,7 +13,8 @@ export function tell<Detail>(listener: (detail: Detail) => void, detail: Detail)
 
 /** Listeners by the name of an event. */
 export class Events<Map extends object> {
-  readonly #listeners: globalThis.Map<keyof Map, Set<(detail: never) => void>>;
+  /** In boxes of their own: what is added twice is called twice, and each is taken away alone. */
+  readonly #listeners: globalThis.Map<keyof Map, Set<{ listener: (detail: never) => void }>>;
 
   constructor(...names: (keyof Map)[]) {
     this.#listeners = new globalThis.Map(names.map((name) => [name, new Set()]));
@@ -32,8 +33,9 @@ export class Events<Map extends object> {
     if (typeof listener !== "function") {
       throw new TigretError("bad-request", `the listener is ${shown(listener)}, not a function`);
     }
-    all.add(listener);
-    return () => void all.delete(listener);
+    const added = { listener };
+    all.add(added);
+    return () => void all.delete(added);
   }
 
   /** Whether anybody listens. */
@@ -43,7 +45,7 @@ export class Events<Map extends object> {
 
   /** Calls the listeners. */
   emit<Name extends keyof Map>(name: Name, detail: Map[Name]): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+    for (const { listener } of [...(this.#listeners.get(name) ?? [])]) {
       tell(listener as (detail: Map[Name]) => void, detail);
     }
   }

@@ -151,7 +151,7 @@ export class HistoryStore {
     this.#listenNoMore();
     const database = this.#database;
     this.#database = Promise.resolve(ABSENT);
-    const opened = await database;
+    const opened = await database.catch(() => null);
     if (opened && opened !== ABSENT) opened.close();
   }
 
@@ -221,8 +221,12 @@ export class HistoryStore {
       if (database && database !== ABSENT) this.#watch(database);
       return database;
     });
-    // What fails now may open at the next call.
-    this.#database = opening.catch(() => ABSENT);
+    this.#database = opening;
+    // Those that wait for what fails now fail with it, instead of one after the other; it may open at
+    // the next call.
+    opening.catch(() => {
+      if (this.#database === opening) this.#database = Promise.resolve(ABSENT);
+    });
     return opening;
   }
 

@@ -18,6 +18,11 @@ export function checkString(name: string, id: unknown): asserts id is string {
   throw new TigretError("bad-request", message);
 }
 
+/** Whether something can be an item's id. */
+export function isId(id: unknown): id is string {
+  return typeof id === "string" && !HALF.test(id);
+}
+
 /** Throws with code `bad-request` for what can be no item's id. */
 export function checkId(name: string, id: unknown): asserts id is string {
   checkString(name, id);
@@ -26,6 +31,6 @@ export function checkId(name: string, id: unknown): asserts id is string {
 
 /** As {@link checkId}, each of a list, which may be a long one. */
 export function checkIds(name: string, ids: readonly unknown[]): asserts ids is string[] {
-  const wrong = ids.findIndex((id) => typeof id !== "string" || HALF.test(id));
+  const wrong = ids.findIndex((id) => !isId(id));
   if (wrong >= 0) checkId(`${name}[${wrong}]`, ids[wrong]);
 }

@@ -73,7 +73,9 @@ export class Queue {
       async () => {
         const asked = ask();
         const ready = await within<A | null>(SLOW, asked, () => null);
-        return ready ? { value: await task(ready) } : { asked };
+        // What was aborted meanwhile is not worth a search: nobody waits for it.
+        const isOver = [this.#end, ...ends].some((end) => end?.aborted);
+        return ready && !isOver ? { value: await task(ready) } : { asked };
       },
       ...ends,
     );

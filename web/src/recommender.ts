@@ -1,7 +1,7 @@
 import type { EngineHost, RecommenderEvents } from "./engine-host.js";
 import { TigretError } from "./errors.js";
 import { HistoryStore } from "./history.js";
-import { checkText } from "./ids.js";
+import { checkText, isId } from "./ids.js";
 import { load } from "./load.js";
 import {
   asksSomething,
@@ -234,9 +234,9 @@ export class Recommender {
   /**
    * Changes the engine once the calls before it are answered; `auto` chooses as {@link load} does.
    *
-   * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `device-lost`, `crashed`, `disposed`);
-   * after `no-gpu`, `device-lost`, and `crashed` where the GPU does not answer within 30 seconds, the
-   * engine is the one that it was.
+   * Rejects with a {@link TigretError} (`bad-request`, `no-gpu`, `device-lost`, `crashed`, `disposed`;
+   * `auto` also with `bad-bundle`, for weights whose numbers overflow); after `no-gpu`, `device-lost`,
+   * and `crashed` where the GPU does not answer within 30 seconds, the engine is the one that it was.
    */
   async use(backend: Backend): Promise<void> {
     checkBackend(backend);
@@ -274,7 +274,9 @@ export class Recommender {
     const request = toRequest(options, this.#userId, this.info, method);
     this.#alive();
     const stored = options.history === undefined;
-    return async () => (stored ? { ...request, history: await this.history.list() } : request);
+    // Earlier versions stored ids that are refused by now, and no model has.
+    const history = async () => (await this.history.list()).filter(isId);
+    return async () => (stored ? { ...request, history: await history() } : request);
   }
 
   async #recommend(method: string, options: RecommendOptions): Promise<Report> {

@@ -248,6 +248,29 @@ test("a remembered GPU that hangs by now is waited for once, and the CPU remembe
   expect([recommender.engine, timed]).toEqual(["cpu", 0]);
 });
 
+test("a GPU that fails in a call is not taken up by the next visit", async () => {
+  const time = { cpu: 5, webgpu: 2 };
+  for (const [hangs, timedAgain] of [
+    [true, false],
+    [false, true],
+  ] as const) {
+    vi.stubGlobal("localStorage", storage());
+    vi.useFakeTimers();
+    let works = true;
+    const fails = (call: Call, fake: FakeWorker) => !works && asksGpu(call, fake);
+    const before: Script["before"] = (call, fake) => {
+      if (!hangs && fails(call, fake)) throw new Failure("device-lost");
+    };
+    const silent: Script["silent"] = (call, fake) => hangs && fails(call, fake);
+    const { recommender } = await soon(load({ time, before, silent }));
+    expect(recommender.engine).toBe("webgpu");
+    works = false;
+    expect((await soon(recommender.report({ history: ["a"] }), 31)).engine).toBe("cpu");
+    vi.useRealTimers();
+    expect((await load({ time })).timed > 0).toBe(timedAgain);
+  }
+});
+
 test("a choice is not remembered of a tab that is not looked at, nor after a crash", async () => {
   vi.stubGlobal("localStorage", storage());
   const time = { cpu: 5, webgpu: 2 };

@@ -38,7 +38,7 @@ const foreign = (response: Response) => Object.defineProperty(response, "type", 
 /** A part of a file that begins at a byte. */
 const partAt = (from: number): ResponseInit => ({
   status: 206,
-  headers: { etag: '"1"', "content-range": `bytes ${from}-99/100` },
+  headers: { etag: '"1"', "content-range": `bytes ${from}-99/*` },
 });
 
 /** Stubs `fetch` with these answers in turn; returns what it was asked for. */
@@ -139,6 +139,24 @@ test("a download that breaks off goes on where it was", async () => {
     { loaded: 2, total: 4 },
     { loaded: 4, total: 4 },
   ]);
+});
+
+test("a server that sends less than the rest of the file is asked for what is behind that", async () => {
+  const part = (from: number, to: number) => ({
+    status: 206,
+    headers: {
+      "content-length": `${to - from + 1}`,
+      etag: '"1"',
+      "content-range": `bytes ${from}-${to}/4`,
+    },
+  });
+  const asked = server(
+    new Response(body([[1]], true), { headers: { "content-length": "4", etag: '"1"' } }),
+    new Response(body([[2, 3]]), part(1, 2)),
+    new Response(body([[4]]), part(3, 3)),
+  );
+  expect(await bytesOf()).toEqual([1, 2, 3, 4]);
+  expect(asked.map((headers) => headers.get("range"))).toEqual([null, "bytes=1-", "bytes=3-"]);
 });
 
 test.each([

@@ -140,6 +140,42 @@ test("a database that cannot be opened now is an error, and opens at the next ca
   expect(await store.list()).toEqual(["kept", "a"]);
 });
 
+test("calls at once wait together for a database that does not open", async () => {
+  vi.useFakeTimers();
+  try {
+    databases.deletion = new Promise(() => {});
+    const store = new HistoryStore();
+    const calls = [store.list(), store.add("a"), store.list(), store.clear(), store.add("b")];
+    const refused = calls.map((call) =>
+      expect(call).rejects.toMatchObject({
+        message: expect.stringContaining("did not open within 5 seconds"),
+      }),
+    );
+    await vi.advanceTimersByTimeAsync(5000);
+    await Promise.all(refused);
+    await store.add("c");
+    expect(await store.list()).toEqual(["c"]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a listener that is added twice is called twice, and taken away once at a time", async () => {
+  const store = new HistoryStore();
+  let heard = 0;
+  const listener = () => heard++;
+  const [off, other] = [store.onChange(listener), store.onChange(listener)];
+  await store.add("a");
+  expect(heard).toBe(2);
+  off();
+  off();
+  await store.add("b");
+  expect(heard).toBe(3);
+  other();
+  await store.add("c");
+  expect(heard).toBe(3);
+});
+
 test("a deletion that another tab holds up ends a call in an error, and keeps no connection", async () => {
   vi.useFakeTimers();
   try {

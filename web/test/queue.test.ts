@@ -103,6 +103,25 @@ test("what is slow to come for one task delays those behind it once, and ends wi
   }
 });
 
+test("a task that is aborted while it is waited for does not begin, though it is ready", async () => {
+  const queue = new Queue();
+  const own = new AbortController();
+  let begun = 0;
+  const ask = async () => {
+    await pause();
+    return {};
+  };
+  const calls = [
+    queue.runWith(ask, async () => begun++, own.signal),
+    queue.runWith(ask, async () => begun++),
+  ];
+  await Promise.resolve();
+  own.abort("own");
+  await expect(calls[0]).rejects.toBe("own");
+  await calls[1];
+  expect(begun).toBe(1);
+});
+
 test("many tasks at once are no leak of listeners to Node", async () => {
   const warned: string[] = [];
   const warn = ({ message }: Error) => warned.push(message);

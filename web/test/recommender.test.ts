@@ -223,6 +223,10 @@ test("a call without a history uses the stored one, as it is when its turn comes
   const early = recommender.recommend();
   expect((await early)[0]?.id).toBe("second");
   expect(requests(made, "recommend").at(-1)?.history).toEqual(["first", "second"]);
+  // What an earlier version stored and is refused by now.
+  vi.spyOn(recommender.history, "list").mockResolvedValueOnce(["half\ud800", 7 as never, "whole"]);
+  await recommender.recommend();
+  expect(requests(made, "recommend").at(-1)?.history).toEqual(["whole"]);
   await recommender.recommend({ history: [] });
   expect(requests(made, "recommend").at(-1)?.history).toEqual([]);
 });
