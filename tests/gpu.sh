@@ -30,6 +30,7 @@ set -uo pipefail
 
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
     sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+    [ $# -gt 0 ] && exit 0
     exit 2
 fi
 here=$(cd "$(dirname "$0")" && pwd)
