@@ -56,6 +56,25 @@ describe("the documentation", () => {
     assert.equal(current, page(), "run `npm run api` in web/");
   });
 
+  test("samples name items that the demo's model has", () => {
+    const classics = readFileSync(join(root, "native-train/src/data/classics.csv"), "utf8");
+    const known = new Set(classics.split("\n").map((line) => line.split(",")[0]));
+    const sampled = ["README.md", "web/README.md", "docs/recommend.md"].flatMap((page) => {
+      const text = readFileSync(join(root, page), "utf8");
+      const lists = text.matchAll(
+        /(?:history"?|allow"|exclude"): \[([^\]]*)\]|\.add\("([^"]*)"\)/g,
+      );
+      return [...lists].flatMap(([, list, one]) =>
+        list === undefined ? [one] : [...list.matchAll(/"([^"]*)"/g)].map(([, id]) => id),
+      );
+    });
+    assert.ok(sampled.length >= 8, `${sampled}`);
+    assert.deepEqual(
+      sampled.filter((id) => !known.has(id)),
+      [],
+    );
+  });
+
   test("every snippet compiles", () => {
     assert.ok(documented.length >= 5);
     for (const [index, { code }] of documented.entries()) {
