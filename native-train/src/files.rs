@@ -260,6 +260,17 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder of an earlier run, with all that is in it.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(crate) fn remove_folder_if_there(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::file(path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Writes a value as pretty JSON, whole.
 ///
 /// # Errors

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clap::CommandFactory;
+use clap::{CommandFactory, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::Value;
 use tigret_train::cli::Cli;
 use tigret_train::error::Result;
 use tigret_train::pipeline::step::Step;
 use tigret_train::pipeline::{Choice, Config, Outcome, Pipeline, RunLock, Store, Verbs};
+use tigret_train::run_dir::RunDir;
 
 use crate::tigret::{Place, fails, succeeds, tigret, works};
 
@@ -327,7 +328,7 @@ fn the_example_is_a_pipeline() {
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
 }
 
-/// Verbs of which `train` writes a file, and the others nothing.
+/// Verbs that write one file each.
 struct Pretending<'a>(&'a Place);
 
 impl Verbs for Pretending<'_> {
@@ -337,11 +338,12 @@ impl Verbs for Pretending<'_> {
 
     fn call(&self, arguments: &[OsString]) -> Result<Value> {
         let run = arguments.iter().find_map(|argument| argument.to_str()?.strip_prefix("--run="));
-        if arguments[0] == "train" {
-            let model = self.0.join(run.unwrap()).join("model");
-            fs::create_dir_all(&model).unwrap();
-            fs::write(model.join("config.json"), "{}").unwrap();
-        }
+        let run = RunDir::named(self.0.join(run.unwrap()));
+        let step = Step::from_str(arguments[0].to_str().unwrap(), false).unwrap();
+        let own = step.out().map(|(_, name)| run.root().join(name));
+        let file = own.unwrap_or_else(|| step.writes(&run)[0].clone());
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "new").unwrap();
         Ok(Value::Null)
     }
 
@@ -368,9 +370,10 @@ fn a_model_of_another_run_does_not_stand_beside_the_state_of_what_was_there() {
     assert_eq!(trained("a"), Outcome::Done);
     fs::create_dir_all(at.join("b/model")).unwrap();
     at.write("b/model/last.safetensors", "of another training");
-    at.write("b/evaluation.json", "of another model");
+    at.write("b/train.jsonl", "of another training");
     assert_eq!(trained("b"), Outcome::Shared);
     assert!(at.join("b/model/config.json").exists());
     assert!(!at.join("b/model/last.safetensors").exists());
-    assert!(!at.join("b/evaluation.json").exists());
+    assert_eq!(at.read("b/evaluation.json"), "new");
+    assert!(!at.join("b/train.jsonl").exists());
 }

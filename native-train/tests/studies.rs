@@ -413,3 +413,16 @@ fn what_cannot_begin_is_refused_before_anything_is_done() {
     assert!(line.contains("b, layers-3, seed 0: prepare: ") && line.contains(expected), "{line}");
     assert!(!at.join("out").exists());
 }
+
+#[test]
+fn what_the_data_lack_for_one_study_does_not_end_the_others() {
+    let at = &Place::new();
+    at.write_shop();
+    let shop = "out = \"out\"\nusers = 10\n[data.shop]\ninteractions = \"log.csv\"\n\
+                items = \"items.jsonl\"\n[train]\nepochs = 1\n";
+    at.write("shop.toml", shop);
+    let line = refuses(at, "diversity invalid --config shop.toml --smoke");
+    assert!(line.contains("diversity: ") && line.contains("no field of categories"), "{line}");
+    assert!(at.join("out/invalid/invalid.md").exists());
+    assert!(!at.join("out/diversity").exists());
+}

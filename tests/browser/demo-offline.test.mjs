@@ -107,6 +107,38 @@ describeDemo("service worker", (demo) => {
     await other.close();
   });
 
+  test("a second visit works with a server that is out of order", async () => {
+    let isBroken = false;
+    let refused = 0;
+    const file = (/** @type {string} */ name) =>
+      /** @type {import("node:http").RequestListener} */ (
+        (_, response) => {
+          if (isBroken) refused++;
+          response.statusCode = isBroken ? 503 : 200;
+          const type = name.endsWith("html") ? "text/html" : "application/x-ndjson";
+          const text = isBroken ? "out of order" : readFileSync(join(demoFolder, name));
+          response.setHeader("content-type", type).end(text);
+        }
+      );
+    const changes = {
+      "/": file("index.html"),
+      "/model/items.jsonl": file("model/items.jsonl"),
+    };
+    const other = await serve({ "/": demoFolder }, changes);
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    await untilKept(page, (paths) => Object.keys(changes).every((path) => paths.includes(path)));
+    isBroken = true;
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.locator("#picks li").count(), 20);
+    assert.ok(refused >= 2);
+    await context.close();
+    await other.close();
+  });
+
   /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
   function serveChanged(changes) {
     const types = { "index.html": "text/html", "sw.js": "text/javascript" };

@@ -27,7 +27,7 @@ export function choiceOf(engine: Engine, gpu: GpuOptions): Choice {
   return gpu === PLAIN ? "webgpu-plain" : "webgpu";
 }
 
-/** Remembers another choice in the place of the one that was made, or none. */
+/** Remembers another choice in the place of the one that is remembered, if one is, or none. */
 export type Correct = (choice: Choice | null) => void;
 
 /**
@@ -47,22 +47,26 @@ export async function choose(
     return () => {};
   }
   const key = choiceKey({ ...info, adapter, gpu });
-  const keep: Correct = (choice) => {
+  const keep = (choice: Choice) => {
+    if (!isForgotten(begun)) remember(key, choice);
+  };
+  // Later it is the memory itself that tells what was forgotten, in this tab or another.
+  const correct: Correct = (choice) => {
     if (choice === null) drop(key);
-    else if (!isForgotten(begun)) remember(key, choice);
+    else if (remembered(key)) keep(choice);
   };
   const earlier = remembered(key);
   if (earlier) {
     try {
       await useChoice(timed, earlier);
-      return keep;
+      return correct;
     } catch (error) {
       if (!isFailure(error)) throw error;
       if (error instanceof Late) {
         // Nobody waits for one that hangs once more.
         await useChoice(timed, "cpu");
         keep("cpu");
-        return keep;
+        return correct;
       }
     }
   }
@@ -77,7 +81,7 @@ export async function choose(
   const timing = fasterEngine(timed, request, tolerance, mayEmulate);
   const [{ choice, lasts }, inSight] = await Promise.all([timing, staysInSight(timing)]);
   if (lasts && inSight) keep(choice);
-  return keep;
+  return correct;
 }
 
 /** The first call compiles pipelines and fills caches. */

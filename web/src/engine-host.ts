@@ -228,6 +228,7 @@ export class EngineHost {
     await this.#announced(() =>
       this.#build(engine, gpu).catch((error) => {
         if (engine === "cpu" || !isFailure(error)) throw error;
+        this.#learn(error);
         return this.#build("cpu", this.#gpu);
       }),
     );

@@ -111,8 +111,8 @@ fn terms(folder: &Path, license: &str) -> Result<Vec<String>> {
         }
     }
     files.sort();
-    let is_a_choice =
-        license.contains("MIT") && (license.contains(" OR ") || license.contains('/'));
+    let leaves_choice = license.contains(" OR ") || license.contains('/');
+    let is_a_choice = license.contains("MIT") && leaves_choice && !license.contains(" AND ");
     let is_of_mit = |name: &str| name.contains("MIT");
     if is_a_choice && files.iter().any(|(name, _)| is_of_mit(name)) {
         files.retain(|(name, _)| is_of_mit(name) || name.starts_with("NOTICE"));
@@ -161,7 +161,10 @@ mod tests {
         write("lib.rs", "code");
         let terms = |license| terms(folder.path(), license).expect("read");
         assert_eq!(terms("MIT OR Apache-2.0"), ["(c) Ada", "of Ada"]);
-        assert_eq!(terms("MIT AND Apache-2.0"), ["long", "(c) Ada", "of Ada"]);
+        assert_eq!(terms("MIT/Apache-2.0"), ["(c) Ada", "of Ada"]);
+        for all in ["MIT AND Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+            assert_eq!(terms(all), ["long", "(c) Ada", "of Ada"], "{all}");
+        }
     }
 
     #[test]

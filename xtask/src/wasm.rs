@@ -102,9 +102,10 @@ pub(crate) fn build_module(toolchain: &WasmToolchain, report: &Report) -> Result
 
     let pkg = workspace::web().join("pkg");
     // The lock files stand for wasm-opt's version, and for the crates whose licences are told.
-    let face = workspace::root().join("xtask/bindgen/src/main.rs");
-    let locks = [workspace::web().join("package-lock.json"), workspace::root().join("Cargo.lock")];
-    let stamp = hash_of(&[&module, &face, &locks[0], &locks[1]])?;
+    let made_by = ["xtask/bindgen/src/main.rs", "xtask/src/notices.rs"];
+    let locked = ["web/package-lock.json", "Cargo.lock"];
+    let others = made_by.iter().chain(&locked).map(|path| workspace::root().join(path));
+    let stamp = hash_of(&std::iter::once(module.clone()).chain(others).collect::<Vec<_>>())?;
     let made = pkg.join(format!("{NAME}_bg.wasm"));
     if made.is_file() && fs::read_to_string(pkg.join(STAMP)).is_ok_and(|old| old == stamp) {
         let size = size_of(&made)?;
@@ -166,7 +167,7 @@ fn optimise(module: &Path, report: &Report) -> Result<()> {
     fs::rename(&optimised, module).map_err(|e| Error::file(module, e))
 }
 
-fn hash_of(files: &[&Path]) -> Result<String> {
+fn hash_of(files: &[PathBuf]) -> Result<String> {
     let mut hasher = DefaultHasher::new();
     WASM_OPT.hash(&mut hasher);
     for file in files {

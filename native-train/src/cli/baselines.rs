@@ -173,7 +173,7 @@ impl Args {
         match earlier {
             Earlier::Nothing => output.note(format!("training SASRec on {on}")),
             Earlier::Other => output.note(format!(
-                "training SASRec anew on {on}: {} is of other settings or data",
+                "training SASRec anew on {on}: {} is of other settings, data or version of Tigret",
                 folder.display()
             )),
             Earlier::Unfinished { steps } => {

@@ -87,7 +87,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let command = Cli::command();
     studies.iter().try_for_each(|study| study.check(&settings, &verbs, &command))?;
     let _lock = RunLock::acquire(&settings.out, "tigret study")?;
-    let (mut written, mut failed) = (Vec::new(), None);
+    let (mut written, mut failed) = (Vec::new(), Vec::new());
     for study in studies {
         match study.run(&settings, &verbs, &command) {
             Ok(report) => {
@@ -96,17 +96,17 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             }
             Err(e) if e.is_interrupted() || matches!(e, TrainError::Paused) => return Err(e),
             // The data may lack what one study is about: the others go on.
-            Err(e) => {
-                output.note(format!("{}: {e}", study.name()));
-                failed.get_or_insert(e);
-            }
+            Err(e) => failed.push(format!("{}: {e}", study.name())),
         }
+    }
+    if written.is_empty() && !failed.is_empty() {
+        return Err(TrainError::usage(failed.join("; ")));
     }
     output.result(&written, || {
         let files = written.iter().map(|report| report.markdown.display().to_string());
         files.collect::<Vec<_>>().join("\n")
     });
-    failed.map_or(Ok(()), Err)
+    if failed.is_empty() { Ok(()) } else { Err(TrainError::usage(failed.join("; "))) }
 }
 
 impl Args {

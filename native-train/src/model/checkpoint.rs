@@ -25,8 +25,8 @@ const TRAINED_ON: &str = "tigret_trained_on";
 const MEND: &str = "train again, or remove it if the model goes with the semantic IDs";
 
 /// Writes `model.safetensors` and `config.json` into a folder, as `transformers` reads them, and
-/// `notes` of our own beside the configuration. A model that cannot be written whole leaves the
-/// configuration of the one that was there.
+/// `notes` of our own beside the configuration. Where the weights cannot be written, the configuration
+/// stays that of the model that was there.
 ///
 /// # Errors
 /// [`TrainError::File`].

@@ -23,7 +23,7 @@ pub use step::Step;
 pub use store::Store;
 
 use crate::error::{MINUTES, Result, TrainError};
-use crate::files::remove_if_there;
+use crate::files::{remove_folder_if_there, remove_if_there};
 use crate::interrupt;
 use crate::run_dir::RunDir;
 use crate::train;
@@ -274,7 +274,7 @@ impl<'a> Pipeline<'a> {
         Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
     }
 
-    /// After a step whose files came from another run: what the verb would have removed beside them.
+    /// After a step whose files came from another run: what was there of another model goes.
     fn forget_model_that_was_there(&self, step: Step) -> Result<()> {
         if step <= Step::Train {
             remove_if_there(&self.run.evaluation())?;
@@ -282,6 +282,7 @@ impl<'a> Pipeline<'a> {
         if step == Step::Train {
             train::forget(&self.run.model())?;
             remove_if_there(&self.run.train_log())?;
+            remove_folder_if_there(&self.run.tensorboard())?;
         }
         Ok(())
     }

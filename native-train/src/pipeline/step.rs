@@ -61,8 +61,8 @@ impl Step {
             Self::Train => 2,
             // 2: paths of categories whose roots differ.
             Self::Inspect => 2,
-            // 2: nor is one of SASRec. 3: how the model was trained.
-            Self::Evaluate => 3,
+            // 2: nor is one of SASRec. 3: how the model was trained. 4: SASRec's loss of large catalogues.
+            Self::Evaluate => 4,
         }
     }
 

@@ -58,9 +58,7 @@ impl Store {
             lay(&run.root().join(name), &folder.join(name))?;
         }
         // Last, so that its presence says that the rest is there.
-        let last = folder.join("stamp.json");
-        make_parent(&last)?;
-        write_json(&last, stamp)
+        write_json(&folder.join("stamp.json"), stamp)
     }
 }
 

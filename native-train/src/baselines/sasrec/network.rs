@@ -147,7 +147,7 @@ pub(super) fn cross_entropy(
     embeddings: &Tensor,
     targets: &Tensor,
 ) -> (Tensor, Tensor) {
-    // Logits held at once: 8 MiB stay in a CPU's cache, 256 MiB keep a GPU busy.
+    // Logits held at once: 8 MiB, of up to 65,536 items, stay in a CPU's cache; 256 MiB keep a GPU busy.
     let logits = if hidden.device().is_cuda() { 1 << 26 } else { 1 << 21 };
     let chunk = (logits / embeddings.size()[0]).max(LEAST_ROWS).min(hidden.size()[0]);
     cross_entropy_in_chunks(hidden, embeddings, targets, chunk)

@@ -56,9 +56,10 @@ pub struct Trained {
 }
 
 /// How to begin again.
-const AGAIN: &str = "remove this folder, and it is trained anew";
+const AGAIN: &str = "remove the folder of SASRec, and it is trained anew";
 
-/// Raised when the same settings and data come to train another model.
+/// Raised when the same settings and data come to train another model, and with it the revision of
+/// the step `evaluate`.
 const REVISION: u32 = 2;
 
 /// What a training follows from.
@@ -105,9 +106,13 @@ pub fn earlier(
     settings: Settings,
     budget: Option<Duration>,
 ) -> Result<Earlier> {
-    let Some(progress) = state::progress::<Value>(folder, AGAIN)? else {
-        return Ok(Earlier::Nothing);
-    };
+    let progress = state::progress::<Value>(folder, AGAIN).map_err(|e| match e {
+        TrainError::File { path, reason } if !reason.contains(AGAIN) => {
+            TrainError::file(path, format!("{reason}; {AGAIN}"))
+        }
+        other => other,
+    })?;
+    let Some(progress) = progress else { return Ok(Earlier::Nothing) };
     // What another version wrote cannot be read as ours.
     let identity: Option<Identity> = serde_json::from_value(progress.identity.clone()).ok();
     if identity != Some(Identity::new(dataset, settings)) {
