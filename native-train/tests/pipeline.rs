@@ -1,20 +1,13 @@
 //! `tigret run`: what is done again and what is not, what goes on after an interruption, and what
 //! the command says of a wrong file.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory, ValueEnum};
-use indicatif::ProgressBar;
 use serde_json::Value;
-use tigret_train::cli::Cli;
-use tigret_train::error::Result;
-use tigret_train::pipeline::step::Step;
-use tigret_train::pipeline::{Choice, Config, Outcome, Pipeline, RunLock, Store, Verbs};
-use tigret_train::run_dir::RunDir;
+use tigret_train::pipeline::RunLock;
 
 use crate::tigret::{Place, fails, succeeds, tigret, works};
 
@@ -326,54 +319,4 @@ fn the_example_is_a_pipeline() {
     let plan = works(at, "run p.toml --dry-run");
     assert_eq!(plan.lines().count(), 7, "{plan}");
     assert!(plan.contains("--with-tokenizer") && !plan.contains("--sinkhorn"), "{plan}");
-}
-
-/// Verbs that write one file each.
-struct Pretending<'a>(&'a Place);
-
-impl Verbs for Pretending<'_> {
-    fn check(&self, _: &[OsString]) -> Result<()> {
-        Ok(())
-    }
-
-    fn call(&self, arguments: &[OsString]) -> Result<Value> {
-        let run = arguments.iter().find_map(|argument| argument.to_str()?.strip_prefix("--run="));
-        let run = RunDir::named(self.0.join(run.unwrap()));
-        let step = Step::from_str(arguments[0].to_str().unwrap(), false).unwrap();
-        let own = step.out().map(|(_, name)| run.root().join(name));
-        let file = own.unwrap_or_else(|| step.writes(&run)[0].clone());
-        fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(file, "new").unwrap();
-        Ok(Value::Null)
-    }
-
-    fn note(&self, _: &str) {}
-
-    fn progress(&self, _: u64, _: &str) -> ProgressBar {
-        ProgressBar::hidden()
-    }
-}
-
-#[test]
-fn a_model_of_another_run_does_not_stand_beside_the_state_of_what_was_there() {
-    let at = &Place::new();
-    let store = Store::named(at.join("store"));
-    let trained = |run: &str| {
-        at.write("p.toml", format!("run = \"{run}\"\n[prepare]\nclassics = true\n"));
-        let config = Config::load(&at.join("p.toml"), &[]).unwrap();
-        let (run, calls) = config.pipeline(&Cli::command()).unwrap();
-        let _lock = RunLock::acquire(run.root(), "test").unwrap();
-        let verbs = Pretending(at);
-        let done = Pipeline::new(run, calls, &verbs).sharing(&store).run(Choice::default());
-        done.unwrap().into_iter().find(|done| done.step == Step::Train).unwrap().outcome
-    };
-    assert_eq!(trained("a"), Outcome::Done);
-    fs::create_dir_all(at.join("b/model")).unwrap();
-    at.write("b/model/last.safetensors", "of another training");
-    at.write("b/train.jsonl", "of another training");
-    assert_eq!(trained("b"), Outcome::Shared);
-    assert!(at.join("b/model/config.json").exists());
-    assert!(!at.join("b/model/last.safetensors").exists());
-    assert_eq!(at.read("b/evaluation.json"), "new");
-    assert!(!at.join("b/train.jsonl").exists());
 }

@@ -308,3 +308,67 @@ fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
     }
     Some(arguments)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use clap::{CommandFactory, ValueEnum};
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// Verbs that write one file each.
+    struct Pretending;
+
+    impl Verbs for Pretending {
+        fn check(&self, _: &[OsString]) -> Result<()> {
+            Ok(())
+        }
+
+        fn call(&self, arguments: &[OsString]) -> Result<Value> {
+            let run =
+                arguments.iter().find_map(|argument| argument.to_str()?.strip_prefix("--run="));
+            let run = RunDir::named(run.unwrap());
+            let step = Step::from_str(arguments[0].to_str().unwrap(), false).unwrap();
+            let own = step.out().map(|(_, name)| run.root().join(name));
+            let file = own.unwrap_or_else(|| step.writes(&run)[0].clone());
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "new").unwrap();
+            Ok(Value::Null)
+        }
+
+        fn note(&self, _: &str) {}
+
+        fn progress(&self, _: u64, _: &str) -> ProgressBar {
+            ProgressBar::hidden()
+        }
+    }
+
+    #[test]
+    fn a_model_of_another_run_does_not_stand_beside_what_was_there_of_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let store = Store::named(at("store"));
+        let trained = |run: &Path| {
+            let text = format!("run = {run:?}\n[prepare]\nclassics = true\n");
+            let config = Config::of_table("p.toml", folder.path(), text.parse().unwrap());
+            let (run, calls) = config.pipeline(&Cli::command()).unwrap();
+            let pipeline = Pipeline::new(run, calls, &Pretending).sharing(&store);
+            let done = pipeline.run(Choice::default()).unwrap();
+            done.into_iter().find(|done| done.step == Step::Train).unwrap().outcome
+        };
+        assert_eq!(trained(&at("a")), Outcome::Done);
+        fs::create_dir_all(at("b/model")).unwrap();
+        let earlier = ["b/model/last.safetensors", "b/train.jsonl"];
+        for name in earlier {
+            fs::write(at(name), "of an earlier one").unwrap();
+        }
+        fs::write(at("b/evaluation.json"), "of an earlier one").unwrap();
+        assert_eq!(trained(&at("b")), Outcome::Shared);
+        assert!(at("b/model/config.json").exists());
+        assert!(earlier.iter().all(|name| !at(name).exists()));
+        assert_eq!(fs::read_to_string(at("b/evaluation.json")).unwrap(), "new");
+    }
+}
