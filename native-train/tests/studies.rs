@@ -421,7 +421,8 @@ fn what_the_data_lack_for_one_study_does_not_end_the_others() {
     let shop = "out = \"out\"\nusers = 10\n[data.shop]\ninteractions = \"log.csv\"\n\
                 items = \"items.jsonl\"\n[train]\nepochs = 1\n";
     at.write("shop.toml", shop);
-    let line = refuses(at, "diversity invalid --config shop.toml --smoke");
+    let line =
+        refuses(at, "diversity invalid --config shop.toml --smoke --set tokenize.codebook-size=8");
     assert!(line.contains("diversity: ") && line.contains("no field of categories"), "{line}");
     assert!(at.join("out/invalid/invalid.md").exists());
     assert!(!at.join("out/diversity").exists());
