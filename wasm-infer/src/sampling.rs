@@ -24,6 +24,11 @@ pub struct Sampling {
     seed: u64,
 }
 
+/// Temperatures below 1e-4 act as 1e-4, which all but ends the choice already: a hundredth of a nat
+/// weighs as much as a hundred. Keys would become so large that 32 bits lose the noise of the levels
+/// behind, whose temperatures may be others, and siblings would come in the order of their codes.
+const MAX_INVERSE_TEMPERATURE: f32 = 1e4;
+
 impl Sampling {
     /// `temperatures` has one entry for all `levels`, or one a level.
     ///
@@ -43,8 +48,9 @@ impl Sampling {
         if seed > MAX_SEED {
             return bad(format!("seed is {seed}, above {MAX_SEED}"));
         }
-        // The kernels multiply: a reciprocal has to stay finite.
-        let inverse = |level: usize| (1.0 / temperatures[level % temperatures.len()]).min(1e30);
+        let inverse = |level: usize| {
+            (1.0 / temperatures[level % temperatures.len()]).min(MAX_INVERSE_TEMPERATURE)
+        };
         Ok(Self { inverse_temperatures: (0..levels).map(inverse).collect(), seed })
     }
 

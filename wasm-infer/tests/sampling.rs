@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that cannot be made fails the test")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use pollster::block_on;
@@ -209,6 +209,17 @@ fn extreme_temperatures_are_the_greedy_path_and_the_uniform_draw() {
         }
     }
     assert_distributed(&everything(), &[f32::MAX], 1, 10_000);
+}
+
+#[test]
+fn a_level_without_chance_leaves_it_to_those_behind() {
+    // The items behind the best first code, of which there are two or three, follow by chance still.
+    let drawn = |seed| -> Vec<u32> {
+        let levels = [f32::MIN_POSITIVE, 1.0, 1.0];
+        sample(&everything(), &levels, seed, ITEMS).iter().map(|hit| hit.rank).collect()
+    };
+    let orders: HashSet<Vec<u32>> = (0..40).map(|seed| drawn(seed)[3..].to_vec()).collect();
+    assert!(orders.len() > 3, "{orders:?}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::embed::sentence::{SentenceEncoder, hub, job};
 use crate::embed::texts::{check_out, encode_file};
 use crate::embed::{Vectors, svd, tfidf};
 use crate::error::{Result, TrainError};
+use crate::files::remove_if_there;
 use crate::interrupt::{self, Control, STOPPABLE, Watch};
 use crate::run_dir::RunDir;
 
@@ -140,6 +141,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         return embed_texts(&args, texts, out, &run, output);
     }
     let dataset = Dataset::load(&run)?;
+    // Until the vectors are kept: an interruption before would lose them.
+    let _watch = args.encoder.is_some().then(Watch::start).transpose()?;
     let mut terms = None;
     let (vectors, encoder, name) = if let Some(name) = &args.encoder {
         let (vectors, encoder) = sentence_vectors(&args, name, &run, &dataset, output)?;
@@ -159,6 +162,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     encoder.save(&run)?;
     let of_texts = !matches!(encoder, Encoder::Precomputed);
     vectors.save(&run, &dataset.items, &encoder.id(), of_texts)?;
+    remove_if_there(&run.encoding_state())?;
     let report = Report {
         encoder: name.to_owned(),
         items: dataset.items.len(),
@@ -224,7 +228,6 @@ fn sentence_vectors(
     let encoder = SentenceEncoder::open(name, args.device, |file| output.note(file))?;
     encoder.notes().iter().for_each(|note| output.note(note));
     let state = run.encoding_state();
-    let _watch = Watch::start()?;
     let (count, device) = (texts.len(), encoder.device_name());
     output.note(format!("{count} texts on {device}; {STOPPABLE}"));
     let progress = output.progress(texts.len() as u64, "texts");

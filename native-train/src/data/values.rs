@@ -47,14 +47,23 @@ pub(super) fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A string or a number as the string that ids are compared by.
+/// A string or a number as the string that ids are compared by: a whole number without a fraction,
+/// also where a table with gaps holds it as 17.0.
 pub(super) fn scalar(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(text.into()),
-        Value::Number(number) => Some(number.to_string().into()),
+        Value::Number(number) => Some(match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) if float.fract() == 0.0 && float.abs() < WHOLE => {
+                (float as i64).to_string().into()
+            }
+            _ => number.to_string().into(),
+        }),
         _ => None,
     }
 }
+
+/// Below it a double holds every whole number.
+const WHOLE: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
 
 /// Why a number is no id.
 pub(super) const INEXACT: &str =
@@ -63,7 +72,6 @@ pub(super) const INEXACT: &str =
 /// Whether a value of JSON is what was written: numbers beyond 64 bits and long fractions lose digits,
 /// and so may be the same for two ids.
 pub(super) fn is_exact(value: &Value) -> bool {
-    const WHOLE: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
     let Value::Number(number) = value else { return true };
     match number.as_f64().filter(|_| number.is_f64()) {
         None => true,

@@ -98,7 +98,10 @@ impl Vectors {
         }
         if TextsNote::of(&header).is_some_and(|texts| !texts.are_those_of(&by_row)) {
             return Err(wrong(
-                "was made of other texts than items.jsonl has; run `tigret embed` again".into(),
+                "was made of other texts than items.jsonl has; give `tigret prepare` the texts that \
+                 they were, or run `tigret embed` and `tigret tokenize` again, which gives other \
+                 semantic IDs"
+                    .into(),
             ));
         }
         let tensor = header

@@ -17,7 +17,7 @@ pub(crate) fn summary(
     report: Option<&Report>,
     missing: &[String],
 ) -> String {
-    let mut facts = before(artefacts);
+    let mut facts = before(artefacts, report.map(|report| report.material.items.len()));
     if let Some(report) = report {
         facts.extend(of_ids(report));
     }
@@ -39,17 +39,22 @@ pub(crate) fn summary(
 
 /// All but the semantic IDs themselves, for the head of the page.
 pub(super) fn facts(report: &Report, artefacts: &Map<String, Value>) -> Vec<Fact> {
-    let mut facts = before(artefacts);
+    let mut facts = before(artefacts, Some(report.material.items.len()));
     facts.extend(vectors(report.dimensions, report.encoder.as_deref()));
     facts.extend(tokenizer(report));
     facts.extend(after(artefacts));
     facts
 }
 
-fn before(artefacts: &Map<String, Value>) -> Vec<Fact> {
+/// What came before the semantic IDs; `items` are those that there are now, if known: new ones may have
+/// come since the data were prepared.
+fn before(artefacts: &Map<String, Value>, items: Option<usize>) -> Vec<Fact> {
     let mut facts = Vec::new();
     if let Some(data) = artefacts.get("dataset") {
-        let number = |name: &str| data[name].as_u64().map(|n| n as usize);
+        let number = |name: &str| {
+            let now = items.filter(|_| name == "items");
+            now.or_else(|| data[name].as_u64().map(|n| n as usize))
+        };
         let mut parts = Vec::new();
         for (name, one) in [("items", "item"), ("users", "user"), ("interactions", "interaction")] {
             parts.extend(number(name).map(|n| count(n, one)));

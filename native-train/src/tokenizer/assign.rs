@@ -16,7 +16,7 @@ use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 use super::check::too_large;
 use super::codes::encode;
 use super::ids::{TOKENIZE, ids_of, ids_of_items, read_ids};
-use super::quantizer_file::{OTHER_ENCODER, QuantizerFile};
+use super::quantizer_file::{OTHER_ENCODER, QuantizerFile, check_encoder};
 use crate::data::new_items::{NewItem, for_each_new_item, text_recipe};
 use crate::data::template::TextRecipe;
 use crate::data::{Item, PREPARE_HINT};
@@ -268,6 +268,9 @@ impl<'a> State<'a> {
         drop(before);
         let quantizer = file.quantizer;
         let config = quantizer.config();
+        if config.structure != Structure::Hash {
+            check_encoder(run)?;
+        }
         let sizes: Vec<u32> = layout.levels.iter().map(|level| level.size).collect();
         if sizes.len() != quantizer.levels() + 1 || sizes[..quantizer.levels()] != config.sizes {
             return Err(TrainError::file(

@@ -46,6 +46,16 @@ pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
         let (layout, catalog, in_file) = read_ids(&run.tokens(), &run.catalog(), hints, ids_of)?;
         file.check(run, &layout, &catalog, &in_file, &ids_of_items(run)?)?;
     }
+    check_encoder(run)?;
+    Ok(file.quantizer)
+}
+
+/// Refuses a quantiser that was fitted to vectors of another encoder than the run has now, where both
+/// are known.
+///
+/// # Errors
+/// [`TrainError::File`].
+pub(super) fn check_encoder(run: &RunDir) -> Result<()> {
     let encoders = [encoder_of_tokenizer(run).unwrap_or_default(), Vectors::encoder(run)];
     if let [Some(then), Some(now)] = &encoders
         && then != now
@@ -53,7 +63,7 @@ pub fn load_quantizer(run: &RunDir) -> Result<Quantizer> {
     {
         return Err(TrainError::file(run.tokenizer(), OTHER_ENCODER));
     }
-    Ok(file.quantizer)
+    Ok(())
 }
 
 /// What gave a run its semantic IDs, for whoever reads the figures of a model.

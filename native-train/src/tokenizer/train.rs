@@ -274,9 +274,11 @@ fn even_batch(items: usize, most: usize) -> usize {
 fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> Result<()> {
     let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
     state.history.push(reconstruction);
+    // A rate that falls since the last epoch allowed is near makes any error fall less.
+    let is_at_full_rate = settle(most, state.epoch) == 1.0;
     state.epoch += 1;
     let mut note = None;
-    if state.end.is_none() && no_longer_falls(&state.history) {
+    if state.end.is_none() && is_at_full_rate && no_longer_falls(&state.history) {
         state.converged = !diverges(&state.history);
         state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
         note = Some(match state.converged {
@@ -363,6 +365,27 @@ mod tests {
             assert!(size <= 64 && items.div_ceil(size) == items.div_ceil(64));
             assert!(last + items.div_ceil(size) > size, "{items}: {last} after {size}");
         }
+    }
+
+    #[test]
+    fn a_training_that_runs_out_of_epochs_has_not_converged() {
+        let shape =
+            Shape { input: 1, hidden: Vec::new(), codeword: 1, sizes: vec![1], residual: true };
+        let converged = |most: usize| {
+            let mut state = Progress::default();
+            for _ in 0..2 * WINDOW {
+                let epoch = Epoch {
+                    reconstruction: 1.0,
+                    quantisation: 0.0,
+                    counts: vec![1.0],
+                    targets: Tensor::zeros([1, 1, 1], (Kind::Float, Device::Cpu)),
+                };
+                conclude(&shape, &epoch, most, &mut state).unwrap();
+            }
+            (state.converged, state.end)
+        };
+        assert_eq!(converged(2 * WINDOW), (false, None));
+        assert_eq!(converged(4 * WINDOW), (true, Some(2 * WINDOW + (2 * WINDOW).div_ceil(9))));
     }
 
     #[test]

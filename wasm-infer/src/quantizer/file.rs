@@ -146,8 +146,9 @@ impl Quantizer {
                 if config.structure == Structure::Tree {
                     let name = first_child(level);
                     let view = file.tensor(&name)?;
-                    if view.dtype() != Dtype::U32 {
-                        let reason = format!("has type {:?}, not U32", view.dtype());
+                    if view.dtype() != Dtype::U32 || view.shape().len() != 1 {
+                        let (dtype, found) = (view.dtype(), view.shape());
+                        let reason = format!("is {dtype:?} {found:?}, not a list of U32");
                         return Err(BundleError::tensor(name, reason));
                     }
                     tensors.first_child.push(numbers(&view));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use safetensors::tensor::Dtype;
@@ -24,6 +24,10 @@ const CPU_BATCH_TOKENS: usize = 2048;
 /// Tokens of a batch on a GPU.
 const CUDA_BATCH_TOKENS: usize = 32_768;
 
+/// The state, which has all vectors, is saved no sooner than after so many times as long as a save
+/// took: of a million texts it has gigabytes.
+const WORK_PER_SAVE: u32 = 20;
+
 /// Texts of one length.
 struct Batch {
     texts: Vec<u32>,
@@ -33,8 +37,8 @@ struct Batch {
 /// The vectors of all texts, in their order; `progress` is over texts.
 ///
 /// Unfinished work of the same encoder and texts is taken up from `control.state`; batches do not
-/// depend on where it stopped, so the vectors are those of an uninterrupted run, bit for bit. The
-/// file goes when the job is done. A text without any token has a zero vector.
+/// depend on where it stopped, so the vectors are those of an uninterrupted run, bit for bit. The file
+/// stays: whoever keeps the vectors removes it then. A text without any token has a zero vector.
 ///
 /// # Errors
 /// [`TrainError::Interrupted`] after the state is saved; [`TrainError::File`] when it cannot be;
@@ -66,10 +70,6 @@ pub fn encode_all(
         return Err(TrainError::usage(format!(
             "the encoder's vector of text {text} is not finite; its weights are broken"
         )));
-    }
-    if let Some(path) = control.state {
-        // The job is finished; its state file is no longer needed.
-        let _ = std::fs::remove_file(path);
     }
     Ok(work.vectors)
 }
@@ -113,16 +113,18 @@ impl Job<'_> {
                 }
             }
             drop(send);
-            let mut saved = Instant::now();
+            let (mut saved, mut took) = (Instant::now(), Duration::ZERO);
             // Where this ends early, nobody receives any more, and the threads end after their batch.
             for (at, vectors) in receive {
                 work.keep(numbers[at], &open[at].texts, &vectors?);
                 self.progress.inc(open[at].texts.len() as u64);
                 if let Some(path) = self.control.state
-                    && saved.elapsed() > SAVE_EVERY
+                    && saved.elapsed() > SAVE_EVERY.max(took * WORK_PER_SAVE)
                 {
+                    let begin = Instant::now();
                     work.save(path, &self.key)?;
                     saved = Instant::now();
+                    took = saved - begin;
                 }
             }
             Ok(())

@@ -153,9 +153,11 @@ impl Plan {
         let tokens = u64::from(tokens);
         // The values' components come in blocks; for each block the keys come in chunks; for each
         // chunk there are loops over components and, in the narrow kernel, over its keys and a tile's
-        // invocations: 2 turns of the outer loop, 16, 8 and 128.
-        let wide = quads.div_ceil(16) * tokens.div_ceil(16) * (quads + 5);
-        let narrow = quads.div_ceil(16) * tokens.div_ceil(128) * (2 * quads + 154);
+        // invocations: 2 turns of the outer loop, 16, 8 and 128. The wide kernel writes a block's values in
+        // eight loops of four.
+        let blocks = quads.div_ceil(16);
+        let wide = blocks * (tokens.div_ceil(16) * (quads + 5) + 33);
+        let narrow = blocks * tokens.div_ceil(128) * (2 * quads + 154);
         wide.max(narrow)
     }
 
