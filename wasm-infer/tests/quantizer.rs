@@ -259,13 +259,23 @@ fn numbers_that_do_not_fit_the_sizes_are_refused_by_name() {
 }
 
 #[test]
-fn the_children_of_a_tree_are_unsigned_integers_in_its_file() {
+fn the_children_of_a_tree_are_a_list_of_unsigned_integers_in_its_file() {
     let tree = random_quantizer(config(Structure::Tree, 6, &[3, 2], &[]), 1).unwrap();
-    let mut bytes = tree.to_bytes(Default::default()).unwrap();
-    let at = bytes.windows(3).position(|word| word == b"U32").unwrap();
-    bytes[at] = b'I';
-    let refused = Quantizer::from_bytes(&bytes).unwrap_err().to_string();
-    assert!(refused.contains("`quantizer.first_child.0`: has type I32, not U32"), "{refused}");
+    let bytes = tree.to_bytes(Default::default()).unwrap();
+    let refused = |from: &[u8], to: &[u8], found: &str| {
+        let at = bytes.windows(from.len()).position(|word| word == from).unwrap();
+        // The header is padded with spaces, of which a longer shape takes some.
+        let grown = to.len() - from.len();
+        let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        assert!(bytes[end - grown..end].iter().all(|&byte| byte == b' '));
+        let rest = &bytes[at + from.len()..end - grown];
+        let changed = [&bytes[..at], to, rest, &bytes[end..]].concat();
+        let refused = Quantizer::from_bytes(&changed).unwrap_err().to_string();
+        let expected = format!("`quantizer.first_child.0`: is {found}, not a list of U32");
+        assert!(refused.contains(&expected), "{refused}");
+    };
+    refused(b"\"U32\"", b"\"I32\"", "I32 [2]");
+    refused(b"\"U32\",\"shape\":[2]", b"\"U32\",\"shape\":[1,2]", "U32 [1, 2]");
 }
 
 #[test]

@@ -378,7 +378,7 @@ mod tests {
                     reconstruction: 1.0,
                     quantisation: 0.0,
                     counts: vec![1.0],
-                    targets: Tensor::zeros([1, 1, 1], (Kind::Float, Device::Cpu)),
+                    targets: Tensor::zeros([1, 1, 1], (Kind::Float, tch::Device::Cpu)),
                 };
                 conclude(&shape, &epoch, most, &mut state).unwrap();
             }
