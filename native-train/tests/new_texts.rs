@@ -234,6 +234,9 @@ fn texts_that_cannot_be_encoded_are_refused_with_what_to_do() {
     let error =
         refused(&world, "tokenize --run r --assign copies.jsonl --vectors other.safetensors");
     assert!(error.contains("other.safetensors: has vectors of the encoder tf-idf+svd:"), "{error}");
+    world.write("inline.jsonl", "{\"id\": \"new\", \"text\": \"x\", \"embedding\": [1, 2]}\n");
+    let error = refused(&world, "tokenize --run r --assign inline.jsonl");
+    assert!(error.contains("was trained on vectors of another encoder"), "{error}");
     works_json(&world, "embed --run r --dimensions 2");
     for (text, reason) in [
         (

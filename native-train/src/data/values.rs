@@ -84,3 +84,25 @@ pub(super) fn is_exact(value: &Value) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_the_same_id_however_it_is_kept() {
+        for (value, id) in [
+            (json!("17.0"), Some("17.0")),
+            (json!(17), Some("17")),
+            (json!(17.0), Some("17")),
+            (json!(-3.0), Some("-3")),
+            (json!(0.5), Some("0.5")),
+            (json!(18_446_744_073_709_551_615u64), Some("18446744073709551615")),
+            (json!([1]), None),
+        ] {
+            assert_eq!(scalar(&value).as_deref(), id, "{value}");
+        }
+    }
+}

@@ -268,9 +268,6 @@ impl<'a> State<'a> {
         drop(before);
         let quantizer = file.quantizer;
         let config = quantizer.config();
-        if config.structure != Structure::Hash {
-            check_encoder(run)?;
-        }
         let sizes: Vec<u32> = layout.levels.iter().map(|level| level.size).collect();
         if sizes.len() != quantizer.levels() + 1 || sizes[..quantizer.levels()] != config.sizes {
             return Err(TrainError::file(
@@ -302,6 +299,10 @@ impl<'a> State<'a> {
             (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
             (None, _) => Source::Inline(Texts { run, recipe: recipe.clone(), load, encoder: None }),
         };
+        // A file that says of which encoder it is has been refused by name.
+        if config.structure != Structure::Hash {
+            check_encoder(run)?;
+        }
         let state = Self {
             ids: items.iter().map(|item| item.id.clone()).collect(),
             catalog: CatalogFile { items },
