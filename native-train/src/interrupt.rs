@@ -22,6 +22,9 @@ use crate::stderr::say;
 /// A killed command loses at most about this much work.
 pub const SAVE_EVERY: Duration = Duration::from_secs(30);
 
+/// Work is worth a save that took this many times as long as the save does.
+pub(crate) const WORK_PER_SAVE: u32 = 20;
+
 /// Shown to the user while a [`Watch`] lives.
 pub const STOPPABLE: &str = "Ctrl-C stops, the same command goes on";
 

@@ -14,7 +14,7 @@ use super::log::{LogLine, Logs};
 use super::state::{self, Progress};
 use crate::error::{Result, TrainError};
 use crate::files::check_writable;
-use crate::interrupt::{SAVE_EVERY, goes_on_from};
+use crate::interrupt::{SAVE_EVERY, WORK_PER_SAVE, goes_on_from};
 use crate::metrics::Metrics;
 use crate::model::Params;
 use crate::model::optimizer::AdamW;
@@ -146,10 +146,6 @@ pub struct Outcome {
     /// The best validation.
     pub best: Metrics,
 }
-
-/// After a validation the state is written if the work since the last save took at least this many
-/// times as long as a save: a state of the paper's sizes is 58 MB, and a GPU's epoch takes seconds.
-const WORK_PER_SAVE: u32 = 20;
 
 /// Steps between two readings of the loss: a reading waits for the device.
 const LOG_EVERY: u64 = 50;
@@ -314,7 +310,8 @@ impl<'a> Saver<'a> {
         Self { folder, kept, saved: Instant::now(), took: Duration::ZERO }
     }
 
-    /// Whether a kill would lose work that is worth a save.
+    /// Whether a kill would lose work that is worth a save: a state of the paper's sizes is 58 MB, and a
+    /// GPU's epoch, after which it validates, takes seconds.
     fn is_due(&self, validated: bool) -> bool {
         let since = self.saved.elapsed();
         since >= SAVE_EVERY || (validated && since >= self.took * WORK_PER_SAVE)

@@ -15,7 +15,7 @@ use super::SentenceEncoder;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::hash::Fingerprint;
-use crate::interrupt::{Control, SAVE_EVERY, goes_on_from};
+use crate::interrupt::{Control, SAVE_EVERY, WORK_PER_SAVE, goes_on_from};
 use crate::tensors::{self, Header, Notes, Values};
 
 /// Tokens of a batch: enough to fill a core's matrix units, few enough for its caches.
@@ -23,10 +23,6 @@ const CPU_BATCH_TOKENS: usize = 2048;
 
 /// Tokens of a batch on a GPU.
 const CUDA_BATCH_TOKENS: usize = 32_768;
-
-/// The state, which has all vectors, is saved no sooner than after so many times as long as a save
-/// took: of a million texts it has gigabytes.
-const WORK_PER_SAVE: u32 = 20;
 
 /// Texts of one length.
 struct Batch {
@@ -114,7 +110,7 @@ impl Job<'_> {
             }
             drop(send);
             let (mut saved, mut took) = (Instant::now(), Duration::ZERO);
-            // Where this ends early, nobody receives any more, and the threads end after their batch.
+            // The state has all vectors, of a million texts gigabytes. Where this ends early, nobody receives any more, and the threads end after their batch.
             for (at, vectors) in receive {
                 work.keep(numbers[at], &open[at].texts, &vectors?);
                 self.progress.inc(open[at].texts.len() as u64);
