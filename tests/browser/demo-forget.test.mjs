@@ -94,7 +94,7 @@ describeDemo("forgetting", (demo) => {
       fault: () => {
         IDBFactory.prototype.deleteDatabase = () => {
           const request = /** @type {any} */ ({ error: new DOMException("the disk is broken") });
-          setTimeout(() => request.onerror());
+          setTimeout(() => request.onerror(new Event("error")));
           return request;
         };
       },

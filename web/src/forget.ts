@@ -41,7 +41,9 @@ function deleteHistories(): Promise<void> {
         done();
         resolve();
       };
-      request.onerror = async () => {
+      request.onerror = async (event) => {
+        // Firefox tells the page of what is not prevented, as of an error that nobody caught.
+        event.preventDefault();
         done();
         // Where the browser does not say, its error has to.
         const isThere = (await hasDatabase()) ?? !isDenied(request.error);

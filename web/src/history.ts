@@ -303,7 +303,9 @@ function opened(access: Access): Promise<Opened> {
       if (isLate) request.result.close();
       else resolve(request.result);
     };
-    request.onerror = () => {
+    request.onerror = (event) => {
+      // Firefox tells the page of what is not prevented, as of an error that nobody caught.
+      event.preventDefault();
       done();
       if (absent) resolve(ABSENT);
       else reject(request.error);

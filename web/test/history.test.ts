@@ -18,6 +18,10 @@ class Databases {
   readonly connections: EventTarget[] = [];
   closed = 0;
   aborted = 0;
+  /** Whether an opening finds no database, and has to make one. */
+  empty = false;
+  /** The errors that openings ended in. */
+  readonly errors: Event[] = [];
 
   databases = async () => [{ name: "tigret" }];
 
@@ -29,9 +33,21 @@ class Databases {
     this.deletion = null;
     queueMicrotask(async () => {
       if (deletion) await deletion;
-      if (failure) {
-        request.error = failure;
-        request.onerror?.(new Event("error"));
+      let error = failure;
+      if (!error && this.empty) {
+        const abort = () => {
+          error = new DOMException("The transaction was aborted.", "AbortError");
+        };
+        request.result = { createObjectStore: () => {} } as unknown as IDBDatabase;
+        request.transaction = { abort } as IDBTransaction;
+        request.onupgradeneeded?.(new Event("upgradeneeded") as IDBVersionChangeEvent);
+        this.empty = error !== null;
+      }
+      if (error) {
+        const event = new Event("error", { cancelable: true });
+        this.errors.push(event);
+        request.error = error;
+        request.onerror?.(event);
       } else {
         request.result = this.#connection();
         request.onsuccess?.(new Event("success"));
@@ -138,6 +154,16 @@ test("a database that cannot be opened now is an error, and opens at the next ca
   }
   await store.add("a");
   expect(await store.list()).toEqual(["kept", "a"]);
+});
+
+test("no error of an opening is left to the page, also where an absent history is read", async () => {
+  vi.spyOn(databases, "databases").mockRejectedValue(new TypeError("it cannot say"));
+  const store = new HistoryStore();
+  databases.empty = true;
+  expect(await store.list()).toEqual([]);
+  databases.failure = new DOMException("the disk failed", "UnknownError");
+  await expect(store.add("a")).rejects.toMatchObject({ code: "storage" });
+  expect(databases.errors.map((error) => error.defaultPrevented)).toEqual([true, true]);
 });
 
 test("calls at once wait together for a database that does not open", async () => {
