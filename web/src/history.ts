@@ -357,9 +357,13 @@ function transact(
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
     const done = after(LIMIT, () => {
-      reject(tooLate("answer"));
-      // So that it is not stored later.
-      transaction.abort();
+      try {
+        // So that it is not stored later.
+        transaction.abort();
+        reject(tooLate("answer"));
+      } catch {
+        // It is being stored already, and will say how that ends.
+      }
     });
     const store = transaction.objectStore(STORE);
     let changed: HistoryEntry[] = [];

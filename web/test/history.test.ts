@@ -14,6 +14,8 @@ class Databases {
   deletion: Promise<void> | null = null;
   /** Whether another script holds every transaction up. */
   held = false;
+  /** What the next transaction waits for once it is being stored: it cannot be aborted by then. */
+  commit: Promise<DOMException | null> | null = null;
   /** What each connection hears. */
   readonly connections: EventTarget[] = [];
   closed = 0;
@@ -78,15 +80,18 @@ class Databases {
     const transaction = { error: null } as {
       -readonly [K in keyof IDBTransaction]: IDBTransaction[K];
     };
+    const { commit } = this;
+    this.commit = null;
     transaction.abort = () => {
+      if (commit) throw new DOMException("The transaction is committing.", "InvalidStateError");
       this.aborted++;
-      transaction.onabort?.(new Event("abort"));
+      queueMicrotask(() => transaction.onabort?.(new Event("abort")));
     };
     transaction.objectStore = () =>
       ({
         get: (name: string) => {
           const request = { result: this.histories.get(name) } as IDBRequest;
-          queueMicrotask(() => {
+          queueMicrotask(async () => {
             if (this.held) return;
             if (dies) {
               transaction.error = new DOMException(
@@ -97,7 +102,9 @@ class Databases {
               return;
             }
             request.onsuccess?.(new Event("success"));
-            transaction.oncomplete?.(new Event("complete"));
+            transaction.error = (await commit) ?? null;
+            if (transaction.error) transaction.onabort?.(new Event("abort"));
+            else transaction.oncomplete?.(new Event("complete"));
           });
           return request;
         },
@@ -245,6 +252,27 @@ test("a transaction that another script holds up ends in an error, and stores no
     expect(await store.list()).toEqual(["a"]);
     await vi.advanceTimersByTimeAsync(5000);
     expect([databases.aborted, databases.opened]).toEqual([2, 1]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a write that is being stored when its time is over says how that ends", async () => {
+  vi.useFakeTimers();
+  try {
+    const store = new HistoryStore();
+    for (const failure of [null, new DOMException("the disk failed", "AbortError")]) {
+      let end = (_: DOMException | null) => {};
+      databases.commit = new Promise((resolve) => (end = resolve));
+      const ended = store.add("a").then(
+        () => null,
+        (error) => error.cause,
+      );
+      await vi.advanceTimersByTimeAsync(9000);
+      end(failure);
+      expect(await ended).toBe(failure);
+    }
+    expect(databases.aborted).toBe(0);
   } finally {
     vi.useRealTimers();
   }
