@@ -278,6 +278,12 @@ describe("on the device", { skip }, () => {
     await inTab(other, "await store.remove('a'); await store.clear();");
     assert.equal(await inTab(other, "return store.persistent()"), true);
     assert.deepEqual(await inTab(other, "return indexedDB.databases()"), []);
+    // Nor does what is being added meanwhile, with the database open or not.
+    for (const before of ["", "await store.add('a');"]) {
+      const forget = "const adding = store.add('b'); await tigret.forget(); await adding;";
+      await inTab(other, `${before} ${forget}`);
+      assert.deepEqual(await inTab(other, "return indexedDB.databases()"), [], before);
+    }
     await context.close();
   });
 

@@ -12,8 +12,9 @@ const LIMIT = 5000;
 
 /**
  * Deletes all that this package keeps on the device, for every model and history of this origin:
- * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on, and what
- * is being loaded, by other pages of the origin too, is not kept.
+ * histories, bundles, and which engine is the faster one. Recommenders that are loaded go on. What is
+ * being loaded, by other pages of the origin too, is not kept, nor is what this page is still adding to
+ * a history.
  *
  * Rejects with a {@link TigretError} (`storage`) if the browser does not delete the histories within
  * 5 seconds (for example because another page keeps them open), or if its cache does not answer within

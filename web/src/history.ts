@@ -1,6 +1,7 @@
 /** What the visitor liked, kept on the device: in IndexedDB, or in memory where that is denied. */
 
 import { announce, channelOf } from "./channel.js";
+import { erasuresSoFar, isForgotten } from "./erasure.js";
 import { shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { checkId, checkIds, checkString } from "./ids.js";
@@ -178,9 +179,12 @@ export class HistoryStore {
     change: (entries: HistoryEntry[]) => HistoryEntry[],
   ): Promise<HistoryEntry[] | typeof ABSENT> {
     const mode = access === "read" ? "readonly" : "readwrite";
+    const begun = erasuresSoFar();
     for (let isFirst = true; ; isFirst = false) {
-      const database = await this.#open(access);
-      if (database === ABSENT) return ABSENT;
+      const database = await this.#open(access, begun);
+      // What was under way when all was forgotten is not stored afterwards.
+      const isLate = mode === "readwrite" && isForgotten(begun);
+      if (isLate || database === ABSENT) return ABSENT;
       if (database === null) {
         const changed = change(memory.get(this.#name) ?? []);
         if (mode === "readwrite") memory.set(this.#name, changed);
@@ -212,11 +216,15 @@ export class HistoryStore {
     globalThis.removeEventListener?.("pageshow", this.#cameBack);
   }
 
-  /** Opens the database; where there is none, only what grows it makes one. */
-  #open(access: Access): Promise<Opened> {
+  /**
+   * Opens the database; where there is none, only what grows it makes one, unless all was forgotten
+   * since as many erasures.
+   */
+  #open(access: Access, begun = erasuresSoFar()): Promise<Opened> {
     const opening = this.#database.then(async (known) => {
       if (known === null) return null;
       if (known !== ABSENT && !this.#closed.has(known)) return known;
+      if (access === "grow" && isForgotten(begun)) return ABSENT;
       const database = await open(access);
       if (database && database !== ABSENT) this.#watch(database);
       return database;

@@ -27,6 +27,15 @@ class Databases {
 
   databases = async () => [{ name: "tigret" }];
 
+  deleteDatabase(): IDBOpenDBRequest {
+    const request = {} as IDBOpenDBRequest;
+    this.histories.clear();
+    this.empty = true;
+    for (const connection of this.connections) connection.dispatchEvent(new Event("versionchange"));
+    queueMicrotask(() => request.onsuccess?.(new Event("success")));
+    return request;
+  }
+
   open(): IDBOpenDBRequest {
     const request = {} as { -readonly [K in keyof IDBOpenDBRequest]: IDBOpenDBRequest[K] };
     const { failure } = this;
@@ -318,6 +327,49 @@ test.each(["SecurityError", "UnknownError"])("denied databases are memory (%s)",
   databases.failure = new DOMException("the user denied it", name);
   await store.add("a");
   expect([await store.list(), await store.persistent()]).toEqual([["a"], false]);
+});
+
+test("what is being added when all is forgotten is not stored, and what comes then is", async () => {
+  // What the addition waits for in turn: nothing, what finds no database, what opens one.
+  const begins = [
+    () => [],
+    (store: HistoryStore) => {
+      databases.databases = async () => [];
+      return [store.list()];
+    },
+    (store: HistoryStore) => [store.remove("b")],
+  ];
+  for (const begin of begins) {
+    const store = new HistoryStore();
+    const before = begin(store);
+    const adding = [store.add("a"), store.replace(["b"])];
+    await forget();
+    await Promise.all([...before, ...adding]);
+    expect([databases.histories.size, databases.empty], `${begin}`).toEqual([0, true]);
+    await store.add("c");
+    expect(await store.list()).toEqual(["c"]);
+    databases = new Databases();
+    vi.stubGlobal("indexedDB", databases);
+  }
+});
+
+test("nor is it in memory, also where databases are denied only after that", async () => {
+  for (const isLate of [false, true]) {
+    let end = () => {};
+    databases.deletion = new Promise((resolve) => (end = resolve));
+    databases.failure = new DOMException("the user denied it", "SecurityError");
+    const store = new HistoryStore();
+    const adding = store.add("a");
+    // It waits for the answer by then.
+    if (isLate) await new Promise((resolve) => setTimeout(resolve));
+    await forget();
+    end();
+    await adding;
+    expect(await store.list(), `${isLate}`).toEqual([]);
+    await store.add("c");
+    expect(await store.list()).toEqual(["c"]);
+    await forget();
+  }
 });
 
 test("in memory, too, a history is one, whoever opens it, until all is forgotten", async () => {
