@@ -1,7 +1,7 @@
 /** Bundles kept on the device by the Cache API: the newest version of each address in use. */
 
 import { erasuresSoFar, isForgotten, listen } from "./erasure.js";
-import { TigretError } from "./errors.js";
+import { reasonOf, TigretError } from "./errors.js";
 import { type Sha256, sha256Of } from "./integrity.js";
 import { within } from "./timeouts.js";
 
@@ -245,7 +245,7 @@ async function leaveNothing(url: string): Promise<void> {
   }
 }
 
-/** Deletes all bundles. Rejects with code `storage` where the cache does not answer. */
+/** Deletes all bundles. Rejects with code `storage` where the cache fails to, or does not answer. */
 export async function deleteBundles(): Promise<void> {
   let answers = true;
   const late = () => {
@@ -260,9 +260,13 @@ export async function deleteBundles(): Promise<void> {
 }
 
 async function deleteCaches(): Promise<void> {
-  try {
-    await Promise.all([CACHE, USES].map((name) => globalThis.caches?.delete(name)));
-  } catch {
+  const deletions = [CACHE, USES].map(async (name) => globalThis.caches?.delete(name));
+  for (const deletion of await Promise.allSettled(deletions)) {
+    if (deletion.status === "fulfilled") continue;
+    const cause = deletion.reason;
     // Denied: nothing is kept either.
+    if ((cause as Error | null)?.name === "SecurityError") continue;
+    const message = `the bundles could not be deleted (${reasonOf(cause)})`;
+    throw new TigretError("storage", message, { cause });
   }
 }

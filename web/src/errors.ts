@@ -54,6 +54,12 @@ export function isFailure(error: unknown): error is TigretError {
   return error instanceof TigretError && ["device-lost", "crashed", "no-gpu"].includes(error.code);
 }
 
+/** Why the browser failed, as it says. Where storage is full, Chromium gives a name and no words. */
+export function reasonOf(error: unknown): string {
+  const said = error instanceof Error && (error.message || error.name);
+  return said || "the browser does not say why";
+}
+
 /** Longest text of a caller, or address, that a message shows whole, in characters. */
 const LONGEST = 100;
 

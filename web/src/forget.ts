@@ -3,7 +3,7 @@
 import { deleteBundles } from "./cache.js";
 import { forgetChoices } from "./choice-memory.js";
 import { forgetFromNowOn } from "./erasure.js";
-import { TigretError } from "./errors.js";
+import { reasonOf, TigretError } from "./errors.js";
 import { DATABASE, forgetMemory, hasDatabase, isDenied } from "./history.js";
 import { after } from "./timeouts.js";
 
@@ -17,8 +17,8 @@ const LIMIT = 5000;
  * a history.
  *
  * Rejects with a {@link TigretError} (`storage`) if the browser does not delete the histories within
- * 5 seconds (for example because another page keeps them open), or if its cache does not answer within
- * 4 seconds. Everything else has been deleted by then.
+ * 5 seconds (for example because another page keeps them open), or if its cache fails to delete the
+ * bundles or does not answer within 4 seconds. Everything else has been deleted by then.
  */
 export async function forget(): Promise<void> {
   forgetFromNowOn();
@@ -49,8 +49,7 @@ function deleteHistories(): Promise<void> {
         // Where the browser does not say, its error has to.
         const isThere = (await hasDatabase()) ?? !isDenied(request.error);
         if (!isThere) return resolve();
-        const why = request.error?.message || request.error?.name || "the browser does not say why";
-        const message = `the histories could not be deleted (${why})`;
+        const message = `the histories could not be deleted (${reasonOf(request.error)})`;
         reject(new TigretError("storage", message, { cause: request.error }));
       };
     } catch {

@@ -2,7 +2,7 @@
 
 import { announce, channelOf } from "./channel.js";
 import { erasuresSoFar, isForgotten } from "./erasure.js";
-import { shown, TigretError } from "./errors.js";
+import { reasonOf, shown, TigretError } from "./errors.js";
 import { Events } from "./events.js";
 import { checkId, checkIds, checkString } from "./ids.js";
 import { after, within } from "./timeouts.js";
@@ -259,10 +259,7 @@ export function forgetMemory(): void {
 /** What throws the error of the package for one of the browser. */
 function because(what: "read" | "stored"): (cause: unknown) => never {
   return (cause) => {
-    // Where storage is full, Chromium gives a name and no words.
-    const said = cause instanceof Error ? cause.message || cause.name : null;
-    const why = said ?? "the browser does not say why";
-    const message = `the history could not be ${what} (${why})`;
+    const message = `the history could not be ${what} (${reasonOf(cause)})`;
     throw new TigretError("storage", message, { cause });
   };
 }

@@ -134,6 +134,27 @@ test("a cache that does not answer holds up nothing else, and says so", async ()
   await refused;
 });
 
+test("says so where the bundles are not deleted, unless none can be kept", async () => {
+  const fail = (name: string) => Promise.reject(new DOMException("it failed", name));
+  for (const broken of ["tigret", "tigret-uses"]) {
+    const deleted: string[] = [];
+    const page = stubPage();
+    const remove = async (name: string) => {
+      if (name === broken) return fail("UnknownError");
+      return deleted.push(name) > 0;
+    };
+    vi.stubGlobal("caches", { delete: remove });
+    const message = "the bundles could not be deleted (it failed)";
+    await expect(forget(), broken).rejects.toMatchObject({ code: "storage", message });
+    expect(page.gone()).toEqual({ choice: true, histories: true });
+    expect(deleted.length).toBe(1);
+  }
+  vi.stubGlobal("caches", { delete: () => fail("SecurityError") });
+  await forget();
+  vi.stubGlobal("caches", undefined);
+  await forget();
+});
+
 test("a bundle whose keeping does not end is not waited for, and leaves nothing at its end", async () => {
   vi.useFakeTimers();
   const page = stubPage();
