@@ -439,21 +439,35 @@ describe("faults", { skip }, () => {
         const seen = await visit(page, FAULTY, { backend });
         assert.deepEqual([seen.ids, seen.downloaded], [ids, bundle.length]);
       }
-      const history = await page.evaluate(async () => {
-        const { HistoryStore, forget } = await import("/package/dist/index.js");
+      const seen = async (/** @type {string} */ address) => {
+        const { HistoryStore, forget } = await import(address);
         const store = new HistoryStore();
         const first = { list: await store.list(), persistent: await store.persistent() };
         await store.add("a");
         const then = { list: await store.list(), persistent: await store.persistent() };
         await forget();
         return [first, then, await store.list()];
-      });
-      assert.deepEqual(history, [
-        { list: [], persistent: false },
-        { list: ["a"], persistent: false },
-        // What is in memory is forgotten, too.
-        [],
-      ]);
+      };
+      const address = `${server.url}/package/dist/index.js`;
+      const inWorker = (/** @type {string} */ code) =>
+        new Promise((resolve, reject) => {
+          const text = new Blob([code], { type: "text/javascript" });
+          const worker = new Worker(URL.createObjectURL(text));
+          worker.onmessage = ({ data }) => resolve(data);
+          worker.onerror = ({ message }) => reject(new Error(message));
+        });
+      const code = `(${seen})("${address}").catch(String).then((seen) => postMessage(seen))`;
+      for (const history of [
+        await page.evaluate(seen, address),
+        await page.evaluate(inWorker, code),
+      ]) {
+        assert.deepEqual(history, [
+          { list: [], persistent: false },
+          { list: ["a"], persistent: false },
+          // What is in memory is forgotten, too.
+          [],
+        ]);
+      }
     } finally {
       await denying.close();
       rmSync(profile, { recursive: true, force: true });

@@ -47,7 +47,7 @@ function deleteHistories(): Promise<void> {
         event.preventDefault();
         done();
         // Where the browser does not say, its error has to.
-        const isThere = (await hasDatabase()) ?? !isDenied(request.error);
+        const isThere = (await hasDatabase()) ?? !(await isDenied(request.error));
         if (!isThere) return resolve();
         const message = `the histories could not be deleted (${reasonOf(request.error)})`;
         reject(new TigretError("storage", message, { cause: request.error }));

@@ -276,7 +276,7 @@ async function open(access: Access): Promise<Opened> {
   try {
     return await opened(access);
   } catch (error) {
-    if (isDenied(error)) return null;
+    if (await isDenied(error)) return null;
     throw error;
   }
 }
@@ -319,13 +319,14 @@ function opened(access: Access): Promise<Opened> {
 }
 
 /** Whether the browser has no databases for this page, rather than that this one failed. */
-export function isDenied(error: unknown): boolean {
+export async function isDenied(error: unknown): Promise<boolean> {
   try {
     if (!globalThis.indexedDB || (error as DOMException | null)?.name === "SecurityError")
       return true;
     // Chromium says `UnknownError` of denied databases, as of a disk that fails; where the visitor
-    // denies them this is denied with them.
+    // denies them these are denied with them, and a worker has only the latter.
     void globalThis.localStorage;
+    await globalThis.navigator?.locks?.query();
     return false;
   } catch {
     return true;

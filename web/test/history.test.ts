@@ -329,6 +329,19 @@ test.each(["SecurityError", "UnknownError"])("denied databases are memory (%s)",
   expect([await store.list(), await store.persistent()]).toEqual([["a"], false]);
 });
 
+test("in a worker, which has no localStorage, denied locks tell of denied databases", async () => {
+  vi.stubGlobal("localStorage", undefined);
+  const store = new HistoryStore();
+  const query = vi.fn(async () => {});
+  vi.stubGlobal("navigator", { locks: { query } });
+  databases.failure = new DOMException("the disk failed", "UnknownError");
+  await expect(store.add("a")).rejects.toMatchObject({ code: "storage" });
+  query.mockRejectedValue(new DOMException("denied", "SecurityError"));
+  databases.failure = new DOMException("the user denied it", "UnknownError");
+  await store.add("a");
+  expect([await store.list(), await store.persistent()]).toEqual([["a"], false]);
+});
+
 test("what is being added when all is forgotten is not stored, and what comes then is", async () => {
   // What the addition waits for in turn: nothing, what finds no database, what opens one.
   const begins = [
