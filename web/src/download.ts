@@ -345,13 +345,18 @@ class Received {
   #bytes = new Uint8Array(0);
   length = 0;
 
-  reserve(length: number): void {
+  /** Makes room for as many bytes, or, where the device has less, for `least` of them or more. */
+  reserve(length: number, least = length): void {
     if (this.#bytes.length >= length) return;
     try {
       const larger = new Uint8Array(length);
       larger.set(this.#bytes.subarray(0, this.length));
       this.#bytes = larger;
     } catch (cause) {
+      if (length > least) {
+        this.reserve(Math.floor((length + least) / 2), least);
+        return;
+      }
       const message = `the file has ${length} bytes, more than this device has room for`;
       throw new TigretError("download", message, { cause });
     }
@@ -359,7 +364,8 @@ class Received {
 
   append(chunk: Uint8Array): void {
     const end = this.length + chunk.byteLength;
-    if (end > this.#bytes.length) this.reserve(Math.max(end, 2 * this.#bytes.length));
+    // Twice as many, so that a file of unknown length is not copied at each of its chunks.
+    if (end > this.#bytes.length) this.reserve(Math.max(end, 2 * this.#bytes.length), end);
     this.#bytes.set(chunk, this.length);
     this.length = end;
   }

@@ -75,6 +75,34 @@ test("a response is read whole, with progress", async () => {
   ]);
 });
 
+test("a file of unknown length needs no more room than it takes", async () => {
+  let room = 0;
+  const sizes: number[] = [];
+  class Bytes extends Uint8Array {
+    // biome-ignore lint/suspicious/noExplicitAny: whatever the real one takes
+    constructor(...from: any[]) {
+      if (typeof from[0] === "number") {
+        if (from[0] > room) throw new RangeError("Array buffer allocation failed");
+        sizes.push(from[0]);
+      }
+      super(...(from as [number]));
+    }
+  }
+  const pieces = [Array(80).fill(1), ...Array(30).fill([2])];
+  const coming = () => new Response(body(pieces));
+  vi.stubGlobal("Uint8Array", Bytes);
+  room = 110;
+  const { bytes } = await bundleOf(coming());
+  expect([bytes.length, bytes[79], bytes[80]]).toEqual([110, 1, 2]);
+  // Not one size a chunk: each costs a copy of all that has come.
+  expect(sizes.length).toBeLessThan(12);
+  room = 109;
+  await expect(bundleOf(coming())).rejects.toMatchObject({
+    code: "download",
+    message: "the file has 110 bytes, more than this device has room for",
+  });
+});
+
 test("a total is given only where it is known", async () => {
   expect(await progressOf(inChunks([[1]]))).toEqual([{ loaded: 1, total: null }]);
   const headers = { "content-length": "3", "content-encoding": "br" };
