@@ -99,6 +99,25 @@ describeDemo("model and engine", (demo) => {
     await page.close();
   });
 
+  test("what could not be stored is told of still when the engine changes", async () => {
+    const page = await demo.browser.newPage();
+    await page.addInitScript(() => {
+      IDBObjectStore.prototype.put = () => {
+        throw new DOMException("the disk is broken", "UnknownError");
+      };
+    });
+    await go(page);
+    await page.locator("#items button").first().click();
+    const alert = page.locator("#alert");
+    await alert.waitFor();
+    await page.locator("summary").click();
+    await page.locator("input[value=webgpu]").check({ force: true });
+    await untilSays(page, "#status", "WebGPU (");
+    assert.match((await alert.textContent()) ?? "", /could not be stored/);
+    assert.ok(await alert.isVisible());
+    await page.close();
+  });
+
   test("a page without its items stops for good, and says why", async () => {
     const page = await demo.browser.newPage({ serviceWorkers: "block" });
     await page.route("**/items.jsonl", (route) => route.fulfill({ status: 500 }));
@@ -134,6 +153,26 @@ describeDemo("model and engine", (demo) => {
       assert.ok(await page.locator("#alert").isVisible());
       assert.match((await page.locator("#alert").textContent()) ?? "", /no usable GPU/);
       assert.match((await page.locator("#status").textContent()) ?? "", /· CPU$/);
+      // That holds until an engine is taken, and what is said of another choice until a call succeeds.
+      const like = async (/** @type {number} */ nth) => {
+        await page
+          .locator("#picks li")
+          .first()
+          .evaluate((entry) => {
+            entry.id = "before";
+          });
+        await page.locator("#items button").nth(nth).click();
+        await page.locator("#before").waitFor({ state: "detached" });
+      };
+      await like(0);
+      assert.ok(await page.locator("#alert").isVisible());
+      await page.locator("summary").click();
+      await page.locator("input[value=auto]").check({ force: true });
+      await page.locator("#alert").waitFor({ state: "hidden" });
+      await page.locator("input[value=webgpu]").check({ force: true });
+      await page.locator("#alert").waitFor({ state: "visible" });
+      await like(1);
+      assert.equal(await page.locator("#alert").isVisible(), false);
     } finally {
       await plain.close();
     }

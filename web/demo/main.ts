@@ -135,11 +135,15 @@ function itemOf(id: string): Item {
 
 // The recommendations.
 
-/** Shows an error until a call succeeds; what is no call's error stays. */
-function fail(error: unknown, ofCall = false): void {
-  page.alert.dataset.ofCall = String(ofCall);
+/** Shows an error until a call, or a change of the engine, succeeds; others stay. */
+function fail(error: unknown, until: "call" | "engine" | "none" = "none"): void {
+  page.alert.dataset.until = until;
   page.alert.textContent = messageOf(error);
   page.alert.hidden = false;
+}
+
+function succeed(what: "call" | "engine"): void {
+  if (page.alert.dataset.until === what) page.alert.hidden = true;
 }
 
 function messageOf(error: unknown): string {
@@ -162,7 +166,7 @@ async function recommend(): Promise<void> {
     page.status.textContent = `${count(picks.length, "item")} in ${milliseconds.toFixed(1)} ms · ${engineInWords()}`;
     const skipped = `${count(unknown.length, "id")} of the history ${unknown.length === 1 ? "is" : "are"} not in the model's catalogue and ${unknown.length === 1 ? "was" : "were"} skipped.`;
     say(page.unknown, unknown.length > 0 ? skipped : "");
-    if (page.alert.dataset.ofCall === "true") page.alert.hidden = true;
+    succeed("call");
     showDevice();
     const trace = await recommender.trace(asked);
     if (mine !== turn) return;
@@ -170,7 +174,7 @@ async function recommend(): Promise<void> {
     await tellWhy(picks, mine);
   } catch (error) {
     const superseded = error instanceof TigretError && error.code === "superseded";
-    if (!superseded && mine === turn) fail(error, true);
+    if (!superseded && mine === turn) fail(error, "call");
   }
 }
 
@@ -200,11 +204,11 @@ async function changeBackend(backend: Backend): Promise<void> {
   page.forgotten.textContent = "";
   try {
     await recommender.use(backend);
-    page.alert.hidden = true;
+    succeed("engine");
     await recommend();
   } catch (error) {
     if (change === changes) controls.backend = recommender.engine;
-    fail(error);
+    fail(error, "call");
   }
 }
 
@@ -324,7 +328,7 @@ async function loadModel(signal: AbortSignal): Promise<void> {
     recommender = await Recommender.load(MODEL, { backend: "cpu", ...settings });
     if (controls.backend === backend) controls.backend = "cpu";
     backend = "cpu";
-    fail(new Error(`${error.message}. The CPU computes for now.`));
+    fail(new Error(`${error.message}. The CPU computes for now.`), "engine");
   }
   page.progress.hidden = true;
   recommender.on("backend-changed", showDevice);
