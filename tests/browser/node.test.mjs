@@ -80,23 +80,32 @@ describe("in Node", { skip }, () => {
     }
   });
 
-  for (const [what, flags, env] of /** @type {[string, string[], NodeJS.ProcessEnv][]} */ ([
-    ["a program ends though it did not dispose of its recommender", ["--input-type=module"], {}],
-    ["flags of the program are none of the worker", [], { NODE_OPTIONS: "--input-type=module" }],
-  ])) {
-    test(what, () => {
-      const program = `
-        import { Recommender } from ${JSON.stringify(entry)};
-        const recommender = await Recommender.load(${JSON.stringify(bundle)});
-        console.log((await recommender.recommend({ history: [] })).length > 0);`;
-      const out = execFileSync(process.execPath, [...flags, "--eval", program], {
-        timeout: 60_000,
-        encoding: "utf8",
-        env: { ...process.env, ...env },
-      });
-      assert.equal(out.trim(), "true");
+  /** Runs a program that recommends. @param {string} from @param {string[]} flags @param {NodeJS.ProcessEnv} env */
+  function recommendIn(from, flags, env = {}) {
+    const program = `
+      import { Recommender } from ${JSON.stringify(from)};
+      const recommender = await Recommender.load(${JSON.stringify(bundle)});
+      console.log((await recommender.recommend({ history: [] })).length > 0);`;
+    const out = execFileSync(process.execPath, [...flags, "--eval", program], {
+      timeout: 60_000,
+      encoding: "utf8",
+      env: { ...process.env, ...env },
     });
+    assert.equal(out.trim(), "true");
   }
+
+  test("a program ends though it did not dispose of its recommender", () => {
+    recommendIn(entry, ["--input-type=module"]);
+  });
+
+  test("flags of the program are none of the worker", () => {
+    recommendIn(entry, [], { NODE_OPTIONS: "--input-type=module" });
+  });
+
+  test("tigret/inline recommends, too", () => {
+    const inline = pathToFileURL(require.resolve("tigret/inline")).href;
+    recommendIn(inline, ["--input-type=module"]);
+  });
 
   describe("a bundled server recommends without settings for it", () => {
     const folder = mkdtempSync(join(tmpdir(), "tigret-server-"));
