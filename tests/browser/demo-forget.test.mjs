@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { describeDemo, untilSays } from "./demo.mjs";
+import { describeDemo, untilKept, untilSays } from "./demo.mjs";
 
 describeDemo("forgetting", (demo) => {
   const { go } = demo;
@@ -41,6 +41,33 @@ describeDemo("forgetting", (demo) => {
     await page.locator("input[value=auto]").check({ force: true });
     await page.waitForFunction(() => localStorage.length > 0);
     assert.equal(await page.locator("#forgotten").textContent(), "");
+    await context.close();
+  });
+
+  test("after `Forget me` the service worker of a page that is open keeps nothing, until the next visit", async () => {
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await go(page);
+    await page.waitForFunction(() => navigator.serviceWorker.controller);
+    await untilKept(page, (paths) => paths.includes("/"));
+    await page.locator("summary").click();
+    await page.locator("#forget").click();
+    await untilSays(page, "#forgotten", "Nothing about you");
+    const devtools = await context.newCDPSession(page);
+    await devtools.send("ServiceWorker.enable");
+    for (const isStopped of [false, true]) {
+      // It then starts anew, and knows nothing of before.
+      if (isStopped) await devtools.send("ServiceWorker.stopAllWorkers");
+      const names = await page.evaluate(async () => {
+        await (await fetch("./model/about.json")).text();
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return caches.keys();
+      });
+      assert.deepEqual(names, [], `${isStopped}`);
+    }
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     await context.close();
   });
 

@@ -12,6 +12,9 @@ import { demoFolder, serve } from "./support.mjs";
 
 describeDemo("service worker", (demo) => {
   const { go } = demo;
+  const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
+  /** Paths without which there is no visit. */
+  const needed = ["/", "/model/items.jsonl", ...assets];
 
   /**
    * Lets a page that will be opened wait for its service worker for as long as it takes: on a loaded
@@ -39,8 +42,6 @@ describeDemo("service worker", (demo) => {
     await go(page, `${other.url}/?backend=cpu`);
     // What was fetched before the service worker saw it is kept a moment later, and the package keeps
     // the model beside the first call.
-    const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
-    const needed = ["/", "/model/items.jsonl", ...assets];
     await untilKept(page, (paths) => needed.every((path) => paths.includes(path)));
     await page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
     await other.close();
@@ -48,6 +49,24 @@ describeDemo("service worker", (demo) => {
     await page.waitForSelector("html[data-ready]");
     assert.equal(await page.locator("#picks li").count(), 20);
     assert.equal(await page.locator("#alert").isVisible(), false);
+    await context.close();
+  });
+
+  test("a service worker that comes late keeps what a second visit needs, too", async () => {
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await page.addInitScript(() => {
+      const { register } = ServiceWorkerContainer.prototype;
+      /** @this {ServiceWorkerContainer} @param {Parameters<typeof register>} how */
+      ServiceWorkerContainer.prototype.register = async function (...how) {
+        while (!document.documentElement.dataset.ready) {
+          await new Promise((resolve) => setTimeout(resolve, 50));
+        }
+        return register.apply(this, how);
+      };
+    });
+    await go(page);
+    await untilKept(page, (paths) => needed.every((path) => paths.includes(path)));
     await context.close();
   });
 
@@ -220,7 +239,7 @@ describeDemo("service worker", (demo) => {
       await page.evaluate(
         (paths) => {
           const urls = paths.map((path) => new URL(path, location.href).href);
-          navigator.serviceWorker.controller?.postMessage({ kind: "keep", urls });
+          navigator.serviceWorker.controller?.postMessage({ kind: "keep", urls, isLate: false });
         },
         [...loaded, path],
       );

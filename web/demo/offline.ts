@@ -11,6 +11,9 @@ const PATIENCE = 1500;
 const CACHES = "tigret-demo";
 const CACHE = CACHES + new URL("./", location.href).pathname;
 
+/** Nothing is to be kept any more, also where the service worker comes only now. */
+let isForgotten = false;
+
 /**
  * Registers the service worker and waits until it sees this page's requests, so that the worker and
  * the wasm module, which load after this, are kept by the first visit. It never waits for long: in a
@@ -18,21 +21,29 @@ const CACHE = CACHES + new URL("./", location.href).pathname;
  */
 export async function stayOffline(): Promise<void> {
   if (!import.meta.env.PROD || !navigator.serviceWorker) return;
-  await Promise.race([
-    takeControl(navigator.serviceWorker).catch(() => {}),
-    new Promise((resolve) => setTimeout(resolve, PATIENCE)),
-  ]);
+  let isLate = false;
+  const late = new Promise<void>((resolve) => {
+    setTimeout(() => {
+      isLate = true;
+      resolve();
+    }, PATIENCE);
+  });
+  const control = takeControl(navigator.serviceWorker).then((active) => {
+    const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+    const urls = [location.origin + location.pathname, ...loaded];
+    if (!isForgotten) active?.postMessage({ kind: "keep", urls, isLate });
+  });
+  await Promise.race([control.catch(() => {}), late]);
 }
 
-async function takeControl(container: ServiceWorkerContainer): Promise<void> {
+async function takeControl(container: ServiceWorkerContainer): Promise<ServiceWorker | null> {
   const control = new Promise((resolve) => {
     container.addEventListener("controllerchange", resolve, { once: true });
   });
   await container.register("./sw.js");
   const { active } = await container.ready;
   if (!container.controller) await control;
-  const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-  active?.postMessage({ kind: "keep", urls: [location.origin + location.pathname, ...loaded] });
+  return active;
 }
 
 /**
@@ -41,9 +52,13 @@ async function takeControl(container: ServiceWorkerContainer): Promise<void> {
  */
 export async function forgetOffline(): Promise<void> {
   const own = new URL("./", location.href).href;
+  isForgotten = true;
   try {
     for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
-      if (registration.scope === own) await registration.unregister();
+      if (registration.scope !== own) continue;
+      // It answers the pages that are open until they are closed.
+      registration.active?.postMessage({ kind: "forget" });
+      await registration.unregister();
     }
     for (const name of (await globalThis.caches?.keys()) ?? []) {
       if (name === CACHE) await caches.delete(name);

@@ -17,8 +17,14 @@ interface Scope {
   };
 }
 
+/**
+ * What a page says: at the start of a visit what it has loaded, and whether that was before this
+ * script saw its requests; and that all is deleted.
+ */
+type Message = { kind: "keep"; urls: string[]; isLate: boolean } | { kind: "forget" };
+
 interface WorkerEvent {
-  data?: { kind: string; urls: string[] };
+  data?: Message;
   /** Who sends a message. */
   source?: { id: string };
   request: Request;
@@ -38,6 +44,8 @@ const PATIENCE = 4000;
 
 /** Paths of the assets of this version; the build puts them in. */
 declare const ASSETS: readonly string[];
+/** Their addresses. */
+const assets = ASSETS.map((path) => new URL(path, location.href).href);
 
 /**
  * The page that started each worker. The browser may stop this script and forget it, but not between
@@ -45,12 +53,24 @@ declare const ASSETS: readonly string[];
  */
 const pageOf = new Map<string, string>();
 
+/**
+ * Whether anything is kept: after all was deleted this script still answers the pages that are open.
+ * Where the browser has stopped it since, the cache tells.
+ */
+let keeps: boolean | undefined;
+
 scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
-scope.addEventListener("activate", (event) => event.waitUntil(scope.clients.claim()));
+scope.addEventListener("activate", (event) => {
+  keeps = true;
+  event.waitUntil(scope.clients.claim());
+});
 
 scope.addEventListener("message", (event) => {
   const { data, source } = event;
-  if (data?.kind === "keep" && source) event.waitUntil(keepFor(source.id, data.urls));
+  keeps = data?.kind === "keep";
+  if (data?.kind === "keep" && source) {
+    event.waitUntil(keepFor(source.id, data.urls, data.isLate));
+  }
 });
 
 scope.addEventListener("fetch", (event) => {
@@ -84,10 +104,20 @@ function keyOf({ url, mode }: Request): string {
   return mode === "navigate" ? origin + pathname : url;
 }
 
-/** Keeps what a page has loaded, once there is room for it. */
-async function keepFor(page: string, loaded: string[]): Promise<void> {
-  await deleteOldAssets(page, loaded).catch(() => {});
-  await keepAll(loaded).catch(() => {});
+/** Whether it is an asset of another version than this script's. */
+function isOld(url: string): boolean {
+  return isAsset(url) && !assets.includes(url);
+}
+
+/**
+ * Keeps what a page has loaded, once there is room for it. Where that is late, its worker has loaded
+ * more, which neither it nor this script has seen: the assets of its version are kept, too.
+ */
+async function keepFor(page: string, loaded: string[], isLate: boolean): Promise<void> {
+  // One of another version still needs its own; the next page tries again.
+  const isCurrent = !loaded.some(isOld);
+  if (isCurrent) await deleteOldAssets(page).catch(() => {});
+  await keepAll(isCurrent && isLate ? [...assets, ...loaded] : loaded).catch(() => {});
 }
 
 async function keepAll(urls: string[]): Promise<void> {
@@ -97,14 +127,8 @@ async function keepAll(urls: string[]): Promise<void> {
   }
 }
 
-/**
- * Deletes the assets of other versions, unless an open window may still need them: another one than
- * the page, or the page itself, where it is not of this script's version. The next page tries again.
- */
-async function deleteOldAssets(page: string, loaded: string[]): Promise<void> {
-  const current = new Set(ASSETS.map((path) => new URL(path, location.href).href));
-  const isOld = (url: string) => isAsset(url) && !current.has(url);
-  if (loaded.some(isOld)) return;
+/** Deletes the assets of other versions, unless another open window may still need them. */
+async function deleteOldAssets(page: string): Promise<void> {
   const windows = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
   if (windows.some(({ id }) => id !== page)) return;
   const cache = await caches.open(CACHE);
@@ -113,11 +137,16 @@ async function deleteOldAssets(page: string, loaded: string[]): Promise<void> {
   }
 }
 
+/** The cache, unless all was deleted. */
+async function openCache(): Promise<Cache | null> {
+  return (keeps ?? (await caches.has(CACHE))) ? caches.open(CACHE) : null;
+}
+
 /** An answer of the network is given also where it cannot be kept: storage may be full, or denied. */
 async function answer(event: WorkerEvent): Promise<Response> {
   const { request } = event;
   const key = keyOf(request);
-  const cache = await caches.open(CACHE).catch(() => null);
+  const cache = await openCache().catch(() => null);
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept && isAsset(key)) return kept;
   let isLate = false;
