@@ -69,6 +69,20 @@ describeDemo("accessibility", (demo) => {
     }
   }
 
+  test("lists without marks say that they are lists, which Safari asks for", async () => {
+    const { page } = await open();
+    const roles = await page
+      .locator("ol, ul")
+      .evaluateAll((lists) =>
+        lists
+          .filter((list) => getComputedStyle(list).listStyleType === "none")
+          .map((list) => list.getAttribute("role")),
+      );
+    assert.ok(roles.length > 0);
+    assert.deepEqual([...new Set(roles)], ["list"]);
+    await page.close();
+  });
+
   test("with the visitor's own colours it is seen which engine is chosen and what is liked", async () => {
     const { page } = await open();
     await page.emulateMedia({ forcedColors: "active" });
