@@ -127,6 +127,9 @@ fn main(
         let found = before_above + mine_above + min(before_equal + mine_equal, ties);
         atomicStore(&live_of_all, found);
         next[user] = found;
+        if user == 0u {
+            next[p.users] = beams[p.users] + 1u;
+        }
     }
     workgroupBarrier();
     let live = atomicLoad(&live_of_all);

@@ -241,37 +241,47 @@ describe("faults", { skip }, () => {
     },
   );
 
-  test(
-    "a submit that the GPU refuses is not answered with the call before",
-    faultLimit,
-    async () => {
-      const { context, page } = await open();
-      const { failure, found, expected } = await page.evaluate(async (url) => {
-        const { Recommender } = await import("/package/dist/index.js");
-        const { startedWorkers } = await import("/tests/started-workers.mjs");
-        const { workers, worker } = startedWorkers("/tests/refusing-worker.mjs");
-        const recommender = await Recommender.load(url, { backend: "webgpu", worker });
-        let failure = "";
-        recommender.on("device-lost", (/** @type {any} */ { error }) => (failure = error.message));
-        const ids = async (/** @type {object} */ options) => {
-          const picks = await recommender.recommend(options);
-          return picks.map((/** @type {{ id: string }} */ { id }) => id);
-        };
-        const [first, second] = await ids({ history: [], top: 2 });
-        await ids({ history: [] });
-        for (const worker of workers) worker.postMessage("refuse");
-        const options = { history: [], exclude: [first, second] };
-        const found = await ids(options);
-        const expected = await ids(options);
-        recommender.dispose();
-        return { failure, found, expected };
-      }, BUNDLE);
-      assert.match(failure, /submit/i);
-      assert.ok(found.length > 0);
-      assert.deepEqual(found, expected);
-      await context.close();
-    },
-  );
+  for (const [fault, said] of /** @type {const} */ ([
+    ["refuse", /submit/i],
+    ["drop", /no sense/],
+  ])) {
+    test(
+      `a submit that the GPU may ${fault} is not answered with the call before`,
+      faultLimit,
+      async () => {
+        const { context, page } = await open();
+        const { failure, found, expected } = await page.evaluate(
+          async ({ url, fault }) => {
+            const { Recommender } = await import("/package/dist/index.js");
+            const { startedWorkers } = await import("/tests/started-workers.mjs");
+            const { workers, worker } = startedWorkers("/tests/refusing-worker.mjs");
+            const recommender = await Recommender.load(url, { backend: "webgpu", worker });
+            let failure = "";
+            recommender.on("device-lost", (/** @type {any} */ { error }) => {
+              failure = error.message;
+            });
+            const ids = async (/** @type {object} */ options) => {
+              const picks = await recommender.recommend(options);
+              return picks.map((/** @type {{ id: string }} */ { id }) => id);
+            };
+            const [first, second] = await ids({ history: [], top: 2 });
+            await ids({ history: [] });
+            for (const worker of workers) worker.postMessage(fault);
+            const options = { history: [], exclude: [first, second] };
+            const found = await ids(options);
+            const expected = await ids(options);
+            recommender.dispose();
+            return { failure, found, expected };
+          },
+          { url: BUNDLE, fault },
+        );
+        assert.match(failure, said);
+        assert.ok(found.length > 0);
+        assert.deepEqual(found, expected);
+        await context.close();
+      },
+    );
+  }
 
   test("kernels that the GPU refuses, several at once", faultLimit, async () => {
     const { context, page } = await open();

@@ -468,10 +468,13 @@ fn search_cases() -> Vec<SearchCase> {
     cases
 }
 
-/// Beam state as the kernels keep it.
+/// The number of a call.
+const CALL: u32 = 5;
+
+/// Beam state of one user as the kernels keep it.
 fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
     let mut words = vec![0; (room + 1) * RECORD];
-    words[0] = beams.len() as u32;
+    words[..2].copy_from_slice(&[beams.len() as u32, CALL]);
     for (beam, record) in beams.iter().zip(words[RECORD..].chunks_exact_mut(RECORD)) {
         record[..6].copy_from_slice(&[
             beam.score.to_bits(),
@@ -696,6 +699,7 @@ fn select_keeps_the_survivors_of_the_cpu() {
             let (after, tokens) = (found(3), found(4));
             let alive = step.survivors.len();
             assert_eq!(after[0] as usize, alive, "{name}: live beams");
+            assert_eq!(after[1], CALL + 1, "{name}: the call and the step");
             let records = after[RECORD..].chunks_exact(RECORD);
             for (place, (beam, record)) in step.survivors.iter().zip(records).enumerate() {
                 let what = format!("{} {name}, beam {place}", shader.name);

@@ -36,6 +36,8 @@ const MAX_USERS: u64 = 32;
 /// Most rows of the decoder in one submit of several users: drivers reset a GPU that is busy for some
 /// seconds, two of them on some, and a slow one is not busy for one with so many.
 const MAX_ROWS: usize = 2048;
+/// Most rows of the encoder, likewise: the decoder's of four levels.
+const MAX_INPUT_ROWS: usize = 4 * MAX_ROWS;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on software
@@ -72,6 +74,8 @@ pub struct GpuEngine {
     catalog: Arc<Catalog>,
     plan: Plan,
     executor: Executor,
+    /// Number of the last call, which its answer has to bear.
+    call: u32,
 }
 
 impl GpuEngine {
@@ -96,7 +100,7 @@ impl GpuEngine {
         // That there was too little memory is reported late.
         executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
-        Ok(Self { bundle, catalog, plan, executor })
+        Ok(Self { bundle, catalog, plan, executor, call: 0 })
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items. Weights and
@@ -170,20 +174,26 @@ impl GpuEngine {
         let largest = one.into_iter().map(|(_, bytes)| bytes).max().unwrap_or(1);
         let room = self.executor.limit() / largest;
         // One dimension of a launch counts the rows of all users.
-        let rows = beams.max(self.plan.longest_input());
-        let most = (plan::MAX_GROUPS as usize / rows).min(MAX_ROWS / beams.max(1));
+        let input = self.plan.longest_input();
+        let most = (plan::MAX_GROUPS as usize / beams.max(input))
+            .min(MAX_ROWS / beams.max(1))
+            .min(MAX_INPUT_ROWS / input);
         room.min(most as u64).clamp(1, MAX_USERS) as usize
     }
 
     /// Runs queries that are alike in one submit.
     async fn run(&mut self, queries: &[&EngineQuery]) -> Result<Vec<Vec<Hit>>, InferError> {
         let Some(batch) = batch_of(queries) else { return Ok(Vec::new()) };
+        // Never 0, which a buffer that nothing was written to has.
+        self.call = self.call.wrapping_add(1).max(1);
         let dispatches = self.upload(queries, batch)?;
         let (plan, levels, users) = (&self.plan, self.bundle.tokens.levels.len(), queries.len());
         let rows = plan.rows(batch.beams)[levels];
         let words = Plan::state_words(users, rows);
         let state = self.executor.run(&dispatches, plan.beams_before(levels), words).await?;
-        hits_of(&state, users, rows as usize, self.catalog.len(), batch.sampled).ok_or_else(|| {
+        let mark = self.call.wrapping_add(levels as u32);
+        let asked = Asked { users, rows: rows as usize, sampled: batch.sampled, mark };
+        hits_of(&state, asked, self.catalog.len()).ok_or_else(|| {
             InferError::DeviceLost("its answer makes no sense; use the CPU engine".into())
         })
     }
@@ -239,7 +249,7 @@ impl GpuEngine {
         executor.upload(plan.id(Scratch::Samplings), &samplings);
         let start = self.bundle.tokens.decoder_start;
         executor.upload(plan.id(Scratch::Tokens), &vec![start; users]);
-        executor.upload(plan.beams_before(0), &plan.root(users));
+        executor.upload(plan.beams_before(0), &plan.root(users, self.call));
         Ok(plan.dispatches(batch))
     }
 
@@ -271,16 +281,27 @@ impl GpuEngine {
     }
 }
 
-/// The hits of each user in the state after the last step, of `rows` rows a user; `None` where no
-/// search over `items` items could have left it: a device may answer anything.
-fn hits_of(
-    state: &[u32],
+/// What the state after the last step is an answer to.
+#[derive(Clone, Copy)]
+struct Asked {
     users: usize,
+    /// Rows of a user.
     rows: usize,
-    items: usize,
     sampled: bool,
-) -> Option<Vec<Vec<Hit>>> {
+    /// The number of the call plus that of the levels: each step adds 1 to what the one before left.
+    mark: u32,
+}
+
+/// The hits of each user in the state after the last step; `None` where this call's search over
+/// `items` items could not have left it. A device may answer anything: where Metal gives a command
+/// buffer up, drivers go on as if it had been done (gfx-rs/wgpu#9545), and the state that is read
+/// back is that of the call before.
+fn hits_of(state: &[u32], asked: Asked, items: usize) -> Option<Vec<Vec<Hit>>> {
+    let Asked { users, rows, sampled, mark } = asked;
     let (alive, records) = state.split_at_checked(users * RECORD)?;
+    if alive.get(users) != Some(&mark) {
+        return None;
+    }
     let mut of_users = Vec::with_capacity(users);
     for (records, &alive) in records.chunks_exact(rows * RECORD).zip(alive) {
         let alive = alive as usize;
@@ -325,11 +346,13 @@ mod tests {
 
     const ROWS: usize = 3;
     const ITEMS: usize = 9;
+    const MARK: u32 = 7;
 
     /// The state of two users, the first with two beams and the second with none.
     fn state() -> Vec<u32> {
         let mut state = vec![0; 2 * (1 + ROWS) * RECORD];
         state[0] = 2;
+        state[2] = MARK;
         for (beam, (rank, score, key)) in
             [(4, -3.0f32, 0.5f32), (8, -2.0, 0.25)].into_iter().enumerate()
         {
@@ -342,7 +365,7 @@ mod tests {
     }
 
     fn read(state: &[u32], sampled: bool) -> Option<Vec<Vec<Hit>>> {
-        hits_of(state, 2, ROWS, ITEMS, sampled)
+        hits_of(state, Asked { users: 2, rows: ROWS, sampled, mark: MARK }, ITEMS)
     }
 
     #[test]
@@ -379,11 +402,13 @@ mod tests {
     #[test]
     fn a_state_that_no_search_leaves_is_refused() {
         let second = 3 * RECORD;
-        let of_second_user = 1;
+        let (of_second_user, of_call) = (1, 2);
         let wrong = [
             ("more beams alive than rows", 0, ROWS as u32 + 1),
             ("so many that their words overflow", 0, u32::MAX / 16 + 2),
             ("of the other user", of_second_user, ROWS as u32 + 1),
+            ("the call before, or a step before", of_call, MARK - 1),
+            ("no call", of_call, 0),
             ("a rank beyond the catalogue", second + 1, ITEMS as u32),
             ("the same item twice", second + 1, 4),
             ("ranks that descend", second + 1, 0),

@@ -1,5 +1,6 @@
 //! A device of Vulkan, Metal or Direct3D, by wgpu.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use futures_channel::oneshot;
@@ -318,7 +319,11 @@ impl Device {
             // The receiver is gone only if the call was dropped.
             let _ = sender.send(outcome);
         });
-        self.device.poll(PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
+        // wgpu panics where a device is lost in this wait, having told the callback why.
+        let waited = catch_unwind(AssertUnwindSafe(|| {
+            self.device.poll(PollType::wait_indefinitely()).map_err(|e| lost(&e))
+        }));
+        waited.unwrap_or_else(|_panic| Err(lost(&"the device was lost")))?;
         receiver.await.map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
         let words = {
             let view = read_back.0.get_mapped_range(0..bytes).map_err(|e| lost(&e))?;

@@ -127,10 +127,12 @@ impl Device {
             || before.is_some_and(|value| value.is_truthy())
             || swiftshader;
         let language = gpu.wgsl_language_features();
+        // Firefox does not tell whose the adapter is.
+        let may_be_of = |system| of_adapter.vendor().is_empty() && user_agent().contains(system);
         let info = Info {
             software: is_fallback,
             // A page is not told the backend, but this vendor's is Metal.
-            unpacks: of_adapter.vendor() == "apple",
+            unpacks: of_adapter.vendor() == "apple" || may_be_of("Mac OS X"),
             extras: Extras {
                 halves: granted.has(halves),
                 packed_products: language.has("packed_4x8_integer_dot_product"),
@@ -138,8 +140,9 @@ impl Device {
             },
             limit: binding.min(size) as u64,
         };
-        // Firefox on Linux has Mesa's, and does not say so.
-        let mesa = is_fallback && !swiftshader;
+        // Firefox on Linux has Mesa's, and does not say so; nor, if it hides what it runs on, that this
+        // is no GPU.
+        let mesa = (is_fallback && !swiftshader) || may_be_of("Linux");
         let bounds = if mesa { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
         Ok(Self { queue: device.queue(), info, bounds, failure, waiting, device })
     }
@@ -383,11 +386,21 @@ fn keep_errors(device: &GpuDevice) {
     }
 }
 
-/// `navigator.gpu`, of a window or of a worker.
+/// `navigator.gpu`.
 fn browser_gpu() -> Option<Gpu> {
-    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
-    let gpu = Reflect::get(&navigator, &"gpu".into()).ok()?;
+    let gpu = of_navigator("gpu")?;
     (!gpu.is_undefined() && !gpu.is_null()).then(|| gpu.unchecked_into())
+}
+
+/// `navigator.userAgent`.
+fn user_agent() -> String {
+    of_navigator("userAgent").and_then(|text| text.as_string()).unwrap_or_default()
+}
+
+/// A property of the navigator, of a window or of a worker.
+fn of_navigator(name: &str) -> Option<JsValue> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    Reflect::get(&navigator, &name.into()).ok()
 }
 
 fn no_gpu(error: JsValue) -> InferError {

@@ -131,10 +131,11 @@ impl Plan {
         self.id(if step.is_multiple_of(2) { Scratch::BeamsEven } else { Scratch::BeamsOdd })
     }
 
-    /// The state before the first step: one beam a user, all items.
-    pub(in crate::gpu) fn root(&self, users: usize) -> Vec<u32> {
+    /// The state before the first step of a call: one beam a user, all items.
+    pub(in crate::gpu) fn root(&self, users: usize, call: u32) -> Vec<u32> {
         let mut state = vec![0; 2 * users * RECORD];
         state[..users].fill(1);
+        state[users] = call;
         for record in state[users * RECORD..].chunks_exact_mut(RECORD) {
             record[2] = self.items as u32;
         }
