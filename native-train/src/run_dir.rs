@@ -72,6 +72,11 @@ impl RunDir {
         Err(TrainError::file(path, format!("is a file of the run {run}; choose another name")))
     }
 
+    /// Whether a path names the directory itself; neither need be there.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        lies_in(path, &self.root) && lies_in(&self.root, path)
+    }
+
     /// `.tigret/lock`: held by the command that writes into the run.
     pub fn lock(&self) -> PathBuf {
         self.root.join(OWN).join("lock")

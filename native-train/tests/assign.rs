@@ -113,6 +113,22 @@ fn new_items_get_ids_and_old_ones_keep_theirs() {
 }
 
 #[test]
+fn an_id_is_the_same_however_a_table_writes_its_number() {
+    let world = Place::new();
+    let items = |ids: &[&str]| {
+        ids.iter().map(|id| format!("{{\"id\": {id}, \"title\": \"t\"}}\n")).collect::<String>()
+    };
+    world.write("items.jsonl", items(&["17.0", "18", "\"19\"", "20.5"]));
+    world.write("sequences.txt", "u 17 18 19 20.5\n");
+    works_json(&world, PREPARE);
+    works_json(&world, "tokenize --run run --method random --codebook-size 4");
+    world.write("again.jsonl", items(&["17", "18.0", "19", "20.5", "21.0"]));
+    let report = assign(&world, "again.jsonl");
+    assert_eq!((&report["new"], &report["known"]), (&json!(1), &json!(4)));
+    assert_eq!(codes(&world).into_keys().collect::<Vec<_>>(), ["17", "18", "19", "20.5", "21"]);
+}
+
+#[test]
 fn an_item_that_was_tokenized_gets_the_same_codes_again_under_another_id() {
     let world = new_world(RQ_KMEANS);
     write_copies(&world, "copies.jsonl");

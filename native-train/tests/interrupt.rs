@@ -74,6 +74,9 @@ fn an_interrupted_embed_goes_on_and_ends_with_the_same_bytes() {
         assert!(message.contains("interrupted; the same command goes on where it stopped"));
         assert!(world.join("r/encoding.partial.safetensors").exists());
         assert!(!world.join("r/vectors.safetensors").exists(), "nothing half-made is left");
+        // Other vectors in the meantime are not what it was about.
+        works(&world, "embed --run r");
+        assert!(world.join("r/encoding.partial.safetensors").exists());
         works(&world, &command);
         assert!(!world.join("r/encoding.partial.safetensors").exists());
         let read = || fs::read(world.join("r/vectors.safetensors")).unwrap();

@@ -677,6 +677,10 @@ fn a_run_is_not_made_where_its_data_lie() {
         assert!(error.contains("items.jsonl: is where the run's own file would"), "{error}");
     }
     assert_eq!(fs::read_to_string(at.join("run/items.jsonl")).unwrap(), items);
+    for folder in ["run", "./run/../run"] {
+        let error = fails(&mut prepare(at, &format!("--movielens {folder}")));
+        assert!(error.contains("is the run's own folder; give the run another"), "{error}");
+    }
 }
 
 /// A table that `pyarrow` wrote, see `tests/golden/make_parquet_golden.py`.

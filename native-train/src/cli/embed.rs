@@ -141,11 +141,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         return embed_texts(&args, texts, out, &run, output);
     }
     let dataset = Dataset::load(&run)?;
-    // Until the vectors are kept: an interruption before would lose them.
-    let _watch = args.encoder.is_some().then(Watch::start).transpose()?;
-    let mut terms = None;
+    let (mut terms, mut watch) = (None, None);
     let (vectors, encoder, name) = if let Some(name) = &args.encoder {
-        let (vectors, encoder) = sentence_vectors(&args, name, &run, &dataset, output)?;
+        let (vectors, encoder, started) = sentence_vectors(&args, name, &run, &dataset, output)?;
+        // Until the vectors are kept: an interruption before would lose them.
+        watch = Some(started);
         (vectors, encoder, name.as_str())
     } else if let Some(file) = &args.vectors {
         let mut vectors = precomputed_vectors(&args, file, &dataset)?;
@@ -162,7 +162,9 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     encoder.save(&run)?;
     let of_texts = !matches!(encoder, Encoder::Precomputed);
     vectors.save(&run, &dataset.items, &encoder.id(), of_texts)?;
-    remove_if_there(&run.encoding_state())?;
+    if watch.is_some() {
+        remove_if_there(&run.encoding_state())?;
+    }
     let report = Report {
         encoder: name.to_owned(),
         items: dataset.items.len(),
@@ -214,7 +216,7 @@ fn sentence_vectors(
     run: &RunDir,
     dataset: &Dataset,
     output: &Output,
-) -> Result<(Vectors, Encoder)> {
+) -> Result<(Vectors, Encoder, Watch)> {
     let texts: Vec<&str> = dataset.items.iter().map(|item| item.text.as_str()).collect();
     refuse_empty_texts(run, &texts)?;
     // It is looked for again from wherever later texts are encoded.
@@ -227,6 +229,8 @@ fn sentence_vectors(
     };
     let encoder = SentenceEncoder::open(name, args.device, |file| output.note(file))?;
     encoder.notes().iter().for_each(|note| output.note(note));
+    // Not before: nothing polls while an encoder is downloaded and loaded.
+    let watch = Watch::start()?;
     let state = run.encoding_state();
     let (count, device) = (texts.len(), encoder.device_name());
     output.note(format!("{count} texts on {device}; {STOPPABLE}"));
@@ -234,7 +238,8 @@ fn sentence_vectors(
     let control = Control { interrupted: &interrupt::is_requested, state: Some(&state) };
     let vectors = job::encode_all(&encoder, &texts, control, &progress)?;
     progress.finish_and_clear();
-    Ok((vectors, Encoder::Sentence { source, fingerprint: encoder.fingerprint().to_owned() }))
+    let fingerprint = encoder.fingerprint().to_owned();
+    Ok((vectors, Encoder::Sentence { source, fingerprint }, watch))
 }
 
 fn refuse_empty_texts(run: &RunDir, texts: &[&str]) -> Result<()> {

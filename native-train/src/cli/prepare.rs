@@ -200,17 +200,24 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Refuses data that `prepare` would overwrite.
+const ELSEWHERE: &str = "give the run another folder than that of the data";
+
+/// Refuses data that `prepare` would overwrite, or change.
 fn check_inputs(args: &Args) -> Result<()> {
     let run = RunDir::named(&args.run);
     let inputs = [&args.interactions, &args.items, &args.sequences, &args.amazon];
-    match inputs.into_iter().flatten().find(|input| run.is_artefact(input)) {
-        None => Ok(()),
-        Some(input) => Err(TrainError::file(
+    if let Some(input) = inputs.into_iter().flatten().find(|input| run.is_artefact(input)) {
+        return Err(TrainError::file(
             input,
-            "is where the run's own file would be written; give the run another folder than that \
-             of the data",
-        )),
+            format!("is where the run's own file would be written; {ELSEWHERE}"),
+        ));
+    }
+    // With the run's own files in it, it would be another folder after each command.
+    match &args.movielens {
+        Some(folder) if run.is(folder) => {
+            Err(TrainError::file(folder, format!("is the run's own folder; {ELSEWHERE}")))
+        }
+        _ => Ok(()),
     }
 }
 

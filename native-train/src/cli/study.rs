@@ -88,6 +88,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     studies.iter().try_for_each(|study| study.check(&settings, &verbs, &command))?;
     let _lock = RunLock::acquire(&settings.out, "tigret study")?;
     let (mut written, mut failed) = (Vec::new(), Vec::new());
+    let last = studies.last().copied();
     for study in studies {
         match study.run(&settings, &verbs, &command) {
             Ok(report) => {
@@ -96,16 +97,22 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
             }
             Err(e) if e.is_interrupted() || matches!(e, TrainError::Paused) => return Err(e),
             // The data may lack what one study is about: the others go on.
-            Err(e) => failed.push(format!("{}: {e}", study.name())),
+            Err(e) => {
+                // At once, and again at the end: the others may take hours, or be interrupted.
+                let failure = format!("{}: {e}", study.name());
+                if Some(study) != last {
+                    output.note(&failure);
+                }
+                failed.push(failure);
+            }
         }
     }
-    if written.is_empty() && !failed.is_empty() {
-        return Err(TrainError::usage(failed.join("; ")));
+    if !written.is_empty() {
+        output.result(&written, || {
+            let files = written.iter().map(|report| report.markdown.display().to_string());
+            files.collect::<Vec<_>>().join("\n")
+        });
     }
-    output.result(&written, || {
-        let files = written.iter().map(|report| report.markdown.display().to_string());
-        files.collect::<Vec<_>>().join("\n")
-    });
     if failed.is_empty() { Ok(()) } else { Err(TrainError::usage(failed.join("; "))) }
 }
 

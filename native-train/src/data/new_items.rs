@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::lines::{for_each_line, object};
 use super::template::TextRecipe;
-use super::values::{INEXACT, is_exact};
+use super::values::{INEXACT, is_exact, scalar};
 use super::{PREPARE_HINT, Summary};
 use crate::error::{Result, TrainError};
 use crate::files::read_json;
@@ -123,11 +123,10 @@ pub fn for_each_new_item(
 /// The id of a line.
 pub(crate) fn id_of(path: &Path, line: usize, fields: &Map<String, Value>) -> Result<String> {
     match fields.get("id") {
-        Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
-        Some(id @ Value::Number(_)) if !is_exact(id) => {
-            Err(TrainError::line(path, line, format!("\"id\" {INEXACT}")))
-        }
-        Some(Value::Number(id)) => Ok(id.to_string()),
-        _ => Err(TrainError::line(path, line, "has no \"id\" that is a text or a number")),
+        Some(id) if !is_exact(id) => Err(TrainError::line(path, line, format!("\"id\" {INEXACT}"))),
+        id => match id.and_then(scalar) {
+            Some(id) if !id.is_empty() => Ok(id.into_owned()),
+            _ => Err(TrainError::line(path, line, "has no \"id\" that is a text or a number")),
+        },
     }
 }

@@ -49,7 +49,8 @@ impl Step {
     pub fn revision(self) -> u32 {
         match self {
             // 2: Amazon's prices and lines that say nothing; UUIDs of Parquet. 3: the density.
-            Self::Prepare => 3,
+            // 4: ids that are whole floats.
+            Self::Prepare => 4,
             // 2: encoders obey `tokenizer_config.json`. 3: the vectors' hashes of ids and texts.
             // 4: words with marks, and of scripts without blanks.
             Self::Embed => 4,

@@ -299,8 +299,9 @@ impl<'a> State<'a> {
             (Some(path), _) => Source::File(Box::new(open_vectors(path, run, &quantizer)?)),
             (None, _) => Source::Inline(Texts { run, recipe: recipe.clone(), load, encoder: None }),
         };
-        // A file that says of which encoder it is has been refused by name.
-        if config.structure != Structure::Hash {
+        // A file that says of which encoder it is has been compared with the tokenizer's.
+        let is_compared = matches!(&source, Source::File(file) if file.encoder().is_some());
+        if config.structure != Structure::Hash && !is_compared {
             check_encoder(run)?;
         }
         let state = Self {
