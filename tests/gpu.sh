@@ -19,8 +19,8 @@
 # Called again, `train` and `tokenize` go on where they stopped, on another machine too if OUT is the
 # one before. A step that fails does not end the others; the exit status is 1 then. On a GPU each program
 # has a time limit of its own, so that one that hangs costs minutes; where none does, all steps take about
-# half an hour. Where a command may take ten minutes, `check bench engine`, `train state` and `tokenize`
-# are three. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and the
+# half an hour. Where a command may take ten minutes and bring back 64 MB, `check bench engine`, `train`,
+# `state` (on the same machine) and `tokenize` are four. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and the
 # minutes are given), and DEVICE=cpu tries the script without a GPU.
 #
 # OUT gets a log a step, the log and the figures of training, and in pieces of at most 15 MB
@@ -158,7 +158,7 @@ train() {
     names "$run/model" "last*" >/dev/null && resume=(--resume)
     # It stops by itself; the limit is for one that hangs.
     # shellcheck disable=SC2086 # TRAIN is a list of options.
-    within $((10#0${minutes%%.*} * 60 + 300)) \
+    within $((10#0${minutes%%.*} * 60 + 120)) \
         "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
         --max-minutes "$minutes" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
         status=1

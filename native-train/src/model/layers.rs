@@ -189,7 +189,7 @@ pub(super) fn additive_mask(keep: &Tensor) -> Tensor {
 }
 
 /// The same values in rows that begin at multiples of [`BIAS_ROW`] elements.
-fn aligned(bias: &Tensor) -> Tensor {
+pub(super) fn aligned(bias: &Tensor) -> Tensor {
     let keys = bias.size()[bias.dim() - 1];
     bias.constant_pad_nd([0, (BIAS_ROW - keys % BIAS_ROW) % BIAS_ROW]).narrow(-1, 0, keys)
 }

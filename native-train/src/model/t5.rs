@@ -9,7 +9,7 @@ use tigret_infer::T5Config;
 use tigret_infer::config::Stack;
 
 use super::dropout::Dropout;
-use super::layers::{Pass, additive_mask, additive_mask_of};
+use super::layers::{Pass, additive_mask, additive_mask_of, aligned};
 use super::params::{Init, Read, Spec, Views};
 
 /// The network; its weights live in [`super::params::Params`].
@@ -37,7 +37,10 @@ impl CrossState {
     pub fn twice(&self) -> Self {
         let twice = |t: &Tensor| Tensor::cat(&[t, t], 0);
         let layers = self.layers.iter().map(|(keys, values)| (twice(keys), twice(values)));
-        Self { layers: layers.collect(), mask: twice(&self.mask) }
+        let mask = twice(&self.mask);
+        // As `Pass::for_attention` had it, which copies do not keep.
+        let mask = if mask.device() == Device::Cpu { mask } else { aligned(&mask) };
+        Self { layers: layers.collect(), mask }
     }
 }
 

@@ -54,6 +54,9 @@ impl Batch {
 /// Samples whose gradient one thread of a CPU computes at a time. A constant, so that the weights do
 /// not depend on the number of threads; small enough for a cache, large enough for matrix products.
 pub(super) const MICRO_BATCH: usize = 32;
+/// The same of a GPU, where a step is one pass wherever it can be: ATen's fused attention takes fewer
+/// than 65,536 rows, and unlikelihood makes two of a sample.
+pub(super) const GPU_BATCH: usize = 32_767;
 
 /// Everything that batches are made of, on the device that trains: a step then uploads nothing.
 #[derive(Debug)]

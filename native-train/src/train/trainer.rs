@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use tch::{Device, Tensor};
 
-use super::batch::{Batch, Draws, MICRO_BATCH, Resident};
+use super::batch::{Batch, Draws, GPU_BATCH, MICRO_BATCH, Resident};
 use super::driver::{self, Files, Job, Limits, Outcome, Plan};
 use super::loss::loss;
 use super::record::Training;
@@ -167,7 +167,7 @@ impl<'a> Trainer<'a> {
 
     /// [`Trainer::batch`] in the parts that are computed one by one.
     fn micro_batches(&mut self, step: u64) -> Vec<Batch> {
-        self.parts(step, if self.device == Device::Cpu { MICRO_BATCH } else { usize::MAX })
+        self.parts(step, if self.device == Device::Cpu { MICRO_BATCH } else { GPU_BATCH })
     }
 
     /// The batch of a step in parts of `size` samples.
