@@ -14,9 +14,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Parser;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Map, json};
 use tigret_infer::testing::{Random, Shape, random_bundle, reweighted, widened};
@@ -30,12 +31,15 @@ const SEED: u64 = 0;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// Writes a random model of the paper's sizes in every form that is timed.
+#[derive(Parser)]
+struct Options {
+    /// Where the files go; made where there is none.
+    folder: PathBuf,
+}
+
 fn main() {
-    let Some(folder) = std::env::args().nth(1) else {
-        eprintln!("usage: random_model FOLDER");
-        std::process::exit(2);
-    };
-    if let Err(error) = write(Path::new(&folder)) {
+    if let Err(error) = write(&Options::parse().folder) {
         eprintln!("random_model: {error}");
         std::process::exit(2);
     }
