@@ -128,7 +128,7 @@ impl Device {
             || swiftshader;
         let language = gpu.wgsl_language_features();
         // Firefox does not tell whose the adapter is.
-        let may_be_of = |system| of_adapter.vendor().is_empty() && user_agent().contains(system);
+        let may_be_of = |system: &str| of_adapter.vendor().is_empty() && is_on(system);
         let info = Info {
             software: is_fallback,
             // A page is not told the backend, but this vendor's is Metal.
@@ -392,9 +392,11 @@ fn browser_gpu() -> Option<Gpu> {
     (!gpu.is_undefined() && !gpu.is_null()).then(|| gpu.unchecked_into())
 }
 
-/// `navigator.userAgent`.
-fn user_agent() -> String {
-    of_navigator("userAgent").and_then(|text| text.as_string()).unwrap_or_default()
+/// Whether `navigator.userAgent` names a system.
+fn is_on(system: &str) -> bool {
+    let agent = of_navigator("userAgent").and_then(|text| text.as_string()).unwrap_or_default();
+    // `contains` has an algorithm for long texts, a kilobyte of the module.
+    agent.as_bytes().windows(system.len()).any(|part| part == system.as_bytes())
 }
 
 /// A property of the navigator, of a window or of a worker.
