@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Map;
 
-use super::moment::{Bound, LikelyUnit, Moment, TimeStyle};
+use super::moment::{Bound, Moment, TimeStyle};
 use super::{Item, Sequence};
 use crate::error::{Result, TrainError};
 
@@ -46,8 +46,8 @@ pub struct Tally {
     /// The earliest and the latest time of all interactions before the rules left any out, as the
     /// source writes them; nothing where there are none.
     pub times: Option<[String; 2]>,
-    /// Whether the times look like seconds and thousandths of them in one file, which puts what
-    /// happened out of order.
+    /// Whether the times look like seconds and milliseconds in one file, or other two units, which puts
+    /// what happened out of order.
     pub mixes_units: bool,
 }
 
@@ -125,11 +125,10 @@ impl Times {
         within
     }
 
-    /// Whether numbers look like seconds here and milliseconds, or finer, there.
+    /// Whether numbers look like seconds here and milliseconds there, or like other two units.
     fn mix_units(&self) -> bool {
-        let units = [self.earliest, self.latest].map(Moment::likely_unit);
-        self.style == TimeStyle::Number
-            && units == [Some(LikelyUnit::Seconds), Some(LikelyUnit::Finer)]
+        let [one, other] = [self.earliest, self.latest].map(Moment::likely_unit);
+        self.style == TimeStyle::Number && one.zip(other).is_some_and(|(one, other)| one != other)
     }
 
     /// The earliest and the latest that were seen.
@@ -281,6 +280,8 @@ mod tests {
             (["1716270000000", "1716270000"], true),
             (["1716270000", "1826270000"], false),
             (["1716270000000", "1826270000000"], false),
+            (["1716270000000", "1716270000000000"], true),
+            (["1716270000000000", "1716270000000000000"], true),
             (["1", "1716270000000"], false),
             (["2024-05-21", "2024-05-22"], false),
         ] {

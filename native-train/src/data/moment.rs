@@ -75,12 +75,14 @@ impl Moment {
         number.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
-    /// The unit that a number since 1970 seems to have: of the years from 1973 to 2286 all have ten
-    /// digits or nine in seconds, and twelve or more in milliseconds or finer.
+    /// The unit that a number since 1970 seems to have: of the years from 1973 to 2286 all have nine or
+    /// ten digits in seconds, and three more in each smaller unit.
     pub(super) fn likely_unit(self) -> Option<LikelyUnit> {
         match self.whole {
             100_000_000..10_000_000_000 => Some(LikelyUnit::Seconds),
-            100_000_000_000.. => Some(LikelyUnit::Finer),
+            100_000_000_000..10_000_000_000_000 => Some(LikelyUnit::Milliseconds),
+            100_000_000_000_000..10_000_000_000_000_000 => Some(LikelyUnit::Microseconds),
+            100_000_000_000_000_000.. => Some(LikelyUnit::Nanoseconds),
             _ => None,
         }
     }
@@ -110,15 +112,18 @@ impl Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LikelyUnit {
     Seconds,
-    /// Milliseconds, or parts of them.
-    Finer,
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
 }
 
 impl LikelyUnit {
     fn name(self) -> &'static str {
         match self {
             Self::Seconds => "seconds",
-            Self::Finer => "milliseconds or parts of them",
+            Self::Milliseconds => "milliseconds",
+            Self::Microseconds => "microseconds",
+            Self::Nanoseconds => "nanoseconds",
         }
     }
 }
