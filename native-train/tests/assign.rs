@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use tigret_infer::Quantizer;
 
+use crate::new_texts::rows;
 use crate::tigret::{Made, Place, fails, tigret, works_json};
 
 const PREPARE: &str = "prepare --run run --sequences sequences.txt --items items.jsonl";
@@ -109,6 +110,28 @@ fn new_items_get_ids_and_old_ones_keep_theirs() {
         let items = world.read("run/items.jsonl");
         assert_eq!(items.lines().count(), 90);
         assert!(!items.contains("embedding") && items.contains("Title 89"));
+    }
+}
+
+#[test]
+fn vectors_that_embed_has_brought_to_length_1_are_so_for_new_items_too() {
+    let world = WITH_VECTORS.place();
+    works_json(&world, "embed --run run --vectors vectors.safetensors --normalize");
+    works_json(&world, &format!("tokenize --run run --codebook-size 4 {RQ_KMEANS}"));
+    let scaled = |by: f32| (0..60).flat_map(vector).map(move |x| x * by);
+    world.write_matrix("copies.safetensors", 6, scaled(37.0));
+    write_copies(&world, "copies.jsonl");
+    works_json(&world, "tokenize --run run --assign copies.jsonl --vectors copies.safetensors");
+    let codes = codes(&world);
+    for item in 0..60 {
+        let [own, copy] = [format!("item-{item}"), format!("copy-{item}")];
+        assert_eq!(codes[&own][..3], codes[&copy][..3], "{item}");
+    }
+    let (rows, _) = rows(&world.join("run/vectors.safetensors"));
+    assert_eq!(rows.len(), 120);
+    for row in rows.iter().filter(|row| row.iter().any(|x| *x != 0.0)) {
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
     }
 }
 

@@ -63,7 +63,7 @@ fn assert_copies_have_the_codes_of_their_originals(world: &Place) {
 }
 
 /// Rows of the one matrix of a safetensors file, and the ids in its metadata.
-fn rows(path: &Path) -> (Vec<Vec<f32>>, Option<Vec<String>>) {
+pub(crate) fn rows(path: &Path) -> (Vec<Vec<f32>>, Option<Vec<String>>) {
     let bytes = fs::read(path).unwrap();
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
     let ids = header.metadata().as_ref().unwrap().get("ids");

@@ -218,6 +218,7 @@ pub fn random_bundle_with_quantizer(shape: &Shape, format: WeightFormat, seed: u
         structure: Structure::Residual,
         input: 6,
         learned: 0,
+        unit_length: false,
         sizes: shape.levels[..shape.levels.len() - 1].to_vec(),
         widths: vec![9, 5],
         seed: 0,

@@ -22,6 +22,7 @@ fn config(structure: Structure, input: usize, sizes: &[u32], widths: &[usize]) -
         structure,
         input: if hash { 0 } else { input },
         learned: 0,
+        unit_length: false,
         sizes: sizes.to_vec(),
         widths: if hash { vec![] } else { widths.to_vec() },
         seed: 7,
@@ -363,4 +364,26 @@ fn codes_drawn_from_ids_look_at_no_embedding() {
     let codes = |embedding: &[f32]| assign(&quantizer, &layout, &catalog, &[new("a", embedding)]);
     assert_eq!(codes(&[]).unwrap(), codes(&[f32::NAN, 1.0]).unwrap());
     assert_eq!(codes(&[]).unwrap()[0][..2], quantizer.encode(&["a"], &[]));
+}
+
+#[test]
+fn vectors_of_any_length_get_the_codes_of_length_1_where_the_quantiser_was_fitted_to_such() {
+    for structure in STRUCTURES.into_iter().filter(|structure| *structure != Structure::Hash) {
+        let mut config = config(structure, 8, &[4, 4], &[]);
+        config.learned = 2;
+        config.unit_length = true;
+        let quantizer = random_quantizer(config, 3).unwrap();
+        let ids = ids(40);
+        let mut random = Random::new(5);
+        let drawn: Vec<f32> = (0..40 * 8).map(|_| random.signed()).collect();
+        let scaled = |by: f32| -> Vec<f32> {
+            let part = |(at, x): (usize, &f32)| if at % 8 < 6 { x * by } else { *x };
+            drawn.iter().enumerate().map(part).collect()
+        };
+        let codes = quantizer.encode(&ids, &scaled(1.0));
+        assert_eq!(quantizer.encode(&ids, &scaled(64.0)), codes, "{structure:?}");
+        let mut zeros = drawn.clone();
+        zeros[..6].fill(0.0);
+        assert_eq!(quantizer.encode(&ids, &zeros).len(), codes.len(), "zeros have codes, too");
+    }
 }

@@ -12,6 +12,7 @@ use super::{Output, assign};
 use crate::data::Dataset;
 use crate::device::{self, DeviceChoice};
 use crate::embed::Vectors;
+use crate::embed::encoder::Encoder;
 use crate::error::{Result, TrainError};
 use crate::files::{remove_if_there, write_atomically, write_json};
 use crate::interrupt::{self, Control, STOPPABLE, Watch};
@@ -196,6 +197,14 @@ fn vectors_of(
     Ok((join(&content, &factors, args.collaborative), factors.dimensions))
 }
 
+/// Whether `embed --normalize` has brought the run's vectors, of another program, to length 1.
+fn has_unit_length(run: &RunDir) -> bool {
+    // Vectors of before may lie beside the encoder of an `embed` that was killed.
+    let is_theirs = |encoder: &Encoder| Vectors::encoder(run) == Some(encoder.id());
+    let encoder = Encoder::load(run).ok().filter(is_theirs);
+    encoder.is_some_and(|encoder| matches!(encoder, Encoder::Precomputed { normalised: true }))
+}
+
 fn tokenize(args: Args, output: &Output) -> Result<()> {
     let sizes = args.sizes()?;
     let autoencoder =
@@ -212,6 +221,7 @@ fn tokenize(args: Args, output: &Output) -> Result<()> {
         balance_last: args.sinkhorn,
         autoencoder,
         learned,
+        unit_length: args.method != Method::Random && has_unit_length(&run),
         seed: args.seed,
     };
     let ids: Vec<&str> = dataset.items.iter().map(|item| item.id.as_str()).collect();

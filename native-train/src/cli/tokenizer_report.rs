@@ -92,7 +92,7 @@ impl Report {
             let why = match (training.converged, epochs) {
                 (true, _) => "converged",
                 (false, Some(Epochs::UntilConverged(most))) if training.epochs < most => {
-                    "stopped, since the reconstruction error rose: lower --learning-rate"
+                    "stopped, not converged: try --normalize center, or lower --learning-rate"
                 }
                 (false, Some(Epochs::UntilConverged(_))) => {
                     "the most allowed, not converged: raise --max-epochs"

@@ -82,8 +82,14 @@ pub enum Encoder {
         fingerprint: String,
     },
     /// Another program.
-    Precomputed,
+    Precomputed {
+        /// Whether its vectors were brought to length 1 here.
+        normalised: bool,
+    },
 }
+
+/// What tells vectors of another program apart from others.
+pub(crate) const PRECOMPUTED: &str = "precomputed";
 
 impl Encoder {
     /// Tells encoders apart; stands in the artefacts that were made by this one.
@@ -99,7 +105,7 @@ impl Encoder {
                 format!("tf-idf+svd:{}", short(&hex(hash)))
             }
             Self::Sentence { fingerprint, .. } => format!("sentence:{}", short(fingerprint)),
-            Self::Precomputed => "precomputed".to_owned(),
+            Self::Precomputed { .. } => PRECOMPUTED.to_owned(),
         }
     }
 
@@ -128,8 +134,9 @@ impl Encoder {
                 note("source", source);
                 note("fingerprint", fingerprint);
             }
-            Self::Precomputed => {
-                note("kind", "precomputed");
+            Self::Precomputed { normalised } => {
+                note("kind", PRECOMPUTED);
+                note("normalised", &normalised.to_string());
             }
         }
         tensors::write(&run.encoder(), parts, notes)
@@ -177,7 +184,10 @@ impl Encoder {
             "sentence" => {
                 Ok(Self::Sentence { source: noted("source")?, fingerprint: noted("fingerprint")? })
             }
-            "precomputed" => Ok(Self::Precomputed),
+            PRECOMPUTED => {
+                let normalised = notes.get("normalised").is_some_and(|note| note == "true");
+                Ok(Self::Precomputed { normalised })
+            }
             other => Err(format!("names the encoder \"{other}\", which this tigret does not know")),
         }
     }
@@ -237,7 +247,7 @@ impl Ready {
             }
             Encoder::TfIdf(encoder) => return Ok(Self { id, network: Network::TfIdf(encoder) }),
             Encoder::Sentence { source, fingerprint } => (source, fingerprint),
-            Encoder::Precomputed => {
+            Encoder::Precomputed { .. } => {
                 return Err(TrainError::file(
                     run.vectors(),
                     "was made by another program, which has to encode new texts too; `tigret \
@@ -333,7 +343,10 @@ mod tests {
             source: "hub:a/b".into(),
             fingerprint: fingerprint.repeat(32),
         };
-        let all = [sentence("ab"), sentence("cd"), Encoder::Precomputed, Encoder::TfIdf(fitted())];
+        let precomputed = |normalised| Encoder::Precomputed { normalised };
+        precomputed(true).save(&run).unwrap();
+        assert_eq!(Encoder::load(&run).unwrap(), precomputed(true));
+        let all = [sentence("ab"), sentence("cd"), precomputed(false), Encoder::TfIdf(fitted())];
         for (at, encoder) in all.iter().enumerate() {
             encoder.save(&run).unwrap();
             assert_eq!(Encoder::load(&run).unwrap(), *encoder);

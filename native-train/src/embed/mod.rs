@@ -17,6 +17,7 @@ use std::io::BufReader;
 
 use safetensors::tensor::Dtype;
 use tigret_infer::CatalogFile;
+use tigret_infer::quantizer::to_unit_length;
 
 use crate::data::Item;
 use crate::error::{Result, TrainError};
@@ -45,12 +46,7 @@ impl Vectors {
 
     /// Scales every row to length 1; a zero row stays.
     pub fn normalise(&mut self) {
-        for row in self.data.chunks_exact_mut(self.dimensions) {
-            let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-            if norm > 0.0 {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
-            }
-        }
+        self.data.chunks_exact_mut(self.dimensions).for_each(to_unit_length);
     }
 
     /// The first dimension in which all rows are equal, if there are several rows.

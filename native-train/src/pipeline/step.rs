@@ -52,12 +52,13 @@ impl Step {
             // 4: ids that are whole floats.
             Self::Prepare => 4,
             // 2: encoders obey `tokenizer_config.json`. 3: the vectors' hashes of ids and texts.
-            // 4: words with marks, and of scripts without blanks.
-            Self::Embed => 4,
+            // 4: words with marks, and of scripts without blanks. 5: `--normalize` is kept in mind.
+            Self::Embed => 5,
             // 2: `q4` holds the embedding in eight bits, and its other codes are calibrated.
             Self::Export => 2,
-            // 2: no batch of an autoencoder is much smaller than the others.
-            Self::Tokenize => 2,
+            // 2: no batch of an autoencoder is much smaller than the others. 3: one that knows the mean of
+            // the vectors alone has not converged.
+            Self::Tokenize => 3,
             // 2: nor is one of the model.
             Self::Train => 2,
             // 2: paths of categories whose roots differ.

@@ -10,7 +10,7 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
-use tigret_infer::quantizer::TakenCodes;
+use tigret_infer::quantizer::{TakenCodes, to_unit_length};
 use tigret_infer::{CatalogFile, CatalogItem, Quantizer, Structure};
 
 use super::check::too_large;
@@ -22,7 +22,7 @@ use crate::data::template::TextRecipe;
 use crate::data::{Item, PREPARE_HINT};
 use crate::embed::Vectors;
 use crate::embed::append::NewRows;
-use crate::embed::encoder::{Encoder, Ready};
+use crate::embed::encoder::{PRECOMPUTED, Ready};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
 use crate::files::{check_is_kept, open_file, read_json, write_atomically, write_line};
@@ -131,7 +131,7 @@ fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<Vect
     // A file of the user's own need not say; one of `embed --texts` does. Where the vectors were
     // given, whoever gives further ones knows what they are.
     let known = encoder_of_tokenizer(run).unwrap_or_default();
-    let known = known.filter(|known| *known != Encoder::Precomputed.id());
+    let known = known.filter(|known| known != PRECOMPUTED);
     if let (Some(encoder), Some(known)) = (file.encoder(), &known)
         && encoder != known
     {
@@ -393,7 +393,11 @@ impl<'a> State<'a> {
                 TrainError::line(path, lines[at], reason)
             })?;
             if let Some(rows) = &mut self.rows {
-                rows.push(&whole[at * input..][..embedding])?;
+                let mut row = whole[at * input..][..embedding].to_vec();
+                if quantizer.config().unit_length {
+                    to_unit_length(&mut row);
+                }
+                rows.push(&row)?;
             }
             self.ids.insert(id.clone());
             self.assigned.new += 1;

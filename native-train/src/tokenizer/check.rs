@@ -37,6 +37,9 @@ pub fn check(settings: &Settings, ids: &[&str], vectors: &Vectors) -> Result<()>
     if fitted && items < largest {
         let advice = smaller_codebook(items, largest).filter(|&size| size < items);
         let advice = advice.map_or_else(String::new, |size| format!(" ({size} suits them)"));
+        if items < 2 {
+            return usage("a single item has no codewords to share; use --method random".into());
+        }
         return usage(format!(
             "{items} items cannot fill {largest} codewords; use --codebook-size {items} or \
              less{advice}"

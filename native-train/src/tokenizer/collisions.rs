@@ -101,8 +101,8 @@ pub fn resolve_collisions(
     match seen.iter().max_by_key(|&(&row, &count)| (count, Reverse(row))) {
         Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
             "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
-             vectors differ, and lower --learning-rate (rq-vae, vq-vae) or compare with --method \
-             rq-kmeans"
+             vectors differ, and try --normalize center or a lower --learning-rate (rq-vae, vq-vae), \
+             or compare with --method rq-kmeans"
         ))),
         Some((row, &count)) if alike > size as usize => Err(TrainError::usage(format!(
             "{alike} items have the same vector, as those of equal or empty texts do, {count} share \

@@ -107,6 +107,7 @@ pub fn fit(
         structure: parts.structure,
         input: if hash { 0 } else { vectors.dimensions },
         learned: if hash { 0 } else { settings.learned },
+        unit_length: !hash && settings.unit_length,
         sizes: settings.sizes.clone(),
         widths: parts.widths,
         seed: settings.seed,
@@ -230,6 +231,7 @@ mod tests {
             balance_last: false,
             autoencoder: method.has_autoencoder().then_some(autoencoder),
             learned: 0,
+            unit_length: false,
             seed: 3,
         }
     }

@@ -133,6 +133,10 @@ pub struct Settings {
     pub autoencoder: Option<Autoencoder>,
     /// How many of a vector's numbers, the last ones, were learned from interactions.
     pub learned: usize,
+    /// Whether `embed --normalize` has brought the other numbers to length 1: it does not see those of
+    /// new items.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unit_length: bool,
     /// Seed of everything random.
     pub seed: u64,
 }

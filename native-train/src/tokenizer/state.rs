@@ -242,6 +242,7 @@ mod tests {
             balance_last: false,
             autoencoder: Some(autoencoder),
             learned: 0,
+            unit_length: false,
             seed: 3,
         }
     }

@@ -66,6 +66,11 @@ const LOG_LINES: usize = 1000;
 const WINDOW: usize = 25;
 /// Relative fall from one window to the next below which training has converged.
 const CONVERGED: f64 = 0.01;
+/// Share of the vectors' variance above which a decoder answers with their mean and little else: a
+/// start that may be flat for hundreds of steps, and no convergence.
+const MEAN_ALONE: f64 = 0.9;
+/// Steps after which it will not learn more.
+const STEPS_AT_MEAN: usize = 3000;
 /// Points for each codeword that k-means starts from. The paper takes those of the first batch, so
 /// that its start depends more on chance.
 const POINTS_PER_CODEWORD: usize = 64;
@@ -141,7 +146,7 @@ pub fn train(
             state.revived += training.revive(&epoch, &mut rng);
         }
         state.seconds = before + begin.elapsed().as_secs_f64();
-        conclude(shape, &epoch, most, &mut state)?;
+        conclude(&training, &epoch, most, &mut state)?;
         show(&state);
         if keeper.is_due() {
             keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
@@ -162,6 +167,8 @@ struct Training<'a> {
     settings: &'a Autoencoder,
     how: Quantise,
     data: &'a Tensor,
+    /// Mean squared distance of an item to the mean of all.
+    variance: f64,
     params: Params,
     optimizer: Optimizer,
 }
@@ -180,7 +187,16 @@ impl<'a> Training<'a> {
         };
         let &Autoencoder { beta, gradient, .. } = settings;
         let how = Quantise { beta, gradient, balance_last: whole.balance_last };
-        Self { shape, settings, how, data, params, optimizer }
+        let mean = data.mean_dim([0].as_slice(), true, Kind::Float);
+        let variance = (data - mean).square().sum(Kind::Double).double_value(&[]);
+        let variance = variance / data.size()[0] as f64;
+        Self { shape, settings, how, data, variance, params, optimizer }
+    }
+
+    /// Steps of an epoch.
+    fn steps(&self) -> usize {
+        let items = self.data.size()[0] as usize;
+        items.div_ceil(even_batch(items, self.settings.batch))
     }
 
     /// Starts the codebooks by k-means on a random part of the data.
@@ -271,25 +287,40 @@ fn even_batch(items: usize, most: usize) -> usize {
 }
 
 /// Records an epoch: whether training has converged, and a line of the log now and then.
-fn conclude(shape: &Shape, epoch: &Epoch, most: usize, state: &mut Progress) -> Result<()> {
+fn conclude(
+    training: &Training<'_>,
+    epoch: &Epoch,
+    most: usize,
+    state: &mut Progress,
+) -> Result<()> {
+    let &Training { shape, variance, .. } = training;
     let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
     state.history.push(reconstruction);
     // A rate that falls since the last epoch allowed is near makes any error fall less.
     let is_at_full_rate = settle(most, state.epoch) == 1.0;
     state.epoch += 1;
     let mut note = None;
-    if state.end.is_none() && is_at_full_rate && no_longer_falls(&state.history) {
-        state.converged = !diverges(&state.history);
+    let diverges = diverges(&state.history);
+    let knows_the_mean_alone = last_window(&state.history) > MEAN_ALONE * variance;
+    let has_just_begun = knows_the_mean_alone && state.epoch * training.steps() < STEPS_AT_MEAN;
+    let is_over = no_longer_falls(&state.history) && (diverges || !has_just_begun);
+    if state.end.is_none() && is_at_full_rate && is_over {
+        state.converged = !(diverges || knows_the_mean_alone);
         state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
-        note = Some(match state.converged {
-            true => format!(
+        note = Some(if diverges {
+            "the reconstruction error is above that of the first epoch: a lower learning rate is \
+             needed"
+                .to_owned()
+        } else if knows_the_mean_alone {
+            "the reconstruction is hardly better than the mean of all vectors: --normalize center or \
+             scale, or a lower learning rate, may help"
+                .to_owned()
+        } else {
+            format!(
                 "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
                  the learning rate now falls to zero",
                 100.0 * CONVERGED
-            ),
-            false => "the reconstruction error is above that of the first epoch: a lower learning \
-                      rate is needed"
-                .to_owned(),
+            )
         });
     }
     if !state.explained && state.logged_quantisation.is_some_and(|before| quantisation > before) {
@@ -339,12 +370,19 @@ fn no_longer_falls(history: &[f64]) -> bool {
 
 /// Whether the last window is above the first epoch.
 fn diverges(history: &[f64]) -> bool {
+    history.first().is_some_and(|first| last_window(history) > *first)
+}
+
+/// The mean of the last window, or of what there is of it; 0 of nothing.
+fn last_window(history: &[f64]) -> f64 {
     let last = &history[history.len().saturating_sub(WINDOW)..];
-    history.first().is_some_and(|first| last.iter().sum::<f64>() > first * last.len() as f64)
+    last.iter().sum::<f64>() / last.len().max(1) as f64
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::autoencoder::Gradient;
+    use super::super::settings::{Method, Normalise};
     use super::*;
 
     #[test]
@@ -367,25 +405,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_training_that_runs_out_of_epochs_has_not_converged() {
+    /// How a training of at most so many epochs stands after `epochs` with the same error: two items,
+    /// whose variance is 1, in a batch.
+    fn concluded(most: usize, epochs: usize, reconstruction: f64) -> (bool, Option<usize>) {
         let shape =
             Shape { input: 1, hidden: Vec::new(), codeword: 1, sizes: vec![1], residual: true };
-        let converged = |most: usize| {
-            let mut state = Progress::default();
-            for _ in 0..2 * WINDOW {
-                let epoch = Epoch {
-                    reconstruction: 1.0,
-                    quantisation: 0.0,
-                    counts: vec![1.0],
-                    targets: Tensor::zeros([1, 1, 1], (Kind::Float, tch::Device::Cpu)),
-                };
-                conclude(&shape, &epoch, most, &mut state).unwrap();
-            }
-            (state.converged, state.end)
+        let settings = Autoencoder {
+            hidden: Vec::new(),
+            codeword: 1,
+            optimizer: OptimizerKind::Adamw,
+            learning_rate: 1e-3,
+            batch: 2,
+            epochs: Epochs::UntilConverged(most),
+            beta: 0.25,
+            gradient: Gradient::StraightThrough,
+            revive: true,
         };
-        assert_eq!(converged(2 * WINDOW), (false, None));
-        assert_eq!(converged(4 * WINDOW), (true, Some(2 * WINDOW + (2 * WINDOW).div_ceil(9))));
+        let whole = Settings {
+            method: Method::RqVae,
+            sizes: vec![1],
+            normalise: Normalise::None,
+            unit_length: false,
+            balance_last: false,
+            autoencoder: Some(settings.clone()),
+            learned: 0,
+            seed: 0,
+        };
+        let data = Tensor::from_slice(&[0.0f32, 2.0]).view([2, 1]);
+        let training = Training::new(&shape, &whole, &settings, &data);
+        let epoch = Epoch {
+            reconstruction,
+            quantisation: 0.0,
+            counts: vec![1.0],
+            targets: Tensor::zeros([1, 1, 1], (Kind::Float, tch::Device::Cpu)),
+        };
+        let mut state = Progress::default();
+        for _ in 0..epochs {
+            conclude(&training, &epoch, most, &mut state).unwrap();
+        }
+        (state.converged, state.end)
+    }
+
+    #[test]
+    fn a_training_that_runs_out_of_epochs_has_not_converged() {
+        let epochs = 2 * WINDOW;
+        assert_eq!(concluded(epochs, epochs, 0.5), (false, None));
+        let end = epochs + epochs.div_ceil(9);
+        assert_eq!(concluded(4 * WINDOW, epochs, 0.5), (true, Some(end)));
+    }
+
+    #[test]
+    fn a_decoder_that_knows_the_mean_alone_goes_on_for_long_and_has_not_converged() {
+        let most = 2 * STEPS_AT_MEAN;
+        assert_eq!(concluded(most, STEPS_AT_MEAN - 1, 0.95), (false, None));
+        let end = STEPS_AT_MEAN + STEPS_AT_MEAN.div_ceil(9);
+        assert_eq!(concluded(most, STEPS_AT_MEAN, 0.95), (false, Some(end)));
     }
 
     #[test]

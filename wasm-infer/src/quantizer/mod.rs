@@ -57,6 +57,10 @@ pub struct QuantizerConfig {
     /// item, which has none.
     #[serde(default)]
     pub learned: usize,
+    /// Whether what an item brings is first brought to length 1, as the vectors that the quantiser was
+    /// fitted to were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unit_length: bool,
     /// Codes of each level, without the collision level.
     pub sizes: Vec<u32>,
     /// Output widths of the encoder's linear layers, ReLU between them; none for an encoder that
@@ -276,9 +280,14 @@ impl Quantizer {
     fn latent_of(&self, vectors: &[f32], scratch: &mut Scratch) {
         let QuantizerTensors { mean, scale, layers, .. } = &self.tensors;
         scratch.latent.clear();
-        for row in vectors.chunks_exact(self.config.input) {
-            let normalised = row.iter().zip(mean).zip(scale).map(|((x, m), s)| (x - m) * s);
-            scratch.latent.extend(normalised);
+        scratch.latent.extend_from_slice(vectors);
+        for row in scratch.latent.chunks_exact_mut(self.config.input) {
+            if self.config.unit_length {
+                to_unit_length(&mut row[..self.config.embedding()]);
+            }
+            for ((x, m), s) in row.iter_mut().zip(mean).zip(scale) {
+                *x = (*x - m) * s;
+            }
         }
         for (index, (linear, (_, bias))) in self.layers.iter().zip(layers).enumerate() {
             apply(linear, &scratch.latent, &mut scratch.next);
@@ -381,6 +390,14 @@ struct Scratch {
     latent: Vec<f32>,
     next: Vec<f32>,
     part: Vec<f32>,
+}
+
+/// Brings a vector to length 1; zeros stay.
+pub fn to_unit_length(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    }
 }
 
 /// `argmin ||x - e_k||^2` from `x . e_k` and `||e_k||^2 / 2`.
