@@ -19,9 +19,9 @@
 # Called again, `train` and `tokenize` go on where they stopped, on another machine too if OUT is the
 # one before. A step that fails does not end the others; the exit status is 1 then. On a GPU each program
 # has a time limit of its own, so that one that hangs costs minutes; where none does, all steps take about
-# half an hour. Where a command may take ten minutes and bring back 64 MB, `check bench engine`, `train`,
-# `state` (on the same machine) and `tokenize` are four. TRAIN holds options of `tigret train` (the device, the preset, --validate-every and the
-# minutes are given), and DEVICE=cpu tries the script without a GPU.
+# half an hour. In pieces of less than ten minutes and 64 MB: `check bench engine`, `train`, `state` (on the
+# same machine) and `tokenize`. TRAIN holds options of `tigret train` (the device, the preset,
+# --validate-every and the minutes are given), and DEVICE=cpu tries the script without a GPU.
 #
 # OUT gets a log a step, the log and the figures of training, and in pieces of at most 15 MB
 # (`cat model.tar.* | tar x`) the model, the state, and the semantic IDs with the tokenizer or its

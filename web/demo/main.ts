@@ -208,7 +208,7 @@ async function changeBackend(backend: Backend): Promise<void> {
     await recommend();
   } catch (error) {
     if (change === changes) controls.backend = recommender.engine;
-    fail(error, "call");
+    fail(error, "engine");
   }
 }
 

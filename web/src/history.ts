@@ -362,13 +362,14 @@ function transact(
 ): Promise<HistoryEntry[]> {
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
-    const done = after(LIMIT, () => {
+    let done = after(LIMIT, () => {
       try {
         // So that it is not stored later.
         transaction.abort();
         reject(tooLate("answer"));
       } catch {
-        // It is being stored already, and will say how that ends.
+        // It is being stored already, and will say how that ends, unless the disk hangs.
+        done = after(LIMIT, () => reject(tooLate("end what it is storing")));
       }
     });
     const store = transaction.objectStore(STORE);

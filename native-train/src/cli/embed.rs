@@ -10,7 +10,7 @@ use crate::data::Dataset;
 use crate::data::new_items::text_recipe;
 use crate::destination::check_place;
 use crate::device::DeviceChoice;
-use crate::embed::encoder::{Encoder, PRECOMPUTED, Ready, TfIdf};
+use crate::embed::encoder::{Encoder, Ready, TfIdf};
 use crate::embed::precomputed::{self, Source};
 use crate::embed::sentence::{SentenceEncoder, hub, job};
 use crate::embed::texts::{check_out, encode_file};
@@ -152,7 +152,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         if args.normalize {
             vectors.normalise();
         }
-        (vectors, Encoder::Precomputed { normalised: args.normalize }, PRECOMPUTED)
+        (vectors, Encoder::Precomputed { normalised: args.normalize }, "precomputed")
     } else {
         let (vectors, encoder) = tfidf_vectors(&args, &run, &dataset, output)?;
         terms = Some(encoder.terms());

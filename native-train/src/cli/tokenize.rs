@@ -199,10 +199,7 @@ fn vectors_of(
 
 /// Whether `embed --normalize` has brought the run's vectors, of another program, to length 1.
 fn has_unit_length(run: &RunDir) -> bool {
-    // Vectors of before may lie beside the encoder of an `embed` that was killed.
-    let is_theirs = |encoder: &Encoder| Vectors::encoder(run) == Some(encoder.id());
-    let encoder = Encoder::load(run).ok().filter(is_theirs);
-    encoder.is_some_and(|encoder| matches!(encoder, Encoder::Precomputed { normalised: true }))
+    Vectors::encoder(run) == Some(Encoder::Precomputed { normalised: true }.id())
 }
 
 fn tokenize(args: Args, output: &Output) -> Result<()> {

@@ -42,6 +42,8 @@ pub(super) struct Report {
 pub(super) struct TrainingReport {
     epochs: usize,
     converged: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    knows_the_mean_alone: bool,
     seconds: f64,
     /// Rate of the matrix products of training, and of one large product on the same device.
     gflop_per_second: f64,
@@ -55,6 +57,7 @@ impl TrainingReport {
         Self {
             epochs: training.epochs,
             converged: training.converged,
+            knows_the_mean_alone: training.knows_the_mean_alone,
             seconds: training.seconds,
             gflop_per_second: flop / training.seconds / 1e9,
             matmul_gflop_per_second: matmul_rate(device) / 1e9,
@@ -91,8 +94,12 @@ impl Report {
             let epochs = self.settings.autoencoder.as_ref().map(|settings| settings.epochs);
             let why = match (training.converged, epochs) {
                 (true, _) => "converged",
+                (false, Some(Epochs::UntilConverged(_))) if training.knows_the_mean_alone => {
+                    "not converged, hardly better than the mean of all vectors: lower \
+                     --learning-rate, or try another --normalize"
+                }
                 (false, Some(Epochs::UntilConverged(most))) if training.epochs < most => {
-                    "stopped, not converged: try --normalize center, or lower --learning-rate"
+                    "stopped, since the reconstruction error rose: lower --learning-rate"
                 }
                 (false, Some(Epochs::UntilConverged(_))) => {
                     "the most allowed, not converged: raise --max-epochs"

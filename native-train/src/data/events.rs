@@ -46,7 +46,7 @@ pub struct Tally {
     /// The earliest and the latest time of all interactions before the rules left any out, as the
     /// source writes them; nothing where there are none.
     pub times: Option<[String; 2]>,
-    /// Whether the times look like seconds and milliseconds in one file, or other two units, which puts
+    /// Whether the times look like seconds and milliseconds in one file, or two other units, which puts
     /// what happened out of order.
     pub mixes_units: bool,
 }
@@ -125,7 +125,7 @@ impl Times {
         within
     }
 
-    /// Whether numbers look like seconds here and milliseconds there, or like other two units.
+    /// Whether numbers look like seconds here and milliseconds there, or like two other units.
     fn mix_units(&self) -> bool {
         let [one, other] = [self.earliest, self.latest].map(Moment::likely_unit);
         self.style == TimeStyle::Number && one.zip(other).is_some_and(|(one, other)| one != other)

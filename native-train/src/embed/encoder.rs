@@ -88,8 +88,13 @@ pub enum Encoder {
     },
 }
 
-/// What tells vectors of another program apart from others.
-pub(crate) const PRECOMPUTED: &str = "precomputed";
+/// The kind of [`Encoder::Precomputed`], with which its ids begin.
+const PRECOMPUTED: &str = "precomputed";
+
+/// Whether an id is that of vectors of another program.
+pub(crate) fn is_precomputed(id: &str) -> bool {
+    id.starts_with(PRECOMPUTED)
+}
 
 impl Encoder {
     /// Tells encoders apart; stands in the artefacts that were made by this one.
@@ -105,7 +110,8 @@ impl Encoder {
                 format!("tf-idf+svd:{}", short(&hex(hash)))
             }
             Self::Sentence { fingerprint, .. } => format!("sentence:{}", short(fingerprint)),
-            Self::Precomputed { .. } => PRECOMPUTED.to_owned(),
+            Self::Precomputed { normalised: false } => PRECOMPUTED.to_owned(),
+            Self::Precomputed { normalised: true } => format!("{PRECOMPUTED}:unit-length"),
         }
     }
 
@@ -343,10 +349,9 @@ mod tests {
             source: "hub:a/b".into(),
             fingerprint: fingerprint.repeat(32),
         };
-        let precomputed = |normalised| Encoder::Precomputed { normalised };
-        precomputed(true).save(&run).unwrap();
-        assert_eq!(Encoder::load(&run).unwrap(), precomputed(true));
-        let all = [sentence("ab"), sentence("cd"), precomputed(false), Encoder::TfIdf(fitted())];
+        let [raw, unit] = [false, true].map(|normalised| Encoder::Precomputed { normalised });
+        assert!(is_precomputed(&raw.id()) && is_precomputed(&unit.id()));
+        let all = [sentence("ab"), sentence("cd"), raw, unit, Encoder::TfIdf(fitted())];
         for (at, encoder) in all.iter().enumerate() {
             encoder.save(&run).unwrap();
             assert_eq!(Encoder::load(&run).unwrap(), *encoder);

@@ -153,8 +153,8 @@ pub(crate) fn remarks_on_codes(
 fn remedy(trained: bool) -> &'static str {
     match trained {
         true => {
-            "they say next to nothing of the vectors; try --normalize center, lower --learning-rate, \
-             compare with --method rq-kmeans, or take smaller codebooks"
+            "they say next to nothing of the vectors; lower --learning-rate, try another \
+             --normalize, compare with --method rq-kmeans, or take smaller codebooks"
         }
         false => "they say next to nothing of the vectors; choose another --method",
     }

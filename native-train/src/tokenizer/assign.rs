@@ -22,7 +22,7 @@ use crate::data::template::TextRecipe;
 use crate::data::{Item, PREPARE_HINT};
 use crate::embed::Vectors;
 use crate::embed::append::NewRows;
-use crate::embed::encoder::{PRECOMPUTED, Ready};
+use crate::embed::encoder::{Ready, is_precomputed};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
 use crate::files::{check_is_kept, open_file, read_json, write_atomically, write_line};
@@ -131,7 +131,7 @@ fn open_vectors(path: &Path, run: &RunDir, quantizer: &Quantizer) -> Result<Vect
     // A file of the user's own need not say; one of `embed --texts` does. Where the vectors were
     // given, whoever gives further ones knows what they are.
     let known = encoder_of_tokenizer(run).unwrap_or_default();
-    let known = known.filter(|known| known != PRECOMPUTED);
+    let known = known.filter(|known| !is_precomputed(known));
     if let (Some(encoder), Some(known)) = (file.encoder(), &known)
         && encoder != known
     {

@@ -101,7 +101,7 @@ pub fn resolve_collisions(
     match seen.iter().max_by_key(|&(&row, &count)| (count, Reverse(row))) {
         Some((row, &count)) if count > size && seen.len() == 1 => Err(TrainError::usage(format!(
             "all {count} items have the codes {row:?}: the codebooks have collapsed; check that the \
-             vectors differ, and try --normalize center or a lower --learning-rate (rq-vae, vq-vae), \
+             vectors differ, and try another --normalize or a lower --learning-rate (rq-vae, vq-vae), \
              or compare with --method rq-kmeans"
         ))),
         Some((row, &count)) if alike > size as usize => Err(TrainError::usage(format!(

@@ -8,7 +8,7 @@ use tigret_infer::{Catalog, Quantizer, TokenLayout};
 use super::assign::encoder_of_tokenizer;
 use super::ids::{SemanticIds, TOKENIZE, ids_of, ids_of_items, lacks, read_ids};
 use crate::embed::Vectors;
-use crate::embed::encoder::PRECOMPUTED;
+use crate::embed::encoder::is_precomputed;
 use crate::error::{Result, TrainError, shown};
 use crate::files::{read_bytes, write_atomically};
 use crate::model::IdsOf;
@@ -59,8 +59,8 @@ pub(super) fn check_encoder(run: &RunDir) -> Result<()> {
     let encoders = [encoder_of_tokenizer(run).unwrap_or_default(), Vectors::encoder(run)];
     if let [Some(then), Some(now)] = &encoders
         && then != now
-        && then != PRECOMPUTED
-        && now != PRECOMPUTED
+        && !is_precomputed(then)
+        && !is_precomputed(now)
     {
         return Err(TrainError::file(run.tokenizer(), OTHER_ENCODER));
     }

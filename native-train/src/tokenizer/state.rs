@@ -19,7 +19,7 @@ use crate::tensors::{self, Header, Notes, Values, f32_blocks};
 
 /// Raised when training computes otherwise, so that no run mixes two ways, and when the file is
 /// written otherwise.
-const FORMAT: &str = "tigret/tokenizer-state/4";
+const FORMAT: &str = "tigret/tokenizer-state/5";
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 

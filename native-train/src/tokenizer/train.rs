@@ -48,6 +48,8 @@ pub struct Trained {
     pub epochs: usize,
     /// Whether training ended because the reconstruction no longer got better.
     pub converged: bool,
+    /// Whether the reconstruction is hardly better than the mean of all vectors.
+    pub knows_the_mean_alone: bool,
     /// Seconds of training, over all sessions.
     pub seconds: f64,
     /// Those of them that earlier sessions took.
@@ -64,7 +66,8 @@ const RISE: &str = "the quantisation loss rises at first: k-means fits the codew
 const LOG_LINES: usize = 1000;
 /// Epochs over which the reconstruction is averaged to see whether it still falls.
 const WINDOW: usize = 25;
-/// Relative fall from one window to the next below which training has converged.
+/// Relative fall from one window to the next below which training has converged, and rise above the
+/// first epoch beyond which it diverges.
 const CONVERGED: f64 = 0.01;
 /// Share of the vectors' variance above which a decoder answers with their mean and little else: a
 /// start that may be flat for hundreds of steps, and no convergence.
@@ -155,9 +158,12 @@ pub fn train(
     // What follows may fail, to be repeated with other options that do not concern training.
     keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
     progress.finish_and_clear();
+    let knows_the_mean_alone = training.knows_the_mean_alone(&state.history);
     let Progress { log, epoch: epochs, converged, seconds, .. } = state;
     let flop_per_epoch = shape.flop_per_item() * data.size()[0] as f64;
-    let trained = Trained { log, epochs, converged, seconds, earlier: before, flop_per_epoch };
+    let earlier = before;
+    let trained =
+        Trained { log, epochs, converged, knows_the_mean_alone, seconds, earlier, flop_per_epoch };
     Ok((training.params, trained))
 }
 
@@ -191,6 +197,11 @@ impl<'a> Training<'a> {
         let variance = (data - mean).square().sum(Kind::Double).double_value(&[]);
         let variance = variance / data.size()[0] as f64;
         Self { shape, settings, how, data, variance, params, optimizer }
+    }
+
+    /// Whether the last window is hardly below the error of the mean of all vectors.
+    fn knows_the_mean_alone(&self, history: &[f64]) -> bool {
+        last_window(history) > MEAN_ALONE * self.variance
     }
 
     /// Steps of an epoch.
@@ -293,7 +304,7 @@ fn conclude(
     most: usize,
     state: &mut Progress,
 ) -> Result<()> {
-    let &Training { shape, variance, .. } = training;
+    let shape = training.shape;
     let &Epoch { reconstruction, quantisation, ref counts, .. } = epoch;
     state.history.push(reconstruction);
     // A rate that falls since the last epoch allowed is near makes any error fall less.
@@ -301,7 +312,7 @@ fn conclude(
     state.epoch += 1;
     let mut note = None;
     let diverges = diverges(&state.history);
-    let knows_the_mean_alone = last_window(&state.history) > MEAN_ALONE * variance;
+    let knows_the_mean_alone = training.knows_the_mean_alone(&state.history);
     let has_just_begun = knows_the_mean_alone && state.epoch * training.steps() < STEPS_AT_MEAN;
     let is_over = no_longer_falls(&state.history) && (diverges || !has_just_begun);
     if state.end.is_none() && is_at_full_rate && is_over {
@@ -312,8 +323,8 @@ fn conclude(
              needed"
                 .to_owned()
         } else if knows_the_mean_alone {
-            "the reconstruction is hardly better than the mean of all vectors: --normalize center or \
-             scale, or a lower learning rate, may help"
+            "the reconstruction is hardly better than the mean of all vectors: a lower learning rate, or \
+             another --normalize, may help"
                 .to_owned()
         } else {
             format!(
@@ -368,9 +379,9 @@ fn no_longer_falls(history: &[f64]) -> bool {
     last.iter().sum::<f64>() > (1.0 - CONVERGED) * before.iter().sum::<f64>()
 }
 
-/// Whether the last window is above the first epoch.
+/// Whether the last window is above the first epoch, and not only by chance.
 fn diverges(history: &[f64]) -> bool {
-    history.first().is_some_and(|first| last_window(history) > *first)
+    history.first().is_some_and(|first| last_window(history) > (1.0 + CONVERGED) * first)
 }
 
 /// The mean of the last window, or of what there is of it; 0 of nothing.

@@ -38,6 +38,9 @@ const MAX_USERS: u64 = 32;
 const MAX_ROWS: usize = 2048;
 /// Most rows of the encoder, likewise: the decoder's of four levels.
 const MAX_INPUT_ROWS: usize = 4 * MAX_ROWS;
+/// Numbers of calls begin behind all that another call, of more users, may have left in their place: a
+/// count of beams, or zero.
+const FIRST_CALL: u32 = 1 << 16;
 
 /// What the kernels may make use of: `Some(true)` wherever the device has it, `Some(false)` nowhere,
 /// `None` where it pays: subgroups wherever there are any, the others on GPUs but not on software
@@ -100,7 +103,7 @@ impl GpuEngine {
         // That there was too little memory is reported late.
         executor.settle().await?;
         let catalog = Arc::clone(&bundle.catalog);
-        Ok(Self { bundle, catalog, plan, executor, call: 0 })
+        Ok(Self { bundle, catalog, plan, executor, call: FIRST_CALL })
     }
 
     /// Searches another catalogue from now on: that of the bundle with more items. Weights and
@@ -184,8 +187,7 @@ impl GpuEngine {
     /// Runs queries that are alike in one submit.
     async fn run(&mut self, queries: &[&EngineQuery]) -> Result<Vec<Vec<Hit>>, InferError> {
         let Some(batch) = batch_of(queries) else { return Ok(Vec::new()) };
-        // Never 0, which a buffer that nothing was written to has.
-        self.call = self.call.wrapping_add(1).max(1);
+        self.call = self.call.wrapping_add(1).max(FIRST_CALL);
         let dispatches = self.upload(queries, batch)?;
         let (plan, levels, users) = (&self.plan, self.bundle.tokens.levels.len(), queries.len());
         let rows = plan.rows(batch.beams)[levels];

@@ -319,11 +319,14 @@ impl Device {
             // The receiver is gone only if the call was dropped.
             let _ = sender.send(outcome);
         });
-        // wgpu panics where a device is lost in this wait, having told the callback why.
+        // wgpu panics where a device is lost in this wait, and says why.
         let waited = catch_unwind(AssertUnwindSafe(|| {
             self.device.poll(PollType::wait_indefinitely()).map_err(|e| lost(&e))
         }));
-        waited.unwrap_or_else(|_panic| Err(lost(&"the device was lost")))?;
+        waited.unwrap_or_else(|panic| match panic.downcast_ref::<String>() {
+            Some(said) => Err(lost(said)),
+            None => Err(lost(&"the device was lost")),
+        })?;
         receiver.await.map_err(|e| lost(&e))?.map_err(|e| lost(&e))?;
         let words = {
             let view = read_back.0.get_mapped_range(0..bytes).map_err(|e| lost(&e))?;
