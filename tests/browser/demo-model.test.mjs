@@ -173,7 +173,7 @@ describeDemo("model and engine", (demo) => {
       await page.locator("#alert").waitFor({ state: "visible" });
       await like(1);
       assert.ok(await page.locator("#alert").isVisible());
-      await page.locator("input[value=cpu]").check({ force: true });
+      await page.locator("input[value=auto]").check({ force: true });
       await page.locator("#alert").waitFor({ state: "hidden" });
     } finally {
       await plain.close();
