@@ -106,8 +106,8 @@ pub fn prepare(
     let Read { dataset, text, mut findings, .. } = read;
     if read.mixes_units {
         note(
-            "the times look like one unit in some lines and another in others (seconds, milliseconds), which puts a \
-             user's items out of order; write all in one unit",
+            "the times look like one unit in some lines and another in others (seconds, milliseconds), \
+             which puts a user's items out of order; write all in one unit",
         );
     }
     if dataset.interactions() == 0 {

@@ -110,10 +110,11 @@ impl Job<'_> {
             }
             drop(send);
             let (mut saved, mut took) = (Instant::now(), Duration::ZERO);
-            // The state has all vectors, of a million texts gigabytes. Where this ends early, nobody receives any more, and the threads end after their batch.
+            // Where this ends early, nobody receives any more, and the threads end after their batch.
             for (at, vectors) in receive {
                 work.keep(numbers[at], &open[at].texts, &vectors?);
                 self.progress.inc(open[at].texts.len() as u64);
+                // The state has all vectors, of a million texts gigabytes.
                 if let Some(path) = self.control.state
                     && saved.elapsed() > SAVE_EVERY.max(took * WORK_PER_SAVE)
                 {
