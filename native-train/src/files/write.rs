@@ -1,14 +1,13 @@
-//! Reading files, and writing them whole: to a temporary name, then renamed.
+//! Writing files whole: to a temporary name, then renamed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
+use super::lock::try_lock;
 use crate::error::{Result, TrainError};
 
 /// What is said where a folder lies in the place of a file.
@@ -20,32 +19,11 @@ pub(crate) const DEVICE: &str =
 /// Ends the name of a file that is not whole yet, and of no file of anybody else's.
 pub(crate) const UNFINISHED: &str = ".tigret.partial";
 
-/// `ENOLCK` of Linux: a network file system whose locks are out of order.
-const NO_LOCKS: i32 = 37;
-
 /// The name of a file that is not whole yet.
 pub(crate) fn unfinished(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(UNFINISHED);
     PathBuf::from(name)
-}
-
-/// Takes the lock of a file, which is held until the file is closed; `false` where another has it. A
-/// file system without locks grants all: better unguarded than unusable.
-///
-/// # Errors
-/// Any other of the system.
-pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(e))
-            if e.kind() == ErrorKind::Unsupported || e.raw_os_error() == Some(NO_LOCKS) =>
-        {
-            Ok(true)
-        }
-        Err(TryLockError::Error(e)) => Err(e),
-    }
 }
 
 /// Opens a file that is not whole yet, which is made if it is not there. Until it is closed, no other
@@ -211,66 +189,6 @@ fn same_bytes(one: &Path, other: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes the folder that a file is to lie in; the one of a bare name is there.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn make_parent(path: &Path) -> Result<()> {
-    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        Some(folder) => fs::create_dir_all(folder).map_err(|e| match e.kind() {
-            // A folder that is there is no error.
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
-                TrainError::file(path, "lies under a file; name a place in a folder")
-            }
-            _ => TrainError::file(folder, e),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// Makes a folder and tries to write into it, so that long work does not end with a result that
-/// finds no place.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn check_writable(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| TrainError::file(folder, e))?;
-    takes_files(folder).map_err(|e| TrainError::file(folder, e))
-}
-
-/// Tries to write into a folder that is there.
-///
-/// # Errors
-/// Of making or removing the file.
-pub(crate) fn takes_files(folder: &Path) -> io::Result<()> {
-    // A name of its own, as two commands may write into one folder.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    let probe = unfinished(&folder.join(format!("probe-{}-{now}", std::process::id())));
-    open_unfinished(&probe).and_then(|_| fs::remove_file(&probe))
-}
-
-/// Removes a file of an earlier run that would be wrong beside the new ones.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::file(path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Removes a folder of an earlier run, with all that is in it.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn remove_folder_if_there(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != ErrorKind::NotFound => Err(TrainError::file(path, e)),
-        _ => Ok(()),
-    }
-}
-
 /// Writes a value as pretty JSON, whole.
 ///
 /// # Errors
@@ -291,97 +209,9 @@ pub(crate) fn write_line(file: &mut dyn Write, value: &impl Serialize) -> io::Re
     file.write_all(b"\n")
 }
 
-/// Reads a JSON file.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, hint: &str) -> Result<T> {
-    let text = read_text(path, hint)?;
-    serde_json::from_str(&text).map_err(|e| TrainError::file(path, e))
-}
-
-/// Reads a text file.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub(crate) fn read_text(path: &Path, hint: &str) -> Result<String> {
-    let mut text = fs::read_to_string(path).map_err(|e| unread(path, hint, &e))?;
-    // Editors of other systems put a byte order mark in front.
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
-}
-
-/// Reads a file of any bytes.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub(crate) fn read_bytes(path: &Path, hint: &str) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|e| unread(path, hint, &e))
-}
-
-/// Refuses a file that is empty when it is read again, as a pipe is. That there is one at all is left
-/// to those who read it.
-///
-/// # Errors
-/// [`TrainError::File`].
-pub(crate) fn check_is_kept(path: &Path) -> Result<()> {
-    match fs::metadata(path) {
-        Ok(about) if !about.is_file() && !about.is_dir() => {
-            let reason = "is read twice, and is no file that keeps what it has (a pipe, maybe); write \
-                          it into a file first";
-            Err(TrainError::file(path, reason))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Opens a file to read it.
-///
-/// # Errors
-/// [`TrainError::File`], with `hint` (how to make the file) where it is missing.
-pub(crate) fn open_file(path: &Path, hint: &str) -> Result<fs::File> {
-    let file = fs::File::open(path).map_err(|e| unread(path, hint, &e))?;
-    // A folder can be opened; only reading it fails.
-    match file.metadata() {
-        Ok(about) if about.is_dir() => Err(unread(path, hint, &ErrorKind::IsADirectory.into())),
-        _ => Ok(file),
-    }
-}
-
-/// What is said of bytes that are not text.
-pub(crate) const NOT_UTF8: &str = "is not UTF-8 text; save the file as UTF-8";
-
-fn unread(path: &Path, hint: &str, error: &std::io::Error) -> TrainError {
-    match error.kind() {
-        ErrorKind::NotFound => TrainError::file(path, format!("not found; {hint}")),
-        ErrorKind::IsADirectory => {
-            TrainError::file(path, format!("is a folder, not a file; {hint}"))
-        }
-        // Of `read_to_string` alone.
-        ErrorKind::InvalidData => TrainError::file(path, NOT_UTF8),
-        _ => TrainError::file(path, error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_folder_in_the_place_of_a_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let said = open_file(folder.path(), "name one").unwrap_err().to_string();
-        assert!(said.ends_with("is a folder, not a file; name one"), "{said}");
-        let file = folder.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(make_parent(&file).is_ok() && make_parent(&folder.path().join("a/b")).is_ok());
-        for place in ["b", "b/c"] {
-            let said = make_parent(&file.join(place)).unwrap_err().to_string();
-            assert!(said.ends_with("lies under a file; name a place in a folder"), "{said}");
-        }
-    }
 
     #[test]
     fn what_keeps_a_file_from_being_whole_is_said_in_its_own_words() {
