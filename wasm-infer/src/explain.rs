@@ -115,6 +115,8 @@ impl Recommender {
             };
             levels.push(beams.iter().map(prefix).collect());
         });
+        // A search with nothing to find ends before its first level.
+        levels.resize(catalog.levels(), Vec::new());
         check_scores(levels.iter().flatten().map(|prefix| prefix.score))?;
         Ok(levels)
     }
@@ -206,5 +208,14 @@ mod tests {
         last.sort_by(|a, b| b.1.total_cmp(&a.1));
         let items = block_on(recommender.recommend(&request)).unwrap().items;
         assert_eq!(last, items.iter().map(|p| (&p.codes, p.score)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_trace_of_a_search_with_nothing_to_find_has_all_levels_too() {
+        let mut recommender = recommender();
+        let request = Request { allow: Some(Vec::new()), ..Request::default() };
+        let levels = recommender.trace(&request).unwrap();
+        assert_eq!(levels.len(), recommender.bundle().tokens.levels.len());
+        assert!(levels.iter().all(Vec::is_empty));
     }
 }

@@ -53,6 +53,9 @@ pub struct Request {
     pub seed: u64,
 }
 
+/// Beams of a request that names none.
+pub(crate) const DEFAULT_BEAMS: usize = 50;
+
 impl Default for Request {
     fn default() -> Self {
         Self {
@@ -60,7 +63,7 @@ impl Default for Request {
             user: None,
             user_token: None,
             top: 20,
-            beams: 50,
+            beams: DEFAULT_BEAMS,
             exclude: Vec::new(),
             exclude_history: false,
             allow: None,

@@ -19,7 +19,8 @@ pub const MAX_BEAMS: usize = 512;
 /// What an engine is asked: tokens in, ranks out.
 #[derive(Debug, Clone)]
 pub struct EngineQuery {
-    /// The encoder's input, at least one token ([`crate::TokenLayout::encoder_input`]).
+    /// The encoder's input: at least one token, and no more than [`crate::TokenLayout::encoder_input`]
+    /// makes.
     pub input: Vec<u32>,
     /// Beams, `1..=MAX_BEAMS`.
     pub beams: usize,

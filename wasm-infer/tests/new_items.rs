@@ -103,6 +103,30 @@ fn filters_know_added_items_at_once() {
     });
 }
 
+/// As many beams as items are alive, so that more items make a wide search larger: here more than
+/// some adapters bind, where room for 300 beams has been made for 512.
+#[test]
+fn items_can_be_added_after_a_wide_search() {
+    let (layers, heads) = ((1, 1), (1, 8));
+    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
+    let shape = Shape { levels: vec![300, 300], users: 66_000, items: 100, ..narrow };
+    let bundle = Arc::new(random_bundle_with_quantizer(&shape, WeightFormat::F32, 4));
+    let items = new_items(500, 3);
+    let request = |beams| Request { top: 20, beams, ..Request::default() };
+    let mut answers = Vec::new();
+    on_each_engine(&bundle, |name, mut recommender| {
+        ask(&mut recommender, &request(300));
+        assert_eq!(recommender.add_items(&items).unwrap().len(), 500, "{name}");
+        answers.push([300, 50].map(|beams| ask(&mut recommender, &request(beams)).items));
+    });
+    for (expected, found) in answers[0].iter().zip(answers.last().unwrap()) {
+        assert_eq!(found.len(), 20);
+        for (expected, found) in expected.iter().zip(found) {
+            assert!((expected.score - found.score).abs() < TOLERANCE, "{found:?}");
+        }
+    }
+}
+
 #[test]
 fn explanations_and_traces_know_added_items_at_once() {
     let bundle = bundle();

@@ -63,8 +63,8 @@ impl CpuEngine {
     /// Runs a query: hits in the contract's order, at most `query.beams`.
     ///
     /// # Panics
-    /// For an input that is empty or has a token beyond the vocabulary, which
-    /// [`crate::Recommender`] never makes.
+    /// For an input that is empty, longer than the layout's longest, or has a token beyond the
+    /// vocabulary, which [`crate::Recommender`] never makes.
     pub fn search(&self, query: &EngineQuery) -> Vec<Hit> {
         self.search_seen(query, &mut |_, _| {})
     }

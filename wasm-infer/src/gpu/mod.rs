@@ -112,11 +112,10 @@ impl GpuEngine {
     /// # Errors
     /// [`InferError::NoGpu`] where it exceeds the adapter's limits; the old one stays then.
     pub(crate) fn set_catalog(&mut self, catalog: Arc<Catalog>) -> Result<(), InferError> {
-        // With more items, more beams can be alive.
+        // With more items, more beams can be alive: what a wide call has room for may be too much now.
         let before = self.plan.set_items(catalog.len());
         let outcome = self
-            .executor
-            .set_scratch(&self.plan.scratch(self.plan.capacity))
+            .fit([self.plan.capacity, Capacity::LEAST])
             .and_then(|()| self.executor.replace(self.plan.codes(), &plan::pack_codes(&catalog)));
         if outcome.is_ok() {
             self.catalog = catalog;
@@ -272,12 +271,16 @@ impl GpuEngine {
         if generous == has {
             return Ok(());
         }
-        let scratch = self.plan.scratch(generous);
-        let (capacity, scratch) = match self.executor.holds(&scratch) {
-            true => (generous, scratch),
-            false => (needed, self.plan.scratch(needed)),
-        };
-        self.executor.set_scratch(&scratch)?;
+        self.fit([generous, needed])
+    }
+
+    /// Makes the scratch buffers for `wish`, or for `least` where the device cannot hold that.
+    ///
+    /// # Errors
+    /// [`InferError::NoGpu`] where it cannot hold `least` either; everything stays as it was.
+    fn fit(&mut self, [wish, least]: [Capacity; 2]) -> Result<(), InferError> {
+        let capacity = if self.executor.holds(&self.plan.scratch(wish)) { wish } else { least };
+        self.executor.set_scratch(&self.plan.scratch(capacity))?;
         self.plan.capacity = capacity;
         Ok(())
     }

@@ -130,7 +130,8 @@ impl Device {
                 packed_products,
                 subgroups: features.contains(Features::SUBGROUP),
             },
-            limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            // Of whole words, as a binding has to be: Direct3D 12 gives an odd one.
+            limit: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) & !3,
         };
         let bounds = if info.software { Bounds::MESA_SOFTWARE } else { Bounds::HARDWARE };
         let counts = Counts::default();

@@ -20,7 +20,6 @@ use super::params::{
 };
 use crate::bundle::Bundle;
 use crate::config::T5Config;
-use crate::recommender::Request;
 use crate::tokens::TokenLayout;
 use launch::{AttentionShape, Keys, Linear, dispatch, spread};
 use weights::{FeedForward, Matrix, Weights};
@@ -65,7 +64,7 @@ impl Plan {
             layout: bundle.tokens.clone(),
             items: bundle.catalog.len(),
             kernels: Kernels::default(),
-            capacity: Capacity { users: 1, beams: Request::default().beams, listed: 1024 },
+            capacity: Capacity::LEAST,
             weights,
         }
     }

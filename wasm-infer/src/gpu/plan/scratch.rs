@@ -2,6 +2,7 @@
 
 use super::{BufferId, Plan};
 use crate::gpu::pack::Axis;
+use crate::recommender::DEFAULT_BEAMS;
 
 /// Words of a beam record and of the header before the records: `shaders/shared/beam.wgsl`, and a
 /// test makes sure that these are its constants.
@@ -60,6 +61,11 @@ pub(in crate::gpu) struct Capacity {
     pub(in crate::gpu) beams: usize,
     /// Words of all filters.
     pub(in crate::gpu) listed: usize,
+}
+
+impl Capacity {
+    /// What an engine has before its first call.
+    pub(in crate::gpu) const LEAST: Self = Self { users: 1, beams: DEFAULT_BEAMS, listed: 1024 };
 }
 
 impl Plan {
