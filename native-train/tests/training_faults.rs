@@ -29,7 +29,7 @@ use crate::tigret::{Made, Place, fails, succeeds};
 /// The schedule depends on the number of all steps, so a resumed training has more to get right.
 const TRAIN: &str = "train --run r --json --preset tiny --batch 16 --epochs 3 --schedule linear \
                      --validate-every 15 --validation-users 20 --validation-beams 10 \
-                     --patience=1000";
+                     --patience=1000 --ema 0.99";
 
 /// With as many threads as there are processors: what they add up must not depend on their turns.
 fn tigret(at: &Path, line: &str) -> Command {

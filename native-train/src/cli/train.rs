@@ -98,6 +98,7 @@ impl Args {
             ("--drop-user", self.options.drop_user, 0.0..=1.0),
             ("--drop-items", self.options.drop_items, 0.0..=0.99),
             ("--unlikelihood", self.options.unlikelihood, 0.0..=100.0),
+            ("--ema", self.options.ema, 0.0..=0.999_999),
         ] {
             check_range(name, value, allowed)?;
         }

@@ -1,5 +1,6 @@
 //! The model: T5 in tch, its parameters, optimisers and files.
 
+pub(crate) mod average;
 pub mod checkpoint;
 pub mod dropout;
 mod layers;

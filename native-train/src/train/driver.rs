@@ -17,6 +17,7 @@ use crate::files::check_writable;
 use crate::interrupt::{SAVE_EVERY, WORK_PER_SAVE, goes_on_from};
 use crate::metrics::Metrics;
 use crate::model::Params;
+use crate::model::average::Average;
 use crate::model::optimizer::AdamW;
 
 /// What is trained.
@@ -59,6 +60,9 @@ pub(crate) struct Plan {
     pub(crate) validate_every: u64,
     /// Validations without a better NDCG@10 before the run stops.
     pub(crate) patience: u32,
+    /// Decay of the moving average of the weights, which is validated and kept in their place; 0 for
+    /// none.
+    pub(crate) ema: f64,
     /// The option that sets the learning rate, for the message on a loss that is not a number.
     pub(crate) rate_option: &'static str,
 }
@@ -169,94 +173,175 @@ pub(crate) fn drive<J: Job>(
     resume: bool,
     limits: Limits<'_>,
 ) -> Result<Outcome> {
-    let folder = &files.folder;
-    let Limits { budget, interrupted, progress } = limits;
-    let plan = job.plan();
-    let mut state = if resume { taken_up(job, folder)? } else { from_nothing(job) };
-    check_writable(folder)?;
-    let mut logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
-    progress.set_length(plan.steps());
-    goes_on_from(progress, state.step);
-    progress.set_message("training");
-
-    let (begin, before) = (Instant::now(), state.seconds);
-    let mut meter = Meter::new(job.weights().0.flat().device());
-    let mut saver = Saver::new(folder, resume);
+    let mut training = Training::begin(job, files, resume, limits)?;
     // A state that is taken up may be one that had come to its end.
-    let mut end = plan.end(&state, false);
-    let stopped = loop {
+    let mut end = training.plan.end(&training.state, false);
+    loop {
         if let Some(stopped) = end {
-            break stopped;
+            return Ok(training.outcome(stopped));
         }
-        let (loss, samples) = job.step(state.step);
-        meter.add(&loss, samples);
-        state.step += 1;
-        progress.inc(1);
+        end = training.step()?;
+    }
+}
 
-        let over = budget.is_some_and(|budget| begin.elapsed() >= budget);
-        let stop = interrupted();
-        let is_planned = plan.validates_after(state.step);
-        let validate = over || is_planned;
-        if !(validate || stop || state.step.is_multiple_of(LOG_EVERY)) {
-            continue;
+/// A training under way.
+struct Training<'a, J: Job> {
+    job: &'a mut J,
+    files: &'a Files,
+    limits: Limits<'a>,
+    plan: Plan,
+    state: Progress<J::Identity>,
+    average: Option<Average>,
+    /// None before the first reading of a training from nothing.
+    logs: Option<Logs<'a>>,
+    saver: Saver<'a>,
+    meter: Meter,
+    /// When this call began, and the seconds of those before it.
+    begin: Instant,
+    before: f64,
+}
+
+impl<'a, J: Job> Training<'a, J> {
+    fn begin(job: &'a mut J, files: &'a Files, resume: bool, limits: Limits<'a>) -> Result<Self> {
+        let folder = &files.folder;
+        let plan = job.plan();
+        let mut average = (plan.ema > 0.0).then(|| Average::new(job.weights().0, plan.ema));
+        let state = if resume { taken_up(job, &mut average, folder)? } else { from_nothing(job) };
+        check_writable(folder)?;
+        let logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
+        limits.progress.set_length(plan.steps());
+        goes_on_from(limits.progress, state.step);
+        limits.progress.set_message("training");
+        Ok(Self {
+            plan,
+            average,
+            logs,
+            saver: Saver::new(folder, resume),
+            meter: Meter::new(job.weights().0.flat().device()),
+            begin: Instant::now(),
+            before: state.seconds,
+            job,
+            files,
+            limits,
+            state,
+        })
+    }
+
+    /// One optimiser step, and what is due after it; returns why the training ends, if it does.
+    fn step(&mut self) -> Result<Option<Stopped>> {
+        let (loss, samples) = self.job.step(self.state.step);
+        self.meter.add(&loss, samples);
+        self.state.step += 1;
+        if let Some(average) = &mut self.average {
+            average.add(self.job.weights().0, self.state.step);
         }
-        let (loss, samples_per_second) = meter.read();
+        self.limits.progress.inc(1);
+
+        let over = self.limits.budget.is_some_and(|budget| self.begin.elapsed() >= budget);
+        let stop = (self.limits.interrupted)();
+        let validate = over || self.plan.validates_after(self.state.step);
+        if !(validate || stop || self.state.step.is_multiple_of(LOG_EVERY)) {
+            return Ok(None);
+        }
+        let (loss, samples_per_second) = self.meter.read();
         if !loss.is_finite() {
-            return Err(not_a_number(state.step, &plan, &saver));
+            return Err(not_a_number(self.state.step, &self.plan, &self.saver));
         }
-        let logs = match &mut logs {
-            Some(logs) => logs,
-            none => {
-                // Together, and no sooner than this training is seen to work; the state last, so
-                // that it stays where there can be no log.
-                let logs = Logs::open(files, 0)?;
-                state::forget(folder)?;
-                none.insert(logs)
-            }
-        };
+        self.logs()?;
         // Also when interrupted: a validation left out would change what is best, and when to stop.
-        let validation = validate.then(|| job.validate());
-        state.seconds = before + begin.elapsed().as_secs_f64();
-        logs.add(&LogLine {
-            step: state.step,
-            epoch: (state.step - 1) / plan.steps_per_epoch,
-            seconds: state.seconds,
-            loss,
-            learning_rate: job.learning_rate(state.step - 1),
-            samples_per_second,
-            validation,
-        })?;
-        let better = validation.is_some_and(|metrics| state.validated(metrics, is_planned));
-        if better {
-            job.save_best(state.step)?;
+        let validation = validate.then(|| self.with_average(|job| job.validate()));
+        self.log(loss, samples_per_second, validation)?;
+        let better = self.is_better(validation)?;
+        if let Some((_, best)) = self.state.best {
+            let message = format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10);
+            self.limits.progress.set_message(message);
         }
-        if let Some((_, best)) = state.best {
-            progress.set_message(format!("loss {loss:.3} NDCG@10 {:.4}", best.ndcg_10));
-        }
-        end = plan.end(&state, over);
+        let end = self.plan.end(&self.state, over);
         // The best model is never without the state that tells of it.
-        if better || end.is_some() || stop || saver.is_due(validate) {
-            saver.save(job, &state)?;
+        if better || end.is_some() || stop || self.saver.is_due(validate) {
+            self.saver.save(self.job, self.average.as_ref(), &self.state)?;
         }
         if stop {
             return Err(TrainError::Interrupted);
         }
-        meter.go_on();
-    };
-    match stopped {
-        Stopped::Epochs => progress.finish(),
-        // What was left out is not done.
-        Stopped::Patience | Stopped::Budget => progress.abandon(),
+        self.meter.go_on();
+        Ok(end)
     }
-    let (best_step, best) = state.best.unwrap_or_default();
-    Ok(Outcome {
-        stopped,
-        steps: state.step,
-        seconds: state.seconds,
-        samples_per_second: meter.samples_per_second(),
-        best_step,
-        best,
-    })
+
+    /// Opens the logs of a training from nothing once, and removes the state of the one before it:
+    /// together, and no sooner than this training is seen to work; the state last, so that it stays
+    /// where there can be no log.
+    fn logs(&mut self) -> Result<&mut Logs<'a>> {
+        match &mut self.logs {
+            Some(logs) => Ok(logs),
+            none => {
+                let logs = Logs::open(self.files, 0)?;
+                state::forget(&self.files.folder)?;
+                Ok(none.insert(logs))
+            }
+        }
+    }
+
+    fn log(
+        &mut self,
+        loss: f64,
+        samples_per_second: f64,
+        validation: Option<Metrics>,
+    ) -> Result<()> {
+        self.state.seconds = self.before + self.begin.elapsed().as_secs_f64();
+        let step = self.state.step;
+        let line = LogLine {
+            step,
+            epoch: (step - 1) / self.plan.steps_per_epoch,
+            seconds: self.state.seconds,
+            loss,
+            learning_rate: self.job.learning_rate(step - 1),
+            samples_per_second,
+            validation,
+        };
+        self.logs()?.add(&line)
+    }
+
+    /// What comes of the average of the weights, if there is one, in their place.
+    fn with_average<T>(&mut self, task: impl FnOnce(&J) -> T) -> T {
+        let mut swap = || {
+            if let Some(average) = &mut self.average {
+                average.swap(self.job.weights().0);
+            }
+        };
+        swap();
+        let result = task(self.job);
+        swap();
+        result
+    }
+
+    /// Whether this validation is the best so far, whose model is written.
+    fn is_better(&mut self, validation: Option<Metrics>) -> Result<bool> {
+        let step = self.state.step;
+        let is_planned = self.plan.validates_after(step);
+        let better = validation.is_some_and(|metrics| self.state.validated(metrics, is_planned));
+        if better {
+            self.with_average(|job| job.save_best(step))?;
+        }
+        Ok(better)
+    }
+
+    fn outcome(self, stopped: Stopped) -> Outcome {
+        match stopped {
+            Stopped::Epochs => self.limits.progress.finish(),
+            // What was left out is not done.
+            Stopped::Patience | Stopped::Budget => self.limits.progress.abandon(),
+        }
+        let (best_step, best) = self.state.best.unwrap_or_default();
+        Outcome {
+            stopped,
+            steps: self.state.step,
+            seconds: self.state.seconds,
+            samples_per_second: self.meter.samples_per_second(),
+            best_step,
+            best,
+        }
+    }
 }
 
 /// The start of a training.
@@ -271,7 +356,11 @@ fn from_nothing<J: Job>(job: &J) -> Progress<J::Identity> {
 }
 
 /// Restores the weights and moments of the last save; returns how far the training had come.
-fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>> {
+fn taken_up<J: Job>(
+    job: &mut J,
+    average: &mut Option<Average>,
+    folder: &Path,
+) -> Result<Progress<J::Identity>> {
     let (tensors, before) = state::read(folder)?;
     if let Some(what) = job.differs(&before.identity) {
         return Err(TrainError::file(
@@ -280,7 +369,7 @@ fn taken_up<J: Job>(job: &mut J, folder: &Path) -> Result<Progress<J::Identity>>
         ));
     }
     let (params, optimizer) = job.weights_mut();
-    state::restore(folder, tensors, before.step, params, optimizer)?;
+    state::restore(folder, tensors, before.step, params, optimizer, average.as_mut())?;
     Ok(Progress { identity: job.identity().clone(), ..before })
 }
 
@@ -317,10 +406,15 @@ impl<'a> Saver<'a> {
         since >= SAVE_EVERY || (validated && since >= self.took * WORK_PER_SAVE)
     }
 
-    fn save<J: Job>(&mut self, job: &J, state: &Progress<J::Identity>) -> Result<()> {
+    fn save<J: Job>(
+        &mut self,
+        job: &J,
+        average: Option<&Average>,
+        state: &Progress<J::Identity>,
+    ) -> Result<()> {
         let (params, optimizer) = job.weights();
         let begin = Instant::now();
-        state::save(self.folder, params, optimizer, state)?;
+        state::save(self.folder, params, optimizer, average, state)?;
         self.kept = true;
         self.saved = Instant::now();
         self.took = self.saved - begin;

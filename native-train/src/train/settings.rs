@@ -124,6 +124,13 @@ pub struct Options {
     #[arg(long, display_order = 140, allow_negative_numbers = true,
           default_value_t = Options::DEFAULT.unlikelihood)]
     pub unlikelihood: f64,
+    /// Decay of a moving average of the weights, such as 0.999, which is validated and kept in their
+    /// place: what a learning rate that has not decayed yet leaves uneven, it smooths; 0 for none.
+    #[arg(long, display_order = 145, allow_negative_numbers = true,
+          default_value_t = Options::DEFAULT.ema)]
+    // What earlier versions wrote has none.
+    #[serde(default)]
+    pub ema: f64,
     /// Validations without a better NDCG@10 before training stops.
     #[arg(long, display_order = 160, default_value_t = Options::DEFAULT.patience,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -156,6 +163,7 @@ impl Options {
         drop_user: 0.2,
         drop_items: 0.0,
         unlikelihood: 0.0,
+        ema: 0.0,
         patience: 10,
         validation_users: 2000,
         validation_beams: 20,

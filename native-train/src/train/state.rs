@@ -11,6 +11,7 @@ use crate::error::{Result, TrainError};
 use crate::files::remove_if_there;
 use crate::metrics::Metrics;
 use crate::model::Params;
+use crate::model::average::Average;
 use crate::model::checkpoint::{self, HostWeights, read_notes, read_tensors, write_tensors};
 use crate::model::optimizer::AdamW;
 use crate::tensors::Notes;
@@ -24,6 +25,7 @@ pub(super) const AGAIN: &str =
     "begin again: train without --resume, or call `tigret run` with --from train --force";
 const FIRST: &str = "first_moment/";
 const SECOND: &str = "second_moment/";
+const AVERAGE: &str = "average/";
 
 /// How far a training with identity `I` has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,12 +65,14 @@ pub(crate) fn save<I: Serialize>(
     folder: &Path,
     params: &Params,
     optimizer: &AdamW,
+    average: Option<&Average>,
     progress: &Progress<I>,
 ) -> Result<()> {
     let mut tensors = params.to_host();
     let (first, second, _) = optimizer.state();
-    for (prefix, moment) in [(FIRST, first), (SECOND, second)] {
-        let named = params.by_name(moment).into_iter();
+    let average = average.map(|average| (AVERAGE, average.flat()));
+    for (prefix, flat) in [(FIRST, first), (SECOND, second)].into_iter().chain(average) {
+        let named = params.by_name(flat).into_iter();
         tensors.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
     }
     let json = serde_json::to_string(progress).map_err(|e| TrainError::file(folder, e))?;
@@ -128,16 +132,18 @@ pub fn forget(folder: &Path) -> Result<()> {
     checkpoint::files(folder, STEM)?.iter().try_for_each(|file| remove_if_there(file))
 }
 
-/// Puts the tensors of the state in a folder, as after `steps` steps, into `params` and `optimizer`.
+/// Puts the tensors of the state in a folder, as after `steps` steps, into `params`, `optimizer` and
+/// `average`.
 pub(crate) fn restore(
     folder: &Path,
     mut tensors: HostWeights,
     steps: u64,
     params: &mut Params,
     optimizer: &mut AdamW,
+    average: Option<&mut Average>,
 ) -> Result<()> {
     let wrong = |reason: String| TrainError::file(folder, reason);
-    let mut moment = |prefix: &str| {
+    let mut of_buffer = |prefix: &str| {
         let named = tensors
             .extract_if(.., |name, _| name.starts_with(prefix))
             .map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor))
@@ -145,7 +151,10 @@ pub(crate) fn restore(
         let flat = params.flat_of(&named).map_err(|e| wrong(format!("{prefix}: {e}")))?;
         Ok::<_, TrainError>(flat.to_device(params.flat().device()))
     };
-    let (first, second) = (moment(FIRST)?, moment(SECOND)?);
+    let (first, second) = (of_buffer(FIRST)?, of_buffer(SECOND)?);
+    if let Some(average) = average {
+        average.load(&of_buffer(AVERAGE)?);
+    }
     params.load(&tensors).map_err(|e| wrong(e.to_string()))?;
     optimizer.load_state(&first, &second, steps as i32);
     Ok(())

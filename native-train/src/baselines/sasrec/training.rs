@@ -183,6 +183,7 @@ fn plan(settings: Settings, samples: usize) -> Plan {
         epochs: settings.epochs.into(),
         validate_every: steps_per_epoch,
         patience: settings.patience,
+        ema: 0.0,
         rate_option: "--sasrec-learning-rate",
     }
 }
