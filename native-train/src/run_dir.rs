@@ -91,11 +91,6 @@ impl RunDir {
     pub fn stamp(&self, verb: &str) -> PathBuf {
         self.root.join(OWN).join(format!("{verb}.json"))
     }
-
-    /// `.tigret/VERB.started.json`: with what a step of `tigret run` began and did not finish.
-    pub fn started(&self, verb: &str) -> PathBuf {
-        self.root.join(OWN).join(format!("{verb}.started.json"))
-    }
 }
 
 /// Defines the path of each artefact in a run directory, and the list of all.

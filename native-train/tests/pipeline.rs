@@ -191,22 +191,46 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
 }
 
 #[test]
-fn a_state_of_other_settings_or_inputs_is_not_taken_up() {
+fn a_state_of_other_inputs_or_of_a_training_by_hand_is_not_taken_up() {
     let at = &shop();
-    works(at, "run p.toml");
-    // As a killed training of other codes would leave it: begun, and the state of the one before.
-    let started = at.join("run/.tigret/train.started.json");
-    let stamp: Value =
-        serde_json::from_slice(&fs::read(at.join("run/.tigret/train.json")).unwrap()).unwrap();
-    fs::write(&started, stamp["key"].to_string()).unwrap();
-    let other = "run p.toml --set tokenize.seed=1 --set tokenize.method=lsh";
-    let errors = succeeds(&mut tigret(at, other)).1;
-    assert!(!errors.contains("goes on"), "{errors}");
-    assert!(!started.exists());
-    // By hand, the same holds: what a pipeline began is not its own any more.
-    fs::write(&started, stamp["key"].to_string()).unwrap();
+    killed_in_training(at);
+    let other = format!("run p.toml {LONGER} --set tokenize.seed=1 --set tokenize.method=lsh");
+    let errors = succeeds(&mut tigret(at, &other)).1;
+    let anew = "train: was interrupted and begins anew: catalog.json has changed";
+    assert!(errors.contains(anew), "{errors}");
+    // A training by hand has taken the place of the one that is done.
     works(at, "train --run run --preset tiny --epochs 1");
-    assert!(!started.exists());
+    let errors = succeeds(&mut tigret(at, &other)).1;
+    assert!(errors.contains("train: model/config.json is not what it wrote"), "{errors}");
+    assert!(!errors.contains("goes on"), "{errors}");
+}
+
+#[test]
+fn what_a_verb_refuses_leaves_what_is_done_and_what_was_interrupted() {
+    let at = &shop();
+    let plan = |more: &str| works(at, &format!("run p.toml --dry-run {more}"));
+    let refused_by_the_verb = || {
+        // Terabytes, which the verb sees and the options do not tell.
+        let large = "--set train.layers=64 --set train.width=4096 --set train.d-ff=16384 \
+                     --set train.heads=64 --set train.d-kv=512";
+        let line = refused(at, &format!("run p.toml {large}"));
+        assert!(line.contains("train: "), "{line}");
+        fs::create_dir_all(at.join("encoder")).unwrap();
+        let other = "--set embed.dimensions=false --set embed.encoder=encoder";
+        let line = refused(at, &format!("run p.toml {other}"));
+        assert!(line.contains("embed: "), "{line}");
+    };
+    killed_in_training(at);
+    let before = plan(LONGER);
+    assert!(before.contains("train     was interrupted: tigret train"), "{before}");
+    refused_by_the_verb();
+    assert_eq!(plan(LONGER), before);
+
+    works(at, "run p.toml");
+    let done = plan("");
+    assert!(!done.contains("tigret train"), "{done}");
+    refused_by_the_verb();
+    assert_eq!(plan(""), done);
 }
 
 #[test]

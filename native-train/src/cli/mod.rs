@@ -32,7 +32,7 @@ use output::Output;
 
 use crate::error::{Result, TrainError};
 use crate::panics;
-use crate::pipeline::{RunLock, Step, Verbs, stamp};
+use crate::pipeline::{RunLock, Verbs};
 use crate::run_dir::RunDir;
 
 /// Trains generative recommenders and exports them to the browser.
@@ -79,19 +79,8 @@ impl Cli {
             }
             _ => None,
         };
-        // What `tigret run` began is gone once another training has taken the place of its state.
-        let anew = match &self.verb {
-            Verb::Train(args) if !args.resumes() => Some(RunDir::named(args.run_dir())),
-            _ => None,
-        };
-        let trained = |run: &RunDir| crate::train::seconds_spent(&run.model());
-        let before = anew.as_ref().and_then(trained);
-        let done = panics::torch(|| self.verb.run(&output))
-            .unwrap_or_else(|said| Err(TrainError::Torch(said)));
-        if let Some(run) = anew.filter(|run| trained(run) != before) {
-            stamp::forget_unfinished(Step::Train, &run)?;
-        }
-        done?;
+        panics::torch(|| self.verb.run(&output))
+            .unwrap_or_else(|said| Err(TrainError::Torch(said)))?;
         output.finish().map(|_| ())
     }
 }

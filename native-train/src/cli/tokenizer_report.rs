@@ -8,9 +8,8 @@ use tch::{Device, Kind, Tensor};
 use crate::report::{Made, remarks_on_codes};
 use crate::tokenizer::Settings;
 use crate::tokenizer::collisions::Collisions;
-use crate::tokenizer::settings::Epochs;
 use crate::tokenizer::stats::LevelUse;
-use crate::tokenizer::train::Trained;
+use crate::tokenizer::train::{Ended, Trained};
 
 /// What is written to `tokenizer.json` and printed.
 #[derive(Debug, Serialize)]
@@ -42,8 +41,7 @@ pub(super) struct Report {
 pub(super) struct TrainingReport {
     epochs: usize,
     converged: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    knows_the_mean_alone: bool,
+    ended: Ended,
     seconds: f64,
     /// Rate of the matrix products of training, and of one large product on the same device.
     gflop_per_second: f64,
@@ -56,8 +54,8 @@ impl TrainingReport {
         let flop = training.flop_per_epoch * training.epochs as f64;
         Self {
             epochs: training.epochs,
-            converged: training.converged,
-            knows_the_mean_alone: training.knows_the_mean_alone,
+            converged: training.ended == Ended::Converged,
+            ended: training.ended,
             seconds: training.seconds,
             gflop_per_second: flop / training.seconds / 1e9,
             matmul_gflop_per_second: matmul_rate(device) / 1e9,
@@ -91,20 +89,17 @@ impl Report {
             text += &format!("the codes lose {:.1} % of the vectors' variance\n", 100.0 * lost);
         }
         if let Some(training) = &self.training {
-            let epochs = self.settings.autoencoder.as_ref().map(|settings| settings.epochs);
-            let why = match (training.converged, epochs) {
-                (true, _) => "converged",
-                (false, Some(Epochs::UntilConverged(_))) if training.knows_the_mean_alone => {
+            let why = match training.ended {
+                Ended::Epochs => "the number asked for",
+                Ended::Converged => "converged",
+                Ended::MeanAlone => {
                     "not converged, hardly better than the mean of all vectors: lower \
                      --learning-rate, or try another --normalize"
                 }
-                (false, Some(Epochs::UntilConverged(most))) if training.epochs < most => {
+                Ended::Diverged => {
                     "stopped, since the reconstruction error rose: lower --learning-rate"
                 }
-                (false, Some(Epochs::UntilConverged(_))) => {
-                    "the most allowed, not converged: raise --max-epochs"
-                }
-                (false, _) => "the number asked for",
+                Ended::TooFewEpochs => "the most allowed, not converged: raise --max-epochs",
             };
             text += &format!(
                 "{} epochs ({why}) in {:.0} s, {:.0} GFLOP/s (a large matrix product here: {:.0})\n",

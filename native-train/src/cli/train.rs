@@ -16,7 +16,7 @@ use crate::model::presets::Preset;
 use crate::pipeline::arguments::word;
 use crate::run_dir::RunDir;
 use crate::tokenizer::SemanticIds;
-use crate::train::{Limits, OptimizerKind, Options, Precision, Settings, Trainer, shorter_warmup};
+use crate::train::{Limits, Options, Precision, Settings, Trainer, shorter_warmup};
 
 /// Train the model to generate the semantic ID of a user's next item.
 #[derive(Debug, clap::Args)]
@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// Steps between validations; once an epoch if not given.
     #[arg(long, display_order = 150, value_parser = clap::value_parser!(u64).range(1..))]
     validate_every: Option<u64>,
+    /// What `tigret run` knows this training again by.
+    #[arg(long, hide = true, conflicts_with = "resume")]
+    begun_by: Option<String>,
     /// Go on from the last checkpoint.
     #[arg(long, display_order = 190)]
     resume: bool,
@@ -81,11 +84,6 @@ impl Args {
     /// The run directory.
     pub(super) fn run_dir(&self) -> &Path {
         &self.run
-    }
-
-    /// Whether it goes on with the training that is there.
-    pub(super) fn resumes(&self) -> bool {
-        self.resume
     }
 
     /// Refuses options outside their range.
@@ -130,9 +128,9 @@ impl Args {
 }
 
 /// Refuses a model whose training takes more memory than there is.
-fn check_memory(config: &T5Config, optimizer: OptimizerKind, batch: usize) -> Result<()> {
+fn check_memory(config: &T5Config, options: &Options) -> Result<()> {
     let weights = config.weights();
-    let needed = (weights as u64).saturating_mul(optimizer.bytes_a_weight(batch));
+    let needed = (weights as u64).saturating_mul(options.bytes_a_weight());
     match memory::free() {
         Some(free) if needed > free => {
             let megabytes = |bytes: u64| bytes / 1_000_000;
@@ -162,7 +160,7 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     })?;
     let options = args.options;
     if device == Device::Cpu {
-        check_memory(&config, options.optimizer, options.batch)?;
+        check_memory(&config, &options)?;
     }
     let samples = crate::train::samples::training_samples(&dataset).len();
     let of_epoch = samples.div_ceil(options.batch).max(1) as u64;
@@ -172,7 +170,8 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         validate_every: args.validate_every.unwrap_or(of_epoch),
         options,
     };
-    let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
+    let trainer = Trainer::new(&run, &dataset, &ids, settings, device)?;
+    let mut trainer = trainer.begun_by(args.begun_by.clone());
     let origin = trainer.origin().map(|origin| format!(", {origin}"));
     output.note(format!(
         "{} weights, {} samples an epoch{}, on {}",

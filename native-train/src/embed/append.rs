@@ -10,7 +10,7 @@ use safetensors::tensor::Dtype;
 use super::rows::VectorFile;
 use super::{TENSOR, TextsNote, Vectors, vector_notes};
 use crate::error::{Result, TrainError};
-use crate::files::{unfinished, write_atomically};
+use crate::files::{Together, unfinished};
 use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 use crate::tensors::{self, Place};
@@ -62,11 +62,18 @@ impl NewRows {
 
     /// Puts the rows, one for each of `new`, behind those of the run, which are of the items `old` in
     /// one of these orders. Vectors of other items stay as they are: those of `old` and `new` already
-    /// have the rows, and any others are not to be mixed with.
+    /// have the rows, and any others are not to be mixed with. They are one of `files`, which puts them in
+    /// place.
     ///
     /// # Errors
     /// [`TrainError::File`].
-    pub(crate) fn append(mut self, run: &RunDir, old: [&[String]; 2], new: &[&str]) -> Result<()> {
+    pub(crate) fn append(
+        mut self,
+        run: &RunDir,
+        old: [&[String]; 2],
+        new: &[&str],
+        files: &mut Together,
+    ) -> Result<()> {
         let there = Vectors::ids_hash(run);
         let old = old.into_iter().find(|old| there == Some(Fingerprint::of(*old)));
         let Some(old) = old.filter(|_| new.len() == self.count && !new.is_empty()) else {
@@ -87,7 +94,7 @@ impl NewRows {
         let notes = vector_notes(&self.encoder, ids, texts);
         let header = tensors::header(std::iter::once(place), &notes)
             .map_err(|e| TrainError::file(run.vectors(), e))?;
-        write_atomically(&run.vectors(), |file| {
+        files.write(&run.vectors(), |file| {
             file.write_all(&header)?;
             loop {
                 let block = before.next_rows(BLOCK).map_err(std::io::Error::other)?;

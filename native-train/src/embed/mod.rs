@@ -81,7 +81,8 @@ impl Vectors {
             Some(ids) if ids != ids_hash(items) => {
                 Some(rows_by_catalogue(run, items, ids).ok_or_else(|| {
                     wrong(
-                        "was made for other items than items.jsonl has; run `tigret embed` again"
+                        "was made for other items than items.jsonl has; repeat a `tigret tokenize \
+                         --assign` that was interrupted, else run `tigret embed` again"
                             .into(),
                     )
                 })?)

@@ -62,7 +62,7 @@ mod tests {
         let mut average = Average::new(&params, 0.5);
         let mut expected = 4.0;
         for (steps, value) in [(1, 8.0), (2, 2.0), (40, 6.0)] {
-            tch::no_grad(|| params.flat().detach().fill_(value));
+            let _ = tch::no_grad(|| params.flat().detach().fill_(value));
             average.add(&params, steps);
             let decay = (1.0 + steps as f64) / (10.0 + steps as f64);
             expected += (1.0 - decay.min(0.5)) * (value - expected);

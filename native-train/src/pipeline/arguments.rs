@@ -2,12 +2,13 @@
 //! options are defined once.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueHint;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
@@ -29,6 +30,8 @@ pub struct Call {
     /// Every option and its values, defaults included. Of files only the name is here: they count
     /// by their content.
     pub options: BTreeMap<String, Vec<String>>,
+    /// Those options that nobody gave.
+    pub defaults: BTreeSet<String>,
     /// The files and folders that are read, by the option that names them.
     pub files: BTreeMap<String, PathBuf>,
     /// The file that is written beside those of the run directory.
@@ -125,8 +128,14 @@ fn understood(
     matches: &ArgMatches,
     run: &RunDir,
 ) -> Call {
-    let mut call =
-        Call { step, arguments, options: BTreeMap::new(), files: BTreeMap::new(), out: None };
+    let mut call = Call {
+        step,
+        arguments,
+        options: BTreeMap::new(),
+        defaults: BTreeSet::new(),
+        files: BTreeMap::new(),
+        out: None,
+    };
     for arg in verb.get_arguments() {
         let id = arg.get_id().as_str();
         // How results are printed, and where, changes nothing of them.
@@ -136,6 +145,9 @@ fn understood(
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
         let values: Vec<PathBuf> = values.map(PathBuf::from).collect();
         let name = arg.get_long().unwrap_or(id).to_owned();
+        if matches.value_source(id) == Some(ValueSource::DefaultValue) {
+            call.defaults.insert(name.clone());
+        }
         if step.out().is_some_and(|(out, _)| out == id) {
             call.out = values.into_iter().next();
             let text = call.out.iter().map(|path| {

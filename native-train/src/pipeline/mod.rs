@@ -236,8 +236,7 @@ impl<'a> Pipeline<'a> {
                 }
                 State::Unfinished => {
                     resumed = resume(call, &self.run);
-                    let how = if resumed.is_some() { "goes on" } else { "begins again" };
-                    self.verbs.note(&format!("{step}: was interrupted, {how}"));
+                    self.verbs.note(&format!("{step}: was interrupted, goes on"));
                 }
                 State::Due(reason) if !self.quiet => {
                     self.verbs.note(&format!("{step}: {reason}"));
@@ -256,14 +255,22 @@ impl<'a> Pipeline<'a> {
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        if step == Step::Train && resumed.is_none() {
-            // A state of other inputs must never be taken for one of these.
-            train::forget(&self.run.model())?;
+        if force {
+            // Else an interrupted step would count as done, for what was there before.
+            stamp::forget(step, &self.run)?;
+            if step == Step::Train {
+                train::forget(&self.run.model())?;
+            }
         }
-        stamp::begin(&key, &self.run)?;
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
-        let result = self.verbs.call(resumed.as_deref().unwrap_or(&call.arguments))?;
+        let arguments = match resumed {
+            Some(arguments) => arguments,
+            None => from_nothing(call, &key),
+        };
+        // A stamp of before stays: it counts only as long as all that it tells of is there, and what
+        // the verb refuses at once has changed nothing.
+        let result = self.verbs.call(&arguments)?;
         let outputs = stamp::outputs(call, &self.run, hashes)?;
         let seconds = begin.elapsed().as_secs_f64();
         let stamp = Stamp { key, outputs, seconds, result };
@@ -288,13 +295,19 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// The arguments with which an interrupted step goes on; `None` where it begins again, or finds its
-/// unfinished work by itself.
-fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
-    if call.step != Step::Train {
-        return None;
+/// The arguments with which a step begins; the state of a training bears the key, by which it is known
+/// again.
+fn from_nothing(call: &Call, key: &Key) -> Vec<OsString> {
+    let mut arguments = call.arguments.clone();
+    if call.step == Step::Train {
+        arguments.push(format!("--begun-by={}", key.text()).into());
     }
-    let spent = train::seconds_spent(&run.model())? / 60.0;
+    arguments
+}
+
+/// The arguments with which an interrupted training goes on; `None` where its state is gone.
+fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
+    let spent = train::begun(&run.model())?.seconds / 60.0;
     let minutes: Option<f64> =
         call.options.get("max-minutes").and_then(|values| values.first()?.parse().ok());
     let mut arguments = call.arguments.clone();
@@ -318,6 +331,46 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::model::Params;
+    use crate::model::optimizer::AdamW;
+    use crate::model::params::{Init, Spec};
+    use crate::train::state::{Progress, save};
+
+    /// The calls of a configuration with this text, in a run of this folder.
+    fn calls(folder: &Path, run: &Path, text: &str) -> (RunDir, Vec<Call>) {
+        let text = format!("run = {run:?}\n{text}");
+        let config = Config::of_table("p.toml", folder, text.parse().unwrap());
+        config.pipeline(&Cli::command()).unwrap()
+    }
+
+    #[test]
+    fn a_training_that_goes_on_has_the_minutes_that_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::named(folder.path().join("r"));
+        fs::create_dir_all(run.model()).unwrap();
+        let spec = Spec::new("w".to_owned(), vec![1], Init::Constant(0.0));
+        let params = Params::new(vec![spec], 0, tch::Device::Cpu);
+        let progress = Progress {
+            identity: (),
+            step: 3,
+            begun_by: None,
+            seconds: 90.0,
+            best: None,
+            validations_without_gain: 0,
+        };
+        save(&run.model(), &params, &AdamW::new(&params, 0.0), None, &progress).unwrap();
+        let left = |options: &str| -> Vec<String> {
+            let (_, calls) = calls(folder.path(), run.root(), &format!("[train]\n{options}"));
+            let train = calls.iter().find(|call| call.step == Step::Train).unwrap();
+            let arguments = resume(train, &run).unwrap();
+            assert!(arguments.contains(&"--resume".into()));
+            let text = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
+            text.filter(|argument| argument.starts_with("--max-minutes")).collect()
+        };
+        assert_eq!(left("max-minutes = 2"), ["--max-minutes=0.5"]);
+        assert_eq!(left("max-minutes = 1"), [format!("--max-minutes={}", MINUTES.start())]);
+        assert!(left("epochs = 5").is_empty());
+    }
 
     /// Verbs that write one file each.
     struct Pretending;
@@ -352,9 +405,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let store = Store::named(at("store"));
         let trained = |run: &Path| {
-            let text = format!("run = {run:?}\n[prepare]\nclassics = true\n");
-            let config = Config::of_table("p.toml", folder.path(), text.parse().unwrap());
-            let (run, calls) = config.pipeline(&Cli::command()).unwrap();
+            let (run, calls) = calls(folder.path(), run, "[prepare]\nclassics = true\n");
             let pipeline = Pipeline::new(run, calls, &Pretending).sharing(&store);
             let done = pipeline.run(Choice::default()).unwrap();
             done.into_iter().find(|done| done.step == Step::Train).unwrap().outcome

@@ -1,7 +1,7 @@
 //! When a step counts as done: its options, the program and the content of its inputs are what
 //! they were when it last finished, and what it wrote is still there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -16,9 +16,10 @@ use crate::error::Result;
 use crate::files::{make_parent, remove_if_there, write_json};
 use crate::hash::hex;
 use crate::run_dir::RunDir;
+use crate::train;
 
 /// All that decides what a step makes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Key {
     /// The step.
     pub step: Step,
@@ -26,6 +27,10 @@ pub struct Key {
     pub revision: u32,
     /// [`Call::options`].
     pub options: BTreeMap<String, Vec<String>>,
+    /// [`Call::defaults`]: one of which an earlier key does not know is of a newer version, which without
+    /// it makes what the earlier one made.
+    #[serde(skip)]
+    defaults: BTreeSet<String>,
     /// SHA-256 of each input, by its path in the run directory or the option that names it.
     pub inputs: BTreeMap<String, String>,
 }
@@ -48,20 +53,27 @@ impl Key {
                 inputs.insert(format!("--{option}"), hash);
             }
         }
-        let (step, options) = (call.step, call.options.clone());
-        Ok(Self { step, revision: step.revision(), options, inputs })
+        let Call { step, options, defaults, .. } = call.clone();
+        Ok(Self { step, revision: step.revision(), options, defaults, inputs })
     }
 
-    /// A name for the key: equal keys have the same, and others another.
+    /// A name for the key: keys between which there is no difference have the same, of whichever
+    /// version they are.
     pub fn id(&self) -> String {
-        // Our own types have string keys and no failing serialisers.
-        let text = serde_json::to_string(self).unwrap_or_default();
-        let hash = hex(Sha256::new_with_prefix(text));
+        let mut given = self.clone();
+        given.options.retain(|option, _| !self.defaults.contains(option));
+        let hash = hex(Sha256::new_with_prefix(given.text()));
         format!("{}-{}", self.step, &hash[..20])
     }
 
+    /// The whole key, as [`state`] reads it.
+    pub fn text(&self) -> String {
+        // Our own types have string keys and no failing serialisers.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     /// What is other than it was, in words; `None` if nothing is.
-    fn difference(&self, earlier: &Self) -> Option<String> {
+    pub(super) fn difference(&self, earlier: &Self) -> Option<String> {
         if self.revision != earlier.revision {
             return Some("this program computes it in another way".into());
         }
@@ -71,9 +83,13 @@ impl Key {
         if let Some(input) = changed(&self.inputs, &earlier.inputs) {
             return Some(format!("{input} has changed"));
         }
+        let is_new = |option: &String| {
+            self.defaults.contains(option) && !earlier.options.contains_key(option)
+        };
         let mut options = self.options.keys().chain(earlier.options.keys());
-        let option =
-            options.find(|&option| self.options.get(option) != earlier.options.get(option))?;
+        let option = options.find(|&option| {
+            self.options.get(option) != earlier.options.get(option) && !is_new(option)
+        })?;
         let told = |key: &Self| match key.options.get(option) {
             Some(values) => values.join(","),
             None => "not given".into(),
@@ -83,7 +99,7 @@ impl Key {
 }
 
 /// A step that finished.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Stamp {
     /// What it was made of.
     pub key: Key,
@@ -96,7 +112,7 @@ pub struct Stamp {
 }
 
 /// How a step stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum State {
     /// Nothing is to be done.
     Done(Box<Stamp>),
@@ -111,40 +127,45 @@ pub enum State {
 /// # Errors
 /// [`crate::TrainError::File`] for an output that cannot be read.
 pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> {
-    if let Some(begun) = read::<Key>(&run.started(key.step.verb())) {
-        return Ok(match key.difference(&begun) {
-            None => State::Unfinished,
-            Some(why) => State::Due(format!("was interrupted and begins anew: {why}")),
-        });
-    }
-    let Some(stamp) = read::<Stamp>(&run.stamp(key.step.verb())) else {
-        return Ok(State::Due("not done yet".into()));
-    };
-    if let Some(difference) = key.difference(&stamp.key) {
-        return Ok(State::Due(difference));
-    }
-    for (output, hash) in &stamp.outputs {
-        match hashes.of(&run.root().join(output))? {
-            None => return Ok(State::Due(format!("{output} is gone"))),
-            Some(now) if now != *hash => {
-                return Ok(State::Due(format!("{output} is not what it wrote")));
+    let stamp = read::<Stamp>(&run.stamp(key.step.verb()));
+    let difference = stamp.as_ref().and_then(|stamp| key.difference(&stamp.key));
+    match (stamp, difference) {
+        (Some(stamp), None) => Ok(match stamp.outdated(run, hashes)? {
+            Some(why) => State::Due(why),
+            None => State::Done(Box::new(stamp)),
+        }),
+        (_, difference) => Ok(match begun(key.step, run).map(|begun| key.difference(&begun)) {
+            Some(None) => State::Unfinished,
+            // Beside a stamp it may be the state of what has finished.
+            Some(Some(why)) if difference.is_none() => {
+                State::Due(format!("was interrupted and begins anew: {why}"))
             }
-            Some(_) => {}
-        }
+            _ => State::Due(difference.unwrap_or_else(|| "not done yet".into())),
+        }),
     }
-    Ok(State::Done(Box::new(stamp)))
 }
 
-/// Notes that a step begins: until [`finish`] it does not count as done, and training, which can
-/// be taken up, counts as unfinished.
-///
-/// # Errors
-/// [`crate::TrainError::File`].
-pub fn begin(key: &Key, run: &RunDir) -> Result<()> {
-    remove_if_there(&run.stamp(key.step.verb()))?;
-    match key.step {
-        Step::Train => write(&run.started(key.step.verb()), key),
-        _ => Ok(()),
+/// With what `tigret run` began the training that could be taken up.
+fn begun(step: Step, run: &RunDir) -> Option<Key> {
+    let by = (step == Step::Train).then(|| train::begun(&run.model()))??.by?;
+    serde_json::from_str(&by).ok()
+}
+
+impl Stamp {
+    /// Why the files that lie in a run are not those that the step wrote, if so.
+    fn outdated(&self, run: &RunDir, hashes: &mut FileHashes) -> Result<Option<String>> {
+        let is_not_its = |name: &str| Some(format!("{name} is not what it wrote"));
+        for (output, hash) in &self.outputs {
+            match hashes.of(&run.root().join(output))? {
+                None => return Ok(Some(format!("{output} is gone"))),
+                Some(now) if now != *hash => return Ok(is_not_its(output)),
+                Some(_) => {}
+            }
+        }
+        // What it need not write, and the same step with other options has.
+        let written = self.key.step.writes(run).into_iter().filter(|path| path.exists());
+        let mut names = written.map(|path| name(&path, run));
+        Ok(names.find(|name| !self.outputs.contains_key(name)).and_then(|name| is_not_its(&name)))
     }
 }
 
@@ -153,17 +174,15 @@ pub fn begin(key: &Key, run: &RunDir) -> Result<()> {
 /// # Errors
 /// [`crate::TrainError::File`].
 pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
-    write(&run.stamp(stamp.key.step.verb()), stamp)?;
-    forget_unfinished(stamp.key.step, run)
+    write(&run.stamp(stamp.key.step.verb()), stamp)
 }
 
-/// Forgets that a step began: it came to its end, or something else has taken the place of its
-/// unfinished work.
+/// Forgets that a step came to its end.
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn forget_unfinished(step: Step, run: &RunDir) -> Result<()> {
-    remove_if_there(&run.started(step.verb()))
+pub fn forget(step: Step, run: &RunDir) -> Result<()> {
+    remove_if_there(&run.stamp(step.verb()))
 }
 
 /// The files that a call wrote, with their hashes.
@@ -197,4 +216,62 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     make_parent(path)?;
     write_json(path, value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(options: &[(&str, &str)], defaults: &[&str]) -> Key {
+        let options = options.iter().map(|&(name, value)| (name.into(), vec![value.into()]));
+        Key {
+            step: Step::Embed,
+            revision: Step::Embed.revision(),
+            options: options.collect(),
+            defaults: defaults.iter().map(|&name| name.into()).collect(),
+            inputs: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn an_option_that_a_newer_version_has_changes_nothing_until_somebody_gives_it() {
+        let earlier = key(&[("seed", "0")], &["seed"]);
+        let by_default = key(&[("seed", "0"), ("new", "1")], &["seed", "new"]);
+        assert_eq!(by_default.difference(&earlier), None);
+        assert_eq!(by_default.id(), earlier.id());
+        let given = key(&[("seed", "0"), ("new", "1")], &["seed"]);
+        assert_eq!(given.difference(&earlier).as_deref(), Some("--new is 1, was not given"));
+        assert_ne!(given.id(), earlier.id());
+        // Of one that both have, the values count.
+        let other = key(&[("seed", "1")], &["seed"]);
+        assert_eq!(other.difference(&earlier).as_deref(), Some("--seed is 1, was 0"));
+    }
+
+    #[test]
+    fn a_step_is_done_as_long_as_what_it_wrote_is_there_and_nothing_else_of_its_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::named(folder.path());
+        let hashes = || FileHashes::open(run.hashes());
+        let key = key(&[], &[]);
+        std::fs::write(run.vectors(), "vectors").unwrap();
+        let hash = hashes().of(&run.vectors()).unwrap().unwrap();
+        let outputs = BTreeMap::from([(name(&run.vectors(), &run), hash)]);
+        finish(&Stamp { key: key.clone(), outputs, seconds: 1.0, result: Value::Null }, &run)
+            .unwrap();
+        let told = || match state(&key, &run, &mut hashes()).unwrap() {
+            State::Done(_) => "done".to_owned(),
+            State::Unfinished => "unfinished".to_owned(),
+            State::Due(why) => why,
+        };
+        assert_eq!(told(), "done");
+        // As a step of other options leaves it that is killed before it writes the rest.
+        std::fs::write(run.encoder(), "of another").unwrap();
+        assert_eq!(told(), "encoder.safetensors is not what it wrote");
+        std::fs::remove_file(run.encoder()).unwrap();
+        assert_eq!(told(), "done");
+        std::fs::write(run.vectors(), "others").unwrap();
+        assert_eq!(told(), "vectors.safetensors is not what it wrote");
+        std::fs::remove_file(run.vectors()).unwrap();
+        assert_eq!(told(), "vectors.safetensors is gone");
+    }
 }

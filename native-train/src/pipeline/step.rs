@@ -59,12 +59,13 @@ impl Step {
             // 2: no batch of an autoencoder is much smaller than the others. 3: one that knows the mean of
             // the vectors alone has not converged.
             Self::Tokenize => 3,
-            // 2: nor is one of the model.
-            Self::Train => 2,
+            // 2: nor is one of the model. 3: the average of the weights.
+            Self::Train => 3,
             // 2: paths of categories whose roots differ.
             Self::Inspect => 2,
             // 2: nor is one of SASRec. 3: how the model was trained. 4: SASRec's loss of large catalogues.
-            Self::Evaluate => 4,
+            // 5: the average of its weights.
+            Self::Evaluate => 5,
         }
     }
 
@@ -132,7 +133,7 @@ impl Step {
         match self {
             Self::Embed => &["run", "texts", "out"],
             Self::Tokenize => &["run", "assign", "vectors"],
-            Self::Train => &["run", "resume"],
+            Self::Train => &["run", "resume", "begun-by"],
             Self::Evaluate => &["run", "bundle"],
             Self::Inspect => &["path"],
             _ => &["run"],

@@ -249,6 +249,10 @@ impl<'a> Lab<'a> {
         if interrupt::is_paused() {
             return Err(TrainError::Paused);
         }
+        // The training before may have been too near to its end to notice.
+        if interrupt::is_requested() {
+            return Err(TrainError::Interrupted);
+        }
         self.note(&format!("{}: measuring", trained.name));
         let value = compute()?;
         fs::create_dir_all(&folder).map_err(|e| TrainError::file(&folder, e))?;

@@ -25,7 +25,7 @@ use crate::embed::append::NewRows;
 use crate::embed::encoder::{Ready, is_precomputed};
 use crate::embed::rows::VectorFile;
 use crate::error::{Result, TrainError};
-use crate::files::{check_is_kept, open_file, read_json, write_atomically, write_line};
+use crate::files::{Together, check_is_kept, open_file, read_json, write_line};
 use crate::hash::Fingerprint;
 use crate::run_dir::RunDir;
 
@@ -105,17 +105,19 @@ pub fn assign(
     let missing = state.add_items(items, vectors, &there, progress)?;
     progress.finish_and_clear();
     let State { rows, catalog, recipe, assigned, quantizer, .. } = state;
-    // In this order: were the files after the first or the second one not written, the same command
-    // would mend that.
+    // All are written before one takes its place; in this order: were the files after the first or the
+    // second one not put there, the same command would mend that.
+    let mut files = Together::default();
     let new: Vec<&str> = catalog.items[known..].iter().map(|item| item.id.as_str()).collect();
     if let Some(rows) = rows
         && missing == new.len()
         && !new.iter().any(|id| there.contains(id))
     {
-        rows.append(run, [&ids_of(&catalog.items[..known]), &old], &new)?;
+        rows.append(run, [&ids_of(&catalog.items[..known]), &old], &new, &mut files)?;
     }
-    write_atomically(&run.catalog(), |file| write_line(file, &catalog))?;
-    append_items(run, items, &there, recipe.as_ref())?;
+    files.write(&run.catalog(), |file| write_line(file, &catalog))?;
+    append_items(run, items, &there, recipe.as_ref(), &mut files)?;
+    files.put()?;
     let has_vectors = quantizer.config().structure != Structure::Hash && run.vectors().exists();
     let are_known = || -> Result<bool> {
         let there = Vectors::ids_hash(run);
@@ -426,16 +428,18 @@ pub(super) fn encoder_of_tokenizer(run: &RunDir) -> Result<Option<String>> {
     Ok(report.get("encoder").and_then(Value::as_str).map(str::to_owned))
 }
 
-/// Adds the new items of a file to `items.jsonl`, with their texts and without their embeddings.
+/// Adds the new items of a file to `items.jsonl`, one of `files`, with their texts and without their
+/// embeddings.
 fn append_items(
     run: &RunDir,
     items: &Path,
     there: &HashSet<&str>,
     recipe: Option<&TextRecipe>,
+    files: &mut Together,
 ) -> Result<()> {
     let path = run.items();
     let mut old = open_file(&path, PREPARE_HINT)?;
-    write_atomically(&path, |file| {
+    files.write(&path, |file| {
         io::copy(&mut old, file)?;
         // A file that was edited by hand may not end its last line.
         if !ends_a_line(&mut old)? {

@@ -186,9 +186,10 @@ impl SemanticIds {
             return Err(TrainError::file(
                 &path,
                 format!(
-                    "has {count} items, of which the data set has {}; run `tigret prepare` with all \
-                     of them (--k-core 0 drops none that is in the log), or `tigret embed` and \
-                     `tigret tokenize` again",
+                    "has {count} items, of which the data set has {}; repeat a `tigret tokenize \
+                     --assign` that was interrupted, or run `tigret prepare` with all of them \
+                     (--k-core 0 drops none that is in the log), or `tigret embed` and `tigret \
+                     tokenize` again",
                     items.len()
                 ),
             ));

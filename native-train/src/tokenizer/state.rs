@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::Settings;
+use super::train::Ended;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError};
 use crate::hash::Fingerprint;
@@ -19,7 +20,7 @@ use crate::tensors::{self, Header, Notes, Values, f32_blocks};
 
 /// Raised when training computes otherwise, so that no run mixes two ways, and when the file is
 /// written otherwise.
-const FORMAT: &str = "tigret/tokenizer-state/5";
+const FORMAT: &str = "tigret/tokenizer-state/6";
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
 
@@ -68,7 +69,8 @@ pub(super) struct Progress {
     pub(super) seconds: f64,
     /// The epoch after which training ends, once that is known.
     pub(super) end: Option<usize>,
-    pub(super) converged: bool,
+    /// Why, where it was not known from the start.
+    pub(super) ended: Option<Ended>,
     /// Mean reconstruction error of each epoch, finite.
     pub(super) history: Vec<f64>,
     /// Lines of the log.

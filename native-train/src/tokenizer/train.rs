@@ -6,7 +6,7 @@ use indicatif::ProgressBar;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::autoencoder::{CODEBOOKS, Quantise, Shape, initialise_codebooks, pass};
@@ -38,6 +38,22 @@ struct LogLine {
     note: Option<String>,
 }
 
+/// Why a training came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// All epochs that were asked for are done.
+    Epochs,
+    /// The reconstruction no longer got better.
+    Converged,
+    /// It got no better either, and is hardly better than the mean of all vectors.
+    MeanAlone,
+    /// It was worse than in the first epoch.
+    Diverged,
+    /// As many epochs as are allowed were not enough.
+    TooFewEpochs,
+}
+
 /// How a training went.
 #[derive(Debug)]
 pub struct Trained {
@@ -46,10 +62,8 @@ pub struct Trained {
     pub log: Vec<String>,
     /// Epochs that were run.
     pub epochs: usize,
-    /// Whether training ended because the reconstruction no longer got better.
-    pub converged: bool,
-    /// Whether the reconstruction is hardly better than the mean of all vectors.
-    pub knows_the_mean_alone: bool,
+    /// Why there were no more.
+    pub ended: Ended,
     /// Seconds of training, over all sessions.
     pub seconds: f64,
     /// Those of them that earlier sessions took.
@@ -158,12 +172,17 @@ pub fn train(
     // What follows may fail, to be repeated with other options that do not concern training.
     keeper.save(keeper.snapshot(&training.params, &training.optimizer), &state)?;
     progress.finish_and_clear();
-    let knows_the_mean_alone = training.knows_the_mean_alone(&state.history);
-    let Progress { log, epoch: epochs, converged, seconds, .. } = state;
+    let ended = state.ended.unwrap_or(match settings.epochs {
+        Epochs::Exactly(_) => Ended::Epochs,
+        Epochs::UntilConverged(_) if training.knows_the_mean_alone(&state.history) => {
+            Ended::MeanAlone
+        }
+        Epochs::UntilConverged(_) => Ended::TooFewEpochs,
+    });
+    let Progress { log, epoch: epochs, seconds, .. } = state;
     let flop_per_epoch = shape.flop_per_item() * data.size()[0] as f64;
     let earlier = before;
-    let trained =
-        Trained { log, epochs, converged, knows_the_mean_alone, seconds, earlier, flop_per_epoch };
+    let trained = Trained { log, epochs, ended, seconds, earlier, flop_per_epoch };
     Ok((training.params, trained))
 }
 
@@ -316,23 +335,25 @@ fn conclude(
     let has_just_begun = knows_the_mean_alone && state.epoch * training.steps() < STEPS_AT_MEAN;
     let is_over = no_longer_falls(&state.history) && (diverges || !has_just_begun);
     if state.end.is_none() && is_at_full_rate && is_over {
-        state.converged = !(diverges || knows_the_mean_alone);
-        state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
-        note = Some(if diverges {
-            "the reconstruction error is above that of the first epoch: a lower learning rate is \
-             needed"
-                .to_owned()
+        let (ended, why) = if diverges {
+            let why = "the reconstruction error is above that of the first epoch: a lower learning rate \
+                       is needed";
+            (Ended::Diverged, why.to_owned())
         } else if knows_the_mean_alone {
-            "the reconstruction is hardly better than the mean of all vectors: a lower learning rate, or \
-             another --normalize, may help"
-                .to_owned()
+            let why = "the reconstruction is hardly better than the mean of all vectors: a lower \
+                       learning rate, or another --normalize, may help";
+            (Ended::MeanAlone, why.to_owned())
         } else {
-            format!(
+            let why = format!(
                 "converged: over {WINDOW} epochs the reconstruction error fell by less than {} %; \
                  the learning rate now falls to zero",
                 100.0 * CONVERGED
-            )
-        });
+            );
+            (Ended::Converged, why)
+        };
+        state.end = Some((state.epoch + state.epoch.div_ceil(9)).min(most));
+        state.ended = Some(ended);
+        note = Some(why);
     }
     if !state.explained && state.logged_quantisation.is_some_and(|before| quantisation > before) {
         state.explained = true;
@@ -418,7 +439,7 @@ mod tests {
 
     /// How a training of at most so many epochs stands after `epochs` with the same error: two items,
     /// whose variance is 1, in a batch.
-    fn concluded(most: usize, epochs: usize, reconstruction: f64) -> (bool, Option<usize>) {
+    fn concluded(most: usize, epochs: usize, reconstruction: f64) -> Option<(Ended, usize)> {
         let shape =
             Shape { input: 1, hidden: Vec::new(), codeword: 1, sizes: vec![1], residual: true };
         let settings = Autoencoder {
@@ -454,23 +475,23 @@ mod tests {
         for _ in 0..epochs {
             conclude(&training, &epoch, most, &mut state).unwrap();
         }
-        (state.converged, state.end)
+        state.ended.zip(state.end)
     }
 
     #[test]
     fn a_training_that_runs_out_of_epochs_has_not_converged() {
         let epochs = 2 * WINDOW;
-        assert_eq!(concluded(epochs, epochs, 0.5), (false, None));
+        assert_eq!(concluded(epochs, epochs, 0.5), None);
         let end = epochs + epochs.div_ceil(9);
-        assert_eq!(concluded(4 * WINDOW, epochs, 0.5), (true, Some(end)));
+        assert_eq!(concluded(4 * WINDOW, epochs, 0.5), Some((Ended::Converged, end)));
     }
 
     #[test]
     fn a_decoder_that_knows_the_mean_alone_goes_on_for_long_and_has_not_converged() {
         let most = 2 * STEPS_AT_MEAN;
-        assert_eq!(concluded(most, STEPS_AT_MEAN - 1, 0.95), (false, None));
+        assert_eq!(concluded(most, STEPS_AT_MEAN - 1, 0.95), None);
         let end = STEPS_AT_MEAN + STEPS_AT_MEAN.div_ceil(9);
-        assert_eq!(concluded(most, STEPS_AT_MEAN, 0.95), (false, Some(end)));
+        assert_eq!(concluded(most, STEPS_AT_MEAN, 0.95), Some((Ended::MeanAlone, end)));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) struct Files {
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) tensorboard: PathBuf,
+    /// What begins a training from nothing, where that is not the user.
+    pub(crate) begun_by: Option<String>,
 }
 
 /// What may end a training before its epochs and its patience do, and what counts its steps.
@@ -206,7 +208,8 @@ impl<'a, J: Job> Training<'a, J> {
         let folder = &files.folder;
         let plan = job.plan();
         let mut average = (plan.ema > 0.0).then(|| Average::new(job.weights().0, plan.ema));
-        let state = if resume { taken_up(job, &mut average, folder)? } else { from_nothing(job) };
+        let state =
+            if resume { taken_up(job, &mut average, folder)? } else { from_nothing(job, files) };
         check_writable(folder)?;
         let logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
         limits.progress.set_length(plan.steps());
@@ -345,10 +348,11 @@ impl<'a, J: Job> Training<'a, J> {
 }
 
 /// The start of a training.
-fn from_nothing<J: Job>(job: &J) -> Progress<J::Identity> {
+fn from_nothing<J: Job>(job: &J, files: &Files) -> Progress<J::Identity> {
     Progress {
         identity: job.identity().clone(),
         step: 0,
+        begun_by: files.begun_by.clone(),
         seconds: 0.0,
         best: None,
         validations_without_gain: 0,
@@ -471,5 +475,169 @@ impl Meter {
 
     fn samples_per_second(&self) -> f64 {
         self.all_samples as f64 / self.all_time.as_secs_f64().max(1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::model::params::{Init, Spec, to_vec};
+
+    /// A weight that is the number of steps done, and validations that are told beforehand.
+    struct Counting {
+        params: Params,
+        optimizer: AdamW,
+        plan: Plan,
+        ndcg: Vec<f64>,
+        validated: Cell<usize>,
+        /// The steps after which the weights were kept, and what they were.
+        kept: RefCell<Vec<(u64, f32)>>,
+    }
+
+    impl Counting {
+        fn new(plan: Plan, ndcg: &[f64]) -> Self {
+            let spec = Spec::new("w".to_owned(), vec![1], Init::Constant(0.0));
+            let params = Params::new(vec![spec], 0, Device::Cpu);
+            Self {
+                optimizer: AdamW::new(&params, 0.0),
+                params,
+                plan,
+                ndcg: ndcg.to_vec(),
+                validated: Cell::default(),
+                kept: RefCell::default(),
+            }
+        }
+
+        fn weight(&self) -> f32 {
+            to_vec(self.params.flat())[0]
+        }
+
+        /// Trains from nothing; returns what it came to and the log.
+        fn trained(&mut self) -> (Outcome, Vec<Value>) {
+            let at = tempfile::tempdir().unwrap();
+            let files = Files {
+                folder: at.path().join("model"),
+                log: at.path().join("log"),
+                tensorboard: at.path().join("tensorboard"),
+                begun_by: None,
+            };
+            let hidden = ProgressBar::hidden();
+            let limits = Limits { budget: None, interrupted: &|| false, progress: &hidden };
+            let outcome = drive(self, &files, false, limits).unwrap();
+            let log = std::fs::read_to_string(&files.log).unwrap();
+            (outcome, log.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        }
+    }
+
+    impl Job for Counting {
+        type Identity = ();
+
+        fn identity(&self) -> &() {
+            &()
+        }
+
+        fn differs(&self, (): &()) -> Option<String> {
+            None
+        }
+
+        fn plan(&self) -> Plan {
+            self.plan
+        }
+
+        fn learning_rate(&self, step: u64) -> f64 {
+            0.25 * step as f64
+        }
+
+        fn step(&mut self, step: u64) -> (Tensor, usize) {
+            let _ = tch::no_grad(|| self.params.flat().detach().fill_(step as f64 + 1.0));
+            (Tensor::from(step as f32), 1)
+        }
+
+        fn validate(&self) -> Metrics {
+            let at = self.validated.replace(self.validated.get() + 1);
+            Metrics {
+                ndcg_10: self.ndcg[at],
+                recall_10: self.weight().into(),
+                ..Metrics::default()
+            }
+        }
+
+        fn save_best(&self, steps: u64) -> Result<()> {
+            self.kept.borrow_mut().push((steps, self.weight()));
+            Ok(())
+        }
+
+        fn weights(&self) -> (&Params, &AdamW) {
+            (&self.params, &self.optimizer)
+        }
+
+        fn weights_mut(&mut self) -> (&mut Params, &mut AdamW) {
+            (&mut self.params, &mut self.optimizer)
+        }
+    }
+
+    const PLAN: Plan = Plan {
+        steps_per_epoch: 10,
+        epochs: 9,
+        validate_every: 4,
+        patience: 2,
+        ema: 0.0,
+        rate_option: "--learning-rate",
+    };
+
+    #[test]
+    fn the_best_model_is_kept_and_patience_ends_a_training_that_gets_no_better() {
+        // As good is no better.
+        let mut job = Counting::new(PLAN, &[0.1, 0.3, 0.2, 0.3]);
+        let (outcome, log) = job.trained();
+        assert_eq!((outcome.stopped, outcome.steps), (Stopped::Patience, 16));
+        assert_eq!((outcome.best_step, outcome.best.ndcg_10), (8, 0.3));
+        assert_eq!(*job.kept.borrow(), [(4, 4.0), (8, 8.0)]);
+        let of = |key: &str| -> Vec<f64> {
+            log.iter().map(|line| line[key].as_f64().unwrap()).collect()
+        };
+        assert_eq!(of("step"), [4.0, 8.0, 12.0, 16.0]);
+        assert_eq!(of("epoch"), [0.0, 0.0, 1.0, 1.0]);
+        // The mean of the steps since the last line, and the rate of the step that was last.
+        assert_eq!(of("loss"), [1.5, 5.5, 9.5, 13.5]);
+        assert_eq!(of("learning_rate"), [0.75, 1.75, 2.75, 3.75]);
+        assert_eq!(log[2]["validation"]["ndcg@10"], 0.2);
+    }
+
+    #[test]
+    fn a_training_that_is_never_due_for_a_validation_is_validated_at_its_end() {
+        let mut job = Counting::new(Plan { validate_every: 1000, ..PLAN }, &[0.1]);
+        let (outcome, log) = job.trained();
+        assert_eq!((outcome.stopped, outcome.steps), (Stopped::Epochs, 90));
+        assert_eq!(*job.kept.borrow(), [(90, 90.0)]);
+        let steps: Vec<(&Value, bool)> =
+            log.iter().map(|line| (&line["step"], line["validation"].is_object())).collect();
+        assert_eq!(steps, [(&Value::from(50), false), (&Value::from(90), true)]);
+    }
+
+    #[test]
+    fn the_average_is_validated_and_kept_and_training_goes_on_from_the_weights() {
+        let mut job = Counting::new(Plan { ema: 0.25, ..PLAN }, &[0.1, 0.3, 0.2, 0.3]);
+        let (outcome, _) = job.trained();
+        let mut expected = 0.0f64;
+        let averages: Vec<f64> = (1..=8u32)
+            .map(|step| {
+                let step = f64::from(step);
+                expected += (1.0 - 0.25f64.min((1.0 + step) / (10.0 + step))) * (step - expected);
+                expected
+            })
+            .collect();
+        let kept = job.kept.borrow();
+        for (&(step, found), at) in kept.iter().zip([4, 8]) {
+            assert_eq!(step, at);
+            let expected = averages[at as usize - 1];
+            assert!((f64::from(found) - expected).abs() < 1e-5, "{found}, not {expected}");
+        }
+        assert_eq!((kept.len(), outcome.best.recall_10 as f32), (2, kept[1].1), "validated");
+        assert_eq!(job.weight(), 16.0);
     }
 }

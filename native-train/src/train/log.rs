@@ -111,8 +111,12 @@ mod tests {
     fn a_training_that_goes_on_keeps_what_was_logged_of_its_last_step() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let files =
-            Files { folder: at("model"), log: at("log.jsonl"), tensorboard: at("tensorboard") };
+        let files = Files {
+            folder: at("model"),
+            log: at("log.jsonl"),
+            tensorboard: at("tensorboard"),
+            begun_by: None,
+        };
         let line = |step| LogLine {
             step,
             epoch: 0,

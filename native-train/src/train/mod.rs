@@ -16,5 +16,5 @@ pub use driver::{Limits, Outcome, Stopped};
 pub use samples::Batching;
 pub use schedule::{Schedule, shorter_warmup};
 pub use settings::{OptimizerKind, Options, Precision, Settings};
-pub use state::{forget, seconds_spent};
+pub use state::{Begun, begun, forget};
 pub use trainer::Trainer;

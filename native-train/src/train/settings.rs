@@ -53,21 +53,6 @@ pub enum OptimizerKind {
     Adamw,
 }
 
-impl OptimizerKind {
-    /// Most bytes that a step of `batch` samples holds for each weight on a CPU, not counting the
-    /// activations of its samples.
-    pub fn bytes_a_weight(self, batch: usize) -> u64 {
-        // The weight, its gradient, two moments, whether it decays, and which weight it belongs to.
-        let (held, update) = match self {
-            Self::ScaledAdamw => (24, 8),
-            Self::Adamw => (20, 4),
-        };
-        // Each pass has a gradient of its own, in parts and joined, before it is added.
-        let passes = (tch::get_num_threads().max(1) as u64).min(batch.div_ceil(MICRO_BATCH) as u64);
-        held + (8 * passes).max(update)
-    }
-}
-
 /// Options of a training run.
 ///
 /// Their places in the help leave room for options of `tigret train` that are not among them.
@@ -125,9 +110,11 @@ pub struct Options {
           default_value_t = Options::DEFAULT.unlikelihood)]
     pub unlikelihood: f64,
     /// Decay of a moving average of the weights, such as 0.999, which is validated and kept in their
-    /// place: what a learning rate that has not decayed yet leaves uneven, it smooths; 0 for none.
+    /// place: what a learning rate that has not decayed yet leaves uneven, it smooths; 0 for none, the
+    /// default of a linear schedule.
     #[arg(long, display_order = 145, allow_negative_numbers = true,
-          default_value_t = Options::DEFAULT.ema)]
+          default_value_t = Options::DEFAULT.ema,
+          default_value_if("schedule", "linear", "0"))]
     // What earlier versions wrote has none.
     #[serde(default)]
     pub ema: f64,
@@ -149,6 +136,20 @@ pub struct Options {
 }
 
 impl Options {
+    /// Most bytes that a step holds for each weight on a CPU, not counting the activations of its samples.
+    pub fn bytes_a_weight(&self) -> u64 {
+        // The weight, its gradient, two moments, whether it decays, and which weight it belongs to.
+        let (held, update) = match self.optimizer {
+            OptimizerKind::ScaledAdamw => (24, 8),
+            OptimizerKind::Adamw => (20, 4),
+        };
+        let average = if self.ema > 0.0 { 4 } else { 0 };
+        // Each pass has a gradient of its own, in parts and joined, before it is added.
+        let parts = self.batch.div_ceil(MICRO_BATCH) as u64;
+        let passes = (tch::get_num_threads().max(1) as u64).min(parts);
+        held + average + (8 * passes).max(update)
+    }
+
     /// The defaults.
     pub const DEFAULT: Self = Self {
         batch: 256,
@@ -163,7 +164,7 @@ impl Options {
         drop_user: 0.2,
         drop_items: 0.0,
         unlikelihood: 0.0,
-        ema: 0.0,
+        ema: 0.999,
         patience: 10,
         validation_users: 2000,
         validation_beams: 20,

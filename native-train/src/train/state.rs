@@ -35,6 +35,9 @@ pub(crate) struct Progress<I> {
     pub(crate) identity: I,
     /// Steps done.
     pub(crate) step: u64,
+    /// What began it, where that was not the user: the key of `tigret run`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) begun_by: Option<String>,
     /// Seconds spent in training, over all sessions.
     pub(crate) seconds: f64,
     /// The best validation so far and its step.
@@ -117,11 +120,19 @@ fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes, again: &str) -> Resu
     Ok(progress)
 }
 
-/// Seconds that the training in a folder has taken so far, over all sessions; `None` where there is
-/// none that could be taken up.
-pub fn seconds_spent(folder: &Path) -> Option<f64> {
+/// A training that could be taken up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    /// What began it, where that was not the user: the key of `tigret run`.
+    pub by: Option<String>,
+    /// Seconds that it has taken so far, over all sessions.
+    pub seconds: f64,
+}
+
+/// The training in a folder; `None` where there is none that could be taken up.
+pub fn begun(folder: &Path) -> Option<Begun> {
     let progress = progress::<serde_json::Value>(folder, AGAIN).ok()??;
-    Some(progress.seconds)
+    Some(Begun { by: progress.begun_by, seconds: progress.seconds })
 }
 
 /// Removes the state of the training in a folder: it cannot be taken up any more.
@@ -170,6 +181,7 @@ mod tests {
         let mut progress = Progress {
             identity: (),
             step: 1,
+            begun_by: None,
             seconds: 0.0,
             best: None,
             validations_without_gain: 0,

@@ -40,6 +40,7 @@ pub struct Trainer<'a> {
     sampler: Sampler,
     resident: Resident,
     origin: Option<Origin>,
+    begun_by: Option<String>,
 }
 
 impl<'a> Trainer<'a> {
@@ -85,7 +86,14 @@ impl<'a> Trainer<'a> {
             sampler,
             resident,
             origin: Origin::of(run, ids),
+            begun_by: None,
         })
+    }
+
+    /// Lets the state of a training from nothing say what has begun it: [`super::begun`] tells.
+    #[must_use]
+    pub fn begun_by(self, begun_by: Option<String>) -> Self {
+        Self { begun_by, ..self }
     }
 
     fn options(&self) -> &Options {
@@ -117,6 +125,7 @@ impl<'a> Trainer<'a> {
             folder: self.run.model(),
             log: self.run.train_log(),
             tensorboard: self.run.tensorboard(),
+            begun_by: self.begun_by.clone(),
         };
         driver::drive(self, &files, resume, limits)
     }
@@ -476,48 +485,6 @@ pub(crate) mod tests {
             assert!(trained(device, false) == whole, "the same again on {device:?}");
             assert!(trained(device, true) == whole, "stopped on {device:?}");
         });
-    }
-
-    #[test]
-    fn the_average_of_the_weights_is_what_is_kept_and_the_weights_go_on() {
-        let (dataset, ids) = data();
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::named(folder.path());
-        let options = Options { epochs: 8, batch: 35, ema: 0.6, learning_rate: 0.01, ..OPTIONS };
-        let of = |validate_every, ema| {
-            let options = Options { ema, ..options };
-            let settings = Settings { validate_every, ..settings(&ids, 0.1, options) };
-            Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap()
-        };
-        // Validated after the last step alone, which is the best that way.
-        let mut trainer = of(1000, 0.6);
-        let hidden = ProgressBar::hidden();
-        let limits = Limits { budget: None, interrupted: &|| false, progress: &hidden };
-        let steps = trainer.train(false, limits).unwrap().steps;
-        assert_eq!(steps, 16);
-        let kept = checkpoint::read_tensors(&run.model(), "model", "").unwrap().0;
-
-        let mut plain = of(1000, 0.0);
-        let mut expected = plain.weights();
-        for step in 0..steps {
-            plain.step(step);
-            let decay = 0.6f32.min((2.0 + step as f32) / (11.0 + step as f32));
-            for (name, (_, values)) in plain.weights() {
-                for (mean, value) in expected.get_mut(&name).unwrap().1.iter_mut().zip(values) {
-                    *mean += (1.0 - decay) * (value - *mean);
-                }
-            }
-        }
-        let last = plain.weights();
-        assert!(trainer.weights() == last, "validation changed the weights");
-        let mut moved = 0.0f32;
-        for (name, (_, expected)) in &expected {
-            for (at, (kept, expected)) in kept[name].1.iter().zip(expected).enumerate() {
-                assert!((kept - expected).abs() < 1e-5, "{name}, {at}: {kept}, not {expected}");
-                moved = moved.max((kept - last[name].1[at]).abs());
-            }
-        }
-        assert!(moved > 1e-3, "the average is the last weights: {moved}");
     }
 
     fn norm(values: &[f32]) -> f64 {

@@ -53,6 +53,10 @@ pub struct Settings {
     #[arg(id = "sasrec-weight-decay", long, allow_negative_numbers = true, value_name = "W",
           default_value_t = Settings::DEFAULT.weight_decay)]
     pub weight_decay: f64,
+    /// Decay of a moving average of the weights, which is validated and kept in their place; 0 for none.
+    #[arg(id = "sasrec-ema", long, allow_negative_numbers = true, value_name = "DECAY",
+          default_value_t = Settings::DEFAULT.ema)]
+    pub ema: f64,
     /// Epochs without a better validation NDCG@10 before training stops.
     #[arg(id = "sasrec-patience", long, value_name = "N", default_value_t = Settings::DEFAULT.patience)]
     pub patience: u32,
@@ -73,6 +77,7 @@ impl Settings {
         epochs: 200,
         learning_rate: 1e-3,
         weight_decay: 0.0,
+        ema: 0.999,
         patience: 10,
         seed: 0,
     };
@@ -96,6 +101,7 @@ impl Settings {
         check_range("--sasrec-dropout", self.dropout, 0.0..=0.95)?;
         check_range("--sasrec-learning-rate", self.learning_rate, 1e-9..=10.0)?;
         check_range("--sasrec-weight-decay", self.weight_decay, 0.0..=10.0)?;
+        check_range("--sasrec-ema", self.ema, 0.0..=0.999_999)?;
         if !self.dim.is_multiple_of(self.heads) {
             return Err(TrainError::usage(format!(
                 "--sasrec-dim {} cannot be shared by --sasrec-heads {}; it must be a multiple",

@@ -60,7 +60,7 @@ const AGAIN: &str = "remove the folder of SASRec, and it is trained anew";
 
 /// Raised when the same settings and data come to train another model, and with it the revision of
 /// the step `evaluate`.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// What a training follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +93,7 @@ fn files(folder: &Path) -> Files {
         folder: folder.to_owned(),
         log: folder.join("train.jsonl"),
         tensorboard: folder.join("tensorboard"),
+        begun_by: None,
     }
 }
 
@@ -183,7 +184,7 @@ fn plan(settings: Settings, samples: usize) -> Plan {
         epochs: settings.epochs.into(),
         validate_every: steps_per_epoch,
         patience: settings.patience,
-        ema: 0.0,
+        ema: settings.ema,
         rate_option: "--sasrec-learning-rate",
     }
 }

@@ -26,6 +26,7 @@ use crate::evaluate::{Settings, Split, in_batches};
 use crate::model::TrainedModel;
 use crate::model::params::Views;
 use crate::pipeline::Step;
+use crate::pipeline::file_hashes::FileHashes;
 use crate::run_dir::RunDir;
 use data::{UNSEEN, assign_unseen, draw, rows, without};
 use lists::{Curve, MOST, candidates, curve, cut, recall, unseen_by_prefix};
@@ -238,8 +239,16 @@ fn figures(lab: &Lab<'_>, data: &Data, seed: u64) -> Result<Figures> {
     seen_vectors.save(&run, &seen.items, "as embedded with all items", false)?;
     let trained = lab.train(data, &variant, seed)?;
     let knn = knn_settings(lab, data)?;
+    // The unseen items are in none of what the training follows from: their texts, their vectors, and
+    // where they stand in the histories of the test.
+    let mut hashes = FileHashes::open(whole.hashes());
+    let with_unseen = [whole.items(), whole.sequences(), whole.vectors()]
+        .iter()
+        .map(|path| hashes.of(path))
+        .collect::<Result<Vec<_>>>()?;
     let prepared = &prepared[&Step::Prepare];
-    let settings = json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, knn]);
+    let settings =
+        json!([lab.settings.users, BEAMS, EPSILON, EPSILONS, prepared, with_unseen, knn]);
     lab.measure(&trained, 1, settings, || {
         measure(lab, &trained, &whole, &dataset, &vectors, &unseen, knn)
     })
