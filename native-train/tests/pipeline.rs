@@ -206,6 +206,18 @@ fn a_state_of_other_inputs_or_of_a_training_by_hand_is_not_taken_up() {
 }
 
 #[test]
+fn a_training_in_the_place_of_one_whose_model_is_gone_can_be_interrupted_too() {
+    let at = &shop();
+    let run = format!("run p.toml {LONGER}");
+    works(at, &run);
+    fs::remove_dir_all(at.join("run/model")).unwrap();
+    killed_in_training(at);
+    let errors = succeeds(&mut tigret(at, &run)).1;
+    assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
+    assert!(succeeds(&mut tigret(at, &run)).1.contains("train: done already"));
+}
+
+#[test]
 fn what_a_verb_refuses_leaves_what_is_done_and_what_was_interrupted() {
     let at = &shop();
     let plan = |more: &str| works(at, &format!("run p.toml --dry-run {more}"));
@@ -213,8 +225,10 @@ fn what_a_verb_refuses_leaves_what_is_done_and_what_was_interrupted() {
         // Terabytes, which the verb sees and the options do not tell.
         let large = "--set train.layers=64 --set train.width=4096 --set train.d-ff=16384 \
                      --set train.heads=64 --set train.d-kv=512";
-        let line = refused(at, &format!("run p.toml {large}"));
-        assert!(line.contains("train: "), "{line}");
+        for how in ["", "--from train --force"] {
+            let line = refused(at, &format!("run p.toml {large} {how}"));
+            assert!(line.contains("train: "), "{line}");
+        }
         fs::create_dir_all(at.join("encoder")).unwrap();
         let other = "--set embed.dimensions=false --set embed.encoder=encoder";
         let line = refused(at, &format!("run p.toml {other}"));

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::ValueHint;
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
@@ -30,7 +29,7 @@ pub struct Call {
     /// Every option and its values, defaults included. Of files only the name is here: they count
     /// by their content.
     pub options: BTreeMap<String, Vec<String>>,
-    /// Those options that nobody gave.
+    /// Those options that have the value which they have where nobody gives them.
     pub defaults: BTreeSet<String>,
     /// The files and folders that are read, by the option that names them.
     pub files: BTreeMap<String, PathBuf>,
@@ -114,10 +113,39 @@ pub(super) fn call(
     {
         arguments.push(option(name, &run.root().join(file)));
     }
+    let matches = parsed(&mut command, &arguments).map_err(|e| refusal(&e))?;
+    let mut call = understood(step, arguments, &verb, &matches, run);
+    call.defaults = defaults(&call, &mut command, &verb, run);
+    Ok(call)
+}
+
+/// The options of a call that have the value which they have where nobody gives them: that may
+/// depend on others, so the parser is asked.
+fn defaults(call: &Call, command: &mut Command, verb: &Command, run: &RunDir) -> BTreeSet<String> {
+    let mut is_default = |name: &&String| {
+        let is_its = |argument: &&OsString| {
+            let text = argument.to_string_lossy();
+            let rest = text.strip_prefix("--").and_then(|text| text.strip_prefix(name.as_str()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        let without: Vec<OsString> =
+            call.arguments.iter().filter(|argument| !is_its(argument)).cloned().collect();
+        if without.len() == call.arguments.len() {
+            return true;
+        }
+        parsed(command, &without).is_ok_and(|matches| {
+            let without = understood(call.step, without, verb, &matches, run);
+            without.options.get(*name) == call.options.get(*name)
+        })
+    };
+    call.options.keys().filter(|name| is_default(name)).cloned().collect()
+}
+
+/// What the verb's parser makes of the arguments behind `tigret`.
+fn parsed(command: &mut Command, arguments: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let line = std::iter::once(OsString::from("tigret")).chain(arguments.iter().cloned());
-    let matches = command.try_get_matches_from_mut(line).map_err(|e| refusal(&e))?;
-    let matches = matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default();
-    Ok(understood(step, arguments, &verb, &matches, run))
+    let matches = command.try_get_matches_from_mut(line)?;
+    Ok(matches.subcommand().map(|(_, matches)| matches.clone()).unwrap_or_default())
 }
 
 /// The options as the verb's parser understood them.
@@ -145,9 +173,6 @@ fn understood(
         let Ok(Some(values)) = matches.try_get_raw(id) else { continue };
         let values: Vec<PathBuf> = values.map(PathBuf::from).collect();
         let name = arg.get_long().unwrap_or(id).to_owned();
-        if matches.value_source(id) == Some(ValueSource::DefaultValue) {
-            call.defaults.insert(name.clone());
-        }
         if step.out().is_some_and(|(out, _)| out == id) {
             call.out = values.into_iter().next();
             let text = call.out.iter().map(|path| {

@@ -191,7 +191,7 @@ impl<'a> Pipeline<'a> {
                     match stamp::state(&key, &self.run, &mut hashes)? {
                         State::Done(_) => (Some(true), String::new()),
                         State::Unfinished => (Some(false), "was interrupted".to_owned()),
-                        State::Due(reason) => (Some(false), reason),
+                        State::Outdated(reason) | State::Due(reason) => (Some(false), reason),
                     }
                 }
             };
@@ -224,53 +224,65 @@ impl<'a> Pipeline<'a> {
     fn step(&self, call: &Call, force: bool, hashes: &mut FileHashes) -> Result<Done> {
         let step = call.step;
         let key = Key::new(call, &self.run, hashes)?;
-        let mut resumed = None;
+        let mut arguments = from_nothing(call, &key);
+        let mut is_outdated = false;
         if !force {
+            let say = |what: &str| {
+                if !self.quiet {
+                    self.verbs.note(&format!("{step}: {what}"));
+                }
+            };
             match stamp::state(&key, &self.run, hashes)? {
                 State::Done(stamp) => {
-                    if !self.quiet {
-                        self.verbs.note(&format!("{step}: done already"));
-                    }
+                    say("done already");
                     let Stamp { seconds, result, .. } = *stamp;
                     return Ok(Done { step, outcome: Outcome::Skipped, seconds, result });
                 }
                 State::Unfinished => {
-                    resumed = resume(call, &self.run);
+                    arguments = resume(call, &self.run).unwrap_or(arguments);
                     self.verbs.note(&format!("{step}: was interrupted, goes on"));
                 }
-                State::Due(reason) if !self.quiet => {
-                    self.verbs.note(&format!("{step}: {reason}"));
+                State::Outdated(why) => {
+                    is_outdated = true;
+                    say(&why);
                 }
-                State::Due(_) => {}
+                State::Due(why) => say(&why),
             }
             if let Some(store) = self.store
                 && let Some(stamp) = store.fetch(&key, &self.run, hashes)?
             {
-                if !self.quiet {
-                    self.verbs.note(&format!("{step}: another run has the same"));
-                }
+                say("another run has the same");
                 self.forget_model_that_was_there(step)?;
                 stamp::finish(&stamp, &self.run)?;
                 let Stamp { seconds, result, .. } = stamp;
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        if force {
-            // Else an interrupted step would count as done, for what was there before.
-            stamp::forget(step, &self.run)?;
-            if step == Step::Train {
-                train::forget(&self.run.model())?;
-            }
+        // The stamp of other options stays: it counts only as long as all that it tells of is there, and
+        // what the verb refuses at once has changed nothing. One of these options would make what is
+        // interrupted now count as done, or as outdated.
+        let before = match force || is_outdated {
+            true => stamp::forget(step, &self.run)?,
+            false => None,
+        };
+        if is_outdated && step == Step::Train {
+            // It had come to its end, so that nothing would be left to train.
+            train::forget(&self.run.model())?;
         }
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
-        let arguments = match resumed {
-            Some(arguments) => arguments,
-            None => from_nothing(call, &key),
+        let result = match self.verbs.call(&arguments) {
+            Ok(result) => result,
+            Err(error) => {
+                if let Some(stamp) = before
+                    && !error.is_interrupted()
+                    && stamp.outdated(&self.run, hashes)?.is_none()
+                {
+                    stamp::finish(&stamp, &self.run)?;
+                }
+                return Err(error);
+            }
         };
-        // A stamp of before stays: it counts only as long as all that it tells of is there, and what
-        // the verb refuses at once has changed nothing.
-        let result = self.verbs.call(&arguments)?;
         let outputs = stamp::outputs(call, &self.run, hashes)?;
         let seconds = begin.elapsed().as_secs_f64();
         let stamp = Stamp { key, outputs, seconds, result };
@@ -370,6 +382,23 @@ mod tests {
         assert_eq!(left("max-minutes = 2"), ["--max-minutes=0.5"]);
         assert_eq!(left("max-minutes = 1"), [format!("--max-minutes={}", MINUTES.start())]);
         assert!(left("epochs = 5").is_empty());
+    }
+
+    #[test]
+    fn a_default_that_is_written_down_is_the_same_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |options: &str| {
+            let text = format!("[train]\n{options}");
+            let (run, calls) = calls(folder.path(), &folder.path().join("r"), &text);
+            let train = calls.iter().find(|call| call.step == Step::Train).unwrap();
+            Key::new(train, &run, &mut FileHashes::open(run.hashes())).unwrap().id()
+        };
+        assert_eq!(key("preset = \"small\"\nlearning-rate = 0.03"), key(""));
+        assert_ne!(key("preset = \"tiny\""), key(""));
+        // What is the default depends on other options.
+        let adamw = "optimizer = \"adamw\"\nlearning-rate =";
+        assert_eq!(key(&format!("{adamw} 0.001")), key("optimizer = \"adamw\""));
+        assert_ne!(key(&format!("{adamw} 0.03")), key("optimizer = \"adamw\""));
     }
 
     /// Verbs that write one file each.

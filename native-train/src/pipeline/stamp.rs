@@ -118,6 +118,8 @@ pub enum State {
     Done(Box<Stamp>),
     /// It began with this very key and did not come to its end.
     Unfinished,
+    /// It was done, and the files are not those that it wrote any more, for this reason.
+    Outdated(String),
     /// It has to be done, for this reason.
     Due(String),
 }
@@ -131,7 +133,7 @@ pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> 
     let difference = stamp.as_ref().and_then(|stamp| key.difference(&stamp.key));
     match (stamp, difference) {
         (Some(stamp), None) => Ok(match stamp.outdated(run, hashes)? {
-            Some(why) => State::Due(why),
+            Some(why) => State::Outdated(why),
             None => State::Done(Box::new(stamp)),
         }),
         (_, difference) => Ok(match begun(key.step, run).map(|begun| key.difference(&begun)) {
@@ -153,7 +155,7 @@ fn begun(step: Step, run: &RunDir) -> Option<Key> {
 
 impl Stamp {
     /// Why the files that lie in a run are not those that the step wrote, if so.
-    fn outdated(&self, run: &RunDir, hashes: &mut FileHashes) -> Result<Option<String>> {
+    pub(super) fn outdated(&self, run: &RunDir, hashes: &mut FileHashes) -> Result<Option<String>> {
         let is_not_its = |name: &str| Some(format!("{name} is not what it wrote"));
         for (output, hash) in &self.outputs {
             match hashes.of(&run.root().join(output))? {
@@ -177,12 +179,14 @@ pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
     write(&run.stamp(stamp.key.step.verb()), stamp)
 }
 
-/// Forgets that a step came to its end.
+/// Forgets that a step came to its end; returns how it did.
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn forget(step: Step, run: &RunDir) -> Result<()> {
-    remove_if_there(&run.stamp(step.verb()))
+pub fn forget(step: Step, run: &RunDir) -> Result<Option<Stamp>> {
+    let stamp = read(&run.stamp(step.verb()));
+    remove_if_there(&run.stamp(step.verb()))?;
+    Ok(stamp)
 }
 
 /// The files that a call wrote, with their hashes.
@@ -261,7 +265,7 @@ mod tests {
         let told = || match state(&key, &run, &mut hashes()).unwrap() {
             State::Done(_) => "done".to_owned(),
             State::Unfinished => "unfinished".to_owned(),
-            State::Due(why) => why,
+            State::Outdated(why) | State::Due(why) => why,
         };
         assert_eq!(told(), "done");
         // As a step of other options leaves it that is killed before it writes the rest.

@@ -1,5 +1,5 @@
 //! The state of a training in `last.safetensors` of its folder (or several files and an index): weights,
-//! moments and progress together, so that they can never disagree.
+//! their average, moments and progress together, so that they can never disagree.
 
 use std::path::Path;
 use std::time::Duration;
