@@ -249,10 +249,11 @@ impl<'a> Pipeline<'a> {
                 State::Due(why) => say(&why),
             }
             if let Some(store) = self.store
-                && let Some(stamp) = store.fetch(&key, &self.run, hashes)?
+                && let Some(stamp) = store.find(&key, hashes)?
             {
                 say("another run has the same");
                 self.forget_model_that_was_there(step)?;
+                store.lay_into(&key, &stamp, &self.run)?;
                 stamp::finish(&stamp, &self.run)?;
                 let Stamp { seconds, result, .. } = stamp;
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
@@ -293,7 +294,7 @@ impl<'a> Pipeline<'a> {
         Ok(Done { step, outcome: Outcome::Done, seconds, result: stamp.result })
     }
 
-    /// After a step whose files came from another run: what was there of another model goes.
+    /// Before the files of a step come from another run: what is there of another model goes.
     fn forget_model_that_was_there(&self, step: Step) -> Result<()> {
         if step <= Step::Train {
             remove_if_there(&self.run.evaluation())?;

@@ -22,11 +22,11 @@ impl Store {
         Self { root: root.into() }
     }
 
-    /// Lays what a step with this key wrote into a run, if it is here and whole.
+    /// What a step with this key wrote, if it is here and whole.
     ///
     /// # Errors
-    /// [`TrainError::File`] when a file cannot be laid there.
-    pub fn fetch(&self, key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<Option<Stamp>> {
+    /// [`TrainError::File`] when a file cannot be read.
+    pub fn find(&self, key: &Key, hashes: &mut FileHashes) -> Result<Option<Stamp>> {
         let folder = self.root.join(key.id());
         let stamp = read_json::<Stamp>(&folder.join("stamp.json"), "");
         let Some(stamp) = stamp.ok().filter(|stamp| key.difference(&stamp.key).is_none()) else {
@@ -38,12 +38,19 @@ impl Store {
                 return Ok(None);
             }
         }
+        Ok(Some(stamp))
+    }
+
+    /// Lays what [`Store::find`] found for a key into a run.
+    ///
+    /// # Errors
+    /// [`TrainError::File`] when a file cannot be laid there.
+    pub fn lay_into(&self, key: &Key, stamp: &Stamp, run: &RunDir) -> Result<()> {
+        let folder = self.root.join(key.id());
         // What an earlier step of other options left may not belong to what comes.
         key.step.writes(run).iter().try_for_each(|path| remove_if_there(path))?;
-        for name in stamp.outputs.keys() {
-            lay(&folder.join(name), &run.root().join(name))?;
-        }
-        Ok(Some(stamp))
+        let mut names = stamp.outputs.keys();
+        names.try_for_each(|name| lay(&folder.join(name), &run.root().join(name)))
     }
 
     /// Keeps what a step wrote into a run. What lies outside of the run is not kept, and then
