@@ -6,12 +6,13 @@ beam search under a prefix constraint, and one training step on all inputs toget
 and the weights after clipping and AdamW.
 
     pip install torch==2.11.0 transformers safetensors
-    python tests/golden/make_golden.py
+    python tests/golden/make_golden.py [CASE ...]
 """
 
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ CASES = {
     # 4 levels, tied head, user tokens: the paper's layout in small.
     "tied": dict(levels=[16, 16, 16, 4], users=5, eos=True, items=60, max_items=6, layers=(2, 2),
                  d_model=24, heads=3, d_kv=8, d_ff=40, tied=True),
-    # 3 levels of 7, one layer, odd widths, untied head, no users.
+    # 3 levels of 7, one layer, odd widths, a head of its own (unscaled, as in T5 1.1), no users.
     "odd": dict(levels=[7, 7, 7], users=0, eos=False, items=25, max_items=4, layers=(1, 1),
                 d_model=15, heads=2, d_kv=5, d_ff=21, tied=False),
     # 5 levels, more decoder layers than encoder layers, few distance buckets.
@@ -58,6 +59,13 @@ def make(name, case, seed):
         decoder_start_token_id=0,
     )
     model = T5ForConditionalGeneration(config).eval()
+    if not case["tied"]:
+        # Since version 5 the configuration only takes from this that outputs are not scaled; it ties
+        # every model, which would then be saved without a head.
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(vocab, case["d_model"]))
+        config.tie_word_embeddings = False
+    assert (model.lm_head.weight is model.shared.weight) == case["tied"]
+    assert config.scale_decoder_outputs == case["tied"]
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             # HF starts norms at one, which would hide a norm weight that is not applied.
@@ -146,4 +154,5 @@ def train_once(model, cases, path):
 
 
 for index, (name, case) in enumerate(CASES.items()):
-    make(name, case, seed=index)
+    if name in (sys.argv[1:] or CASES):
+        make(name, case, seed=index)

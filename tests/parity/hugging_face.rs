@@ -80,6 +80,13 @@ fn fixtures() -> Vec<Fixture> {
             )
             .unwrap();
             let (config, weights, _) = checkpoint::load(&folder, "").unwrap();
+            // Or a fixture would be saved as another model than it is there for.
+            let of_its_own = weights.get("lm_head.weight");
+            assert_eq!(of_its_own.is_some(), name == "odd", "{name}: the output head");
+            assert_ne!(of_its_own, weights.get("shared.weight"), "{name}: the output head");
+            for config in [&config, &bundle.config] {
+                assert_eq!(config.tie_word_embeddings, of_its_own.is_none(), "{name}");
+            }
             let model = T5::new(config);
             let mut params = Params::new(model.specs(), 0, Device::Cpu);
             params.load(&weights).unwrap();
