@@ -265,7 +265,97 @@ fn rank_in(bundle: &Bundle, dataset: &Dataset, item: u32) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use tigret_infer::WeightFormat;
+    use tigret_infer::testing::{Shape, random_bundle};
+
     use super::*;
+    use crate::data::testing;
+    use crate::model::Params;
+    use crate::model::params::{Init, Spec};
+
+    /// A bundle, users of its items with histories whose lengths are in no order, and the semantic IDs
+    /// of the items, which the data set has in another order.
+    fn users() -> (Bundle, Dataset, SemanticIds) {
+        let (levels, max_items) = (vec![5, 4, 2], 4);
+        let shape = Shape { levels, items: 20, users: 6, max_items, ..Shape::default() };
+        let bundle = random_bundle(&shape, WeightFormat::F32, 1);
+        let sequences: Vec<Vec<u32>> = [7, 3, 5, 4, 8, 3, 6]
+            .into_iter()
+            .enumerate()
+            .map(|(user, length)| (0..length).map(|i| (3 * i + user as u32) % 20).collect())
+            .collect();
+        let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let mut dataset = testing::dataset(20, &sequences);
+        for (item, id) in dataset.items.iter_mut().zip((0..20).rev()) {
+            item.id = format!("item-{id}");
+        }
+        let codes: Vec<u16> =
+            (0..20).flat_map(|item| codes_of(&bundle, &dataset, item).to_vec()).collect();
+        let ids = SemanticIds::new(&dataset.items, bundle.tokens.clone(), &codes).unwrap();
+        (bundle, dataset, ids)
+    }
+
+    fn codes_of<'a>(bundle: &'a Bundle, dataset: &Dataset, item: u32) -> &'a [u16] {
+        bundle.catalog.codes_of(rank_in(bundle, dataset, item).unwrap())
+    }
+
+    /// What [`in_batches`] gives its search for all users, two at a time, each with the user's index.
+    fn searched(
+        dataset: &Dataset,
+        ids: &SemanticIds,
+        settings: Settings,
+    ) -> Vec<(usize, Vec<u32>)> {
+        let weight = Spec::new("weight".to_owned(), vec![1], Init::Constant(0.0));
+        let weights = tch::no_grad(|| Params::new(vec![weight], 0, Device::Cpu).views());
+        let sequences: Vec<&Sequence> = dataset.sequences.iter().collect();
+        let settings = Settings { batch: 2, ..settings };
+        let hidden = ProgressBar::hidden();
+        in_batches(&weights, ids, &sequences, settings, &hidden, |_, users, inputs| {
+            assert!(users.len() <= 2 && users.len() == inputs.len());
+            users.iter().copied().zip(inputs).collect()
+        })
+    }
+
+    #[test]
+    fn a_split_has_an_item_to_find_and_the_history_before_it() {
+        let sequence = Sequence { user: "u".to_owned(), items: vec![4, 7, 1, 9, 3] };
+        assert_eq!(Split::Validation.of(&sequence), (&[4, 7, 1][..], 9));
+        assert_eq!(Split::Test.of(&sequence), (&[4, 7, 1, 9][..], 3));
+    }
+
+    #[test]
+    fn answers_stand_in_the_order_of_the_users_though_those_of_like_length_are_searched_together() {
+        let (_, dataset, ids) = users();
+        let searched = searched(&dataset, &ids, Settings::of(Split::Test, 10));
+        let users: Vec<usize> = searched.into_iter().map(|(user, _)| user).collect();
+        assert_eq!(users, [0, 1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_model_and_a_bundle_are_given_the_history_of_the_split_and_the_user_unless_left_out() {
+        let (bundle, dataset, ids) = users();
+        let layout = &bundle.tokens;
+        for (split, held_out) in [(Split::Validation, 2), (Split::Test, 1)] {
+            for user_token in [true, false] {
+                let settings = Settings { user_token, ..Settings::of(split, 10) };
+                let searched = searched(&dataset, &ids, settings);
+                for (sequence, (_, of_model)) in dataset.sequences.iter().zip(&searched) {
+                    let history = &sequence.items[..sequence.items.len() - held_out];
+                    let user = layout.user_token(&sequence.user).filter(|_| user_token);
+                    let mut expected = Vec::from_iter(user);
+                    for &item in &history[history.len().saturating_sub(layout.max_items)..] {
+                        expected.extend(layout.tokens_of(codes_of(&bundle, &dataset, item)));
+                    }
+                    expected.push(layout.eos);
+                    let at = format!("user {} in {settings:?}", sequence.user);
+                    assert_eq!(of_model, &expected, "{at}");
+                    let (of_bundle, ranks) = query_of(&bundle, &dataset, sequence, settings);
+                    assert_eq!(of_bundle.input, expected, "{at}");
+                    assert_eq!(ranks.len(), history.len(), "{at}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_ranking_has_the_targets_places_and_the_share_of_the_first_that_were_in_the_history() {
