@@ -300,6 +300,7 @@ impl Job for Trainer<'_> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::HashSet;
     use std::time::Duration;
 
     use super::*;
@@ -308,6 +309,8 @@ pub(crate) mod tests {
     use crate::model::params::to_vec;
     use crate::model::presets::Preset;
     use crate::train::Precision;
+    use crate::train::samples::Batching;
+    use crate::train::schedule::Schedule;
     use crate::workers::testing::with_threads;
     use tigret_infer::{T5Config, TokenLayout};
 
@@ -366,6 +369,104 @@ pub(crate) mod tests {
         let largest = expected.iter().fold(0.0f32, |most, g| most.max(g.abs()));
         for (found, expected) in to_vec(&gradient).iter().zip(&expected) {
             assert!((found - expected).abs() < 1e-5 * largest, "{found} and {expected}");
+        }
+    }
+
+    #[test]
+    fn training_sees_no_held_out_item_and_validation_nothing_of_the_test() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let trained = |dataset: &Dataset| {
+            let options = Options { validation_users: 20, validation_beams: 20, ..OPTIONS };
+            let settings = settings(&ids, 0.1, options);
+            let mut trainer = Trainer::new(&run, dataset, &ids, settings, Device::Cpu).unwrap();
+            let _ = trainer.step(0);
+            (trainer.weights(), trainer.validate())
+        };
+        // Each user's item of this place from the end is another one.
+        let with_others = |place: usize| {
+            let mut other = dataset.clone();
+            for sequence in &mut other.sequences {
+                let at = sequence.items.len() - place;
+                sequence.items[at] = (sequence.items[at] + 1) % 20;
+            }
+            other
+        };
+        let (weights, figures) = trained(&dataset);
+        let (of_other_test, figures_of_other_test) = trained(&with_others(1));
+        assert!(of_other_test == weights);
+        assert_eq!(figures_of_other_test, figures);
+        let (of_other_validation, figures_of_other_validation) = trained(&with_others(2));
+        assert!(of_other_validation == weights);
+        assert_ne!(figures_of_other_validation, figures);
+    }
+
+    #[test]
+    fn every_option_of_training_acts() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let trained = |options: Options| {
+            let settings = settings(&ids, 0.1, options);
+            let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+            for step in 0..3 {
+                let _ = trainer.step(step);
+            }
+            trainer.weights()
+        };
+        let base = Options { batch: 10, epochs: 2, warmup: 2, ..OPTIONS };
+        let weights = trained(base);
+        assert!(trained(base) == weights, "the same again");
+        for (name, other) in [
+            ("batch", Options { batch: 12, ..base }),
+            ("batching", Options { batching: Batching::Tokens, ..base }),
+            ("optimizer", Options { optimizer: OptimizerKind::ScaledAdamw, ..base }),
+            ("learning_rate", Options { learning_rate: 2e-3, ..base }),
+            ("warmup", Options { warmup: 3, ..base }),
+            ("schedule", Options { schedule: Schedule::Linear, ..base }),
+            ("weight_decay", Options { weight_decay: 0.5, ..base }),
+            ("clip", Options { clip: 10.0, ..base }),
+            ("drop_user", Options { drop_user: 0.7, ..base }),
+            ("drop_items", Options { drop_items: 0.5, ..base }),
+            ("unlikelihood", Options { unlikelihood: 0.5, ..base }),
+            ("seed", Options { seed: 6, ..base }),
+        ] {
+            assert!(trained(other) != weights, "{name} has no effect");
+        }
+    }
+
+    #[test]
+    fn the_start_and_the_order_of_the_samples_follow_from_the_seed() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let [one, other] = [5, 6].map(|seed| {
+            let settings = settings(&ids, 0.1, Options { seed, batch: 35, ..OPTIONS });
+            let mut trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+            (trainer.weights(), trainer.sampler.of_step(0).0.to_vec())
+        });
+        assert!(one.0 != other.0, "the weights start alike");
+        assert_ne!(one.1, other.1, "the samples come in the same order");
+    }
+
+    #[test]
+    fn no_two_micro_batches_of_a_training_draw_by_the_same_seed() {
+        let of_step = |step| {
+            let seed = driver::step_seed(5, step);
+            (0..8).map(move |number| micro_batch_seed(seed, number))
+        };
+        assert_eq!((0..50).flat_map(of_step).collect::<HashSet<u64>>().len(), 50 * 8);
+    }
+
+    #[test]
+    fn the_learning_rate_follows_its_schedule_over_the_steps_of_all_epochs() {
+        let (dataset, ids) = data();
+        let run = RunDir::named("unused");
+        let schedule = Schedule::Linear;
+        let options = Options { batch: 35, epochs: 5, warmup: 2, schedule, ..OPTIONS };
+        let settings = settings(&ids, 0.1, options);
+        let trainer = Trainer::new(&run, &dataset, &ids, settings, Device::Cpu).unwrap();
+        assert_eq!(trainer.samples(), 70);
+        for step in 0..10 {
+            assert_eq!(trainer.learning_rate(step), schedule.rate(1e-3, 2, 10, step), "{step}");
         }
     }
 
