@@ -189,4 +189,33 @@ mod tests {
             assert!(largest < 1.2 * mean, "{batching:?}: {largest} beside a mean of {mean}");
         }
     }
+
+    #[test]
+    fn each_epoch_of_a_sampler_has_all_samples_in_an_order_of_its_own() {
+        let samples: Vec<Sample> =
+            (0..100).map(|i| Sample { sequence: i, target: 1 + i % 7 }).collect();
+        for batching in [Batching::Samples, Batching::Tokens] {
+            let mut sampler = Sampler::new(samples.clone(), 20, 16, batching, 3, Device::Cpu);
+            let steps = sampler.steps_per_epoch();
+            assert_eq!(steps, 7);
+            let mut of_epoch = |number: u64| -> Vec<u32> {
+                let mut all = Vec::new();
+                for step in number * steps..(number + 1) * steps {
+                    let (chosen, index) = sampler.of_step(step);
+                    let index: Vec<i64> = index.try_into().unwrap();
+                    assert!(chosen.iter().map(|&i| i64::from(i)).eq(index), "step {step}");
+                    all.extend(chosen);
+                }
+                all
+            };
+            let mut orders = [of_epoch(0), of_epoch(1)];
+            assert_ne!(orders[0], orders[1], "{batching:?}");
+            // Also if it has gone on to another since.
+            assert_eq!(of_epoch(0), orders[0], "{batching:?}");
+            for order in &mut orders {
+                order.sort_unstable();
+                assert!(order.iter().copied().eq(0..100), "{batching:?}: {order:?}");
+            }
+        }
+    }
 }
