@@ -160,7 +160,82 @@ impl Adagrad {
 mod tests {
     use super::*;
     use crate::model::params::{Init, Spec, to_vec};
+    use crate::random;
     use tch::Device;
+
+    /// A matrix of six values and a vector of four, of other sizes.
+    fn matrix_and_vector() -> Params {
+        let weights = [("matrix", vec![2, 3], 0.3), ("vector", vec![4], 2.0)];
+        let specs = weights
+            .map(|(name, shape, size)| Spec::new(name.to_owned(), shape, Init::Normal(size)));
+        Params::new(specs.into(), 7, Device::Cpu)
+    }
+
+    fn in_f64(tensor: &Tensor) -> Vec<f64> {
+        to_vec(tensor).into_iter().map(f64::from).collect()
+    }
+
+    fn assert_close(params: &Params, expected: &[f64], what: &str) {
+        let found = in_f64(params.flat());
+        assert_eq!(found.len(), expected.len());
+        for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!((found - expected).abs() < 5e-6, "{what}, {at}: {found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn adagrad_divides_by_the_root_of_all_squares_so_far_and_of_a_tenth() {
+        let params = matrix_and_vector();
+        let mut optimizer = Adagrad::new(&params);
+        let mut expected = in_f64(params.flat());
+        let mut sums = [0.1; 10];
+        for (step, rate) in [(0, 0.4), (1, 0.1)] {
+            let gradient = random::normal(step, [10]);
+            for ((value, sum), g) in expected.iter_mut().zip(&mut sums).zip(in_f64(&gradient)) {
+                *sum += g * g;
+                *value -= rate * g / sum.sqrt();
+            }
+            optimizer.step(&params, &gradient, rate);
+            assert_close(&params, &expected, &format!("step {step}"));
+        }
+    }
+
+    #[test]
+    fn adamw_takes_the_steps_of_its_formula_whether_or_not_they_are_scaled() {
+        const MATRIX: usize = 6;
+        let (weight_decay, max_norm) = (0.3, 2.0);
+        for scaled in [false, true] {
+            let params = matrix_and_vector();
+            let plain = AdamW::new(&params, weight_decay);
+            let mut optimizer = if scaled { plain.scaled_by_weights(&params) } else { plain };
+            let mut expected = in_f64(params.flat());
+            let (mut first, mut second) = ([0.0; 10], [0.0; 10]);
+            for (step, size, rate) in [(1, 0.1, 0.01), (2, 5.0, 0.03), (3, 0.3, 0.02)] {
+                let gradient = random::normal(step as u64, [10]) * size;
+                let values = in_f64(&gradient);
+                let norm = values.iter().map(|g| g * g).sum::<f64>().sqrt();
+                assert_eq!(norm > max_norm, step == 2, "the second alone is cut: {norm}");
+                let cut = (max_norm / norm).min(1.0);
+                expected[..MATRIX].iter_mut().for_each(|value| *value *= 1.0 - rate * weight_decay);
+                let (matrix, vector) = expected.split_at(MATRIX);
+                let sizes = [matrix, vector].map(|weight| {
+                    let squares: f64 = weight.iter().map(|x| x * x).sum();
+                    if scaled { (squares / weight.len() as f64).sqrt() } else { 1.0 }
+                });
+                for at in 0..10 {
+                    let g = cut * values[at];
+                    first[at] = 0.9 * first[at] + 0.1 * g;
+                    second[at] = 0.999 * second[at] + 0.001 * g * g;
+                    let mean = first[at] / (1.0 - 0.9f64.powi(step));
+                    let square: f64 = second[at] / (1.0 - 0.999f64.powi(step));
+                    let size = sizes[usize::from(at >= MATRIX)];
+                    expected[at] -= rate * size * mean / (square.sqrt() + 1e-8);
+                }
+                optimizer.step(&params, gradient, rate, max_norm);
+                assert_close(&params, &expected, &format!("scaled: {scaled}, step {step}"));
+            }
+        }
+    }
 
     #[test]
     fn a_scaled_step_changes_every_weight_by_the_same_share_of_its_size() {
