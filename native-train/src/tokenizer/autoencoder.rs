@@ -255,6 +255,8 @@ mod tests {
     use super::*;
     use crate::model::params::to_vec;
     use crate::random;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
     use tch::Device;
 
     fn shape(residual: bool) -> Shape {
@@ -406,6 +408,36 @@ mod tests {
             assert!(
                 (&step.choice.targets.select(1, 1) - expected).abs().max().double_value(&[]) < 1e-6
             );
+        }
+    }
+
+    #[test]
+    fn codewords_start_at_the_centres_of_what_their_level_quantises() {
+        let x = random::normal(3, [60, 6]);
+        for residual in [true, false] {
+            let shape = shape(residual);
+            let params = Params::new(shape.specs(), 4, Device::Cpu);
+            initialise_codebooks(&shape, &params, &x, &mut ChaCha8Rng::seed_from_u64(1));
+            let w = tch::no_grad(|| params.views());
+            let z = encode(&shape, &w, &x);
+            let mut target = z.narrow(1, 0, 4);
+            for (level, &size) in shape.sizes.iter().enumerate() {
+                let codebook = shape.of_level(w.get(CODEBOOKS), level);
+                let squares = (target.unsqueeze(1) - codebook.unsqueeze(0)).square();
+                let distances = squares.sum_dim_intlist([2].as_slice(), false, Kind::Float);
+                let nearest = distances.argmin(1, false);
+                for code in 0..size {
+                    let rows = nearest.eq(code).nonzero().view([-1]);
+                    let points = target.index_select(0, &rows);
+                    let centre = points.mean_dim([0].as_slice(), false, Kind::Float);
+                    let off = (centre - codebook.get(code)).abs().max().double_value(&[]);
+                    assert!(off < 1e-5, "{residual}, level {level}, code {code}: {off}");
+                }
+                target = match residual {
+                    true => target - codebook.index_select(0, &nearest),
+                    false => z.narrow(1, 4, 4),
+                };
+            }
         }
     }
 }

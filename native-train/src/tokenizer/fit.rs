@@ -272,6 +272,31 @@ mod tests {
     }
 
     #[test]
+    fn every_option_of_the_autoencoder_acts() {
+        let (ids, vectors) = items(120);
+        let chosen = settings(Method::RqVae);
+        let base =
+            Autoencoder { epochs: Epochs::Exactly(12), ..chosen.autoencoder.clone().unwrap() };
+        let with = |autoencoder: Autoencoder| {
+            let whole = Settings { autoencoder: Some(autoencoder), ..chosen.clone() };
+            fit_to(&whole, &ids, &vectors).unwrap().quantizer
+        };
+        let quantizer = with(base.clone());
+        let (optimizer, epochs) = (OptimizerKind::Adagrad, Epochs::Exactly(13));
+        for (name, other) in [
+            ("optimizer", Autoencoder { optimizer, ..base.clone() }),
+            ("learning_rate", Autoencoder { learning_rate: 5e-3, ..base.clone() }),
+            ("batch", Autoencoder { batch: 40, ..base.clone() }),
+            ("epochs", Autoencoder { epochs, ..base.clone() }),
+            ("beta", Autoencoder { beta: 0.5, ..base.clone() }),
+            ("gradient", Autoencoder { gradient: Gradient::Rotation, ..base.clone() }),
+            ("revive", Autoencoder { revive: false, ..base.clone() }),
+        ] {
+            assert!(with(other) != quantizer, "{name} has no effect");
+        }
+    }
+
+    #[test]
     fn every_method_fits_alike_on_cpu_and_cuda() {
         let (ids, vectors) = items(300);
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
