@@ -64,6 +64,9 @@ fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
     let at = &exported("f32");
     let evaluate = "evaluate --run r --beams 30";
     let of_model = works_json(at, evaluate);
+    let settings = json!({"split": "test", "exclude_history": false, "beams": 30, "batch": 128,
+                          "user_token": true});
+    assert_eq!(of_model["settings"], settings);
     assert!(of_model["share_of_history"].as_f64().unwrap() > 0.0);
     assert!(of_model["model"]["recall@10"].as_f64().unwrap() >= 0.0);
     let of_bundle = works_json(at, &format!("{evaluate} --bundle m.safetensors"));
@@ -85,6 +88,23 @@ fn a_bundle_in_f32_has_the_figures_of_its_model_also_without_histories() {
     assert_eq!(unseen["share_of_history"], 0.0);
     let of_bundle = works_json(at, &format!("{evaluate} --exclude-history --bundle m.safetensors"));
     assert_eq!(of_bundle["model"], unseen["model"]);
+}
+
+#[test]
+fn a_bundle_in_f32_has_the_figures_of_its_model_without_users_and_on_validation() {
+    let at = &exported("f32");
+    for (option, setting, value) in [
+        ("--no-user", "user_token", Value::Bool(false)),
+        ("--split validation", "split", "validation".into()),
+    ] {
+        let evaluate = format!("evaluate --run r --beams 30 {option}");
+        let of_model = works_json(at, &evaluate);
+        let of_bundle = works_json(at, &format!("{evaluate} --bundle m.safetensors"));
+        assert_eq!(of_model["settings"][setting], value);
+        assert_eq!(of_bundle["settings"][setting], value);
+        assert_eq!(of_bundle["model"], of_model["model"], "{option}");
+        assert_eq!(of_bundle["share_of_history"], of_model["share_of_history"], "{option}");
+    }
 }
 
 #[test]
@@ -143,6 +163,88 @@ fn every_history_is_answered_with_the_best_items_and_their_codes() {
     }
     let line = refuses(at, &format!("{recommend} --top 60"));
     assert!(line.contains("top is 60") && !line.contains("h.jsonl"), "{line}");
+}
+
+/// What the bundle `m` answers to each line of some histories.
+fn answers(at: &Place, histories: &str, options: &str) -> Vec<Value> {
+    at.write("h", histories);
+    let answers = works(at, &format!("recommend --model m --histories h --json {options}"));
+    answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The ids of an answer's items.
+fn ids(answer: &Value) -> Vec<String> {
+    let items = answer["items"].as_array().unwrap();
+    items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_line_says_who_asks_and_what_may_be_answered() {
+    let at = &Place::new();
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    at.write("m", bundle.to_bytes().unwrap());
+    let (tokens, catalog) = (&bundle.tokens, &bundle.catalog);
+    let users = tokens.users.unwrap();
+    let token = tokens.user_token("customer-17").unwrap() - users.offset;
+    let other = (token + 1) % users.count;
+    let line = |fields: Value| format!("{fields}\n");
+    let asked = [
+        line(json!({"history": []})),
+        line(json!({"history": [], "user": "customer-17"})),
+        line(json!({"history": [], "user_token": token})),
+        line(json!({"history": [], "user_token": other})),
+    ];
+    let of_users = answers(at, &asked.concat(), "");
+    assert_eq!(of_users[1], of_users[2], "the user has this token");
+    assert!(of_users[0] != of_users[1] && of_users[3] != of_users[1], "and nobody else's");
+
+    // More items than the model reads, the first of them among those.
+    let had: Vec<&str> = (0..12).map(|rank| catalog.id_of(rank)).collect();
+    let allow: Vec<&str> = (0..15).map(|rank| catalog.id_of(rank)).collect();
+    let best = &ids(&of_users[0])[0];
+    let asked = [
+        line(json!({"history": [], "exclude": [best]})),
+        line(json!({"history": had, "allow": allow})),
+        line(json!({"history": had, "allow": allow, "exclude": [allow[0], allow[13]]})),
+    ];
+    let sorted = |answer: &Value| {
+        let mut ids = ids(answer);
+        ids.sort();
+        ids
+    };
+    let of = |ranks: &[u32]| {
+        let mut ids: Vec<&str> = ranks.iter().map(|&rank| catalog.id_of(rank)).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let all = answers(at, &asked.concat(), "");
+    assert!(ids(&all[0]).len() == 20 && !ids(&all[0]).contains(best));
+    assert_eq!(sorted(&all[1]), of(&Vec::from_iter(0..15)));
+    assert_eq!(sorted(&all[2]), of(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14]));
+    let unseen = answers(at, &asked.concat(), "--exclude-history");
+    assert_eq!(sorted(&unseen[1]), of(&[12, 13, 14]));
+    assert_eq!(sorted(&unseen[2]), of(&[12, 14]));
+}
+
+#[test]
+fn each_line_has_a_seed_of_its_own_by_its_number() {
+    let at = &Place::new();
+    let bundle = random_bundle_with_quantizer(&Shape::default(), WeightFormat::Q8, 1);
+    at.write("m", bundle.to_bytes().unwrap());
+    let line = "{\"history\": []}\n";
+    let sample = |histories: &str, seed: u64| {
+        answers(at, histories, &format!("--top 5 --temperature 1 --seed {seed}"))
+    };
+    // An empty line has no answer, and is counted.
+    let three = format!("{line}{line}\n{line}");
+    let largest = (1 << 53) - 1;
+    for (seed, of_lines) in [(7, [7, 8, 10]), (largest, [largest, 0, 2])] {
+        let found = sample(&three, seed);
+        assert_eq!(found, of_lines.map(|seed| sample(line, seed).remove(0)), "from {seed} on");
+        assert!(found[0] != found[1] && found[1] != found[2], "from {seed} on");
+    }
+    let without = "recommend --model m --histories h --seed 7";
+    assert!(fails(&mut tigret(at, without)).contains("--temperature"));
 }
 
 #[test]
