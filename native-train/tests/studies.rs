@@ -95,7 +95,7 @@ fn comparisons_have_a_row_for_each_variant_and_share_what_is_the_same() {
         names.filter(|name| name.starts_with(step)).count()
     };
     assert_eq!((count("prepare"), count("embed")), (1, 1));
-    // One more for no user tokens; a default is the same whether a study writes it down or not.
+    // One more for no user tokens; `method` and `collaborative` are the same written down or not.
     assert_eq!(count("tokenize"), ids.len() + 1);
     // TIGER, the seven other tokenizers, three of layers, one without user tokens.
     assert_eq!(count("train"), 12);

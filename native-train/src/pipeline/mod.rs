@@ -225,7 +225,6 @@ impl<'a> Pipeline<'a> {
         let step = call.step;
         let key = Key::new(call, &self.run, hashes)?;
         let mut arguments = from_nothing(call, &key);
-        let mut is_outdated = false;
         if !force {
             let say = |what: &str| {
                 if !self.quiet {
@@ -242,11 +241,7 @@ impl<'a> Pipeline<'a> {
                     arguments = resume(call, &self.run).unwrap_or(arguments);
                     self.verbs.note(&format!("{step}: was interrupted, goes on"));
                 }
-                State::Outdated(why) => {
-                    is_outdated = true;
-                    say(&why);
-                }
-                State::Due(why) => say(&why),
+                State::Outdated(why) | State::Due(why) => say(&why),
             }
             if let Some(store) = self.store
                 && let Some(stamp) = store.find(&key, hashes)?
@@ -259,17 +254,7 @@ impl<'a> Pipeline<'a> {
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        // The stamp of other options stays: it counts only as long as all that it tells of is there, and
-        // what the verb refuses at once has changed nothing. One of these options would make what is
-        // interrupted now count as done, or as outdated.
-        let before = match force || is_outdated {
-            true => stamp::forget(step, &self.run)?,
-            false => None,
-        };
-        if is_outdated && step == Step::Train {
-            // It had come to its end, so that nothing would be left to train.
-            train::forget(&self.run.model())?;
-        }
+        let before = stamp::forget(&key, &self.run)?;
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
         let result = match self.verbs.call(&arguments) {
@@ -277,9 +262,10 @@ impl<'a> Pipeline<'a> {
             Err(error) => {
                 if let Some(stamp) = before
                     && !error.is_interrupted()
-                    && stamp.outdated(&self.run, hashes)?.is_none()
+                    && matches!(stamp.outdated(&self.run, hashes), Ok(None))
                 {
-                    stamp::finish(&stamp, &self.run)?;
+                    // What the verb says matters more than that this fails.
+                    let _ = stamp::finish(&stamp, &self.run);
                 }
                 return Err(error);
             }
@@ -356,22 +342,27 @@ mod tests {
         config.pipeline(&Cli::command()).unwrap()
     }
 
-    #[test]
-    fn a_training_that_goes_on_has_the_minutes_that_are_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = RunDir::named(folder.path().join("r"));
+    /// Writes the state of a training of one weight into a run.
+    fn state(run: &RunDir, begun_by: Option<String>, seconds: f64) {
         fs::create_dir_all(run.model()).unwrap();
         let spec = Spec::new("w".to_owned(), vec![1], Init::Constant(0.0));
         let params = Params::new(vec![spec], 0, tch::Device::Cpu);
         let progress = Progress {
             identity: (),
             step: 3,
-            begun_by: None,
-            seconds: 90.0,
+            begun_by,
+            seconds,
             best: None,
             validations_without_gain: 0,
         };
         save(&run.model(), &params, &AdamW::new(&params, 0.0), None, &progress).unwrap();
+    }
+
+    #[test]
+    fn a_training_that_goes_on_has_the_minutes_that_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::named(folder.path().join("r"));
+        state(&run, None, 90.0);
         let left = |options: &str| -> Vec<String> {
             let (_, calls) = calls(folder.path(), run.root(), &format!("[train]\n{options}"));
             let train = calls.iter().find(|call| call.step == Step::Train).unwrap();
@@ -400,6 +391,75 @@ mod tests {
         let adamw = "optimizer = \"adamw\"\nlearning-rate =";
         assert_eq!(key(&format!("{adamw} 0.001")), key("optimizer = \"adamw\""));
         assert_ne!(key(&format!("{adamw} 0.03")), key("optimizer = \"adamw\""));
+    }
+
+    /// Verbs of which `train` does nothing but fail, refused or interrupted.
+    struct Failing {
+        interrupted: bool,
+    }
+
+    impl Verbs for Failing {
+        fn check(&self, _: &[OsString]) -> Result<()> {
+            Ok(())
+        }
+
+        fn call(&self, arguments: &[OsString]) -> Result<Value> {
+            match (arguments[0] == "train", self.interrupted) {
+                (false, _) => Pretending.call(arguments),
+                (true, true) => Err(TrainError::Interrupted),
+                (true, false) => Err(TrainError::usage("refused")),
+            }
+        }
+
+        fn note(&self, _: &str) {}
+
+        fn progress(&self, _: u64, _: &str) -> ProgressBar {
+            ProgressBar::hidden()
+        }
+    }
+
+    #[test]
+    fn a_training_that_is_repeated_and_does_not_begin_is_never_done_by_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, calls) =
+            calls(folder.path(), &folder.path().join("r"), "[prepare]\nclassics = true\n");
+        let go = |verbs: &dyn Verbs, force: bool| {
+            let pipeline = Pipeline::new(RunDir::named(run.root()), calls.clone(), verbs);
+            let from = Some(Step::Train);
+            let done = pipeline.run(Choice { from, force });
+            done.map(|done| done.iter().find(|done| done.step == Step::Train).unwrap().outcome)
+        };
+        // Its state, which the verb leaves at its end, bears its key.
+        let finished = || {
+            fs::create_dir_all(run.model()).unwrap();
+            Pipeline::new(RunDir::named(run.root()), calls.clone(), &Pretending)
+                .run(Choice::default())
+                .unwrap();
+            let train = calls.iter().find(|call| call.step == Step::Train).unwrap();
+            let key = Key::new(train, &run, &mut FileHashes::open(run.hashes())).unwrap();
+            state(&run, Some(key.text()), 90.0);
+        };
+        for interrupted in [true, false] {
+            // Asked for again: one that is refused stays done, one that is interrupted is done again.
+            finished();
+            assert!(go(&Failing { interrupted }, true).is_err());
+            let then = if interrupted { Outcome::Done } else { Outcome::Skipped };
+            assert_eq!(go(&Pretending, false).unwrap(), then, "{interrupted}");
+            // With the model gone, by force or not, it is done again in either case.
+            for force in [true, false] {
+                finished();
+                fs::remove_file(run.model().join("config.json")).unwrap();
+                assert!(go(&Failing { interrupted }, force).is_err());
+                assert!(train::begun(&run.model()).is_none(), "its state is at its end");
+                assert_eq!(go(&Pretending, false).unwrap(), Outcome::Done);
+            }
+        }
+        // The state of another training is left to that.
+        finished();
+        state(&run, Some("another".to_owned()), 90.0);
+        fs::remove_file(run.model().join("config.json")).unwrap();
+        assert!(go(&Failing { interrupted: false }, false).is_err());
+        assert_eq!(train::begun(&run.model()).unwrap().by.as_deref(), Some("another"));
     }
 
     /// Verbs that write one file each.

@@ -179,14 +179,27 @@ pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
     write(&run.stamp(stamp.key.step.verb()), stamp)
 }
 
-/// Forgets that a step came to its end; returns how it did.
+/// Before a step with this key begins: forgets that it came to its end with the same before, and the
+/// state of a training that did; returns the stamp. Else what is interrupted now would count as done, or
+/// a training with nothing left to train would go on.
+///
+/// A stamp of another key stays: it counts only as long as all that it tells of is there, and what the
+/// verb refuses at once has changed nothing.
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn forget(step: Step, run: &RunDir) -> Result<Option<Stamp>> {
-    let stamp = read(&run.stamp(step.verb()));
-    remove_if_there(&run.stamp(step.verb()))?;
-    Ok(stamp)
+pub fn forget(key: &Key, run: &RunDir) -> Result<Option<Stamp>> {
+    let path = run.stamp(key.step.verb());
+    let same = |earlier: &Key| key.difference(earlier).is_none();
+    let Some(stamp) = read::<Stamp>(&path).filter(|stamp| same(&stamp.key)) else {
+        return Ok(None);
+    };
+    // The stamp last: without it the state would be taken for one that was interrupted.
+    if begun(key.step, run).is_some_and(|begun| same(&begun)) {
+        train::forget(&run.model())?;
+    }
+    remove_if_there(&path)?;
+    Ok(Some(stamp))
 }
 
 /// The files that a call wrote, with their hashes.

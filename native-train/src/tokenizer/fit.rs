@@ -282,6 +282,7 @@ mod tests {
             fit_to(&whole, &ids, &vectors).unwrap().quantizer
         };
         let quantizer = with(base.clone());
+        assert!(with(base.clone()) == quantizer, "the same again");
         let (optimizer, epochs) = (OptimizerKind::Adagrad, Epochs::Exactly(13));
         for (name, other) in [
             ("optimizer", Autoencoder { optimizer, ..base.clone() }),
