@@ -160,6 +160,19 @@ test("a GPU that is far slower is not timed to the end", async () => {
   expect(timed).toBeLessThan(whole);
 });
 
+test.each([
+  ["webgpu", "a first call that compiles is forgiven", [60, 2, 2, 2]],
+  ["webgpu", "the median of the others is shorter than the CPU's", [2, 3, 9, 4]],
+  ["cpu", "the median of the others is longer than the CPU's", [2, 9, 9, 1]],
+  ["cpu", "one of the others is far longer than the CPU's", [2, 2, 40, 3]],
+] as const)("auto takes %s where %s", async (engine, _, ofGpu) => {
+  let calls = 0;
+  const time = (fake: FakeWorker) => (fake.engine === "cpu" ? 5 : (ofGpu[calls++] ?? 5));
+  const { recommender } = await load({ time });
+  expect(recommender.engine).toBe(engine);
+  expect(calls).toBeGreaterThan(2);
+});
+
 test("without an adapter nothing is timed", async () => {
   const { recommender, timed } = await load({ adapter: null });
   expect(recommender.engine).toBe("cpu");
@@ -201,6 +214,17 @@ test("what rounding changes is not wrong", async () => {
   const score = (off: number) => (fake: FakeWorker) => (fake.engine === "webgpu" ? -1 - off : -1);
   expect((await load({ time, score: score(0.04) })).recommender.engine).toBe("webgpu");
   expect((await load({ time, score: score(0.06) })).recommender.engine).toBe("cpu");
+});
+
+test.each([
+  ["webgpu", "half of what the CPU finds", ["a", "b", "x", "y"]],
+  ["cpu", "less than half of it", ["a", "x", "y", "z"]],
+  ["cpu", "nothing of it", ["x", "y", "z", "w"]],
+  ["cpu", "nothing at all", []],
+] as const)("auto takes %s where the GPU finds %s", async (engine, _, ofGpu) => {
+  const found = (fake: FakeWorker) => (fake.engine === "cpu" ? ["a", "b", "c", "d"] : [...ofGpu]);
+  const { recommender } = await load({ time: { cpu: 5, webgpu: 2 }, found });
+  expect(recommender.engine).toBe(engine);
 });
 
 test("a GPU that answers wrongly once in many calls is not taken", async () => {

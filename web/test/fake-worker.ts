@@ -16,6 +16,8 @@ export interface Script {
   time?: Record<Engine, number> | ((worker: FakeWorker) => number);
   /** Scores of a recommendation on the engine that was built last. */
   score?: (worker: FakeWorker) => number;
+  /** Ids that a recommendation on the engine that was built last finds; else the history's last. */
+  found?: (worker: FakeWorker) => string[];
   /** Called before each answer; a thrown `Failure` is what the worker answers. */
   before?: (call: Call, worker: FakeWorker) => void;
   /** Whether a call is never answered. */
@@ -144,18 +146,15 @@ export class FakeWorker implements WorkerLike {
         return [[{ codes: [0], score: -0.5, items: 2 }]];
       case "catalogue":
         return { ids: ["a", "b", "c"], codes: new Uint16Array([0, 0, 0, 1, 1, 0]) };
-      case "recommend":
+      case "recommend": {
+        const ids = this.#script.found?.(this) ?? [call.request.history.at(-1) ?? "first"];
+        const score = this.#script.score?.(this) ?? -1;
         return {
-          items: [
-            {
-              id: call.request.history.at(-1) ?? "first",
-              score: this.#script.score?.(this) ?? -1,
-              codes: [0, 1],
-            },
-          ],
+          items: ids.map((id) => ({ id, score, codes: [0, 1] })),
           unknown: call.request.history.filter((id) => id.startsWith("unknown")),
           milliseconds: this.#milliseconds(),
         };
+      }
     }
   }
 }
