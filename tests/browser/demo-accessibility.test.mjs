@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
-import { describeDemo } from "./demo.mjs";
+import { describeDemo, idsOf, untilSays } from "./demo.mjs";
 import { packageFolder } from "./support.mjs";
 
 const fromPackage = createRequire(join(packageFolder, "package.json"));
@@ -229,6 +229,23 @@ describeDemo("accessibility", (demo) => {
     assert.equal(await says("#beams", "aria-valuetext"), "50");
     assert.equal(await says("#diversity", "aria-valuetext"), "best");
     await page.waitForSelector("#history[aria-busy=false]");
+    await page.close();
+  });
+
+  test("the name of the map says what a search kept, or that it found nothing", async () => {
+    const { page } = await open();
+    /** @param {string} part */
+    const untilNamed = (part) => page.locator(`#map[aria-label*="${part}"]`).waitFor();
+    const rare = page.locator("#only option").last();
+    const number = /\((\d+)\)$/.exec((await rare.textContent()) ?? "")?.[1];
+    await page.locator("#only").selectOption(await rare.getAttribute("value"));
+    await untilSays(page, "#status", `${number} items in`);
+    await untilNamed(`, then ${number} prefixes on its`);
+    // All that may be recommended is liked, too.
+    const ids = await idsOf(page, "#picks");
+    await page.evaluate((ids) => location.assign(`#history=${ids.join()}`), ids);
+    await untilSays(page, "#status", "0 items in");
+    await untilNamed("items. The search found no item that it may recommend. Arrow keys");
     await page.close();
   });
 

@@ -75,7 +75,10 @@ export class SemanticMap {
     this.#animate();
     const kept = trace.map((level) => level.length).join(", then ");
     const levels = trace.length === 1 ? "level" : "levels";
-    const label = `The tree of semantic IDs over ${this.#ids.length} items. The search kept ${kept} prefixes on its ${trace.length} ${levels}. Arrow keys look into it.`;
+    const found = trace.some((level) => level.length > 0)
+      ? `The search kept ${kept} prefixes on its ${trace.length} ${levels}.`
+      : "The search found no item that it may recommend.";
+    const label = `The tree of semantic IDs over ${this.#ids.length} items. ${found} Arrow keys look into it.`;
     this.#canvas.setAttribute("aria-label", label);
   }
 
