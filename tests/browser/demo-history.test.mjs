@@ -59,6 +59,7 @@ describeDemo("history and links", (demo) => {
       await page.locator("#items button").nth(0).click();
       assert.equal(await page.locator("#copied").textContent(), "");
       assert.equal(await page.locator("#link").isVisible(), false);
+      assert.equal(await page.locator("#link").inputValue(), "");
       await context.close();
     });
   }

@@ -144,3 +144,8 @@ export async function untilKept(page, holds) {
     await page.waitForTimeout(50);
   }
 }
+
+/** Waits until the package keeps the model, which it does beside the first call. @param {Page} page */
+export function untilModelKept(page) {
+  return page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
+}

@@ -90,6 +90,7 @@ function showHistory(): void {
   say(page.sharedTold, isShared ? SHARED : "");
   // What was told is true of what was shown before.
   setHidden(page.link, true, elsewhere);
+  page.link.value = "";
   page.copied.textContent = "";
   page.forgotten.textContent = "";
   catalogue.setLiked(ids);
@@ -244,10 +245,8 @@ function showDevice(): void {
   rows(page.device, [
     ["Engine", engineInWords()],
     ["Median", `${times.median.toFixed(1)} ms a call`],
-    [
-      "Download",
-      downloaded > 0 ? `${megabytes(downloaded)} downloaded` : "kept on this device, 0 bytes now",
-    ],
+    // How the model came, which stays true once nothing is kept.
+    ["Download", downloaded > 0 ? megabytes(downloaded) : "0 bytes: a copy of an earlier visit"],
   ]);
 }
 
