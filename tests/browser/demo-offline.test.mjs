@@ -1,11 +1,12 @@
 /** The service worker of the built demo, and the requests that the page counts. */
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
 import { test } from "node:test";
-import { describeDemo, keptPaths, untilKept } from "./demo.mjs";
-import { demoFolder, serve } from "./support.mjs";
+import { describeDemo, keptPaths, untilKept, untilModelKept, untilSays } from "./demo.mjs";
+import { demoFolder, launchProfile, serve } from "./support.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {{ "index.html"?: (text: string) => string, "sw.js"?: (text: string) => string }} Changes */
@@ -15,6 +16,26 @@ describeDemo("service worker", (demo) => {
   const assets = readdirSync(join(demoFolder, "assets")).map((name) => `/assets/${name}`);
   /** Paths without which there is no visit. */
   const needed = ["/", "/model/items.jsonl", ...assets];
+  const isWhole = (/** @type {string[]} */ paths) => needed.every((path) => paths.includes(path));
+
+  // Scripts of a newer version, and what names them in their place.
+  const [script = "", worker = ""] = ["main", "worker"].map((name) =>
+    assets.find((path) => path.startsWith(`/assets/${name}-`) && path.endsWith(".js")),
+  );
+  const newer = (/** @type {string} */ text) =>
+    [script, worker].reduce(
+      (text, path) => text.replaceAll(basename(path), basename(path).replace("-", "-newer-")),
+      text,
+    );
+  const [newerScript, newerWorker] = [newer(script), newer(worker)];
+
+  /** The page that is kept. @param {Page} page */
+  function keptPage(page) {
+    return page.evaluate(async () => {
+      const cache = await caches.open("tigret-demo/");
+      return (await cache.match(`${location.origin}/`))?.text();
+    });
+  }
 
   /**
    * Lets a page that will be opened wait for its service worker for as long as it takes: on a loaded
@@ -40,10 +61,9 @@ describeDemo("service worker", (demo) => {
     const page = await context.newPage();
     await waitForServiceWorker(page);
     await go(page, `${other.url}/?backend=cpu`);
-    // What was fetched before the service worker saw it is kept a moment later, and the package keeps
-    // the model beside the first call.
-    await untilKept(page, (paths) => needed.every((path) => paths.includes(path)));
-    await page.waitForFunction(async () => (await (await caches.open("tigret")).keys()).length > 0);
+    // What was fetched before the service worker saw it is kept a moment later.
+    await untilKept(page, isWhole);
+    await untilModelKept(page);
     await other.close();
     await page.reload();
     await page.waitForSelector("html[data-ready]");
@@ -52,7 +72,7 @@ describeDemo("service worker", (demo) => {
     await context.close();
   });
 
-  test("a service worker that comes late keeps what a second visit needs, too", async () => {
+  test("a service worker that comes late keeps what a second visit needs, too, and the page counts it", async () => {
     const context = await demo.browser.newContext();
     const page = await context.newPage();
     await page.addInitScript(() => {
@@ -66,7 +86,11 @@ describeDemo("service worker", (demo) => {
       };
     });
     await go(page);
-    await untilKept(page, (paths) => needed.every((path) => paths.includes(path)));
+    await untilKept(page, isWhole);
+    const { requests } = demo.server;
+    const late = requests.slice(requests.lastIndexOf("/sw.js") + 1);
+    assert.ok(late.length >= needed.length, late.join());
+    await untilSays(page, "#requests", `${late.length} requests since`);
     await context.close();
   });
 
@@ -89,7 +113,7 @@ describeDemo("service worker", (demo) => {
     const other = await serve(
       { "/": demoFolder },
       {
-        "/": file("index.html", "text/html", (page) => page.replace("<title>", "<title>Newer ")),
+        "/": file("index.html", "text/html", newer),
         "/model/items.jsonl": file(
           "model/items.jsonl",
           "application/x-ndjson",
@@ -116,12 +140,8 @@ describeDemo("service worker", (demo) => {
       const kept = await cache.match(`${location.origin}/model/items.jsonl`);
       return (await kept?.text())?.startsWith("\n");
     });
-    // Its assets may be others, which nobody has fetched.
-    const kept = await page.evaluate(async () => {
-      const cache = await caches.open("tigret-demo/");
-      return (await cache.match(`${location.origin}/`))?.text();
-    });
-    assert.ok(kept && !kept.includes("<title>Newer "));
+    // Its assets are others, which nobody has fetched.
+    assert.ok((await keptPage(page))?.includes(script));
     await context.close();
     await other.close();
   });
@@ -158,15 +178,21 @@ describeDemo("service worker", (demo) => {
     await other.close();
   });
 
-  /** Serves the demo with what `change` makes of a file. @param {() => Changes} changes */
-  function serveChanged(changes) {
+  /**
+   * Serves the demo with what `changes` make of a file.
+   *
+   * @param {() => Changes} changes
+   * @param {Parameters<typeof serve>[1]} routes
+   */
+  function serveChanged(changes, routes = {}) {
     const types = { "index.html": "text/html", "sw.js": "text/javascript" };
     /** @param {keyof Changes} file @returns {import("node:http").RequestListener} */
     const route = (file) => (_, response) => {
       const text = readFileSync(join(demoFolder, file), "utf8");
       response.setHeader("content-type", types[file]).end(changes()[file]?.(text) ?? text);
     };
-    return serve({ "/": demoFolder }, { "/": route("index.html"), "/sw.js": route("sw.js") });
+    const changed = { "/": route("index.html"), "/sw.js": route("sw.js") };
+    return serve({ "/": demoFolder }, { ...changed, ...routes });
   }
 
   /** Waits until a newer service worker is the page's. @param {Page} page */
@@ -239,7 +265,13 @@ describeDemo("service worker", (demo) => {
       await page.evaluate(
         (paths) => {
           const urls = paths.map((path) => new URL(path, location.href).href);
-          navigator.serviceWorker.controller?.postMessage({ kind: "keep", urls, isLate: false });
+          const page = new URL("/", location.href).href;
+          navigator.serviceWorker.controller?.postMessage({
+            kind: "keep",
+            page,
+            urls,
+            isLate: false,
+          });
         },
         [...loaded, path],
       );
@@ -259,9 +291,124 @@ describeDemo("service worker", (demo) => {
     await other.close();
   });
 
+  /** What answers with a script of the newer version. @param {string} path */
+  const serveNewer = (path) =>
+    /** @type {import("node:http").RequestListener} */ (
+      (_, response) => {
+        response.setHeader("content-type", "text/javascript");
+        response.end(newer(readFileSync(join(demoFolder, path), "utf8")));
+      }
+    );
+
+  for (const missing of [newerScript, newerWorker]) {
+    test(`a visit that is cut short before ${missing.includes("main") ? "the script" : "the worker"} of a newer version leaves the one before it whole`, async () => {
+      /** @type {Changes} */
+      const changes = {};
+      const other = await serveChanged(() => changes, {
+        [newerScript]: serveNewer(script),
+        [newerWorker]: serveNewer(worker),
+        [missing]: (_, response) => void response.writeHead(503).end(),
+      });
+      const context = await demo.browser.newContext();
+      const page = await context.newPage();
+      await waitForServiceWorker(page);
+      await go(page, `${other.url}/?backend=cpu`);
+      await untilKept(page, isWhole);
+      await untilModelKept(page);
+      Object.assign(changes, { "index.html": newer, "sw.js": newer });
+      // Under the service worker of the version before, and under its own.
+      for (const visit of [1, 2]) {
+        const failed = page.waitForResponse((response) => response.url().endsWith(missing));
+        await page.reload();
+        assert.equal((await failed).status(), 503);
+        await page.evaluate(async () => {
+          const registration = await navigator.serviceWorker.ready;
+          await registration.update();
+          while (registration.installing || registration.waiting) {
+            await new Promise((resolve) => setTimeout(resolve, 50));
+          }
+        });
+        await page.waitForTimeout(300);
+        assert.ok((await keptPage(page))?.includes(script), `${visit}`);
+      }
+      await other.close();
+      await page.reload();
+      await page.waitForSelector("html[data-ready]");
+      assert.equal(await page.locator("#picks li").count(), 20);
+      await context.close();
+    });
+  }
+
+  test("the first visit after a deploy is enough for the newer version to be kept whole", async () => {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes, {
+      [newerScript]: serveNewer(script),
+      [newerWorker]: serveNewer(worker),
+    });
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    await untilKept(page, isWhole);
+    await untilModelKept(page);
+    Object.assign(changes, { "index.html": newer, "sw.js": newer });
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    await page.evaluate(async () => void (await navigator.serviceWorker.ready).update());
+    await untilKept(page, (paths) => paths.includes(newerWorker) && !paths.includes(worker));
+    assert.ok((await keptPage(page))?.includes(newerScript));
+    await other.close();
+    await page.reload();
+    await page.waitForSelector("html[data-ready]");
+    assert.equal(await page.locator("#picks li").count(), 20);
+    assert.equal(await page.locator(`script[src$="${newerScript}"]`).count(), 1);
+    await context.close();
+  });
+
+  test("what the address of the page says is in no file that the service worker has written", async () => {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes);
+    const profile = mkdtempSync(join(tmpdir(), "tigret-profile-"));
+    const context = await launchProfile(profile);
+    try {
+      const page = await context.newPage();
+      await waitForServiceWorker(page);
+      await go(page, `${other.url}/?backend=cpu`);
+      await untilKept(page, isWhole);
+      // That the page of the next visit is kept is seen by its title.
+      changes["index.html"] = (text) => text.replace("<title>", "<title>Newer ");
+      await page.goto(`${other.url}/blank.html`);
+      await go(page, `${other.url}/?backend=cpu&from=spring-letter#history=liked-by-a-friend`);
+      await page.waitForFunction(async () => {
+        const kept = await (await caches.open("tigret-demo/")).match(`${location.origin}/`);
+        return (await kept?.text())?.includes("<title>Newer ");
+      });
+    } finally {
+      await context.close();
+      await other.close();
+    }
+    const folder = join(profile, "Default/Service Worker/CacheStorage");
+    const files = readdirSync(folder, { encoding: "utf8", recursive: true })
+      .map((name) => join(folder, name))
+      .filter((path) => statSync(path).isFile())
+      .map((path) => readFileSync(path));
+    rmSync(profile, { recursive: true });
+    const holding = (/** @type {string} */ text) => files.filter((file) => file.includes(text));
+    assert.equal(holding("<title>Newer ").length, 1, "the files hold no page");
+    for (const text of ["spring-letter", "liked-by-a-friend"]) {
+      assert.equal(holding(text).length, 0, text);
+    }
+  });
+
   test("each tab counts its own requests, and those of its worker", async () => {
     const context = await demo.browser.newContext();
     const [first, second] = [await context.newPage(), await context.newPage()];
+    // What the first visit loads before it has a service worker is asked for once more.
+    await waitForServiceWorker(first);
+    await go(first);
+    await untilKept(first, isWhole);
     /** @param {Page} page */
     const count = (page) => page.locator("#requests").textContent();
     for (const page of [first, second]) {

@@ -13,7 +13,7 @@ export class RequestCount {
     new PerformanceObserver((list) => {
       seen(list.getEntries().map((entry) => entry.name));
     }).observe({ type: "resource" });
-    // What the worker asks for passes the service worker, which tells the page of it.
+    // What the worker asks for passes the service worker, which tells the page of it and of its own.
     navigator.serviceWorker?.addEventListener("message", ({ data }) => {
       if (data?.kind === "request") seen([data.url]);
     });

@@ -20,7 +20,8 @@ let isForgotten = false;
  * private window, say, there is no service worker, and the page needs the network.
  */
 export async function stayOffline(): Promise<void> {
-  if (!import.meta.env.PROD || !navigator.serviceWorker) return;
+  const container = navigator.serviceWorker;
+  if (!import.meta.env.PROD || !container) return;
   let isLate = false;
   const late = new Promise<void>((resolve) => {
     setTimeout(() => {
@@ -28,12 +29,20 @@ export async function stayOffline(): Promise<void> {
       resolve();
     }, PATIENCE);
   });
-  const control = takeControl(navigator.serviceWorker).then((active) => {
-    const loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
-    const urls = [location.origin + location.pathname, ...loaded];
-    if (!isForgotten) active?.postMessage({ kind: "keep", urls, isLate });
+  const control = takeControl(container).then((active) => {
+    letKeep(active, isLate);
+    // A newer one comes with a newer page, and has seen nothing of it.
+    container.addEventListener("controllerchange", () => letKeep(container.controller, true));
   });
   await Promise.race([control.catch(() => {}), late]);
+}
+
+/** Tells a service worker what there is to keep. */
+function letKeep(worker: ServiceWorker | null, isLate: boolean): void {
+  if (isForgotten) return;
+  const page = location.origin + location.pathname;
+  const urls = performance.getEntriesByType("resource").map((entry) => entry.name);
+  worker?.postMessage({ kind: "keep", page, urls, isLate });
 }
 
 async function takeControl(container: ServiceWorkerContainer): Promise<ServiceWorker | null> {

@@ -18,10 +18,17 @@ interface Scope {
 }
 
 /**
- * What a page says: at the start of a visit what it has loaded, and whether that was before this
- * script saw its requests; and that all is deleted.
+ * What a page says: at the start of a visit its own address and what it has loaded, and whether that
+ * was before this script saw its requests; and that all is deleted.
  */
-type Message = { kind: "keep"; urls: string[]; isLate: boolean } | { kind: "forget" };
+type Message = Keep | { kind: "forget" };
+
+interface Keep {
+  kind: "keep";
+  page: string;
+  urls: string[];
+  isLate: boolean;
+}
 
 interface WorkerEvent {
   data?: Message;
@@ -53,6 +60,9 @@ const assets = ASSETS.map((path) => new URL(path, location.href).href);
  */
 const pageOf = new Map<string, string>();
 
+/** Pages of this version that are kept once all its assets are, by address. */
+const waiting = new Map<string, Response>();
+
 /**
  * Whether anything is kept: after all was deleted this script still answers the pages that are open.
  * Where the browser has stopped it since, the cache tells.
@@ -69,7 +79,7 @@ scope.addEventListener("message", (event) => {
   const { data, source } = event;
   keeps = data?.kind === "keep";
   if (data?.kind === "keep" && source) {
-    event.waitUntil(keepFor(source.id, data.urls, data.isLate));
+    event.waitUntil(keepFor(source.id, data).catch(() => {}));
   }
 });
 
@@ -109,29 +119,76 @@ function isOld(url: string): boolean {
   return isAsset(url) && !assets.includes(url);
 }
 
-/**
- * Keeps what a page has loaded, once there is room for it. Where that is late, its worker has loaded
- * more, which neither it nor this script has seen: the assets of its version are kept, too.
- */
-async function keepFor(page: string, loaded: string[], isLate: boolean): Promise<void> {
-  // One of another version still needs its own; the next page tries again.
-  const isCurrent = !loaded.some(isOld);
-  if (isCurrent) await deleteOldAssets(page).catch(() => {});
-  await keepAll(isCurrent && isLate ? [...assets, ...loaded] : loaded).catch(() => {});
+/** Whether a page, kept under this address, is of this script's version: it names its assets alone. */
+function isCurrent(page: string, address: string): boolean {
+  const paths = page.match(/[\w./:-]*\bassets\/[\w.-]+/g) ?? [];
+  const named = paths.map((path) => new URL(path, address).href).filter(isAsset);
+  return named.length > 0 && !named.some(isOld);
 }
 
-async function keepAll(urls: string[]): Promise<void> {
+/**
+ * Keeps what a window has loaded and, last, its page. Where that is late, its worker has loaded more,
+ * which neither it nor this script has seen: the assets of its version are kept, too.
+ */
+async function keepFor(window: string, { page, urls, isLate }: Keep): Promise<void> {
   const cache = await caches.open(CACHE);
-  for (const url of urls.filter(mayKeep)) {
-    if (!(await cache.match(url))) await cache.add(url).catch(() => {});
+  // One of another version still needs its own; the next window tries again.
+  const isOther = urls.some(isOld);
+  for (const url of isLate && !isOther ? [...assets, ...urls] : urls) {
+    if (!mayKeep(url) || (await cache.match(url))) continue;
+    await tell(window, { kind: "request", url });
+    await cache.add(url).catch(() => {});
+  }
+  if (isOther) return;
+  if (!waiting.has(page) && !(await hasPage(cache, page))) {
+    await tell(window, { kind: "request", url: page });
+    await keepPage(cache, page, await fetch(page));
+  }
+  // Until this version is whole, the one before serves where there is no network.
+  if (await hasPage(cache, page)) await deleteOldAssets(cache, window);
+}
+
+/** Whether the page that is kept under an address is of this version. */
+async function hasPage(cache: Cache, address: string): Promise<boolean> {
+  const kept = await cache.match(address);
+  return kept !== undefined && isCurrent(await kept.text(), address);
+}
+
+/**
+ * Keeps a page of this version once all its assets are kept: a visit may be cut short. One of another
+ * version is kept by the service worker that comes with it.
+ */
+async function keepPage(cache: Cache, address: string, page: Response): Promise<void> {
+  const text = await page.text();
+  if (!page.ok || !isCurrent(text, address)) return;
+  // Made anew: what the network gave would be stored with its own address, fragment and all.
+  waiting.set(address, new Response(text, page));
+  await keepWaiting(cache);
+}
+
+async function keepWaiting(cache: Cache): Promise<void> {
+  if (waiting.size === 0) return;
+  for (const url of assets) {
+    if (!(await cache.match(url))) return;
+  }
+  for (const [address, page] of waiting) {
+    waiting.delete(address);
+    await cache.put(address, page);
   }
 }
 
+/** Keeps an answer of the network. */
+async function keep(cache: Cache, request: Request, response: Response): Promise<void> {
+  const key = keyOf(request);
+  if (request.mode === "navigate") return keepPage(cache, key, response);
+  await cache.put(key, response);
+  if (isAsset(key)) await keepWaiting(cache);
+}
+
 /** Deletes the assets of other versions, unless another open window may still need them. */
-async function deleteOldAssets(page: string): Promise<void> {
+async function deleteOldAssets(cache: Cache, window: string): Promise<void> {
   const windows = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
-  if (windows.some(({ id }) => id !== page)) return;
-  const cache = await caches.open(CACHE);
+  if (windows.some(({ id }) => id !== window)) return;
   for (const { url } of await cache.keys()) {
     if (isOld(url)) await cache.delete(url);
   }
@@ -149,23 +206,17 @@ async function answer(event: WorkerEvent): Promise<Response> {
   const cache = await openCache().catch(() => null);
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept && isAsset(key)) return kept;
-  let isLate = false;
   const fetched = fetch(request).then((response) => {
-    // A newer page names assets that only a visit to it brings, so it waits for one.
-    const keeps = cache && response.ok && !(isLate && request.mode === "navigate");
-    if (keeps) event.waitUntil(cache.put(key, response.clone()).catch(() => {}));
+    if (cache && response.ok) {
+      event.waitUntil(keep(cache, request, response.clone()).catch(() => {}));
+    }
     // A server that is out of order is no better than none.
     return kept && response.status >= 500 ? kept : response;
   });
   if (!kept) return fetched;
-  // An answer that comes too late is kept for the next visit, unless it is a page.
+  // An answer that comes too late is kept for the next visit.
   event.waitUntil(fetched.catch(() => {}));
-  const late = new Promise<Response>((resolve) => {
-    setTimeout(() => {
-      isLate = true;
-      resolve(kept);
-    }, PATIENCE);
-  });
+  const late = new Promise<Response>((resolve) => setTimeout(() => resolve(kept), PATIENCE));
   return Promise.race([fetched, late]).catch(() => kept);
 }
 
