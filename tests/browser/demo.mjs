@@ -129,12 +129,13 @@ export function keptPaths(page) {
 }
 
 /**
- * Whether what the page fetched before it had a service worker is kept, which asks for it anew.
+ * Whether what the page fetched before it had a service worker is kept, which asks for it anew, and
+ * for the page last.
  *
  * @param {string[]} paths
  */
 export const hasLoaded = (paths) =>
-  ["/model/about.json", "/model/new.jsonl"].every((path) => paths.includes(path));
+  ["/", "/model/about.json", "/model/new.jsonl"].every((path) => paths.includes(path));
 
 /** @param {Page} page @param {(paths: string[]) => boolean} holds */
 export async function untilKept(page, holds) {

@@ -134,11 +134,14 @@ async function keepFor(window: string, { page, urls, isLate }: Keep): Promise<vo
   const cache = await caches.open(CACHE);
   // One of another version still needs its own; the next window tries again.
   const isOther = urls.some(isOld);
-  for (const url of isLate && !isOther ? [...assets, ...urls] : urls) {
-    if (!mayKeep(url) || (await cache.match(url))) continue;
+  const loaded = new Set(isLate && !isOther ? [...assets, ...urls] : urls);
+  // At once: on a first visit they are here before the model, and the page counts none.
+  const kept = [...loaded].filter(mayKeep).map(async (url) => {
+    if (await cache.match(url)) return;
     await tell(window, { kind: "request", url });
     await cache.add(url).catch(() => {});
-  }
+  });
+  await Promise.all(kept);
   if (isOther) return;
   if (!waiting.has(page) && !(await hasPage(cache, page))) {
     await tell(window, { kind: "request", url: page });
