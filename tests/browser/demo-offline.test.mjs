@@ -253,10 +253,17 @@ describeDemo("service worker", (demo) => {
     const old = "/assets/main-01234567.js";
     await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     const current = (await keptPaths(page)).filter((path) => path.startsWith("/assets/"));
-    await page.evaluate(async (path) => {
-      const cache = await caches.open("tigret-demo/");
-      await cache.put(path, new Response("old"));
-    }, old);
+    // The page under its other address, which this version's visitors need not open.
+    const oldPage = "/index.html";
+    await page.evaluate(
+      async ([path, page]) => {
+        const cache = await caches.open("tigret-demo/");
+        await cache.put(path, new Response("old"));
+        const headers = { "content-type": "text/html" };
+        await cache.put(page, new Response(`<script src=".${path}">`, { headers }));
+      },
+      /** @type {const} */ ([old, oldPage]),
+    );
     changes["sw.js"] = (text) => `${text}\n// Another version.`;
     await updateServiceWorker(page);
 
@@ -284,7 +291,7 @@ describeDemo("service worker", (demo) => {
     assert.ok((await keptPaths(page)).includes(old), "the page itself needs it");
 
     await page.reload();
-    await untilKept(page, (paths) => !paths.includes(old));
+    await untilKept(page, (paths) => !paths.includes(old) && !paths.includes(oldPage));
     const kept = await keptPaths(page);
     for (const path of current) assert.ok(kept.includes(path), `${path} is still kept`);
     await context.close();
@@ -300,14 +307,20 @@ describeDemo("service worker", (demo) => {
       }
     );
 
-  for (const missing of [newerScript, newerWorker]) {
-    test(`a visit that is cut short before ${missing.includes("main") ? "the script" : "the worker"} of a newer version leaves the one before it whole`, async () => {
+  const page404 = /** @type {const} */ ([200, "text/html"]);
+  for (const [what, missing, [status, type]] of /** @type {const} */ ([
+    ["is cut short before the script", newerScript, [503, "text/plain"]],
+    ["is cut short before the worker", newerWorker, [503, "text/plain"]],
+    ["is given a page in the place of the worker", newerWorker, page404],
+  ])) {
+    test(`a visit that ${what} of a newer version leaves the one before it whole`, async () => {
       /** @type {Changes} */
       const changes = {};
       const other = await serveChanged(() => changes, {
         [newerScript]: serveNewer(script),
         [newerWorker]: serveNewer(worker),
-        [missing]: (_, response) => void response.writeHead(503).end(),
+        [missing]: (_, response) =>
+          void response.writeHead(status, { "content-type": type }).end("<!doctype html>"),
       });
       const context = await demo.browser.newContext();
       const page = await context.newPage();
@@ -320,7 +333,7 @@ describeDemo("service worker", (demo) => {
       for (const visit of [1, 2]) {
         const failed = page.waitForResponse((response) => response.url().endsWith(missing));
         await page.reload();
-        assert.equal((await failed).status(), 503);
+        assert.equal((await failed).status(), status);
         await page.evaluate(async () => {
           const registration = await navigator.serviceWorker.ready;
           await registration.update();

@@ -10,6 +10,7 @@ const PATIENCE = 1500;
  */
 const CACHES = "tigret-demo";
 const CACHE = CACHES + new URL("./", location.href).pathname;
+const SCRIPT = new URL("./sw.js", location.href).href;
 
 /** Nothing is to be kept any more, also where the service worker comes only now. */
 let isForgotten = false;
@@ -29,30 +30,40 @@ export async function stayOffline(): Promise<void> {
       resolve();
     }, PATIENCE);
   });
-  const control = takeControl(container).then((active) => {
-    letKeep(active, isLate);
+  const control = takeControl(container).then((worker) => {
+    letKeep(worker, isLate);
     // A newer one comes with a newer page, and has seen nothing of it.
-    container.addEventListener("controllerchange", () => letKeep(container.controller, true));
+    container.addEventListener("controllerchange", () => letKeep(controllerOf(container), true));
   });
   await Promise.race([control.catch(() => {}), late]);
 }
 
-/** Tells a service worker what there is to keep. */
+/** Tells a service worker what there is to keep, or that there is nothing. */
 function letKeep(worker: ServiceWorker | null, isLate: boolean): void {
-  if (isForgotten) return;
+  if (isForgotten) {
+    worker?.postMessage({ kind: "forget" });
+    return;
+  }
   const page = location.origin + location.pathname;
   const urls = performance.getEntriesByType("resource").map((entry) => entry.name);
   worker?.postMessage({ kind: "keep", page, urls, isLate });
 }
 
-async function takeControl(container: ServiceWorkerContainer): Promise<ServiceWorker | null> {
-  const control = new Promise((resolve) => {
-    container.addEventListener("controllerchange", resolve, { once: true });
+/** The service worker that sees this page's requests, if it is its own and not one of a folder above. */
+function controllerOf({ controller }: ServiceWorkerContainer): ServiceWorker | null {
+  return controller?.scriptURL === SCRIPT ? controller : null;
+}
+
+async function takeControl(container: ServiceWorkerContainer): Promise<ServiceWorker> {
+  await container.register(SCRIPT);
+  return new Promise((resolve) => {
+    const look = () => {
+      const worker = controllerOf(container);
+      if (worker) resolve(worker);
+    };
+    container.addEventListener("controllerchange", look);
+    look();
   });
-  await container.register("./sw.js");
-  const { active } = await container.ready;
-  if (!container.controller) await control;
-  return active;
 }
 
 /**
@@ -65,8 +76,10 @@ export async function forgetOffline(): Promise<void> {
   try {
     for (const registration of (await navigator.serviceWorker?.getRegistrations()) ?? []) {
       if (registration.scope !== own) continue;
-      // It answers the pages that are open until they are closed.
-      registration.active?.postMessage({ kind: "forget" });
+      // They answer the pages that are open until they are closed.
+      for (const worker of [registration.installing, registration.waiting, registration.active]) {
+        worker?.postMessage({ kind: "forget" });
+      }
       await registration.unregister();
     }
     for (const name of (await globalThis.caches?.keys()) ?? []) {

@@ -71,7 +71,8 @@ let keeps: boolean | undefined;
 
 scope.addEventListener("install", (event) => event.waitUntil(scope.skipWaiting()));
 scope.addEventListener("activate", (event) => {
-  keeps = true;
+  // Unless all was deleted while it was installed.
+  keeps ??= true;
   event.waitUntil(scope.clients.claim());
 });
 
@@ -114,6 +115,15 @@ function keyOf({ url, mode }: Request): string {
   return mode === "navigate" ? origin + pathname : url;
 }
 
+/** Whether an answer is what was asked for: some hosts give a page for a file that is not there. */
+function isItself(url: string, response: Response): boolean {
+  return response.ok && !(isAsset(url) && isHtml(response));
+}
+
+function isHtml(response: Response): boolean {
+  return response.headers.get("content-type")?.startsWith("text/html") ?? false;
+}
+
 /** Whether it is an asset of another version than this script's. */
 function isOld(url: string): boolean {
   return isAsset(url) && !assets.includes(url);
@@ -135,20 +145,22 @@ async function keepFor(window: string, { page, urls, isLate }: Keep): Promise<vo
   // One of another version still needs its own; the next window tries again.
   const isOther = urls.some(isOld);
   const loaded = new Set(isLate && !isOther ? [...assets, ...urls] : urls);
-  // At once: on a first visit they are here before the model, and the page counts none.
+  // At once: on a first visit they are mostly here before the model, from when on the page counts.
   const kept = [...loaded].filter(mayKeep).map(async (url) => {
     if (await cache.match(url)) return;
     await tell(window, { kind: "request", url });
-    await cache.add(url).catch(() => {});
+    const response = await fetch(url);
+    if (isItself(url, response)) await cache.put(url, response);
   });
-  await Promise.all(kept);
+  await Promise.allSettled(kept);
   if (isOther) return;
+  await keepWaiting(cache);
   if (!waiting.has(page) && !(await hasPage(cache, page))) {
     await tell(window, { kind: "request", url: page });
     await keepPage(cache, page, await fetch(page));
   }
   // Until this version is whole, the one before serves where there is no network.
-  if (await hasPage(cache, page)) await deleteOldAssets(cache, window);
+  if (await hasPage(cache, page)) await deleteOld(cache, window);
 }
 
 /** Whether the page that is kept under an address is of this version. */
@@ -188,13 +200,19 @@ async function keep(cache: Cache, request: Request, response: Response): Promise
   if (isAsset(key)) await keepWaiting(cache);
 }
 
-/** Deletes the assets of other versions, unless another open window may still need them. */
-async function deleteOldAssets(cache: Cache, window: string): Promise<void> {
+/** Deletes pages and assets of other versions, unless another open window may still need them. */
+async function deleteOld(cache: Cache, window: string): Promise<void> {
   const windows = await scope.clients.matchAll({ type: "window", includeUncontrolled: true });
   if (windows.some(({ id }) => id !== window)) return;
   for (const { url } of await cache.keys()) {
-    if (isOld(url)) await cache.delete(url);
+    if (isOld(url) || (await isOldPage(cache, url))) await cache.delete(url);
   }
+}
+
+/** Whether it is a page of another version, as that of another address of the demo may be. */
+async function isOldPage(cache: Cache, url: string): Promise<boolean> {
+  const kept = isAsset(url) ? undefined : await cache.match(url);
+  return kept !== undefined && isHtml(kept) && !isCurrent(await kept.text(), url);
 }
 
 /** The cache, unless all was deleted. */
@@ -210,7 +228,7 @@ async function answer(event: WorkerEvent): Promise<Response> {
   const kept = await cache?.match(key).catch(() => undefined);
   if (kept && isAsset(key)) return kept;
   const fetched = fetch(request).then((response) => {
-    if (cache && response.ok) {
+    if (cache && isItself(key, response)) {
       event.waitUntil(keep(cache, request, response.clone()).catch(() => {}));
     }
     // A server that is out of order is no better than none.
