@@ -1,8 +1,11 @@
 /** `Forget me` in the built demo. */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { describeDemo, serveModel, untilKept, untilModelKept, untilSays } from "./demo.mjs";
+import { demoFolder, serve } from "./support.mjs";
 
 describeDemo("forgetting", (demo) => {
   const { go } = demo;
@@ -102,6 +105,45 @@ describeDemo("forgetting", (demo) => {
     await page.waitForSelector("html[data-ready]");
     await untilKept(page, (paths) => paths.some((path) => path.endsWith(".wasm")));
     await context.close();
+  });
+
+  test("a service worker that is installed while all is forgotten keeps nothing", async () => {
+    const script = readFileSync(join(demoFolder, "sw.js"), "utf8");
+    let version = 1;
+    const other = await serve(
+      { "/": demoFolder },
+      {
+        "/sw.js": (_, response) => {
+          response.setHeader("content-type", "text/javascript");
+          // The newer one takes a while to install.
+          const wait = "addEventListener('install', (e) => e.waitUntil(fetch('./slow')));";
+          response.end(version === 1 ? script : wait + script);
+        },
+        "/slow": (_, response) => void setTimeout(() => response.end(), 1500),
+      },
+    );
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await go(page, `${other.url}/?backend=cpu`);
+    await page.waitForFunction(() => navigator.serviceWorker.controller);
+    await untilKept(page, (paths) => paths.includes("/"));
+    version = 2;
+    await page.evaluate(async () => {
+      const registration = await navigator.serviceWorker.ready;
+      await registration.update();
+    });
+    await page.locator("summary").click();
+    await page.locator("#forget").click();
+    await untilSays(page, "#forgotten", "Nothing about you");
+    await page.waitForTimeout(2500);
+    const names = await page.evaluate(async () => {
+      await (await fetch("./model/about.json")).text();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return caches.keys();
+    });
+    assert.deepEqual(names, []);
+    await context.close();
+    await other.close();
   });
 
   test("demos in different folders of an origin keep their histories and files apart", async () => {
