@@ -15,13 +15,14 @@
 #             the tests of kernels and of the whole engine on this GPU
 #   train     the preset `paper` for MINUTES (6), then the figures of all test users
 #   tokenize  RQ-VAE for the paper's 20,000 epochs, or as many as TOKENIZE_MINUTES (6) hold
-#   state     what `train` goes on from, to OUT/state (58 MB for the sizes of `paper`)
+#   state     what `train` goes on from, to OUT/state (for the sizes of `paper` 77 MB, or 58 MB with
+#             TRAIN="--epochs 200 --ema 0")
 # Called again, `train` and `tokenize` go on where they stopped, on another machine too if OUT is the
 # one before. A step that fails does not end the others; the exit status is 1 then. On a GPU each program
 # has a time limit of its own, so that one that hangs costs minutes; where none does, all steps take about
 # half an hour. In pieces of less than ten minutes and 64 MB: `check bench engine`, `train`, `state` (on the
-# same machine) and `tokenize`. TRAIN holds options of `tigret train` (the device, the preset,
-# --validate-every and the minutes are given), and DEVICE=cpu tries the script without a GPU.
+# same machine, with --ema 0) and `tokenize`. TRAIN holds options of `tigret train` (the device, the
+# preset, --validate-every and the minutes are given), and DEVICE=cpu tries the script without a GPU.
 #
 # OUT gets a log a step, the log and the figures of training, and in pieces of at most 15 MB
 # (`cat model.tar.* | tar x`) the model, the state, and the semantic IDs with the tokenizer or its
@@ -150,6 +151,8 @@ engine() {
 }
 
 train() {
+    # By default the rate follows no end, which the minutes may not reach, and the average of the weights
+    # is as good as they allow at any time.
     local resume=() status=0 minutes=${MINUTES:-6}
     if ! names "$run/model" "last*" >/dev/null; then
         take state/last "$run/model" && take model "$run/model" || return 1
@@ -160,7 +163,7 @@ train() {
     # shellcheck disable=SC2086 # TRAIN is a list of options.
     within $((10#0${minutes%%.*} * 60 + 120)) \
         "$here/tigret" train --run "$run" --device "$device" --preset paper --validate-every 2000 \
-        --max-minutes "$minutes" ${TRAIN:---epochs 200 --schedule linear} ${resume[@]+"${resume[@]}"} --json ||
+        --max-minutes "$minutes" ${TRAIN:---epochs 200} ${resume[@]+"${resume[@]}"} --json ||
         status=1
     # What there is of a training that failed is worth as much.
     [ ! -e "$run/train.jsonl" ] || cp "$run/train.jsonl" "$out/"

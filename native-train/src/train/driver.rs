@@ -403,7 +403,7 @@ impl<'a> Saver<'a> {
         Self { folder, kept, saved: Instant::now(), took: Duration::ZERO }
     }
 
-    /// Whether a kill would lose work that is worth a save: a state of the paper's sizes is 77 MB, and a
+    /// Whether a kill would lose work that is worth a save: a state of the paper's sizes is up to 77 MB, and a
     /// GPU's epoch, after which it validates, takes seconds.
     fn is_due(&self, validated: bool) -> bool {
         let since = self.saved.elapsed();
