@@ -5,7 +5,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:f
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
-import { describeDemo, keptPaths, untilKept, untilModelKept, untilSays } from "./demo.mjs";
+import {
+  describeDemo,
+  hasLoaded,
+  keptPaths,
+  untilKept,
+  untilModelKept,
+  untilSays,
+} from "./demo.mjs";
 import { demoFolder, launchProfile, serve } from "./support.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -70,6 +77,26 @@ describeDemo("service worker", (demo) => {
     assert.equal(await page.locator("#picks li").count(), 20);
     assert.equal(await page.locator("#alert").isVisible(), false);
     await context.close();
+  });
+
+  test("what is on its way when the service worker comes is kept, too", async () => {
+    const other = await serve(
+      { "/": demoFolder },
+      {
+        "/model/about.json": (_, response) => {
+          const text = readFileSync(join(demoFolder, "model/about.json"));
+          response.setHeader("content-type", "application/json");
+          setTimeout(() => response.end(text), 2000);
+        },
+      },
+    );
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    await untilKept(page, hasLoaded);
+    await context.close();
+    await other.close();
   });
 
   test("a service worker that comes late keeps what a second visit needs, too, and the page counts it", async () => {

@@ -356,7 +356,7 @@ async function start(): Promise<void> {
   // Without the items the model is of no use.
   const stop = new AbortController();
   try {
-    await stayOffline();
+    await stayOffline([about, fresh]);
     await Promise.all([loadItems(), loadModel(stop.signal)]);
     page.about.textContent = inWords((await about) ?? {});
     if (recommender?.info.embedding) arrivals.offer((await fresh) ?? [], recommender);

@@ -18,9 +18,10 @@ let isForgotten = false;
 /**
  * Registers the service worker and waits until it sees this page's requests, so that the worker and
  * the wasm module, which load after this, are kept by the first visit. It never waits for long: in a
- * private window, say, there is no service worker, and the page needs the network.
+ * private window, say, there is no service worker, and the page needs the network. `early` is what the
+ * page asked for before: it is kept, too, and the page knows of it once it is here.
  */
-export async function stayOffline(): Promise<void> {
+export async function stayOffline(early: readonly Promise<unknown>[]): Promise<void> {
   const container = navigator.serviceWorker;
   if (!import.meta.env.PROD || !container) return;
   let isLate = false;
@@ -30,11 +31,16 @@ export async function stayOffline(): Promise<void> {
       resolve();
     }, PATIENCE);
   });
-  const control = takeControl(container).then((worker) => {
-    letKeep(worker, isLate);
+  const control = takeControl(container);
+  const keep = async () => {
+    const worker = await control;
+    const wasLate = isLate;
     // A newer one comes with a newer page, and has seen nothing of it.
     container.addEventListener("controllerchange", () => letKeep(controllerOf(container), true));
-  });
+    await Promise.allSettled(early);
+    letKeep(worker, wasLate);
+  };
+  keep().catch(() => {});
   await Promise.race([control.catch(() => {}), late]);
 }
 
