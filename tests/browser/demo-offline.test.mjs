@@ -334,6 +334,29 @@ describeDemo("service worker", (demo) => {
       }
     );
 
+  /**
+   * A visit that keeps all, after which the server has the newer version.
+   *
+   * @param {Parameters<typeof serve>[1]} routes
+   */
+  async function visitBeforeDeploy(routes = {}) {
+    /** @type {Changes} */
+    const changes = {};
+    const other = await serveChanged(() => changes, {
+      [newerScript]: serveNewer(script),
+      [newerWorker]: serveNewer(worker),
+      ...routes,
+    });
+    const context = await demo.browser.newContext();
+    const page = await context.newPage();
+    await waitForServiceWorker(page);
+    await go(page, `${other.url}/?backend=cpu`);
+    await untilKept(page, isWhole);
+    await untilModelKept(page);
+    Object.assign(changes, { "index.html": newer, "sw.js": newer });
+    return { other, context, page };
+  }
+
   const page404 = /** @type {const} */ ([200, "text/html"]);
   for (const [what, missing, [status, type]] of /** @type {const} */ ([
     ["is cut short before the script", newerScript, [503, "text/plain"]],
@@ -341,21 +364,10 @@ describeDemo("service worker", (demo) => {
     ["is given a page in the place of the worker", newerWorker, page404],
   ])) {
     test(`a visit that ${what} of a newer version leaves the one before it whole`, async () => {
-      /** @type {Changes} */
-      const changes = {};
-      const other = await serveChanged(() => changes, {
-        [newerScript]: serveNewer(script),
-        [newerWorker]: serveNewer(worker),
+      const { other, context, page } = await visitBeforeDeploy({
         [missing]: (_, response) =>
           void response.writeHead(status, { "content-type": type }).end("<!doctype html>"),
       });
-      const context = await demo.browser.newContext();
-      const page = await context.newPage();
-      await waitForServiceWorker(page);
-      await go(page, `${other.url}/?backend=cpu`);
-      await untilKept(page, isWhole);
-      await untilModelKept(page);
-      Object.assign(changes, { "index.html": newer, "sw.js": newer });
       // Under the service worker of the version before, and under its own.
       for (const visit of [1, 2]) {
         const failed = page.waitForResponse((response) => response.url().endsWith(missing));
@@ -380,19 +392,7 @@ describeDemo("service worker", (demo) => {
   }
 
   test("the first visit after a deploy is enough for the newer version to be kept whole", async () => {
-    /** @type {Changes} */
-    const changes = {};
-    const other = await serveChanged(() => changes, {
-      [newerScript]: serveNewer(script),
-      [newerWorker]: serveNewer(worker),
-    });
-    const context = await demo.browser.newContext();
-    const page = await context.newPage();
-    await waitForServiceWorker(page);
-    await go(page, `${other.url}/?backend=cpu`);
-    await untilKept(page, isWhole);
-    await untilModelKept(page);
-    Object.assign(changes, { "index.html": newer, "sw.js": newer });
+    const { other, context, page } = await visitBeforeDeploy();
     await page.reload();
     await page.waitForSelector("html[data-ready]");
     await page.evaluate(async () => void (await navigator.serviceWorker.ready).update());
