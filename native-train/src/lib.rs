@@ -37,6 +37,7 @@ mod study;
 mod tensors;
 pub mod tokenizer;
 pub mod train;
+pub mod usage;
 mod workers;
 
 pub use error::{Result, TrainError};

@@ -8,7 +8,7 @@ use clap::Parser;
 use signal_hook::low_level::exit;
 use tigret_train::cli::Cli;
 use tigret_train::stderr::say;
-use tigret_train::{TrainError, interrupt};
+use tigret_train::{TrainError, interrupt, usage};
 
 /// Exit status of a command line or an input that is not taken, and of work that failed.
 const FAILED: i32 = 2;
@@ -23,10 +23,14 @@ fn main() {
 fn run() -> i32 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(asked_or_wrong) => {
+        Err(asked) if usage::is_help(&asked) => {
             // A closed pipe (`tigret --help | head`) is no error.
-            let _ = asked_or_wrong.print();
-            return asked_or_wrong.exit_code();
+            let _ = asked.print();
+            return asked.exit_code();
+        }
+        Err(wrong) => {
+            say(format_args!("tigret: {}; `--help` lists what there is", usage::refusal(&wrong)));
+            return FAILED;
         }
     };
     let done = threads().and_then(|()| interrupt::listen()).and_then(|()| cli.run(io::stdout()));

@@ -7,17 +7,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::ValueHint;
-use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, ValueEnum};
 use toml::{Table, Value};
 
-use super::config::one_line;
 use super::step::Step;
 use crate::baselines::Method;
 use crate::destination::check_place;
 use crate::embed::sentence::hub;
 use crate::error::{Result, TrainError};
 use crate::run_dir::RunDir;
+use crate::usage;
 
 /// A step of a pipeline with its options.
 #[derive(Debug, Clone)]
@@ -265,13 +264,10 @@ fn option(name: &str, value: &Path) -> OsString {
     option
 }
 
-/// What the parser says, without what is for people at a terminal.
+/// What the parser says of the options of a table.
 fn refusal(error: &clap::Error) -> String {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if usage::is_help(error) {
         return "`help` and `version` are not for a pipeline".into();
     }
-    let text = error.render().to_string();
-    let said = text.split("\nUsage:").next().unwrap_or(&text);
-    let said = said.split("\nFor more information").next().unwrap_or(said);
-    one_line(said.trim_start_matches("error: "))
+    usage::refusal(error)
 }

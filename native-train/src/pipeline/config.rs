@@ -10,6 +10,7 @@ use super::step::Step;
 use crate::error::{Result, TrainError};
 use crate::files::read_text;
 use crate::run_dir::RunDir;
+use crate::usage::one_line;
 
 /// An example with all that a pipeline may hold, explained.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -177,20 +178,6 @@ pub fn overlay(under: &mut Table, over: &Table) {
             }
         }
     }
-}
-
-/// A message of several lines as one.
-pub(super) fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for part in text.lines().map(str::trim).filter(|part| !part.is_empty()) {
-        line += match line.chars().last() {
-            None => "",
-            Some(':') => " ",
-            Some(_) => "; ",
-        };
-        line += part;
-    }
-    line
 }
 
 #[cfg(test)]
