@@ -1,5 +1,7 @@
 //! The token layout (`tokens.json`): how items and users become tokens.
 
+use std::iter;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::BundleError;
@@ -138,8 +140,10 @@ impl TokenLayout {
                     offset + size
                 ));
             }
-            // `eos` may lie anywhere outside the ranges; a code that equals it could not be told apart.
-            for (token, special) in [(self.pad, "pad"), (self.eos, "eos")] {
+            // A code that equals one of these could not be told apart. What is never an input may be
+            // any token.
+            let eos = self.append_eos.then_some((self.eos, "eos"));
+            for (token, special) in iter::once((self.pad, "pad")).chain(eos) {
                 if (*offset..offset + size).contains(&u64::from(token)) {
                     return bad(format!("{name} contains the {special} token {token}"));
                 }
@@ -224,6 +228,9 @@ mod tests {
         let apart = TokenLayout { pad: 20, eos: 14, decoder_start: 3, ..layout() };
         assert_eq!(apart.vocab_size(), 21);
         assert!(apart.validate(21).is_ok());
+        // Where none is appended, it may be a code as well.
+        let endless = TokenLayout { eos: 10, append_eos: false, ..layout() };
+        assert!(endless.validate(14).is_ok());
     }
 
     #[test]
