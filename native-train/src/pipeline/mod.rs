@@ -28,7 +28,7 @@ use crate::interrupt;
 use crate::run_dir::RunDir;
 use crate::train;
 use file_hashes::FileHashes;
-use stamp::{Key, Stamp, State};
+use stamp::{Key, MAX_MINUTES, Stamp, State};
 
 /// The verbs of the command, as a pipeline calls them.
 pub trait Verbs {
@@ -190,8 +190,9 @@ impl<'a> Pipeline<'a> {
                     let key = Key::new(call, &self.run, &mut hashes)?;
                     match stamp::state(&key, &self.run, &mut hashes)? {
                         State::Done(_) => (Some(true), String::new()),
-                        State::Unfinished => (Some(false), "was interrupted".to_owned()),
-                        State::Outdated(reason) | State::Due(reason) => (Some(false), reason),
+                        State::Unfinished(reason)
+                        | State::Outdated(reason)
+                        | State::Due(reason) => (Some(false), reason),
                     }
                 }
             };
@@ -224,7 +225,7 @@ impl<'a> Pipeline<'a> {
     fn step(&self, call: &Call, force: bool, hashes: &mut FileHashes) -> Result<Done> {
         let step = call.step;
         let key = Key::new(call, &self.run, hashes)?;
-        let mut arguments = from_nothing(call, &key);
+        let mut goes_on = None;
         if !force {
             let say = |what: &str| {
                 if !self.quiet {
@@ -237,9 +238,9 @@ impl<'a> Pipeline<'a> {
                     let Stamp { seconds, result, .. } = *stamp;
                     return Ok(Done { step, outcome: Outcome::Skipped, seconds, result });
                 }
-                State::Unfinished => {
-                    arguments = resume(call, &self.run).unwrap_or(arguments);
-                    self.verbs.note(&format!("{step}: was interrupted, goes on"));
+                State::Unfinished(why) => {
+                    goes_on = resume(call, &self.run);
+                    self.verbs.note(&format!("{step}: {why}, goes on"));
                 }
                 State::Outdated(why) | State::Due(why) => say(&why),
             }
@@ -254,7 +255,8 @@ impl<'a> Pipeline<'a> {
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        let before = stamp::forget(&key, &self.run)?;
+        let before = stamp::forget(&key, &self.run, goes_on.is_some())?;
+        let arguments = goes_on.unwrap_or_else(|| from_nothing(call, &key));
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
         let result = match self.verbs.call(&arguments) {
@@ -308,15 +310,16 @@ fn from_nothing(call: &Call, key: &Key) -> Vec<OsString> {
 fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
     let spent = train::begun(&run.model())?.seconds / 60.0;
     let minutes: Option<f64> =
-        call.options.get("max-minutes").and_then(|values| values.first()?.parse().ok());
+        call.options.get(MAX_MINUTES).and_then(|values| values.first()?.parse().ok());
     let mut arguments = call.arguments.clone();
     arguments.push("--resume".into());
     if let Some(minutes) = minutes {
         // The limit is one of the whole training, not of each of its pieces; the least is one step and
         // a validation.
         let left = (minutes - spent).max(*MINUTES.start());
-        arguments.retain(|argument| !argument.to_string_lossy().starts_with("--max-minutes="));
-        arguments.push(format!("--max-minutes={left}").into());
+        let limit = format!("--{MAX_MINUTES}=");
+        arguments.retain(|argument| !argument.to_string_lossy().starts_with(&limit));
+        arguments.push(format!("{limit}{left}").into());
     }
     Some(arguments)
 }
@@ -374,6 +377,74 @@ mod tests {
         assert_eq!(left("max-minutes = 2"), ["--max-minutes=0.5"]);
         assert_eq!(left("max-minutes = 1"), [format!("--max-minutes={}", MINUTES.start())]);
         assert!(left("epochs = 5").is_empty());
+    }
+
+    #[test]
+    fn a_training_that_may_take_longer_or_was_trained_further_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |options: &str| {
+            let text = format!("[train]\n{options}");
+            let (run, calls) = calls(folder.path(), &folder.path().join("r"), &text);
+            let train = calls.into_iter().find(|call| call.step == Step::Train).unwrap();
+            let key = Key::new(&train, &run, &mut FileHashes::open(run.hashes())).unwrap();
+            (run, train, key)
+        };
+        let told = |options: &str| {
+            let (run, _, key) = with(options);
+            match stamp::state(&key, &run, &mut FileHashes::open(run.hashes())).unwrap() {
+                State::Done(_) => "done".to_owned(),
+                State::Unfinished(why) => format!("goes on: {why}"),
+                State::Outdated(why) | State::Due(why) => why,
+            }
+        };
+        let [hour, two, half] = [60, 120, 30].map(|minutes| format!("max-minutes = {minutes}"));
+        let (run, call, key) = with(&hour);
+        // After an hour and three steps.
+        state(&run, Some(key.text()), 3600.0);
+        assert_eq!(told(&hour), "goes on: was interrupted");
+        let longer = "goes on: --max-minutes is 120, was 60";
+        assert_eq!(told(&two), longer);
+        assert_eq!(told(""), "goes on: --max-minutes is not given, was 60");
+        let shorter = "--max-minutes is 30, was 60";
+        assert_eq!(told(&half), format!("was interrupted and begins anew: {shorter}"));
+        let finished = |steps: u64| {
+            fs::write(run.model().join("config.json"), "its").unwrap();
+            let mut hashes = FileHashes::open(run.hashes());
+            let outputs = stamp::outputs(&call, &run, &mut hashes).unwrap();
+            let result = serde_json::json!({ "steps": steps });
+            stamp::finish(&Stamp { key: key.clone(), outputs, seconds: 3600.0, result }, &run)
+                .unwrap();
+        };
+        finished(3);
+        assert_eq!(told(&hour), "done");
+        assert_eq!(told(&two), longer);
+        assert_eq!(told(&half), shorter);
+        let other = told(&format!("{two}\nlearning-rate = 0.01"));
+        assert!(!other.starts_with("goes on"), "{other}");
+        // The model of another training does not go on as this one.
+        let of_another = || fs::write(run.model().join("config.json"), "of another").unwrap();
+        of_another();
+        assert_eq!(told(&hour), "model/config.json is not what it wrote");
+        assert_eq!(told(&two), "--max-minutes is 120, was 60");
+        // But what was trained further by hand does.
+        finished(2);
+        of_another();
+        assert_eq!(told(&hour), "goes on: was trained further");
+        assert_eq!(told(&two), longer);
+        // With no more minutes than it has taken, even if it began so, it is another training.
+        let taken = with(&half).2;
+        state(&run, Some(taken.text()), 3600.0);
+        assert_eq!(told(&half), shorter);
+        assert_eq!(told(&hour), "goes on: was trained further");
+        // One that has begun since then and has not come as far.
+        finished(4);
+        of_another();
+        assert_eq!(told(&half), "goes on: was interrupted");
+        state(&run, Some(key.text()), 3600.0);
+        finished(2);
+        of_another();
+        assert!(stamp::forget(&key, &run, true).unwrap().is_some());
+        assert_eq!(told(&hour), "goes on: was interrupted", "also if it is interrupted again");
     }
 
     #[test]

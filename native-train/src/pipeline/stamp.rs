@@ -1,6 +1,7 @@
 //! When a step counts as done: its options, the program and the content of its inputs are what
 //! they were when it last finished, and what it wrote is still there.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -17,6 +18,9 @@ use crate::files::{make_parent, remove_if_there, write_json};
 use crate::hash::hex;
 use crate::run_dir::RunDir;
 use crate::train;
+
+/// The option that limits how long a training may take, over all calls.
+pub(super) const MAX_MINUTES: &str = "max-minutes";
 
 /// All that decides what a step makes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -72,6 +76,16 @@ impl Key {
         serde_json::to_string(self).unwrap_or_default()
     }
 
+    /// Whether a training that `earlier` began is the beginning of one with this key: nothing is other
+    /// than the minutes that it may take, and `minutes` are not more than those.
+    fn continues(&self, earlier: &Self, minutes: f64) -> bool {
+        let mut unlimited = [self.clone(), earlier.clone()];
+        unlimited.iter_mut().for_each(|key| drop(key.options.remove(MAX_MINUTES)));
+        let limit = self.options.get(MAX_MINUTES).and_then(|values| values.first()?.parse().ok());
+        unlimited[0].difference(&unlimited[1]).is_none()
+            && limit.is_none_or(|limit: f64| minutes < limit)
+    }
+
     /// What is other than it was, in words; `None` if nothing is.
     pub(super) fn difference(&self, earlier: &Self) -> Option<String> {
         if self.revision != earlier.revision {
@@ -116,8 +130,8 @@ pub struct Stamp {
 pub enum State {
     /// Nothing is to be done.
     Done(Box<Stamp>),
-    /// It began with this very key and did not come to its end.
-    Unfinished,
+    /// It began as one of this key and can go on, for this reason.
+    Unfinished(String),
     /// It was done, and the files are not those that it wrote any more, for this reason.
     Outdated(String),
     /// It has to be done, for this reason.
@@ -130,27 +144,67 @@ pub enum State {
 /// [`crate::TrainError::File`] for an output that cannot be read.
 pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> {
     let stamp = read::<Stamp>(&run.stamp(key.step.verb()));
+    let begun = begun(key.step, run);
+    // How far the state is beyond what has finished; `None` where it is another training's.
+    let beyond = stamp.as_ref().zip(begun.as_ref()).and_then(|(stamp, begun)| begun.beyond(stamp));
     let difference = stamp.as_ref().and_then(|stamp| key.difference(&stamp.key));
-    match (stamp, difference) {
-        (Some(stamp), None) => Ok(match stamp.outdated(run, hashes)? {
-            Some(why) => State::Outdated(why),
-            None => State::Done(Box::new(stamp)),
-        }),
-        (_, difference) => Ok(match begun(key.step, run).map(|begun| key.difference(&begun)) {
-            Some(None) => State::Unfinished,
-            // Beside a stamp it may be the state of what has finished.
-            Some(Some(why)) if difference.is_none() => {
-                State::Due(format!("was interrupted and begins anew: {why}"))
+    let outdated = stamp.as_ref().map(|stamp| stamp.outdated(run, hashes)).transpose()?.flatten();
+    if let (Some(stamp), None) = (&stamp, &difference) {
+        return Ok(match outdated {
+            None => State::Done(Box::new(stamp.clone())),
+            Some(_) if beyond.is_some_and(Ordering::is_gt) => {
+                State::Unfinished("was trained further".into())
             }
-            _ => State::Due(difference.unwrap_or_else(|| "not done yet".into())),
-        }),
+            Some(why) => State::Outdated(why),
+        });
+    }
+    let of_state = match &begun {
+        None => None,
+        Some(begun) => {
+            let why = key.difference(&begun.key);
+            if why.is_none() && beyond.is_none_or(Ordering::is_lt) {
+                return Ok(State::Unfinished("was interrupted".into()));
+            }
+            // From what has finished only with the model that it wrote.
+            let has_model = outdated.is_none() || beyond != Some(Ordering::Equal);
+            match why.or_else(|| difference.clone()) {
+                Some(why) if has_model && key.continues(&begun.key, begun.minutes) => {
+                    return Ok(State::Unfinished(why));
+                }
+                why => why,
+            }
+        }
+    };
+    Ok(State::Due(match (difference, of_state) {
+        // Beside a stamp it may be the state of what has finished.
+        (Some(why), _) => why,
+        (None, Some(why)) => format!("was interrupted and begins anew: {why}"),
+        (None, None) => "not done yet".into(),
+    }))
+}
+
+/// A training that could be taken up, as far as it has come.
+struct Begun {
+    /// With what `tigret run` began it.
+    key: Key,
+    steps: u64,
+    minutes: f64,
+}
+
+impl Begun {
+    /// How many steps it has beside a training that has finished and that it could be; `None` where it
+    /// cannot.
+    fn beyond(&self, stamp: &Stamp) -> Option<Ordering> {
+        let finished = stamp.result["steps"].as_u64()?;
+        stamp.key.continues(&self.key, 0.0).then(|| self.steps.cmp(&finished))
     }
 }
 
-/// With what `tigret run` began the training that could be taken up.
-fn begun(step: Step, run: &RunDir) -> Option<Key> {
-    let by = (step == Step::Train).then(|| train::begun(&run.model()))??.by?;
-    serde_json::from_str(&by).ok()
+/// The training in a run that `tigret run` began and that could be taken up.
+fn begun(step: Step, run: &RunDir) -> Option<Begun> {
+    let begun = (step == Step::Train).then(|| train::begun(&run.model()))??;
+    let key = serde_json::from_str(&begun.by?).ok()?;
+    Some(Begun { key, steps: begun.steps, minutes: begun.seconds / 60.0 })
 }
 
 impl Stamp {
@@ -180,22 +234,20 @@ pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
 }
 
 /// Before a step with this key begins: forgets that it came to its end with the same before, and the
-/// state of a training that did; returns the stamp. Else what is interrupted now would count as done, or
-/// a training with nothing left to train would go on.
+/// state of a training that did, unless it `goes_on` from that; returns the stamp. Else what is interrupted
+/// now would count as done, or a training with nothing left to train would go on.
 ///
 /// A stamp of another key stays: it counts only as long as all that it tells of is there, and what the
 /// verb refuses at once has changed nothing.
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn forget(key: &Key, run: &RunDir) -> Result<Option<Stamp>> {
+pub fn forget(key: &Key, run: &RunDir, goes_on: bool) -> Result<Option<Stamp>> {
     let path = run.stamp(key.step.verb());
-    let same = |earlier: &Key| key.difference(earlier).is_none();
-    let Some(stamp) = read::<Stamp>(&path).filter(|stamp| same(&stamp.key)) else {
-        return Ok(None);
-    };
+    let stamp = read::<Stamp>(&path).filter(|stamp| key.difference(&stamp.key).is_none());
+    let Some(stamp) = stamp else { return Ok(None) };
     // The stamp last: without it the state would be taken for one that was interrupted.
-    if begun(key.step, run).is_some_and(|begun| same(&begun)) {
+    if !goes_on && begun(key.step, run).is_some_and(|begun| key.continues(&begun.key, 0.0)) {
         train::forget(&run.model())?;
     }
     remove_if_there(&path)?;
@@ -277,8 +329,7 @@ mod tests {
             .unwrap();
         let told = || match state(&key, &run, &mut hashes()).unwrap() {
             State::Done(_) => "done".to_owned(),
-            State::Unfinished => "unfinished".to_owned(),
-            State::Outdated(why) | State::Due(why) => why,
+            State::Unfinished(why) | State::Outdated(why) | State::Due(why) => why,
         };
         assert_eq!(told(), "done");
         // As a step of other options leaves it that is killed before it writes the rest.

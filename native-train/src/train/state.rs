@@ -125,6 +125,8 @@ fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes, again: &str) -> Resu
 pub struct Begun {
     /// What began it, where that was not the user: the key of `tigret run`.
     pub by: Option<String>,
+    /// Steps that it has done.
+    pub steps: u64,
     /// Seconds that it has taken so far, over all sessions.
     pub seconds: f64,
 }
@@ -132,7 +134,13 @@ pub struct Begun {
 /// The training in a folder; `None` where there is none that could be taken up.
 pub fn begun(folder: &Path) -> Option<Begun> {
     let progress = progress::<serde_json::Value>(folder, AGAIN).ok()??;
-    Some(Begun { by: progress.begun_by, seconds: progress.seconds })
+    // The best model so far is not in the state.
+    let has_model = || checkpoint::files(folder, checkpoint::MODEL).is_ok_and(|it| !it.is_empty());
+    (progress.best.is_none() || has_model()).then_some(Begun {
+        by: progress.begun_by,
+        steps: progress.step,
+        seconds: progress.seconds,
+    })
 }
 
 /// Removes the state of the training in a folder: it cannot be taken up any more.
