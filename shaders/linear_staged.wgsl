@@ -71,7 +71,7 @@ fn main(
                 products[3] * units[at + 3u],
             );
         }
-        workgroupBarrier();
+        // No barrier: before `staged` and `units` are written again, all meet at the first one.
     }
     reduced[lane] = squares;
     workgroupBarrier();
