@@ -19,7 +19,14 @@ fn tch_and_the_cpu_engine_find_the_same_items() {
         base.clone(),
         Shape { items: 1, ..base.clone() },
         Shape { levels: vec![7, 7, 7], items: 100, users: 0, tied: false, ..base.clone() },
-        Shape { levels: vec![5, 6, 7, 8, 3], layers: (1, 3), ..base },
+        Shape {
+            levels: vec![5, 6, 7, 8, 3],
+            layers: (1, 3),
+            epsilon: 1e-2,
+            decoder_start: 1,
+            unused: 5,
+            ..base
+        },
     ];
     for (index, shape) in shapes.iter().enumerate() {
         let bundle = Arc::new(random_bundle(shape, WeightFormat::F32, index as u64));

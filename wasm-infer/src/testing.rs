@@ -37,6 +37,12 @@ pub struct Shape {
     pub d_ff: usize,
     /// Whether the head is the embedding.
     pub tied: bool,
+    /// What a norm adds to the mean of squares.
+    pub epsilon: f32,
+    /// First token of the decoder.
+    pub decoder_start: u32,
+    /// Tokens of the vocabulary that stand for nothing, behind all others.
+    pub unused: usize,
 }
 
 impl Default for Shape {
@@ -52,6 +58,9 @@ impl Default for Shape {
             heads: (4, 8),
             d_ff: 64,
             tied: true,
+            epsilon: 1e-6,
+            decoder_start: 0,
+            unused: 0,
         }
     }
 }
@@ -70,6 +79,9 @@ impl Shape {
             heads: (6, 64),
             d_ff: 1024,
             tied: true,
+            epsilon: 1e-6,
+            decoder_start: 0,
+            unused: 0,
         }
     }
 }
@@ -112,10 +124,11 @@ pub fn random_bundle(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
     let mut random = Random::new(seed);
     let tokens = TokenLayout {
         append_eos: shape.append_eos,
+        decoder_start: shape.decoder_start,
         ..TokenLayout::contiguous(&shape.levels, shape.users, shape.max_items)
     };
     let config = T5Config {
-        vocab_size: tokens.vocab_size(),
+        vocab_size: tokens.vocab_size() + shape.unused,
         d_model: shape.d_model,
         d_kv: shape.heads.1,
         d_ff: shape.d_ff,
@@ -124,14 +137,14 @@ pub fn random_bundle(shape: &Shape, format: WeightFormat, seed: u64) -> Bundle {
         num_heads: shape.heads.0,
         relative_attention_num_buckets: 16,
         relative_attention_max_distance: 40,
-        layer_norm_epsilon: 1e-6,
+        layer_norm_epsilon: shape.epsilon,
         dropout_rate: 0.0,
         feed_forward_proj: "relu".into(),
         tie_word_embeddings: shape.tied,
         scale_decoder_outputs: None,
         pad_token_id: 0,
         eos_token_id: 1,
-        decoder_start_token_id: 0,
+        decoder_start_token_id: shape.decoder_start,
         model_type: "t5".into(),
     };
     let possible = shape.levels.iter().fold(1usize, |n, &s| n.saturating_mul(s as usize));

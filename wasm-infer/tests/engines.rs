@@ -26,7 +26,17 @@ fn shapes() -> Vec<(&'static str, Shape)> {
         ("one item", Shape { items: 1, ..base.clone() }),
         ("one layer", Shape { layers: (1, 1), ..base.clone() }),
         ("three levels", Shape { levels: vec![9, 30, 11], tied: false, ..base.clone() }),
-        ("five levels", Shape { levels: vec![5, 6, 7, 8, 3], layers: (1, 3), ..base.clone() }),
+        (
+            "five levels, nothing where it mostly is",
+            Shape {
+                levels: vec![5, 6, 7, 8, 3],
+                layers: (1, 3),
+                epsilon: 1e-2,
+                decoder_start: 1,
+                unused: 5,
+                ..base.clone()
+            },
+        ),
         ("two levels", Shape { levels: vec![300, 700], items: 2000, ..base.clone() }),
         ("eight levels", Shape { levels: vec![3; 8], items: 500, ..base.clone() }),
         (
@@ -295,11 +305,14 @@ fn a_beam_as_wide_as_the_catalogue_scores_every_item() {
     }
 }
 
+/// The smallest model.
+fn narrow() -> Shape {
+    Shape { d_model: 8, d_ff: 8, layers: (1, 1), heads: (1, 8), ..Shape::default() }
+}
+
 /// The smallest model over these levels and users, with more items than beams.
-fn narrow(levels: Vec<u32>, users: u32) -> Arc<Bundle> {
-    let (layers, heads) = ((1, 1), (1, 8));
-    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
-    let shape = Shape { levels, users, items: 2000, ..narrow };
+fn narrow_bundle(levels: Vec<u32>, users: u32) -> Arc<Bundle> {
+    let shape = Shape { levels, users, items: 2000, ..narrow() };
     Arc::new(random_bundle(&shape, WeightFormat::F32, 3))
 }
 
@@ -332,7 +345,7 @@ fn answered_or_refused(
 #[test]
 fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_answered() {
     // Logits of 512 beams are beyond 128 MiB, which is all that some adapters bind.
-    let bundle = narrow(vec![300, 300], 66_000);
+    let bundle = narrow_bundle(vec![300, 300], 66_000);
     let Some(mut gpu) = gpu(&bundle) else { return };
     // Rounded up to a power of two, 300 beams would be 512.
     answered_or_refused(&bundle, &mut gpu, &[10, 300, 512, 300, 50], 512);
@@ -344,10 +357,38 @@ fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_an
     }
 }
 
+#[test]
+fn a_filter_with_more_words_than_there_is_room_for_is_obeyed_and_then_forgotten() {
+    let shape = Shape { levels: vec![300, 300], items: 20_000, ..narrow() };
+    let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
+    let Some(mut gpu) = gpu(&bundle) else { return };
+    let cpu = CpuEngine::new(Arc::clone(&bundle));
+    let every_other: Vec<u32> = (0..20_000).step_by(2).collect();
+    let all = wide_query(&bundle, 50);
+    let half = EngineQuery { filter: ItemFilter::new(&every_other, None, 20_000), ..all.clone() };
+    for query in [half, all] {
+        assert_same(&cpu.search(&query), &block_on(gpu.search(&query)).unwrap(), "20,000 items");
+    }
+}
+
+/// A driver resets a GPU that is busy for seconds, so what is asked at once is shared out.
+#[test]
+fn a_submit_has_a_bounded_number_of_users_of_beams_and_of_input_rows() {
+    // Inputs on 284 rows, of which 28 users have fewer than 8,192 and 29 have more.
+    for (max_items, users, beams, submits) in [(8, 70, 1, 3), (8, 5, 512, 2), (70, 29, 1, 2)] {
+        let bundle = random_bundle(&Shape { max_items, ..narrow() }, WeightFormat::F32, 3);
+        let bundle = Arc::new(bundle);
+        let Some(mut gpu) = gpu(&bundle) else { return };
+        let queries = vec![wide_query(&bundle, beams); users];
+        assert_eq!(block_on(gpu.search_all(&queries)).unwrap().len(), users);
+        assert_eq!(gpu.counts().submits, submits, "{users} users, {beams} beams");
+    }
+}
+
 /// Mesa's software adapter ends every loop after 65,535 iterations.
 #[test]
 fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly() {
-    let bundle = narrow(vec![300, 20_000], 0);
+    let bundle = narrow_bundle(vec![300, 20_000], 0);
     let Some(mut gpu) = gpu(&bundle) else { return };
     answered_or_refused(&bundle, &mut gpu, &[67, 300], 300);
 }
@@ -355,8 +396,7 @@ fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly
 /// The same limit, met by an attention with one wide head over a long history.
 #[test]
 fn software_that_cannot_attend_to_all_tokens_is_refused_and_never_answers_wrongly() {
-    let (layers, heads) = ((1, 1), (1, 512));
-    let wide = Shape { d_model: 8, d_ff: 8, layers, heads, max_items: 270, ..Shape::default() };
+    let wide = Shape { heads: (1, 512), max_items: 270, ..narrow() };
     let bundle = Arc::new(random_bundle(&wide, WeightFormat::F32, 3));
     let Some(mut gpu) = gpu(&bundle) else { return };
     let cpu = CpuEngine::new(Arc::clone(&bundle));
@@ -378,8 +418,7 @@ fn software_that_cannot_attend_to_all_tokens_is_refused_and_never_answers_wrongl
 /// Logits of all beams at once would be more than a page has memory.
 #[test]
 fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
-    let narrow = Shape { d_model: 8, d_ff: 8, layers: (1, 1), heads: (1, 8), ..Shape::default() };
-    let shape = Shape { users: 140_000, items: 90, ..narrow };
+    let shape = Shape { users: 140_000, items: 90, ..narrow() };
     let bundle = Arc::new(random_bundle(&shape, WeightFormat::Q8, 5));
     let query = wide_query(&bundle, 90);
     let found = CpuEngine::new(Arc::clone(&bundle)).search(&query);
@@ -389,7 +428,7 @@ fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
 /// It may be the very thing that the device fails with.
 #[test]
 fn a_device_is_not_asked_for_what_is_switched_off() {
-    let bundle = narrow(vec![9, 300], 0);
+    let bundle = narrow_bundle(vec![9, 300], 0);
     let Some(mut gpu) = gpu_with(&bundle, NOTHING_BEYOND_WGSL) else { return };
     for wish in [
         GpuOptions { halves: Some(true), ..NOTHING_BEYOND_WGSL },

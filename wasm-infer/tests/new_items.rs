@@ -127,6 +127,31 @@ fn items_can_be_added_after_a_wide_search() {
     }
 }
 
+/// More items than there is room for on some adapters: the logits of 40 beams.
+#[test]
+fn items_that_a_gpu_refuses_leave_its_answers_as_they_were() {
+    let (layers, heads) = ((1, 1), (1, 8));
+    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
+    let shape = Shape { levels: vec![300, 300], users: 1_000_000, items: 20, ..narrow };
+    let bundle = Arc::new(random_bundle_with_quantizer(&shape, WeightFormat::F32, 4));
+    let items = new_items(20, 3);
+    on_each_engine(&bundle, |name, mut recommender| {
+        let request = Request { top: 40, ..Request::default() };
+        ask(&mut recommender, &request);
+        match recommender.add_items(&items) {
+            Ok(added) => assert_eq!(added.len(), 20, "{name}"),
+            Err(InferError::NoGpu(_)) => assert_eq!(recommender.catalog().len(), 20, "{name}"),
+            Err(other) => panic!("{name}: {other}"),
+        }
+        let mut cpu = block_on(recommender.on(Backend::Cpu)).unwrap();
+        let (expected, found) = (ask(&mut cpu, &request), ask(&mut recommender, &request));
+        assert_eq!(found.items.len(), recommender.catalog().len(), "{name}");
+        for (expected, found) in expected.items.iter().zip(&found.items) {
+            assert!((expected.score - found.score).abs() < TOLERANCE, "{name}: {found:?}");
+        }
+    });
+}
+
 #[test]
 fn explanations_and_traces_know_added_items_at_once() {
     let bundle = bundle();

@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn log_probs_of_a_semantic_id_are_those_of_its_logits() {
         for format in [WeightFormat::F32, WeightFormat::Q8] {
-            let bundle = Arc::new(random_bundle(&Shape::default(), format, 1));
+            let shape = Shape { decoder_start: 1, ..Shape::default() };
+            let bundle = Arc::new(random_bundle(&shape, format, 1));
             let engine = CpuEngine::new(Arc::clone(&bundle));
             let layout = &bundle.tokens;
             let codes = |rank: u32| bundle.catalog.codes_of(rank);
