@@ -12,6 +12,7 @@ use super::params::{
     LogSumExpParams, SelectParams, words as params_of,
 };
 use super::plan::{BufferId, Dispatch, Kernels, Products, RECORD, cover, kernel, pack_codes};
+use crate::error::InferError;
 use crate::sampling::Sampling;
 use crate::search::{Beam, Candidates, EngineQuery, ItemFilter};
 use crate::testing::{Random, Shape, leave_out, on_gpu, random_bundle};
@@ -245,6 +246,61 @@ fn halves_keep_small_inputs_beside_a_large_one() {
     }
 }
 
+/// So that no layer hides it from the host.
+#[test]
+fn linear_hands_on_what_is_no_number() {
+    let Some(mut device) = device() else { return };
+    let all = [Products::Narrow, Products::Split, Products::Wide, Products::Rounded];
+    for (products, format) in all.into_iter().flat_map(|p| WeightFormat::ALL.map(|f| (p, f))) {
+        let shader = products.linear(format);
+        if !can_run(&device, shader) {
+            continue;
+        }
+        let weight = Weight::quantize(format, [4, 8], vec![0.5; 32]);
+        let packed = pack::matrix(&[&weight], Axis::Plain(4), Axis::Plain(8));
+        for (nan, switch) in [f32::NAN, -f32::NAN].into_iter().flat_map(|nan| [(nan, 0), (nan, 1)])
+        {
+            let params = LinearParams {
+                rows: 1,
+                inputs4: 2,
+                outputs: 4,
+                inputs: 8,
+                normalise: switch,
+                relu: 1,
+                residual: switch,
+                scale: 1.0,
+                ..LinearParams::default()
+            };
+            let mut x = [1.0; 8];
+            x[3] = nan;
+            let mut buffers = vec![words(&x), words(&[1.0; 8]), vec![0; 4], packed.words.clone()];
+            if !packed.scales.is_empty() {
+                buffers.push(packed.scales.clone());
+            }
+            let buffers: Vec<_> = buffers.iter().map(Vec::as_slice).collect();
+            let found = floats(&run(&mut device, shader, params, &buffers, [1, 1], 2));
+            assert!(found.iter().all(|y| y.is_nan()), "{}: {found:?}", shader.name);
+        }
+    }
+}
+
+#[test]
+fn a_launch_that_the_device_refuses_fails_and_nothing_is_launched_after_it() {
+    let Some(mut device) = device() else { return };
+    let shader = kernel(&["log_sum_exp"]);
+    let params = LogSumExpParams { vocabulary: 1, stride: 4 };
+    device.set_scratch(&[("logits".into(), 16), ("normalisers".into(), 16)]).unwrap();
+    let valid = launch(shader, params, &[0, 1], [1, 1]);
+    // WebGPU allows 65,535 workgroups.
+    let refused = Dispatch { groups: [70_000, 1], ..valid.clone() };
+    let mut run = |dispatch: &Dispatch| {
+        let outcome = block_on(device.run(std::slice::from_ref(dispatch), BufferId(1), 4));
+        let is_lost = matches!(outcome, Err(InferError::DeviceLost(_)));
+        (is_lost, device.counts().submits)
+    };
+    assert_eq!([&valid, &refused, &valid].map(&mut run), [(false, 1), (true, 2), (true, 2)]);
+}
+
 #[test]
 fn keys_are_written_transposed_and_all_else_in_rows() {
     let Some(mut device) = device() else { return };
@@ -417,8 +473,8 @@ struct SearchCase {
     width: usize,
     filter: ItemFilter,
     temperature: Option<f32>,
-    /// Whether all codes are as likely, so that ties decide.
-    flat: bool,
+    /// How many logits differ, the same under every beam, so that ties decide; none ties without.
+    distinct: Option<usize>,
 }
 
 fn search_cases() -> Vec<SearchCase> {
@@ -431,7 +487,7 @@ fn search_cases() -> Vec<SearchCase> {
         width,
         filter: ItemFilter::everything(),
         temperature: None,
-        flat: false,
+        distinct: None,
     };
     let third: Vec<u32> = (0..2000).filter(|rank| rank % 3 == 1).collect();
     let mut cases = vec![
@@ -440,8 +496,11 @@ fn search_cases() -> Vec<SearchCase> {
         base("one beam", 2, 50, 1),
         base("the last level", 3, 50, 20),
         base("more beams than prefixes", 1, 5, 512),
-        SearchCase { flat: true, ..base("ties", 2, 40, 33) },
-        SearchCase { flat: true, ..base("ties at the end", 3, 40, 512) },
+        SearchCase { distinct: Some(1), ..base("ties", 2, 40, 33) },
+        SearchCase { distinct: Some(1), ..base("ties at the end", 3, 40, 512) },
+        // The last tie that survives has others behind it that the same invocation walks, and before
+        // the best that the next one finds.
+        SearchCase { distinct: Some(4), ..base("ties beside better ones", 1, 13, 197) },
         SearchCase {
             filter: ItemFilter::new(&third, None, 2000),
             ..base("a third excluded", 3, 40, 100)
@@ -459,6 +518,16 @@ fn search_cases() -> Vec<SearchCase> {
             ..base("one allowed", 3, 1, 4)
         },
         SearchCase { sizes: vec![3, 4096], items: 9000, ..base("a codebook of 4096", 1, 3, 512) },
+        SearchCase {
+            sizes: vec![3, 65_536],
+            items: 9000,
+            ..base("the largest codebook", 1, 3, 20)
+        },
+        SearchCase {
+            sizes: vec![65_536, 3],
+            items: 9000,
+            ..base("the largest codebook first", 0, 1, 20)
+        },
         SearchCase { items: 1, ..base("one item", 2, 1, 9) },
     ];
     for index in 0..cases.len() {
@@ -493,6 +562,7 @@ fn state(beams: &[Beam], room: usize, level: usize) -> Vec<u32> {
 }
 
 /// A step of a search: what the kernels are given, and what [`Candidates::extend`] makes of it.
+#[derive(Clone)]
 struct Step {
     name: &'static str,
     codes: Vec<u32>,
@@ -514,7 +584,8 @@ struct Step {
 
 impl Step {
     fn new(case: SearchCase, seed: u64) -> Self {
-        let SearchCase { name, sizes, items, level, rows, width, filter, temperature, flat } = case;
+        let SearchCase { name, sizes, items, level, rows, width, filter, temperature, distinct } =
+            case;
         let shape = Shape { levels: sizes, items, layers: (1, 1), ..Shape::default() };
         let bundle = random_bundle(&shape, WeightFormat::F32, 1);
         let (catalog, layout) = (&*bundle.catalog, &bundle.tokens);
@@ -522,7 +593,11 @@ impl Step {
         let sampling = temperature.map(|t| Sampling::new(&[t], layout.levels.len(), seed).unwrap());
         let mut random = Random::new(seed);
         let mut logits = |rows: usize| -> Vec<f32> {
-            (0..rows * vocabulary).map(|_| if flat { 0.0 } else { 6.0 * random.signed() }).collect()
+            if let Some(distinct) = distinct {
+                let row: Vec<_> = (0..vocabulary).map(|_| random.below(distinct) as f32).collect();
+                return row.repeat(rows);
+            }
+            (0..rows * vocabulary).map(|_| 6.0 * random.signed()).collect()
         };
         let log_probs = |level: usize, logits: &[f32]| -> Vec<f32> {
             let Level { offset, size } = layout.levels[level];
@@ -636,34 +711,72 @@ fn steps() -> Vec<Step> {
 fn candidates_are_the_live_children_with_their_scores() {
     let Some(mut device) = device() else { return };
     for step in steps() {
-        let Step { codes, before, logits, listed, params, .. } = &step;
-        let (normalisers, keys) =
-            (step.normalisers(), vec![7; (params.rows * params.codes) as usize]);
-        let buffers = [codes, before, logits, &normalisers, listed, &keys].map(Vec::as_slice);
-        let invocations = [params.codes, params.rows];
-        let found = run(&mut device, kernel(&["candidates"]), *params, &buffers, invocations, 5);
+        let found = scored(&mut device, &step);
         step.assert_keys(&found, |child| child.score);
     }
+}
+
+/// The keys that `candidates` makes.
+fn scored(device: &mut Executor, step: &Step) -> Vec<u32> {
+    let Step { codes, before, logits, listed, params, .. } = step;
+    let (normalisers, keys) = (step.normalisers(), vec![7; (params.rows * params.codes) as usize]);
+    let buffers = [codes, before, logits, &normalisers, listed, &keys].map(Vec::as_slice);
+    run(device, kernel(&["candidates"]), *params, &buffers, [params.codes, params.rows], 5)
 }
 
 #[test]
 fn perturb_draws_as_the_cpu_does() {
     let Some(mut device) = device() else { return };
     for step in steps().into_iter().filter(|step| step.sampled) {
-        let Step { name, codes, before, logits, samplings, params, .. } = &step;
-        let keys = step.keys(|child| child.score);
-        let first = step.normalisers.iter().flat_map(|&[first, ..]| [first, 0.0, 0.0, 0.0]);
-        let first = words(&first.collect::<Vec<_>>());
-        let buffers = [codes, before, logits, &keys, &first, samplings].map(Vec::as_slice);
-        // A workgroup a row.
-        let invocations = [64 * params.rows, 1];
         for shader in with_and_without_subgroups(&device, "perturb") {
-            let mut found =
-                |result| run(&mut device, shader, *params, &buffers, invocations, result);
+            let mut found = |result| perturbed(&mut device, shader, &step, result);
             step.assert_keys(&found(3), |child| child.key);
             let normalisers = floats(&found(4));
             for (found, expected) in normalisers.iter().zip(step.normalisers.as_flattened()) {
-                close(*found, *expected, &format!("{name}: normalisers"));
+                close(*found, *expected, &format!("{}: normalisers", step.name));
+            }
+        }
+    }
+}
+
+/// What `perturb` makes of the candidates' keys.
+fn perturbed(
+    device: &mut Executor,
+    shader: &'static Shader,
+    step: &Step,
+    result: usize,
+) -> Vec<u32> {
+    let Step { codes, before, logits, samplings, params, .. } = step;
+    let keys = step.keys(|child| child.score);
+    let first = step.normalisers.iter().flat_map(|&[first, ..]| [first, 0.0, 0.0, 0.0]);
+    let first = words(&first.collect::<Vec<_>>());
+    let buffers = [codes, before, logits, &keys, &first, samplings].map(Vec::as_slice);
+    // A workgroup a row.
+    run(device, shader, *params, &buffers, [64 * params.rows, 1], result)
+}
+
+/// So that they survive, and the host sees that the answer makes no sense.
+#[test]
+fn candidates_whose_scores_are_no_numbers_come_before_all_others() {
+    let Some(mut device) = device() else { return };
+    let steps = steps().into_iter().filter(|step| step.name == "the second level");
+    for (mut step, nan) in steps.flat_map(|step| [(step.clone(), f32::NAN), (step, -f32::NAN)]) {
+        let row = step.params.stride as usize;
+        step.logits[row..2 * row].fill(nan.to_bits());
+        let codes = step.params.codes as usize;
+        let mut found = Vec::new();
+        if step.sampled {
+            for shader in with_and_without_subgroups(&device, "perturb") {
+                found.push(perturbed(&mut device, shader, &step, 3));
+            }
+        } else {
+            found.push(scored(&mut device, &step));
+        }
+        let alive = step.keys(|_| f32::NAN);
+        for keys in found {
+            for (at, (&key, &alive)) in keys.iter().zip(&alive).enumerate() {
+                let expected = at / codes == 1 && alive != 0;
+                assert_eq!(key == u32::MAX, expected, "{nan}, candidate {at}: {key:x}");
             }
         }
     }

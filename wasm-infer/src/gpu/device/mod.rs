@@ -116,3 +116,13 @@ impl Failure {
 fn source(shader: &Shader, directives: &str) -> String {
     directives.to_owned() + &shader.source.concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_walks_512_beams_over_codebooks_of_8192_and_no_more() {
+        assert_eq!(Bounds::HARDWARE.candidates, 512 * 8192);
+    }
+}

@@ -426,3 +426,23 @@ fn timed_pass(queries: &wgpu::QuerySet, index: u32) -> ComputePassDescriptor<'_>
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::testing::on_gpu;
+
+    #[test]
+    fn waiting_for_a_device_that_is_lost_is_an_error() {
+        let Some(mut device) = on_gpu(block_on(Device::open(GpuOptions::default()))) else {
+            return;
+        };
+        let read_back = device.buffer("read-back", 16, Role::ReadBack).unwrap();
+        assert_eq!(block_on(device.fetch(&read_back, 16)).unwrap(), [0; 4]);
+        device.device.destroy();
+        let outcome = block_on(device.fetch(&read_back, 16));
+        assert!(matches!(outcome, Err(InferError::DeviceLost(_))), "{outcome:?}");
+    }
+}

@@ -389,7 +389,28 @@ mod tests {
 
     use super::*;
     use crate::WeightFormat;
-    use crate::testing::{Shape, random_bundle};
+    use crate::testing::{Shape, random_bundle, reweighted};
+
+    #[test]
+    fn a_matrix_that_halves_cannot_hold_is_the_only_one_multiplied_in_floats() {
+        let large = "encoder.block.1.layer.1.DenseReluDense.wo.weight";
+        let bundle = random_bundle(&Shape::default(), WeightFormat::F16, 0);
+        let bundle = reweighted(&bundle, WeightFormat::F16, |name, _, values| {
+            if name == large {
+                values[5] = 33.0;
+            }
+        });
+        let mut plan = Plan::new(&bundle.unwrap());
+        plan.set_kernels(Kernels { halves: true, ..Kernels::default() });
+        let mut in_floats = Vec::new();
+        for dispatch in plan.dispatches(Batch { users: 1, input: 4, beams: 10, sampled: false }) {
+            let Some(how) = dispatch.shader.name.strip_prefix("linear_f16") else { continue };
+            if how != "_half" {
+                in_floats.push(plan.constants[dispatch.buffers[3].0].name.as_str());
+            }
+        }
+        assert_eq!(in_floats, [large]);
+    }
 
     #[test]
     fn there_is_a_kernel_for_all_that_a_plan_may_launch() {
