@@ -17,12 +17,42 @@ const skip = parityFolder ? false : "TIGRET_PARITY_DIR is not set";
 const folder = parityFolder ?? "";
 const here = fileURLToPath(new URL(".", import.meta.url));
 const ENGINES = /** @type {const} */ (["cpu", "webgpu"]);
-/** What an engine is loaded with: with nothing, by itself, and with all that adapters may have. */
+/** The package's worker, and one whose adapter says that it is hardware. */
+const [OWN, HARDWARE] = ["/package/dist/worker.js", "/tests/posing-worker.mjs?vendor=nvidia"];
+/**
+ * What an engine is loaded with: with nothing, by itself, with all that adapters may have, and with the
+ * kernels for hardware.
+ */
 const VARIANTS = /** @type {const} */ ([
-  ["cpu", "cpu", {}],
-  ["webgpu and nothing more", "webgpu", { halves: false, packedProducts: false, subgroups: false }],
-  ["webgpu", "webgpu", {}],
-  ["webgpu and all that it has", "webgpu", { halves: true, packedProducts: true, subgroups: true }],
+  ["cpu", "cpu", {}, OWN],
+  [
+    "webgpu and nothing more",
+    "webgpu",
+    { halves: false, packedProducts: false, subgroups: false },
+    OWN,
+  ],
+  ["webgpu", "webgpu", {}, OWN],
+  [
+    "webgpu and all that it has",
+    "webgpu",
+    { halves: true, packedProducts: true, subgroups: true },
+    OWN,
+  ],
+  ["hardware", "webgpu", {}, HARDWARE],
+  ["hardware in floats", "webgpu", { packedProducts: false }, HARDWARE],
+]);
+/**
+ * What an adapter says, as `pose.mjs` reads it; which kernels it is given for `q8` beside those that all
+ * are given; and which engine answers a search of 1.5 million candidates.
+ */
+const DEVICES = /** @type {const} */ ([
+  ["?SwiftShader", ["_wide"], "webgpu"],
+  ["?vendor=nvidia", ["_packed"], "webgpu"],
+  ["?vendor=apple", ["_split"], "webgpu"],
+  ["?vendor=&on=Intel+Mac+OS+X", ["_split"], "webgpu"],
+  // Firefox, which has Mesa's software on Linux and does not say so.
+  ["?vendor=&on=X11;+Linux+x86_64", ["_packed"], "cpu"],
+  ["?vendor=mesa&fallback", ["_wide"], "cpu"],
 ]);
 
 /** @param {string} name @returns {unknown} */
@@ -126,14 +156,19 @@ describe("the package", { skip }, () => {
   });
 
   for (const [name, { bundle, tolerance, cases, add, added }] of parity) {
-    for (const [variant, engine, gpu] of VARIANTS) {
+    for (const [variant, engine, gpu, script] of VARIANTS) {
       // The rest takes halves and packed products, which change no kernel of `f32`.
       if (variant === "webgpu and all that it has" && name.endsWith("-f32.json")) continue;
+      // A model in each format is enough for the kernels, and packed products are no floats'.
+      if (script === HARDWARE && !name.startsWith("four-levels-")) continue;
+      if (variant === "hardware in floats" && /-f(16|32)\./.test(name)) continue;
       test(`${name} on ${variant} is what the native CPU engine answers`, async () => {
         const { answers, codes, embedding } = await page.evaluate(
-          async ({ bundle, backend, gpu, requests, add }) => {
+          async ({ bundle, backend, gpu, script, requests, add }) => {
             const { Recommender } = await import("/package/dist/index.js");
-            const recommender = await Recommender.load(`/fixtures/${bundle}`, { backend, gpu });
+            const worker = () => new Worker(script, { type: "module" });
+            const options = { backend, gpu, worker };
+            const recommender = await Recommender.load(`/fixtures/${bundle}`, options);
             const codes = add && (await recommender.addItems(add));
             const answers = [];
             for (const request of requests) answers.push(await recommender.report(request));
@@ -145,6 +180,7 @@ describe("the package", { skip }, () => {
             bundle,
             backend: engine,
             gpu,
+            script,
             requests: cases.map(({ request }) => toOptions(request)),
             add,
           },
@@ -203,6 +239,29 @@ describe("the package", { skip }, () => {
     assert.equal(nothing.includes("perturb"), false, nothing.join(", "));
     assert.equal(nothing.length, new Set(nothing).size);
   });
+
+  for (const [says, own, engine] of DEVICES) {
+    test(`an adapter that says "${says}" is given its kernels, and no more than it can walk`, async () => {
+      const seen = await page.evaluate(async (says) => {
+        const { Recommender } = await import("/package/dist/index.js");
+        /** @type {Set<string>} */
+        const kernels = new Set();
+        new BroadcastChannel(says).onmessage = ({ data }) => kernels.add(data);
+        const worker = () => new Worker(`/tests/posing-worker.mjs${says}`, { type: "module" });
+        const options = /** @type {const} */ ({ backend: "webgpu", worker });
+        const bundle = "/fixtures/many-candidates.safetensors";
+        const recommender = await Recommender.load(bundle, options);
+        const engines = [];
+        for (const beams of [50, 512])
+          engines.push((await recommender.report({ history: [], beams })).engine);
+        recommender.dispose();
+        return { kernels: [...kernels], engines };
+      }, says);
+      const endings = ["_packed", "_split", "_wide"];
+      const found = endings.filter((ending) => seen.kernels.some((name) => name.endsWith(ending)));
+      assert.deepEqual([found, seen.engines], [own, ["webgpu", engine]]);
+    });
+  }
 
   test("an engine that another replaces gives its buffers back at once", async () => {
     const { held, left } = await page.evaluate(async (bundle) => {

@@ -56,6 +56,11 @@ fn main() -> Result<(), Failure> {
     }
     let bundle = random_bundle_with_quantizer(&base, WeightFormat::Q8, 1);
     write_case(&folder, "new-items", Arc::new(bundle), &new_items())?;
+    // 512 beams over its last level are more candidates than Mesa's software can walk.
+    let (layers, heads, levels) = ((1, 1), (1, 8), vec![512, 3000]);
+    let many = Shape { levels, items: 600, layers, heads, d_model: 8, d_ff: 8, ..base };
+    let bundle = random_bundle(&many, WeightFormat::Q8, 50);
+    fs::write(folder.join("many-candidates.safetensors"), bundle.to_bytes()?)?;
     let mut bad = Vec::new();
     for Attack { name, bytes, sentence } in Reader::open("bundle")?.attacks() {
         if !BEYOND_32_BITS.contains(&name) {
