@@ -419,8 +419,12 @@ mod tests {
         assert_eq!(told(&hour), "done");
         assert_eq!(told(&two), longer);
         assert_eq!(told(&half), shorter);
-        let other = told(&format!("{two}\nlearning-rate = 0.01"));
-        assert!(!other.starts_with("goes on"), "{other}");
+        assert_eq!(told(&format!("{hour}\nepochs = 101")), "goes on: --epochs is 101, was 100");
+        assert_eq!(told(&format!("{hour}\npatience = 11")), "goes on: --patience is 11, was 10");
+        for other in ["learning-rate = 0.01", "epochs = 99", "patience = 9", "schedule = \"linear\""] {
+            let other = told(&format!("{two}\n{other}"));
+            assert!(!other.starts_with("goes on"), "{other}");
+        }
         // The model of another training does not go on as this one.
         let of_another = || fs::write(run.model().join("config.json"), "of another").unwrap();
         of_another();

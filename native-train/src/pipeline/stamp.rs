@@ -77,13 +77,23 @@ impl Key {
     }
 
     /// Whether a training that `earlier` began is the beginning of one with this key: nothing is other
-    /// than the minutes that it may take, and `minutes` are not more than those.
+    /// than how long it may take, and that is more than the `minutes` that it has taken, and as long as
+    /// before.
     fn continues(&self, earlier: &Self, minutes: f64) -> bool {
-        let mut unlimited = [self.clone(), earlier.clone()];
-        unlimited.iter_mut().for_each(|key| drop(key.options.remove(MAX_MINUTES)));
-        let limit = self.options.get(MAX_MINUTES).and_then(|values| values.first()?.parse().ok());
-        unlimited[0].difference(&unlimited[1]).is_none()
-            && limit.is_none_or(|limit: f64| minutes < limit)
+        let number = |key: &Self, option: &str| -> Option<f64> {
+            key.options.get(option)?.first()?.parse().ok()
+        };
+        // The rates of a linear schedule follow from the epochs.
+        let is_linear = self.options.get("schedule").is_some_and(|values| values == &["linear"]);
+        let lengths = if is_linear { &["patience"][..] } else { &["patience", "epochs"] };
+        let apart = |key: &Self| {
+            let mut key = key.clone();
+            key.options.retain(|option, _| option != MAX_MINUTES && !lengths.contains(&&**option));
+            key
+        };
+        apart(self).difference(&apart(earlier)).is_none()
+            && number(self, MAX_MINUTES).is_none_or(|limit| minutes < limit)
+            && lengths.iter().all(|option| number(self, option) >= number(earlier, option))
     }
 
     /// What is other than it was, in words; `None` if nothing is.

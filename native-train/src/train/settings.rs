@@ -150,6 +150,17 @@ impl Options {
         held + average + (8 * passes).max(update)
     }
 
+    /// The same, but as long as with `longer`, where a training that began with these goes on with those
+    /// as if it had begun with them.
+    fn lengthened(self, longer: &Self) -> Self {
+        let epochs = match self.schedule {
+            Schedule::InverseSqrt => self.epochs.max(longer.epochs),
+            // Its rates follow from the number of all steps.
+            Schedule::Linear => self.epochs,
+        };
+        Self { epochs, patience: self.patience.max(longer.patience), ..self }
+    }
+
     /// The defaults.
     pub const DEFAULT: Self = Self {
         batch: 256,
@@ -220,7 +231,9 @@ impl Identity {
             // Validations over more items cannot be compared with those of before.
             return Some("with fewer items".to_owned());
         }
-        let mut other = other_settings(&before.settings, &self.settings);
+        let options = before.settings.options.lengthened(&self.settings.options);
+        let before_lengthened = Settings { options, ..before.settings.clone() };
+        let mut other = other_settings(&before_lengthened, &self.settings);
         let (then, now) = (before.max_items, self.max_items);
         if then != now {
             other.push(format!("`tigret tokenize --max-items {then}`, not {now}"));
@@ -292,10 +305,21 @@ mod tests {
             (with(Options { unlikelihood: 1.0, ..OPTIONS }), "--unlikelihood 1.0, not 0.0"),
             (with(Options { seed: 6, epochs: 3, ..OPTIONS }), "--epochs 3, not 1, --seed 6, not 5"),
             (Settings { config, ..settings.clone() }, "--width 32, not 64"),
+            (with(Options { patience: 2, ..OPTIONS }), "--patience 2, not 1"),
         ] {
             let other = Identity { settings: other, ..same() };
             assert_eq!(differs(other), Some(format!("with other settings ({said})")));
         }
+        // One that was to be shorter goes on, unless its learning rate was that of its length.
+        let longer = with(Options { epochs: 7, patience: 8, ..OPTIONS });
+        let longer = Identity::new(longer, &dataset, &ids);
+        assert_eq!(longer.differs(&same(), &dataset, &ids), None);
+        let linear = |epochs| {
+            let options = Options { schedule: Schedule::Linear, epochs, ..OPTIONS };
+            Identity::new(with(options), &dataset, &ids)
+        };
+        let said = linear(7).differs(&linear(1), &dataset, &ids);
+        assert_eq!(said, Some("with other settings (--epochs 1, not 7)".to_owned()));
         let other = Identity { max_items: 2, ..same() };
         let said = "with other settings (`tigret tokenize --max-items 2`, not 4)".to_owned();
         assert_eq!(differs(other), Some(said));

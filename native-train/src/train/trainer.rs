@@ -553,18 +553,16 @@ pub(crate) mod tests {
             let folder = tempfile::tempdir().unwrap();
             let run = RunDir::named(folder.path());
             let options = Options {
-                epochs: 6,
                 batch: 35,
-                patience: 99,
                 optimizer: OptimizerKind::ScaledAdamw,
                 unlikelihood: 0.5,
                 ema: 0.9,
                 ..OPTIONS
             };
-            let settings = Settings { validate_every: 3, ..settings(&ids, 0.1, options) };
             let mut resume = false;
-            let mut train = |interrupted, budget| {
-                let settings = settings.clone();
+            let mut train = |epochs, interrupted, budget| {
+                let options = Options { epochs, patience: 93 + epochs as u32, ..options };
+                let settings = Settings { validate_every: 3, ..settings(&ids, 0.1, options) };
                 let mut trainer = Trainer::new(&run, &dataset, &ids, settings, device).unwrap();
                 let hidden = ProgressBar::hidden();
                 let limits = Limits { budget, interrupted: &|| interrupted, progress: &hidden };
@@ -575,11 +573,13 @@ pub(crate) mod tests {
             };
             if stop {
                 // After the first step, after one more, and when the time is up, after a third.
-                train(true, None);
-                train(true, None);
-                train(false, Some(Duration::ZERO));
+                train(3, true, None);
+                train(3, true, None);
+                train(3, false, Some(Duration::ZERO));
+                // And at the end of what were to be all epochs.
+                train(3, false, None);
             }
-            train(false, None)
+            train(6, false, None)
         };
         on_cpu_and_cuda(|device| {
             let whole = trained(device, false);
