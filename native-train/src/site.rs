@@ -14,9 +14,10 @@ use crate::data::template::TextRecipe;
 use crate::destination::check_place;
 use crate::embed::encoder::Ready;
 use crate::error::{Result, TrainError};
-use crate::evaluate::Split;
+use crate::evaluate::{Evaluation, Split};
 use crate::export::{bundle_of_run, check_out, with_tokenizer_of_run, write_bundle};
 use crate::files::{read_json, remove_if_there, write_atomically, write_json, write_line};
+use crate::metrics::Metrics;
 use crate::run_dir::{RunDir, lies_in};
 
 /// The folder beside the page that holds what belongs to a run.
@@ -253,28 +254,28 @@ pub(crate) fn rows_by(encoder: &Ready, texts: &[&str]) -> Result<Vec<Vec<f32>>> 
 /// was not evaluated on them has none.
 fn about(run: &RunDir) -> Result<Value> {
     let dataset: Value = read_json(&run.dataset(), PREPARE_HINT)?;
-    let optional = |path: &Path| read_json(path, "").unwrap_or(Value::Null);
-    let (mut evaluation, oracle) = (optional(&run.evaluation()), optional(&run.oracle()));
-    let is_of_test = evaluation["settings"]["split"] == json!(Split::Test);
-    // The model may have seen what it was to find.
-    let may_be_too_high = evaluation["trained_on_other_sequences"] == json!(true);
-    if !is_of_test || may_be_too_high {
-        evaluation = Value::Null;
-    }
+    let evaluation = read_json::<Evaluation>(&run.evaluation(), "").ok();
+    let oracle = read_json::<Metrics>(&run.oracle(), "").ok();
+    // Without those of a model that may have seen what it was to find.
+    let of_test = evaluation.filter(|figures| {
+        figures.settings.protocol().split == Split::Test && !figures.trained_on_other_sequences
+    });
+    let recall_10 = |metrics: Metrics| metrics.recall_10;
     Ok(json!({
         "name": dataset["source"],
         "simulated": dataset["simulated"],
         "items": dataset["items"],
         "users": dataset["users"],
-        "recall@10": evaluation["model"]["recall@10"],
-        "popularity recall@10": evaluation["popularity"]["recall@10"],
-        "optimum recall@10": oracle["recall@10"],
+        "recall@10": of_test.as_ref().and_then(|figures| figures.model).map(recall_10),
+        "popularity recall@10": of_test.map(|figures| figures.popularity).map(recall_10),
+        "optimum recall@10": oracle.map(recall_10),
     }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::figures::testing::evaluation;
 
     #[test]
     fn the_page_is_told_the_figures_that_there_are() {
@@ -284,22 +285,22 @@ mod tests {
         let dataset = json!({"source": "classics", "simulated": true, "items": 12, "users": 3});
         write_json(&run.dataset(), &dataset).unwrap();
         assert_eq!(about(&run).unwrap()["recall@10"], Value::Null);
-        write_json(&run.oracle(), &json!({"recall@10": 0.5})).unwrap();
+        let optimum = Metrics { recall_10: 0.5, ..Metrics::default() };
+        write_json(&run.oracle(), &optimum).unwrap();
         let figures = ["recall@10", "popularity recall@10", "optimum recall@10"];
         // The optimum is one of the test items: figures of others do not stand beside it.
-        for (split, expected) in
-            [("test", [Some(0.4), Some(0.1), Some(0.5)]), ("validation", [None, None, Some(0.5)])]
-        {
-            let evaluation = json!({"settings": {"split": split},
-                "model": {"recall@10": 0.4}, "popularity": {"recall@10": 0.1}});
+        for (split, expected) in [
+            (Split::Test, [Some(0.4), Some(0.1), Some(0.5)]),
+            (Split::Validation, [None, None, Some(0.5)]),
+        ] {
+            let mut evaluation = evaluation(split, 0.4, 0.1);
             write_json(&run.evaluation(), &evaluation).unwrap();
             let told = about(&run).unwrap();
             assert_eq!((&told["name"], &told["items"]), (&json!("classics"), &json!(12)));
-            assert_eq!(figures.map(|name| told[name].as_f64()), expected, "{split}");
-            let mut too_high = evaluation;
-            too_high["trained_on_other_sequences"] = true.into();
-            write_json(&run.evaluation(), &too_high).unwrap();
-            assert_eq!(about(&run).unwrap()["recall@10"], Value::Null, "{split}");
+            assert_eq!(figures.map(|name| told[name].as_f64()), expected, "{split:?}");
+            evaluation.trained_on_other_sequences = true;
+            write_json(&run.evaluation(), &evaluation).unwrap();
+            assert_eq!(about(&run).unwrap()["recall@10"], Value::Null, "{split:?}");
         }
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -18,8 +17,8 @@ use crate::device;
 use crate::embed::Vectors;
 use crate::error::{Result, TrainError, minutes};
 use crate::evaluate::Protocol;
+use crate::evaluate::figures::OfBaseline;
 use crate::interrupt::{self, Watch};
-use crate::metrics::Metrics;
 use crate::run_dir::RunDir;
 
 /// Which baselines, and how.
@@ -40,18 +39,6 @@ pub(super) struct Args {
     /// Most minutes of training, over all sessions.
     #[arg(long, allow_negative_numbers = true, value_name = "MINUTES", help_heading = "SASRec")]
     sasrec_max_minutes: Option<f64>,
-}
-
-/// The figures of a baseline.
-#[derive(Debug, Serialize)]
-pub(super) struct Figures {
-    #[serde(flatten)]
-    pub(super) metrics: Metrics,
-    /// What the figures follow from, beside the data.
-    #[serde(skip_serializing_if = "Value::is_null")]
-    settings: Value,
-    /// Seconds until it could rank: of a training, those of all its sessions.
-    seconds: f64,
 }
 
 /// How many times its limit a training takes that cannot have been trained within it.
@@ -116,7 +103,7 @@ impl Args {
         &self,
         place: Place<'_>,
         protocol: Protocol,
-    ) -> Result<BTreeMap<Method, Figures>> {
+    ) -> Result<BTreeMap<Method, OfBaseline>> {
         let asked_for = |method: Method| method == Method::Popularity || self.asks_for(method);
         let unused: Vec<&str> = self.unused().map(Method::name).collect();
         // A study has the options of all baselines in one file.
@@ -134,7 +121,7 @@ impl Args {
             progress.set_message(method.title());
             let metrics = baselines::evaluate(&*baseline, place.dataset, protocol, &progress);
             progress.finish_and_clear();
-            figures.insert(method, Figures { metrics, settings, seconds });
+            figures.insert(method, OfBaseline { metrics, settings, seconds });
         }
         Ok(figures)
     }

@@ -1,6 +1,5 @@
 //! `tigret evaluate`: the protocol's figures for a trained model.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +11,14 @@ use tigret_infer::search::MAX_BEAMS;
 use tigret_infer::{Bundle, T5Config};
 
 use super::Output;
-use super::baselines::{self, Figures, Place};
+use super::baselines::{self, Place};
 use crate::baselines::Method;
 use crate::data::{Dataset, Item, PREPARE_HINT, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
+use crate::evaluate::figures::Asked;
 use crate::evaluate::{
-    FIRST, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
+    Evaluation, FIRST, Protocol, Ranking, Settings, Split, rank_targets, rank_targets_of_bundle,
 };
 use crate::export::read_bundle;
 use crate::files::{read_json, write_json};
@@ -75,40 +75,23 @@ pub(super) struct Args {
     baselines: baselines::Args,
 }
 
+/// What is printed, and written beside the model.
 #[derive(Debug, Serialize)]
 struct Report {
-    settings: Asked,
-    users: usize,
+    #[serde(flatten)]
+    figures: Evaluation,
     #[serde(flatten)]
     made: Option<Made>,
-    /// The model's figures may be too high: what it is to find may be what it was trained on.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    trained_on_other_sequences: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    model: Option<Metrics>,
     /// Share of the model's first [`FIRST`] items that the user had before.
     #[serde(skip_serializing_if = "Option::is_none")]
     share_of_history: Option<f64>,
     /// Whether users come back to items that they had.
     users_return: bool,
-    popularity: Metrics,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    baselines: BTreeMap<Method, Figures>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    optimum: Option<Metrics>,
     /// Items of the run that the bundle does not have: no history has them, and none is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_in_bundle: Option<usize>,
     #[serde(flatten)]
     speed: Option<Speed>,
-}
-
-/// What was asked: with the search, where a model searched.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum Asked {
-    Model(Settings),
-    BaselinesAlone(Protocol),
 }
 
 /// How the run's model was made.
@@ -183,27 +166,30 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
     let (ranking, speed) =
         model.as_ref().map(|model| model.rank(&dataset, settings, output)).unzip();
     let popularity = baselines.remove(&Method::Popularity).map(|figures| figures.metrics);
-    let report = Report {
+    let figures = Evaluation {
         settings: match model {
             Some(_) => Asked::Model(settings),
             None => Asked::BaselinesAlone(settings.protocol),
         },
         users: dataset.sequences.len(),
-        made: model.as_ref().and_then(|model| model.made(&run, output)),
         trained_on_other_sequences: model.as_ref().is_some_and(Model::is_of_other_sequences),
         model: ranking.as_ref().map(Ranking::metrics),
-        share_of_history: ranking.map(|ranking| ranking.share_of_history),
-        users_return: dataset.has_repeats(),
         popularity: popularity.unwrap_or_default(),
         baselines,
         optimum,
+    };
+    let report = Report {
+        figures,
+        made: model.as_ref().and_then(|model| model.made(&run, output)),
+        share_of_history: ranking.map(|ranking| ranking.share_of_history),
+        users_return: dataset.has_repeats(),
         not_in_bundle: model.as_ref().and_then(Model::lacks),
         speed,
     };
     // Before they are written: where that fails, the work was not for nothing.
     output.result(&report, || report.text());
     // Figures of another bundle, or of baselines alone, do not replace those of the run's model.
-    let replaces = args.bundle.is_none() && (report.model.is_some() || !has_model);
+    let replaces = args.bundle.is_none() && (report.figures.model.is_some() || !has_model);
     if replaces {
         write_json(&run.evaluation(), &report)?;
     }
@@ -324,14 +310,14 @@ impl Report {
                 m.recall_5, m.ndcg_5, m.recall_10, m.ndcg_10
             );
         };
-        if let Some(model) = &self.model {
+        let Evaluation { model, optimum, users, .. } = &self.figures;
+        if let Some(model) = model {
             row("model", model);
         }
-        row("popularity", &self.popularity);
-        for (method, figures) in &self.baselines {
-            row(method.title(), &figures.metrics);
+        for (method, metrics) in self.figures.all_baselines() {
+            row(method.title(), metrics);
         }
-        if let Some(optimum) = &self.optimum {
+        if let Some(optimum) = optimum {
             row("known optimum", optimum);
         }
         if let Some(missing) = self.not_in_bundle {
@@ -347,7 +333,7 @@ impl Report {
         if let Some(made) = &self.made {
             text += &format!("{made}\n");
         }
-        text += &format!("{} users", self.users);
+        text += &format!("{users} users");
         if let Some(speed) = &self.speed {
             text += &format!(", {:.0} users/s", speed.users_per_second);
         }
@@ -369,10 +355,9 @@ impl Report {
 
     /// A sentence for each baseline that the model loses to.
     fn losses(&self) -> Vec<String> {
-        let Some(model) = &self.model else { return Vec::new() };
-        let baselines = self.baselines.iter().map(|(method, figures)| (*method, &figures.metrics));
-        std::iter::once((Method::Popularity, &self.popularity))
-            .chain(baselines)
+        let Some(model) = &self.figures.model else { return Vec::new() };
+        self.figures
+            .all_baselines()
             .filter(|(_, metrics)| metrics.ndcg_10 > model.ndcg_10)
             .map(|(method, metrics)| {
                 let lead = metrics.ndcg_10 - model.ndcg_10;

@@ -1,5 +1,6 @@
 //! Evaluation: full-catalogue ranking of every user's held-out item.
 
+pub mod figures;
 pub mod free_search;
 pub mod search;
 
@@ -18,6 +19,8 @@ use crate::model::T5;
 use crate::model::params::Views;
 use crate::tokenizer::SemanticIds;
 use crate::workers;
+
+pub use figures::Evaluation;
 
 /// Which held-out item of a sequence is to be found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -40,7 +43,7 @@ impl Split {
 }
 
 /// What is asked of a ranking, whoever makes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Protocol {
     /// Which item is held out.
     pub split: Split,
@@ -57,7 +60,7 @@ impl Protocol {
 }
 
 /// How to evaluate a model.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// What is asked.
     #[serde(flatten)]

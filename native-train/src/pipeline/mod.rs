@@ -421,7 +421,9 @@ mod tests {
         assert_eq!(told(&half), shorter);
         assert_eq!(told(&format!("{hour}\nepochs = 101")), "goes on: --epochs is 101, was 100");
         assert_eq!(told(&format!("{hour}\npatience = 11")), "goes on: --patience is 11, was 10");
-        for other in ["learning-rate = 0.01", "epochs = 99", "patience = 9", "schedule = \"linear\""] {
+        for other in
+            ["learning-rate = 0.01", "epochs = 99", "patience = 9", "schedule = \"linear\""]
+        {
             let other = told(&format!("{two}\n{other}"));
             assert!(!other.starts_with("goes on"), "{other}");
         }

@@ -1,10 +1,13 @@
 //! A run in a few lines: what is there, its figures, and the remarks on them.
 
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Report;
 use super::format::{count, percent, score, short, thousands};
 use super::remarks::remarks;
+use crate::evaluate::{Evaluation, Protocol, Split};
+use crate::metrics::Metrics;
 
 /// A line of the summary: what it is about, and the sentence.
 pub(super) type Fact = (String, String);
@@ -188,46 +191,52 @@ fn after(artefacts: &Map<String, Value>) -> Vec<Fact> {
         }
         facts.push(("model".to_owned(), parts.join(", ")));
     }
-    if let Some(evaluation) = artefacts.get("evaluation") {
-        let users = evaluation["users"].as_u64().map(|users| count(users as usize, "user"));
-        let settings = &evaluation["settings"];
-        let split = settings["split"].as_str().unwrap_or("evaluation");
-        // What keeps the figures from being compared with others.
-        let notes: String = [
-            (settings["exclude_history"] == json!(true), ", histories left out"),
-            (settings["user_token"] == json!(false), ", user tokens left out"),
-            (
-                evaluation["trained_on_other_sequences"] == json!(true),
-                ", trained on other sequences: may be too high",
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(holds, note)| holds.then_some(note))
-        .collect();
-        for (name, label) in
-            [("model", "this model"), ("popularity", "popularity"), ("optimum", "known optimum")]
-        {
-            let figures =
-                [("recall@10", "Recall@10"), ("ndcg@10", "NDCG@10")].into_iter().filter_map(
-                    |(key, shown)| Some(format!("{shown} {:.4}", evaluation[name][key].as_f64()?)),
-                );
-            let figures: Vec<String> = figures.collect();
-            if figures.is_empty() {
-                continue;
-            }
-            let of = match (&users, name) {
-                (Some(users), "model") => format!(" ({split}, {users}{notes})"),
-                _ => String::new(),
-            };
-            facts.push(("ranking".to_owned(), format!("{label}: {}{of}", figures.join(", "))));
-        }
+    // Figures of another form are not ours to show.
+    let evaluation = artefacts.get("evaluation").map(Evaluation::deserialize);
+    if let Some(Ok(evaluation)) = evaluation {
+        facts.extend(ranking(&evaluation).map(|figures| ("ranking".to_owned(), figures)));
     }
     facts
 }
 
+/// The model and what it is to be held against, with what keeps its figures from being compared with
+/// others.
+fn ranking(evaluation: &Evaluation) -> impl Iterator<Item = String> {
+    let asked = evaluation.settings;
+    let Protocol { split, exclude_history } = asked.protocol();
+    let split = match split {
+        Split::Validation => "validation",
+        Split::Test => "test",
+    };
+    let mut of = format!(" ({split}, {}", count(evaluation.users, "user"));
+    for (holds, note) in [
+        (exclude_history, ", histories left out"),
+        (asked.without_users(), ", user tokens left out"),
+        (evaluation.trained_on_other_sequences, ", trained on other sequences: may be too high"),
+    ] {
+        of += if holds { note } else { "" };
+    }
+    of.push(')');
+    let Evaluation { model, popularity, optimum, .. } = *evaluation;
+    let shown = [
+        ("this model", model, of),
+        ("popularity", Some(popularity), String::new()),
+        ("known optimum", optimum, String::new()),
+    ];
+    shown.into_iter().filter_map(|(label, figures, of)| {
+        let Metrics { recall_10, ndcg_10, .. } = figures?;
+        Some(format!("{label}: Recall@10 {recall_10:.4}, NDCG@10 {ndcg_10:.4}{of}"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::evaluate::Settings;
+    use crate::evaluate::figures::Asked;
+    use crate::evaluate::figures::testing::evaluation;
 
     #[test]
     fn a_run_that_is_only_prepared_has_its_data_line() {
@@ -241,24 +250,34 @@ mod tests {
     }
 
     #[test]
-    fn figures_of_the_evaluation_stand_under_one_label() {
-        let artefacts = json!({"evaluation": {"users": 20, "settings": {"split": "test"},
-            "model": {"recall@10": 0.5, "ndcg@10": 0.25}, "popularity": {"recall@10": 0.1}}});
-        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
+    fn figures_of_the_evaluation_stand_under_one_label_with_what_they_are_of() {
+        let told = |evaluation: &Evaluation| {
+            let artefacts = json!({"evaluation": evaluation});
+            summary("r", artefacts.as_object().unwrap(), None, &[])
+        };
+        let mut evaluation = evaluation(Split::Test, 0.5, 0.1);
         assert_eq!(
-            text,
-            "r\nranking  this model: Recall@10 0.5000, NDCG@10 0.2500 (test, 20 users)\
-             \n         popularity: Recall@10 0.1000"
+            told(&evaluation),
+            "r\nranking  this model: Recall@10 0.5000, NDCG@10 0.0000 (test, 10 users)\
+             \n         popularity: Recall@10 0.1000, NDCG@10 0.0000"
         );
-        let artefacts = json!({"evaluation": {"users": 20, "model": {"recall@10": 0.5},
-            "settings": {"split": "test", "exclude_history": true}}});
-        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
-        assert!(text.ends_with("(test, 20 users, histories left out)"), "{text}");
-        let artefacts = json!({"evaluation": {"users": 20, "model": {"recall@10": 0.5},
-            "settings": {"split": "test", "user_token": false},
-            "trained_on_other_sequences": true}});
-        let text = summary("r", artefacts.as_object().unwrap(), None, &[]);
-        let notes = "user tokens left out, trained on other sequences: may be too high)";
-        assert!(text.ends_with(notes), "{text}");
+        let settings = Settings { user_token: false, ..Settings::of(Split::Validation, 10) };
+        evaluation.settings = Asked::Model(settings);
+        evaluation.trained_on_other_sequences = true;
+        let notes = "(validation, 10 users, user tokens left out, trained on other sequences: may \
+                     be too high)";
+        assert!(told(&evaluation).contains(notes), "{}", told(&evaluation));
+        let protocol = Protocol { exclude_history: true, ..Protocol::of(Split::Test) };
+        evaluation.settings = Asked::Model(Settings { protocol, ..Settings::of(Split::Test, 10) });
+        evaluation.trained_on_other_sequences = false;
+        assert!(told(&evaluation).contains("(test, 10 users, histories left out)"));
+        evaluation.settings = Asked::BaselinesAlone(protocol);
+        evaluation.model = None;
+        evaluation.optimum = Some(evaluation.popularity);
+        assert_eq!(
+            told(&evaluation),
+            "r\nranking  popularity: Recall@10 0.1000, NDCG@10 0.0000\
+             \n         known optimum: Recall@10 0.1000, NDCG@10 0.0000"
+        );
     }
 }

@@ -18,6 +18,7 @@ use super::settings::{Data, Settings};
 use crate::data::{Dataset, Sequence};
 use crate::device::DeviceChoice;
 use crate::error::{Result, TrainError};
+use crate::evaluate::Evaluation;
 use crate::files::{read_json, write_json};
 use crate::hash::short_hex;
 use crate::interrupt;
@@ -119,11 +120,10 @@ impl<'a> Lab<'a> {
     /// # Errors
     /// That of the step that fails, with the name of the variant.
     pub(crate) fn train(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Trained> {
-        let results = self.steps(data, variant, seed, Step::Evaluate)?;
+        let Evaluation { users, model, .. } = self.evaluate(data, variant, seed)?;
         let run = RunDir::named(self.run_dir(data, variant, seed));
-        let found = results.get(&Step::Evaluate).cloned().unwrap_or_default();
-        let Evaluated { users, model: metrics } = serde_json::from_value(found)
-            .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
+        let metrics = model
+            .ok_or_else(|| TrainError::file(run.evaluation(), "has no figures of the model"))?;
         let stamp: Stamp = read_json(&run.stamp(Step::Evaluate.verb()), "")?;
         let name = format!("{}-{}", data.name, file_name(variant, seed));
         let device = self.option(data, variant, Step::Evaluate, "device", |name| {
@@ -152,6 +152,19 @@ impl<'a> Lab<'a> {
         let values = call.and_then(|call| call.options.get(option)).into_iter().flatten();
         let wrong = |e| TrainError::usage(format!("{name}: [{step}] {option}: {e}"));
         values.map(|value| parse(value).map_err(wrong)).collect()
+    }
+
+    /// Does the steps of a variant up to its evaluation, and returns the figures.
+    ///
+    /// # Errors
+    /// As [`Lab::steps`], and [`TrainError::File`] for figures that are none.
+    pub(crate) fn evaluate(&self, data: &Data, variant: &Variant, seed: u64) -> Result<Evaluation> {
+        let mut results = self.steps(data, variant, seed, Step::Evaluate)?;
+        let found = results.remove(&Step::Evaluate).unwrap_or_default();
+        serde_json::from_value(found).map_err(|e| {
+            let run = RunDir::named(self.run_dir(data, variant, seed));
+            TrainError::file(run.evaluation(), format!("no figures: {e}"))
+        })
     }
 
     /// Does the steps of a variant up to `last`, and returns what each prints.
@@ -294,13 +307,6 @@ fn spare_epochs(options: &mut Table) {
 
 fn file_name(variant: &Variant, seed: u64) -> String {
     format!("{}-seed{seed}", variant.name)
-}
-
-/// What is read of the figures that `evaluate` prints.
-#[derive(Debug, serde::Deserialize)]
-struct Evaluated {
-    users: usize,
-    model: Metrics,
 }
 
 /// A measurement and what it was made of.

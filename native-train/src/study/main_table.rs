@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::comparison::{Row, of_paper, of_rows, plots, seeds, table};
 use super::lab::{Lab, Variant};
 use super::paper;
@@ -98,16 +96,11 @@ pub(super) fn baselines_only(name: impl Into<String>, baselines: &str, seed: u64
 fn baselines(lab: &Lab<'_>, data: &Data) -> Result<BTreeMap<Method, Vec<Metrics>>> {
     let mut found: BTreeMap<Method, Vec<Metrics>> = BTreeMap::new();
     for &seed in &lab.settings.seeds {
-        let results = lab.steps(data, &all_baselines(seed), seed, Step::Evaluate)?;
-        let result = &results[&Step::Evaluate];
+        let evaluation = lab.evaluate(data, &all_baselines(seed), seed)?;
         for method in BASELINES {
-            let metrics = match method {
-                Method::Popularity => &result["popularity"],
-                method => &result["baselines"][method.name()],
-            };
-            let metrics = read(metrics).map_err(|e| {
+            let metrics = evaluation.of(method).ok_or_else(|| {
                 let (data, method) = (&data.name, method.title());
-                TrainError::usage(format!("{data}: no figures of {method}: {e}"))
+                TrainError::usage(format!("{data}: no figures of {method}"))
             })?;
             let runs = found.entry(method).or_default();
             if runs.is_empty() || method == Method::SasRec {
@@ -116,10 +109,6 @@ fn baselines(lab: &Lab<'_>, data: &Data) -> Result<BTreeMap<Method, Vec<Metrics>
         }
     }
     Ok(found)
-}
-
-fn read(value: &Value) -> Result<Metrics, serde_json::Error> {
-    serde_json::from_value(value.clone())
 }
 
 fn mean_ndcg(runs: &[Metrics]) -> f64 {

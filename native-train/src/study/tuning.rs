@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value as Json;
 use toml::Value;
 
 use super::comparison::{of_ranking, of_trial};
@@ -15,7 +14,7 @@ use super::settings::Data;
 use super::table::{Cell, Figure, Table};
 use crate::baselines::Method;
 use crate::error::{Result, TrainError};
-use crate::evaluate::Split;
+use crate::evaluate::{Evaluation, Split};
 use crate::files::read_json;
 use crate::metrics::Metrics;
 use crate::pipeline::Step;
@@ -109,11 +108,11 @@ impl Subject {
         }
     }
 
-    /// The figures in what `evaluate` prints.
-    fn figures(self, result: &Json) -> &Json {
+    /// Its figures, if the evaluation has them.
+    fn figures(self, evaluation: &Evaluation) -> Option<Metrics> {
         match self {
-            Self::Baseline(method) => &result["baselines"][method.name()],
-            Self::Tiger => &result["model"],
+            Self::Baseline(method) => evaluation.of(method),
+            Self::Tiger => evaluation.model,
         }
     }
 }
@@ -229,11 +228,11 @@ fn measure(
 ) -> Result<(Metrics, Stamp)> {
     let seed = lab.settings.seeds[0];
     let variant = variant(subject, settings, split, seed);
-    let results = lab.steps(data, &variant, seed, Step::Evaluate)?;
+    let evaluation = lab.evaluate(data, &variant, seed)?;
     let run = RunDir::named(lab.run_dir(data, &variant, seed));
-    let found = results.get(&Step::Evaluate).map(|result| subject.figures(result));
-    let metrics = serde_json::from_value(found.cloned().unwrap_or_default())
-        .map_err(|e| TrainError::file(run.evaluation(), format!("no figures: {e}")))?;
+    let metrics = subject.figures(&evaluation).ok_or_else(|| {
+        TrainError::file(run.evaluation(), format!("has no figures of {}", subject.name()))
+    })?;
     Ok((metrics, read_json(&run.stamp(subject.step().verb()), "")?))
 }
 
