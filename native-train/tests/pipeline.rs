@@ -117,8 +117,8 @@ fn a_dry_run_says_what_and_why_and_writes_nothing() {
     assert!(!at.join("run").exists());
     works(at, "run p.toml");
     assert_eq!(plan("").matches("done already").count(), 6);
-    let text = plan("--set train.epochs=2");
-    assert!(text.contains("train     --epochs is 2, was 1: tigret train"), "{text}");
+    let text = plan("--set train.batch=32");
+    assert!(text.contains("train     --batch is 32, was 16: tigret train"), "{text}");
     assert!(text.contains("export    depends on what train makes"), "{text}");
     assert_eq!(text.matches("done already").count(), 3, "{text}");
     let steps = works(at, "run p.toml --dry-run --json");
@@ -168,7 +168,7 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
         let text = works(at, &format!("run p.toml --dry-run {LONGER} {more}"));
         text.lines().find(|line| line.starts_with("train ")).unwrap().to_owned()
     };
-    let (goes_on, train) = ("train     was interrupted: tigret train", "train --run run");
+    let (goes_on, train) = ("train     was interrupted, goes on: tigret train", "train --run run");
     assert!(plan("").starts_with(goes_on), "{}", plan(""));
     let line = refused(at, &format!("{train} --resume --preset tiny"));
     assert!(line.contains("with other settings"), "{line}");
@@ -188,6 +188,14 @@ fn an_interrupted_training_outlives_what_is_refused_and_what_goes_on_with_it() {
     assert!(errors.contains("train: was interrupted, goes on"), "{errors}");
     assert!(errors.contains("tokenize: done already"), "{errors}");
     assert!(log() == by_hand, "nothing was left to train");
+
+    // With more epochs it goes on from its end, and that is known when it is asked for again.
+    let more = format!("run p.toml {LONGER} --set train.epochs=21");
+    let errors = succeeds(&mut tigret(at, &more)).1;
+    assert!(errors.contains("train: --epochs is 21, was 20, goes on"), "{errors}");
+    assert!(log().starts_with(&by_hand) && log().len() > by_hand.len(), "its log goes on");
+    assert!(succeeds(&mut tigret(at, &more)).1.contains("train: done already"));
+    assert!(plan("").starts_with("train     --epochs is 20, was 21: tigret train"), "{}", plan(""));
 }
 
 #[test]
@@ -236,7 +244,7 @@ fn what_a_verb_refuses_leaves_what_is_done_and_what_was_interrupted() {
     };
     killed_in_training(at);
     let before = plan(LONGER);
-    assert!(before.contains("train     was interrupted: tigret train"), "{before}");
+    assert!(before.contains("train     was interrupted, goes on: tigret train"), "{before}");
     refused_by_the_verb();
     assert_eq!(plan(LONGER), before);
 

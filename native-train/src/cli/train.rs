@@ -70,7 +70,7 @@ pub(super) struct Args {
     #[arg(long, display_order = 150, value_parser = clap::value_parser!(u64).range(1..))]
     validate_every: Option<u64>,
     /// What `tigret run` knows this training again by.
-    #[arg(long, hide = true, conflicts_with = "resume")]
+    #[arg(long, hide = true)]
     begun_by: Option<String>,
     /// Go on from the last checkpoint.
     #[arg(long, display_order = 190)]

@@ -190,9 +190,9 @@ impl<'a> Pipeline<'a> {
                     let key = Key::new(call, &self.run, &mut hashes)?;
                     match stamp::state(&key, &self.run, &mut hashes)? {
                         State::Done(_) => (Some(true), String::new()),
-                        State::Unfinished(reason)
-                        | State::Outdated(reason)
-                        | State::Due(reason) => (Some(false), reason),
+                        State::Unfinished(why) => (Some(false), goes_on(&why)),
+                        State::Further => (Some(false), goes_on(FURTHER)),
+                        State::Outdated(reason) | State::Due(reason) => (Some(false), reason),
                     }
                 }
             };
@@ -225,7 +225,8 @@ impl<'a> Pipeline<'a> {
     fn step(&self, call: &Call, force: bool, hashes: &mut FileHashes) -> Result<Done> {
         let step = call.step;
         let key = Key::new(call, &self.run, hashes)?;
-        let mut goes_on = None;
+        let mut resumed = None;
+        let mut store = self.store;
         if !force {
             let say = |what: &str| {
                 if !self.quiet {
@@ -239,12 +240,18 @@ impl<'a> Pipeline<'a> {
                     return Ok(Done { step, outcome: Outcome::Skipped, seconds, result });
                 }
                 State::Unfinished(why) => {
-                    goes_on = resume(call, &self.run);
-                    self.verbs.note(&format!("{step}: {why}, goes on"));
+                    resumed = resume(call, &key, &self.run);
+                    self.verbs.note(&format!("{step}: {}", goes_on(&why)));
+                }
+                State::Further => {
+                    // What the store has is less.
+                    store = None;
+                    resumed = resume(call, &key, &self.run);
+                    self.verbs.note(&format!("{step}: {}", goes_on(FURTHER)));
                 }
                 State::Outdated(why) | State::Due(why) => say(&why),
             }
-            if let Some(store) = self.store
+            if let Some(store) = store
                 && let Some(stamp) = store.find(&key, hashes)?
             {
                 say("another run has the same");
@@ -255,8 +262,8 @@ impl<'a> Pipeline<'a> {
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        let before = stamp::forget(&key, &self.run, goes_on.is_some())?;
-        let arguments = goes_on.unwrap_or_else(|| from_nothing(call, &key));
+        let before = stamp::forget(&key, &self.run, resumed.is_some())?;
+        let arguments = resumed.unwrap_or_else(|| begun_by(call, &key));
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
         let result = match self.verbs.call(&arguments) {
@@ -296,9 +303,16 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// The arguments with which a step begins; the state of a training bears the key, by which it is known
-/// again.
-fn from_nothing(call: &Call, key: &Key) -> Vec<OsString> {
+/// Why a training is due that was trained after it had finished.
+const FURTHER: &str = "was trained further";
+
+/// Why a training is due that does not begin anew.
+fn goes_on(why: &str) -> String {
+    format!("{why}, goes on")
+}
+
+/// The arguments of a step; the state of a training bears the key, by which it is known again.
+fn begun_by(call: &Call, key: &Key) -> Vec<OsString> {
     let mut arguments = call.arguments.clone();
     if call.step == Step::Train {
         arguments.push(format!("--begun-by={}", key.text()).into());
@@ -306,12 +320,12 @@ fn from_nothing(call: &Call, key: &Key) -> Vec<OsString> {
     arguments
 }
 
-/// The arguments with which an interrupted training goes on; `None` where its state is gone.
-fn resume(call: &Call, run: &RunDir) -> Option<Vec<OsString>> {
+/// The arguments with which a training goes on; `None` where its state is gone.
+fn resume(call: &Call, key: &Key, run: &RunDir) -> Option<Vec<OsString>> {
     let spent = train::begun(&run.model())?.seconds / 60.0;
     let minutes: Option<f64> =
         call.options.get(MAX_MINUTES).and_then(|values| values.first()?.parse().ok());
-    let mut arguments = call.arguments.clone();
+    let mut arguments = begun_by(call, key);
     arguments.push("--resume".into());
     if let Some(minutes) = minutes {
         // The limit is one of the whole training, not of each of its pieces; the least is one step and
@@ -369,7 +383,8 @@ mod tests {
         let left = |options: &str| -> Vec<String> {
             let (_, calls) = calls(folder.path(), run.root(), &format!("[train]\n{options}"));
             let train = calls.iter().find(|call| call.step == Step::Train).unwrap();
-            let arguments = resume(train, &run).unwrap();
+            let key = Key::new(train, &run, &mut FileHashes::open(run.hashes())).unwrap();
+            let arguments = resume(train, &key, &run).unwrap();
             assert!(arguments.contains(&"--resume".into()));
             let text = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
             text.filter(|argument| argument.starts_with("--max-minutes")).collect()
@@ -393,64 +408,62 @@ mod tests {
             let (run, _, key) = with(options);
             match stamp::state(&key, &run, &mut FileHashes::open(run.hashes())).unwrap() {
                 State::Done(_) => "done".to_owned(),
-                State::Unfinished(why) => format!("goes on: {why}"),
+                State::Unfinished(why) => goes_on(&why),
+                State::Further => goes_on(FURTHER),
                 State::Outdated(why) | State::Due(why) => why,
             }
         };
         let [hour, two, half] = [60, 120, 30].map(|minutes| format!("max-minutes = {minutes}"));
         let (run, call, key) = with(&hour);
+        let begun = |options: &str| state(&run, Some(with(options).2.text()), 3600.0);
         // After an hour and three steps.
-        state(&run, Some(key.text()), 3600.0);
-        assert_eq!(told(&hour), "goes on: was interrupted");
-        let longer = "goes on: --max-minutes is 120, was 60";
+        begun(&hour);
+        assert_eq!(told(&hour), "was interrupted, goes on");
+        let longer = "--max-minutes is 120, was 60, goes on";
         assert_eq!(told(&two), longer);
-        assert_eq!(told(""), "goes on: --max-minutes is not given, was 60");
+        assert_eq!(told(""), "--max-minutes is not given, was 60, goes on");
         let shorter = "--max-minutes is 30, was 60";
         assert_eq!(told(&half), format!("was interrupted and begins anew: {shorter}"));
+        let of_another = || fs::write(run.model().join("config.json"), "of another").unwrap();
         let finished = |steps: u64| {
             fs::write(run.model().join("config.json"), "its").unwrap();
-            let mut hashes = FileHashes::open(run.hashes());
-            let outputs = stamp::outputs(&call, &run, &mut hashes).unwrap();
+            let outputs = stamp::outputs(&call, &run, &mut FileHashes::open(run.hashes()));
+            let (key, outputs) = (key.clone(), outputs.unwrap());
             let result = serde_json::json!({ "steps": steps });
-            stamp::finish(&Stamp { key: key.clone(), outputs, seconds: 3600.0, result }, &run)
-                .unwrap();
+            stamp::finish(&Stamp { key, outputs, seconds: 3600.0, result }, &run).unwrap();
         };
         finished(3);
         assert_eq!(told(&hour), "done");
         assert_eq!(told(&two), longer);
         assert_eq!(told(&half), shorter);
-        assert_eq!(told(&format!("{hour}\nepochs = 101")), "goes on: --epochs is 101, was 100");
-        assert_eq!(told(&format!("{hour}\npatience = 11")), "goes on: --patience is 11, was 10");
-        for other in
-            ["learning-rate = 0.01", "epochs = 99", "patience = 9", "schedule = \"linear\""]
-        {
-            let other = told(&format!("{two}\n{other}"));
-            assert!(!other.starts_with("goes on"), "{other}");
+        for (option, why) in [
+            ("epochs = 101", "--epochs is 101, was 100, goes on"),
+            ("patience = 11", "--patience is 11, was 10, goes on"),
+            ("learning-rate = 0.01", "--learning-rate is 0.01, was 0.03"),
+            ("epochs = 99", "--epochs is 99, was 100"),
+            ("patience = 9", "--patience is 9, was 10"),
+        ] {
+            assert_eq!(told(&format!("{hour}\n{option}")), why);
         }
-        // The model of another training does not go on as this one.
-        let of_another = || fs::write(run.model().join("config.json"), "of another").unwrap();
+        let linear = told(&format!("{hour}\nschedule = \"linear\"\nepochs = 101"));
+        assert!(!linear.ends_with("goes on"), "{linear}");
+        // From its end it goes on only with its model.
         of_another();
         assert_eq!(told(&hour), "model/config.json is not what it wrote");
         assert_eq!(told(&two), "--max-minutes is 120, was 60");
-        // But what was trained further by hand does.
+        // What was trained further has another model.
         finished(2);
         of_another();
-        assert_eq!(told(&hour), "goes on: was trained further");
+        assert_eq!(told(&hour), "was trained further, goes on");
         assert_eq!(told(&two), longer);
-        // With no more minutes than it has taken, even if it began so, it is another training.
-        let taken = with(&half).2;
-        state(&run, Some(taken.text()), 3600.0);
-        assert_eq!(told(&half), shorter);
-        assert_eq!(told(&hour), "goes on: was trained further");
-        // One that has begun since then and has not come as far.
-        finished(4);
-        of_another();
-        assert_eq!(told(&half), "goes on: was interrupted");
-        state(&run, Some(key.text()), 3600.0);
+        assert!(stamp::forget(&key, &run, true).unwrap().is_some());
+        assert_eq!(told(&hour), "was interrupted, goes on", "also if that is interrupted");
+        // What went on as another training is the other one's, and was not trained further by hand.
         finished(2);
         of_another();
-        assert!(stamp::forget(&key, &run, true).unwrap().is_some());
-        assert_eq!(told(&hour), "goes on: was interrupted", "also if it is interrupted again");
+        begun(&two);
+        assert_eq!(told(&two), "was interrupted, goes on");
+        assert_eq!(told(&hour), "model/config.json is not what it wrote");
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Key {
     }
 
     /// Whether a training that `earlier` began is the beginning of one with this key: nothing is other
-    /// than how long it may take, and that is more than the `minutes` that it has taken, and as long as
-    /// before.
+    /// than how long it may take, which is no less than before, or more than the `minutes` that it has
+    /// taken.
     fn continues(&self, earlier: &Self, minutes: f64) -> bool {
         let number = |key: &Self, option: &str| -> Option<f64> {
             key.options.get(option)?.first()?.parse().ok()
@@ -91,8 +91,9 @@ impl Key {
             key.options.retain(|option, _| option != MAX_MINUTES && !lengths.contains(&&**option));
             key
         };
+        let limit = |key: &Self| number(key, MAX_MINUTES).unwrap_or(f64::INFINITY);
         apart(self).difference(&apart(earlier)).is_none()
-            && number(self, MAX_MINUTES).is_none_or(|limit| minutes < limit)
+            && (minutes < limit(self) || limit(earlier) <= limit(self))
             && lengths.iter().all(|option| number(self, option) >= number(earlier, option))
     }
 
@@ -142,6 +143,8 @@ pub enum State {
     Done(Box<Stamp>),
     /// It began as one of this key and can go on, for this reason.
     Unfinished(String),
+    /// It was done, and the training has gone on from there since.
+    Further,
     /// It was done, and the files are not those that it wrote any more, for this reason.
     Outdated(String),
     /// It has to be done, for this reason.
@@ -155,35 +158,32 @@ pub enum State {
 pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> {
     let stamp = read::<Stamp>(&run.stamp(key.step.verb()));
     let begun = begun(key.step, run);
-    // How far the state is beyond what has finished; `None` where it is another training's.
-    let beyond = stamp.as_ref().zip(begun.as_ref()).and_then(|(stamp, begun)| begun.beyond(stamp));
     let difference = stamp.as_ref().and_then(|stamp| key.difference(&stamp.key));
-    let outdated = stamp.as_ref().map(|stamp| stamp.outdated(run, hashes)).transpose()?.flatten();
+    // What another key has made is looked at only where a training could go on from it.
+    let of_interest = stamp.as_ref().filter(|_| difference.is_none() || begun.is_some());
+    let outdated = of_interest.map(|stamp| stamp.outdated(run, hashes)).transpose()?.flatten();
+    // How far the state is beyond the end of what has finished; `None` where it is another training's.
+    let beyond = stamp.as_ref().zip(begun.as_ref()).and_then(|(stamp, begun)| begun.beyond(stamp));
     if let (Some(stamp), None) = (&stamp, &difference) {
         return Ok(match outdated {
             None => State::Done(Box::new(stamp.clone())),
-            Some(_) if beyond.is_some_and(Ordering::is_gt) => {
-                State::Unfinished("was trained further".into())
-            }
+            Some(_) if beyond.is_some_and(Ordering::is_gt) => State::Further,
             Some(why) => State::Outdated(why),
         });
     }
     let of_state = match &begun {
         None => None,
-        Some(begun) => {
-            let why = key.difference(&begun.key);
-            if why.is_none() && beyond.is_none_or(Ordering::is_lt) {
-                return Ok(State::Unfinished("was interrupted".into()));
+        Some(begun) => match key.difference(&begun.key) {
+            None => return Ok(State::Unfinished("was interrupted".into())),
+            // From its end only with the model that it wrote.
+            Some(why)
+                if key.continues(&begun.key, begun.minutes)
+                    && (outdated.is_none() || beyond != Some(Ordering::Equal)) =>
+            {
+                return Ok(State::Unfinished(why));
             }
-            // From what has finished only with the model that it wrote.
-            let has_model = outdated.is_none() || beyond != Some(Ordering::Equal);
-            match why.or_else(|| difference.clone()) {
-                Some(why) if has_model && key.continues(&begun.key, begun.minutes) => {
-                    return Ok(State::Unfinished(why));
-                }
-                why => why,
-            }
-        }
+            why => why,
+        },
     };
     Ok(State::Due(match (difference, of_state) {
         // Beside a stamp it may be the state of what has finished.
@@ -195,22 +195,21 @@ pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> 
 
 /// A training that could be taken up, as far as it has come.
 struct Begun {
-    /// With what `tigret run` began it.
+    /// With what `tigret run` began it, or let it go on.
     key: Key,
     steps: u64,
     minutes: f64,
 }
 
 impl Begun {
-    /// How many steps it has beside a training that has finished and that it could be; `None` where it
-    /// cannot.
+    /// How many steps it has beside the training of a stamp, if it is that.
     fn beyond(&self, stamp: &Stamp) -> Option<Ordering> {
         let finished = stamp.result["steps"].as_u64()?;
-        stamp.key.continues(&self.key, 0.0).then(|| self.steps.cmp(&finished))
+        stamp.key.difference(&self.key).is_none().then(|| self.steps.cmp(&finished))
     }
 }
 
-/// The training in a run that `tigret run` began and that could be taken up.
+/// The training in a run that could be taken up and of which `tigret run` knows.
 fn begun(step: Step, run: &RunDir) -> Option<Begun> {
     let begun = (step == Step::Train).then(|| train::begun(&run.model()))??;
     let key = serde_json::from_str(&begun.by?).ok()?;
@@ -257,7 +256,7 @@ pub fn forget(key: &Key, run: &RunDir, goes_on: bool) -> Result<Option<Stamp>> {
     let stamp = read::<Stamp>(&path).filter(|stamp| key.difference(&stamp.key).is_none());
     let Some(stamp) = stamp else { return Ok(None) };
     // The stamp last: without it the state would be taken for one that was interrupted.
-    if !goes_on && begun(key.step, run).is_some_and(|begun| key.continues(&begun.key, 0.0)) {
+    if !goes_on && begun(key.step, run).is_some_and(|begun| key.difference(&begun.key).is_none()) {
         train::forget(&run.model())?;
     }
     remove_if_there(&path)?;
@@ -339,6 +338,7 @@ mod tests {
             .unwrap();
         let told = || match state(&key, &run, &mut hashes()).unwrap() {
             State::Done(_) => "done".to_owned(),
+            State::Further => "trained further".to_owned(),
             State::Unfinished(why) | State::Outdated(why) | State::Due(why) => why,
         };
         assert_eq!(told(), "done");

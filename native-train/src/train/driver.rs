@@ -94,7 +94,7 @@ pub(crate) struct Files {
     pub(crate) folder: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) tensorboard: PathBuf,
-    /// What begins a training from nothing, where that is not the user.
+    /// What begins a training, or lets it go on, where that is not the user.
     pub(crate) begun_by: Option<String>,
 }
 
@@ -209,7 +209,7 @@ impl<'a, J: Job> Training<'a, J> {
         let plan = job.plan();
         let mut average = (plan.ema > 0.0).then(|| Average::new(job.weights().0, plan.ema));
         let state =
-            if resume { taken_up(job, &mut average, folder)? } else { from_nothing(job, files) };
+            if resume { taken_up(job, &mut average, files)? } else { from_nothing(job, files) };
         check_writable(folder)?;
         let logs = if resume { Some(Logs::open(files, state.step)?) } else { None };
         limits.progress.set_length(plan.steps());
@@ -363,8 +363,9 @@ fn from_nothing<J: Job>(job: &J, files: &Files) -> Progress<J::Identity> {
 fn taken_up<J: Job>(
     job: &mut J,
     average: &mut Option<Average>,
-    folder: &Path,
+    files: &Files,
 ) -> Result<Progress<J::Identity>> {
+    let folder = &files.folder;
     let (tensors, before) = state::read(folder)?;
     if let Some(what) = job.differs(&before.identity) {
         return Err(TrainError::file(
@@ -374,7 +375,15 @@ fn taken_up<J: Job>(
     }
     let (params, optimizer) = job.weights_mut();
     state::restore(folder, tensors, before.step, params, optimizer, average.as_mut())?;
-    Ok(Progress { identity: job.identity().clone(), ..before })
+    let is_others = files.begun_by.is_some() && files.begun_by != before.begun_by;
+    let begun_by = files.begun_by.clone().or(before.begun_by);
+    let progress = Progress { identity: job.identity().clone(), begun_by, ..before };
+    if is_others {
+        // Before a better model is put in place, which would else belong to nothing that is known.
+        let (params, optimizer) = job.weights();
+        state::save(folder, params, optimizer, average.as_ref(), &progress)?;
+    }
+    Ok(progress)
 }
 
 fn not_a_number(step: u64, plan: &Plan, saver: &Saver<'_>) -> TrainError {

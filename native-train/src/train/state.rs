@@ -35,7 +35,7 @@ pub(crate) struct Progress<I> {
     pub(crate) identity: I,
     /// Steps done.
     pub(crate) step: u64,
-    /// What began it, where that was not the user: the key of `tigret run`.
+    /// What began it, or let it go on, where that was not the user: the key of `tigret run`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) begun_by: Option<String>,
     /// Seconds spent in training, over all sessions.
@@ -123,7 +123,7 @@ fn parse<I: DeserializeOwned>(folder: &Path, notes: &Notes, again: &str) -> Resu
 /// A training that could be taken up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Begun {
-    /// What began it, where that was not the user: the key of `tigret run`.
+    /// What began it, or let it go on, where that was not the user: the key of `tigret run`.
     pub by: Option<String>,
     /// Steps that it has done.
     pub steps: u64,
@@ -135,7 +135,10 @@ pub struct Begun {
 pub fn begun(folder: &Path) -> Option<Begun> {
     let progress = progress::<serde_json::Value>(folder, AGAIN).ok()??;
     // The best model so far is not in the state.
-    let has_model = || checkpoint::files(folder, checkpoint::MODEL).is_ok_and(|it| !it.is_empty());
+    let has_model = || {
+        let weights = checkpoint::files(folder, checkpoint::MODEL);
+        weights.is_ok_and(|files| !files.is_empty()) && folder.join("config.json").exists()
+    };
     (progress.best.is_none() || has_model()).then_some(Begun {
         by: progress.begun_by,
         steps: progress.step,

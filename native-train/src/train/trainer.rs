@@ -90,7 +90,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Lets the state of a training from nothing say what has begun it: [`super::begun`] tells.
+    /// Lets the state say what has begun the training, or lets it go on: [`super::begun`] tells.
     #[must_use]
     pub fn begun_by(self, begun_by: Option<String>) -> Self {
         Self { begun_by, ..self }
