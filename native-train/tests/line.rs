@@ -54,9 +54,13 @@ fn exported(format: &str) -> Place {
 }
 
 #[test]
-fn a_training_is_not_resumed_with_other_settings() {
-    let line = refuses(&TRAINED.place(), &format!("{TRAIN} --epochs 4 --resume --json"));
-    assert!(line.contains("with other settings (--epochs 3, not 4); give the same"), "{line}");
+fn a_training_is_not_resumed_with_other_settings_unless_it_is_longer_which_is_said() {
+    let at = &TRAINED.place();
+    let line = refuses(at, &format!("{TRAIN} --epochs 2 --resume --json"));
+    assert!(line.contains("with other settings (--epochs 3, not 2); give the same"), "{line}");
+    let (_, errors) = succeeds(&mut tigret(at, &format!("{TRAIN} --epochs 4 --resume")));
+    let longer = "goes on longer than it was to: --epochs 4, was 3";
+    assert!(errors.contains(longer), "{errors}");
 }
 
 #[test]

@@ -181,7 +181,11 @@ pub(super) fn run(args: Args, output: &Output) -> Result<()> {
         device::name(device)
     ));
     let steps = trainer.steps_per_epoch().saturating_mul(options.epochs);
-    // A training that goes on has to keep its settings.
+    // It may be meant, or an option forgotten.
+    if let (true, Some(longer)) = (args.resume, trainer.longer()) {
+        output.note(format!("goes on longer than it was to: {longer}"));
+    }
+    // A training that goes on has to keep its warm-up.
     if let (false, Some(better)) = (args.resume, shorter_warmup(options.warmup, steps)) {
         output.note(format!(
             "--warmup {} is long for the {steps} steps of all epochs: the learning rate gets to its \

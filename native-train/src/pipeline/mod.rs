@@ -262,8 +262,10 @@ impl<'a> Pipeline<'a> {
                 return Ok(Done { step, outcome: Outcome::Shared, seconds, result });
             }
         }
-        let before = stamp::forget(&key, &self.run, resumed.is_some())?;
-        let arguments = resumed.unwrap_or_else(|| begun_by(call, &key));
+        let (arguments, before) = match resumed {
+            Some(arguments) => (arguments, None),
+            None => (begun_by(call, &key), stamp::forget(&key, &self.run)?),
+        };
         self.verbs.note(&format!("{step}: {}", call.line()));
         let begin = Instant::now();
         let result = match self.verbs.call(&arguments) {
@@ -451,13 +453,22 @@ mod tests {
         of_another();
         assert_eq!(told(&hour), "model/config.json is not what it wrote");
         assert_eq!(told(&two), "--max-minutes is 120, was 60");
-        // What was trained further has another model.
+        // What was trained further has another model, and is not given up for what another run has.
         finished(2);
+        let store = Store::named(folder.path().join("store"));
+        let stamp = stamp::state(&key, &run, &mut FileHashes::open(run.hashes()));
+        let State::Done(stamp) = stamp.unwrap() else { panic!("it has finished") };
+        store.keep(&stamp, &run).unwrap();
+        fs::remove_file(run.model().join("config.json")).unwrap();
         of_another();
-        assert_eq!(told(&hour), "was trained further, goes on");
         assert_eq!(told(&two), longer);
-        assert!(stamp::forget(&key, &run, true).unwrap().is_some());
-        assert_eq!(told(&hour), "was interrupted, goes on", "also if that is interrupted");
+        for interrupted in [true, false] {
+            assert_eq!(told(&hour), "was trained further, goes on", "{interrupted}");
+            let (run, verbs) = (RunDir::named(run.root()), Failing { interrupted });
+            let pipeline = Pipeline::new(run, vec![call.clone()], &verbs).sharing(&store);
+            assert!(pipeline.run(Choice::default()).is_err());
+        }
+        assert_eq!(told(&hour), "was trained further, goes on");
         // What went on as another training is the other one's, and was not trained further by hand.
         finished(2);
         of_another();

@@ -163,7 +163,12 @@ pub fn state(key: &Key, run: &RunDir, hashes: &mut FileHashes) -> Result<State> 
     let of_interest = stamp.as_ref().filter(|_| difference.is_none() || begun.is_some());
     let outdated = of_interest.map(|stamp| stamp.outdated(run, hashes)).transpose()?.flatten();
     // How far the state is beyond the end of what has finished; `None` where it is another training's.
-    let beyond = stamp.as_ref().zip(begun.as_ref()).and_then(|(stamp, begun)| begun.beyond(stamp));
+    let beyond = stamp.as_ref().zip(begun.as_ref()).and_then(|(stamp, begun)| {
+        // This one knows its defaults.
+        let of_stamp = if difference.is_none() { key } else { &stamp.key };
+        let is_its = of_stamp.difference(&begun.key).is_none();
+        is_its.then(|| Some(begun.steps.cmp(&stamp.result["steps"].as_u64()?))).flatten()
+    });
     if let (Some(stamp), None) = (&stamp, &difference) {
         return Ok(match outdated {
             None => State::Done(Box::new(stamp.clone())),
@@ -201,14 +206,6 @@ struct Begun {
     minutes: f64,
 }
 
-impl Begun {
-    /// How many steps it has beside the training of a stamp, if it is that.
-    fn beyond(&self, stamp: &Stamp) -> Option<Ordering> {
-        let finished = stamp.result["steps"].as_u64()?;
-        stamp.key.difference(&self.key).is_none().then(|| self.steps.cmp(&finished))
-    }
-}
-
 /// The training in a run that could be taken up and of which `tigret run` knows.
 fn begun(step: Step, run: &RunDir) -> Option<Begun> {
     let begun = (step == Step::Train).then(|| train::begun(&run.model()))??;
@@ -242,21 +239,21 @@ pub fn finish(stamp: &Stamp, run: &RunDir) -> Result<()> {
     write(&run.stamp(stamp.key.step.verb()), stamp)
 }
 
-/// Before a step with this key begins: forgets that it came to its end with the same before, and the
-/// state of a training that did, unless it `goes_on` from that; returns the stamp. Else what is interrupted
-/// now would count as done, or a training with nothing left to train would go on.
+/// Before a step with this key begins from nothing: forgets that it came to its end with the same before,
+/// and the state of a training that did; returns the stamp. Else what is interrupted now would count as
+/// done, or a training with nothing left to train would go on.
 ///
 /// A stamp of another key stays: it counts only as long as all that it tells of is there, and what the
 /// verb refuses at once has changed nothing.
 ///
 /// # Errors
 /// [`crate::TrainError::File`].
-pub fn forget(key: &Key, run: &RunDir, goes_on: bool) -> Result<Option<Stamp>> {
+pub fn forget(key: &Key, run: &RunDir) -> Result<Option<Stamp>> {
     let path = run.stamp(key.step.verb());
     let stamp = read::<Stamp>(&path).filter(|stamp| key.difference(&stamp.key).is_none());
     let Some(stamp) = stamp else { return Ok(None) };
     // The stamp last: without it the state would be taken for one that was interrupted.
-    if !goes_on && begun(key.step, run).is_some_and(|begun| key.difference(&begun.key).is_none()) {
+    if begun(key.step, run).is_some_and(|begun| key.difference(&begun.key).is_none()) {
         train::forget(&run.model())?;
     }
     remove_if_there(&path)?;

@@ -321,7 +321,8 @@ impl<'a, J: Job> Training<'a, J> {
     /// Whether this validation is the best so far, whose model is written.
     fn is_better(&mut self, validation: Option<Metrics>) -> Result<bool> {
         let step = self.state.step;
-        let is_planned = self.plan.validates_after(step);
+        // Not that after the last step: a longer training has none there.
+        let is_planned = step.is_multiple_of(self.plan.validate_every);
         let better = validation.is_some_and(|metrics| self.state.validated(metrics, is_planned));
         if better {
             self.with_average(|job| job.save_best(step))?;
@@ -528,17 +529,21 @@ mod tests {
         /// Trains from nothing; returns what it came to and the log.
         fn trained(&mut self) -> (Outcome, Vec<Value>) {
             let at = tempfile::tempdir().unwrap();
+            let outcome = self.trained_in(at.path(), false, None);
+            let log = std::fs::read_to_string(at.path().join("log")).unwrap();
+            (outcome, log.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        }
+
+        fn trained_in(&mut self, at: &Path, resume: bool, begun_by: Option<&str>) -> Outcome {
             let files = Files {
-                folder: at.path().join("model"),
-                log: at.path().join("log"),
-                tensorboard: at.path().join("tensorboard"),
-                begun_by: None,
+                folder: at.join("model"),
+                log: at.join("log"),
+                tensorboard: at.join("tensorboard"),
+                begun_by: begun_by.map(str::to_owned),
             };
             let hidden = ProgressBar::hidden();
             let limits = Limits { budget: None, interrupted: &|| false, progress: &hidden };
-            let outcome = drive(self, &files, false, limits).unwrap();
-            let log = std::fs::read_to_string(&files.log).unwrap();
-            (outcome, log.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+            drive(self, &files, resume, limits).unwrap()
         }
     }
 
@@ -615,6 +620,27 @@ mod tests {
         assert_eq!(of("loss"), [1.5, 5.5, 9.5, 13.5]);
         assert_eq!(of("learning_rate"), [0.75, 1.75, 2.75, 3.75]);
         assert_eq!(log[2]["validation"]["ndcg@10"], 0.2);
+    }
+
+    #[test]
+    fn a_training_that_has_ended_goes_on_with_more_epochs_as_if_it_had_had_them() {
+        let at = tempfile::tempdir().unwrap();
+        let begun_by = || {
+            let progress = state::progress::<()>(&at.path().join("model"), "").unwrap().unwrap();
+            progress.begun_by
+        };
+        let mut job = Counting::new(Plan { epochs: 1, ..PLAN }, &[0.1, 0.3, 0.2]);
+        let outcome = job.trained_in(at.path(), false, Some("one"));
+        assert_eq!((outcome.stopped, outcome.steps), (Stopped::Epochs, 10));
+        // By hand nothing is left to do, and it stays whose it is.
+        let outcome = job.trained_in(at.path(), true, None);
+        assert_eq!((outcome.stopped, begun_by().as_deref()), (Stopped::Epochs, Some("one")));
+        // The validation after the tenth step took no patience: a longer training has none there.
+        let mut job = Counting::new(Plan { epochs: 2, ..PLAN }, &[0.25, 0.4, 0.2]);
+        let outcome = job.trained_in(at.path(), true, Some("two"));
+        assert_eq!((outcome.stopped, outcome.steps), (Stopped::Epochs, 20));
+        assert_eq!(*job.kept.borrow(), [(16, 16.0)]);
+        assert_eq!(begun_by().as_deref(), Some("two"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::loss::loss;
 use super::record::Training;
 use super::samples::{Sampler, training_samples};
 use super::settings::{Identity, OptimizerKind, Options, Settings};
+use super::state;
 use crate::data::{Dataset, Sequence};
 use crate::error::{Result, TrainError};
 use crate::evaluate::{self, Split, rank_targets};
@@ -94,6 +95,19 @@ impl<'a> Trainer<'a> {
     #[must_use]
     pub fn begun_by(self, begun_by: Option<String>) -> Self {
         Self { begun_by, ..self }
+    }
+
+    /// By which options it is longer than the training in the run was to be, if that is taken up.
+    pub fn longer(&self) -> Option<String> {
+        let before = state::progress::<Identity>(&self.run.model(), state::AGAIN).ok()??;
+        let (before, now) = (before.identity.settings.options, self.options());
+        let longer = [
+            ("epochs", before.epochs, now.epochs),
+            ("patience", before.patience.into(), now.patience.into()),
+        ];
+        let longer = longer.into_iter().filter(|(_, before, now)| now > before);
+        let longer = longer.map(|(option, before, now)| format!("--{option} {now}, was {before}"));
+        Some(longer.collect::<Vec<_>>().join(", ")).filter(|longer| !longer.is_empty())
     }
 
     fn options(&self) -> &Options {
