@@ -56,6 +56,7 @@ fn exported(format: &str) -> Place {
 #[test]
 fn a_training_is_not_resumed_with_other_settings_unless_it_is_longer_which_is_said() {
     let at = &TRAINED.place();
+    refuses(at, &format!("{TRAIN} --epochs 4 --dropout 0.2 --resume --json"));
     let line = refuses(at, &format!("{TRAIN} --epochs 2 --resume --json"));
     assert!(line.contains("with other settings (--epochs 3, not 2); give the same"), "{line}");
     let (_, errors) = succeeds(&mut tigret(at, &format!("{TRAIN} --epochs 4 --resume")));

@@ -97,10 +97,13 @@ impl<'a> Trainer<'a> {
         Self { begun_by, ..self }
     }
 
-    /// By which options it is longer than the training in the run was to be, if that is taken up.
+    /// By which options it is longer than the training in the run was to be, if it can go on from that.
     pub fn longer(&self) -> Option<String> {
-        let before = state::progress::<Identity>(&self.run.model(), state::AGAIN).ok()??;
-        let (before, now) = (before.identity.settings.options, self.options());
+        let before = state::progress::<Identity>(&self.run.model(), state::AGAIN).ok()??.identity;
+        if self.differs(&before).is_some() {
+            return None;
+        }
+        let (before, now) = (before.settings.options, self.options());
         let longer = [
             ("epochs", before.epochs, now.epochs),
             ("patience", before.patience.into(), now.patience.into()),
