@@ -66,6 +66,11 @@ impl Default for Shape {
 }
 
 impl Shape {
+    /// The smallest model.
+    pub fn narrow() -> Self {
+        Self { d_model: 8, d_ff: 8, layers: (1, 1), heads: (1, 8), ..Self::default() }
+    }
+
     /// The paper's sizes over a catalogue as large as its Beauty set.
     pub fn paper() -> Self {
         Self {

@@ -305,14 +305,9 @@ fn a_beam_as_wide_as_the_catalogue_scores_every_item() {
     }
 }
 
-/// The smallest model.
-fn narrow() -> Shape {
-    Shape { d_model: 8, d_ff: 8, layers: (1, 1), heads: (1, 8), ..Shape::default() }
-}
-
 /// The smallest model over these levels and users, with more items than beams.
 fn narrow_bundle(levels: Vec<u32>, users: u32) -> Arc<Bundle> {
-    let shape = Shape { levels, users, items: 2000, ..narrow() };
+    let shape = Shape { levels, users, items: 2000, ..Shape::narrow() };
     Arc::new(random_bundle(&shape, WeightFormat::F32, 3))
 }
 
@@ -359,7 +354,7 @@ fn a_call_that_does_not_fit_leaves_the_engine_whole_and_one_that_just_fits_is_an
 
 #[test]
 fn a_filter_with_more_words_than_there_is_room_for_is_obeyed_and_then_forgotten() {
-    let shape = Shape { levels: vec![300, 300], items: 20_000, ..narrow() };
+    let shape = Shape { levels: vec![300, 300], items: 20_000, ..Shape::narrow() };
     let bundle = Arc::new(random_bundle(&shape, WeightFormat::F32, 3));
     let Some(mut gpu) = gpu(&bundle) else { return };
     let cpu = CpuEngine::new(Arc::clone(&bundle));
@@ -376,7 +371,7 @@ fn a_filter_with_more_words_than_there_is_room_for_is_obeyed_and_then_forgotten(
 fn a_submit_has_a_bounded_number_of_users_of_beams_and_of_input_rows() {
     // Inputs on 284 rows, of which 28 users have fewer than 8,192 and 29 have more.
     for (max_items, users, beams, submits) in [(8, 70, 1, 3), (8, 5, 512, 2), (70, 29, 1, 2)] {
-        let bundle = random_bundle(&Shape { max_items, ..narrow() }, WeightFormat::F32, 3);
+        let bundle = random_bundle(&Shape { max_items, ..Shape::narrow() }, WeightFormat::F32, 3);
         let bundle = Arc::new(bundle);
         let Some(mut gpu) = gpu(&bundle) else { return };
         let queries = vec![wide_query(&bundle, beams); users];
@@ -396,7 +391,7 @@ fn software_that_cannot_walk_all_candidates_is_refused_and_never_answers_wrongly
 /// The same limit, met by an attention with one wide head over a long history.
 #[test]
 fn software_that_cannot_attend_to_all_tokens_is_refused_and_never_answers_wrongly() {
-    let wide = Shape { heads: (1, 512), max_items: 270, ..narrow() };
+    let wide = Shape { heads: (1, 512), max_items: 270, ..Shape::narrow() };
     let bundle = Arc::new(random_bundle(&wide, WeightFormat::F32, 3));
     let Some(mut gpu) = gpu(&bundle) else { return };
     let cpu = CpuEngine::new(Arc::clone(&bundle));
@@ -418,7 +413,7 @@ fn software_that_cannot_attend_to_all_tokens_is_refused_and_never_answers_wrongl
 /// Logits of all beams at once would be more than a page has memory.
 #[test]
 fn a_large_vocabulary_is_scored_a_few_beams_at_a_time() {
-    let shape = Shape { users: 140_000, items: 90, ..narrow() };
+    let shape = Shape { users: 140_000, items: 90, ..Shape::narrow() };
     let bundle = Arc::new(random_bundle(&shape, WeightFormat::Q8, 5));
     let query = wide_query(&bundle, 90);
     let found = CpuEngine::new(Arc::clone(&bundle)).search(&query);

@@ -107,9 +107,7 @@ fn filters_know_added_items_at_once() {
 /// some adapters bind, where room for 300 beams has been made for 512.
 #[test]
 fn items_can_be_added_after_a_wide_search() {
-    let (layers, heads) = ((1, 1), (1, 8));
-    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
-    let shape = Shape { levels: vec![300, 300], users: 66_000, items: 100, ..narrow };
+    let shape = Shape { levels: vec![300, 300], users: 66_000, items: 100, ..Shape::narrow() };
     let bundle = Arc::new(random_bundle_with_quantizer(&shape, WeightFormat::F32, 4));
     let items = new_items(500, 3);
     let request = |beams| Request { top: 20, beams, ..Request::default() };
@@ -130,9 +128,7 @@ fn items_can_be_added_after_a_wide_search() {
 /// More items than there is room for on some adapters: the logits of 40 beams.
 #[test]
 fn items_that_a_gpu_refuses_leave_its_answers_as_they_were() {
-    let (layers, heads) = ((1, 1), (1, 8));
-    let narrow = Shape { d_model: 8, d_ff: 8, layers, heads, ..Shape::default() };
-    let shape = Shape { levels: vec![300, 300], users: 1_000_000, items: 20, ..narrow };
+    let shape = Shape { levels: vec![300, 300], users: 1_000_000, items: 20, ..Shape::narrow() };
     let bundle = Arc::new(random_bundle_with_quantizer(&shape, WeightFormat::F32, 4));
     let items = new_items(20, 3);
     on_each_engine(&bundle, |name, mut recommender| {
